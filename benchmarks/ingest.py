@@ -1,0 +1,237 @@
+"""How fast and how small the ingest is, against gunzip (the floor), the obvious loop, and a bare process pool, all in one run.
+
+    python benchmarks/ingest.py [n=100000] [scratch=FOLDER] [parts=cpu,ray,memory,plan]
+
+Takes about 20 minutes and 12 GB of scratch space for n=100000 on two cores. Prints a table for benchmarks/RESULTS.md.
+"""
+
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+from astropy.io import fits
+from isal import isal_zlib
+from scipy.signal import medfilt
+
+from survey.cluster import stream
+from survey.machine import settle
+from survey.sources.mock import Mock, make
+from survey.store import ingest, shard
+
+ROOT = Path(__file__).resolve().parents[1]
+DR8 = 11_214_076
+
+
+def settings(files: Path | str, store: Path, **more: object) -> ingest.Ingest:
+    """The cemp recipe's preparation."""
+    shutil.rmtree(store, ignore_errors=True)
+    return ingest.Ingest(input=str(files), store=str(store), refuse_above=1.0, **more)
+
+
+def gunzip(paths: list[Path]) -> None:
+    """(a) The floor: read and unpack."""
+    for path in paths:
+        isal_zlib.decompress(path.read_bytes(), 31)
+
+
+def obvious(paths: list[Path]) -> None:
+    """(b) What one writes first: astropy, and system 0's arithmetic spectrum by spectrum."""
+    grid = np.arange(3900.0, 8800.0)
+    x = np.log10(grid)
+    x = (x - x.mean()) / x.std()
+    for path in paths:
+        with fits.open(path) as hdus:
+            if hdus[0].header["NAXIS"] == 2:
+                flux, wave = np.array(hdus[0].data[0], float), np.array(hdus[0].data[2], float)
+            else:
+                flux, wave = (np.array(hdus[1].data[name][0], float) for name in ("FLUX", "WAVELENGTH"))
+        if wave[0] < 3000:
+            wave = 10 ** (3.5682 + 1e-4 * np.arange(len(flux)))
+        flux = np.interp(grid, wave, flux)
+        median = medfilt(flux, 3)
+        rest = median - flux
+        spike = (rest <= -4 * rest.std()) | (rest >= 3 * rest.std())
+        flux[spike] = median[spike]
+        kept = (flux - flux.mean()) / flux.std()
+        for _ in range(60):
+            fit = np.polyval(np.polyfit(x, kept, 5), x)
+            rest = kept - fit
+            out = (rest < -3 * rest.std()) | (rest > 4 * rest.std())
+            if not out.any():
+                break
+            kept[out] = fit[out]
+        (flux / (fit * flux.std() + flux.mean())).astype(np.float32)
+
+
+def cpu(work: Callable[[], object], times: int = 3) -> float:
+    """Median CPU seconds of this process."""
+    spent = []
+    for _ in range(times):
+        begin = time.process_time()
+        work()
+        spent.append(time.process_time() - begin)
+    return statistics.median(spent)
+
+
+def pool(job: ingest.Ingest) -> float:
+    """(e) Wall seconds of a bare pool of two processes over the same function."""
+    _, making = ingest.begin(job)
+    begin = time.monotonic()
+    with multiprocessing.get_context("forkserver").Pool(2) as workers:
+        for _ in workers.imap_unordered(partial(shard.make_shard, making), range(making.manifest.shards)):
+            pass
+    return time.monotonic() - begin
+
+
+def on_ray(job: ingest.Ingest) -> float:
+    """(d) Wall seconds of the same shards on Ray with two CPUs, Ray's start left out."""
+    _, making = ingest.begin(job)
+    run = stream.runner(2)
+    list(run(_nothing, range(2)))
+    begin = time.monotonic()
+    for _ in run(partial(shard.make_shard, making), range(making.manifest.shards)):
+        pass
+    return time.monotonic() - begin
+
+
+def _nothing(number: int) -> dict[str, int]:
+    return {"shard": number}
+
+
+def rows_cpu(scratch: Path) -> list[str]:
+    """(a), (b) and (c) on one core, by CPU time."""
+    files = scratch / "sound"
+    made = make(Mock(out=str(files), n=4000, broken=0.0, gz=1.0))
+    paths = sorted(files.rglob("*.fits.gz"))
+    settle(1)
+    floor = cpu(lambda: gunzip(paths)) / len(paths)
+    loop = cpu(lambda: obvious(paths[:150])) / 150
+    ours = cpu(lambda: ingest.ingest(settings(files, scratch / "store"))) / made["files"]
+    ratios = f"{ours / floor:.2f} × (a); (b) / (c) = {loop / ours:.1f}"
+    return [
+        f"| (a) gunzip alone (isal), one core | {floor * 1e3:.3f} ms CPU/file | 1.0 |",
+        f"| (b) the obvious loop (astropy, system 0's arithmetic), no output | {loop * 1e3:.2f} ms CPU/file | {loop / floor:.1f} × (a) |",
+        f"| (c) files → store, one core | {ours * 1e3:.3f} ms CPU/file ({1 / ours:,.0f} files/s) | {ratios} |",
+    ]
+
+
+def rows_ray(scratch: Path, n: int) -> list[str]:
+    """(d) against (e), in turn, twice."""
+    files = survey_files(scratch, n)
+    ratios, rates = [], []
+    for _ in range(2):
+        bare = pool(settings(files, scratch / "store"))
+        ray = on_ray(settings(files, scratch / "store"))
+        ratios.append(bare / ray)
+        rates.append((n / ray, n / bare))
+    best = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    (ray_rate, bare_rate) = (statistics.median(pair) for pair in zip(*rates, strict=True))
+    return [
+        f"| (d) the same on Ray, 2 CPUs, {n:,} files | {ray_rate:,.0f} files/s | {statistics.median(ratios):.2f} × (e) (runs: {best}) |",
+        f"| (e) bare pool of 2 processes, {n:,} files | {bare_rate:,.0f} files/s | |",
+    ]
+
+
+def rows_memory(scratch: Path, n: int) -> list[str]:
+    """Peak memory of the whole job, Ray's own processes included, for n / 10 and n files."""
+    peaks = []
+    for count in (n // 10, n):
+        files = survey_files(scratch, count)
+        shutil.rmtree(scratch / "store", ignore_errors=True)
+        peaks.append(peak_memory([f"input={files}", f"store={scratch / 'store'}", "refuse_above=1"]))
+    return [f"| peak memory of the whole job, {n // 10:,} and {n:,} files | {peaks[0]:.2f} and {peaks[1]:.2f} GB | {peaks[1] / peaks[0]:.2f} |"]
+
+
+def peak_memory(arguments: list[str]) -> float:
+    """GB: the largest sum of what the processes of a job have for themselves, plus their share of what they share."""
+    job = subprocess.Popen([sys.executable, "jobs/ingest.py", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    family, peak = psutil.Process(job.pid), 0
+    while job.poll() is None:
+        total = 0
+        for process in (family, *family.children(recursive=True)):
+            try:
+                total += process.memory_full_info().pss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        peak = max(peak, total)
+        time.sleep(1.0)
+    if job.returncode:
+        raise SystemExit(f"the job {' '.join(arguments)} ended with {job.returncode}")
+    return peak / 1e9
+
+
+def survey_files(scratch: Path, n: int) -> Path:
+    """A mock survey of n files as it comes, 2 % of them defective."""
+    files = scratch / f"mock{n}"
+    make(Mock(out=str(files), n=n), stream.runner(2))
+    return files
+
+
+def rows_plan(scratch: Path, n: int) -> list[str]:
+    """A catalogue of all of DR8: time and memory to plan it, and from there to the first shard."""
+    files = survey_files(scratch, n)
+    names = [str(path.relative_to(files)) for path in sorted(files.rglob("spec-*"))]
+    catalogue, roots = scratch / "dr8.csv", scratch / "roots"
+    roots.mkdir(exist_ok=True)
+    with catalogue.open("w") as out:
+        out.write("obsid|file|ra|dec|rv\n")
+        for number in range(-(-DR8 // len(names))):
+            link = roots / f"{number:03d}"
+            if not link.is_symlink():
+                link.symlink_to(files.resolve())
+            part = names[: min(len(names), DR8 - number * len(names))]
+            out.writelines(f"{number * len(names) + i}|{number:03d}/{name}|10.5|20.5|-12.3\n" for i, name in enumerate(part))
+    job = ["jobs/ingest.py", f"input={catalogue}", f"files={roots}", f"store={scratch / 'store'}"]
+    shutil.rmtree(scratch / "store", ignore_errors=True)
+    process = subprocess.Popen([sys.executable, *job], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watched, peak, begin = psutil.Process(process.pid), 0, time.monotonic()
+    planned = first = 0.0
+    while not first:
+        if process.poll() is not None:
+            raise SystemExit(f"the job {' '.join(job)} ended with {process.returncode}")
+        if not planned:
+            peak = max(peak, watched.memory_full_info().uss)
+        planned = planned or ((scratch / "store" / "manifest.json").exists() and time.monotonic() - begin)
+        markers = scratch / "store" / "markers"
+        first = markers.exists() and any(markers.glob("*.json")) and time.monotonic() - begin
+        time.sleep(0.1)
+    for one in (*watched.children(recursive=True), watched):
+        one.kill()
+    process.wait()
+    return [
+        f"| planning {DR8:,} rows (catalogue CSV) | {planned:.0f} s, {peak / 1e9:.2f} GB | |",
+        f"| from there to the first shard written (Ray's start included) | {first - planned:.1f} s | |",
+    ]
+
+
+def main() -> None:
+    """All parts asked for, as one table."""
+    asked = dict(item.split("=", 1) for item in sys.argv[1:])
+    n, parts = int(asked.get("n", 100_000)), asked.get("parts", "cpu,ray,memory,plan").split(",")
+    scratch = Path(asked.get("scratch") or tempfile.mkdtemp(prefix="survey-bench-"))
+    scratch.mkdir(parents=True, exist_ok=True)
+    makers = {
+        "cpu": lambda: rows_cpu(scratch),
+        "ray": lambda: rows_ray(scratch, n),
+        "memory": lambda: rows_memory(scratch, n),
+        "plan": lambda: rows_plan(scratch, n),
+    }
+    rows = [row for part in parts for row in makers[part]()]
+    print(f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores\n\n| what | figure | ratio |\n| --- | --- | --- |")
+    print("\n".join(rows))
+    if "scratch" not in asked:
+        shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The client for ``s3://`` buckets: s3fs, made patient with a server that is away, and telling which object, what happened, what to do.
+
+The retries of botocore and s3fs multiply (a dead server would hang a job for a quarter of an hour), and botocore allows itself a hundred in
+all, which 32 threads use up in seconds. So both try about once, and one loop around every request waits for the server by the clock.
+"""
+
+import asyncio
+import errno
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import aiohttp
+from botocore import exceptions as boto
+from fsspec.asyn import sync_wrapper
+from s3fs import S3FileSystem
+
+from survey.files import DeniedError, NoBucketError
+
+T = TypeVar("T")
+
+PATIENCE = 75.0
+"""Seconds after which a server that does not answer is given up."""
+
+AWAY = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, aiohttp.ClientError, TimeoutError)
+BUSY = (errno.EBUSY, errno.EREMOTEIO)
+"""What s3fs makes of 503 and 500."""
+
+
+class Buckets(S3FileSystem):  # type: ignore[misc]
+    """s3fs with one kind of retry, and a request of its own for a whole object."""
+
+    retries = 2
+
+    async def _call_s3(self, method: str, *settings: Any, **request: Any) -> Any:
+        path = f"s3://{request.get('Bucket', '')}/{request.get('Key') or request.get('Prefix') or ''}"
+        return await self._patient(path, partial(super()._call_s3, method, *settings, **request))
+
+    async def _fetch(self, path: str, largest: int) -> bytes | int:
+        bucket, key, _ = self.split_path(path)
+        get = partial(super()._call_s3, "get_object", Bucket=bucket, Key=key)
+
+        async def whole() -> bytes | int:
+            answer = await get()
+            async with answer["Body"] as body:
+                size: int = answer["ContentLength"]
+                return size if size > largest else await body.read()
+
+        return await self._patient(path, whole)
+
+    async def _patient(self, path: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        started, pause = time.monotonic(), 0.2
+        while True:
+            try:
+                return await attempt()
+            except (OSError, boto.BotoCoreError, aiohttp.ClientError) as error:
+                waited = time.monotonic() - started
+                if not (isinstance(error, AWAY) or getattr(error, "errno", None) in BUSY):
+                    raise self._explained(path, error) from error
+                if waited > PATIENCE:
+                    advice = "check the network and AWS_ENDPOINT_URL, then run it again: what is done stays done"
+                    raise ConnectionError(f"{path}: {self._server()} has not answered for {waited:.0f} s ({error}); {advice}") from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def _server(self) -> str:
+        return str(self._s3.meta.endpoint_url) if self._s3 else "the server"
+
+    def _explained(self, path: str, error: Exception) -> OSError:
+        """The error with its object and what to do; still of the kind that s3fs looks for."""
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
+        if code == "NoSuchBucket":
+            bucket = "/".join(path.split("/")[:3])
+            return NoBucketError(f"{bucket}: there is no such bucket at {self._server()}; create it, or mend its name or AWS_ENDPOINT_URL")
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(f"{path}: no such object")
+        if isinstance(error, (PermissionError, boto.NoCredentialsError, boto.PartialCredentialsError)):
+            kind = DeniedError if code == "AccessDenied" else PermissionError
+            advice = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile in ~/.aws) and what they may do in this bucket"
+            return kind(f"{path}: {str(error).rstrip('.')}; {advice}")
+        told = OSError(f"{path}: {error}; check the path and the AWS_ settings")
+        told.errno = getattr(error, "errno", None)
+        return told
+
+    call_s3 = sync_wrapper(_call_s3)
+    fetch = sync_wrapper(_fetch)

@@ -1,0 +1,117 @@
+"""Ray Data as a `map`: items stream through a function on all CPUs of this machine or cluster, and the results come as they are ready.
+
+An item is a number or a short text (a shard), a result a small JSON-able dict (what became of it): the work itself goes from files to files.
+One item is one Ray Data block and one task; a worker that dies has its task run again elsewhere.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import pickle
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import ray
+from ray.data.context import DataContext
+
+DEADLY = 20
+"""An item whose workers have died this often is not unlucky but deadly. Ray Data never gives up; its max_retries goes away in 2.64."""
+
+Function = Callable[[Any], dict[str, Any]]
+
+
+def runner(workers: int | None = None) -> Callable[[Function, Iterable[Any]], Iterator[dict[str, Any]]]:
+    """A `map` over Ray with so many tasks at a time (null: one per CPU); one worker or one item runs in this process, without Ray."""
+
+    def run(function: Function, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        waiting = list(items)
+        if workers == 1 or len(waiting) < 2:
+            yield from map(function, waiting)
+        else:
+            yield from _streamed(function, waiting, workers)
+
+    return run
+
+
+def connect() -> None:
+    """Ray is running: the cluster of RAY_ADDRESS or of this machine where there is one, else (or for RAY_ADDRESS=local) one of our own."""
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS") or "auto"
+    if address != "local":
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError:
+            if address != "auto":
+                raise
+        else:
+            return
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _streamed(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
+    connect()
+    shared, deadly = ray.put(items), DEADLY
+
+    def apply(batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        here = ray.get(shared)
+        deaths = ray.get_runtime_context().worker.core_worker.get_current_task_attempt_number()
+        checked = _dead(deaths) if deaths >= deadly else function
+        return {"outcome": [_outcome(checked, here[number]) for number in batch["id"].tolist()]}
+
+    compute = ray.data.TaskPoolStrategy(size=workers)
+    _hush()
+    results = ray.data.range(len(items), override_num_blocks=len(items)).map_batches(apply, batch_size=None, num_cpus=1, compute=compute)
+    for row in results.iter_rows():
+        yield _result(row["outcome"])
+
+
+def _dead(deaths: int) -> Function:
+    """Stands in for a function that has killed too many workers."""
+
+    def fail(item: Any) -> dict[str, Any]:
+        raise ChildProcessError(
+            f"stream: item {item}: {deaths} workers in turn died of it, likely for want of memory; make items smaller or workers= fewer"
+        )
+
+    return fail
+
+
+def _outcome(function: Function, item: Any) -> bytes:
+    """The result as JSON, or the pickled error: Ray Data would wrap an error that it sees, print it twice and keep its type from us."""
+    try:
+        return json.dumps(function(item)).encode()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where the results are awaited
+        error.add_note(f"on a worker:\n{traceback.format_exc()}")
+        return _pickled(error)
+
+
+def _pickled(error: Exception) -> bytes:
+    """An error that can travel; one that cannot goes as its text."""
+    with contextlib.suppress(Exception):
+        data = pickle.dumps(error)
+        pickle.loads(data)  # noqa: S301 - our own bytes
+        return data
+    return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _result(outcome: bytes) -> dict[str, Any]:
+    if outcome.startswith(b"{"):
+        return dict(json.loads(outcome))
+    raise pickle.loads(outcome)  # noqa: S301 - what a worker of ours sent
+
+
+def _hush() -> None:
+    """Ray Data says nothing but what is wrong."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").addFilter(_no_bars)  # a filter is added once only
+
+
+def _no_bars(record: logging.LogRecord) -> bool:
+    """The advice to switch the bars on that were just switched off."""
+    return "Progress bars disabled" not in record.getMessage()

@@ -1,0 +1,239 @@
+"""A recipe and ``key=value`` arguments become checked, frozen settings.
+
+Defaults live in the settings class beside the code it sets up. A run is defaults + one section of one recipe + the command line, in this
+order. Everything is checked before any work: an unknown key, a wrong type or a value out of range is named together with what would do.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog", "explain", "latent", "report")
+"""The sections that a recipe may have: one per job."""
+
+
+S = TypeVar("S", bound="Settings")
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message says where, what and what would do."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict about keys and types, each field with a default and a description.
+
+    Fields named in `INERT` change how the work is done and shown, never what comes out; the fingerprint leaves them out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+    INERT: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upon_defaults(cls, values: Any) -> Any:
+        """Settings inside that are given in part keep the rest of the default of *this* field, not that of their class."""
+        if not isinstance(values, dict):
+            return values
+        return {name: _upon(cls.model_fields[name].default, value) if name in cls.model_fields else value for name, value in values.items()}
+
+    def lasting(self) -> dict[str, Any]:
+        """The values that decide what comes out, nested settings alike."""
+        kept = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if name not in self.INERT:
+                kept[name] = value.lasting() if isinstance(value, Settings) else value
+        return kept
+
+    def fingerprint(self) -> str:
+        """A short hash of the lasting values: equal settings, equal results."""
+        return hashlib.sha256(json.dumps(self.lasting(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    @classmethod
+    def checked(cls, where: str, values: dict[str, Any]) -> Self:
+        """The settings with these nested values, or a `SettingsError` that names every value that will not do."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [_complaint(cls, where, item) for item in error.errors()]
+            raise SettingsError("\n".join(lines)) from None
+
+
+def _upon(default: Any, value: Any) -> Any:
+    """A value, laid over the default where both are settings with names."""
+    if not isinstance(default, Settings) or not isinstance(value, dict):
+        return value
+    kept = {name: getattr(default, name) for name in type(default).model_fields}
+    return kept | {name: _upon(kept.get(name), inner) for name, inner in value.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: ``1e-3`` is a number, a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise SettingsError(f"line {node.start_mark.line + 1}: the key {', '.join(sorted(twice))} is given twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":timestamp", ":float", ":int"))]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))  # 010 is ten, and 08 a number at all
+
+
+def parse(text: str, where: str) -> Any:
+    """The value of a piece of YAML."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where}: {' '.join(str(error).split())}; mend the YAML") from None
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def load(cls: type[S], job: str, arguments: list[str]) -> S:
+    """Settings of a job from its command line: ``[recipe.yaml] key=value ...``."""
+    recipes = [item for item in arguments if "=" not in item]
+    if len(recipes) > 1:
+        raise SettingsError(f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value")
+    values: dict[str, Any] = section(Path(recipes[0]), job) if recipes else {}
+    for item in arguments:
+        if "=" in item:
+            key, text = item.split("=", 1)
+            _put(values, key.removeprefix(f"{job}.").split("."), parse(text, f"{job}: {key}"), f"{job}: {key}")
+    return cls.checked(job, values)
+
+
+def section(recipe: Path, job: str) -> dict[str, Any]:
+    """What a recipe says to one job."""
+    if not recipe.is_file():
+        raise SettingsError(f"{job}: {recipe}: no such recipe; give the path of a YAML file such as recipes/cemp.yaml, and settings as key=value")
+    whole = parse(recipe.read_text(), str(recipe))
+    if not isinstance(whole, dict):
+        raise SettingsError(f"{recipe}: holds {type(whole).__name__}; a recipe maps jobs to settings")
+    for name in whole:
+        if name not in (*JOBS, "about"):
+            raise SettingsError(f"{recipe}: unknown section {name!r}; the sections are about, {', '.join(JOBS)}")
+    part = whole.get(job) or {}
+    if not isinstance(part, dict):
+        raise SettingsError(f"{recipe}: {job}: holds {part!r}; it maps settings to values")
+    return part
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    for name in path[:-1]:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise SettingsError(f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; give {name} alone")
+        values[name] = values = inner = dict(inner)
+    values[path[-1]] = value
+
+
+class JobError(RuntimeError):
+    """A job that cannot end well, for a reason that its user can mend."""
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Errors that a user can mend end the program with their message alone."""
+    try:
+        yield
+    except (ValueError, OSError, JobError) as error:
+        raise SystemExit(str(error)) from error
+
+
+def start(cls: type[S], job: str, about: str) -> S:
+    """Settings from ``sys.argv``; ``--help`` prints them all, an error is printed and ends the program."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(help_text(cls, job, about))
+        raise SystemExit(0)
+    try:
+        return load(cls, job, arguments)
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+
+
+def help_text(cls: type[Settings], job: str, about: str) -> str:
+    """Every setting of a job with its type, default and meaning."""
+    rows = list(_rows(cls, "", None))
+    wide = max(len(name) for name, _, _ in rows) + 2
+    lines = [about.strip(), "", f"usage: python jobs/{job}.py [recipes/NAME.yaml] [key=value ...]", ""]
+    for name, kind, meaning in rows:
+        lines += [f"  {name:<{wide}}{kind}", f"  {'':<{wide}}  {meaning}"]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(cls: type[Settings], prefix: str, given: Settings | None) -> Iterator[tuple[str, str, str]]:
+    """Name, kind with default, and meaning; `given` is the default of the field that holds these settings."""
+    for name, info in cls.model_fields.items():
+        inner = info.annotation
+        usual = getattr(given, name) if given else None if info.is_required() else info.get_default(call_default_factory=True)
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            yield from _rows(inner, f"{prefix}{name}.", usual)
+        else:
+            default = "needed" if info.is_required() and not given else f"default {_show(usual)}"
+            yield f"{prefix}{name}", f"{_kind(info)}, {default}", info.description or ""
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, default=str) if not isinstance(value, str) else value or "empty"
+
+
+def _kind(info: FieldInfo) -> str:
+    return _type_name(info.annotation)
+
+
+def _type_name(kind: Any) -> str:
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return "one of " + " | ".join(map(str, typing.get_args(kind)))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in typing.get_args(kind))
+    if origin is not None:
+        parts = ", ".join(_type_name(part) for part in typing.get_args(kind) if part is not Ellipsis)
+        return f"{'list' if origin is tuple else origin.__name__} of {parts}"
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    return names.get(kind, "settings" if isinstance(kind, type) and issubclass(kind, Settings) else getattr(kind, "__name__", str(kind)))
+
+
+def _complaint(cls: type[Settings], where: str, item: Any) -> str:
+    path = [part for part in item["loc"] if isinstance(part, str)]
+    inner: Any = cls
+    for name in path[:-1]:
+        annotation = inner.model_fields[name].annotation if name in inner.model_fields else None
+        inner = annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else inner
+    key, value = ".".join(map(str, item["loc"])), item.get("input")
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], inner.model_fields, 1)
+        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(inner.model_fields)}"
+        return f"{where}: {key}: unknown setting (value {value!r}); {advice}"
+    field = inner.model_fields.get(path[-1]) if path else None
+    meaning = f" ({field.description})" if field and field.description else ""
+    if item["type"] == "missing":
+        return f"{where}: {key}: not given; give {key}=...{meaning}"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    wanted = f"; give {_kind(field)}{meaning}" if field else ""
+    return f"{where}: {key}: {value!r}: {message}{wanted}"

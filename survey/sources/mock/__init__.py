@@ -1,0 +1,3 @@
+from survey.sources.mock.survey import Mock, make
+
+__all__ = ["Mock", "make"]

@@ -1,0 +1,331 @@
+"""Every real LAMOST file against astropy and against the index that was made from the same files."""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits as astropy_fits
+
+from survey.sources import lamost, visits, wavelengths
+from survey.sources.gzipped import unpack
+from survey.sources.reading import spectra
+from survey.spectrum import VISIT, LogWave, Refused, Spectrum
+
+COADD, SINGLE = {"lamost": lamost.Options()}, {"lamost": lamost.Options(mrs="single")}
+
+
+def index(shared: Path, name: str) -> list[dict[str, str]]:
+    with (shared / "lamost" / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def same(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Bit for bit, whatever the byte order."""
+    return found.dtype.newbyteorder("=") == wanted.dtype.newbyteorder("=") and found.astype(wanted.dtype).tobytes() == wanted.tobytes()
+
+
+def arrays_of(data: bytes) -> dict[str, np.ndarray]:
+    """What astropy finds in a low-resolution file."""
+    with astropy_fits.open(io.BytesIO(data), memmap=False) as hdus:
+        if hdus[0].data is not None:
+            names = ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK", "ORMASK")
+            return dict(zip(names, hdus[0].data, strict=True))
+        return {name: hdus[1].data[name][0] for name in hdus[1].columns.names}
+
+
+@pytest.fixture(scope="module")
+def low(shared: Path) -> list[tuple[dict[str, str], bytes, Spectrum]]:
+    """Each row of the index with the file's bytes and spectrum."""
+    found = []
+    for row in index(shared, "lrs_index.csv"):
+        data = unpack((shared / "lamost" / row["layout"] / row["file"]).read_bytes())
+        (spectrum,) = spectra(data, f"some/folder/{row['file']}", COADD)
+        found.append((row, data, spectrum))
+    return found
+
+
+def test_all_426_low_resolution_files_are_read_in_the_layout_they_have(low):
+    layouts = Counter(spectrum.visit["layout"] for _, _, spectrum in low)
+    assert layouts == {"lrs_image": 286, "lrs_image_subcont": 120, "lrs_table": 20}
+    assert all(spectrum.visit["layout"] == row["layout"] for row, _, spectrum in low)
+    assert Counter(spectrum.visit["survey"] for _, _, spectrum in low) == {"lamost-lrs": 426}
+    assert all(set(spectrum.visit) <= set(VISIT) for _, _, spectrum in low)
+
+
+def test_flux_inverse_variance_and_masks_are_those_of_astropy_bit_for_bit(low):
+    for row, data, spectrum in low:
+        wanted = arrays_of(data)
+        assert same(spectrum.flux, wanted["FLUX"]), row["file"]
+        assert same(spectrum.ivar, wanted["IVAR"]), row["file"]
+        np.testing.assert_array_equal(spectrum.bad, wanted["ANDMASK"] != 0)
+        np.testing.assert_array_equal(spectrum.suspect, wanted["ORMASK"] != 0)
+        assert np.shares_memory(spectrum.flux, np.frombuffer(data, np.uint8))
+
+
+def test_wavelengths_are_within_3_milliangstrom_of_the_file(low):
+    for row, data, spectrum in low:
+        assert isinstance(spectrum.wave, LogWave)
+        if row["layout"] != "lrs_image_subcont":
+            assert np.abs(spectrum.angstrom - arrays_of(data)["WAVELENGTH"]).max() <= 0.003, row["file"]
+        assert abs(spectrum.angstrom[0] - float(row["w_first"])) < 0.003
+        assert abs(spectrum.angstrom[-1] - float(row["w_last"])) < 0.003
+
+
+def test_what_the_visits_say_is_what_the_index_says(low):
+    for row, _, spectrum in low:
+        visit = spectrum.visit
+        for column, name, missing in [("ra", "ra", None), ("dec", "dec", None), ("z", "z", -9999), ("z_err", "z_err", -9999)]:
+            wanted = float(row[name])
+            assert visit.get(column) == (None if wanted == missing else pytest.approx(wanted, abs=1e-9)), (row["file"], column)
+        for column, name in [("snr_u", "snru"), ("snr_g", "snrg")]:
+            assert visit[column] == pytest.approx(float(row[name]), abs=1e-6)
+        assert visit["class"] == row["class"]
+        assert visit.get("subclass", "Non") == row["subclass"]
+        assert visit.get("release", "") == row["data_v"]
+        obsid = int(float(row["obsid"] or -1))
+        assert visit.get("obsid") == (obsid if obsid > 0 else None)
+        assert len(spectrum.flux) == int(row["npix"])
+
+
+def test_counts_of_zero_masked_and_negative_pixels_are_those_of_the_index(low):
+    compared = 0
+    for row, _, spectrum in low:
+        counts = {
+            "n_ivar0": (spectrum.ivar == 0).sum(),
+            "n_neg_flux": (spectrum.flux < 0).sum(),
+            "n_and": spectrum.bad.sum(),
+            "n_or": spectrum.suspect.sum(),
+        }
+        for name, found in counts.items():
+            if row[name]:
+                assert found == float(row[name]), (row["file"], name)
+                compared += 1
+    assert compared >= 4 * 306
+
+
+def test_missing_and_overflown_numbers_are_absent(low):
+    """One OBSID of 16 bits overflown, 129 without the card, 5 redshifts of -9999, 3 fibre masks of -1, 3 signal-to-noise values of -9999."""
+    found = [spectrum.visit for _, _, spectrum in low]
+    assert sum("obsid" not in visit for visit in found) == 130
+    assert sum("z" not in visit for visit in found) == 5
+    assert sum("fiber_mask" not in visit for visit in found) == 120 + 10 + 3
+    assert sum(f"snr_{band}" not in visit for visit in found for band in "ugriz") == 3
+    assert all(visit["star"].startswith("J") for visit in found)
+
+
+def test_a_visit_has_the_same_identity_in_two_releases(low):
+    visits_of = [spectrum.visit["visit"] for row, _, spectrum in low if row["file"].startswith("spec-55859-F5902_sp01-005")]
+    assert visits_of == ["55859-F5902-01-005"] * 2
+    assert {name: count for name, count in Counter(spectrum.visit["visit"] for _, _, spectrum in low).items() if count > 2} == {}
+
+
+# medium resolution
+
+
+def medium(shared: Path) -> list[tuple[dict[str, str], bytes]]:
+    return [(row, unpack((shared / "lamost/mrs" / row["file"]).read_bytes())) for row in index(shared, "mrs_index.csv")]
+
+
+def arm_of(hdu: astropy_fits.BinTableHDU) -> list[np.ndarray]:
+    """Wavelength, flux, inverse variance and mask in rising wavelength, by astropy."""
+    mask = "ANDMASK" if "ANDMASK" in hdu.columns.names else "PIXMASK"
+    order = np.argsort(hdu.data["LOGLAM"])
+    return [10 ** hdu.data["LOGLAM"].astype(float)[order], *(hdu.data[name][order] for name in ("FLUX", "IVAR", mask))]
+
+
+def test_all_7_medium_resolution_files_give_both_arms_in_one_spectrum(shared: Path):
+    for row, data in medium(shared):
+        (spectrum,) = spectra(data, row["file"], COADD)
+        with astropy_fits.open(io.BytesIO(data)) as hdus:
+            blue, red = arm_of(hdus["COADD_B"]), arm_of(hdus["COADD_R"])
+            assert spectrum.visit["snr_g"] == hdus["COADD_B"].header["SNR"]
+            assert spectrum.visit["snr_r"] == hdus["COADD_R"].header["SNR"]
+        np.testing.assert_allclose(spectrum.angstrom, np.concatenate((blue[0], red[0])), rtol=0, atol=1e-9)
+        assert same(spectrum.flux, np.concatenate((blue[1], red[1])))
+        assert same(spectrum.ivar, np.concatenate((blue[2], red[2])))
+        np.testing.assert_array_equal(spectrum.bad, np.concatenate((blue[3], red[3])) != 0)
+        visit = spectrum.visit
+        assert (visit["obsid"], visit["ra"], visit["dec"]) == (int(row["obsid"]), float(row["ra"]), float(row["dec"]))
+        assert (visit["survey"], visit["layout"], visit["release"]) == ("lamost-mrs", "mrs_coadd", row["data_v"])
+
+
+def test_single_exposures_come_one_by_one_in_rising_wavelength(shared: Path):
+    total = 0
+    for row, data in medium(shared):
+        found = spectra(data, row["file"], SINGLE)
+        exposures = sorted(name[2:] for name in row["extensions"].split() if name.startswith("B-"))
+        assert [spectrum.visit["visit"].rsplit("-", 1)[1] for spectrum in found] == exposures
+        total += len(found)
+        with astropy_fits.open(io.BytesIO(data)) as hdus:
+            for spectrum, exposure in zip(found, exposures, strict=True):
+                blue, red = arm_of(hdus[f"B-{exposure}"]), arm_of(hdus[f"R-{exposure}"])
+                np.testing.assert_allclose(spectrum.angstrom, np.concatenate((blue[0], red[0])), rtol=0, atol=1e-9)
+                assert same(spectrum.flux, np.concatenate((blue[1], red[1])))
+                np.testing.assert_array_equal(spectrum.bad, np.concatenate((blue[3], red[3])) != 0)
+                assert spectrum.visit["layout"] == "mrs_single"
+    assert total == 35
+
+
+def arm(name: str, wave: np.ndarray, column: str = "LOGLAM", **cards: object) -> astropy_fits.BinTableHDU:
+    table = np.zeros(len(wave), [("FLUX", "f4"), ("IVAR", "f4"), (column, "f8"), ("ANDMASK", "i2"), ("ORMASK", "i2")])
+    table["FLUX"], table[column] = np.arange(len(wave)), np.log10(wave) if column == "LOGLAM" else wave
+    return astropy_fits.BinTableHDU(table, astropy_fits.Header(cards), name)
+
+
+def stored(*hdus: object) -> bytes:
+    file = io.BytesIO()
+    astropy_fits.HDUList(list(hdus)).writeto(file)
+    return file.getvalue()
+
+
+def test_one_arm_alone_is_a_spectrum_and_arms_never_overlap():
+    blue, red = np.linspace(5000, 5400, 200), np.linspace(5300, 6000, 200)
+    (alone,) = spectra(stored(astropy_fits.PrimaryHDU(), arm("COADD_R", red)), "a/one.fits.gz", COADD)
+    np.testing.assert_allclose(alone.angstrom, red)
+    assert alone.visit["visit"] == "one"
+    (both,) = spectra(stored(astropy_fits.PrimaryHDU(), arm("COADD_B", blue), arm("COADD_R", red, "WAVELENGTH")), "two.fits", COADD)
+    np.testing.assert_allclose(both.angstrom, np.concatenate((blue, red[red > 5400])))
+    assert len(both.flux) == len(both.suspect) == len(both.angstrom)
+
+
+# made files
+
+
+def low_image(rows: np.ndarray, **cards: object) -> bytes:
+    return stored(astropy_fits.PrimaryHDU(rows, astropy_fits.Header({"TELESCOP": "LAMOST", "COEFF0": 3.5682, "COEFF1": 1e-4, **cards})))
+
+
+def rows_of(size: int = 400) -> np.ndarray:
+    rows = np.ones((5, size), "f4")
+    rows[2], rows[3:] = 10 ** (3.5682 + 1e-4 * np.arange(size)), 0
+    return rows
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(Refused) as refused:
+        spectra(data, "x.fits", COADD)
+    return refused.value.reason
+
+
+def test_the_computed_spectra_in_both_layouts_are_the_same(shared: Path):
+    names = sorted(path.name for path in (shared / "physics/fits_old").iterdir())
+    assert len(names) == 120
+    for name in names:
+        (old,) = spectra((shared / "physics/fits_old" / name).read_bytes(), name, COADD)
+        (new,) = spectra((shared / "physics/fits_new" / name).read_bytes(), name, COADD)
+        assert same(old.flux, new.flux)
+        assert same(old.ivar, new.ivar)
+        np.testing.assert_array_equal(old.bad, new.bad)
+        assert old.wave == new.wave
+        assert {**old.visit, "layout": ""} == {**new.visit, "layout": ""}
+
+
+def test_a_table_is_known_by_its_columns_whatever_its_name():
+    row = np.zeros(1, [(name, "f4", (400,)) for name in ("FLUX", "IVAR", "WAVELENGTH")])
+    row["WAVELENGTH"] = rows_of()[2]
+    (found,) = spectra(stored(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU(row, name="ANYTHING")), "x.fits", COADD)
+    assert found.visit["layout"] == "lrs_table"
+    assert found.bad is None
+    assert found.wave == LogWave(pytest.approx(3.5682, abs=1e-6), pytest.approx(1e-4, abs=1e-8), 400)
+
+
+def test_a_row_that_is_not_log_linear_stays_a_list():
+    rows = rows_of()
+    rows[2] = np.linspace(4000, 5000, 400)
+    (found,) = spectra(low_image(rows), "x.fits", COADD)
+    assert isinstance(found.wave, np.ndarray)
+    np.testing.assert_array_equal(found.wave, rows[2].astype(float))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -4000.0, 0.0, 5e7])
+def test_one_broken_wavelength_refuses_the_spectrum(value):
+    rows = rows_of()
+    rows[2, 123] = value
+    assert refusal(low_image(rows)) == "bad_wavelength"
+
+
+def test_a_row_of_wavelengths_that_was_wiped_out_is_not_taken_for_flux():
+    rows = rows_of()
+    rows[2] = 0
+    assert refusal(low_image(rows, EXTEN0="Flux, Inverse, Wavelength, Andmask, Ormask")) == "bad_wavelength"
+    (old,) = spectra(low_image(rows, EXTEN0="Flux Inverse Subcontinuum Andmask Ormask"), "x.fits", COADD)
+    assert old.visit["layout"] == "lrs_image_subcont"
+
+
+def test_wavelengths_without_a_row_come_from_either_pair_of_cards():
+    rows = rows_of()
+    rows[2] = 1
+    (found,) = spectra(low_image(rows, COEFF0=None, COEFF1=None, CRVAL1=3.6, CD1_1=2e-4), "x.fits", COADD)
+    assert found.wave == LogWave(3.6, 2e-4, 400)
+    assert refusal(low_image(rows, COEFF0=None, COEFF1=None)) == "bad_wavelength"
+    assert refusal(low_image(rows, COEFF0=3698.0, COEFF1=1.0)) == "bad_wavelength"
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "seen"),
+    [
+        ("OBS_TYPE", "OBJ", True),
+        ("OBS_TYPE", 0, True),
+        ("OBS_TYPE", "FLAT", False),
+        ("OBS_TYPE", "ARC", False),
+        ("FIBERTYP", "F-Std", True),
+        ("FIBERTYP", "Sky", False),
+        ("FIB_TYPE", "Unused", False),
+        ("OBJTYPE", "sky", False),
+        ("OBJTYPE", "FS", True),
+    ],
+)
+def test_only_fibres_on_an_object_give_a_spectrum(card, value, seen):
+    data = low_image(rows_of(), **{card: value})
+    assert (len(spectra(data, "x.fits", COADD)) == 1) if seen else (refusal(data) == "no_object")
+
+
+def test_a_mask_of_nan_is_bad():
+    rows = rows_of()
+    rows[3, 7] = np.nan
+    rows[4, 8] = -0.0
+    (found,) = spectra(low_image(rows), "x.fits", COADD)
+    assert found.bad.nonzero()[0].tolist() == [7]
+    assert not found.suspect.any()
+
+
+@pytest.mark.parametrize("size", [99, 100_001])
+def test_spectra_of_absurd_length_are_no_spectra(size):
+    assert refusal(low_image(rows_of(size))) == "unknown_layout"
+
+
+def test_files_of_other_surveys_are_left_to_others(shared: Path):
+    assert refusal((shared / "sdss/spec/spec-0266-51602-0013.fits").read_bytes()) == "unknown_layout"
+    assert refusal(low_image(rows_of(), TELESCOP="SDSS 2.5-M")) == "unknown_layout"
+    assert refusal(stored(astropy_fits.PrimaryHDU())) == "unknown_layout"
+
+
+def test_the_card_of_a_fibre_may_be_text():
+    data = low_image(rows_of(), LMJD=55_000, PLANID="B1", SPID=3, FIBERID="7       ", OBSID="12", Z="0.001", RA="361")
+    visit = spectra(data, "x.fits", COADD)[0].visit
+    assert (visit["fiberid"], visit["obsid"], visit["z"], visit["visit"]) == (7, 12, 0.001, "55000-B1-03-007")
+    assert "ra" not in visit
+
+
+def test_air_wavelengths_become_vacuum():
+    """Na D and H alpha: 5889.950 and 6562.801 in air are 5891.583 and 6564.614 in vacuum (NIST); the relation of 1991 is 0.003 off."""
+    np.testing.assert_allclose(wavelengths.vacuum(np.array([5889.950, 6562.801])), [5891.583, 6564.614], atol=4e-3)
+    (found,) = spectra(low_image(rows_of(), VACUUM=False), "x.fits", COADD)
+    np.testing.assert_allclose(found.angstrom, wavelengths.vacuum(rows_of()[2]), atol=0.004)
+
+
+def test_air_and_vacuum_pairs_of_published_lines_agree(shared: Path):
+    with (shared / "lines/stellar_features.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["air_A"]]
+    air = np.array([float(row["air_A"]) for row in rows])
+    vacuum = np.array([float(row["vac_A"]) for row in rows])
+    assert len(air) > 20
+    np.testing.assert_allclose(wavelengths.vacuum(air), vacuum, atol=0.005)
+
+
+def test_every_fact_of_a_visit_has_a_check_of_the_right_name():
+    assert set(visits.CHECKS) <= set(VISIT)
+    assert set(lamost.CARDS) <= set(VISIT)

@@ -1,0 +1,582 @@
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from isal import isal_zlib
+
+from survey import files
+from survey.settings import SettingsError
+from survey.spectrum import VISIT
+from survey.store import shard as shard_module
+from survey.store.ingest import Ingest, RefusalsError, Report, ingest
+from survey.store.manifest import open_manifest
+from survey.store.shards import ARRAYS, MEASURED, open_store
+from tests import survey_files
+
+COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
+"""A grid of 451 points: the tests are about files and rows, not about pixels."""
+
+
+def settings(folder: Path, **given: Any) -> Ingest:
+    values = {"input": str(folder / "in"), "store": str(folder / "store"), "shard": 4, "refuse_above": 1.0, "prepare": COARSE}
+    return Ingest.checked("ingest", values | given)
+
+
+def made(folder: Path, numbers: range = range(10), broken: bool = True, **given: Any) -> Report:
+    survey_files.write(folder / "in", numbers, broken)
+    return ingest(settings(folder, **given))
+
+
+def contents(store: Path, *kinds: str) -> dict[str, tuple[bytes, int]]:
+    """Bytes and time of every file of a store, or of these of its folders."""
+    found = [path for kind in kinds or (".",) for path in sorted((store / kind).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(store)): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+
+
+def texts(store: Path, *kinds: str) -> dict[str, bytes]:
+    return {name: data for name, (data, _) in contents(store, *kinds).items()}
+
+
+def rows(store: Path, kind: str = "spectra") -> pd.DataFrame:
+    tables = [pq.read_table(path).replace_schema_metadata() for path in sorted((store / kind).glob("*.parquet"))]
+    return pa.concat_tables(tables).to_pandas()
+
+
+def touch(path: Path, data: bytes) -> None:
+    """Another content and a later time."""
+    before = path.stat().st_mtime
+    path.write_bytes(data)
+    os.utime(path, (before + 100, before + 100))
+
+
+def dying(after: int) -> Callable[..., Iterator[dict[str, Any]]]:
+    """A `map` that is killed after so many results, as far as a function can be."""
+
+    def run(function: Callable[[int], dict[str, Any]], items: Iterable[int]) -> Iterator[dict[str, Any]]:
+        for number, item in enumerate(items):
+            if number == after:
+                raise KeyboardInterrupt
+            yield function(item)
+
+    return run
+
+
+def test_every_file_is_written_or_refused_and_none_twice(tmp_path: Path) -> None:
+    report = made(tmp_path)
+    spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
+    assert (report.files, report.rows_in, report.written) == (13, 13, 10)
+    assert report.refused == {"empty": 1, "not_fits": 1, "bad_gzip": 1}
+    assert sorted([*spectra["path"], *refused["path"]]) == sorted(str(path) for path in (tmp_path / "in").iterdir())
+    assert dict(zip(refused["path"].map(os.path.basename), refused["reason"], strict=True)) == {
+        "broken-0.fits": "empty",
+        "broken-1.fits": "not_fits",
+        "broken-2.fits.gz": "bad_gzip",
+    }
+
+
+def test_rows_lie_in_the_order_of_the_names_and_say_what_the_files_say(tmp_path: Path) -> None:
+    made(tmp_path)
+    spectra = rows(tmp_path / "store")
+    assert spectra["path"].is_monotonic_increasing
+    assert spectra["obsid"].tolist() == [1000 + number for number in range(10)]
+    assert spectra["visit"].is_unique
+    assert set(spectra["survey"]) == {"lamost-lrs"}
+    assert spectra["ra"].tolist() == [10.0 + number for number in range(10)]
+    assert [*spectra.columns] == ["path", "row", "crc", *VISIT, *list(MEASURED)[3:], "flux", "ivar"]
+    data = (tmp_path / "in" / survey_files.name(4)).read_bytes()
+    assert spectra["crc"][4] == isal_zlib.crc32(data)
+
+
+def test_flux_of_the_store_times_continuum_and_scale_is_the_flux_of_the_file(tmp_path: Path) -> None:
+    made(tmp_path, range(3), broken=False, prepare=COARSE | {"continuum": "dual", "velocity": "none"})
+    spectra = rows(tmp_path / "store")
+    wave = 4000.0 + 10.0 * np.arange(451)
+    for number in range(3):
+        raw = survey_files.spectrum(number)
+        good = spectra["ivar"][number] > 0
+        again = spectra["flux"][number] * spectra["continuum"][number] * spectra["flux_scale"][number]
+        off = np.abs(again / np.interp(wave, raw[2], raw[0]) - 1)[good]
+        assert good.mean() > 0.9
+        assert np.median(off) < 0.02  # linear resampling of noise of 2 %
+
+
+def test_a_second_run_touches_no_file(tmp_path: Path) -> None:
+    first = made(tmp_path)
+    before = contents(tmp_path / "store")
+    second = ingest(settings(tmp_path))
+    assert contents(tmp_path / "store") == before
+    assert (second.made, second.written, second.refused) == (0, first.written, first.refused)
+
+
+def test_the_same_input_gives_the_same_bytes_in_another_store(tmp_path: Path) -> None:
+    made(tmp_path)
+    ingest(settings(tmp_path, store=str(tmp_path / "other")))
+    kinds = ("spectra", "refused", "markers")
+    assert texts(tmp_path / "store", *kinds) == texts(tmp_path / "other", *kinds)
+    assert open_store(str(tmp_path / "store")).about == open_store(str(tmp_path / "other")).about
+
+
+def test_a_damaged_file_leaves_the_other_rows_of_its_shard_as_they_were(tmp_path: Path) -> None:
+    made(tmp_path, broken=False)
+    survey_files.write(tmp_path / "hurt", range(10))
+    (tmp_path / "hurt" / survey_files.name(5)).write_bytes(survey_files.file(5)[:9000])
+    ingest(settings(tmp_path, input=str(tmp_path / "hurt"), store=str(tmp_path / "store-2")))
+    sound, hurt = rows(tmp_path / "store").drop(columns="path"), rows(tmp_path / "store-2").drop(columns="path")
+    pd.testing.assert_frame_equal(sound.drop(index=5).reset_index(drop=True), hurt)
+    assert rows(tmp_path / "store-2", "refused")["reason"].tolist() == ["truncated"]
+
+
+def test_a_file_that_goes_between_listing_and_reading_is_refused_as_missing(tmp_path: Path) -> None:
+    made(tmp_path, range(4), broken=False)
+    (tmp_path / "in" / survey_files.name(1)).unlink()
+    for path in (tmp_path / "store" / "markers").iterdir():
+        path.unlink()
+    report = ingest(settings(tmp_path))
+    assert (report.written, report.refused, report.plan.vanished) == (3, {"missing": 1}, 1)
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("harm", [_gone, _cut])
+@pytest.mark.parametrize("kind", ["spectra", "refused", "markers"])
+def test_only_shards_that_lack_something_are_made_again(tmp_path: Path, kind: str, harm: Callable[[Path], None]) -> None:
+    made(tmp_path)
+    store = tmp_path / "store"
+    before = contents(store)
+    hurt = sorted((store / kind).iterdir())[1]
+    harm(hurt)
+    report = ingest(settings(tmp_path))
+    after = contents(store)
+    assert report.made == 1
+    assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}
+    changed = {name for name in after if after[name][1] != before[name][1] and "part-" in name}
+    assert changed == {f"{folder}/part-00001.{'json' if folder == 'markers' else 'parquet'}" for folder in ("spectra", "refused", "markers")}
+
+
+def test_a_run_that_was_stopped_half_way_is_completed_by_the_next(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(10), broken=True)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings(tmp_path), dying(2))
+    half = contents(tmp_path / "store", "spectra")
+    assert len(half) == 2
+    assert not (tmp_path / "store" / "store.json").exists()
+    report = ingest(settings(tmp_path))
+    assert (report.made, report.shards) == (2, 4)
+    assert {name: file for name, file in contents(tmp_path / "store", "spectra").items() if name in half} == half
+    ingest(settings(tmp_path, store=str(tmp_path / "fresh")))
+    kinds = ("spectra", "refused", "markers", "store.json")
+    assert texts(tmp_path / "store", *kinds) == texts(tmp_path / "fresh", *kinds)
+
+
+def test_a_run_that_loses_shards_does_not_finish_the_store(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(10))
+    with pytest.raises(RuntimeError, match="2 of 3 shards"):
+        ingest(settings(tmp_path), lambda function, shards: map(function, list(shards)[:2]))
+    assert not (tmp_path / "store" / "store.json").exists()
+
+
+def test_a_store_is_only_opened_when_it_is_finished(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(10))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings(tmp_path), dying(1))
+    with pytest.raises(FileNotFoundError, match=r"no store\.json in it, so no finished store; run jobs/ingest\.py"):
+        open_store(str(tmp_path / "store"))
+    ingest(settings(tmp_path))
+    store = open_store(str(tmp_path / "store"))
+    assert sum(table.num_rows for table in store.tables(["visit"])) == 10
+    about = json.loads((tmp_path / "store" / "store.json").read_text()) | {"version": 99}
+    (tmp_path / "store" / "store.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="the store is of version 99, this code reads 1; ingest it anew"):
+        open_store(str(tmp_path / "store"))
+
+
+def test_a_store_that_is_made_again_in_part_is_unfinished_meanwhile(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "store" / "spectra" / "part-00000.parquet").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings(tmp_path), dying(0))
+    with pytest.raises(FileNotFoundError):
+        open_store(str(tmp_path / "store"))
+
+
+def test_other_settings_are_refused_by_key_old_and_new_value(tmp_path: Path) -> None:
+    made(tmp_path)
+    before = contents(tmp_path / "store")
+    with pytest.raises(SettingsError) as caught:
+        ingest(settings(tmp_path, shard=5, prepare=COARSE | {"masks": "or"}, bits={"flux": 20}))
+    message = str(caught.value)
+    assert message.startswith(f"ingest: store: {tmp_path / 'store'}: was made with other settings: ")
+    for part in ("shard=4 there, 5 now", "prepare.masks=and there, or now", "bits.flux=14 there, 20 now", "or another store="):
+        assert part in message
+    assert contents(tmp_path / "store") == before
+
+
+def test_settings_that_change_no_row_may_differ(tmp_path: Path) -> None:
+    made(tmp_path)
+    before = contents(tmp_path / "store")
+    ingest(settings(tmp_path, refuse_above=0.9, workers=1, preview=0, compare="size"))
+    assert contents(tmp_path / "store") == before
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(2))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "thesis.tex").write_text("x")
+    with pytest.raises(SettingsError, match=r"store: holds thesis\.tex but is no store; give an empty or a new folder"):
+        ingest(settings(tmp_path))
+    assert os.listdir(tmp_path / "store") == ["thesis.tex"]
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    made(tmp_path)
+    path = tmp_path / "store" / "settings.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
+    with pytest.raises(SettingsError, match="is of version 0, this code writes 1; give another store="):
+        ingest(settings(tmp_path))
+
+
+def test_damaged_settings_are_named(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "store" / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json: damaged .*; put a copy back"):
+        ingest(settings(tmp_path))
+
+
+def test_a_second_night_adds_shards_and_leaves_the_old_ones_alone(tmp_path: Path) -> None:
+    made(tmp_path, range(8))
+    old, about = contents(tmp_path / "store", "spectra", "refused", "markers"), open_store(str(tmp_path / "store")).about
+    survey_files.write(tmp_path / "in", range(8, 15))
+    report = ingest(settings(tmp_path))
+    new = contents(tmp_path / "store", "spectra", "refused", "markers")
+    assert (report.made, report.plan.new_rows, report.shards) == (2, 7, 5)
+    assert {name: file for name, file in new.items() if name in old} == old
+    grown = open_store(str(tmp_path / "store")).about
+    assert grown["id"] != about["id"]
+    assert (grown["files"], grown["written"], about["files"]) == (18, 15, 11)
+    assert sorted(rows(tmp_path / "store")["obsid"]) == [1000 + number for number in range(15)]
+
+
+def test_a_store_may_be_read_while_it_grows(tmp_path: Path) -> None:
+    made(tmp_path, range(8))
+    before = open_store(str(tmp_path / "store"))
+    survey_files.write(tmp_path / "in", range(8, 15))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings(tmp_path), dying(1))
+    assert open_store(str(tmp_path / "store")).about == before.about
+
+
+def test_a_second_folder_may_be_added_to_a_store(tmp_path: Path) -> None:
+    made(tmp_path, range(4), broken=False)
+    survey_files.write(tmp_path / "more", range(4, 6))
+    report = ingest(settings(tmp_path, input=str(tmp_path / "more")))
+    assert (report.made, report.written, report.plan.vanished) == (1, 6, 0)
+
+
+def test_changed_files_are_reported_and_left(tmp_path: Path) -> None:
+    made(tmp_path)
+    before = contents(tmp_path / "store")
+    touch(tmp_path / "in" / survey_files.name(4), survey_files.file(44))
+    report = ingest(settings(tmp_path))
+    assert (report.plan.changed, report.plan.examples, report.made) == (1, (str(tmp_path / "in" / survey_files.name(4)),), 0)
+    assert contents(tmp_path / "store") == before
+
+
+def reread_like_a_fresh_store(tmp_path: Path) -> None:
+    ingest(settings(tmp_path, store=str(tmp_path / "fresh")))
+    assert texts(tmp_path / "store", "spectra", "refused", "store.json") == texts(tmp_path / "fresh", "spectra", "refused", "store.json")
+
+
+def test_reread_makes_the_shards_of_changed_files_again(tmp_path: Path) -> None:
+    made(tmp_path)
+    before = contents(tmp_path / "store", "spectra", "refused", "markers")
+    touch(tmp_path / "in" / survey_files.name(0), survey_files.file(40))
+    report = ingest(settings(tmp_path, reread=True))
+    after = contents(tmp_path / "store", "spectra", "refused", "markers")
+    assert (report.made, report.plan.redo) == (1, (0,))
+    assert {name for name in after if after[name] != before[name]} == {name for name in before if "part-00000" in name}
+    reread_like_a_fresh_store(tmp_path)
+    assert ingest(settings(tmp_path, reread=True)).made == 0
+
+
+@pytest.mark.parametrize("reread", [True, False])
+def test_a_kill_after_the_manifest_was_put_right_is_healed_by_the_next_run(tmp_path: Path, reread: bool) -> None:
+    made(tmp_path)
+    touch(tmp_path / "in" / survey_files.name(0), survey_files.file(40))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings(tmp_path, reread=True), dying(0))
+    report = ingest(settings(tmp_path, reread=reread))
+    assert (report.made, report.plan.redo) == (1, ())
+    reread_like_a_fresh_store(tmp_path)
+
+
+def test_a_change_that_keeps_size_and_time_is_found_by_content(tmp_path: Path) -> None:
+    made(tmp_path)
+    path = tmp_path / "in" / survey_files.name(4)
+    facts = path.stat()
+    path.write_bytes(survey_files.file(44))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert path.stat().st_size == facts.st_size
+    assert ingest(settings(tmp_path)).plan.changed == 0
+    report = ingest(settings(tmp_path, compare="hash", reread=True))
+    assert (report.plan.compared, report.plan.changed, report.plan.redo) == (13, 1, (1,))
+    reread_like_a_fresh_store(tmp_path)
+    assert ingest(settings(tmp_path, compare="hash", reread=True)).plan.changed == 0
+
+
+def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(RefusalsError) as caught:
+        made(tmp_path, refuse_above=0.05)
+    message = str(caught.value)
+    assert "the store is complete, but 3 of 13 rows (23.1%) were refused, more than refuse_above=0.05 allows" in message
+    assert "empty 1" in message
+    assert "then mend the input or give refuse_above=0.25" in message
+    assert open_store(str(tmp_path / "store")).about["written"] == 10
+    before = contents(tmp_path / "store")
+    with pytest.raises(RefusalsError):
+        ingest(settings(tmp_path, refuse_above=0.05))
+    assert ingest(settings(tmp_path, refuse_above=0.25)).made == 0
+    assert contents(tmp_path / "store") == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sources": ["lamots"]}, "ingest: sources: there is no source 'lamots'; there are"),
+        ({"options": {"lamots": {}}}, "there is no source 'lamots'"),
+        ({"options": {"lamost": {"mrs": "both"}}}, "ingest: options.lamost: mrs: 'both'"),
+        ({"options": {"lamost": {"msr": "single"}}}, "ingest: options.lamost: msr: unknown setting (value 'single'); did you mean mrs?"),
+    ],
+)
+def test_an_unknown_source_or_option_fails_before_any_work(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        made(tmp_path, **given)
+    assert said in str(caught.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_markers_say_the_sizes_and_checksums_of_the_files(tmp_path: Path) -> None:
+    made(tmp_path)
+    store = tmp_path / "store"
+    shards = pq.read_table(store / "shards.parquet").to_pylist()
+    for number, path in enumerate(sorted((store / "markers").iterdir())):
+        marker = json.loads(path.read_text())
+        for kind, key in (("spectra", "spectra"), ("refused", "refused_files")):
+            data = (store / kind / f"part-{number:05d}.parquet").read_bytes()
+            assert marker[key] == {"bytes": len(data), "crc": isal_zlib.crc32(data)}
+        assert marker["shard"] == number
+        assert marker["written"] == pq.read_metadata(store / "spectra" / f"part-{number:05d}.parquet").num_rows
+        assert marker["rows_in"] == marker["files"] == marker["written"] + sum(marker["refused"].values())
+        assert shards[number] == marker | {"refused": json.dumps(marker["refused"])}
+
+
+READERS = """
+import sys, json
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("ray", "survey"):
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, Forbidden())
+import duckdb, numpy as np, pandas as pd, pyarrow.parquet as pq
+folder = sys.argv[1] + "/spectra"
+arrow = pq.read_table(folder)
+plain = np.asarray(arrow["flux"].combine_chunks().flatten()).reshape(arrow.num_rows, -1)
+panda = np.stack(pd.read_parquet(folder)["flux"].to_numpy())
+names = [row[0] for row in duckdb.sql(f"select obsid from '{folder}/*.parquet' order by path").fetchall()]
+duck = np.array([row[0] for row in duckdb.sql(f"select flux from '{folder}/*.parquet' order by path").fetchall()], np.float32)
+assert arrow["obsid"].to_pylist() == names
+assert np.array_equal(plain, panda) and np.array_equal(plain, duck)
+count, snr = duckdb.sql(f"select count(*), avg(snr) from '{folder}/*.parquet' where ivar[200] > 0").fetchone()
+print(json.dumps({"shape": plain.shape, "sum": float(plain.astype(float).sum()), "count": count, "snr": snr, "kind": str(arrow.schema.field("flux").type)}))
+"""
+
+
+def test_pyarrow_pandas_and_duckdb_read_a_store_without_ray(tmp_path: Path) -> None:
+    made(tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-c", READERS, str(tmp_path / "store")], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout)
+    flux = np.stack(rows(tmp_path / "store")["flux"].to_numpy())
+    assert said["shape"] == [10, 451]
+    assert said["sum"] == flux.astype(float).sum()
+    assert said["kind"].startswith("fixed_size_list<")
+    assert said["count"] > 0
+    assert said["snr"] > 3
+
+
+def test_an_array_of_spectra_with_labels_becomes_rows(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    flux = np.stack([survey_files.spectrum(number)[0] for number in range(6)])
+    flux[2] = np.nan
+    np.save(tmp_path / "in" / "X.npy", flux)
+    labels = "obsid,ra,dec,class\n" + "".join(f"{2000 + number},{number},-5,STAR\n" for number in range(6))
+    (tmp_path / "in" / "y.csv").write_text(labels)
+    report = ingest(settings(tmp_path, options={"arrays": {"grid": "lamost3909"}}))
+    spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
+    assert (report.rows_in, report.written, report.shards) == (6, 5, 2)
+    assert spectra["row"].tolist() == [0, 1, 3, 4, 5]
+    assert spectra["obsid"].tolist() == [2000, 2001, 2003, 2004, 2005]
+    assert refused["row"].tolist() == [2]
+    before = contents(tmp_path / "store")
+    assert ingest(settings(tmp_path, options={"arrays": {"grid": "lamost3909"}})).made == 0
+    assert contents(tmp_path / "store") == before
+
+
+def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "files", range(3))
+    lines = [f"{survey_files.name(number)},{100.0 * number},star-{number}" for number in range(3)] + ["nowhere.fits,0,x", ",0,y"]
+    (tmp_path / "catalogue.csv").write_text("filename,rv,source_id\n" + "\n".join(lines) + "\n")
+    report = ingest(settings(tmp_path, input=str(tmp_path / "catalogue.csv"), files=str(tmp_path / "files")))
+    spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
+    assert spectra["velocity"].tolist() == [0.0, 100.0, 200.0]
+    assert spectra["star"].tolist() == ["star-0", "star-1", "star-2"]
+    assert refused["reason"].tolist() == ["missing", "missing"]
+    assert refused["path"].iloc[1] == f"{tmp_path / 'catalogue.csv'}#row-5"
+    assert (report.rows_in, report.plan.nameless) == (5, 1)
+
+
+def test_a_relative_store_and_one_in_the_home_folder_mean_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    survey_files.write(tmp_path / "in", range(2))
+    ingest(settings(tmp_path, input="in", store="one"))
+    ingest(settings(tmp_path, input="~/in", store="~/two"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "one", "two"]
+    assert texts(tmp_path / "one", "spectra", "store.json") == texts(tmp_path / "two", "spectra", "store.json")
+
+
+def test_a_store_inside_its_input_is_not_its_own_input(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(2))
+    store = str(tmp_path / "in" / "store")
+    ingest(settings(tmp_path, store=store))
+    assert ingest(settings(tmp_path, store=store)).rows_in == 2
+
+
+def test_slices_do_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path)
+    monkeypatch.setattr(shard_module, "SLICE", 2)
+    ingest(settings(tmp_path, store=str(tmp_path / "other")))
+    pd.testing.assert_frame_equal(rows(tmp_path / "store"), rows(tmp_path / "other"))
+    pd.testing.assert_frame_equal(rows(tmp_path / "store", "refused"), rows(tmp_path / "other", "refused"))
+
+
+def test_kept_bits_are_exact_to_what_they_promise(tmp_path: Path) -> None:
+    made(tmp_path, range(4), broken=False)
+    ingest(settings(tmp_path, store=str(tmp_path / "exact"), bits={"flux": 23, "ivar": 23}))
+    for name, bits in (("flux", 14), ("ivar", 7)):
+        kept, exact = (np.stack(rows(tmp_path / store)[name].to_numpy()).astype(float) for store in ("store", "exact"))
+        assert np.array_equal(kept == 0, exact == 0)
+        assert np.abs(kept / np.where(exact == 0, 1, exact) - 1)[exact != 0].max() <= 2.0 ** -(bits + 1)
+
+
+def test_the_schema_says_what_every_column_means(tmp_path: Path) -> None:
+    made(tmp_path, range(2), broken=False)
+    schema = pq.read_schema(tmp_path / "store" / "spectra" / "part-00000.parquet")
+    assert all(schema.field(name).metadata[b"description"] for name in (*MEASURED, *VISIT, "flux", "ivar"))
+    assert json.loads(schema.metadata[b"grid"])["points"] == 451
+    assert schema.field("ivar").metadata[b"description"].decode() == ARRAYS["ivar"]
+
+
+def test_files_of_every_layout_of_real_surveys_are_ingested(tmp_path: Path, shared: Path) -> None:
+    folders = [shared / "lamost" / name for name in ("lrs_image", "lrs_table", "lrs_image_subcont", "mrs")] + [
+        shared / "sdss" / "spec",
+        shared / "sdss" / "sky",
+    ]
+    (tmp_path / "in").mkdir()
+    for folder in folders:
+        for path in sorted(folder.iterdir())[:8]:
+            (tmp_path / "in" / f"{folder.name}-{path.name}").symlink_to(path)
+    report = ingest(settings(tmp_path, shard=16, options={"lamost": {"mrs": "single"}}))
+    spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
+    seen = {name.rpartition("/")[2].partition("-")[0] for name in [*spectra["path"], *refused["path"]]}
+    assert seen == {folder.name for folder in folders}
+    assert report.rows_in == len(spectra) + len(refused) > report.files  # a medium-resolution file holds several exposures
+    assert {"lrs_image", "lrs_table", "lrs_image_subcont"} <= set(spectra["layout"])
+    sky = refused[refused["path"].str.contains("/sky-")]
+    assert set(sky["reason"]) == {"no_object"}
+
+
+def test_a_shard_of_refused_files_alone_is_a_shard(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, data in survey_files.BROKEN.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    report = ingest(settings(tmp_path, shard=2))
+    assert (report.shards, report.written, report.rows_in) == (2, 0, 3)
+    store = open_store(str(tmp_path / "store"))
+    assert [store.spectra(number).num_rows for number in range(2)] == [0, 0]
+    assert [store.refused(number).num_rows for number in range(2)] == [2, 1]
+
+
+def test_an_empty_folder_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(SettingsError, match=r"in: holds no spectrum at all; give a folder with files \.fits"):
+        ingest(settings(tmp_path))
+
+
+def test_the_manifest_and_the_store_agree_on_every_file(tmp_path: Path) -> None:
+    made(tmp_path)
+    listed = open_manifest(str(tmp_path / "store"))
+    for number in range(listed.shards):
+        here = {
+            path
+            for kind in ("spectra", "refused")
+            for path in pq.read_table(tmp_path / "store" / kind / f"part-{number:05d}.parquet")["path"].to_pylist()
+        }
+        assert here == set(listed.shard(number)["path"].to_pylist())
+
+
+def test_names_of_unfinished_writes_are_not_part_of_a_store(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "store" / "spectra" / ".part-00000.parquet.1-abcd.tmp").write_bytes(b"left by a kill")
+    (tmp_path / "store" / "markers" / ".part-00000.json.1-abcd.tmp").write_bytes(b"{")
+    assert ingest(settings(tmp_path)).made == 0
+    assert pq.read_table(tmp_path / "store" / "spectra").num_rows == 10
+
+
+def test_walking_a_folder_passes_over_what_vanishes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.fits", "b.fits", "c.fits"):
+        (tmp_path / name).write_bytes(b"x")
+    scandir = os.scandir
+
+    class Late:
+        """A listing of which one file is gone by the time that it is looked at."""
+
+        def __init__(self, path: str) -> None:
+            with scandir(path) as entries:
+                self.entries = list(entries)
+            (tmp_path / "b.fits").unlink()
+
+        def __enter__(self) -> Iterator[Any]:
+            return iter(self.entries)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", Late)
+    assert [Path(entry.path).name for entry in files.walk(str(tmp_path))] == ["a.fits", "c.fits"]
+
+
+def test_the_report_can_be_shown(tmp_path: Path) -> None:
+    from survey.reports import summary
+
+    said = summary.ingest(made(tmp_path))
+    assert "rows in    13" in said
+    assert "refused    3 (23.08%)" in said
+    assert io.StringIO(said).readline().startswith("store ")

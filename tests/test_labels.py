@@ -1,0 +1,75 @@
+"""Rows, aliases and definitions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from survey import labels
+
+
+def test_every_alias_of_the_users_finds_its_row():
+    pairs = {"C_FE": "CFe", "MG_FE": "MgFe", "CA_FE": "CaFe", "SI_FE": "SiFe", "TI_FE": "TiFe", "FE": "FeH", "feh": "FeH", "teff": "Teff", "ch": "CH"}
+    assert {alias: labels.label(alias).name for alias in pairs} == pairs
+
+
+def test_an_unknown_label_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match=r"no label 'XX_FE'; there are Teff, logg, FeH"):
+        labels.label("XX_FE")
+
+
+def test_names_are_unique_and_ranges_make_sense():
+    names = [name for row in labels.LABELS for name in (row.name, *row.aliases)]
+    assert len(names) == len(set(names))
+    assert all(row.low < row.high and row.unit and row.about for row in labels.LABELS)
+
+
+def test_case_decides_only_between_sulphur_and_s_process():
+    assert labels.label("SFe").name == "SFe"
+    assert labels.label("sFe").name == "sFe"
+    with pytest.raises(ValueError, match="'SFE' may be SFe or sFe"):
+        labels.label("SFE")
+
+
+def test_values_outside_the_range_and_no_numbers_are_missing():
+    found = labels.values(labels.label("FeH"), ["-2.5", "*", None, -9999, 999, "nan", 0.1])
+    np.testing.assert_array_equal(found, [-2.5, np.nan, np.nan, np.nan, np.nan, np.nan, 0.1])
+
+
+def test_limits_of_metal_poor_are_open_and_of_carbon_closed():
+    assert labels.metal_poor([-1.0, -1.001, np.nan]).tolist() == [False, True, False]
+    assert labels.metal_poor([-2.5, -3.5], "VMP").tolist() == [True, True]
+    assert labels.metal_poor([-2.5, -3.5], "EMP").tolist() == [False, True]
+    assert labels.carbon_enhanced([0.7, 0.699, np.nan]).tolist() == [True, False, False]
+    assert labels.carbon_enhanced([0.7, 1.0], "carbon_1.0").tolist() == [False, True]
+
+
+def test_aoki_2007_lowers_the_limit_for_luminous_giants():
+    sun, giant = (5772.0, 4.438), (4300.0, 0.8)
+    assert labels.luminosity(*sun, mass=1.0) == pytest.approx(0.0, abs=1e-9)
+    light = float(labels.luminosity(*giant))
+    assert light > 2.3
+    cfe = [3.0 - light + 0.01, 3.0 - light - 0.01]
+    assert labels.carbon_enhanced(cfe, "aoki2007", [giant[0]] * 2, [giant[1]] * 2).tolist() == [True, False]
+    assert labels.carbon_enhanced([0.69, 0.71], "aoki2007", [sun[0]] * 2, [sun[1]] * 2).tolist() == [False, True]
+    with pytest.raises(ValueError, match="aoki2007 needs Teff and logg"):
+        labels.carbon_enhanced([1.0], "aoki2007")
+    with pytest.raises(ValueError, match=r"no carbon criterion 'x'; there are carbon_0\.7"):
+        labels.carbon_enhanced([1.0], "x")
+
+
+def test_classes_are_missing_where_the_labels_do_not_say():
+    assert labels.classes([-2, -2, 0, np.nan, -2, 0], [0, 1, 1, 1, np.nan, np.nan]).tolist() == [0, 1, 2, -1, -1, 2]
+
+
+def test_classes_of_the_computed_set_are_those_it_states(shared):
+    table = pd.read_parquet(shared / "physics" / "reference.parquet", columns=["FeH", "CFe", "f_CEMP", "class"])
+    found = labels.classes(table["FeH"], table["CFe"])
+    assert (found == table["f_CEMP"]).mean() > 0.999
+    assert (np.array(labels.CLASSES)[found] == table["class"]).mean() > 0.999
+
+
+def test_placco_2014_stars_called_carbon_enhanced_are_so_here(shared):
+    table = pd.read_csv(shared / "labels" / "placco2014_cemp.csv")
+    final = table.filter(like="[C/Fe]f").columns[0]
+    enhanced = labels.carbon_enhanced(labels.values(labels.label("CFe"), table[final]))
+    assert enhanced.sum() == 129
