@@ -224,13 +224,17 @@ def _fetch_file(path: str) -> bytes | Refused:
         return _fetch_file(other) if _is_file(other) else Refused("missing", "no such file")
     except OSError as error:
         return Refused("missing", error.strerror or str(error))
+    except ValueError as error:  # a zero byte in the path
+        return Refused("missing", str(error))
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             return Refused("not_a_file", "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file")
         if facts.st_size > LARGEST:
             return Refused("too_large", f"{facts.st_size} bytes")
-        data = os.read(handle, facts.st_size + 1)
+        data = os.read(handle, facts.st_size)
+        while len(data) < facts.st_size and (more := os.read(handle, facts.st_size - len(data))):
+            data += more  # a network disk may give less than asked for
     except OSError as error:
         return Refused("missing", error.strerror or str(error))
     finally:

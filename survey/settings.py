@@ -162,6 +162,8 @@ def errors_told() -> Iterator[None]:
         yield
     except (ValueError, OSError, JobError) as error:
         raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; the same command goes on from here") from None
 
 
 def start(cls: type[S], job: str, about: str) -> S:

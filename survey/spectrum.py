@@ -23,7 +23,7 @@ REASONS = {
     "unknown_layout": "a sound file, but in no layout that a source knows",
     "no_object": "a sky fibre, a lamp or another exposure without an object",
     "bad_wavelength": "the wavelengths are not finite, positive and rising",
-    "no_good_pixel": "no pixel is finite, unmasked and of positive inverse variance",
+    "no_good_pixel": "no pixel is finite, unmasked and of positive inverse variance, or the flux is 0 in all of them",
     "coverage": "too little of the grid is covered",
     "bad_pixels": "too many of the covered pixels are bad",
     "few_pixels": "too few good pixels",

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pickle
+import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -42,6 +43,7 @@ def connect() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS") or "auto"
     if address != "local":
+        _answers(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError:
@@ -50,6 +52,17 @@ def connect() -> None:
         else:
             return
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+
+def _answers(address: str) -> None:
+    """Fail at once where nothing listens: Ray itself would try for five minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            advice = "start one with `ray start --head`, or unset RAY_ADDRESS to have one on this machine"
+            raise ConnectionError(f"RAY_ADDRESS={address}: there is no Ray ({error}); {advice}") from None
 
 
 def _streamed(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """The lines and bands that a plot of a stellar spectrum marks: name and vacuum angstrom."""
 
 LINES = {
-    "Ca II K": 3934.8,
-    "Ca II H": 3969.6,
+    "Ca K": 3934.8,
+    "Ca H": 3969.6,
     "Hδ": 4102.9,
     "Ca I": 4227.9,
     "Hγ": 4341.7,

@@ -191,8 +191,8 @@ class Hdu:
     def image(self) -> np.ndarray:
         """The pixels, as a view of the file where they are stored plainly."""
         cards = self.cards
-        if self.is_table and cards.get("ZIMAGE") is True:
-            return rare_fits.compressed_image(self._data, self._place, cards)
+        if cards.get("ZIMAGE") is True:
+            raise Refused("unknown_layout", f"HDU {self._place} is an image in compressed tiles, which are not read; unpack it with funpack")
         if cards.get("XTENSION", "IMAGE") != "IMAGE" or not self.shape or 0 in self.shape:
             raise Refused("bad_header", f"HDU {self._place} is no image with pixels")
         if cards.get("BSCALE", 1) != 1 or cards.get("BZERO", 0) != 0 or "BLANK" in cards:

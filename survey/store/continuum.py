@@ -173,19 +173,18 @@ def spline(grid: Grid, device: torch.device) -> Fit:
     penalty_KK = penalty_KK.to(device)
 
     def fit(flux_BG: Tensor, ivar_BG: Tensor) -> Tensor:
-        mean_B1 = mean_good(flux_BG, ivar_BG.sign()).abs().clamp_(min=1e-30)
-        value_BG = flux_BG / mean_B1
+        good_BG = ivar_BG.sign()
+        mean_B1 = mean_good(flux_BG, good_BG).abs().clamp_(min=1e-30)
+        value_BG = flux_BG * good_BG / mean_B1
         weight_BG = ivar_BG * mean_B1**2
         # a floor under the error keeps one bright stretch from deciding the shape
         weight_BG = weight_BG / (1 + 1e-4 * weight_BG)
         strength_B11 = weight_BG.sum(1)[:, None, None] / len(grid) + 1e-12
         used_BG = weight_BG
         for _ in range(6):
-            # where a spectrum has no points only the penalty holds, which float32 rounds to indefinite
-            normal_BKK = (used_BG @ pairs_GL)[:, where_KK].double() + strength_B11 * penalty_KK
-            pull_BK1 = ((used_BG * value_BG) @ basis_GK)[..., None].double()
-            coef_BK1 = torch.cholesky_solve(pull_BK1, torch.linalg.cholesky(normal_BKK))
-            fit_BG = coef_BK1[..., 0].float() @ basis_GK.T
+            normal_BKK = (used_BG @ pairs_GL)[:, where_KK] + strength_B11 * penalty_KK
+            coef_BK1 = torch.cholesky_solve(((used_BG * value_BG) @ basis_GK)[..., None], torch.linalg.cholesky(normal_BKK))
+            fit_BG = coef_BK1[..., 0] @ basis_GK.T
             below_BG = (fit_BG - value_BG) * weight_BG.sqrt()
             used_BG = weight_BG / (1 + below_BG.sub_(0.5).clamp_(min=0).square_())
         return fit_BG * mean_B1
@@ -204,7 +203,7 @@ def _splines(grid: Grid) -> tuple[Tensor, Tensor]:
     design = BSpline.design_matrix(x, knots, 3).toarray()
     bend = np.diff(np.eye(design.shape[1]), 2, axis=0)
     penalty = 2.0 * bend.T @ bend + 1e-6 * np.eye(design.shape[1])
-    return torch.from_numpy(design.astype(np.float32)), torch.from_numpy(penalty)
+    return torch.from_numpy(design.astype(np.float32)), torch.from_numpy(penalty.astype(np.float32))
 
 
 def _products(basis_GK: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,8 @@ LATTICES = 16
 """Steps of log-linear pixels whose look-ups are kept at hand: surveys have one or two."""
 HUGE = 1e30
 """A flux beyond this is damage."""
+SHARPEST = 1e12
+"""No pixel has a signal to noise beyond the square root of this; larger ones are damage, and squares of them leave float32."""
 
 
 class Prepare(Settings):
@@ -129,17 +131,21 @@ class Preparer:
         """Row numbers of spectra of one kind of sampling, at most `BATCH` at a time."""
         kinds: dict[float, list[int]] = {}
         for row, spectrum in enumerate(spectra):
-            quick = isinstance(spectrum.wave, LogWave) and self.settings.resampling == "linear"
-            kinds.setdefault(spectrum.wave.step if quick else 0.0, []).append(row)  # type: ignore[union-attr]
+            kinds.setdefault(self._step(spectrum), []).append(row)
         for rows in kinds.values():
             yield from (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
     def _on_grid(self, spectra: list[Spectrum], shifts: list[float]) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
         """Flux and ivar at the grid points, how many points each spectrum covers, and the unit of its flux."""
-        first = spectra[0].wave
-        if isinstance(first, LogWave) and self.settings.resampling == "linear":
-            return self._by_lattice(spectra, shifts, first.step)
-        return self._by_search(spectra, shifts)
+        step = self._step(spectra[0])
+        return self._by_lattice(spectra, shifts, step) if step else self._by_search(spectra, shifts)
+
+    def _step(self, spectrum: Spectrum) -> float:
+        """The step of the lattice that serves a spectrum; 0 where none does. Steps fitted to a file would need a lattice each."""
+        if self.settings.resampling != "linear" or not isinstance(spectrum.wave, LogWave):
+            return 0.0
+        millionths = spectrum.wave.step * 1e6
+        return spectrum.wave.step if abs(millionths - round(millionths)) < 1e-9 and millionths < 1e4 else 0.0
 
     def _by_lattice(self, spectra: list[Spectrum], shifts: list[float], step: float) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
         lattice = self._lattice(step)
@@ -213,17 +219,18 @@ class Preparer:
             ivar_BT *= sound_BT
             flux_BT = torch.where(sound_BT, flux_BT, 0.0)
             mean_B1 = mean_good(flux_BT.abs(), ivar_BT.sign())
-        unit_B1 = torch.ldexp(torch.ones_like(mean_B1), torch.frexp(mean_B1.clamp_(min=1e-30)).exponent)
+        ivar_BT.mul_(mean_B1.sign())  # a flux that is 0 everywhere was never measured
+        unit_B1 = torch.ldexp(torch.ones_like(mean_B1), torch.frexp(mean_B1).exponent)
         flux_BT.div_(unit_B1)
-        ivar_BT.mul_(unit_B1).mul_(unit_B1)
+        ivar_BT.mul_(unit_B1).mul_(unit_B1).clamp_(max=SHARPEST)
         if self.settings.despike != "none":
             flux_BT, ivar_BT = despiked(flux_BT, ivar_BT, self.settings.despike)
-        return flux_BT, ivar_BT.clamp(1 / resample.FAR, resample.FAR).reciprocal_(), unit_B1
+        return flux_BT, ivar_BT.clamp(min=1 / resample.FAR).reciprocal_(), unit_B1
 
     def _normalised(self, flux_BG: Tensor, ivar_BG: Tensor, part: Judgement) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalised flux, its ivar, the continuum relative to its mean, and that mean; fills what the judgement says of the continuum."""
         curve_BG = self.fit(flux_BG, ivar_BG)
-        scale_B1 = curve_BG.abs().mean(1, keepdim=True).clamp_(min=1e-30)
+        scale_B1 = curve_BG.abs().mean(1, keepdim=True).clamp_(min=1e-6)  # of the mean |flux|; less is no continuum
         curve_BG = curve_BG * (1 / scale_B1)
         safe_BG = curve_BG.clamp(min=max(self.settings.floor, 1e-3))
         good_BG = ivar_BG.sign()

@@ -222,13 +222,17 @@ def test_a_scaled_column_is_what_its_header_says():
     np.testing.assert_array_equal(fits.parse(data)[1].column("A"), 3 + np.arange(6).reshape(3, 2) / 2)
 
 
-def test_scaled_and_compressed_images_are_those_of_astropy():
+def test_scaled_images_are_those_of_astropy():
     pixels = np.arange(4000, dtype="f4").reshape(40, 100)
     scaled = astropy_fits.ImageHDU(pixels.copy())
     scaled.scale("int16", bscale=0.5, bzero=1000)
-    data = stored(astropy_fits.PrimaryHDU(), scaled, astropy_fits.CompImageHDU(pixels.astype("i4"), compression_type="RICE_1"))
-    np.testing.assert_array_equal(fits.parse(data)[1].image(), pixels)
-    np.testing.assert_array_equal(fits.parse(data)[2].image(), pixels)
+    np.testing.assert_array_equal(fits.parse(stored(astropy_fits.PrimaryHDU(), scaled))[1].image(), pixels)
+
+
+def test_compressed_images_are_refused_because_their_decoders_crash_on_damage():
+    data = stored(astropy_fits.PrimaryHDU(), astropy_fits.CompImageHDU(np.zeros((20, 20), "i4")))
+    with pytest.raises(Refused, match="funpack"):
+        fits.parse(data)[1].image()
 
 
 def test_arrays_are_views_of_the_file():
@@ -337,15 +341,3 @@ def test_rows_of_variable_length_may_not_claim_the_heap_many_times_over():
     for row in range(6):
         data[start + 8 * row : start + 8 * row + 4] = (24).to_bytes(4, "big")
     assert reason(bytes(data)) == "bad_header"
-
-
-def test_a_compressed_image_of_absurd_size_never_reaches_astropy():
-    data = stored(astropy_fits.PrimaryHDU(), astropy_fits.CompImageHDU(np.zeros((20, 20), "i4")))
-    for old, new in [
-        ("ZNAXIS1 =                   20", "ZNAXIS1 =            200000000"),
-        ("ZTILE2  =                    1", "ZTILE2  =                    0"),
-    ]:
-        changed = data.replace(old.encode(), new.encode())
-        assert changed != data
-        with pytest.raises(Refused, match="compressed pixels"):
-            fits.parse(changed)[1].image()

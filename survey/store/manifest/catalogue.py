@@ -55,6 +55,8 @@ class Catalogue:
                 count = len(columns[wanted[0]])
                 yield self._rows(columns, first, count)
                 first += count
+        except ConnectionError:
+            raise
         except streams.DAMAGE as error:
             raise ValueError(f"ingest: {self.path}: {str(error).strip()}, after {first - 1} sound rows; mend or drop the line or file") from None
 

@@ -118,6 +118,8 @@ class Listing:
                     self.ignored += 1
                 elif not entry.path.startswith(own):
                     yield entry
+        except ConnectionError:
+            raise
         except OSError as error:
             raise ValueError(
                 f"ingest: input: {error.filename or root}: {error.strerror or error}; make it readable or give another folder"

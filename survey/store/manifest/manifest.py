@@ -86,6 +86,8 @@ class Manifest:
         try:
             with streams.opened(self.path(part)) as stream:
                 table = pq.ParquetFile(stream).read_row_group(shard - part.first_shard, use_threads=False)
+        except (ConnectionError, PermissionError):
+            raise  # the file may be sound
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"manifest: {self.path(part)}: cannot be read ({error}); plan the store anew in another folder") from error
         if table.num_rows != self.rows_in(shard):

@@ -42,6 +42,8 @@ def named(path: str) -> Iterator[None]:
     """Damage that shows while a file is read, as an error that names the file."""
     try:
         yield
+    except ConnectionError:
+        raise  # the bucket is away: the file may be sound
     except DAMAGE as error:
         raise ValueError(f"ingest: {path}: damaged or no such kind of file ({str(error).strip()}); write or fetch it again") from error
 

@@ -1,0 +1,193 @@
+import importlib.util
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from survey.cluster import stream
+from survey.settings import SettingsError
+from survey.store.ingest import Ingest, begin, ingest
+from tests import survey_files
+from tests.processes import ROOT, Job, Workplace, new_workplace
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
+
+HAS_DASHBOARD = importlib.util.find_spec("aiohttp_cors") is not None
+COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
+
+
+def square(number: int) -> dict[str, Any]:
+    return {"number": number, "square": number * number, "pid": os.getpid()}
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
+    results = sorted(stream.runner(2)(square, range(7)), key=lambda result: result["number"])
+    assert [{**result, "pid": 0} for result in results] == [{**square(number), "pid": 0} for number in range(7)]
+    assert os.getpid() not in {result["pid"] for result in results}
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_items_may_be_texts() -> None:
+    assert sorted(result["said"] for result in stream.runner()(lambda text: {"said": text.upper()}, ["a", "b/c", "ü"])) == ["A", "B/C", "Ü"]
+
+
+@pytest.mark.parametrize(("workers", "items"), [(1, [1, 2, 3]), (None, [1]), (4, [])])
+def test_one_worker_or_one_item_needs_no_ray(monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]) -> None:
+    monkeypatch.setattr(stream, "connect", lambda: pytest.fail("Ray was started"))
+    assert list(stream.runner(workers)(square, items)) == [square(item) for item in items]
+
+
+def refuses(kind: Any, number: int) -> dict[str, Any]:
+    if number == 3:
+        raise kind("shard 3: found 7; give 8")
+    return square(number)
+
+
+class UnableToTravel(Exception):  # noqa: N818
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.usefixtures("small_ray")
+@pytest.mark.parametrize("kind", [SettingsError, FileNotFoundError, ZeroDivisionError])
+def test_an_error_on_a_worker_is_raised_as_it_was_and_says_where(kind: type[Exception], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(kind) as caught:
+        list(stream.runner(2)(partial(refuses, kind), range(6)))
+    assert type(caught.value) is kind
+    assert str(caught.value) == "shard 3: found 7; give 8"
+    assert "on a worker:" in caught.value.__notes__[0]
+    assert "in refuses" in caught.value.__notes__[0]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_an_error_that_cannot_travel_arrives_as_its_text() -> None:
+    with pytest.raises(RuntimeError, match="UnableToTravel: shard 3: found 7; give 8"):
+        list(stream.runner(2)(partial(refuses, UnableToTravel), range(6)))
+
+
+def dies_once(folder: Path, number: int) -> dict[str, Any]:
+    died = folder / f"died-{number}"
+    if number % 3 == 0 and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(number)
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_items_of_workers_that_die_are_done_by_others_and_come_once(tmp_path: Path) -> None:
+    results = list(stream.runner(2)(partial(dies_once, tmp_path), range(5)))
+    assert sorted(result["square"] for result in results) == [number * number for number in range(5)]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def dies_always(number: int) -> dict[str, Any]:
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(number)
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_an_item_that_kills_every_worker_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "DEADLY", 3)
+    with pytest.raises(ChildProcessError, match="item 2: 3 workers in turn died of it, likely for want of memory; make items smaller"):
+        list(stream.runner(2)(dies_always, range(4)))
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_an_ingest_by_ray_writes_the_bytes_that_a_loop_writes(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(10), broken=True)
+    for name, run in (("loop", map), ("ray", stream.runner(2))):
+        values = {"input": str(tmp_path / "in"), "store": str(tmp_path / name), "shard": 3, "refuse_above": 1.0, "prepare": COARSE}
+        ingest(Ingest.checked("ingest", values), run)
+    written = [{path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("part-*")} for name in ("loop", "ray")]
+    written = [{path: data for path, data in files.items() if path.parts[0] != "manifest"} for files in written]
+    assert written[0] == written[1]
+    assert len(written[0]) == 15
+
+
+def job(workplace: Workplace, *arguments: str, **environment: str) -> Job:
+    survey_files.write(workplace.folder / "in", range(6), broken=True)
+    return workplace.python("jobs/ingest.py", f"input={workplace.folder}/in", f"store={workplace.folder}/store", "shard=3", *arguments, **environment)
+
+
+def test_a_job_with_a_ray_of_its_own_says_only_what_it_does(workplace: Workplace) -> None:
+    run = job(workplace, "refuse_above=0.5", "workers=2")
+    assert run.wait() == 0
+    assert all(re.match(r"[0-9:]{8} (manifest|ingest): ", line) for line in run.err.splitlines()), run.err
+    assert "shards     3 complete, 3 made by this run" in run.out
+
+
+def test_an_address_without_ray_fails_at_once(workplace: Workplace) -> None:
+    started = time.monotonic()
+    run = job(workplace, RAY_ADDRESS=f"127.0.0.1:{free_port()}")
+    assert run.wait(40) == 1
+    assert "Traceback" not in run.err, run.err
+    assert "there is no Ray ([Errno 111] Connection refused); start one with `ray start --head`, or unset RAY_ADDRESS" in run.err
+    assert time.monotonic() - started < 30
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[Workplace, dict[str, str]]]:
+    """A cluster started as the README says, in a fresh home; and what a client's environment needs."""
+    with new_workplace() as place:
+        token = place.start("ray", "get-auth-token", "--generate", RAY_AUTH_MODE="token")
+        assert token.wait() == 0, token.err
+        port, page = free_port(), free_port()
+        options = ["--num-cpus=2", f"--port={port}", f"--dashboard-port={page}", f"--include-dashboard={HAS_DASHBOARD}", "--block"]
+        options += [f"--temp-dir={place.folder}/ray", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000"]
+        head = place.start("ray", "start", "--head", *options, RAY_AUTH_MODE="token")
+        assert head.until(lambda: "Ray runtime started" in head.out + head.err and (not HAS_DASHBOARD or answers(page)))
+        yield place, {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}"}
+
+
+def test_a_job_on_a_cluster_with_a_token_runs_and_an_error_on_a_worker_is_its_message_alone(cluster: tuple[Workplace, dict[str, str]]) -> None:
+    place, environment = cluster
+    first = survey_files.write(place.folder / "in", range(6), broken=True)
+    values = {"input": str(first), "store": str(place.folder / "store"), "shard": 3, "refuse_above": 0.5}
+    begin(Ingest.checked("ingest", values))
+    blocked = place.folder / "store" / "spectra" / "part-00001.parquet"
+    blocked.mkdir(parents=True)  # nothing can be written here
+    hurt = job(place, "refuse_above=0.5", **environment)
+    assert hurt.wait() == 1
+    blocked.rmdir()
+    run = job(place, "refuse_above=0.5", **environment)
+    assert run.wait() == 0, run.err
+    assert "Traceback" not in hurt.err, hurt.err
+    assert "Is a directory" in hurt.err.splitlines()[-1]
+    assert str(blocked) in hurt.err.splitlines()[-1]
+    assert "shards     3 complete" in run.out
+
+
+@pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
+def test_a_submitted_job_runs_to_its_end_and_its_failure_is_a_failure(cluster: tuple[Workplace, dict[str, str]]) -> None:
+    place, environment = cluster
+    survey_files.write(place.folder / "in", range(6), broken=True)
+    command = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/ingest.py"]
+    arguments = [f"input={place.folder}/in", f"store={place.folder}/submitted", "shard=3"]
+    run = place.start(*command, *arguments, "refuse_above=0.5", **environment)
+    assert run.wait() == 0, run.out + run.err
+    assert "shards     3 complete, 3 made by this run" in run.out
+    again = place.start(*command, *arguments, "refuse_above=0.1", **environment)
+    assert again.wait() == 1
+    assert "more than refuse_above=0.1 allows" in again.out

@@ -1,0 +1,122 @@
+"""Jobs as processes of their own, for tests that watch, kill and restart them; nothing that they started outlives a test."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = "SURVEY_TEST_MARK"
+
+
+class Workplace:
+    """A home, a place for Ray and a mark by which every process is found that was started here, however it was orphaned."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.mark = folder, uuid.uuid4().hex
+        self.jobs: list[Job] = []
+        (folder / "home").mkdir()
+        self.environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(folder / "home"),
+            "PYTHONPATH": str(ROOT),
+            "RAY_TMPDIR": str(folder),
+            "RAY_ADDRESS": "local",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            MARK: self.mark,
+        }
+
+    def start(self, *command: str, **environment: str) -> "Job":
+        """A command with nothing on its stdin, in a session of its own."""
+        self.jobs.append(Job([*command], self.environment | environment, self.folder / f"log-{len(self.jobs)}"))
+        return self.jobs[-1]
+
+    def python(self, script: str, *arguments: str, **environment: str) -> "Job":
+        """A script of the checkout."""
+        return self.start(sys.executable, script, *arguments, **environment)
+
+    def processes(self) -> list[psutil.Process]:
+        """All that is alive of what was started here."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def sweep(self) -> None:
+        """Nothing of it is alive any more."""
+        for _ in range(100):
+            alive = self.processes()
+            for process in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if not alive:
+                for job in self.jobs:
+                    job.wait()
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"still alive: {self.processes()}")
+
+
+@contextlib.contextmanager
+def new_workplace() -> Iterator[Workplace]:
+    """A workplace in a folder with a name short enough for Ray's sockets; swept afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sv-", dir="/tmp"))
+    place = Workplace(folder)
+    try:
+        yield place
+    finally:
+        place.sweep()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Job:
+    """A running command; its output goes to a file, so that nobody waits for a pipe."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.with_suffix(".out").open("wb") as out, log.with_suffix(".err").open("wb") as err:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+
+    @property
+    def out(self) -> str:
+        """What it has printed."""
+        return self.log.with_suffix(".out").read_text()
+
+    @property
+    def err(self) -> str:
+        """What it has said on stderr."""
+        return self.log.with_suffix(".err").read_text()
+
+    def wait(self, seconds: float = 100) -> int:
+        """Its exit code."""
+        return self.process.wait(seconds)
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> bool:
+        """Wait until something is so; false if the job ended before."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return True
+            if self.process.poll() is not None:
+                return condition()
+            time.sleep(0.01)
+        raise TimeoutError(f"not so after {seconds} s; it said {self.out} {self.err}")
+
+    def kill(self) -> None:
+        """SIGKILL to the command and its process group, at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

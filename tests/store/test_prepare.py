@@ -1,0 +1,492 @@
+"""The whole preparation: what must not change anything, what poor input becomes, and what real and computed spectra say of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from survey.settings import SettingsError
+from survey.sources import lamost, reading
+from survey.spectrum import LogWave, Spectrum
+from survey.store import prepare
+from survey.store.prepare import Prepare, Prepared, Preparer, despiked
+from survey.store.quality import Flag, Gate, Gates
+
+SMALL = {"start": 4000.0, "stop": 4400.0, "step": 1.0}
+OPEN = Gates(**{name: Gate(limit=None) for name in Gates.model_fields})
+PIXELS = 500
+START = float(np.log10(3980.0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small arrays gain nothing from threads, which wait for each other where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def prepared(spectra: list[Spectrum], velocities: list[float | None] | None = None, **options: Any) -> Prepared:
+    chosen: dict[str, Any] = {"grid": SMALL, "continuum": "none", "gates": OPEN} | options
+    return Preparer(Prepare(**chosen))(spectra, velocities or [None] * len(spectra))
+
+
+def starlike(seed: int, size: int = PIXELS, bad: float = 0.05, *, level: float = 100.0) -> Spectrum:
+    """A log-linear spectrum of lines, noise and some masked pixels."""
+    rng = np.random.default_rng(seed)
+    pixel = np.arange(size)
+    flux = level * (1 + 0.2 * np.sin(pixel / 150 + rng.random()))
+    for centre in rng.uniform(0, size, 6):
+        flux *= 1 - 0.5 * np.exp(-0.5 * ((pixel - centre) / 4) ** 2)
+    error = np.full(size, 0.02 * level)
+    masked = rng.random(size) < bad
+    flux = (flux + error * rng.normal(size=size)).astype(np.float32).astype(float)
+    return Spectrum(
+        LogWave(START + 1e-5 * rng.normal(), 1e-4, size), flux, np.where(masked, 0, error**-2.0), masked, masked, {"z": 1e-4 * rng.normal()}
+    )
+
+
+def as_list(spectrum: Spectrum) -> Spectrum:
+    return replace(spectrum, wave=spectrum.angstrom)
+
+
+def same(one: Prepared, two: Prepared, tolerance: float = 1e-6) -> None:
+    """Equal but for the rounding of float32; flux is about 1, so absolute and relative are alike."""
+    assert ((one.ivar > 0) == (two.ivar > 0)).all()
+    np.testing.assert_allclose(one.flux, two.flux, atol=tolerance)
+    np.testing.assert_allclose(one.ivar, two.ivar, rtol=20 * tolerance)
+    assert (one.judgement.flags == two.judgement.flags).all()
+    assert {row: refusal.reason for row, refusal in one.judgement.refused.items()} == {
+        row: refusal.reason for row, refusal in two.judgement.refused.items()
+    }
+
+
+def sound(made: Prepared) -> None:
+    """What holds of everything that comes out."""
+    for array in (made.flux, made.ivar, made.scale):
+        assert np.isfinite(array).all()
+    assert (made.ivar >= 0).all()
+    assert (made.flux[made.ivar == 0] == 1).all()
+    assert (made.judgement.usable == (made.ivar > 0).sum(1)).all()
+    assert (made.judgement.bad_share >= 0).all()
+    assert ((made.judgement.coverage >= 0) & (made.judgement.coverage <= 1)).all()
+
+
+WAYS = [{"resampling": way, "continuum": fit} for way in ("linear", "conserving") for fit in ("none", "msfl", "segment", "spline")]
+way = pytest.mark.parametrize("options", WAYS, ids=["-".join(option.values()) for option in WAYS])
+seeds = st.integers(0, 2**32 - 1)
+
+
+@way
+def test_neither_order_nor_company_changes_a_spectrum(options: dict[str, Any]) -> None:
+    spectra = [starlike(seed, size) for seed, size in zip(range(70), [*range(430, 500)], strict=True)]
+    spectra[3:40:4] = [as_list(spectrum) for spectrum in spectra[3:40:4]]
+    spectra[5] = replace(spectra[5], flux=np.full(len(spectra[5].flux), np.nan))
+    whole = prepared(spectra, **options)
+    order = np.random.default_rng(1).permutation(len(spectra))
+    mixed = prepared([spectra[row] for row in order], **options)
+    np.testing.assert_allclose(mixed.flux, whole.flux[order], atol=2e-5)
+    np.testing.assert_allclose(mixed.ivar, whole.ivar[order], rtol=2e-4)
+    for row in (0, 3, 5, 69):
+        alone = prepared([spectra[row]], **options)
+        assert ((alone.ivar > 0) == (whole.ivar[row] > 0)).all()
+        np.testing.assert_allclose(alone.flux[0], whole.flux[row], atol=2e-5)
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"despike": "clip"}, {"masks": "or"}], ids=str)
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=seeds, junk=st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -1e29, 1e25, 1e38, -7.0, 0.0, 1e9]), by_mask=st.booleans(), listed=st.booleans()
+)
+def test_the_flux_of_a_masked_pixel_changes_nothing(options: dict[str, Any], seed: int, junk: float, by_mask: bool, listed: bool) -> None:
+    clean = starlike(seed, bad=0.1)
+    spoilt = replace(clean, flux=np.where(clean.bad, junk, clean.flux))
+    if by_mask:
+        spoilt.ivar = np.where(clean.bad, 3e5, clean.ivar)  # the mask alone says it
+        clean = replace(clean, ivar=spoilt.ivar)
+    if listed:
+        clean, spoilt = as_list(clean), as_list(spoilt)
+    one, two = prepared([clean], **options), prepared([spoilt], **options)
+    assert (one.flux == two.flux).all()
+    assert (one.ivar == two.ivar).all()
+    assert one.scale[0] == two.scale[0]
+
+
+@way
+def test_float32_in_either_byte_order_and_float64_agree(options: dict[str, Any]) -> None:
+    spectra = [starlike(seed) for seed in range(4)]
+    for kind in ("<f4", ">f4", ">f8"):
+        other = [replace(spectrum, flux=spectrum.flux.astype(kind), ivar=spectrum.ivar.astype(kind)) for spectrum in spectra]
+        same(prepared(other, **options), prepared(spectra, **options))
+
+
+@pytest.mark.parametrize("despike", ["none", "noise"])  # clip's sigma is that of all pixels, of which the lattice leaves out those beyond the grid
+def test_the_lattice_and_the_search_give_the_same(despike: str) -> None:
+    spectra = [starlike(seed, size) for seed, size in enumerate(range(410, 500, 3))]
+    one, two = prepared(spectra, despike=despike), prepared([as_list(spectrum) for spectrum in spectra], despike=despike)
+    assert (one.judgement.covered == two.judgement.covered).all()
+    agree = (one.ivar > 0) == (two.ivar > 0)
+    assert agree.mean() > 0.999, "a point within float32 of NEAR to a pixel may be at it in one and not in the other"
+    both = agree & (one.ivar > 0)
+    np.testing.assert_allclose(one.flux[both], two.flux[both], atol=2e-5)
+    np.testing.assert_allclose(one.ivar[both], two.ivar[both], rtol=3e-4)
+
+
+@way
+@pytest.mark.parametrize("factor", [1e-17, 1e10])
+def test_the_unit_of_the_flux_changes_nothing_but_the_scale(options: dict[str, Any], factor: float) -> None:
+    spectra = [starlike(seed) for seed in range(6)]
+    other = [replace(spectrum, flux=spectrum.flux * factor, ivar=spectrum.ivar / factor**2) for spectrum in spectra]
+    one, two = prepared(spectra, **options), prepared(other, **options)
+    same(one, two, 2e-5)
+    np.testing.assert_allclose(two.scale, one.scale * factor, rtol=1e-4)
+    np.testing.assert_allclose(two.judgement.snr, one.judgement.snr, rtol=1e-5)
+
+
+def gaussian_line(centre: float, z: float | None = None, *, listed: bool = False) -> Spectrum:
+    wave = LogWave(START, 1e-4, PIXELS)
+    flux = 10 * (1 - 0.7 * np.exp(-0.5 * ((wave.angstrom() - centre) / 3) ** 2))
+    made = Spectrum(wave, flux, np.ones(PIXELS), visit={} if z is None else {"z": z})
+    return as_list(made) if listed else made
+
+
+def where(made: Prepared, row: int = 0) -> float:
+    depth = np.where(made.ivar[row] > 0, 1 - made.flux[row] / made.flux[row].max(), 0)
+    return float((depth**2 * (SMALL["start"] + np.arange(401))).sum() / (depth**2).sum())
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("resampling", ["linear", "conserving"])
+def test_a_line_at_redshift_lands_at_rest(resampling: str, listed: bool) -> None:
+    for z in (0.001, -0.002, 0.0):
+        made = prepared([gaussian_line(4200 * (1 + z), z, listed=listed)], resampling=resampling)
+        assert where(made) == pytest.approx(4200, abs=0.03)
+        assert made.velocity[0] == pytest.approx(z * 299792.458)
+
+
+def test_the_velocity_of_a_catalogue_goes_before_the_redshift_of_the_file() -> None:
+    spectra = [gaussian_line(4200 * (1 + 300 / 299792.458), 0.002) for _ in range(5)]
+    made = prepared(spectra, [300.0, None, float("nan"), 1e9, 0.0])
+    assert where(made, 0) == pytest.approx(4200, abs=0.03)
+    by_z = 4200 * (1 + 300 / 299792.458) / 1.002
+    assert [where(made, row) for row in (1, 2, 3)] == pytest.approx([by_z] * 3, abs=0.03)
+    assert made.velocity == pytest.approx([300, 599.58, 599.58, 599.58, 0], abs=0.01)
+    assert where(made, 4) == pytest.approx(4200 * (1 + 300 / 299792.458), abs=0.03)
+
+
+def test_velocity_is_left_in_or_taken_from_z_as_the_settings_say() -> None:
+    spectrum = gaussian_line(4200.0, 0.002)
+    assert prepared([spectrum], [300.0], velocity="z").velocity == pytest.approx([599.58], abs=0.01)
+    left = prepared([spectrum], [300.0], velocity="none")
+    assert left.velocity == [None]
+    assert where(left) == pytest.approx(4200, abs=0.03)
+    assert Flag(int(left.judgement.flags[0])) & Flag.NO_VELOCITY
+
+
+@pytest.mark.parametrize("z", [None, float("nan"), float("inf"), -1.0, -5.0])
+def test_a_redshift_that_no_light_has_is_not_known(z: float | None) -> None:
+    made = prepared([gaussian_line(4200.0, z), gaussian_line(4200.0, z, listed=True)])
+    assert made.velocity == [None, None]
+    assert (made.judgement.flags == Flag.NO_VELOCITY).all()
+    assert where(made) == pytest.approx(4200, abs=0.03)
+
+
+@pytest.mark.parametrize("resampling", ["linear", "conserving"])
+def test_points_in_the_gap_between_two_arms_are_bad(resampling: str) -> None:
+    wave = np.concatenate((np.arange(3990, 4150, 0.8), np.arange(4250, 4410, 0.8)))
+    made = prepared([Spectrum(wave, np.ones(len(wave)), np.ones(len(wave)))], resampling=resampling)
+    points = 4000 + np.arange(401)
+    inside = (points > 4151) & (points < 4249)
+    assert (made.ivar[0][inside] == 0).all()
+    assert (made.ivar[0][(points < 4148) | (points > 4252)] > 0).all()
+    assert made.judgement.coverage[0] == pytest.approx(1 - 100 / 401, abs=0.01)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_grid_from_the_first_to_the_last_pixel_is_covered(listed: bool) -> None:
+    wave = LogWave(3.6, 1e-4, 400)
+    spectrum = Spectrum(as_list(Spectrum(wave, wave.angstrom(), wave.angstrom())).wave if listed else wave, np.ones(400), np.ones(400))
+    made = prepared([spectrum], grid={"start": 3.6, "stop": 3.6 + 399e-4, "step": 1e-4, "scale": "log"}, despike="none")
+    assert made.judgement.covered[0] == 400
+    assert (made.ivar > 0).all()
+
+
+def poor(kind: str, rng: np.random.Generator) -> Spectrum:
+    """Spectra as no one wants them."""
+    spectrum = starlike(int(rng.integers(1 << 30)))
+    size = PIXELS
+    changes: dict[str, dict[str, Any]] = {
+        "all bad": {"ivar": np.zeros(size)},
+        "all masked": {"bad": np.ones(size, bool)},
+        "all NaN": {"flux": np.full(size, np.nan)},
+        "ivar NaN": {"ivar": np.full(size, np.nan)},
+        "ivar infinite": {"ivar": np.full(size, np.inf)},
+        "ivar negative": {"ivar": np.full(size, -1.0)},
+        "ivar huge": {"ivar": np.full(size, 1e38)},
+        "ivar tiny": {"ivar": np.full(size, 1e-38)},
+        "zero": {"flux": np.zeros(size)},
+        "negative": {"flux": -np.abs(spectrum.flux)},
+        "equal": {"flux": np.full(size, 3.25)},
+        "huge": {"flux": np.where(rng.random(size) < 0.1, 10.0 ** rng.integers(5, 39), spectrum.flux)},
+        "one huge": {"flux": np.where(np.arange(size) == 250, 10.0 ** rng.integers(5, 39), spectrum.flux)},
+        "beyond float32": {"flux": np.where(np.arange(size) == 250, 1e200, spectrum.flux), "ivar": spectrum.ivar * 10.0 ** rng.integers(0, 300)},
+        "mixed signs": {"flux": rng.normal(0, 1, size)},
+        "one good": {"ivar": np.where(np.arange(size) == 250, 1.0, 0.0)},
+        "few good": {"ivar": np.where(np.arange(size) // 30 == 8, 1.0, 0.0)},
+        "ivar of all sizes": {"ivar": 10.0 ** rng.uniform(-30, 30, size)},
+        "two pixels": {
+            "wave": LogWave(np.log10(4100.0), 1e-4, 2),
+            "flux": np.ones(2),
+            "ivar": np.ones(2),
+            "bad": None,
+        },
+        "bluer": {"wave": LogWave(3.4, 1e-4, size)},
+        "redder": {"wave": LogWave(3.8, 1e-4, size)},
+        "coarse": {"wave": LogWave(START, 9e-3, size)},
+        "fast": {"visit": {"z": 15.0}},
+        "towards": {"visit": {"z": -0.99}},
+    }
+    return replace(spectrum, **changes[kind])
+
+
+KINDS = [
+    *("all bad", "all masked", "all NaN", "ivar NaN", "ivar infinite", "ivar negative", "ivar huge", "ivar tiny", "ivar of all sizes"),
+    *("zero", "negative", "equal", "huge", "one huge", "beyond float32", "mixed signs", "one good", "few good"),
+    *("two pixels", "bluer", "redder", "coarse", "fast", "towards"),
+]
+REFUSED = {
+    "no_good_pixel": ["all bad", "all masked", "all NaN", "ivar NaN", "ivar infinite", "ivar negative", "one good", "zero"],
+    "coverage": ["bluer", "redder", "fast", "towards", "two pixels"],
+    "few_pixels": ["few good"],
+}
+
+
+@way
+@settings(max_examples=12, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5),
+    seed=seeds,
+    listed=st.booleans(),
+    despike=st.sampled_from(["noise", "clip", "none"]),
+)
+def test_no_spectrum_however_poor_gives_anything_but_numbers(
+    options: dict[str, Any], kinds: list[str], seed: int, listed: bool, despike: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    spectra = [poor(kind, rng) for kind in kinds]
+    made = prepared([as_list(spectrum) for spectrum in spectra] if listed else spectra, despike=despike, **options)
+    sound(made)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(("reason", "kind"), [(reason, kind) for reason, kinds in REFUSED.items() for kind in kinds])
+def test_what_cannot_be_used_is_refused_for_a_reason(reason: str, kind: str, listed: bool) -> None:
+    spectrum = poor(kind, np.random.default_rng(1))
+    made = prepared([as_list(spectrum) if listed else spectrum], continuum="msfl", gates=Gates())
+    assert made.judgement.refused[0].reason == reason
+    sound(made)
+
+
+def test_negative_flux_is_flagged() -> None:
+    made = prepared([poor("negative", np.random.default_rng(1))], continuum="spline", gates=OPEN)
+    assert Flag(int(made.judgement.flags[0])) & Flag.NEGATIVE
+    assert Flag(int(made.judgement.flags[0])) & Flag.LOW_CONTINUUM
+    assert not made.ivar.any()
+
+
+def test_no_spectra_at_all_are_fine() -> None:
+    made = prepared([])
+    assert made.flux.shape == (0, 401)
+    assert made.judgement.refused == {}
+
+
+def test_masks_are_used_as_the_settings_say() -> None:
+    spectrum = gaussian_line(4200.0, 0.0)
+    spectrum.bad, spectrum.suspect = np.arange(PIXELS) % 50 == 7, np.arange(PIXELS) % 50 < 20
+    good = {masks: int(prepared([spectrum], masks=masks).judgement.good[0]) for masks in ("none", "and", "or")}
+    assert good["none"] == 401 > good["and"] > good["or"] > 150
+
+
+def slow_despike(flux: np.ndarray, ivar: np.ndarray, method: str) -> np.ndarray:
+    """Which pixels are spikes, one spectrum, pixel by pixel."""
+    tests = {}
+    for pixel in range(1, len(flux) - 1):
+        if (ivar[pixel - 1 : pixel + 2] > 0).all():
+            rest = flux[pixel] - np.median(flux[pixel - 1 : pixel + 2])
+            tests[pixel] = rest * np.sqrt(ivar[pixel]) if method == "noise" else rest
+    spread = np.sqrt(np.mean(np.square(list(tests.values())))) if tests else 0.0
+    hit = np.zeros(len(flux), bool)
+    for pixel, test in tests.items():
+        hit[pixel] = test > 6 * max(spread, 1.0) if method == "noise" else test > 4 * spread or test < -3 * spread
+    return hit
+
+
+@pytest.mark.parametrize("method", ["noise", "clip"])
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_spikes_are_those_of_the_loop(method: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    flux = rng.normal(10, 1, (3, 120)).astype(np.float32)
+    flux[rng.random(flux.shape) < 0.02] += rng.choice([-40, 8, 15, 60])
+    ivar = np.where(rng.random(flux.shape) < 0.1, 0, rng.uniform(0.5, 2, flux.shape)).astype(np.float32)
+    found, weight = despiked(torch.from_numpy(flux.copy()), torch.from_numpy(ivar.copy()), method)
+    for row in range(3):
+        hit = slow_despike(flux[row].astype(float), ivar[row].astype(float), method)
+        assert (weight[row].numpy() == np.where(hit, 0, ivar[row])).all()
+        assert (found[row].numpy()[~hit] == flux[row][~hit]).all()
+        for pixel in np.flatnonzero(hit):
+            assert found[row, pixel] == np.median(flux[row, pixel - 1 : pixel + 2])
+
+
+def test_a_spike_is_bad_and_the_core_of_a_line_is_kept() -> None:
+    spectrum = gaussian_line(4200.0)
+    spectrum.ivar[:] = 1e4
+    spectrum.flux[300] += 20
+    assert prepared([spectrum], despike="none").judgement.good[0] == 401
+    made = prepared([spectrum], despike="noise")
+    assert 1 <= 401 - made.judgement.good[0] <= 3
+    assert (made.ivar[0, 190:210] > 0).all()
+
+
+def test_grids_are_named_or_given_and_checked_before_any_work() -> None:
+    assert len(Prepare(grid="log3921").points()) == 3921
+    assert len(Prepare(grid=SMALL).points()) == 401
+    for wrong, said in (
+        ("cemp", "there is no grid of this name; there are cemp4900"),
+        ({"start": 1.0, "begin": 2.0}, "a grid has start, stop, step and scale, not start, begin"),
+        ({"start": 4000.0, "stop": 3900.0, "step": 1.0}, "needs 100 <= start < stop"),
+        (SMALL | {"scale": "lin"}, "the scale is 'lin'; give linear or log"),
+        (SMALL | {"step": 0.0}, "step 0.0 between"),
+    ):
+        with pytest.raises(SettingsError, match=f"prepare: grid: .*{said}"):
+            Prepare.checked("prepare", {"grid": wrong})
+
+
+def test_few_lattices_are_kept_however_many_steps_files_have() -> None:
+    maker = Preparer(Prepare(grid=SMALL, continuum="none", gates=OPEN))
+    for number in range(3 * prepare.LATTICES):
+        maker([replace(starlike(number), wave=LogWave(START, 1e-4 + number * 1e-6, PIXELS))], [None])
+    assert len(maker.lattices) <= prepare.LATTICES
+
+
+def files_of(folder: Path, count: int) -> list[Spectrum]:
+    found = []
+    for path in sorted(folder.iterdir())[:count]:
+        found += reading.spectra(path.read_bytes(), path.name, {"lamost": lamost.Options()})
+    return found
+
+
+@pytest.fixture(scope="module")
+def real(shared: Path) -> list[Spectrum]:
+    """LAMOST's own spectra, some of each layout."""
+    return [spectrum for layout in ("lrs_image", "lrs_image_subcont", "lrs_table") for spectrum in files_of(shared / "lamost" / layout, 12)]
+
+
+def test_real_spectra_are_prepared_as_by_the_loop(real: list[Spectrum]) -> None:
+    """Straight lines between good pixels in float64, divided by the mean: the whole way without despiking."""
+    made = prepared(real, grid="cemp4900", despike="none", lowest=-1e9, highest=1e9)
+    sound(made)
+    points = 3900.0 + np.arange(4900)
+    for row, spectrum in enumerate(real):
+        wave = spectrum.angstrom / (1 + spectrum.visit.get("z", 0.0))
+        flux, ivar = np.asarray(spectrum.flux, float), np.where(spectrum.bad, 0, np.asarray(spectrum.ivar, float))
+        left = np.clip(np.searchsorted(wave, points, side="right") - 1, 0, len(wave) - 2)
+        way = np.clip((points - wave[left]) / (wave[left + 1] - wave[left]), 0, 1)
+        with np.errstate(divide="ignore"):
+            wanted_ivar = 1 / ((1 - way) ** 2 / ivar[left] + way**2 / ivar[left + 1])
+        inside = (points > wave[0]) & (points < wave[-1]) & (np.minimum(way, 1 - way) > 2e-4)
+        good = inside & (wanted_ivar > 0)
+        assert ((made.ivar[row] > 0)[inside] == good[inside]).all()
+        scale = made.scale[row]
+        np.testing.assert_allclose(made.flux[row][good] * scale, np.interp(points, wave, flux)[good], rtol=1e-4, atol=1e-5 * scale)
+        np.testing.assert_allclose(made.ivar[row][good] / scale**2, wanted_ivar[good], rtol=3e-4)
+        assert scale == pytest.approx(np.interp(points, wave, flux)[made.ivar[row] > 0].mean(), rel=1e-4)
+
+
+@way
+def test_real_spectra_come_out_sound(real: list[Spectrum], options: dict[str, Any]) -> None:
+    made = prepared(real[::2], grid="cemp4900", gates=Gates(), **options)
+    sound(made)
+    assert len(made.judgement.refused) <= 2
+
+
+@pytest.fixture(scope="module")
+def computed(shared: Path) -> list[Spectrum]:
+    """Computed stars of normal carbon and good signal."""
+    wanted = ["flux", "ivar", "andmask", "z", "CFe", "SNRG"]
+    table = pq.ParquetFile(shared / "physics" / "reference.parquet").read_row_group(0, wanted).to_pylist()
+    wave = LogWave(3.5682, 1e-4, 3909)
+    chosen = [row for row in table if abs(row["CFe"]) < 0.3 and row["SNRG"] > 40][:60]
+    return [
+        Spectrum(
+            wave,
+            np.array(row["flux"], np.float32),
+            np.array(row["ivar"], np.float32),
+            np.unpackbits(np.frombuffer(row["andmask"], "u1"))[:3909].astype(bool),
+            visit={"z": row["z"]},
+        )
+        for row in chosen
+    ]
+
+
+@pytest.mark.parametrize("continuum", ["spline", "msfl"])
+def test_normal_stars_of_good_signal_lie_at_one_after_normalisation(computed: list[Spectrum], continuum: str) -> None:
+    made = prepared(computed, grid="cemp4900", continuum=continuum, gates=Gates())
+    sound(made)
+    assert not made.judgement.refused
+    middles = np.array([np.median(flux[ivar > 0]) for flux, ivar in zip(made.flux, made.ivar, strict=True)])
+    assert np.median(middles) == pytest.approx(1, abs=0.02)
+    assert np.abs(middles - 1).max() < 0.06
+    spread = np.array([np.percentile(flux[ivar > 0], 75) for flux, ivar in zip(made.flux, made.ivar, strict=True)])
+    assert np.median(spread) == pytest.approx(1, abs=0.04)
+
+
+def test_one_observation_in_two_releases_becomes_one_spectrum_where_the_reductions_agree(shared: Path) -> None:
+    """DR5 and DR9 of one visit: the blue arm is equal pixel for pixel, the red one was scaled anew by 0.7 to 1.3 %."""
+    five, nine = (
+        reading.spectra(path.read_bytes(), path.name, {"lamost": lamost.Options()})[0]
+        for layout in ("lrs_image", "lrs_table")
+        for path in (shared / "lamost" / layout).glob("spec-55859-F5902_sp01-005.fits*")
+    )
+    assert five.visit["visit"] == nine.visit["visit"]
+    assert five.visit["release"] != nine.visit["release"]
+    made = prepared([five, nine], [0.0, 0.0], grid="cemp4900", continuum="spline")
+    off = np.abs(made.flux[0] - made.flux[1])
+    blue = np.arange(4900) < 800  # to 4700 angstrom, far from the join of the arms
+    assert off[blue].max() < 1e-4
+    assert off.max() < 0.02
+    assert np.median(off * np.sqrt(made.ivar.max(0))) < 0.02
+    assert (five.flux[:1800] == nine.flux[:1800]).all()
+
+
+def test_the_two_fits_layouts_of_one_spectrum_prepare_to_identical_numbers(shared: Path) -> None:
+    old, new = (files_of(shared / "physics" / folder, 40) for folder in ("fits_old", "fits_new"))
+    one, two = (prepared(spectra, grid="cemp4900", continuum="msfl", gates=Gates()) for spectra in (old, new))
+    assert len(old) == 40
+    assert (one.flux == two.flux).all()
+    assert (one.ivar == two.ivar).all()
+    assert (one.judgement.flags == two.judgement.flags).all()
+
+
+@pytest.mark.parametrize("resampling", ["linear", "conserving"])
+def test_the_inverse_variance_is_honest(resampling: str) -> None:
+    """Scatter of flat spectra of pure noise, normalised, in units of the error that comes out."""
+    rng = np.random.default_rng(7)
+    spectra = []
+    for _ in range(40):
+        error = rng.uniform(0.5, 2)
+        flux = 50 + error * rng.normal(size=PIXELS)
+        spectra.append(Spectrum(LogWave(START + 1e-4 * rng.random(), 1e-4, PIXELS), flux, np.full(PIXELS, error**-2)))
+    made = prepared(spectra, resampling=resampling, despike="none")
+    pull = (made.flux - 1) * np.sqrt(made.ivar)
+    assert pull.std() == pytest.approx(1, rel=0.1)
+    if resampling == "linear":
+        assert pull.std() == pytest.approx(1, rel=0.03)

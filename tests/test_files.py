@@ -1,0 +1,180 @@
+"""Bytes on this machine's disks: whole or not at all, in order, and what is refused."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from survey import files
+from survey.spectrum import Refused
+
+
+def inside(folder: Path) -> list[str]:
+    """All names in a folder, also those that `names` does not show."""
+    return [path.name for path in folder.iterdir()]
+
+
+def fetched(*paths: Path | str) -> list[bytes | Refused]:
+    return list(files.fetch([str(path) for path in paths]))
+
+
+def refusal(path: Path | str) -> tuple[str, str]:
+    (found,) = fetched(path)
+    assert isinstance(found, Refused)
+    return found.reason, found.detail
+
+
+def test_a_write_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "a" / "b" / "c.bin")
+    files.write(path, b"one")
+    files.write(path, memoryview(b"two"))
+    assert files.read(path) == b"two"
+    assert inside(tmp_path / "a" / "b") == ["c.bin"]
+
+
+@pytest.mark.parametrize("broken", ["open", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    path = tmp_path / "c.bin"
+    files.write(str(path), b"one")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if broken == "replace":
+        monkeypatch.setattr(Path, "replace", full)
+    data = b"two" if broken == "replace" else "no bytes"
+    with pytest.raises((OSError, TypeError)):
+        files.write(str(path), data)  # type: ignore[arg-type]
+    assert inside(tmp_path) == ["c.bin"]
+    assert path.read_bytes() == b"one"
+
+
+def test_a_process_killed_before_the_rename_leaves_the_old_file_and_an_unseen_rest(tmp_path: Path) -> None:
+    files.write(str(tmp_path / "c.bin"), b"one")
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom survey import files\n"
+        "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nfiles.write(sys.argv[1], b'two' * 1000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "c.bin")], check=False)
+    assert done.returncode == -9
+    assert (tmp_path / "c.bin").read_bytes() == b"one"
+    assert files.names(str(tmp_path)) == ["c.bin"]
+    assert len(inside(tmp_path)) == 2
+
+
+def test_writers_of_one_file_at_the_same_time_leave_one_of_their_texts(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.bin")
+    texts = [bytes([65 + number]) * 200_000 for number in range(8)]
+    threads = [threading.Thread(target=files.write, args=(path, text)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert files.read(path) in texts
+    assert inside(tmp_path) == ["c.bin"]
+
+
+def test_names_are_in_order_and_none_where_there_is_no_folder(tmp_path: Path) -> None:
+    for name in ("b", "a", ".a.1-2.tmp", "C"):
+        (tmp_path / name).write_bytes(b"")
+    assert files.names(str(tmp_path)) == ["C", "a", "b"]
+    assert files.names(str(tmp_path / "none")) == []
+
+
+def test_a_walk_goes_folder_by_folder_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("b/2.fits", "b/1.fits", "a/c/9.fits", "a/0.fits", "z.fits", "a.fits"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * len(name))
+    found = list(files.walk(str(tmp_path)))
+    assert [entry.path.removeprefix(f"{tmp_path}/") for entry in found] == ["a.fits", "z.fits", "a/0.fits", "a/c/9.fits", "b/1.fits", "b/2.fits"]
+    assert [entry.size for entry in found] == [6, 6, 8, 10, 8, 8]
+    assert all(entry == files.stat_of(entry.path) for entry in found)
+
+
+def test_a_walk_follows_a_link_to_a_file_but_not_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.fits").write_bytes(b"x")
+    (tmp_path / "link.fits").symlink_to(tmp_path / "a" / "1.fits")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert [Path(entry.path).name for entry in files.walk(str(tmp_path))] == ["link.fits", "1.fits"]
+
+
+def test_what_is_named_like_a_survey_file_is_listed_whatever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "folder.FITS").mkdir()
+    (tmp_path / "folder.FITS" / "inside").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.fits")
+    (tmp_path / "dangling.fits.gz").symlink_to(tmp_path / "nowhere")
+    assert [Path(entry.path).name for entry in files.walk(str(tmp_path), (".fits", ".fits.gz"))] == ["dangling.fits.gz", "folder.FITS", "pipe.fits"]
+
+
+def test_files_are_fetched_in_order_plain_or_gzipped_whichever_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.fits").write_bytes(b"a")
+    (tmp_path / "b.fits.gz").write_bytes(b"b")
+    (tmp_path / "both.fits").write_bytes(b"plain")
+    (tmp_path / "both.fits.gz").write_bytes(b"packed")
+    asked = ["b.fits", "a.fits.gz", "a.fits", "b.fits.gz", "both.fits", "both.fits.gz"]
+    assert fetched(*(tmp_path / name for name in asked)) == [b"b", b"a", b"a", b"b", b"plain", b"packed"]
+
+
+def test_what_holds_no_bytes_is_refused_for_a_reason(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.fits")
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    assert refusal(tmp_path / "none.fits") == ("missing", "no such file")
+    assert refusal(tmp_path / "dangling") == ("missing", "no such file")
+    assert refusal(tmp_path) == ("not_a_file", "a folder")
+    assert refusal(tmp_path / "pipe.fits") == ("not_a_file", "not a regular file")
+    assert refusal("/dev/zero") == ("not_a_file", "not a regular file")
+    assert refusal(tmp_path / "file" / "below") == ("missing", "Not a directory")
+    assert refusal(tmp_path / "loop")[0] == "missing"
+    assert refusal(tmp_path / "socket")[0] == "missing"
+    assert refusal(tmp_path / ("x" * 300))[0] == "missing"
+
+
+def test_a_path_that_no_file_can_have_is_missing() -> None:
+    assert refusal("a\0b.fits")[0] == "missing"
+
+
+def test_an_empty_file_gives_no_bytes_and_one_beyond_all_survey_files_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(files.LARGEST + 1)
+    assert fetched(tmp_path / "empty") == [b""]
+    assert refusal(tmp_path / "large") == ("too_large", f"{files.LARGEST + 1} bytes")
+
+
+def test_existence_sizes_and_removal(tmp_path: Path) -> None:
+    path = str(tmp_path / "a")
+    assert not files.exists(path)
+    assert files.stat_of(path) is None
+    files.write_json(path, {"one": 1})
+    assert files.exists(path)
+    assert files.read_json(path) == {"one": 1}
+    assert files.read_all([path, path]) == [b'{\n "one": 1\n}\n'] * 2
+    assert files.is_folder(str(tmp_path))
+    assert files.stat_of(str(tmp_path)) is None
+    files.remove(path)
+    files.remove(path)
+    assert not files.exists(path)
+
+
+def test_damaged_json_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"store.json: damaged \(.*\); put a copy back, or remove it"):
+        files.read_json(str(tmp_path / "store.json"))
+
+
+def test_paths_are_joined_here_and_in_buckets() -> None:
+    assert files.join("/a/", "b", "c") == "/a/b/c"
+    assert files.join("s3://bucket/a/", "b") == "s3://bucket/a/b"
+    assert files.is_remote("s3://bucket")
+    assert not files.is_remote("/s3://bucket")

@@ -1,0 +1,81 @@
+"""What a log shows of a long job."""
+
+import re
+
+import pytest
+
+from survey import progress
+from survey.progress import Progress
+
+
+class Clock:
+    """Time that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def strftime(self, pattern: str) -> str:
+        return "12:00:00"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(progress, "time", made)
+    return made
+
+
+def test_a_log_has_a_line_now_and_then_with_rate_and_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("ingest", 1000, "files") as shown:
+        for _ in range(10):
+            clock.now += 3
+            shown.add(30, "2 refused")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "12:00:00 ingest: 30 of 1,000 (3%), 1:37 left, 10 files/s, 2 refused"
+    assert lines[-1] == "12:00:00 ingest: 300 files in 30 s, 2 refused"
+    assert len(lines) == 4, "one after the first seconds, then one every ten, then the last"
+    assert all(re.search(r"\d files/s", line) for line in lines[:-1])
+
+
+def test_a_job_of_unknown_length_shows_how_far_it_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("list", None, "files") as shown:
+        clock.now += 4
+        shown.add(12_345)
+    assert "list: 12,345, 3,086 files/s" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_says_that_it_stopped(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    def job() -> None:
+        with Progress("ingest", 10, "files") as shown:
+            clock.now += 0.5
+            shown.add(3)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        job()
+    assert capsys.readouterr().err == "12:00:00 ingest: 3 files in 0.5 s, stopped\n"
+
+
+def test_nothing_goes_to_standard_output_and_no_line_is_rewritten(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("ingest", 10, "files") as shown:
+        clock.now += 20
+        shown.add(5)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\r" not in err
+    assert "\x1b" not in err
+
+
+def test_long_times_are_hours_and_minutes() -> None:
+    assert [progress._clock(seconds) for seconds in (0.04, 9.96, 42.4, 60, 3599.6, 3661, 90_000)] == [
+        "0.0 s",
+        "10.0 s",
+        "42 s",
+        "1:00",
+        "1:00:00",
+        "1:01:01",
+        "25:00:00",
+    ]
