@@ -23,7 +23,7 @@ T = TypeVar("T")
 PATIENCE = 75.0
 """Seconds after which a server that does not answer is given up."""
 
-AWAY = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, aiohttp.ClientError, TimeoutError)
+AWAY = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, aiohttp.ClientError, ConnectionError, TimeoutError)
 BUSY = (errno.EBUSY, errno.EREMOTEIO)
 """What s3fs makes of 503 and 500."""
 

@@ -119,7 +119,7 @@ class Spectrum:
 
 
 VISIT = {
-    "visit": ("string", "identity of the visit: survey-lmjd-plan-spectrograph-fibre, or the file's name where those are missing"),
+    "visit": ("string", "identity of the visit: lmjd-plan-spectrograph-fibre (SDSS: plate-mjd-fibre), or the file's name where those are missing"),
     "star": ("string", "the survey's name of the source (designation, thing id), where there is one"),
     "obsid": ("int64", "the survey's number of the observation; null where missing or broken"),
     "survey": ("string", "lamost-lrs, lamost-mrs, sdss, arrays ..."),

@@ -37,21 +37,14 @@ def runner(workers: int | None = None) -> Callable[[Function, Iterable[Any]], It
 
 
 def connect() -> None:
-    """Ray is running: the cluster of RAY_ADDRESS or of this machine where there is one, else (or for RAY_ADDRESS=local) one of our own."""
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = os.environ.get("RAY_ADDRESS") or "auto"
-    if address != "local":
-        _answers(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError:
-            if address != "auto":
-                raise
-        else:
-            return
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    """Ray is running: the cluster of RAY_ADDRESS, or that of `ray start` on this machine; without either, or for RAY_ADDRESS=local, one of our own.
+
+    No address="auto": that would also join the private Ray of another job, and die with it.
+    """
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        _answers(os.environ.get("RAY_ADDRESS", ""))
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def _answers(address: str) -> None:

@@ -128,14 +128,16 @@ def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
         fitting = [known for known in KNOWN.values() if len(known) == pixels]
         if not fitting:
             found = "lists of any length" if pixels is None else f"{pixels} pixels"
-            raise ValueError(f"{path}: {found} and no wavelengths; give grid= ({names}), or a column wave or loglam in a Parquet")
+            raise ValueError(f"{path}: {found} and no wavelengths; give options.arrays.grid= ({names}), or a column wave or loglam in a Parquet")
         grid = fitting[0]
     elif wanted in KNOWN:
         grid = KNOWN[wanted]
     else:
-        raise ValueError(f"{path}: there is no grid {wanted!r}; give grid= ({names})")
+        raise ValueError(f"{path}: there is no grid {wanted!r}; give options.arrays.grid= ({names})")
     if pixels is not None and len(grid) != pixels:
-        raise ValueError(f"{path}: {pixels} pixels, but the grid {wanted} has {len(grid)} points; give grid= ({names}) of these spectra")
+        raise ValueError(
+            f"{path}: {pixels} pixels, but the grid {wanted} has {len(grid)} points; give options.arrays.grid= ({names}) of these spectra"
+        )
     return grid
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from survey.settings import JobError, SettingsError
 from survey.store import manifest
 from survey.store.manifest import streams
 from survey.store.prepare import Prepare
-from survey.store.shard import Making, make_shard
+from survey.store.shard import Making, make_shard, readers
 from survey.store.shards import SETTINGS, SHARDS, STORE, VERSION, Bits, part
 
 Run = Callable[[Callable[[int], dict[str, Any]], Iterable[int]], Iterator[dict[str, Any]]]
@@ -72,7 +73,9 @@ def ingest(settings: Ingest, run: Run = map) -> Report:
     plan, making = begin(settings)
     done = _markers(making)
     missing = [shard for shard in range(making.manifest.shards) if shard not in done]
-    _withdraw(making.store, missing)
+    if missing:
+        _check_tables(settings, making.manifest.shard(missing[0]))
+        _withdraw(making.store, missing)
     for marker in _made(run, making, missing, done):
         done[marker["shard"]] = marker
     if len(done) != making.manifest.shards:
@@ -94,6 +97,15 @@ def begin(settings: Ingest) -> tuple[manifest.Plan, Making]:
     return plan, Making(listed.store, listed, settings.sources, settings.options, settings.prepare, settings.bits, settings.fingerprint())
 
 
+def _check_tables(settings: Ingest, rows: pa.Table) -> None:
+    """Tables of spectra that cannot be read as a whole (no grid fits, no flux) end the job before any work."""
+    options = readers(settings.sources, settings.options)["arrays"]
+    paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
+    for path in sorted(paths):
+        with suppress(FileNotFoundError):  # its rows will be refused as missing
+            plugins.load("sources", "arrays").count(path, options)
+
+
 def _check_sources(settings: Ingest) -> None:
     """Every source is there and its options are known, before any work."""
     there = plugins.available("sources")
@@ -105,22 +117,24 @@ def _check_sources(settings: Ingest) -> None:
 
 
 def _agree(settings: Ingest) -> None:
-    """The store is new, or was made with the same settings."""
+    """The store is new or was made with the same settings; with others, as long as nothing was made."""
     path, lasting = files.join(settings.store, SETTINGS), json.loads(json.dumps(settings.lasting(), default=str))
-    if not files.exists(path):
-        strangers = files.names(settings.store)
-        if strangers:
-            raise SettingsError(f"ingest: store: {settings.store}: holds {', '.join(strangers[:3])} but is no store; give an empty or a new folder")
-        files.write_json(path, {"version": VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting})
-        return
-    before = files.read_json(path)
-    if before["version"] != VERSION:
-        raise SettingsError(f"ingest: store: {settings.store}: is of version {before['version']}, this code writes {VERSION}; give another store=")
-    differing = list(_differences(before["settings"], lasting))
-    if differing:
-        raise SettingsError(
-            f"ingest: store: {settings.store}: was made with other settings: {'; '.join(differing)}; give these again, or another store="
-        )
+    if files.exists(path):
+        before = files.read_json(path)
+        if before["version"] != VERSION:
+            raise SettingsError(
+                f"ingest: store: {settings.store}: is of version {before['version']}, this code writes {VERSION}; give another store="
+            )
+        differing = list(_differences(before["settings"], lasting))
+        if not differing:
+            return
+        if files.names(files.join(settings.store, "markers")):
+            raise SettingsError(
+                f"ingest: store: {settings.store}: was made with other settings: {'; '.join(differing)}; give these again, or another store="
+            )
+    elif strangers := files.names(settings.store):
+        raise SettingsError(f"ingest: store: {settings.store}: holds {', '.join(strangers[:3])} but is no store; give an empty or a new folder")
+    files.write_json(path, {"version": VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting})
 
 
 def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:

@@ -127,13 +127,15 @@ def test_workers_may_be_killed_at_any_moment(place: Workplace, input_folder: Pat
     moments: list[int] = []
     while len(moments) < KILLS:
         run = job(place, input_folder)
-        while len(moments) < KILLS and run.until(lambda: bool(workers(place)) and markers(place) > 0) and markers(place) < SHARDS - 2:
-            time.sleep(chance.uniform(0, 1.0))
+        wanted = chance.randint(0, 4)
+        while len(moments) < KILLS and wanted < SHARDS - 1 and run.until(lambda wanted=wanted: bool(workers(place)) and markers(place) >= wanted):
+            time.sleep(chance.uniform(0, 0.3))
             found = workers(place)
             if found and markers(place) < SHARDS:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     chance.choice(found).kill()
                     moments.append(markers(place))
+            wanted = markers(place) + chance.randint(1, 5)
         assert run.wait() == 0, run.err
         assert is_whole(place, undisturbed)
         place.sweep()

@@ -128,6 +128,16 @@ def test_a_job_with_a_ray_of_its_own_says_only_what_it_does(workplace: Workplace
     assert "shards     3 complete, 3 made by this run" in run.out
 
 
+@pytest.mark.usefixtures("small_ray")
+def test_a_job_does_not_join_the_private_ray_of_another(workplace: Workplace) -> None:
+    import ray
+
+    ask = "import ray; from survey.cluster import stream; stream.connect(); print(ray.get_runtime_context().gcs_address)"
+    run = workplace.python("-c", ask, RAY_ADDRESS="")
+    assert run.wait() == 0, run.err
+    assert run.out.strip() not in ("", ray.get_runtime_context().gcs_address)
+
+
 def test_an_address_without_ray_fails_at_once(workplace: Workplace) -> None:
     started = time.monotonic()
     run = job(workplace, RAY_ADDRESS=f"127.0.0.1:{free_port()}")

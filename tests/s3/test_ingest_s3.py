@@ -30,7 +30,7 @@ KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(120 + 60 * KILLS)]
 
 PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
-SHARDS, SIZE = 12, 25
+SHARDS, SIZE = 8, 25
 
 
 def run(source: str, store: str, runner: Callable[..., Any] = map, **given: Any) -> Report:
@@ -64,7 +64,7 @@ def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(server: Server) -> dict[str, bytes]:
-    """300 objects in s3://sky/large, and the parts of a store that nobody disturbed."""
+    """200 objects in s3://sky/large, and the parts of a store that nobody disturbed."""
     base = list((survey_files.named(range(25)) | survey_files.BROKEN).items())
     put("s3://sky/large", {f"{number:04d}-{base[number % 28][0]}": base[number % 28][1] for number in range(SHARDS * SIZE)})
     report = run("s3://sky/large", "s3://sky/undisturbed", shard=SIZE)
@@ -278,7 +278,7 @@ def test_a_server_may_be_killed_and_come_back_in_the_middle_of_a_run(server: Ser
         during = job(place, "s3://sky/large", store, f"shard={SIZE}", "workers=2")
         wanted = chance.randint(0, SHARDS - 4)
         assert during.until(lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted)
-        moments.append((markers(store), round(away := chance.uniform(0, 15), 1)))
+        moments.append((markers(store), round(away := chance.uniform(0, 12), 1)))
         server.restart(away)
         assert during.wait() == 0, during.err
         assert parts(store) == large

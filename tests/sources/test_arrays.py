@@ -106,8 +106,8 @@ def broken(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
         ("flat", r"an array \(4900,\)"),
         ("whole", r"of int64"),
         ("columns", r"column by column"),
-        ("length", r"50 pixels and no wavelengths; give grid= \(one of cemp4900, log3921"),
-        ("grid", r"4900 pixels, but the grid log3921 has 3921 points; give grid="),
+        ("length", r"50 pixels and no wavelengths; give options.arrays.grid= \(one of cemp4900, log3921"),
+        ("grid", r"4900 pixels, but the grid log3921 has 3921 points; give options.arrays.grid="),
     ],
 )
 def test_an_array_that_cannot_be_used_says_what_and_what_to_do(tmp_path, what, message):
@@ -120,7 +120,7 @@ def test_an_array_that_cannot_be_used_says_what_and_what_to_do(tmp_path, what, m
 
 def test_an_unknown_grid_or_row_is_an_error(tmp_path):
     path = saved(tmp_path, np.ones((3, PIXELS), "f4"))
-    with pytest.raises(ValueError, match=r"there is no grid 'cemp'; give grid= \(one of cemp4900"):
+    with pytest.raises(ValueError, match=r"there is no grid 'cemp'; give options.arrays.grid= \(one of cemp4900"):
         arrays.count(path, arrays.Options(grid="cemp"))
     with pytest.raises(ValueError, match="there is no row 3, the file has 3"):
         arrays.read_rows(path, [0, 3], NULL)
@@ -177,7 +177,7 @@ def test_a_null_pixel_is_no_number(tmp_path):
     [
         ({"spectrum": [[1.0]]}, "the columns are spectrum; a Parquet of spectra needs a column of lists named flux"),
         ({"flux": [1.0]}, "the column flux holds double; give a list"),
-        ({"flux": [[1.0, 2.0]]}, "lists of any length and no wavelengths; give grid="),
+        ({"flux": [[1.0, 2.0]]}, "lists of any length and no wavelengths; give options.arrays.grid="),
     ],
 )
 def test_a_parquet_that_cannot_be_used_says_what_and_what_to_do(tmp_path, columns, message):
@@ -227,12 +227,6 @@ class Bucket:
 
         return Counting(self.objects[path])
 
-    def exists(self, path: str) -> bool:
-        return path in self.objects
-
-    def cat_file(self, path: str) -> bytes:
-        return self.objects[path]
-
 
 def test_only_the_wanted_part_of_a_file_in_a_bucket_is_read(tmp_path, monkeypatch):
     flux = np.random.default_rng(3).normal(size=(64, PIXELS)).astype("f4")
@@ -240,6 +234,8 @@ def test_only_the_wanted_part_of_a_file_in_a_bucket_is_read(tmp_path, monkeypatc
     lists = Path(table(tmp_path, flux=pa.FixedSizeListArray.from_arrays(flux.ravel(), PIXELS))).read_bytes()
     bucket = Bucket(X__npy=array, y__csv=b"z\n" + b"0.5\n" * 64, t__parquet=lists)
     monkeypatch.setattr(files, "bucket_system", lambda: bucket)
+    monkeypatch.setattr(files, "exists", bucket.objects.__contains__)
+    monkeypatch.setattr(files, "read", bucket.objects.__getitem__)
     for path in ("s3://b/X.npy", "s3://b/t.parquet"):
         assert arrays.count(path, NULL) == 64
         bucket.taken = 0
