@@ -6,7 +6,7 @@ compared with the bytes that are there: what cannot be read is `Refused`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property, lru_cache
 from math import prod
 from typing import NamedTuple, TypeAlias
@@ -21,6 +21,7 @@ LONGEST_HEADER = 1 << 20
 LONGEST_SHARED = 1 << 17
 MOST_HDUS = 1000
 Value: TypeAlias = str | int | float | bool | None
+Wanted: TypeAlias = tuple[tuple[str, ...], ...]
 
 _CARDS = np.dtype([("key", "V10"), ("text", "V70")])
 _END = b"END" + b" " * 77
@@ -36,10 +37,18 @@ def _key(name: str) -> str:
     return f"{name:<8}= "
 
 
-def _places(keys: bytes) -> dict[str, int]:
-    """Where the value of each keyword starts in a header whose keywords are these; of cards given twice the first counts."""
+class _Places(dict[str, int]):
+    """Where the value of each keyword starts in a header; `asked` keeps what sets of cards came to, for the next file of these keywords."""
+
+    def __init__(self, places: dict[str, int]) -> None:
+        super().__init__(places)
+        self.asked: dict[Wanted, list[tuple[int, ...]]] = {}
+
+
+def _places(keys: bytes) -> _Places:
+    """The places in a header whose keywords are these; of cards given twice the first counts."""
     text = keys.decode("ascii")
-    return {text[start : start + 10]: start * 8 + 10 for start in range(len(text) - 10, -1, -10)}
+    return _Places({text[start : start + 10]: start * 8 + 10 for start in range(len(text) - 10, -1, -10)})
 
 
 _shared_places = lru_cache(maxsize=256)(_places)
@@ -51,6 +60,12 @@ def _value(text: str) -> Value:
     if text[:1] == "'":
         stop = text.find("'", 1)
         return text[1:stop].rstrip() if stop > 0 and text[stop + 1 : stop + 2] != "'" else _quoted(text)
+    field, beyond = text[:20], text[20:21]
+    if beyond in (" ", "/") and "_" not in field:  # the fixed format that nearly all numbers are in
+        try:
+            return float(field) if "." in field else int(field)
+        except ValueError:
+            pass
     body = text.partition("/")[0].strip()
     if body in ("T", "F"):
         return body == "T"
@@ -113,9 +128,19 @@ class Cards:
 
     def first(self, names: tuple[str, ...]) -> Value:
         """The value of the first of these cards that has one."""
-        for name in names:
-            start = self._places.get(_key(name))
-            if start is not None and (value := _value(self._text[start : start + 70])) is not None:
+        return self._first([start for name in names if (start := self._places.get(_key(name))) is not None])
+
+    def each(self, wanted: Wanted) -> list[Value]:
+        """For each set of names the value of the first that has one."""
+        starts = self._places.asked.get(wanted)
+        if starts is None:
+            starts = [tuple(start for name in names if (start := self._places.get(_key(name))) is not None) for names in wanted]
+            self._places.asked[wanted] = starts
+        return [self._first(some) for some in starts]
+
+    def _first(self, starts: Sequence[int]) -> Value:
+        for start in starts:
+            if (value := _value(self._text[start : start + 70])) is not None:
                 return value
         return None
 

@@ -40,6 +40,7 @@ CARDS = {
     "snr_z": ("SNRZ", "SN_Z"),
 }
 """Which card, by age of the pipeline, holds each column of a visit."""
+WANTED = tuple(CARDS.values())
 
 NO_OBJECT = ("sky", "unused", "poserr", "dead")
 """What FIBERTYP, FIB_TYPE or OBJTYPE say of a fibre that sees no object of the input catalogue."""
@@ -144,7 +145,7 @@ def _visit(cards: Cards, layout: str, name: str) -> dict[str, Any]:
         kind = cards.get(card)
         if isinstance(kind, str) and kind.strip().lower() in NO_OBJECT:
             raise Refused("no_object", f"{card} = {kind!r}")
-    visit = visits.sound((column, cards.first(names)) for column, names in CARDS.items())
+    visit = visits.sound(zip(CARDS, cards.each(WANTED), strict=True))
     if "star" in visit:
         visit["star"] = visit["star"].removeprefix("LAMOST ").strip()
     visit["visit"] = visits.identity(visit, name)

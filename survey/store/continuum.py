@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import hardshrink, pad
+from torch.nn.functional import hardshrink, leaky_relu, pad
 
 from survey.spectrum import Grid
 
@@ -72,7 +72,6 @@ def _clipped(rest_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.
 
     No comparison makes a mask: shrinking to 0 within limits is several times faster on a CPU. Rows that are done leave the work.
     """
-    middle, reach = (high - low) / 2, (high + low) / 2
     points_B1 = good_BG.sum(1, keepdim=True).clamp_(min=1)
     coef_BK = (basis_KG @ rest_BG.T).T
     rest_BG = torch.addmm(rest_BG, coef_BK, basis_KG, alpha=-1).mul_(good_BG)
@@ -80,14 +79,15 @@ def _clipped(rest_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.
     rows_B = torch.arange(len(rest_BG), device=rest_BG.device)
     for _ in range(ROUNDS):
         sigma_B1 = torch.linalg.vector_norm(rest_BG, dim=1, keepdim=True).div_(points_B1.sqrt()).clamp_(min=1e-30)
-        rest_BG.mul_(1 / sigma_B1)
         scale_B1 = scale_B1 * sigma_B1
-        hits_BG = hardshrink(rest_BG - middle, reach)
+        # stretched below 0 the limits are the same on both sides, and one shrinking finds what is beyond them
+        even_BG = leaky_relu(rest_BG.mul_(1 / sigma_B1), high / low)
+        hits_BG = hardshrink(even_BG, high)
         live_B1 = live_B1 * torch.linalg.vector_norm(hits_BG, dim=1, keepdim=True).sign()
-        rest_BG.sub_(hits_BG).sub_(hits_BG.abs_().clamp_(max=1), alpha=middle)
         left_B = live_B1[:, 0].nonzero()[:, 0]
         if len(left_B) == 0:
             break
+        rest_BG = leaky_relu(even_BG.sub_(hits_BG), low / high, inplace=True)
         if len(left_B) < 0.75 * len(rows_B):
             rest_BG, good_BG = rest_BG[left_B], good_BG[left_B]
             rows_B, scale_B1, points_B1, live_B1 = rows_B[left_B], scale_B1[left_B], points_B1[left_B], live_B1[left_B]

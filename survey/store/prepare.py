@@ -1,6 +1,6 @@
 """Spectra as their files give them -> spectra on the store's grid: rest frame, despiked, resampled, normalised, judged.
 
-Everything is done on batches of 64 spectra by torch, on a CPU or a GPU alike; the numbers per spectrum do not depend on the batch. A bad
+Everything is done on batches of 128 spectra by torch, on a CPU or a GPU alike; the numbers per spectrum do not depend on the batch. A bad
 pixel has ivar 0 from the first step to the last, and flux 1 (the continuum) in what comes out.
 
 Shapes: B spectra, W pixels of a window, P pixels, G grid points.
@@ -25,7 +25,7 @@ from survey.store.quality import Gates, Judgement, judge
 
 LIGHT = 299792.458
 """Speed of light, km/s."""
-BATCH = 64
+BATCH = 128
 """Spectra worked on together: more no longer saves overhead and falls out of the cache."""
 LATTICES = 16
 """Steps of log-linear pixels whose look-ups are kept at hand: surveys have one or two."""

@@ -135,11 +135,11 @@ class Judgement:
 def judge(flux_BG: Tensor, ivar_BG: Tensor, covered_B: np.ndarray, grid: Grid) -> Judgement:
     """The numbers that flux and ivar on the grid give, before normalisation."""
     good_BG = ivar_BG.sign()
-    rate_BG = flux_BG * ivar_BG.sqrt()
-    few_BS = rate_BG[:, ::8] / good_BG[:, ::8]  # every eighth point: the same median within 2 %, NaN where bad
+    few_BS = flux_BG[:, ::8] * ivar_BG[:, ::8].sqrt() / good_BG[:, ::8]  # every eighth point: the same median within 2 %, NaN where bad
     snr_B = few_BS.nanmedian(1).values.nan_to_num_(0.0)
-    negative_B = torch.linalg.vecdot(rate_BG.clamp(max=0).abs_().sign_(), good_BG)
-    values = (good_BG.sum(1), snr_B, egp(flux_BG, good_BG, grid), negative_B)
+    good_B = good_BG.sum(1)
+    negative_B = (good_B - torch.linalg.vecdot(flux_BG.sign(), good_BG)) / 2  # a flux of exactly 0 counts half
+    values = (good_B, snr_B, egp(flux_BG, good_BG, grid), negative_B)
     good, snr, index, negative = (value.double().cpu().numpy() for value in values)
     nothing = np.zeros(len(covered_B))
     return Judgement(covered_B.astype(np.float64), good, snr, index, negative, nothing, nothing, len(grid))

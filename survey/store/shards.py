@@ -69,7 +69,7 @@ def spectra_schema(grid: Grid, with_continuum: bool) -> pa.Schema:
     columns += [_field(name, *about) for name, about in VISIT.items()]
     columns += [_field(name, *about) for name, about in MEASURED.items() if name not in ("path", "row", "crc")]
     names = ("flux", "ivar", "continuum") if with_continuum else ("flux", "ivar")
-    columns += [_field(name, pa.list_(pa.float32(), len(grid)), ARRAYS[name]) for name in names]
+    columns += [_field(name, _lists(len(grid)), ARRAYS[name]) for name in names]
     about = {
         "start": grid.start,
         "stop": grid.stop,
@@ -95,9 +95,14 @@ def rounded(values: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
+def _lists(size: int) -> pa.DataType:
+    """Lists of so many numbers, none of them null: Parquet spends time on what may be null."""
+    return pa.list_(pa.field("element", pa.float32(), nullable=False), size)
+
+
 def array_column(values: np.ndarray) -> pa.Array:
     """Rows of a 2-D array as fixed-size lists, without a copy."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=_lists(values.shape[1]))
 
 
 def packed(table: pa.Table) -> pa.Buffer:
@@ -110,6 +115,7 @@ def packed(table: pa.Table) -> pa.Buffer:
         sink,
         row_group_size=1 << 30,
         compression="lz4",
+        write_batch_size=1 << 14,
         use_dictionary=plain,
         write_statistics=plain,
         column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in arrays},
