@@ -4,11 +4,10 @@ An item is a number or a short text (a shard), a result a small JSON-able dict (
 One item is one Ray Data block and one task; a worker that dies has its task run again elsewhere.
 """
 
-import contextlib
+import builtins
 import json
 import logging
 import os
-import pickle
 import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +61,7 @@ def _streamed(function: Function, items: list[Any], workers: int | None) -> Iter
     connect()
     shared, deadly = ray.put(items), DEADLY
 
-    def apply(batch: dict[str, Any]) -> dict[str, list[bytes]]:
+    def apply(batch: dict[str, Any]) -> dict[str, list[str]]:
         here = ray.get(shared)
         deaths = ray.get_runtime_context().worker.core_worker.get_current_task_attempt_number()
         checked = _dead(deaths) if deaths >= deadly else function
@@ -86,28 +85,29 @@ def _dead(deaths: int) -> Function:
     return fail
 
 
-def _outcome(function: Function, item: Any) -> bytes:
-    """The result as JSON, or the pickled error: Ray Data would wrap an error that it sees, print it twice and keep its type from us."""
+def _outcome(function: Function, item: Any) -> str:
+    """The result as JSON, or what went wrong: Ray Data would wrap an error that it sees, print it twice and keep its type from us."""
     try:
-        return json.dumps(function(item)).encode()
+        return json.dumps({"result": function(item)})
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where the results are awaited
-        error.add_note(f"on a worker:\n{traceback.format_exc()}")
-        return _pickled(error)
+        kind, message = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins"), str(error)
+        if kind is Exception:
+            kind, message = RuntimeError, f"{type(error).__name__}: {message}"
+        return json.dumps({"error": kind.__name__, "message": message, "trace": traceback.format_exc()})
 
 
-def _pickled(error: Exception) -> bytes:
-    """An error that can travel; one that cannot goes as its text."""
-    with contextlib.suppress(Exception):
-        data = pickle.dumps(error)
-        pickle.loads(data)  # noqa: S301 - our own bytes
-        return data
-    return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-
-
-def _result(outcome: bytes) -> dict[str, Any]:
-    if outcome.startswith(b"{"):
-        return dict(json.loads(outcome))
-    raise pickle.loads(outcome)  # noqa: S301 - what a worker of ours sent
+def _result(outcome: str) -> dict[str, Any]:
+    """The result, or the error raised anew as the built-in exception that it was or came from, with the worker's trace as a note."""
+    told = json.loads(outcome)
+    if "error" not in told:
+        return dict(told["result"])
+    kind = getattr(builtins, told["error"])
+    try:
+        error = kind(told["message"])
+    except TypeError:  # such as UnicodeDecodeError, which wants more than a message
+        error = RuntimeError(f"{told['error']}: {told['message']}")
+    error.add_note(f"on a worker:\n{told['trace']}")
+    raise error
 
 
 def _hush() -> None:

@@ -20,6 +20,8 @@ def ingest(report: Report) -> str:
     lines += [f"  {count:>9,}  {reason}: {REASONS[reason]}" for reason, count in report.refused.items()]
     if report.plan.changed:
         lines.append(f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; reread=true reads them again")
+    if report.refused.get("missing"):
+        lines.append("missing    once the files are there, reread=true reads them")
     spectra = files.join(report.store, "spectra")
     lines += [
         f"look at    {spectra}  with pandas.read_parquet, pyarrow, or duckdb: from '{spectra}/*.parquet'",

@@ -72,6 +72,8 @@ def ingest(settings: Ingest, run: Run = map) -> Report:
     """Make the store, lengthen it, or complete it; a run with nothing left to do does nothing."""
     plan, making = begin(settings)
     done = _markers(making)
+    if settings.reread:
+        done = {shard: marker for shard, marker in done.items() if not _returned(making.store, marker)}
     missing = [shard for shard in range(making.manifest.shards) if shard not in done]
     if missing:
         _check_tables(settings, making.manifest.shard(missing[0]))
@@ -174,6 +176,14 @@ def _markers(making: Making) -> dict[int, dict[str, Any]]:
         if whole and current and shard < making.manifest.shards:
             done[shard] = marker
     return done
+
+
+def _returned(store: str, marker: dict[str, Any]) -> bool:
+    """Whether a shard has files that were missing and are there now."""
+    if not marker["refused"].get("missing"):
+        return False
+    table = pq.read_table(pa.BufferReader(files.read(part(store, "refused", marker["shard"]))), columns=["path", "reason"])
+    return any(row["reason"] == "missing" and files.stat_of(row["path"]) for row in table.to_pylist())
 
 
 def _files_of(store: str, kind: str) -> Iterator[files.Entry]:

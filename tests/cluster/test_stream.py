@@ -59,11 +59,15 @@ class UnableToTravel(Exception):  # noqa: N818
 
 
 @pytest.mark.usefixtures("small_ray")
-@pytest.mark.parametrize("kind", [SettingsError, FileNotFoundError, ZeroDivisionError])
-def test_an_error_on_a_worker_is_raised_as_it_was_and_says_where(kind: type[Exception], capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(kind) as caught:
+@pytest.mark.parametrize(
+    ("kind", "becomes"), [(SettingsError, ValueError), (FileNotFoundError, FileNotFoundError), (ZeroDivisionError, ZeroDivisionError)]
+)
+def test_an_error_on_a_worker_is_raised_as_what_it_builds_on_and_says_where(
+    kind: type[Exception], becomes: type[Exception], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(becomes) as caught:
         list(stream.runner(2)(partial(refuses, kind), range(6)))
-    assert type(caught.value) is kind
+    assert type(caught.value) is becomes
     assert str(caught.value) == "shard 3: found 7; give 8"
     assert "on a worker:" in caught.value.__notes__[0]
     assert "in refuses" in caught.value.__notes__[0]
@@ -166,6 +170,7 @@ def cluster() -> Iterator[tuple[Workplace, dict[str, str]]]:
         port, page = free_port(), free_port()
         options = ["--num-cpus=2", f"--port={port}", f"--dashboard-port={page}", f"--include-dashboard={HAS_DASHBOARD}", "--block"]
         options += [f"--temp-dir={place.folder}/ray", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000"]
+        options += [f"--dashboard-agent-listen-port={free_port()}"]  # another Ray on this machine has the usual one
         head = place.start("ray", "start", "--head", *options, RAY_AUTH_MODE="token")
         assert head.until(lambda: "Ray runtime started" in head.out + head.err and (not HAS_DASHBOARD or answers(page)))
         yield place, {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}"}

@@ -314,6 +314,21 @@ def test_reread_makes_the_shards_of_changed_files_again(tmp_path: Path) -> None:
     assert ingest(settings(tmp_path, reread=True)).made == 0
 
 
+def test_files_that_were_missing_are_read_by_reread_once_they_are_there(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(10), broken=False)
+    catalogue = tmp_path / "catalogue.csv"
+    catalogue.write_text("obsid,file\n" + "".join(f"{number},in/{survey_files.name(number)}\n" for number in range(10)))
+    away = tmp_path / "in" / survey_files.name(5)
+    away.rename(tmp_path / "away")
+    report = ingest(settings(tmp_path, input=str(catalogue)))
+    assert report.refused == {"missing": 1}
+    assert ingest(settings(tmp_path, input=str(catalogue), reread=True)).made == 0
+    (tmp_path / "away").rename(away)
+    assert ingest(settings(tmp_path, input=str(catalogue))).refused == {"missing": 1}
+    healed = ingest(settings(tmp_path, input=str(catalogue), reread=True))
+    assert (healed.made, healed.refused, healed.written) == (1, {}, 10)
+
+
 @pytest.mark.parametrize("reread", [True, False])
 def test_a_kill_after_the_manifest_was_put_right_is_healed_by_the_next_run(tmp_path: Path, reread: bool) -> None:
     made(tmp_path)

@@ -36,7 +36,7 @@ class Input(Settings):
     compare: Literal["size", "time", "hash", "none"] = Field(
         "time", description="how a changed file is known: size, size or time, content, not at all"
     )
-    reread: bool = Field(False, description="read changed files again, with the rest of their shards")
+    reread: bool = Field(False, description="read changed files again, and missing ones that are there now, with the rest of their shards")
 
 
 @dataclass
