@@ -1,6 +1,7 @@
 """What a process asks of the machine it runs on: threads, memory, device."""
 
 import ctypes
+import gc
 import sys
 
 import torch
@@ -14,6 +15,7 @@ def settle(threads: int) -> None:
     glibc gives each buffer over 128 kB back to the kernel; fresh pages then cost more than the arithmetic on them (factor 1.5 to 3.5).
     """
     torch.set_num_threads(threads)
+    gc.set_threshold(50_000, 20, 20)  # millions of small objects come and go without cycles; looking for them costs 3 %
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 512 << 20)

@@ -21,6 +21,7 @@ LONGEST_HEADER = 1 << 20
 LONGEST_SHARED = 1 << 17
 MOST_HDUS = 1000
 Value: TypeAlias = str | int | float | bool | None
+Bytes: TypeAlias = bytes | bytearray
 Wanted: TypeAlias = tuple[tuple[str, ...], ...]
 
 _CARDS = np.dtype([("key", "V10"), ("text", "V70")])
@@ -181,7 +182,7 @@ class Hdu:
 
     __slots__ = ("_data", "_kind", "_place", "_start", "cards", "shape", "stop")
 
-    def __init__(self, data: bytes, place: int, header_start: int) -> None:
+    def __init__(self, data: Bytes, place: int, header_start: int) -> None:
         header, self._start = _header(data, header_start)
         self.cards = cards = _shared_cards(header) if place and len(header) < LONGEST_SHARED else Cards(header)
         axes = tuple(cards.count(f"NAXIS{axis}") for axis in range(cards.count("NAXIS", highest=9), 0, -1))
@@ -249,7 +250,7 @@ class Hdu:
         return np.asarray(cells == b"T") if field.code == "L" else cells
 
 
-def _header(data: bytes, start: int) -> tuple[bytes, int]:
+def _header(data: Bytes, start: int) -> tuple[bytes, int]:
     """The cards of the header that starts here, and where its data start."""
     limit = start + LONGEST_HEADER
     stop = data.find(_END, start, limit)
@@ -260,13 +261,13 @@ def _header(data: bytes, start: int) -> tuple[bytes, int]:
         raise Refused(
             "bad_header" if long else "truncated", f"no END card in {LONGEST_HEADER} bytes of header" if long else "the header has no END card"
         )
-    return data[start:stop], start + -(-(stop + 80 - start) // BLOCK) * BLOCK
+    return bytes(data[start:stop]), start + -(-(stop + 80 - start) // BLOCK) * BLOCK
 
 
 class Hdus:
     """The HDUs of a file in order; each header is parsed when it is first asked for."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Bytes) -> None:
         self._data = data
         self._found = [Hdu(data, 0, 0)]
 
@@ -315,7 +316,7 @@ class Hdus:
         return ", ".join(shown)
 
 
-def parse(data: bytes) -> Hdus:
+def parse(data: Bytes) -> Hdus:
     """The HDUs of an unpacked FITS file."""
     if not data:
         raise Refused("empty", "no bytes")

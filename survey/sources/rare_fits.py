@@ -14,12 +14,12 @@ import numpy as np
 from survey.spectrum import Refused
 
 
-def image(data: bytes, place: int) -> np.ndarray:
+def image(data: bytes | bytearray, place: int) -> np.ndarray:
     """An image whose numbers are stored scaled."""
     return _read(data, lambda hdus: hdus[place].data)
 
 
-def column(data: bytes, place: int, name: str) -> np.ndarray:
+def column(data: bytes | bytearray, place: int, name: str) -> np.ndarray:
     """A column of a kind that `fits` does not read."""
     return _read(data, lambda hdus: hdus[place].data.field(name))
 
@@ -30,7 +30,7 @@ def check_heap(lengths: np.ndarray, heap: int) -> None:
         raise Refused("bad_header", f"rows of variable length claim more than the heap of {heap} bytes")
 
 
-def _read(data: bytes, take: Callable[[Any], Any]) -> np.ndarray:
+def _read(data: bytes | bytearray, take: Callable[[Any], Any]) -> np.ndarray:
     from astropy.io import fits
 
     try:

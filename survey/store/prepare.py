@@ -95,28 +95,35 @@ class Preparer:
         self.lattices: dict[float, resample.Lattice] = {}
         self.wave_G = torch.from_numpy(self.grid.wave).to(self.device)
         self.edges_E = resample.edges_of(self.wave_G)
+        self.one = torch.ones((), device=self.device)
 
     @torch.inference_mode()
     def __call__(self, spectra: Sequence[Spectrum], velocities: Sequence[float | None]) -> Prepared:
         """All spectra prepared; a velocity (km/s) from a catalogue goes before the file's z."""
         shifts = [self._shift(*pair) for pair in zip(spectra, velocities, strict=True)]
-        size, points = len(spectra), len(self.grid)
-        flux, ivar = (np.empty((size, points), np.float32) for _ in range(2))
-        curve = np.empty((size, points), np.float32) if self.curves else None
-        scale = np.empty(size, np.float32)
-        judged = Judgement.blank(size)
+        judged = Judgement.blank(len(spectra))
+        parts = []
         for rows in self._batches(spectra):
-            flux_BG, ivar_BG, covered_B, unit_B1 = self._on_grid([spectra[i] for i in rows], [shifts[i] or 0.0 for i in rows])
+            with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which is damage
+                flux_BG, ivar_BG, covered_B, unit_B1 = self._on_grid([spectra[i] for i in rows], [shifts[i] or 0.0 for i in rows])
             part = judge(flux_BG, ivar_BG, covered_B, self.grid)
             flux_BG, ivar_BG, curve_BG, scale_B = self._normalised(flux_BG, ivar_BG, part)
-            here = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] < len(rows) else rows
-            flux[here], ivar[here], scale[here] = (x.cpu().numpy() for x in (flux_BG, ivar_BG, scale_B * unit_B1[:, 0]))
-            if curve is not None:
-                curve[here] = curve_BG.cpu().numpy()
             judged.put(rows, part)
+            parts.append((rows, (flux_BG, ivar_BG, scale_B * unit_B1[:, 0], *((curve_BG,) if self.curves else ()))))
+        flux, ivar, scale, *curves = self._together(parts, len(spectra))
         known = [None if shift is None else shift * LIGHT for shift in shifts]
         judged.conclude(self.settings.gates, [velocity is not None for velocity in known])
-        return Prepared(flux, ivar, curve, scale, known, judged)
+        return Prepared(flux, ivar, curves[0] if curves else None, scale, known, judged)
+
+    def _together(self, parts: list[tuple[list[int], tuple[Tensor, ...]]], size: int) -> list[np.ndarray]:
+        """The arrays of all batches in the order of the spectra."""
+        if len(parts) == 1:
+            return [tensor.cpu().numpy() for tensor in parts[0][1]]
+        whole = [np.empty((size, *width), np.float32) for width in [(len(self.grid),)] * 2 + [()] + [(len(self.grid),)] * self.curves]
+        for rows, tensors in parts:
+            for array, tensor in zip(whole, tensors, strict=True):
+                array[rows] = tensor.cpu().numpy()
+        return whole
 
     def _shift(self, spectrum: Spectrum, velocity: float | None) -> float | None:
         """The z to divide out, or None where none is known or wanted."""
@@ -153,7 +160,7 @@ class Preparer:
         part_B, ends_B2 = np.empty(len(spectra), np.float32), np.empty((len(spectra), 2))
         for row, (spectrum, shift) in enumerate(zip(spectra, shifts, strict=True)):
             assert isinstance(spectrum.wave, LogWave)
-            start = spectrum.wave.start - np.log10(1 + shift)
+            start = spectrum.wave.start - math.log10(1 + shift)
             column, part_B[row] = lattice.window(start)
             ends_B2[row] = start, start + step * (len(spectrum.wave) - 1)
             inside = slice(max(0, -column), min(len(spectrum.wave), lattice.width - column))
@@ -198,12 +205,11 @@ class Preparer:
     def _lay(self, spectrum: Spectrum, inside: slice, flux_P: np.ndarray, ivar_P: np.ndarray, column: int) -> None:
         """Copy a stretch of a spectrum into a row, native float32, with ivar 0 under the survey's mask."""
         there = slice(column, column + inside.stop - inside.start)
-        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which is damage
-            flux_P[there] = spectrum.flux[inside]
-            ivar_P[there] = spectrum.ivar[inside]
+        flux_P[there] = spectrum.flux[inside]
+        ivar_P[there] = spectrum.ivar[inside]
         mask = {"and": spectrum.bad, "or": spectrum.suspect, "none": None}[self.settings.masks]
         if mask is not None:
-            ivar_P[there][mask[inside]] = 0
+            np.copyto(ivar_P[there], 0.0, where=mask[inside])
 
     def _cleaned(self, flux_BP: np.ndarray, ivar_BP: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Flux and variance without damage and spikes, in units [B, 1] of about the mean |flux|; a bad pixel has the variance `resample.FAR`.
@@ -212,17 +218,17 @@ class Preparer:
         """
         flux_BT, ivar_BT = torch.from_numpy(flux_BP).to(self.device), torch.from_numpy(ivar_BP).to(self.device)
         ivar_BT.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).clamp_(min=0)
-        flux_BT.mul_(ivar_BT.sign())
-        mean_B1 = mean_good(flux_BT.abs(), ivar_BT.sign())
+        good_BT = ivar_BT.sign()
+        flux_BT.mul_(good_BT)
+        mean_B1 = mean_good(flux_BT.abs(), good_BT)
         if not bool((mean_B1 < HUGE).all()):
             sound_BT = flux_BT.abs() < HUGE  # false for NaN
             ivar_BT *= sound_BT
             flux_BT = torch.where(sound_BT, flux_BT, 0.0)
             mean_B1 = mean_good(flux_BT.abs(), ivar_BT.sign())
-        ivar_BT.mul_(mean_B1.sign())  # a flux that is 0 everywhere was never measured
         unit_B1 = torch.ldexp(torch.ones_like(mean_B1), torch.frexp(mean_B1).exponent)
         flux_BT.div_(unit_B1)
-        ivar_BT.mul_(unit_B1).mul_(unit_B1).clamp_(max=SHARPEST)
+        ivar_BT.mul_(unit_B1 * mean_B1.sign()).mul_(unit_B1).clamp_(max=SHARPEST)  # a flux that is 0 everywhere was never measured
         if self.settings.despike != "none":
             flux_BT, ivar_BT = despiked(flux_BT, ivar_BT, self.settings.despike)
         return flux_BT, ivar_BT.clamp(min=1 / resample.FAR).reciprocal_(), unit_B1
@@ -243,7 +249,7 @@ class Preparer:
         good_BG.mul_(1 - rate_BG.sub_(cut_BG).abs_().sign_())
         part.floored, part.outliers = ((one - two).cpu().numpy() for one, two in ((counted_B, high_B), (high_B, good_BG.sum(1))))
         ivar_BG = below_BG.square_().mul_(good_BG).mul_(ivar_BG)
-        return cut_BG.sub_(1).mul_(ivar_BG.sign()).add_(1), ivar_BG, curve_BG, scale_B1[:, 0]
+        return torch.addcmul(self.one, cut_BG.sub_(1), ivar_BG.sign()), ivar_BG, curve_BG, scale_B1[:, 0]
 
 
 def despiked(flux_BP: Tensor, ivar_BP: Tensor, method: str) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ Nearly every survey samples at 10**(start + step * i) with a step of its own. Pi
 Shapes: B spectra, P pixels, W pixels of the window, G grid points, E = G + 1 edges of grid points.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,8 @@ class Lattice:
     def window(self, start: float) -> tuple[int, float]:
         """For pixels that begin at 10**start: the column of the first one (may lie outside), and how far it is to the right of that column."""
         position = start / self.step
-        whole = np.floor(position)
-        return int(whole) - self.first, position - whole
+        whole = math.floor(position)
+        return whole - self.first, position - whole
 
     def linear(self, flux_BW: Tensor, var_BW: Tensor, part_B: Tensor) -> tuple[Tensor, Tensor]:
         """Flux and inverse variance at the grid points; `part` is what `window` gives beside the column."""

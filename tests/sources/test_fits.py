@@ -83,12 +83,20 @@ def test_a_gzip_file_cut_anywhere_is_damaged():
 
 @pytest.mark.parametrize("members", [1, 3])
 def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members):
-    bomb = gzip.compress(bytes(40 << 20)) * members if members > 1 else gzip.compress(bytes(65 << 20))
+    sizes = [65 << 20] if members == 1 else [(40 << 20) + number for number in range(members)]
+    bomb = b"".join(gzip.compress(bytes(size)) for size in sizes)
     tracemalloc.start()
     assert reason(bomb) == "too_large"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 300 << 20
+
+
+def test_copies_of_one_member_are_read_as_one_and_other_members_are_joined():
+    first, second = gzip.compress(b"a" * 1000), gzip.compress(b"b" * 1000)
+    assert gzipped.unpack(first * 3) == b"a" * 1000
+    assert gzipped.unpack(first + second) == b"a" * 1000 + b"b" * 1000
+    assert gzipped.unpack(first + first + second) == b"a" * 2000 + b"b" * 1000
 
 
 def test_a_million_tiny_members_take_less_than_a_second():
