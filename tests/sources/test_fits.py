@@ -94,9 +94,9 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members):
 
 def test_copies_of_one_member_are_read_as_one_and_other_members_are_joined():
     first, second = gzip.compress(b"a" * 1000), gzip.compress(b"b" * 1000)
-    assert gzipped.unpack(first * 3) == b"a" * 1000
-    assert gzipped.unpack(first + second) == b"a" * 1000 + b"b" * 1000
-    assert gzipped.unpack(first + first + second) == b"a" * 2000 + b"b" * 1000
+    assert unpack(first * 3) == b"a" * 1000
+    assert unpack(first + second) == b"a" * 1000 + b"b" * 1000
+    assert unpack(first + first + second) == b"a" * 2000 + b"b" * 1000
 
 
 def test_a_million_tiny_members_take_less_than_a_second():
