@@ -16,8 +16,6 @@ from botocore import exceptions as boto
 from fsspec.asyn import sync_wrapper
 from s3fs import S3FileSystem
 
-from survey.files import DeniedError, NoBucketError
-
 T = TypeVar("T")
 
 PATIENCE = 75.0
@@ -26,6 +24,14 @@ PATIENCE = 75.0
 AWAY = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, aiohttp.ClientError, ConnectionError, TimeoutError)
 BUSY = (errno.EBUSY, errno.EREMOTEIO)
 """What s3fs makes of 503 and 500."""
+
+
+class NoBucketError(FileNotFoundError):
+    """There is no such bucket."""
+
+
+class DeniedError(PermissionError):
+    """These credentials may not do this with that object, while others may be all right."""
 
 
 class Buckets(S3FileSystem):  # type: ignore[misc]

@@ -34,14 +34,6 @@ def is_remote(path: str) -> bool:
     return path.startswith("s3://")
 
 
-class NoBucketError(FileNotFoundError):
-    """There is no such bucket."""
-
-
-class DeniedError(PermissionError):
-    """These credentials may not do this with that object, while others may be all right."""
-
-
 @cache
 def bucket_system() -> Any:
     """The one s3fs of this process; listings are never cached, and a whole object is one request."""
@@ -249,6 +241,8 @@ def _is_file(path: str) -> bool:
 
 def _fetch_object(path: str) -> bytes | Refused:
     """One request per object; what the credentials may not read counts as not there, as it does on a disk."""
+    from survey.buckets import DeniedError, NoBucketError
+
     for candidate in (path, path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"):
         try:
             found = bucket_system().fetch(candidate, LARGEST)
