@@ -28,9 +28,9 @@ def runner(workers: int | None = None) -> Callable[[Function, Iterable[Any]], It
     def run(function: Function, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
         waiting = list(items)
         if workers == 1 or len(waiting) < 2:
-            yield from map(function, waiting)
-        else:
-            yield from _streamed(function, waiting, workers)
+            return map(function, waiting)
+        connect()  # now, so that nobody takes the seconds of a start for work
+        return _streamed(function, waiting, workers)
 
     return run
 
@@ -58,7 +58,6 @@ def _answers(address: str) -> None:
 
 
 def _streamed(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
-    connect()
     shared, deadly = ray.put(items), DEADLY
 
     def apply(batch: dict[str, Any]) -> dict[str, list[str]]:

@@ -204,8 +204,9 @@ def _made(run: Run, making: Making, missing: list[int], done: dict[int, dict[str
     total = sum(making.manifest.rows_in(shard) for shard in missing)
     if not missing:
         return
+    results = run(partial(make_shard, making), missing)
     with Progress("ingest", total, "files") as progress:
-        for marker in run(partial(make_shard, making), missing):
+        for marker in results:
             refused += sum(marker["refused"].values())
             progress.add(marker["files"], f"{refused:,} refused")
             yield marker

@@ -45,7 +45,7 @@ def test_the_schema_tells_columns_meanings_and_the_grid() -> None:
     assert (about["start"], about["stop"], about["step"], about["scale"], about["points"]) == (4000, 4009, 1, "linear", 10)
     assert (about["medium"], about["unit"]) == ("vacuum", "angstrom")
     assert "continuum" not in spectra_schema(GRID, False).names
-    assert schema.field("flux").type == pa.list_(pa.float32(), 10)
+    assert schema.field("flux").type == pa.list_(pa.field("element", pa.float32(), nullable=False), 10)
     assert set(REFUSED_SCHEMA.names) == set(REFUSED)
 
 

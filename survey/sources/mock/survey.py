@@ -81,9 +81,10 @@ def make(settings: Mock, run: Run = map) -> dict[str, Any]:
     there = set(files.names(files.join(settings.out, "labels")))
     missing = [number for number in range(-(-settings.n // settings.chunk)) if _part(number) not in there]
     new = 0
+    results = run(partial(write_chunk, settings), missing)
     with Progress("mock", total=settings.n, unit="files") as bar:
         bar.add(settings.n - sum(_size(settings, number) for number in missing))
-        for result in run(partial(write_chunk, settings), missing):
+        for result in results:
             new += result["files"]
             bar.add(result["files"])
     summary = about | _joined(settings)
