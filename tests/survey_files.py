@@ -11,7 +11,7 @@ PIXELS = 3909
 BROKEN = {
     "broken-0.fits": b"",
     "broken-1.fits": b"no FITS at all" * 300,
-    "broken-2.fits.gz": gzip.compress(b"SIMPLE  =")[:20],
+    "broken-2.fits.gz": gzip.compress(b"SIMPLE  =", mtime=0)[:20],
 }
 """Files that are refused: without bytes, without sense, cut short."""
 
@@ -53,7 +53,7 @@ def name(number: int) -> str:
 
 def named(numbers: range) -> dict[str, bytes]:
     """Files by their names."""
-    return {name(number): gzip.compress(file(number), 1) if number % 3 == 0 else file(number) for number in numbers}
+    return {name(number): gzip.compress(file(number), 1, mtime=0) if number % 3 == 0 else file(number) for number in numbers}
 
 
 def write(folder: Path, numbers: range, broken: bool = False) -> Path:

@@ -31,6 +31,11 @@ def fitter(method: Method, grid: Grid, device: torch.device) -> Fit:
     return makers[method](grid, device)
 
 
+def _constant(values: np.ndarray, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """An array in memory of torch's own: that of numpy is aligned by chance, and with it the last bit of a matrix product."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 def none(grid: Grid, device: torch.device) -> Fit:
     """No normalisation but one number per spectrum: the mean of its good points, so that all spectra are about 1."""
 
@@ -55,7 +60,7 @@ def msfl(grid: Grid, device: torch.device) -> Fit:
     x = np.log10(grid.wave)
     x = 2 * (x - x[0]) / (x[-1] - x[0]) - 1
     basis = np.linalg.qr(np.polynomial.legendre.legvander(x, 5))[0].T
-    basis_KG = torch.from_numpy(np.ascontiguousarray(basis, np.float32)).to(device)
+    basis_KG = _constant(basis, device)
 
     def fit(flux_BG: Tensor, ivar_BG: Tensor) -> Tensor:
         good_BG = ivar_BG.sign()
@@ -107,8 +112,7 @@ def segment(grid: Grid, device: torch.device) -> Fit:
     linearly there. Each piece is smoothed (median of 11) first, and its continuum is at least a twentieth of its highest point.
     """
     pieces = [
-        (part, torch.from_numpy(_vander(part.stop - part.start)).to(device), torch.from_numpy(weight).to(device))
-        for part, weight in _pieces(len(grid))
+        (part, _constant(_vander(part.stop - part.start), device, torch.float64), _constant(weight, device)) for part, weight in _pieces(len(grid))
     ]
 
     def fit(flux_BG: Tensor, ivar_BG: Tensor) -> Tensor:
@@ -167,10 +171,8 @@ def spline(grid: Grid, device: torch.device) -> Fit:
     Points well below the fit (lines, bands) lose their weight round by round; a penalty on the bend of neighbouring coefficients carries
     the fit over gaps and blanketed stretches.
     """
-    basis_GK, penalty_KK = _splines(grid)
-    basis_GK = basis_GK.to(device)
+    basis_GK, penalty_KK = (_constant(array, device) for array in _splines(grid))
     pairs_GL, where_KK = _products(basis_GK)
-    penalty_KK = penalty_KK.to(device)
 
     def fit(flux_BG: Tensor, ivar_BG: Tensor) -> Tensor:
         good_BG = ivar_BG.sign()
@@ -192,7 +194,7 @@ def spline(grid: Grid, device: torch.device) -> Fit:
     return fit
 
 
-def _splines(grid: Grid) -> tuple[Tensor, Tensor]:
+def _splines(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Cubic B-splines at the grid points and the penalty on second differences of their coefficients."""
     from scipy.interpolate import BSpline
 
@@ -203,7 +205,7 @@ def _splines(grid: Grid) -> tuple[Tensor, Tensor]:
     design = BSpline.design_matrix(x, knots, 3).toarray()
     bend = np.diff(np.eye(design.shape[1]), 2, axis=0)
     penalty = 2.0 * bend.T @ bend + 1e-6 * np.eye(design.shape[1])
-    return torch.from_numpy(design.astype(np.float32)), torch.from_numpy(penalty.astype(np.float32))
+    return design, penalty
 
 
 def _products(basis_GK: Tensor) -> tuple[Tensor, Tensor]:

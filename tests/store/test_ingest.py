@@ -132,7 +132,10 @@ def test_a_damaged_file_leaves_the_other_rows_of_its_shard_as_they_were(tmp_path
     (tmp_path / "hurt" / survey_files.name(5)).write_bytes(survey_files.file(5)[:9000])
     ingest(settings(tmp_path, input=str(tmp_path / "hurt"), store=str(tmp_path / "store-2")))
     sound, hurt = rows(tmp_path / "store").drop(columns="path"), rows(tmp_path / "store-2").drop(columns="path")
-    pd.testing.assert_frame_equal(sound.drop(index=5).reset_index(drop=True), hurt)
+    sound = sound.drop(index=5).reset_index(drop=True)
+    for name in ("flux", "ivar"):  # the company in a batch may change a float32's last bit, and so a rounding to 14 or 7 bits
+        np.testing.assert_allclose(np.stack(sound.pop(name)), np.stack(hurt.pop(name)), rtol=1e-2 if name == "ivar" else 2e-4)
+    pd.testing.assert_frame_equal(sound, hurt)
     assert rows(tmp_path / "store-2", "refused")["reason"].tolist() == ["truncated"]
 
 
