@@ -19,6 +19,9 @@ from ray.data.context import DataContext
 DEADLY = 20
 """An item whose workers have died this often is not unlucky but deadly. Ray Data never gives up; its max_retries goes away in 2.64."""
 
+WAVE = 1000
+"""Items of one dataset, at least; more where 20 for each CPU are more."""
+
 Function = Callable[[Any], dict[str, Any]]
 
 
@@ -58,6 +61,16 @@ def _answers(address: str) -> None:
 
 
 def _streamed(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
+    """One dataset after the other: Ray Data takes 17 s to begin one of 11,000 blocks, and 2 s for one of a thousand."""
+    _prepare_context()
+    cpus = ray.cluster_resources().get("CPU", 1)
+    limited = workers is not None and workers < cpus  # a limit that binds nothing costs 0.2 s a task
+    size = max(WAVE, int(20 * cpus))
+    for start in range(0, len(items), size):
+        yield from _wave(function, items[start : start + size], workers if limited else None)
+
+
+def _wave(function: Function, items: list[Any], limit: int | None) -> Iterator[dict[str, Any]]:
     shared, deadly = ray.put(items), DEADLY
 
     def apply(batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -66,9 +79,7 @@ def _streamed(function: Function, items: list[Any], workers: int | None) -> Iter
         checked = _dead(deaths) if deaths >= deadly else function
         return {"outcome": [_outcome(checked, here[number]) for number in batch["id"].tolist()]}
 
-    _prepare_context()
-    limited = workers is not None and workers < ray.cluster_resources().get("CPU", 0)  # a limit that binds nothing costs 0.2 s a task
-    compute = ray.data.TaskPoolStrategy(size=workers if limited else None)
+    compute = ray.data.TaskPoolStrategy(size=limit)
     results = ray.data.range(len(items), override_num_blocks=len(items)).map_batches(apply, batch_size=None, num_cpus=1, compute=compute)
     for row in results.iter_rows():
         yield _result(row["outcome"])
