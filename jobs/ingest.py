@@ -16,5 +16,5 @@ if __name__ == "__main__":
     settings = start(Ingest, "ingest", __doc__)
     with errors_told():
         report = ingest(settings, stream.runner(settings.workers))
-        preview(settings)
-    print(summary.ingest(report))
+        pictures = preview(settings)
+    print(summary.ingest(report, pictures))

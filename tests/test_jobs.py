@@ -47,6 +47,7 @@ def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: P
     first = run("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1", "preview=1", "refuse_above=0.1")
     assert first.returncode == 0, first.stderr
     assert "rows in    200" in first.stdout
+    assert "1 spectra, drawn stage by stage" in first.stdout
     assert len(list((store / "preview").glob("*.png"))) == 1
     second = run("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1", "refuse_above=0.1")
     assert "0 made by this run" in second.stdout

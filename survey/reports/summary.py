@@ -1,5 +1,6 @@
 """What a job says when it is done, in plain lines that read the same on a terminal and in a log."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from survey import files
@@ -7,7 +8,7 @@ from survey.spectrum import REASONS
 from survey.store.ingest import Report
 
 
-def ingest(report: Report) -> str:
+def ingest(report: Report, pictures: Sequence[str] = ()) -> str:
     """What came in, what was refused and why, and where to look."""
     lines = [
         f"store      {report.store}",
@@ -27,6 +28,8 @@ def ingest(report: Report) -> str:
         f"look at    {spectra}  with pandas.read_parquet, pyarrow, or duckdb: from '{spectra}/*.parquet'",
         f"           {files.join(report.store, 'refused')}",
     ]
+    if pictures:
+        lines.append(f"           {files.join(report.store, 'preview')}  {len(pictures)} spectra, drawn stage by stage")
     return "\n".join(lines)
 
 
