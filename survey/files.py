@@ -79,9 +79,8 @@ def write(path: str, data: bytes | memoryview) -> None:
         with partial.open("wb") as file:
             file.write(data)
         partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    finally:
+        partial.unlink(missing_ok=True)  # there only if something went wrong
 
 
 def write_json(path: str, value: Any) -> None:

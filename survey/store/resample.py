@@ -118,6 +118,7 @@ def conserving(flux_BP: Tensor, var_BP: Tensor, width_BP: Tensor, edges: Places)
     safe_BG = torch.where(enough_BG, used_BG, 1.0)
     flux_BG = _between(flux_BP.double() * used_BP, edges) / safe_BG
     var_BG = _squares_between(var_BP.double() * used_BP**2, edges) / safe_BG**2
+    var_BG = var_BG.clamp(min=1e-12)  # a difference of sums may lose a tiny variance beside huge ones; none is below 0
     return (flux_BG * enough_BG).float(), _inverse(torch.where(enough_BG, var_BG, FAR).float())
 
 

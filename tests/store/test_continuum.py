@@ -1,6 +1,5 @@
 """Every continuum against the loop over single spectra that says what it means, in float64."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,6 @@ from survey.store.prepare import Prepare, Preparer
 
 CPU = torch.device("cpu")
 SMALL = Grid(3900.0, 4899.0, 5.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small arrays gain nothing from threads, which wait for each other where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fitted(method: continuum.Method, grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:

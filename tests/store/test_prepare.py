@@ -1,6 +1,5 @@
 """The whole preparation: what must not change anything, what poor input becomes, and what real and computed spectra say of it."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,6 @@ SMALL = {"start": 4000.0, "stop": 4400.0, "step": 1.0}
 OPEN = Gates(**{name: Gate(limit=None) for name in Gates.model_fields})
 PIXELS = 500
 START = float(np.log10(3980.0))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small arrays gain nothing from threads, which wait for each other where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def prepared(spectra: list[Spectrum], velocities: list[float | None] | None = None, **options: Any) -> Prepared:
