@@ -10,12 +10,16 @@ export RAY_USAGE_STATS_ENABLED := 0
 $(READY): pyproject.toml constraints.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt torch
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,tracking]'
 	touch $@
 
 demo: $(READY)
 	$(RUN) jobs/mock.py recipes/cemp.yaml out=demo/files n=4000
 	$(RUN) jobs/ingest.py recipes/cemp.yaml input=demo/files store=demo/store preview=6
+	$(RUN) jobs/train.py recipes/cemp.yaml store=demo/store labels=demo/files/labels.parquet run=demo/prism model=prism epochs=20
+	$(RUN) jobs/train.py recipes/cemp.yaml store=demo/store labels=demo/files/labels.parquet run=demo/echelle epochs=12
+	$(RUN) jobs/evaluate.py of=demo/prism
+	$(RUN) jobs/evaluate.py of=demo/echelle
 
 test: $(READY)
 	$(RUN) -m pytest
@@ -34,6 +38,8 @@ format: $(READY)
 
 bench: $(READY)
 	$(RUN) benchmarks/ingest.py
+	$(RUN) benchmarks/training.py
+	$(RUN) benchmarks/science.py
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

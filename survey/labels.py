@@ -135,8 +135,11 @@ def carbon_enhanced(
 def classes(
     feh: ArrayLike, cfe: ArrayLike, criterion: Criterion = "carbon_0.7", teff: ArrayLike | None = None, logg: ArrayLike | None = None
 ) -> NDArray[np.int8]:
-    """Class numbers of `CLASSES`; `MISSING` where [Fe/H], or for a metal-poor star [C/Fe], is not known."""
+    """Class numbers of `CLASSES`; `MISSING` where [Fe/H], or for a metal-poor star [C/Fe] or what the criterion needs, is not known."""
     feh, cfe = np.asarray(feh, np.float64), np.asarray(cfe, np.float64)
     poor = metal_poor(feh)
+    unknown = np.isnan(feh) | (poor & np.isnan(cfe))
+    if criterion == "aoki2007" and teff is not None and logg is not None:
+        unknown |= poor & np.isnan(luminosity(teff, logg))
     number = np.where(poor, np.where(carbon_enhanced(cfe, criterion, teff, logg), 1, 0), 2)
-    return np.where(np.isnan(feh) | (poor & np.isnan(cfe)), MISSING, number).astype(np.int8)
+    return np.where(unknown, MISSING, number).astype(np.int8)

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import sys
 
 import torch
@@ -25,3 +26,8 @@ def settle(threads: int) -> None:
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

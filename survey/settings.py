@@ -40,6 +40,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
     INERT: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def more_help(cls, arguments: list[str]) -> str:
+        """What else `--help` tells, given the other arguments; nothing as a rule."""
+        del arguments
+        return ""
+
     @model_validator(mode="before")
     @classmethod
     def _upon_defaults(cls, values: Any) -> Any:
@@ -169,35 +175,45 @@ def errors_told() -> Iterator[None]:
 def start(cls: type[S], job: str, about: str) -> S:
     """Settings from ``sys.argv``; ``--help`` prints them all, an error is printed and ends the program."""
     arguments = sys.argv[1:]
-    if {"-h", "--help"} & set(arguments):
-        sys.stdout.write(help_text(cls, job, about))
-        raise SystemExit(0)
     try:
+        if {"-h", "--help"} & set(arguments):
+            sys.stdout.write(help_text(cls, job, about) + cls.more_help(arguments))
+            raise SystemExit(0)
         return load(cls, job, arguments)
-    except SettingsError as error:
+    except ValueError as error:  # SettingsError is one
         raise SystemExit(str(error)) from None
 
 
 def help_text(cls: type[Settings], job: str, about: str) -> str:
     """Every setting of a job with its type, default and meaning."""
-    rows = list(_rows(cls, "", None))
+    return "\n".join([about.strip(), "", f"usage: python jobs/{job}.py [recipes/NAME.yaml] [key=value ...]", "", table(cls), ""])
+
+
+def table(cls: type[Settings], prefix: str = "") -> str:
+    """The settings of a class, two lines each."""
+    rows = list(_rows(cls, prefix, None))
     wide = max(len(name) for name, _, _ in rows) + 2
-    lines = [about.strip(), "", f"usage: python jobs/{job}.py [recipes/NAME.yaml] [key=value ...]", ""]
-    for name, kind, meaning in rows:
-        lines += [f"  {name:<{wide}}{kind}", f"  {'':<{wide}}  {meaning}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(f"  {name:<{wide}}{kind}\n  {'':<{wide}}  {meaning}" for name, kind, meaning in rows)
 
 
 def _rows(cls: type[Settings], prefix: str, given: Settings | None) -> Iterator[tuple[str, str, str]]:
     """Name, kind with default, and meaning; `given` is the default of the field that holds these settings."""
     for name, info in cls.model_fields.items():
-        inner = info.annotation
+        inner = _settings_in(info.annotation)
         usual = getattr(given, name) if given else None if info.is_required() else info.get_default(call_default_factory=True)
-        if isinstance(inner, type) and issubclass(inner, Settings):
-            yield from _rows(inner, f"{prefix}{name}.", usual)
-        else:
-            default = "needed" if info.is_required() and not given else f"default {_show(usual)}"
+        if inner is None or inner is not info.annotation:
+            default = "needed" if info.is_required() and not given else f"default {'settings' if inner and usual else _show(usual)}"
             yield f"{prefix}{name}", f"{_kind(info)}, {default}", info.description or ""
+        if inner:
+            yield from _rows(inner, f"{prefix}{name}.", usual)
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """The settings class that a field holds, also where it may be null instead."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            return kind
+    return None
 
 
 def _show(value: Any) -> str:
@@ -210,6 +226,8 @@ def _kind(info: FieldInfo) -> str:
 
 def _type_name(kind: Any) -> str:
     origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(kind)[0])
     if origin is typing.Literal:
         return "one of " + " | ".join(map(str, typing.get_args(kind)))
     if origin in (typing.Union, types.UnionType):
@@ -225,8 +243,7 @@ def _complaint(cls: type[Settings], where: str, item: Any) -> str:
     path = [part for part in item["loc"] if isinstance(part, str)]
     inner: Any = cls
     for name in path[:-1]:
-        annotation = inner.model_fields[name].annotation if name in inner.model_fields else None
-        inner = annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else inner
+        inner = _settings_in(inner.model_fields[name].annotation if name in inner.model_fields else None) or inner
     key, value = ".".join(map(str, item["loc"])), item.get("input")
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], inner.model_fields, 1)

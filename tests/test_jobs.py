@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from survey.inference.evaluate import Evaluate
 from survey.settings import Settings, load
 from survey.sources.mock import Mock
 from survey.store.ingest import Ingest
+from survey.training.train import Train
 
 ROOT = Path(__file__).resolve().parents[1]
-JOBS: dict[str, type[Settings]] = {"mock": Mock, "ingest": Ingest}
+JOBS: dict[str, type[Settings]] = {"mock": Mock, "ingest": Ingest, "train": Train, "evaluate": Evaluate}
 
 
 def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +37,7 @@ def test_help_names_every_setting_with_a_meaning(job: str):
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_sound_for_every_job(recipe: Path):
-    needed = {"mock": ["out=x"], "ingest": ["input=x", "store=y"]}
+    needed = {"mock": ["out=x"], "ingest": ["input=x", "store=y"], "train": ["store=x", "labels=y", "run=z"], "evaluate": ["of=x"]}
     for job, settings in JOBS.items():
         load(settings, job, [str(recipe), *needed[job]])
 
@@ -51,6 +53,29 @@ def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: P
     assert len(list((store / "preview").glob("*.png"))) == 1
     second = run("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1", "refuse_above=0.1")
     assert "0 made by this run" in second.stdout
+
+
+@pytest.mark.timeout(300)
+def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path):
+    files, store, made = tmp_path / "files", tmp_path / "store", tmp_path / "run"
+    run("mock", "recipes/cemp.yaml", f"out={files}", "n=300", "workers=1", "broken=0", "balance=balanced")
+    run("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1")
+    labels = f"labels={files / 'labels.parquet'}"
+    small = ["model=prism", "options={components: 16, hidden: 32}", "epochs=2", "threads=1", "tracking.use=never"]
+    first = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={made}", *small)
+    assert first.returncode == 0, first.stderr
+    assert "best in epoch" in first.stdout
+    assert {"curves.png", "augmentation.png", "model.txt", "run.json"} <= {path.name for path in made.iterdir()}
+    again = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={made}", *small)
+    assert "finished before: nothing to do" in again.stdout
+    judged = run("evaluate", f"of={made}", "threads=1")
+    assert judged.returncode == 0, judged.stderr
+    assert "MP_search" in judged.stdout
+    assert "mae" not in judged.stderr
+    wrong = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={made}", *small, "epochs=3")
+    assert wrong.returncode == 1
+    assert "epochs=2 there, 3 now" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,9 @@ def test_placco_2014_stars_called_carbon_enhanced_are_so_here(shared):
     final = table.filter(like="[C/Fe]f").columns[0]
     enhanced = labels.carbon_enhanced(labels.values(labels.label("CFe"), table[final]))
     assert enhanced.sum() == 129
+
+
+def test_a_metal_poor_star_without_a_luminosity_has_no_class_by_luminosity():
+    nan = float("nan")
+    found = labels.classes([-2, -2, -2, 0], [1, 1, 1, 1], "aoki2007", [5000, nan, 5000, nan], [2, 2, nan, nan])
+    assert found.tolist() == [1, labels.MISSING, labels.MISSING, 2]

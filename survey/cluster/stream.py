@@ -62,7 +62,7 @@ def _answers(address: str) -> None:
 
 def _streamed(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
     """One dataset after the other: Ray Data takes 17 s to begin one of 11,000 blocks, and 2 s for one of a thousand."""
-    _prepare_context()
+    prepare_context()
     cpus = ray.cluster_resources().get("CPU", 1)
     limited = workers is not None and workers < cpus  # a limit that binds nothing costs 0.2 s a task
     size = max(WAVE, int(20 * cpus))
@@ -121,13 +121,14 @@ def _result(outcome: str) -> dict[str, Any]:
     raise error
 
 
-def _prepare_context() -> None:
+def prepare_context(ordered: bool = False) -> None:
     """Ray Data says nothing but what is wrong, and starts a task as soon as a CPU is free.
 
     Sharing out resources among operators leaves each CPU idle for 0.15 to 0.2 s between tasks; with one operator there is nothing to share.
     """
     context = DataContext.get_current()
     context.op_resource_reservation_enabled = False
+    context.execution_options.preserve_order = ordered
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").addFilter(_no_bars)  # a filter is added once only

@@ -1,4 +1,4 @@
-"""What a job says when it is done, in plain lines that read the same on a terminal and in a log."""
+"""What mock and ingest say when they are done, in plain lines that read the same on a terminal and in a log."""
 
 from collections.abc import Sequence
 from typing import Any

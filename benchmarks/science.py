@@ -1,0 +1,296 @@
+"""How right the networks are on computed spectra whose labels are known exactly: beside the obvious baseline, on the same folds, in one run.
+
+    python benchmarks/science.py [nets=prism,echelle,...] [work=benchmarks/work/science]
+
+Every fold is a run in the work folder; what is finished there is not trained again, so the program can be stopped and started. Fast networks
+are trained on all five folds, so that every star is tested once; slow ones on fewer, and their table says so. Two trainings run side by side
+with one thread each. Transfer: the runs of the first fold, asked about two other sets. Response: pairs of stars that are alike but for carbon.
+"""
+
+import json
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.spatial import cKDTree
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+from survey.inference.evaluate import judge
+from survey.inference.evaluation import Judged, evaluated
+from survey.settings import section
+from survey.store.ingest import Ingest, ingest
+from survey.store.shards import open_store
+from survey.training import bundle, samples
+from survey.training.batches import read_places
+from survey.training.labelling import Labels, join, present
+from survey.training.learn import learn
+from survey.training.samples import Samples
+from survey.training.train import Train, begin
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data" / "physics"
+FOLDS = 5
+TARGETS = ("Teff", "logg", "FeH", "CH", "CFe")
+
+PLAIN = {"optimiser": {"weight_decay": 0.01}, "schedule": {"name": "cosine", "warm_up": 1}, "augment": {"preset": "light"}}
+"""The course of the networks of the five systems here; MSE and cross entropy as they had."""
+
+NETS: dict[str, dict[str, Any]] = {
+    "echelle": {"folds": 5, "optimiser": {"lr": 2e-3}},
+    "echelle-survey": {"folds": 1, "model": "echelle", "augment": {"preset": "survey"}},
+    "echelle-spline": {"folds": 1, "model": "echelle", "continuum": "spline"},
+    "prism": {"folds": 5, "epochs": 30, "optimiser": {"lr": 2e-3, "weight_decay": 0.2}},
+    "bganet": {"folds": 5, "epochs": 80, **PLAIN},
+    "starnet": {"folds": 5, "epochs": 30, **PLAIN},
+    "rrnet": {"folds": 2, "epochs": 20, **PLAIN},
+    "resnet": {"folds": 1, "epochs": 16, **PLAIN},
+    "dualbranch": {"folds": 1, "epochs": 16, **PLAIN},
+    "mpbdnet": {"folds": 1, "epochs": 10, "precision": "bf16", **PLAIN},
+    "freqinception": {"folds": 1, "epochs": 6, "options": {"frequency_of": "flux"}, **PLAIN},
+    "rescnn": {"folds": 1, "epochs": 4, "options": {"version": "second"}, **PLAIN},
+    "cnngru": {"folds": 1, "epochs": 3, **PLAIN},
+}
+"""What each network is trained with beside `recipes/cemp.yaml`, and on how many of the five folds: what two cores can do in two hours."""
+
+
+Rows = dict[str, tuple[list[Judged], list[Judged], float, int]]
+FAR = ("wide", "direct", "real")
+
+INPUTS = {
+    "reference": DATA / "reference.parquet",
+    "wide": DATA / "wide.parquet",
+    "direct": DATA / "direct.parquet",
+    "real": DATA.parent / "lamost" / "lrs_image_subcont",
+}
+LABELS = INPUTS | {"real": DATA.parent / "labels" / "lamost_dr1_plan_catalog.csv"}
+
+
+def stores(work: Path) -> None:
+    """The sets as stores, each with either continuum."""
+    recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
+    for net in ("", "echelle-spline"):
+        prepare = recipe["prepare"] | {"continuum": NETS.get(net, {}).get("continuum", "msfl")}
+        for name, path in INPUTS.items():
+            given = {"input": str(path), "store": store(work, name, net), "workers": 1, "prepare": prepare}
+            ingest(Ingest.checked("ingest", recipe | given))
+
+
+def store(work: Path, name: str, net: str = "") -> str:
+    """The store of a set that a network was made for."""
+    return str(work / (f"{name}-{NETS[net]['continuum']}" if "continuum" in NETS.get(net, {}) else name))
+
+
+def settings(work: Path, net: str, fold: int) -> Train:
+    """One fold of one network."""
+    given = {name: value for name, value in NETS[net].items() if name not in ("folds", "continuum")}
+    recipe = section(ROOT / "recipes" / "cemp.yaml", "train")
+    if not net.startswith(("echelle", "prism")):
+        recipe = {name: value for name, value in recipe.items() if name in ("targets", "task", "join")}
+    values = recipe | {
+        "store": store(work, "reference", net),
+        "labels": str(LABELS["reference"]),
+        "run": str(work / f"{net}-{fold}"),
+        "model": net,
+        "split": {"folds": FOLDS, "fold": fold, "stratify": True},
+        "threads": 1,
+        "tracking": {"use": "never"},
+    }
+    return Train.checked("science", _laid(values, given))
+
+
+def _laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested values over others."""
+    return below | {
+        name: _laid(below[name], value) if isinstance(value, dict) and isinstance(below.get(name), dict) else value for name, value in above.items()
+    }
+
+
+def trained(work: Path, net: str, fold: int) -> str:
+    """One fold, trained and timed, if it is not there yet."""
+    warnings.simplefilter("ignore")
+    made = settings(work, net, fold)
+    if begin(made):
+        started = time.process_time()
+        learn(made)
+        (Path(made.run) / "cpu.json").write_text(json.dumps(time.process_time() - started))
+    return f"{net}-{fold}"
+
+
+def others(work: Path, name: str, net: str = "") -> Samples:
+    """All stars of a set that nobody was trained on; labels that its table lacks are unknown."""
+    joining = Labels(table=str(LABELS[name]))
+    known = present(joining, TARGETS)
+    found = join(joining, open_store(store(work, name, net)), known)
+    places = np.stack([found.shard, found.row], 1).astype(np.int64)
+    label_NL = np.full((len(places), len(TARGETS)), np.nan)
+    label_NL[:, [TARGETS.index(label) for label in known]] = found.label_NL
+    return Samples(TARGETS, places, np.full(len(places), -1, np.int8), found.class_N, label_NL, np.full_like(label_NL, np.nan), found.about)
+
+
+def joined(parts: list[Judged]) -> Judged:
+    """Answers about one part after the other."""
+    first = parts[0]
+    stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("class_N", "label_NL", "p_NC", "mu_NL")}
+    return replace(first, **stacked, about={name: np.concatenate([part.about[name] for part in parts]) for name in first.about})
+
+
+def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tuple[list[Judged], float]:
+    """60 principal components, logistic regression, quadratic ridge; its strength chosen on a tenth of the training stars."""
+    started = time.process_time()
+
+    def clipped(name: str, some: Samples) -> np.ndarray:
+        return read_places(open_store(store(work, name)), some.place_N2, False).flux.clamp(0, 2).numpy()
+
+    pca = PCA(60, whiten=True, random_state=0).fit(clipped("reference", train))
+    z = pca.transform(clipped("reference", train))
+    rows = np.random.default_rng(0).permutation(len(z))
+    fitted, held = rows[: int(0.9 * len(z))], rows[int(0.9 * len(z)) :]
+    spread = train.label_NL.std(0)
+    kinds = {alpha: make_pipeline(PolynomialFeatures(2), StandardScaler(), Ridge(alpha)) for alpha in (30, 100, 300, 1000)}
+    errors = {a: np.abs((k.fit(z[fitted], train.label_NL[fitted]).predict(z[held]) - train.label_NL[held]) / spread).mean() for a, k in kinds.items()}
+    ridge = kinds[min(errors, key=errors.__getitem__)].fit(z, train.label_NL)
+    classes = LogisticRegression(max_iter=3000).fit(z, train.class_N)
+    found = []
+    for name, some in asked:
+        x = pca.transform(clipped(name, some))
+        snr = np.asarray(some.about["snr_g"].to_numpy(zero_copy_only=False), float)
+        found.append(Judged(some.class_N, some.label_NL, TARGETS, classes.predict_proba(x), ridge.predict(x), about={"snr_g": snr}))
+    return found, time.process_time() - started
+
+
+def response(judged: Judged) -> dict[str, float]:
+    """What the answers do from star to star where only carbon differs: slopes over [C/Fe] of pairs alike in the other three."""
+    truth, said = judged.label_NL, judged.mu_NL
+    place = truth[:, :3] / (100, 0.2, 0.15)
+    pairs = cKDTree(place).query_pairs(1.0, output_type="ndarray")
+    pairs = pairs[np.abs(truth[pairs[:, 0], 4] - truth[pairs[:, 1], 4]) > 0.5]
+    true, told = (values[pairs[:, 0]] - values[pairs[:, 1]] for values in (truth, said))
+    slopes = np.linalg.lstsq(true[:, [4, 0, 1, 2]], told, rcond=None)[0][0]
+    return {"pairs": len(pairs), "CFe": slopes[4], "FeH": slopes[2], "Teff": slopes[0]}
+
+
+def number(table: pa.Table, kind: str, group: str, subject: str, metric: str) -> tuple[float, float, float, int]:
+    """A metric with its interval and count."""
+    for row in table.to_pylist():
+        if (row["kind"], row["subject"], row["metric"]) == (kind, subject, metric) and (row["group"] == group or kind == "all"):
+            return row["value"], row["low"] or np.nan, row["high"] or np.nan, row["n"]
+    return np.nan, np.nan, np.nan, 0
+
+
+def with_interval(found: tuple[float, float, float, int]) -> str:
+    """0.914 [0.80, 1.00]."""
+    return f"{found[0]:.3f} [{found[1]:.2f}, {found[2]:.2f}]"
+
+
+def main() -> None:
+    """Train what is missing, ask, print."""
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    work = Path(given.get("work", ROOT / "benchmarks" / "work" / "science"))
+    nets = given["nets"].split(",") if "nets" in given else list(NETS)
+    stores(work)
+    wanted = [(net, fold) for net in nets for fold in range(NETS[net]["folds"])]
+    with ProcessPoolExecutor(int(given.get("side", 2)), mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(trained, work, net, fold) for net, fold in wanted]):
+            sys.stderr.write(f"{done.result()} is there\n")
+    report(work, [net for net in nets if all((work / f"{net}-{fold}" / bundle.RUN).exists() for fold in range(NETS[net]["folds"]))])
+
+
+def report(work: Path, nets: list[str]) -> None:
+    """The tables, for benchmarks/RESULTS.md."""
+    rows: Rows = {}
+    far = [(name, others(work, name)) for name in FAR]
+    parts, cpu = [], 0.0
+    for fold in range(FOLDS):
+        begin(first := settings(work, "prism", fold).model_copy(update={"run": str(work / f"split-{fold}")}))
+        everything = samples.read(first.run)
+        learned = everything.at(np.flatnonzero(everything.part_N != 2))
+        found, seconds = baseline(work, learned, [("reference", everything.part("test")), *(far if fold == 0 else [])])
+        parts, cpu = [*parts, found[0]], cpu + seconds
+        if fold == 0:
+            transfer = found[1:]
+    rows["baseline"] = parts, transfer, cpu / FOLDS, FOLDS
+    for net in nets:
+        count = NETS[net]["folds"]
+        runs = [bundle.open_run(str(work / f"{net}-{fold}")) for fold in range(count)]
+        inner = [judge(run, samples.read(run.path).part("test"), store(work, "reference", net)) for run in runs]
+        asked = [(others(work, name, net), store(work, name, net)) for name in FAR]
+        seconds = np.mean([json.loads((Path(run.path) / "cpu.json").read_text()) for run in runs])
+        rows[net] = inner, [judge(runs[0], some, path) for some, path in asked], float(seconds), count
+    _print_inner(rows)
+    _print_snr(rows)
+    _print_far(rows)
+    _print_real(rows)
+
+
+def _print_inner(rows: Rows) -> None:
+    _head("network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, logg, FeH, CH, CFe, CPU s a fold")
+    for name, (inner, _, seconds, _count) in rows.items():
+        judged = joined(inner)
+        table = evaluated(judged)
+        cells = [with_interval(number(table, "all", "", subject, metric)) for subject, metric in WANTED]
+        print(f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {_maes(table)} | {seconds:,.0f} |")
+
+
+def _head(names: str) -> None:
+    print("\n| " + " | ".join(names.split(", ")) + " |\n" + "| --- " * len(names.split(", ")) + "|")
+
+
+def _maes(table: pa.Table) -> str:
+    found = [number(table, "all", "", label, "mae")[0] for label in TARGETS]
+    return " | ".join([f"{found[0]:.0f} K", *(f"{mae:.3f}" for mae in found[1:])])
+
+
+WANTED = (("all", "accuracy"), ("MP_search", "f1"), ("CEMP", "precision"), ("CEMP", "recall"), ("CEMP", "f1"))
+
+
+def _print_snr(rows: Rows) -> None:
+    _head("network, S/N in g, spectra, accuracy, CEMP F1, Teff, logg, FeH, CH, CFe")
+    for name, (inner, *_rest) in rows.items():
+        judged = joined(inner)
+        snr = judged.snr()
+        for low, high in ((0, 10), (10, 20), (20, 50), (50, np.inf)):
+            some = judged.of((snr >= low) & (snr < high))
+            table = evaluated(some)
+            accuracy, f1 = (number(table, "all", "", *what)[0] for what in (("all", "accuracy"), ("CEMP", "f1")))
+            print(f"| {name} | {low} to {high:g} | {len(some):,} | {accuracy:.3f} | {f1:.2f} | {_maes(table)} |")
+
+
+def _print_far(rows: Rows) -> None:
+    _head("network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, d FeH, d Teff")
+    for name, (_, far, *_rest) in rows.items():
+        cells = []
+        for judged in far[:2]:
+            table = evaluated(judged)
+            maes = [number(table, "all", "", label, "mae")[0] for label in ("Teff", "FeH", "CFe")]
+            cells += [with_interval(number(table, "all", "", "CEMP", "f1")), f"{maes[0]:.0f} K; {maes[1]:.3f}; {maes[2]:.3f}"]
+        slopes = response(far[0])
+        print(f"| {name} | {' | '.join(cells)} | {slopes['CFe']:.2f} | {slopes['FeH']:+.2f} | {slopes['Teff']:+.0f} K |")
+    print(f"\n{int(slopes['pairs'])} pairs of `wide` within 100 K, 0.2 dex of logg and 0.15 of [Fe/H] whose [C/Fe] differs by more than 0.5.")
+
+
+def _print_real(rows: Rows) -> None:
+    """Real LAMOST spectra against their catalogue: bias and robust scatter, all of them and those within the range that was trained on."""
+    _head("network, real spectra, Teff: bias; scatter, logg: bias; scatter, FeH: bias; scatter")
+    for name, (_, far, *_rest) in rows.items():
+        real = far[2]
+        inside = (real.label_NL[:, 0] < 7000) & (real.label_NL[:, 0] > 4000)
+        for what, some in (("all", real), ("4,000 to 7,000 K", real.of(inside))):
+            residual = (some.mu_NL - some.label_NL)[:, :3]
+            middle = np.nanmedian(residual, 0)
+            scatter = 1.4826 * np.nanmedian(np.abs(residual - middle), 0)
+            cells = " | ".join(f"{m:+.{d}f}; {s:.{d}f}" for m, s, d in zip(middle, scatter, (0, 2, 2), strict=True))
+            print(f"| {name} | {what}: {int(np.isfinite(residual).all(1).sum())} | {cells} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""What one worker does: from the run's folder to a trained network in it.
+
+`learn` needs nothing but the settings and what `begin` has written; it runs in this process, or in each worker of a crew.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from survey import files, machine
+from survey.labels import CLASSES
+from survey.models.network import Network
+from survey.progress import Progress
+from survey.settings import SettingsError
+from survey.store.shards import open_store
+from survey.training import bundle, checkpoint, samples
+from survey.training.batches import Feed, Places, Read, Reader, Spectra, together, windows
+from survey.training.crew import Crew
+from survey.training.exam import Exam, lists
+from survey.training.loop import Loop, State
+from survey.training.losses import Criterion, Truth, class_weights
+from survey.training.samples import Samples
+from survey.training.scaling import Scaling
+from survey.training.start import rescaled
+from survey.training.tracking import Tracker
+from survey.training.train import PLAN, Train, plan_split
+
+BEHELD = 4096
+"""Training spectra that a network may see before the first step."""
+STARTED = 256
+"""Those of them that layers are scaled by."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """All that a worker needs, from the run's folder."""
+
+    settings: Train
+    plan: dict[str, Any]
+    train: Samples
+    validation: Samples
+    net: Network
+    criterion: Criterion
+    scaling: Scaling
+    read: Read
+
+
+def learn(
+    settings: Train,
+    crew: Crew | None = None,
+    device: torch.device | None = None,
+    reader: Callable[[str, bool], Read] = Reader,
+    progress: Callable[[str, int, str], AbstractContextManager[Any]] = Progress,
+) -> State:
+    """Train as the run's folder says; the crew's leader writes checkpoints and, at the end, the run. `reader` reads what is not held in memory."""
+    crew = crew or Crew()
+    device = device or (machine.device() if settings.gpu == "auto" else torch.device("cpu"))
+    machine.settle(settings.threads or machine.cpus())
+    lesson = prepare(settings)
+    held = _held(lesson, device)
+    feed = _feed(lesson, crew, reader, held[0] if held else None)
+    folder = files.join(settings.run, bundle.CHECKPOINTS)
+    if not files.exists(files.join(folder, "last.safetensors")) and not settings.before:
+        _started(lesson, device)
+    lesson.net.to(device)
+    loop = Loop(settings, lesson.net, lesson.criterion, feed, _truth(lesson.train, lesson.scaling), folder, crew, device)
+    validation = _truth(lesson.validation, lesson.scaling)
+    exam = Exam(
+        lesson.validation, validation, lesson.criterion, lesson.scaling, lesson.read, held[1] if held else None, crew, device, settings.precision
+    )
+    with Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker, _bar(loop, crew, progress) as bar:
+        teller = Teller(bar, tracker, settings.monitor)
+        state = loop.run(exam, teller.epoch, teller.step)
+        if crew.leads:
+            _finish(lesson, loop)
+    crew.wait()
+    return state
+
+
+@dataclass
+class Teller:
+    """Says how a training goes: on the screen and to the tracker."""
+
+    bar: Any
+    tracker: Tracker
+    monitor: str
+    note: str = ""
+
+    def step(self, count: int, where: str) -> None:
+        """So many spectra more."""
+        if self.bar:
+            self.bar.add(count, f"{where}{self.note}")
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch is over."""
+        names = dict.fromkeys(("train_loss", "validation_loss", f"validation_{self.monitor}", "validation_accuracy", "validation_f1_CEMP"))
+        self.note = "".join(f", {name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row)
+        self.tracker.epoch(row)
+
+
+def _bar(loop: Loop, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]]) -> AbstractContextManager[Any]:
+    left = (loop.course.epochs - loop.state.epoch) * loop.feed.steps() * loop.feed.batch
+    return progress("train", left, "spectra") if crew.leads else nullcontext()
+
+
+def prepare(settings: Train) -> Lesson:
+    """What the run's folder says, as objects."""
+    plan = files.read_json(files.join(settings.run, PLAN))
+    store = open_store(settings.store)
+    if store.about["id"] != plan["store"]["id"]:
+        raise SettingsError(
+            f"train: store: {settings.store}: has changed since the run was begun ({plan['store']['id']}, now {store.about['id']}); give a new run="
+        )
+    everything = samples.read(settings.run)
+    train, validation = everything.part("train"), everything.part("validation")
+    task = bundle.task_of(plan)
+    torch.manual_seed(settings.seed)
+    net = bundle.build(plan["model"], plan["options"], task, plan["grid"]["points"])
+    if settings.before:
+        checkpoint.load_strictly(net, checkpoint.read_tensors(files.join(settings.before, bundle.MODEL))[0], settings.before)
+        _freeze(net, settings.freeze)
+    counts = [int((train.class_N == number).sum()) for number in range(task.classes)]
+    criterion = Criterion(settings.loss, task, counts)
+    reading = Reader(store.path, "continuum" in net.inputs)
+    return Lesson(settings, plan, train, validation, net, criterion, Scaling.of(plan["scaling"]), reading)
+
+
+def _freeze(net: Network, what: tuple[str, ...]) -> None:
+    """Parts of a network that learn no more."""
+    for name in what:
+        chosen = [
+            parameter
+            for path, parameter in net.named_parameters()
+            if (name == "body" and not path.startswith("heads.")) or path == name or path.startswith(f"{name}.")
+        ]
+        if not chosen:
+            parts = ", ".join(part for part, _ in net.named_children())
+            raise SettingsError(f"train: freeze: the network has no part {name!r}; there are body, {parts}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+def _truth(part: Samples, scaling: Scaling) -> Truth:
+    """What is known of some samples, as the losses want it."""
+    label_NL = torch.from_numpy(scaling.scaled(part.label_NL)).float()
+    error_NL = torch.from_numpy(scaling.errors_scaled(part.error_NL)).float()
+    return Truth(torch.from_numpy(part.class_N.astype(np.int64)), label_NL, error_NL, torch.ones(len(part)))
+
+
+def _held(lesson: Lesson, device: torch.device) -> tuple[Spectra, Spectra] | None:
+    """Training and validation spectra, loaded once, where that is wanted and they fit; on the GPU where they fit there."""
+    settings, points = lesson.settings, lesson.net.pixels
+    arrays = 3 if "continuum" in lesson.net.inputs else 2
+    size = (len(lesson.train) + len(lesson.validation)) * points * 4 * arrays
+    room = settings.resident_gb * 1e9 if settings.resident_gb else 0.5 * psutil.virtual_memory().available / settings.workers
+    if settings.data == "streaming" or (settings.data == "auto" and size > room):
+        return None
+    loaded = [together(list(lesson.read(lists(part.place_N2)))) for part in (lesson.train, lesson.validation)]
+    if device.type == "cuda" and size < 0.5 * torch.cuda.mem_get_info(device)[0]:
+        loaded = [part.to(device) for part in loaded]
+    return loaded[0], loaded[1]
+
+
+def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held: Spectra | None) -> Feed:
+    settings, train = lesson.settings, lesson.train
+    weight_N = None
+    if settings.balance != "none":
+        counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
+        weight_C = class_weights(settings.balance, len(CLASSES), counts)
+        weight_N = np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
+    most = len(train) - len(train) % crew.size
+    batch = min(settings.batch, most)
+    read = reader(settings.store, "continuum" in lesson.net.inputs)
+    return Feed(train.place_N2, batch, settings.seed, settings.window, read, held, weight_N, crew.rank, crew.size)
+
+
+def _seen(lesson: Lesson) -> Places:
+    """Some training spectra from few shards, the same ones however the spectra are read."""
+    order = next(windows(lesson.train.place_N2[:, 0], None, lesson.settings.seed, 2**31, BEHELD))
+    return lesson.train.place_N2[order[:BEHELD]]
+
+
+def _started(lesson: Lesson, device: torch.device) -> None:
+    """The network has seen some data and is ready for the first step."""
+    if lesson.settings.start == "plain":
+        return
+    spectra = together(list(lesson.read([_seen(lesson)])))
+    rescaled(lesson.net.to(device), spectra.to(device), STARTED)
+
+
+def _finish(lesson: Lesson, loop: Loop) -> None:
+    """The best epoch's weights and what the run is, from the folder of checkpoints."""
+    weights, about = checkpoint.read_tensors(loop.best)
+    best = next(row for row in loop.state.history if int(row["epoch"]) == about["epoch"])
+    told = lesson.plan | {
+        "model_settings": lesson.net.options.model_dump(mode="json"),
+        "split": plan_split(lesson.settings),
+        "settings": json.loads(json.dumps(lesson.settings.lasting(), default=str)),
+        "fingerprint": lesson.settings.fingerprint(),
+        "parameters": sum(value.numel() for value in lesson.net.parameters()),
+        "learning_rate": loop.lr,
+        "best_epoch": about["epoch"],
+        "epochs": loop.state.epoch,
+        "skipped_steps": loop.state.skipped,
+        "monitor": lesson.settings.monitor,
+        "validation": {name.removeprefix("validation_"): value for name, value in best.items() if name.startswith("validation_")},
+        "training_seconds": round(sum(row["seconds"] for row in loop.state.history), 2),
+        "device": str(loop.device),
+        "workers": lesson.settings.workers,
+    }
+    bundle.finish(lesson.settings.run, weights, loop.state.history, told)

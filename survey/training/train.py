@@ -1,0 +1,183 @@
+"""Store + labels -> run: everything is checked and written down before the first step; then each worker learns from what is written.
+
+The settings, the samples with their parts, and the scaling are fixed in the run's folder by `begin`. So a run that was killed goes on with the
+same ones, whoever takes it up, and a run that is finished is left alone.
+"""
+
+import json
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from survey import __version__, files, plugins
+from survey.labels import CLASSES, label
+from survey.models.network import Task
+from survey.settings import SettingsError, table
+from survey.store.shards import Store, open_store
+from survey.training import bundle, labelling, samples, scaling, split
+from survey.training.labelling import Labels
+from survey.training.loop import Course
+from survey.training.losses import Loss
+from survey.training.samples import Samples
+from survey.training.split import PARTS, Split
+from survey.training.tracking import Tracking
+
+PLAN, JOINED = "plan.json", "labels.txt"
+
+
+class Train(Course):
+    """Settings of a training."""
+
+    INERT: ClassVar[frozenset[str]] = frozenset({"run", "workers", "threads", "gpu", "data", "resident_gb", "tracking", "failures"})
+
+    store: str = Field(description="folder or s3:// prefix of the store with the spectra")
+    labels: str = Field(description="table of labels: CSV, Parquet or FITS")
+    run: str = Field(description="folder or s3:// prefix of the run to make, or to go on with")
+    join: Labels = Field(Labels(), description="how labels and spectra find each other")
+    model: str = Field("echelle", description="network: a file of survey/models/")
+    options: dict[str, Any] = Field({}, description="settings of its architecture; python jobs/train.py model=NAME --help lists them")
+    task: Literal["cls", "reg", "cls_reg"] = Field("cls_reg", description="classes, labels, or both")
+    targets: tuple[str, ...] = Field(("Teff", "logg", "FeH", "CH", "CFe"), strict=False, description="labels to learn: rows of survey/labels.py")
+    split: Split = Field(Split(), description="who is trained on, who chooses, who tests")
+    scale: Literal["standard", "minmax", "robust", "none"] = Field("standard", description="how labels are scaled; fitted on the training part")
+    loss: Loss = Field(Loss(), description="what is made small")
+    balance: Literal["none", "balanced", "sqrt_balanced"] = Field("none", description="draw rare classes more often: evenly, or half-way")
+    start: Literal["rescaled", "plain"] = Field("rescaled", description="layers scaled by some training spectra, or as torch sets them")
+    before: str | None = Field(None, description="a finished run to go on from (fine-tuning): its network, weights and scaling")
+    freeze: tuple[str, ...] = Field((), strict=False, description="what stays as it is: body, heads, or beginnings of parameter names")
+    data: Literal["auto", "resident", "streaming"] = Field("auto", description="load the spectra once, or read them anew each epoch; auto by size")
+    resident_gb: float | None = Field(None, gt=0, description="most memory for loaded spectra; null = half of what is free")
+    window: int = Field(8192, ge=1, description="spectra that are shuffled together")
+    workers: int = Field(1, ge=1, description="processes that share each batch; more than one run under Ray Train")
+    threads: int | None = Field(None, ge=1, description="threads of a worker; null = its share of the CPUs")
+    gpu: Literal["auto", "never"] = Field("auto", description="use GPUs where there are some, one for each worker")
+    failures: int = Field(3, ge=0, description="how often lost workers are replaced")
+    tracking: Tracking = Field(Tracking(), description="where the numbers of a run go, beside its folder")
+
+    @classmethod
+    def more_help(cls, arguments: list[str]) -> str:
+        """The settings of the networks: of those named as model=NAME, else of the default."""
+        named = [argument.removeprefix("model=") for argument in arguments if argument.startswith("model=")]
+        there, told = plugins.available("models"), []
+        for name in named or [cls.model_fields["model"].default]:
+            rows = table(plugins.load("models", name).Options, "options.")
+            told.append(f"options of model={name} (there are {', '.join(there)})\n\n{rows}\n")
+        return "\n" + "\n".join(told)
+
+    def asked(self) -> Task:
+        """The task as a network knows it."""
+        names = () if self.task == "cls" else tuple(label(name).name for name in self.targets)
+        return Task(self.task, names, len(CLASSES), self.task != "cls" and self.loss.reg == "gaussian_nll")
+
+
+def begin(settings: Train) -> bool:
+    """Check everything, fix samples, parts and scaling in the run's folder; whether there is something left to do."""
+    _check(settings)
+    if _agree(settings):
+        return not files.exists(files.join(settings.run, bundle.RUN))
+    store = open_store(settings.store)
+    before = bundle.about_run(settings.before) if settings.before else None
+    found, joined = _samples(settings, store)
+    plan = _plan(settings, store, found, before)
+    bundle.build(plan["model"], plan["options"], bundle.task_of(plan), plan["grid"]["points"])  # too short a grid, unknown options: now
+    samples.write(settings.run, found)
+    files.write(files.join(settings.run, JOINED), joined.encode())
+    files.write_json(files.join(settings.run, PLAN), plan)
+    files.write_json(files.join(settings.run, bundle.SETTINGS), _written(settings))
+    return True
+
+
+def _written(settings: Train) -> dict[str, Any]:
+    lasting = json.loads(json.dumps(settings.lasting(), default=str))
+    return {"version": bundle.VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting}
+
+
+def _check(settings: Train) -> None:
+    """What can be said without looking at data."""
+    if settings.batch % settings.workers:
+        raise SettingsError(f"train: batch: {settings.batch} spectra cannot be shared evenly by workers={settings.workers}; give a multiple of it")
+    plugins.load("models", settings.model)
+    settings.asked()
+    if settings.freeze and not settings.before:
+        raise SettingsError(f"train: freeze: {', '.join(settings.freeze)} of a network that has learned nothing; give before=RUN, or freeze nothing")
+
+
+def _agree(settings: Train) -> bool:
+    """Whether the run has been begun, with these settings; with others it is an error that names what differs."""
+    path = files.join(settings.run, bundle.SETTINGS)
+    if not files.exists(path):
+        if strangers := [name for name in files.names(settings.run) if name not in (samples.SAMPLES, JOINED, PLAN)]:
+            raise SettingsError(f"train: run: {settings.run}: holds {', '.join(strangers[:3])} but is no run; give an empty or a new folder")
+        return False
+    before, now = files.read_json(path), _written(settings)
+    if before["version"] != bundle.VERSION:
+        raise SettingsError(f"train: run: {settings.run}: is of version {before['version']}, this code writes {bundle.VERSION}; give another run=")
+    differing = [
+        f"{key}={before['settings'].get(key)} there, {value} now" for key, value in now["settings"].items() if before["settings"].get(key) != value
+    ]
+    if differing:
+        raise SettingsError(f"train: run: {settings.run}: was begun with other settings: {'; '.join(differing)}; give these again, or another run=")
+    return True
+
+
+def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
+    """The labelled spectra and their parts, and what became of the table's rows and the store's spectra."""
+    joining = settings.join.model_copy(update={"table": settings.labels})
+    task = settings.asked()
+    labelled = labelling.join(joining, store, task.labels, settings.split.column)
+    if not settings.before:  # fine-tuning may look at some classes only
+        labelling.check(labelled, settings.task)
+    part_N = split.parts(settings.split, labelled)
+    about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
+    place_N2 = np.stack([labelled.shard, labelled.row], 1).astype(np.int64)
+    label_NL, error_NL = (array if task.regresses else array[:, :0] for array in (labelled.label_NL, labelled.error_NL))
+    return Samples(task.labels, place_N2, part_N, labelled.class_N, label_NL, error_NL, about), labelled.counts.text() + "\n"
+
+
+def _plan(settings: Train, store: Store, found: Samples, before: dict[str, Any] | None) -> dict[str, Any]:
+    """What is fixed before the first step and stays with the run."""
+    task, train = settings.asked(), found.part("train")
+    scaled = scaling.fit(settings.scale, train.label_NL, task.labels).as_dict()
+    plan = {
+        "model": settings.model,
+        "options": settings.options,
+        "task": {"kind": task.kind, "labels": list(task.labels), "classes": task.classes, "sigma": task.sigma},
+        "classes": list(CLASSES),
+        "units": {name: label(name).unit for name in task.labels},
+        "scaling": scaled,
+        "grid": store.about["grid"],
+        "store": {"path": store.path, "id": store.about["id"], "prepare": store.about["settings"]["prepare"]},
+        "parts": {name: _counted(found.part(name)) for name in PARTS},
+        "before": None,
+    }
+    return plan if before is None else plan | _taken_over(settings, plan, before)
+
+
+def _counted(part: Samples) -> dict[str, Any]:
+    stars = len(set(part.about["star"].to_pylist()))
+    return {"spectra": len(part), "stars": stars, **{name: int((part.class_N == number).sum()) for number, name in enumerate(CLASSES)}}
+
+
+def _taken_over(settings: Train, plan: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """What a fine-tuned run takes from the one before: network and scaling; its task, grid and split must be the same."""
+    where = f"train: before={settings.before}"
+    for name, advice in (("task", "task, targets and loss.reg"), ("grid", "a store of the same grid")):
+        if before[name] != plan[name]:
+            raise SettingsError(f"{where}: its {name} is {before[name]}, not {plan[name]}; give {advice} as there")
+    if before["split"] != plan_split(settings):
+        raise SettingsError(
+            f"{where}: was split by {before['split']}, not {plan_split(settings)}: stars that it has seen would test it; give the same split"
+        )
+    return {
+        "model": before["model"],
+        "options": before["options"],
+        "scaling": before["scaling"],
+        "before": {"path": settings.before, "id": before["id"]},
+    }
+
+
+def plan_split(settings: Train) -> dict[str, Any]:
+    """The rule of the split, as a run keeps it."""
+    kept: dict[str, Any] = json.loads(json.dumps(settings.split.lasting()))
+    return kept

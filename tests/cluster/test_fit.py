@@ -1,0 +1,57 @@
+"""Trainings shared by Ray workers end as those of one process do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from survey.cluster.fit import RayReader, fit
+from survey.settings import JobError
+from survey.store.shards import open_store
+from survey.training import bundle
+from survey.training.batches import Reader, together
+from tests.training import lessons
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("small_ray"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray copies settings of its own that it has given up
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    lessons.store(folder / "store", continuum=True)
+    return folder
+
+
+def history(place: Path, name: str, **changes: object) -> list[dict[str, float]]:
+    settings = lessons.training(place, run=str(place / name), epochs=3, augment={"preset": "full"}, ema=0.9, **changes)
+    assert fit(settings)
+    assert not fit(settings)
+    return bundle.history(settings.run)
+
+
+@pytest.mark.parametrize("data", ["resident", "streaming"])
+def test_two_workers_end_as_one_does(place: Path, data: str, capfd: pytest.CaptureFixture[str]):
+    alone, shared = history(place, f"one-{data}", data=data), history(place, f"two-{data}", data=data, workers=2)
+    for one, two in zip(alone, shared, strict=True):
+        for name in ("train_loss", "validation_loss", "validation_mae_FeH", "lr"):
+            assert two[name] == pytest.approx(one[name], rel=2e-4), name
+    assert "epoch 3/3" in capfd.readouterr().err  # what the leader says is heard here
+
+
+def test_ray_reads_what_this_process_reads_in_the_same_order(place: Path):
+    dice = np.random.default_rng(3)
+    lists = [np.stack([dice.integers(0, 4, 30), dice.integers(0, 40, 30)], 1) for _ in range(5)]
+    here, there = (together(list(reader(str(place / "store"), True)(lists))) for reader in (Reader, RayReader))
+    for name in ("flux", "ivar", "continuum"):
+        assert np.array_equal(getattr(here, name).numpy(), getattr(there, name).numpy())
+    assert len(open_store(str(place / "store")).about) > 0
+
+
+def test_a_mistake_that_another_try_would_not_mend_is_told_at_once(place: Path):
+    with pytest.raises(JobError, match="monitor=mae_Xx: there is no such metric"):
+        history(place, "wrong", workers=2, monitor="mae_Xx")

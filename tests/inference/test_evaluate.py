@@ -1,0 +1,123 @@
+"""A run judged by spectra whose labels are known."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from survey.inference.evaluate import METRICS, NOTE, PREDICTIONS, READS, Evaluate, evaluate
+from survey.reports import outcome
+from survey.settings import SettingsError
+from survey.training import samples
+from survey.training.learn import learn
+from survey.training.train import begin
+from tests.training import lessons
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a toy store."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    lessons.store(folder / "store")
+    settings = lessons.training(folder)
+    begin(settings)
+    learn(settings)
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path) -> Path:
+    """A copy of the run, without evaluations."""
+    shutil.copytree(made / "run", tmp_path / "run", ignore=shutil.ignore_patterns("evaluations*"))
+    return tmp_path
+
+
+def settings(place: Path, **changes: object) -> Evaluate:
+    return Evaluate.checked("evaluate", {"of": str(place / "run"), "threads": 1} | changes)
+
+
+def test_the_test_part_is_evaluated_once_and_shown_again(place: Path):
+    first = evaluate(settings(place))
+    before = (Path(first.folder) / METRICS).read_bytes()
+    again = evaluate(settings(place))
+    assert (first.made, again.made) == (True, False)
+    assert (Path(first.folder) / METRICS).read_bytes() == before
+    assert len(json.loads((place / "run" / READS).read_text())) == 1
+    assert again.table.equals(first.table)
+    assert np.allclose(again.judged.p_NC, first.judged.p_NC)
+    assert np.allclose(again.judged.mu_NL, first.judged.mu_NL)
+
+
+def test_reading_the_test_again_with_other_settings_leaves_a_trace(place: Path):
+    evaluate(settings(place))
+    second = evaluate(settings(place, gravity=3.5))
+    assert second.about["read_before"] == 1
+    assert "this part was evaluated 1 times before" in outcome.summary(second, [])
+
+
+def test_predictions_stand_beside_the_truth_of_the_test_part_alone(place: Path):
+    found = evaluate(settings(place))
+    table = pq.read_table(Path(found.folder) / PREDICTIONS)
+    test = samples.read(str(place / "run")).part("test")
+    assert table["obsid"].to_pylist() == test.about["obsid"].to_pylist()
+    assert np.allclose(table["true_FeH"].to_numpy(), test.label_NL[:, 0])
+    assert np.allclose(sum(table[f"p_{name}"].to_numpy() for name in ("mp", "cemp", "nmp")), 1)
+    mae = found.table.to_pandas().query("kind == 'all' and subject == 'FeH' and metric == 'mae'")["value"].item()
+    assert mae == pytest.approx(np.abs(table["FeH"].to_numpy() - table["true_FeH"].to_numpy()).mean())
+
+
+def test_other_stars_are_evaluated_where_none_of_them_was_learned_from(place: Path, tmp_path: Path):
+    lessons.store(tmp_path / "new" / "store", count=60, seed=9)
+    found = evaluate(settings(place, store=str(tmp_path / "new" / "store"), labels=str(tmp_path / "new" / "labels.csv")))
+    learned = samples.read(str(place / "run")).part("train").about["star"].to_pylist()
+    table = pq.read_table(Path(found.folder) / PREDICTIONS)
+    assert 0 < table.num_rows < 60  # the toy numbers visits from 1000 on, also in another store
+    assert not set(table["star"].to_pylist()) & set(learned)
+
+
+def test_plots_are_drawn_once(place: Path):
+    found = evaluate(settings(place))
+    drawn = outcome.pictures(found)
+    assert {Path(path).name for path in drawn} >= {"confusion.png", "label_FeH.png", "curves.png"}
+    times = [Path(path).stat().st_mtime_ns for path in drawn]
+    assert sorted(outcome.pictures(evaluate(settings(place)))) == sorted(drawn)
+    assert [Path(path).stat().st_mtime_ns for path in drawn] == times
+
+
+def test_an_evaluation_that_was_cut_off_is_made_again(place: Path):
+    found = evaluate(settings(place))
+    (Path(found.folder) / NOTE).unlink()
+    assert evaluate(settings(place)).made
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"store": "elsewhere"}, "without labels: there is nothing to compare with"),
+        ({"of": "nowhere"}, "no run.json in it"),
+    ],
+)
+def test_a_mistake_is_told(place: Path, changes: dict[str, str], told: str):
+    with pytest.raises((SettingsError, FileNotFoundError), match=told):
+        evaluate(settings(place, **changes))
+
+
+def test_a_store_of_another_grid_is_refused(place: Path, tmp_path: Path):
+    other = lessons.store(tmp_path / "other" / "store", count=20)
+    about = json.loads((other / "store.json").read_text())
+    (other / "store.json").write_text(json.dumps(about | {"grid": about["grid"] | {"start": 4001.0}}))
+    with pytest.raises(ValueError, match=r"300 linear points from 4001 to 4598, the run .* was trained on 300 linear points from 4000 to 4598"):
+        evaluate(settings(place, store=str(other), labels=str(tmp_path / "other" / "labels.csv")))

@@ -1,0 +1,104 @@
+"""A small store of toy stars whose lines follow their labels, and trainings on it that take a second."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from survey.spectrum import Grid
+from survey.store import shards
+from survey.store.shards import array_column, packed, part, spectra_schema
+from survey.training.train import Train
+
+GRID = Grid(4000.0, 4598.0, 2.0)
+STARS = 240
+
+
+def stars(count: int = STARS, seed: int = 0) -> dict[str, np.ndarray]:
+    """Labels of toy stars; a third of the metal-poor ones are rich in carbon."""
+    dice = np.random.default_rng(seed)
+    feh = dice.uniform(-3, 0.3, count)
+    cfe = np.where((feh < -1) & (dice.random(count) < 0.4), dice.uniform(0.8, 2, count), dice.uniform(-0.3, 0.5, count))
+    return {
+        "obsid": 1000 + np.arange(count),
+        "Teff": dice.uniform(4500, 6500, count),
+        "logg": dice.uniform(1, 4.8, count),
+        "FeH": feh,
+        "CFe": cfe,
+        "CH": feh + cfe,
+    }
+
+
+def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Their flux and ivar: three groups of lines for metals, one band for carbon, one line for temperature; a few bad pixels."""
+    dice, wave = np.random.default_rng(seed), GRID.wave
+    depth = {4100: 0.3 * (labels["Teff"] - 4000) / 2500, 4300: 0.1 * np.exp(0.5 * labels["CH"]), 4450: 0.2 * np.exp(0.7 * labels["FeH"])}
+    depth |= {4200: 0.15 * np.exp(0.7 * labels["FeH"]) * labels["logg"] / 3, 4550: 0.2 * np.exp(0.6 * labels["FeH"])}
+    flux = np.ones((len(labels["FeH"]), len(wave)))
+    for centre, strength in depth.items():
+        flux -= strength[:, None] * np.exp(-(((wave - centre) / 12) ** 2))
+    sigma = dice.uniform(0.005, 0.05, len(flux))[:, None]
+    flux += sigma * dice.standard_normal(flux.shape)
+    ivar = np.broadcast_to(1 / sigma**2, flux.shape).copy()
+    bad = dice.random(flux.shape) < 0.01
+    flux[bad], ivar[bad] = 1, 0
+    return flux.astype(np.float32), ivar.astype(np.float32)
+
+
+def store(folder: Path, count: int = STARS, size: int = 50, continuum: bool = False, seed: int = 0) -> Path:
+    """A finished store of toy stars, and `labels.csv` beside it."""
+    labels = stars(count, seed)
+    flux, ivar = spectra(labels, seed + 1)
+    schema = spectra_schema(GRID, continuum)
+    numbers = -(-count // size)
+    for number in range(numbers):
+        here = slice(number * size, (number + 1) * size)
+        known: dict[str, Any] = {
+            "path": [f"/x/spec-{obsid}.fits" for obsid in labels["obsid"][here]],
+            "visit": [f"v{obsid}" for obsid in labels["obsid"][here]],
+            "obsid": labels["obsid"][here],
+            "survey": ["toy"] * len(flux[here]),
+            "layout": ["toy"] * len(flux[here]),
+            "snr": np.sqrt(np.median(ivar[here], 1)),
+            "flags": [0] * len(flux[here]),
+        }
+        arrays = {"flux": flux[here], "ivar": ivar[here], "continuum": np.ones_like(flux[here])}
+        columns = [
+            array_column(np.ascontiguousarray(arrays[field.name]))
+            if field.name in arrays
+            else pa.array(known.get(field.name, [None] * len(flux[here])), field.type)
+            for field in schema
+        ]
+        path = Path(part(str(folder), "spectra", number))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(memoryview(packed(pa.table(columns, schema=schema))))
+    grid = {"start": GRID.start, "stop": GRID.stop, "step": GRID.step, "scale": GRID.scale, "points": len(GRID)}
+    about = {"version": shards.VERSION, "id": f"toy-{seed}", "shards": numbers, "grid": grid, "settings": {"prepare": {}}}
+    (folder / shards.STORE).write_text(json.dumps(about))
+    with (folder.parent / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(labels)
+        writer.writerows(zip(*(column.tolist() for column in labels.values()), strict=True))
+    return folder
+
+
+def training(folder: Path, **changes: Any) -> Train:
+    """Settings of a short training on `folder/store` into `folder/run`."""
+    values: dict[str, Any] = {
+        "store": str(folder / "store"),
+        "labels": str(folder / "labels.csv"),
+        "run": str(folder / "run"),
+        "model": "prism",
+        "options": {"components": 16, "hidden": 32},
+        "targets": ["FeH", "CFe"],
+        "epochs": 6,
+        "batch": 16,
+        "optimiser": {"lr": 3e-3},
+        "tracking": {"use": "never"},
+        "gpu": "never",
+        "threads": 1,
+    }
+    return Train.checked("train", values | changes)

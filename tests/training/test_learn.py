@@ -1,0 +1,280 @@
+"""From a store and labels to a run, in this process."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from survey.settings import JobError, SettingsError
+from survey.store.shards import open_store
+from survey.training import bundle, samples
+from survey.training.batches import read_places
+from survey.training.learn import learn
+from survey.training.loop import Loop
+from survey.training.train import begin
+from tests.training import lessons
+
+ROOT = Path(__file__).resolve().parents[2]
+Place = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with labels, and a finished run on it."""
+    folder = tmp_path_factory.mktemp("lesson")
+    lessons.store(folder / "store")
+    trained(folder)
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path) -> Path:
+    """The same store and labels, without a run."""
+    (tmp_path / "store").symlink_to(made / "store")
+    shutil.copy(made / "labels.csv", tmp_path)
+    return tmp_path
+
+
+def trained(folder: Path, **changes: Any) -> Path:
+    settings = lessons.training(folder, **changes)
+    if begin(settings):
+        learn(settings)
+    return Path(settings.run)
+
+
+def weights(run: Path) -> str:
+    return hashlib.sha256((run / bundle.MODEL).read_bytes()).hexdigest()
+
+
+def test_a_run_learns_and_says_so(made: Path):
+    rows = bundle.history(str(made / "run"))
+    about = bundle.about_run(str(made / "run"))
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["validation_loss"] < 0.6 * rows[0]["validation_loss"]
+    assert about["validation"]["loss"] == min(row["validation_loss"] for row in rows)
+    assert sum(part["spectra"] for part in about["parts"].values()) == lessons.STARS
+    assert about["task"]["labels"] == ["FeH", "CFe"]
+    assert about["units"] == {"FeH": "dex", "CFe": "dex"}
+
+
+def test_a_run_predicts_in_a_fresh_process_from_its_folder_alone(made: Path, tmp_path: Path):
+    shutil.copytree(made / "run", tmp_path / "moved")
+    test = samples.read(str(made / "run")).part("test")
+    spectra = read_places(open_store(str(made / "store")), test.place_N2, False)
+    here = bundle.open_run(str(made / "run")).said(spectra)
+    np.savez(tmp_path / "spectra.npz", flux=spectra.flux.numpy(), ivar=spectra.ivar.numpy())
+    code = (
+        "import sys, numpy as np, torch; from survey.training.bundle import open_run; from survey.training.batches import Spectra\n"
+        "torch.set_num_threads(1); arrays = np.load('spectra.npz')\n"
+        "said = open_run('moved').said(Spectra(torch.tensor(arrays['flux']), torch.tensor(arrays['ivar'])))\n"
+        "np.savez('said.npz', **said)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
+    with np.load(tmp_path / "said.npz") as file:
+        there = dict(file)
+    assert set(there) == {"p", "mu", "latent"}
+    for name, value in here.items():
+        assert np.allclose(there[name], value, rtol=1e-5, atol=1e-6)
+    assert np.abs(here["mu"] - test.label_NL).mean(0).max() < 0.5  # from a spread of 0.9
+
+
+def test_a_finished_run_is_left_alone(made: Path):
+    before = weights(made / "run")
+    assert not begin(lessons.training(made))
+    assert weights(made / "run") == before
+
+
+def test_one_seed_gives_one_run_and_another_seed_another(made: Path, place: Path):
+    assert weights(trained(place)) == weights(made / "run")
+    assert weights(trained(place, run=str(place / "other"), seed=1)) != weights(made / "run")
+
+
+def test_streaming_ends_as_resident_does(made: Path, place: Path):
+    assert weights(trained(place, data="streaming")) == weights(made / "run")
+
+
+def test_small_windows_stream_as_they_are_held(place: Path):
+    one, two = (trained(place, data=data, window=60, epochs=2, run=str(place / data)) for data in ("resident", "streaming"))
+    assert weights(one) == weights(two)
+
+
+class KilledError(Exception):
+    """Stands for a kill between two epochs."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "schedule": {"name": "plateau", "patience": 0}, "augment": {"preset": "full"}}])
+def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(place: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    through = trained(place, run=str(place / "through"), **changes)
+    finish = Loop._close
+
+    def stop(self: Loop, row: dict[str, float]) -> None:
+        finish(self, row)
+        if self.state.epoch in (2, 5):
+            raise KilledError
+
+    monkeypatch.setattr(Loop, "_close", stop)
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            trained(place, **changes)
+    resumed = trained(place, **changes)
+    assert weights(resumed) == weights(through)
+    for one, two in zip(*(bundle.history(str(run)) for run in (resumed, through)), strict=True):
+        assert {name: one[name] for name in one if name not in ("seconds", "spectra_per_second")}.items() <= two.items()
+
+
+def test_parts_of_a_step_add_up_to_the_step(place: Path):
+    options = {"components": 16, "hidden": 32, "dropout": 0.0}
+    runs = [trained(place, run=str(place / str(parts)), accumulate=parts, options=options) for parts in (1, 4)]
+    one, two = (bundle.history(str(run))[-1]["validation_loss"] for run in runs)
+    assert one == pytest.approx(two, rel=1e-3)
+
+
+@pytest.mark.parametrize("task", ["cls", "reg"])
+def test_either_task_alone_learns(place: Path, task: str):
+    rows = bundle.history(str(trained(place, task=task)))
+    assert rows[-1]["validation_loss"] < rows[0]["validation_loss"]
+
+
+def test_sigmas_are_trained_by_their_likelihood(place: Path):
+    run = bundle.open_run(str(trained(place, task="reg", loss={"reg": "gaussian_nll"}, epochs=12)))
+    test = samples.read(run.path).part("test")
+    said = run.said(read_places(open_store(str(place / "store")), test.place_N2, False))
+    pull = (said["mu"] - test.label_NL) / said["sigma"]
+    assert 0.3 < np.median(np.abs(pull)) < 1.5
+
+
+def test_a_rare_class_can_be_drawn_more_often(place: Path):
+    rows = bundle.history(str(trained(place, balance="balanced")))
+    assert np.isfinite(rows[-1]["validation_f1_CEMP"])
+
+
+def test_patience_ends_a_training(place: Path):
+    rows = bundle.history(str(trained(place, epochs=40, patience=2, optimiser={"lr": 1e-2})))
+    assert len(rows) < 40
+    best = min(rows, key=lambda row: row["validation_loss"])
+    assert len(rows) - best["epoch"] == 2
+    assert bundle.about_run(str(place / "run"))["best_epoch"] == best["epoch"]
+
+
+def test_fine_tuning_moves_only_what_is_free(made: Path, place: Path):
+    fine = trained(place, before=str(made / "run"), freeze=["body"], join={"where": {"FeH": [-7, -1]}}, epochs=2)
+    old, new = (bundle.open_run(str(run)).net.state_dict() for run in (made / "run", fine))
+    for name, value in old.items():
+        assert torch.equal(value, new[name]) == (not name.startswith("heads."))
+    assert bundle.about_run(str(fine))["scaling"] == bundle.about_run(str(made / "run"))["scaling"]
+    assert (samples.read(str(fine)).label_NL[:, 0] < -1).all()
+
+
+def test_fine_tuning_refuses_another_split_and_unknown_parts(made: Path, place: Path):
+    with pytest.raises(SettingsError, match="stars that it has seen would test it; give the same split"):
+        trained(place, before=str(made / "run"), split={"seed": 5})
+    with pytest.raises(SettingsError, match="no part 'trunk'; there are body, components"):
+        trained(place, before=str(made / "run"), freeze=["trunk"])
+
+
+def broken_store(folder: Path) -> Callable[..., Any]:
+    """One good pixel of one training spectrum is infinite."""
+    lessons.store(folder / "store")
+    settings = lessons.training(folder)
+    begin(settings)
+    train = samples.read(settings.run).part("train")
+    shutil.rmtree(settings.run)
+    original = read_places
+
+    def damaged(store: Any, places: Any, continuum: bool) -> Any:
+        found = original(store, places, continuum)
+        found.flux[(places == train.place_N2[3]).all(1), 20] = torch.inf
+        return found
+
+    return damaged
+
+
+@pytest.mark.parametrize("nan", ["stop", "skip"])
+def test_a_step_without_finite_gradients_is_told_or_left_out(tmp_path: Path, nan: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("survey.training.batches.read_places", broken_store(tmp_path))
+    changes = {"nan": nan, "start": "plain"}
+    if nan == "stop":
+        with pytest.raises(JobError, match=r"epoch 1, step \d+, samples .*: the gradients are not finite: the spectra hold values .*nan=skip"):
+            trained(tmp_path, **changes)
+        return
+    about = bundle.about_run(str(trained(tmp_path, **changes)))
+    assert about["skipped_steps"] == 6  # once in each epoch
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"labels": "nowhere.csv"}, "nowhere.csv"),
+        ({"targets": ["FeH", "EuFe"]}, "no column for EuFe"),
+        ({"targets": ["Unobtainium"]}, "there is no label 'Unobtainium'"),
+        ({"model": "mpbd"}, "there is no plugin 'mpbd'; there are"),
+        ({"options": {"width": 3}}, "width: unknown setting"),
+        ({"options": {"components": 500}}, "300 pixels are fewer"),
+        ({"join": {"where": {"FeH": [-7, -1]}}}, "no spectrum of class NMP"),
+        ({"monitor": "mae_Mg", "epochs": 1}, "there is no such metric; there are loss, accuracy"),
+        ({"freeze": ["body"]}, "of a network that has learned nothing"),
+        ({"batch": 15, "workers": 2}, "cannot be shared evenly by workers=2"),
+        ({"before": "nowhere"}, "no run.json in it"),
+        ({"split": {"parts": [0.7, 0.1, 0.1]}}, "split"),
+    ],
+)
+def test_a_mistake_is_told_before_any_work(place: Path, changes: dict[str, Any], told: str):
+    with pytest.raises((ValueError, FileNotFoundError, JobError), match=told):
+        trained(place, **changes)
+    assert not (place / "run" / bundle.RUN).exists()
+
+
+def test_other_settings_on_a_run_are_refused_by_name(made: Path):
+    with pytest.raises(SettingsError, match="epochs=6 there, 9 now; give these again, or another run="):
+        begin(lessons.training(made, epochs=9))
+
+
+def test_a_store_that_has_changed_is_refused(made: Path, place: Path):
+    shutil.rmtree(place / "run", ignore_errors=True)
+    settings = lessons.training(place)
+    begin(settings)
+    (place / "store").unlink()
+    shutil.copytree(made / "store", place / "store")
+    about = json.loads((place / "store" / "store.json").read_text())
+    (place / "store" / "store.json").write_text(json.dumps(about | {"id": "grown"}))
+    with pytest.raises(SettingsError, match=r"has changed since the run was begun .*; give a new run="):
+        learn(settings)
+
+
+def test_a_run_of_another_version_or_with_other_weights_is_refused(made: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(made / "run", run)
+    about = json.loads((run / bundle.RUN).read_text())
+    (run / bundle.RUN).write_text(json.dumps(about | {"version": 99}))
+    with pytest.raises(ValueError, match="the run is of version 99, this code reads 1; train it anew"):
+        bundle.open_run(str(run))
+    (run / bundle.RUN).write_text(json.dumps(about))
+    raw = bytearray((run / bundle.MODEL).read_bytes())
+    raw[-1] ^= 1
+    (run / bundle.MODEL).write_bytes(raw)
+    with pytest.raises(ValueError, match="its checksum differs"):
+        bundle.open_run(str(run))
+
+
+def test_every_sample_is_written_with_its_part_and_labels(made: Path):
+    table = pq.read_table(made / "run" / samples.SAMPLES)
+    assert table.num_rows == lessons.STARS
+    assert set(table["part"].to_pylist()) == {"train", "validation", "test"}
+    assert {"shard", "row", "label_FeH", "error_FeH", "class_number", "about_obsid", "about_star"} <= set(table.column_names)
