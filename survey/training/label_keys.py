@@ -73,7 +73,7 @@ def key_columns(table: LabelTable, own: Mapping[str, str], star: str) -> KeyColu
     usual = {"obsid": ALIASES["obsid"], "file": PATHS, "visit": ("visit",), "ra": ALIASES["ra"], "dec": ALIASES["dec"]}
     found = {name: own.get(name) or table.has(*usual[name]) for name in OWN}
     if star != "auto" and star not in table.names:
-        raise ValueError(f"labels: {table.path}: there is no column {star!r} of stars; {table.near(star)}; give labels.star=")
+        raise ValueError(f"labels: {table.path}: there is no column {star!r} of stars; {table.near(star)}; give join.star=")
     plan = next(
         (columns for wanted in (LAMOST_PLAN, SDSS_PLAN) if len(columns := [name for part in wanted if (name := table.has(part))]) == len(wanted)), []
     )

@@ -104,7 +104,7 @@ def _own(settings: Labels, table: LabelTable) -> dict[str, str]:
     own = {}
     for name, column in settings.columns.items():
         if column not in table.names:
-            raise ValueError(f"labels: {table.path}: there is no column {column!r} (for {name}); {table.near(column)}; give labels.columns=")
+            raise ValueError(f"labels: {table.path}: there is no column {column!r} (for {name}); {table.near(column)}; give join.columns=")
         prefix, base = ("e_", name[2:]) if name.startswith("e_") else ("", name)
         own[name if name in label_keys.OWN else prefix + labels.label(base).name] = column
     return own
@@ -121,7 +121,7 @@ def _label_columns(settings: Labels, table: LabelTable, own: Mapping[str, str], 
     if absent:
         raise ValueError(
             f"labels: {table.path}: no column for {', '.join(absent)}; {table.near(absent[0])}; "
-            f"give labels.columns={{{absent[0]}: its column}}, or leave it out of the labels"
+            f"give join.columns={{{absent[0]}: its column}}, or leave it out of the labels"
         )
     return found, errors
 

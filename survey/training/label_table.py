@@ -66,7 +66,7 @@ _DAMAGE: Any = (*streams.DAMAGE, TypeError, igzip_lib.IsalError)
 def open_table(path: str) -> LabelTable:
     """The table in a file, of which only the names of its columns have been read."""
     if not path or not files.exists(path):
-        raise FileNotFoundError(f"labels: {path or 'no path'}: no such file; give labels.table=, {ADVICE.removeprefix('give ')}")
+        raise FileNotFoundError(f"labels: {path or 'no path'}: no such file; give labels=, {ADVICE.removeprefix('give ')}")
     try:
         with streams.opened(path) as stream:
             start = _unpacked(stream).read(16)
@@ -93,7 +93,7 @@ def _unpacked(stream: Any) -> Any:
 
 
 def _header(stream: Any) -> tuple[str, list[str]]:
-    line = _unpacked(stream).readline(1 << 20).decode("utf-8-sig").strip("\r\n").lstrip("# ")
+    line = _unpacked(stream).read(1 << 20).partition(b"\n")[0].decode("utf-8-sig").strip("\r").lstrip("# ")
     if "\0" in line:
         raise ValueError("bytes that are no text")
     delimiter = max(streams.DELIMITERS, key=line.count)

@@ -129,7 +129,7 @@ def class_column(table: LabelTable, classes: str) -> list[str]:
         return []
     if classes != "auto":
         if classes not in table.names:
-            raise ValueError(f"labels: {table.path}: there is no column {classes!r} of classes; {table.near(classes)}; give labels.classes=")
+            raise ValueError(f"labels: {table.path}: there is no column {classes!r} of classes; {table.near(classes)}; give join.classes=")
         return [classes]
     return [name for usual in CLASS_COLUMNS if (name := table.has(usual))]
 
@@ -145,13 +145,13 @@ def put_classes(values: Values, path: str, columns: pa.Table, candidates: list[s
         if classes != "auto":
             found = f"holds {', '.join(map(repr, strange[:5]))}" if strange else "is empty"
             raise ValueError(
-                f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give labels.classes="
+                f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give join.classes="
             )
     if classes != "auto" or not {"FeH", "CFe"} <= set(values.label):
         return
     feh, cfe, teff, logg = (values.label.get(name) for name in ("FeH", "CFe", "Teff", "logg"))
     if feh is None or cfe is None or (criterion == "aoki2007" and (teff is None or logg is None)):
-        raise ValueError(f"labels: {path}: classes by {criterion} need Teff and logg beside FeH and CFe; give labels.criterion=carbon_0.7")
+        raise ValueError(f"labels: {path}: classes by {criterion} need Teff and logg beside FeH and CFe; give join.criterion=carbon_0.7")
     numbers = labels.classes(feh, cfe, criterion, teff, logg)
     if criterion == "aoki2007" and teff is not None and logg is not None:
         numbers[(numbers == 0) & (np.isnan(teff) | np.isnan(logg))] = labels.MISSING  # its limit is not known

@@ -102,8 +102,8 @@ def _matched(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) ->
     offers = rows.known.offers()
     if settings.key != "auto" and settings.key not in offers:
         raise ValueError(
-            f"labels: {rows.table.path}: no column for labels.key={settings.key}; {rows.table.near(settings.key)}; "
-            f"give labels.columns= (or labels.star=), or another key: {', '.join(offers) or 'none is there'}"
+            f"labels: {rows.table.path}: no column for join.key={settings.key}; {rows.table.near(settings.key)}; "
+            f"give join.columns= (or join.star=), or another key: {', '.join(offers) or 'none is there'}"
         )
 
     def sides(key: label_keys.Key) -> label_keys.Sides:
@@ -179,7 +179,7 @@ def _nothing(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) ->
     found = "; ".join(sides) or f"the table has no column of a key; {rows.table.near('obsid')}"
     return (
         f"labels: {counts.table}: none of {counts.rows} rows goes with any of {counts.spectra} spectra of {counts.store}; {found}"
-        f"{f'; left out before: {left}' if left else ''}; give labels.key= and labels.columns={{obsid: ...}}, or the store of these stars"
+        f"{f'; left out before: {left}' if left else ''}; give join.key= and join.columns={{obsid: ...}}, or the store of these stars"
     )
 
 
@@ -199,12 +199,12 @@ def check(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> None:
     if kind != "reg" and absent:
         raise ValueError(
             f"labels: {counts.table}: no spectrum of class {', '.join(absent)} (from {counts.classes_from}: {counts.of_classes()}); "
-            f"add such stars, look at labels.classes and labels.where, or train task=reg"
+            f"add such stars, look at join.classes and join.where, or train task=reg"
         )
     empty = [name for name in labelled.labels if counts.missing[name] == len(labelled)]
     if kind != "cls" and (empty or not labelled.labels):
         wrong = ", ".join(f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range)" for name in empty)
         raise ValueError(
             f"labels: {counts.table}: none of {len(labelled)} spectra has a value for {wrong or 'a label, for none is asked for'}; "
-            f"look at labels.columns and labels.where, or leave it out of the labels"
+            f"look at join.columns and join.where, or leave it out of the labels"
         )

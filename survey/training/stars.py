@@ -83,7 +83,7 @@ def identities(id_columns: Sequence[pa.Array], ra: Floats, dec: Floats, visit: p
         _name(names, bare, star, codes, pc.binary_join_element_wise("visit", words, " "))
     if bare.any():
         count = int(bare[star].sum())
-        raise ValueError(f"stars: {count} spectra have neither id nor position nor visit; give labels.star=, a column with an id for each")
+        raise ValueError(f"stars: {count} spectra have neither id nor position nor visit; give join.star=, a column with an id for each")
     return np.asarray(names[star], object)
 
 

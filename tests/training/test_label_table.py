@@ -93,7 +93,7 @@ def test_columns_are_found_in_any_case_and_behind_the_prefix_of_lamost(tmp_path:
 
 def test_a_path_without_a_file_is_an_error_that_says_what_would_do(tmp_path: Path) -> None:
     for path in ("", str(tmp_path / "no.csv")):
-        with pytest.raises(FileNotFoundError, match=r"labels: .*no .*; give labels.table=, a CSV"):
+        with pytest.raises(FileNotFoundError, match=r"labels: .*no .*; give labels=, a CSV"):
             open_table(path)
 
 

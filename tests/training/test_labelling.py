@@ -164,7 +164,7 @@ def test_classes_come_from_numbers_words_or_are_derived(tmp_path: Path) -> None:
     for said in ([2, 1, 0, -1], ["nmp", "CEMP", "MP ", ""], [2.0, 1.0, 0.0, None]):
         assert joined(tmp_path, frame.assign(**{"class": said}), ["FeH"]).class_N.tolist() == [2, 1, 0, -1]
         assert joined(tmp_path, frame.assign(mine=said), ["FeH"], classes="mine").class_N.tolist() == [2, 1, 0, -1]
-    with pytest.raises(ValueError, match=r"the column class holds 'STAR'; classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give labels\.classes="):
+    with pytest.raises(ValueError, match=r"the column class holds 'STAR'; classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give join\.classes="):
         joined(tmp_path, frame, ["FeH"], classes="class")
 
 
@@ -232,11 +232,11 @@ def test_names_of_columns_may_be_the_user_s_own(tmp_path: Path) -> None:
 def test_columns_that_are_not_there_are_errors_that_name_like_ones(tmp_path: Path) -> None:
     frame = pd.DataFrame({"obsid": [1000], "fehin": [-1.0], "gaia": [5]})
     wrong: list[tuple[dict[str, Any], list[str], str]] = [
-        ({}, ["FeH"], r"labels: .*labels\.csv: no column for FeH; like it: fehin; the columns are obsid, fehin, gaia; give labels\.columns=\{FeH: "),
+        ({}, ["FeH"], r"labels: .*labels\.csv: no column for FeH; like it: fehin; the columns are obsid, fehin, gaia; give join\.columns=\{FeH: "),
         ({"columns": {"FeH": "feh"}}, ["FeH"], r"there is no column 'feh' \(for FeH\); like it: fehin"),
-        ({"columns": {"FeH": "fehin"}, "star": "gaya"}, ["FeH"], r"no column 'gaya' of stars; like it: gaia.*give labels\.star="),
-        ({"columns": {"FeH": "fehin"}, "classes": "kind"}, ["FeH"], r"no column 'kind' of classes.*give labels\.classes="),
-        ({"columns": {"FeH": "fehin"}, "key": "file"}, ["FeH"], r"no column for labels\.key=file.*another key: obsid"),
+        ({"columns": {"FeH": "fehin"}, "star": "gaya"}, ["FeH"], r"no column 'gaya' of stars; like it: gaia.*give join\.star="),
+        ({"columns": {"FeH": "fehin"}, "classes": "kind"}, ["FeH"], r"no column 'kind' of classes.*give join\.classes="),
+        ({"columns": {"FeH": "fehin"}, "key": "file"}, ["FeH"], r"no column for join\.key=file.*another key: obsid"),
         ({"columns": {"FeH": "fehin"}, "part_column": "set"}, ["FeH"], r"split: .*no column 'set' of parts.*give split\.column="),
         ({"columns": {"wrong": "fehin"}}, ["FeH"], "there is no label 'wrong'"),
     ]
@@ -259,7 +259,7 @@ def test_nothing_matched_is_an_error_with_examples_of_both_sides(tmp_path: Path)
         joined(tmp_path, frame, ["FeH"])
     assert "none of 2 rows goes with any of 10 spectra of" in str(error.value)
     assert "position: (200.0 1.0)" in str(error.value)
-    assert "give labels.key= and labels.columns=" in str(error.value)
+    assert "give join.key= and join.columns=" in str(error.value)
     with pytest.raises(ValueError, match=r"left out before: 2 FeH -9 to -8"):
         joined(tmp_path, frame.assign(obsid=[1000, 1001]), ["FeH"], where={"FeH": [-9, -8]})
     with pytest.raises(ValueError, match="a store without spectra"):
@@ -273,7 +273,7 @@ def test_labels_that_cannot_teach_a_task_are_an_error(tmp_path: Path) -> None:
         ValueError, match=r"no spectrum of class CEMP \(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 stars\)\); add such stars"
     ):
         check(found, "cls")
-    with pytest.raises(ValueError, match=r"none of 3 spectra has a value for Teff \(3 cells out of its range\); look at labels\.columns"):
+    with pytest.raises(ValueError, match=r"none of 3 spectra has a value for Teff \(3 cells out of its range\); look at join\.columns"):
         check(found, "reg")
     check(joined(tmp_path, frame, ["FeH"]), "reg")
     check(joined(tmp_path, frame.assign(CFe=[0.1, 0.1, 0.9]), []), "cls")

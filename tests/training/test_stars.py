@@ -84,7 +84,7 @@ def test_without_id_and_position_a_visit_is_a_star_of_its_own_and_the_same_visit
 
 
 def test_a_spectrum_of_which_nothing_is_known_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"stars: 1 spectra have neither id nor position nor visit; give labels\.star="):
+    with pytest.raises(ValueError, match=r"stars: 1 spectra have neither id nor position nor visit; give join\.star="):
         names(None, "a", visit=[None, "v"])
 
 
