@@ -46,16 +46,16 @@ PLAIN = {"optimiser": {"weight_decay": 0.01}, "schedule": {"name": "cosine", "wa
 """The course of the networks of the five systems here; MSE and cross entropy as they had."""
 
 NETS: dict[str, dict[str, Any]] = {
-    "echelle": {"folds": 5, "optimiser": {"lr": 2e-3}},
+    "echelle": {"folds": 5},
     "echelle-survey": {"folds": 1, "model": "echelle", "augment": {"preset": "survey"}},
     "echelle-spline": {"folds": 1, "model": "echelle", "continuum": "spline"},
-    "prism": {"folds": 5, "epochs": 30, "optimiser": {"lr": 2e-3, "weight_decay": 0.2}},
+    "prism": {"folds": 5, "epochs": 30, "optimiser": {"weight_decay": 0.2}},
     "bganet": {"folds": 5, "epochs": 80, **PLAIN},
-    "starnet": {"folds": 5, "epochs": 30, **PLAIN},
-    "rrnet": {"folds": 2, "epochs": 20, **PLAIN},
+    "starnet": {"folds": 2, "epochs": 30, **PLAIN},
+    "rrnet": {"folds": 1, "epochs": 16, **PLAIN},
     "resnet": {"folds": 1, "epochs": 16, **PLAIN},
     "dualbranch": {"folds": 1, "epochs": 16, **PLAIN},
-    "mpbdnet": {"folds": 1, "epochs": 10, "precision": "bf16", **PLAIN},
+    "mpbdnet": {"folds": 1, "epochs": 8, "precision": "bf16", **PLAIN},
     "freqinception": {"folds": 1, "epochs": 6, "options": {"frequency_of": "flux"}, **PLAIN},
     "rescnn": {"folds": 1, "epochs": 4, "options": {"version": "second"}, **PLAIN},
     "cnngru": {"folds": 1, "epochs": 3, **PLAIN},
@@ -211,8 +211,8 @@ def report(work: Path, nets: list[str]) -> None:
     far = [(name, others(work, name)) for name in FAR]
     parts, cpu = [], 0.0
     for fold in range(FOLDS):
-        begin(first := settings(work, "prism", fold).model_copy(update={"run": str(work / f"split-{fold}")}))
-        everything = samples.read(first.run)
+        begin(made := settings(work, "prism", fold))
+        everything = samples.read(made.run)
         learned = everything.at(np.flatnonzero(everything.part_N != 2))
         found, seconds = baseline(work, learned, [("reference", everything.part("test")), *(far if fold == 0 else [])])
         parts, cpu = [*parts, found[0]], cpu + seconds

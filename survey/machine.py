@@ -31,3 +31,9 @@ def device() -> torch.device:
 def cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def steady(exact: bool) -> None:
+    """GPUs compute the same each time, and in true float32 where that is asked for: by default some convolutions do neither."""
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not exact

@@ -4,10 +4,13 @@ Ray starts the workers, joins them by gloo or nccl and replaces those that are l
 folder, which all workers must reach. What the leader says travels back through a queue.
 """
 
+import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +24,7 @@ from ray.util.queue import Queue
 from survey import files, machine
 from survey.cluster import stream
 from survey.progress import Progress
-from survey.settings import JobError
+from survey.settings import JobError, SettingsError
 from survey.store.shards import open_store
 from survey.training.batches import Places, Spectra, read_places
 from survey.training.crew import Crew
@@ -47,6 +50,8 @@ def fit(settings: Train) -> bool:
 def _crewed(settings: Train) -> None:
     stream.connect()
     cpus = ray.cluster_resources().get("CPU", 1)
+    if settings.workers > 2 * cpus:
+        raise SettingsError(f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; give fewer")
     gpu = settings.gpu == "auto" and ray.cluster_resources().get("GPU", 0) >= settings.workers
     share = {"CPU": 1.0 if cpus > settings.workers else 0.5}  # Ray Data needs a CPU for itself, or all wait for ever
     files.remove(files.join(settings.run, STOPPED))
@@ -54,7 +59,7 @@ def _crewed(settings: Train) -> None:
     with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"settings": settings, "queue": queue},
+            train_loop_config={"settings": settings, "queue": queue, "home": str(Path.cwd())},
             torch_config=TorchConfig(timeout_s=SILENCE_S),
             scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpu, resources_per_worker=share),
             run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=settings.failures)),
@@ -64,19 +69,29 @@ def _crewed(settings: Train) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
+            _raise_if_stopped(settings.run)
             raise JobError(f"train: {settings.run}: the workers failed: {error}; the same command goes on after the last epoch") from error
         finally:
             queue.put(None)
             listener.join(timeout=10)
             queue.shutdown()
-    stopped = files.join(settings.run, STOPPED)
+    _raise_if_stopped(settings.run)
+
+
+def _raise_if_stopped(run: str) -> None:
+    stopped = files.join(run, STOPPED)
     if files.exists(stopped):
         raise JobError(files.read_json(stopped)["message"])
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker. Errors that another try would not mend are written down, so that Ray makes none."""
+    """One worker. An error that another try would not mend is written down by whoever meets it, so that the next try does nothing."""
     settings: Train = config["settings"]
+    if Path(config["home"]).is_dir():
+        os.chdir(config["home"])  # Ray Train has moved us into a folder of its own, where no relative path is right
+    stopped = files.join(settings.run, STOPPED)
+    if files.exists(stopped):
+        return
     context = ray.train.get_context()
     crew = Crew(context.get_world_rank(), context.get_world_size())
     device = get_device() if settings.gpu == "auto" else torch.device("cpu")
@@ -84,8 +99,8 @@ def _work(config: dict[str, Any]) -> None:
     try:
         learn(settings.model_copy(update={"threads": threads}), crew, device, RayReader, RemoteBar.on(config["queue"]))
     except (JobError, ValueError) as error:
-        if crew.leads:
-            files.write_json(files.join(settings.run, STOPPED), {"message": str(error)})
+        files.write_json(stopped, {"message": str(error)})
+        raise
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,8 @@ class RayReader:
         if not wanted:
             return
         stream.prepare_context(ordered=True)
-        shared, path, continuum = ray.put(wanted), self.path, self.continuum
+        path = self.path if files.is_remote(self.path) else str(Path(self.path).absolute())
+        shared, continuum = ray.put(wanted), self.continuum
 
         def read(batch: dict[str, Any]) -> dict[str, Any]:
             parts = [read_places(open_store(path), ray.get(shared)[number], continuum) for number in batch["id"].tolist()]
@@ -108,7 +124,8 @@ class RayReader:
             arrays = {name: [getattr(part, name).numpy() for part in parts] for name in names if getattr(parts[0], name) is not None}
             return {name: np.concatenate(values) for name, values in arrays.items()}
 
-        data = ray.data.range(len(wanted), override_num_blocks=len(wanted)).map_batches(read, batch_size=None, num_cpus=0.5)
+        blocks = ray.data.range(len(wanted), override_num_blocks=len(wanted))
+        data = blocks.map_batches(read, batch_size=None, num_cpus=0.01)  # never to wait for a CPU that waits for us
         for block in data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
             tensors = {name: torch.tensor(np.asarray(values)) for name, values in block.items()}
             yield Spectra(tensors["flux"], tensors["ivar"], tensors.get("continuum"))
@@ -119,6 +136,7 @@ class RemoteBar:
 
     def __init__(self, queue: Queue, title: str, total: int | None, unit: str) -> None:
         self.queue, self.begun = queue, (title, total, unit)
+        self.count, self.note, self.spoken = 0, "", 0.0
 
     @classmethod
     def on(cls, queue: Queue) -> Any:
@@ -130,10 +148,17 @@ class RemoteBar:
         return self
 
     def add(self, count: int, note: str = "") -> None:
-        """So much more is done."""
-        self.queue.put((count, note))
+        """So much more is done; told twice a second, for each telling takes as long as a step of a small network."""
+        self.count, self.note = self.count + count, note
+        if time.monotonic() - self.spoken > 0.5:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.queue.put((self.count, self.note))
+        self.count, self.spoken = 0, time.monotonic()
 
     def __exit__(self, *error: object) -> None:
+        self._tell()
         self.queue.put(())
 
 

@@ -4,6 +4,7 @@ The test part is read once: an evaluation that is there is shown again, not made
 nobody chooses by the test without a trace.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from survey.labels import Criterion
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.shards import open_store
-from survey.training import bundle, labelling, samples
+from survey.training import bundle, labelling, lineage, samples
 from survey.training.batches import Reader, Spectra
 from survey.training.bundle import Run
 from survey.training.exam import asked, lists, units
@@ -99,27 +100,26 @@ def _counted(parts: Iterator[Spectra], bar: Progress) -> Iterator[Spectra]:
 
 
 def _name(settings: Evaluate) -> str:
-    other = settings.labels or settings.store
-    return settings.split if not other else other.rstrip("/").rpartition("/")[2].partition(".")[0]
+    if not settings.labels:
+        return settings.split
+    stem = settings.labels.rstrip("/").rpartition("/")[2].partition(".")[0]
+    return f"{stem}-{hashlib.sha256(f'{settings.store}|{settings.labels}'.encode()).hexdigest()[:6]}"
 
 
 def _samples(settings: Evaluate, run: Run) -> tuple[Samples, str]:
     """The spectra to ask about, with their labels, and the store that they are in."""
     own = samples.read(settings.of)
-    if not settings.labels and not settings.store:
+    store = open_store(settings.store or run.about["store"]["path"])
+    if not settings.labels:
         some = own.part(settings.split)
         if not len(some):
             raise SettingsError(f"evaluate: split={settings.split}: the run {settings.of} has no spectra in it; give another split")
-        store = open_store(run.about["store"]["path"])
         if store.about["id"] != run.about["store"]["id"]:
             raise SettingsError(
-                f"evaluate: {store.path}: has changed since the run was trained ({run.about['store']['id']}, now {store.about['id']}); "
-                "give store= and labels= to evaluate on what it holds now"
+                f"evaluate: {store.path}: is not the store that the run was trained on ({run.about['store']['id']}, this is {store.about['id']}), "
+                "and without labels there is nothing to compare with; give labels= too, or store= where that store lies now"
             )
         return some, store.path
-    if not settings.labels:
-        raise SettingsError(f"evaluate: store={settings.store} without labels: there is nothing to compare with; give labels= too")
-    store = open_store(settings.store or run.about["store"]["path"])
     run.fits(store.about["grid"], f"evaluate: {store.path}")
     joining = settings.join.model_copy(update={"table": settings.labels})
     known = labelling.present(joining, run.labels)
@@ -130,8 +130,10 @@ def _samples(settings: Evaluate, run: Run) -> tuple[Samples, str]:
     columns = [run.labels.index(name) for name in known]
     label_NL[:, columns], error_NL[:, columns] = labelled.label_NL, labelled.error_NL
     some = Samples(run.labels, places, np.full(len(places), -1, np.int8), labelled.class_N, label_NL, error_NL, about)
-    learned = set(own.part("train").about["star"].to_pylist())
-    return some.at(np.flatnonzero([star not in learned for star in about["star"].to_pylist()])), store.path
+    fresh = lineage.unseen(settings.of, about)
+    if not len(fresh):
+        raise SettingsError(f"evaluate: labels={settings.labels}: the run has learned from all of these stars, or chosen by them; give others")
+    return some.at(fresh), store.path
 
 
 def _note(settings: Evaluate, run: Run, some: Samples, key: dict[str, Any]) -> dict[str, Any]:
@@ -175,6 +177,7 @@ def _judged_again(run: Run, table: pa.Table) -> Judged:
 
 
 def _write(folder: str, table: pa.Table, predictions: pa.Table, about: dict[str, Any]) -> None:
+    files.remove(files.join(folder, NOTE))  # of an evaluation with other settings: its tables are about to go
     for name, content in ((METRICS, table), (PREDICTIONS, predictions)):
         sink = pa.BufferOutputStream()
         pq.write_table(content, sink)

@@ -7,19 +7,20 @@ from survey.inference.evaluate import Outcome
 from survey.inference.evaluation import text
 from survey.reports import evaluation
 
+DRAWN = "pictures.json"
+
 
 def pictures(outcome: Outcome) -> list[str]:
     """Draw what is not there yet; the paths of all plots."""
+    drawn = files.join(outcome.folder, DRAWN)
+    if not outcome.made and files.exists(drawn):
+        return [files.join(outcome.folder, name) for name in files.read_json(drawn)]
     paths = []
-    for name, png in ({} if not outcome.made and _drawn(outcome) else evaluation.pictures(outcome.judged, outcome.criterion)).items():
-        path = files.join(outcome.folder, f"{name}.png")
-        files.write(path, png)
-        paths.append(path)
-    return paths or _drawn(outcome)
-
-
-def _drawn(outcome: Outcome) -> list[str]:
-    return [files.join(outcome.folder, name) for name in files.names(outcome.folder) if name.endswith(".png")]
+    for name, png in evaluation.pictures(outcome.judged, outcome.criterion).items():
+        paths.append(files.join(outcome.folder, f"{name}.png"))
+        files.write(paths[-1], png)
+    files.write_json(drawn, [path.rpartition("/")[2] for path in paths])
+    return paths
 
 
 def summary(outcome: Outcome, pictures: Sequence[str]) -> str:

@@ -37,12 +37,8 @@ class Spectra:
         return self._each(lambda part: part[index])
 
     def to(self, device: torch.device) -> "Spectra":
-        """The same on a device; from pinned memory it copies while the device works."""
+        """The same on a device."""
         return self._each(lambda part: part.to(device, non_blocking=True))
-
-    def pinned(self) -> "Spectra":
-        """The same in memory that a GPU can fetch by itself."""
-        return self._each(lambda part: part.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Spectra":
         return Spectra(change(self.flux), change(self.ivar), None if self.continuum is None else change(self.continuum))

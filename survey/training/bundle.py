@@ -21,6 +21,7 @@ from torch import Tensor
 
 from survey import __version__, files, plugins
 from survey.models.network import Network, Task
+from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.training import checkpoint
 from survey.training.batches import Spectra
@@ -71,6 +72,21 @@ def build(model: str, options: dict[str, Any], task: Task, pixels: int) -> Netwo
     plugin = plugins.load("models", model)
     net: Network = plugin.Net(pixels, task, plugin.Options.checked(f"train: options of {model}", options))
     return net
+
+
+def freeze(net: Network, what: tuple[str, ...]) -> None:
+    """Parts of a network that learn no more."""
+    for name in what:
+        chosen = [
+            parameter
+            for path, parameter in net.named_parameters()
+            if (name == "body" and not path.startswith("heads.")) or path == name or path.startswith(f"{name}.")
+        ]
+        if not chosen:
+            parts = ", ".join(part for part, _ in net.named_children())
+            raise SettingsError(f"train: freeze: the network has no part {name!r}; there are body, {parts}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
 
 
 def finish(folder: str, weights: dict[str, Tensor], history: list[dict[str, float]], about: dict[str, Any]) -> None:

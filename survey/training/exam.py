@@ -98,7 +98,9 @@ class Exam:
         first, last = int(bounds[self.crew.rank]), int(bounds[self.crew.rank + 1])
         spectra = [self.held[first:last]] if self.held is not None else self.read(lists(self.samples.place_N2[first:last]))
         mine = asked(net, spectra, self.device, self.precision)
-        return {name: self._whole(mine[name], first, count) for name in ("logits", "mu", "log_var") if name in mine}
+        task, size = self.criterion.task, len(self.samples.labels)
+        wide = {"logits": task.classes * task.classifies, "mu": size * task.regresses, "log_var": size * task.sigma}
+        return {name: self._whole(mine.get(name, torch.empty(0, width)), first, count) for name, width in wide.items() if width}
 
     def _whole(self, rows: Tensor, first: int, count: int) -> Tensor:
         if self.crew.size == 1:

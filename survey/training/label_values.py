@@ -144,9 +144,7 @@ def put_classes(values: Values, path: str, columns: pa.Table, candidates: list[s
             return
         if classes != "auto":
             found = f"holds {', '.join(map(repr, strange[:5]))}" if strange else "is empty"
-            raise ValueError(
-                f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give join.classes="
-            )
+            raise ValueError(f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give join.classes=")
     if classes != "auto" or not {"FeH", "CFe"} <= set(values.label):
         return
     feh, cfe, teff, logg = (values.label.get(name) for name in ("FeH", "CFe", "Teff", "logg"))

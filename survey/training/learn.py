@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from survey.training.samples import Samples
 from survey.training.scaling import Scaling
 from survey.training.start import rescaled
 from survey.training.tracking import Tracker
-from survey.training.train import PLAN, Train, plan_split
+from survey.training.train import PLAN, Train
 
 BEHELD = 4096
 """Training spectra that a network may see before the first step."""
@@ -62,6 +63,7 @@ def learn(
     crew = crew or Crew()
     device = device or (machine.device() if settings.gpu == "auto" else torch.device("cpu"))
     machine.settle(settings.threads or machine.cpus())
+    machine.steady(exact=settings.precision == "float32")
     lesson = prepare(settings)
     held = _held(lesson, device)
     feed = _feed(lesson, crew, reader, held[0] if held else None)
@@ -124,26 +126,11 @@ def prepare(settings: Train) -> Lesson:
     net = bundle.build(plan["model"], plan["options"], task, plan["grid"]["points"])
     if settings.before:
         checkpoint.load_strictly(net, checkpoint.read_tensors(files.join(settings.before, bundle.MODEL))[0], settings.before)
-        _freeze(net, settings.freeze)
+        bundle.freeze(net, settings.freeze)
     counts = [int((train.class_N == number).sum()) for number in range(task.classes)]
     criterion = Criterion(settings.loss, task, counts)
     reading = Reader(store.path, "continuum" in net.inputs)
     return Lesson(settings, plan, train, validation, net, criterion, Scaling.of(plan["scaling"]), reading)
-
-
-def _freeze(net: Network, what: tuple[str, ...]) -> None:
-    """Parts of a network that learn no more."""
-    for name in what:
-        chosen = [
-            parameter
-            for path, parameter in net.named_parameters()
-            if (name == "body" and not path.startswith("heads.")) or path == name or path.startswith(f"{name}.")
-        ]
-        if not chosen:
-            parts = ", ".join(part for part, _ in net.named_children())
-            raise SettingsError(f"train: freeze: the network has no part {name!r}; there are body, {parts}")
-        for parameter in chosen:
-            parameter.requires_grad_(False)
 
 
 def _truth(part: Samples, scaling: Scaling) -> Truth:
@@ -161,10 +148,21 @@ def _held(lesson: Lesson, device: torch.device) -> tuple[Spectra, Spectra] | Non
     room = settings.resident_gb * 1e9 if settings.resident_gb else 0.5 * psutil.virtual_memory().available / settings.workers
     if settings.data == "streaming" or (settings.data == "auto" and size > room):
         return None
-    loaded = [together(list(lesson.read(lists(part.place_N2)))) for part in (lesson.train, lesson.validation)]
+    loaded = [_loaded(lesson, part.place_N2, arrays) for part in (lesson.train, lesson.validation)]
     if device.type == "cuda" and size < 0.5 * torch.cuda.mem_get_info(device)[0]:
         loaded = [part.to(device) for part in loaded]
     return loaded[0], loaded[1]
+
+
+def _loaded(lesson: Lesson, place_N2: Places, arrays: int) -> Spectra:
+    """All spectra of these places, read into arrays of their size: parts put together at the end would take the memory twice."""
+    whole, at = [torch.empty(len(place_N2), lesson.net.pixels) for _ in range(arrays)], 0
+    for part in lesson.read(lists(place_N2)):
+        for target, source in zip(whole, (part.flux, part.ivar, part.continuum), strict=False):
+            if source is not None:
+                target[at : at + len(part)] = source
+        at += len(part)
+    return Spectra(whole[0], whole[1], whole[2] if arrays == 3 else None)
 
 
 def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held: Spectra | None) -> Feed:
@@ -174,8 +172,10 @@ def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held:
         counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
         weight_C = class_weights(settings.balance, len(CLASSES), counts)
         weight_N = np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
-    most = len(train) - len(train) % crew.size
-    batch = min(settings.batch, most)
+    most = len(train) if weight_N is None else int(weight_N.sum() * 0.9)  # so many come in any epoch
+    batch = min(settings.batch, most - most % crew.size)
+    if not batch:
+        raise SettingsError(f"train: {len(train)} spectra to train on are too few for workers={crew.size}; give fewer workers or more labels")
     read = reader(settings.store, "continuum" in lesson.net.inputs)
     return Feed(train.place_N2, batch, settings.seed, settings.window, read, held, weight_N, crew.rank, crew.size)
 
@@ -199,8 +199,6 @@ def _finish(lesson: Lesson, loop: Loop) -> None:
     weights, about = checkpoint.read_tensors(loop.best)
     best = next(row for row in loop.state.history if int(row["epoch"]) == about["epoch"])
     told = lesson.plan | {
-        "model_settings": lesson.net.options.model_dump(mode="json"),
-        "split": plan_split(lesson.settings),
         "settings": json.loads(json.dumps(lesson.settings.lasting(), default=str)),
         "fingerprint": lesson.settings.fingerprint(),
         "parameters": sum(value.numel() for value in lesson.net.parameters()),
@@ -209,7 +207,9 @@ def _finish(lesson: Lesson, loop: Loop) -> None:
         "epochs": loop.state.epoch,
         "skipped_steps": loop.state.skipped,
         "monitor": lesson.settings.monitor,
-        "validation": {name.removeprefix("validation_"): value for name, value in best.items() if name.startswith("validation_")},
+        "validation": {
+            name.removeprefix("validation_"): value for name, value in best.items() if name.startswith("validation_") and math.isfinite(value)
+        },
         "training_seconds": round(sum(row["seconds"] for row in loop.state.history), 2),
         "device": str(loop.device),
         "workers": lesson.settings.workers,

@@ -1,7 +1,7 @@
 """The one training loop: batches to gradients to weights, epoch by epoch, on whatever device, alone or as one of a crew.
 
 Every random number is drawn from (seed, epoch, step), for the whole batch, so a training that was stopped and goes on, and one that is shared
-out among workers, does what the undisturbed one does. A network that needs another loss offers its own `loss(spectra, truth)`.
+out among workers, does what the undisturbed one does.
 """
 
 import math
@@ -67,9 +67,11 @@ Advance = Callable[[int, str], None]
 
 
 def better(monitor: str, value: float, best: float | None) -> bool:
-    """Whether a metric has improved; its name says in which direction that is."""
+    """Whether a metric has improved; its name says in which direction that is. A bias is better the nearer it is to 0."""
     if not math.isfinite(value):
         return False
+    if monitor.startswith("bias"):
+        return best is None or abs(value) < abs(best)
     return best is None or (value < best if monitor.startswith(SMALLER_IS_BETTER) else value > best)
 
 
@@ -109,8 +111,8 @@ class Loop:
         """Train to the end; `watch` gets a row of numbers after each epoch, `advance` the spectra done after each step."""
         while self.state.epoch < self.course.epochs and not self._out_of_patience():
             started, lr = time.perf_counter(), 0.0
-            loss, seen = torch.zeros((), device=self.device), 0
-            self.shared.train()
+            loss, seen, number = torch.zeros((), device=self.device), 0, -1
+            self._to_training()
             steps = self.feed.steps()
             for number, step in enumerate(self.feed.epoch(self.state.epoch)):
                 lr = self._set_rate(self.state.epoch + number / steps)
@@ -118,8 +120,10 @@ class Loop:
                 seen += len(step.all)
                 if self.crew.leads:
                     advance(len(step.all), f"epoch {self.state.epoch + 1}/{self.course.epochs}")
+            if number < 0:
+                raise JobError(f"train: epoch {self.state.epoch + 1}: not one batch of {self.feed.batch} came together; give a smaller batch=")
             trained = time.perf_counter() - started
-            row = {"epoch": float(self.state.epoch + 1), "lr": lr, "train_loss": float(self.crew.summed(loss)) / max(number + 1, 1)}
+            row = {"epoch": float(self.state.epoch + 1), "lr": lr, "train_loss": float(self.crew.summed(loss)) / (number + 1)}
             row |= {f"validation_{name}": value for name, value in self._validated(validate).items()}
             row |= {"seconds": time.perf_counter() - started, "spectra_per_second": seen / trained, "skipped_steps": float(self.state.skipped)}
             if self.device.type == "cuda":
@@ -128,6 +132,13 @@ class Loop:
             if self.crew.leads:
                 watch(row)
         return self.state
+
+    def _to_training(self) -> None:
+        """Dropout and batch statistics on, except in layers that are frozen: theirs stay as they are."""
+        self.shared.train()
+        for part in self.net.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine and not any(own.requires_grad for own in part.parameters()):
+                part.eval()
 
     def _out_of_patience(self) -> bool:
         return bool(self.course.patience) and self.state.epoch - self.state.best_epoch >= self.course.patience

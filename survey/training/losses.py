@@ -113,10 +113,12 @@ def class_weights(wanted: str | tuple[float, ...], classes: int, counts: Sequenc
         if len(wanted) != classes:
             raise ValueError(f"loss: class_weights: {len(wanted)} numbers for {classes} classes; give one for each")
         return torch.tensor(wanted)
-    if counts is None or len(counts) != classes or min(counts) < 1:
-        raise ValueError(f"loss: class_weights={wanted}: rows of each class are {counts}; needs {classes} counts above 0, or class_weights=none")
+    if counts is None or len(counts) != classes or max(counts) < 1:
+        raise ValueError(
+            f"loss: class_weights={wanted}: rows of each class are {counts}; needs {classes} counts, some above 0, or class_weights=none"
+        )
     number = torch.tensor(counts, dtype=torch.float64)
-    weight = (number.sum() / number) ** (0.5 if wanted == "sqrt_balanced" else 1.0)
+    weight = torch.where(number > 0, (number.sum() / number.clamp_min(1)) ** (0.5 if wanted == "sqrt_balanced" else 1.0), 0.0)
     return (weight * number.sum() / (weight * number).sum()).float()
 
 

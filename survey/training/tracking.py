@@ -6,8 +6,10 @@ environment only (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, MLFLOW_TRA
 
 import importlib.util
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -81,19 +83,21 @@ class Tracker:
         from mlflow.entities import Metric
 
         now, step = _now(), int(row["epoch"])
-        found = [Metric(name, float(value), now, step) for name, value in row.items() if name != "epoch" and value == value]
-        self.client.log_batch(self.id, metrics=found)
+        found = [Metric(name, float(value), now, step) for name, value in row.items() if name != "epoch" and math.isfinite(value)]
+        with self._forgiving():
+            self.client.log_batch(self.id, metrics=found)
 
     def keep(self, paths: list[str]) -> None:
         """Files of the run as artifacts; only those on this machine."""
-        if self.client is not None:
-            for path in paths:
-                if not files.is_remote(path):
+        for path in paths:
+            if self.client is not None and not files.is_remote(path):
+                with self._forgiving():
                     self.client.log_artifact(self.id, path)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.client is not None:
-            self.client.set_terminated(self.id, "FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
+            with self._forgiving():
+                self.client.set_terminated(self.id, "FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
 
     def _open(self) -> None:
         """A new MLflow run, or the one that this run already has."""
@@ -105,15 +109,35 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.ERROR)
         address, noted = self.tracking.address(self.run), files.join(self.run, TRACKED)
         self.client = MlflowClient(tracking_uri=address)
-        if files.exists(noted) and (found := files.read_json(noted))["address"] == address:
+        if files.exists(noted) and (found := files.read_json(noted))["address"] == address and self._there(found["id"]):
             self.id = found["id"]
-            self.client.update_run(self.id, status="RUNNING")
             return
         tags = {"mlflow.runName": Path(self.run).name} | ({"mlflow.parentRunId": self.tracking.parent} if self.tracking.parent else {})
         self.id = self.client.create_run(self._experiment(), tags=tags).info.run_id
-        files.write_json(noted, {"address": address, "id": self.id})
         for name, value in flat(self.params):
             self.client.log_param(self.id, name, value)
+        files.write_json(noted, {"address": address, "id": self.id})
+
+    def _there(self, run: str) -> bool:
+        """Whether MLflow still knows the run, which goes on now."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.update_run(run, status="RUNNING")
+        except MlflowException:  # its database was removed
+            return False
+        return True
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """A server that goes away in the middle costs the tracking, not the training."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            logging.getLogger(__name__).warning("tracking ends here, the training goes on: %s", error)
+            self.client = None
 
     def _artifacts(self) -> str | None:
         """Where files go: beside a database of our own, as a server says where there is one."""

@@ -14,11 +14,11 @@ from survey import __version__, files, plugins
 from survey.labels import CLASSES, label
 from survey.models.network import Task
 from survey.settings import SettingsError, table
-from survey.store.shards import Store, open_store
-from survey.training import bundle, labelling, samples, scaling, split
+from survey.store.shards import STORE, Store, open_store
+from survey.training import bundle, labelling, lineage, metrics, samples, scaling, split
 from survey.training.labelling import Labels
 from survey.training.loop import Course
-from survey.training.losses import Loss
+from survey.training.losses import Criterion, Loss
 from survey.training.samples import Samples
 from survey.training.split import PARTS, Split
 from survey.training.tracking import Tracking
@@ -77,15 +77,32 @@ def begin(settings: Train) -> bool:
     if _agree(settings):
         return not files.exists(files.join(settings.run, bundle.RUN))
     store = open_store(settings.store)
-    before = bundle.about_run(settings.before) if settings.before else None
     found, joined = _samples(settings, store)
-    plan = _plan(settings, store, found, before)
-    bundle.build(plan["model"], plan["options"], bundle.task_of(plan), plan["grid"]["points"])  # too short a grid, unknown options: now
+    plan = _plan(settings, store, found)
+    _rehearse(settings, plan)
     samples.write(settings.run, found)
     files.write(files.join(settings.run, JOINED), joined.encode())
     files.write_json(files.join(settings.run, PLAN), plan)
     files.write_json(files.join(settings.run, bundle.SETTINGS), _written(settings))
     return True
+
+
+def _rehearse(settings: Train, plan: dict[str, Any]) -> None:
+    """What would go wrong later goes wrong now, before anything is written: network, frozen parts, losses, the metric to watch."""
+    task = bundle.task_of(plan)
+    net = bundle.build(plan["model"], plan["options"], task, plan["grid"]["points"])
+    bundle.freeze(net, settings.freeze)
+    plan["options"] = net.options.model_dump(mode="json")
+    counts = [plan["parts"]["train"][name] for name in CLASSES]
+    if task.classifies and not settings.before and min(counts) < 1:
+        told = ", ".join(f"{name} {count}" for name, count in zip(CLASSES, counts, strict=True))
+        raise SettingsError(f"train: split: the training part has a class without a star ({told}); give split.stratify=true, or more labels")
+    Criterion(settings.loss, task, counts)
+    blank = np.zeros((1, len(task.labels))) if task.regresses else None
+    some = (np.zeros(1, int), np.eye(1, task.classes)) if task.classifies else (None, None)
+    there = metrics.quick(class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0)
+    if settings.monitor not in there:
+        raise SettingsError(f"train: monitor={settings.monitor}: there is no such metric; there are {', '.join(there)}")
 
 
 def _written(settings: Train) -> dict[str, Any]:
@@ -99,6 +116,10 @@ def _check(settings: Train) -> None:
         raise SettingsError(f"train: batch: {settings.batch} spectra cannot be shared evenly by workers={settings.workers}; give a multiple of it")
     plugins.load("models", settings.model)
     settings.asked()
+    if "validation" not in settings.split.needed():
+        raise SettingsError(
+            "train: split: leaves no validation part, by which the best epoch is chosen; give it a share, such as parts=[0.7, 0.1, 0.2]"
+        )
     if settings.freeze and not settings.before:
         raise SettingsError(f"train: freeze: {', '.join(settings.freeze)} of a network that has learned nothing; give before=RUN, or freeze nothing")
 
@@ -111,6 +132,9 @@ def _agree(settings: Train) -> bool:
             raise SettingsError(f"train: run: {settings.run}: holds {', '.join(strangers[:3])} but is no run; give an empty or a new folder")
         return False
     before, now = files.read_json(path), _written(settings)
+    own = files.read_json(files.join(settings.run, PLAN))["store"]["id"]
+    if files.exists(files.join(settings.store, STORE)) and open_store(settings.store).about["id"] == own:
+        now["settings"]["store"] = before["settings"]["store"]  # the same store, wherever it lies now
     if before["version"] != bundle.VERSION:
         raise SettingsError(f"train: run: {settings.run}: is of version {before['version']}, this code writes {bundle.VERSION}; give another run=")
     differing = [
@@ -128,14 +152,15 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     labelled = labelling.join(joining, store, task.labels, settings.split.column)
     if not settings.before:  # fine-tuning may look at some classes only
         labelling.check(labelled, settings.task)
-    part_N = split.parts(settings.split, labelled)
     about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
+    part_N = lineage.inherited(settings.before, about, split.parts(settings.split, labelled))
+    split.check(settings.split, part_N, labelled.star)
     place_N2 = np.stack([labelled.shard, labelled.row], 1).astype(np.int64)
     label_NL, error_NL = (array if task.regresses else array[:, :0] for array in (labelled.label_NL, labelled.error_NL))
     return Samples(task.labels, place_N2, part_N, labelled.class_N, label_NL, error_NL, about), labelled.counts.text() + "\n"
 
 
-def _plan(settings: Train, store: Store, found: Samples, before: dict[str, Any] | None) -> dict[str, Any]:
+def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     """What is fixed before the first step and stays with the run."""
     task, train = settings.asked(), found.part("train")
     scaled = scaling.fit(settings.scale, train.label_NL, task.labels).as_dict()
@@ -149,32 +174,18 @@ def _plan(settings: Train, store: Store, found: Samples, before: dict[str, Any] 
         "grid": store.about["grid"],
         "store": {"path": store.path, "id": store.about["id"], "prepare": store.about["settings"]["prepare"]},
         "parts": {name: _counted(found.part(name)) for name in PARTS},
+        "split": plan_split(settings),
         "before": None,
     }
-    return plan if before is None else plan | _taken_over(settings, plan, before)
+    if not settings.before:
+        return plan
+    given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale") if name in settings.model_fields_set}
+    return plan | lineage.taken_over(plan, bundle.about_run(settings.before), given, settings.before)
 
 
 def _counted(part: Samples) -> dict[str, Any]:
     stars = len(set(part.about["star"].to_pylist()))
     return {"spectra": len(part), "stars": stars, **{name: int((part.class_N == number).sum()) for number, name in enumerate(CLASSES)}}
-
-
-def _taken_over(settings: Train, plan: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What a fine-tuned run takes from the one before: network and scaling; its task, grid and split must be the same."""
-    where = f"train: before={settings.before}"
-    for name, advice in (("task", "task, targets and loss.reg"), ("grid", "a store of the same grid")):
-        if before[name] != plan[name]:
-            raise SettingsError(f"{where}: its {name} is {before[name]}, not {plan[name]}; give {advice} as there")
-    if before["split"] != plan_split(settings):
-        raise SettingsError(
-            f"{where}: was split by {before['split']}, not {plan_split(settings)}: stars that it has seen would test it; give the same split"
-        )
-    return {
-        "model": before["model"],
-        "options": before["options"],
-        "scaling": before["scaling"],
-        "before": {"path": settings.before, "id": before["id"]},
-    }
 
 
 def plan_split(settings: Train) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from survey.cluster.fit import RayReader, fit
-from survey.settings import JobError
+from survey.cluster.fit import RayReader, _crewed, fit
+from survey.settings import JobError, SettingsError
 from survey.store.shards import open_store
 from survey.training import bundle
 from survey.training.batches import Reader, together
+from survey.training.train import PLAN, begin
 from tests.training import lessons
 
 pytestmark = [
@@ -52,6 +53,22 @@ def test_ray_reads_what_this_process_reads_in_the_same_order(place: Path):
     assert len(open_store(str(place / "store")).about) > 0
 
 
+def test_relative_paths_are_right_for_workers_too(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(place)
+    settings = lessons.training(place, store="store", labels="labels.csv", run="here", epochs=1, workers=2, data="streaming")
+    assert fit(settings)
+    assert (place / "here" / bundle.RUN).exists()
+
+
+def test_more_workers_than_there_are_places_for_are_refused_at_once(place: Path):
+    with pytest.raises(SettingsError, match="workers=8: Ray has 2 CPUs, enough for 4 workers; give fewer"):
+        history(place, "many", workers=8)
+
+
 def test_a_mistake_that_another_try_would_not_mend_is_told_at_once(place: Path):
-    with pytest.raises(JobError, match="monitor=mae_Xx: there is no such metric"):
-        history(place, "wrong", workers=2, monitor="mae_Xx")
+    settings = lessons.training(place, run=str(place / "gone"), workers=2)
+    begin(settings)
+    plan = place / "gone" / PLAN
+    plan.write_text(plan.read_text().replace("toy-0", "another"))
+    with pytest.raises(JobError, match="has changed since the run was begun"):
+        _crewed(settings)

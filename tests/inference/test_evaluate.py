@@ -88,6 +88,30 @@ def test_other_stars_are_evaluated_where_none_of_them_was_learned_from(place: Pa
     assert not set(table["star"].to_pylist()) & set(learned)
 
 
+def test_stars_that_the_run_has_learned_from_are_known_under_any_name(place: Path, made: Path, tmp_path: Path):
+    lines = (made / "labels.csv").read_text().splitlines()
+    (tmp_path / "named.csv").write_text("\n".join([f"gaia_source_id,{lines[0]}", *(f"{7_000_000 + n},{line}" for n, line in enumerate(lines[1:]))]))
+    found = evaluate(settings(place, labels=str(tmp_path / "named.csv")))
+    assert len(found.judged) == len(samples.read(str(place / "run")).part("test"))
+
+
+def test_a_run_is_evaluated_where_its_store_lies_now(place: Path, made: Path, tmp_path: Path):
+    shutil.copytree(made / "store", tmp_path / "moved")
+    assert evaluate(settings(place, store=str(tmp_path / "moved"))).made
+    other = lessons.store(tmp_path / "other" / "store", count=20, seed=9)
+    with pytest.raises(SettingsError, match="is not the store that the run was trained on"):
+        evaluate(settings(place, store=str(other), gravity=3.0))
+
+
+def test_evaluations_by_tables_of_one_name_lie_apart(place: Path, tmp_path: Path):
+    folders = set()
+    for name in ("a", "b"):
+        lessons.store(tmp_path / name / "store", count=60, seed=9)
+        given = {"store": str(tmp_path / name / "store"), "labels": str(tmp_path / name / "labels.csv")}
+        folders.add(evaluate(settings(place, **given)).folder)
+    assert len(folders) == 2
+
+
 def test_plots_are_drawn_once(place: Path):
     found = evaluate(settings(place))
     drawn = outcome.pictures(found)
@@ -106,7 +130,7 @@ def test_an_evaluation_that_was_cut_off_is_made_again(place: Path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"store": "elsewhere"}, "without labels: there is nothing to compare with"),
+        ({"store": "elsewhere"}, "no store.json in it"),
         ({"of": "nowhere"}, "no run.json in it"),
     ],
 )

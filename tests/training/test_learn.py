@@ -183,10 +183,56 @@ def test_fine_tuning_moves_only_what_is_free(made: Path, place: Path):
 
 
 def test_fine_tuning_refuses_another_split_and_unknown_parts(made: Path, place: Path):
-    with pytest.raises(SettingsError, match="stars that it has seen would test it; give the same split"):
+    with pytest.raises(SettingsError, match="give the same one, or stars that it has seen would test it"):
         trained(place, before=str(made / "run"), split={"seed": 5})
     with pytest.raises(SettingsError, match="no part 'trunk'; there are body, components"):
         trained(place, before=str(made / "run"), freeze=["trunk"])
+
+
+def test_no_star_that_an_earlier_run_saw_tests_a_later_one(place: Path):
+    folds = {"stratify": True, "folds": 5, "fold": 2}
+    first = trained(place, run=str(place / "first"), split=folds, epochs=1)
+    seen = samples.read(str(first)).part("train").about["star"].to_pylist()
+    for low, high in ((-7.0, -2.0), (-7.0, -1.5), (-2.0, 0.5)):
+        later = trained(place, run=str(place / f"later{high}{low}"), before=str(first), split=folds, epochs=1, join={"where": {"FeH": [low, high]}})
+        for part in ("validation", "test"):
+            assert not set(samples.read(str(later)).part(part).about["star"].to_pylist()) & set(seen)
+
+
+def test_fine_tuning_takes_the_network_of_the_run_before_and_nothing_else(made: Path, place: Path):
+    for changes, told in (({"model": "starnet"}, "its model is prism, not starnet"), ({"scale": "robust"}, "its scale is standard, not robust")):
+        with pytest.raises(SettingsError, match=told):
+            trained(place, before=str(made / "run"), **changes)
+        assert not (place / "run").exists()
+
+
+def test_rare_stars_alone_can_be_fine_tuned_on_with_balanced_classes(made: Path, place: Path):
+    run = trained(place, before=str(made / "run"), loss={"class_weights": "sqrt_balanced"}, join={"where": {"FeH": [-7, -1]}}, epochs=1)
+    assert bundle.about_run(str(run))["parts"]["train"]["NMP"] == 0
+
+
+def test_frozen_batch_statistics_stay_as_they_are(place: Path):
+    first = trained(place, run=str(place / "first"), model="bganet", options={}, epochs=1)
+    later = trained(place, model="bganet", options={}, before=str(first), freeze=["body"], epochs=1)
+    old, new = (bundle.open_run(str(run)).net.state_dict() for run in (first, later))
+    running = [name for name in old if "running" in name]
+    assert running
+    for name in running:
+        assert torch.equal(old[name], new[name])
+
+
+def test_a_store_may_be_moved_while_a_run_is_under_way(place: Path):
+    begin(lessons.training(place))
+    (place / "store").rename(place / "elsewhere")
+    settings = lessons.training(place, store=str(place / "elsewhere"))
+    assert begin(settings)
+    learn(settings)
+    assert (place / "run" / bundle.RUN).exists()
+
+
+def test_a_batch_as_large_as_all_that_a_balanced_epoch_brings_still_makes_steps(place: Path):
+    for seed in range(3):
+        assert bundle.history(str(trained(place, run=str(place / str(seed)), balance="balanced", batch=1000, seed=seed, epochs=2)))
 
 
 def broken_store(folder: Path) -> Callable[..., Any]:
@@ -233,12 +279,14 @@ def test_a_step_without_finite_gradients_is_told_or_left_out(tmp_path: Path, nan
         ({"batch": 15, "workers": 2}, "cannot be shared evenly by workers=2"),
         ({"before": "nowhere"}, "no run.json in it"),
         ({"split": {"parts": [0.7, 0.1, 0.1]}}, "split"),
+        ({"split": {"parts": [0.8, 0.0, 0.2]}}, "leaves no validation part"),
+        ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
     ],
 )
 def test_a_mistake_is_told_before_any_work(place: Path, changes: dict[str, Any], told: str):
     with pytest.raises((ValueError, FileNotFoundError, JobError), match=told):
         trained(place, **changes)
-    assert not (place / "run" / bundle.RUN).exists()
+    assert not (place / "run").exists()
 
 
 def test_other_settings_on_a_run_are_refused_by_name(made: Path):
