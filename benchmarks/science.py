@@ -46,7 +46,7 @@ PLAIN = {"optimiser": {"weight_decay": 0.01}, "schedule": {"name": "cosine", "wa
 """The course of the networks of the five systems here; MSE and cross entropy as they had."""
 
 NETS: dict[str, dict[str, Any]] = {
-    "echelle": {"folds": 5},
+    "echelle": {"folds": 5, "optimiser": {"lr": 2e-3}},
     "echelle-survey": {"folds": 1, "model": "echelle", "augment": {"preset": "survey"}},
     "echelle-spline": {"folds": 1, "model": "echelle", "continuum": "spline"},
     "prism": {"folds": 5, "epochs": 30, "optimiser": {"weight_decay": 0.2}},
