@@ -2,13 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from survey.inference.evaluate import METRICS, NOTE, PREDICTIONS, READS, Evaluate, evaluate
 from survey.reports import outcome
@@ -17,14 +15,6 @@ from survey.training import samples
 from survey.training.learn import learn
 from survey.training.train import begin
 from tests.training import lessons
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

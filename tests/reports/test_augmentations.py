@@ -1,25 +1,15 @@
 """The picture of augmentations: it is a PNG, it shows every method, and the same seed draws the same."""
 
 import re
-from collections.abc import Iterator
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-import torch
 from matplotlib.figure import SubFigure
 
 from survey.reports import augmentations
 from survey.reports.augmentations import picture
 from survey.training.augment import METHODS, Augment
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

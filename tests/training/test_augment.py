@@ -1,7 +1,6 @@
 """Augmentation: each method against its obvious form, and what holds for all of them whatever they do."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,6 @@ from survey.training.augment import METHODS, PRESETS, Augment, alone, augmented
 from survey.training.distortions import Draws, Spectra
 
 every_method = pytest.mark.parametrize("method", METHODS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def spectra(rows: int = 8, pixels: int = 300, seed: int = 0, bad: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,14 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 Place = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with labels, and a finished run on it."""

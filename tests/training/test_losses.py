@@ -1,7 +1,7 @@
 """Losses against torch's own and the formulas of their papers; what is not known has no say, and workers add up to the whole."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,14 +20,6 @@ LABELS = ("Teff", "logg", "FeH")
 CLS, REG, BOTH = Task("cls"), Task("reg", LABELS), Task("cls_reg", LABELS)
 SURE = Task("cls_reg", LABELS, sigma=True)
 COUNTS = (400, 20, 580)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def batch(rows: int = 24, seed: int = 0, missing: float = 0.0, weighted: bool = False) -> tuple[Answers, Truth]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,6 @@ from survey.settings import SettingsError
 from survey.training.optimise import Optimiser, Plateau, Schedule, make, rate, set_rate
 
 BASE = 3e-3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    plain()  # torch loads its compiler, which takes seconds, when it makes its first optimiser
-    yield
-    torch.set_num_threads(before)
 
 
 def plain(lr: float = BASE) -> torch.optim.Optimizer:

@@ -12,14 +12,6 @@ from tests.training import lessons
 LABELS = ("FeH", "CFe")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def toy(count: int = 96) -> tuple[Spectra, torch.Tensor]:
     """Toy spectra, and their scaled labels."""
     labels = lessons.stars(count, 3)
