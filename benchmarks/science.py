@@ -129,12 +129,7 @@ def trained(work: Path, net: str, fold: int) -> str:
 def others(work: Path, name: str, net: str = "") -> Samples:
     """All stars of a set that nobody was trained on; labels that its table lacks are unknown."""
     joining = Labels(table=str(LABELS[name]))
-    known = present(joining, TARGETS)
-    found = join(joining, open_store(store(work, name, net)), known)
-    places = np.stack([found.shard, found.row], 1).astype(np.int64)
-    label_NL = np.full((len(places), len(TARGETS)), np.nan)
-    label_NL[:, [TARGETS.index(label) for label in known]] = found.label_NL
-    return Samples(TARGETS, places, np.full(len(places), -1, np.int8), found.class_N, label_NL, np.full_like(label_NL, np.nan), found.about)
+    return samples.of(join(joining, open_store(store(work, name, net)), present(joining, TARGETS)), TARGETS)
 
 
 def joined(parts: list[Judged]) -> Judged:

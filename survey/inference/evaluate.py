@@ -122,15 +122,9 @@ def _samples(settings: Evaluate, run: Run) -> tuple[Samples, str]:
         return some, store.path
     run.fits(store.about["grid"], f"evaluate: {store.path}")
     joining = settings.join.model_copy(update={"table": settings.labels})
-    known = labelling.present(joining, run.labels)
-    labelled = labelling.join(joining, store, known)
-    about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
-    places = np.stack([labelled.shard, labelled.row], 1).astype(np.int64)
-    label_NL, error_NL = (np.full((len(places), len(run.labels)), np.nan) for _ in range(2))
-    columns = [run.labels.index(name) for name in known]
-    label_NL[:, columns], error_NL[:, columns] = labelled.label_NL, labelled.error_NL
-    some = Samples(run.labels, places, np.full(len(places), -1, np.int8), labelled.class_N, label_NL, error_NL, about)
-    fresh = lineage.unseen(settings.of, about)
+    labelled = labelling.join(joining, store, labelling.present(joining, run.labels))
+    some = samples.of(labelled, run.labels)
+    fresh = lineage.unseen(settings.of, some.about)
     if not len(fresh):
         raise SettingsError(f"evaluate: labels={settings.labels}: the run has learned from all of these stars, or chosen by them; give others")
     return some.at(fresh), store.path

@@ -1,7 +1,6 @@
 """Our own network: every pixel weighed by what it is worth, the spectrum cut short early, each line kept at its place.
 
-*Weighing*: a pixel is freed of the training set's mean spectrum, divided by the spread between stars, and shrunk by signal / (signal + noise),
-its own noise from `ivar`: a Wiener filter, in which a bad pixel says nothing. How much each pixel is worth goes in beside it, as a second channel.
+*Weighing*: a Wiener filter, by each pixel's own noise, in which a bad pixel says nothing; what each is worth goes in beside it, as a channel.
 *Cutting short*: the first convolution takes a step of 8 pixels, the second one of 4, so most arithmetic is done on a thirty-second of the
 length, and normalised residual blocks reach far. *Places*: spectra lie in their rest frame, so the last features are not averaged over
 wavelength but read where they are. Where the store keeps continua, `broad` adds their shape, which carbon bands and temperature change too.
@@ -14,10 +13,8 @@ from torch.nn import functional
 
 from survey.models.network import Answers, Dropout, Heads, Network, Task
 from survey.models.parts import Sizes
+from survey.models.wiener import Wiener
 from survey.settings import Settings
-
-FLAT = 1e-3
-"""No pixel's spread between stars counts as less."""
 
 
 class Options(Settings):
@@ -56,8 +53,6 @@ class Block(nn.Module):
 class Net(Network):
     """Wiener filter, cuts with residual blocks, dense layers, heads."""
 
-    mean_P: Tensor
-    spread_P: Tensor
     rate = 2e-3
 
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
@@ -65,8 +60,7 @@ class Net(Network):
         if not len(options.channels) == len(options.steps) == len(options.blocks):
             raise ValueError(f"echelle: channels, steps and blocks have {len(options.channels)}, {len(options.steps)}, {len(options.blocks)} entries")
         self.inputs = ("continuum",) if options.broad else ()
-        self.register_buffer("mean_P", torch.ones(pixels))
-        self.register_buffer("spread_P", torch.full((pixels,), 0.1))
+        self.filter = Wiener(pixels)
         self.trunk, length = self._trunk(pixels, options)
         self.dropout = Dropout(options.dropout)
         self.gather = nn.Linear(length * options.kept, options.hidden)
@@ -95,22 +89,12 @@ class Net(Network):
     def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """Mean of every pixel, and its spread between stars."""
         del continuum_BP
-        good_BP = ivar_BP > 0
-        count_P = good_BP.sum(0).clamp_min(1)
-        self.mean_P.copy_(torch.where(good_BP.any(0), torch.where(good_BP, flux_BP, 0.0).sum(0) / count_P, 1.0))
-        self.spread_P.copy_((torch.where(good_BP, flux_BP - self.mean_P, 0.0).square().sum(0) / count_P).sqrt().clamp_min(FLAT))
-
-    def weighed(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
-        """What each pixel says in units of the spread between stars, and how much that is worth, as two channels; both 0 or less where it is bad."""
-        worth_BP = self.spread_P**2 * ivar_BP
-        worth_BP = worth_BP / (1 + worth_BP)
-        return torch.stack([(flux_BP - self.mean_P) / self.spread_P * worth_BP, worth_BP - 0.5], 1)
+        self.filter.behold(flux_BP, ivar_BP)
 
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
         """Weigh, cut short, gather, answer."""
-        with torch.autocast(flux_BP.device.type, enabled=False):  # differences of a few thousandths
-            light_B2P = self.weighed(flux_BP, ivar_BP)
-        z_BD = functional.silu(self.gather(self.dropout(self.trunk(light_B2P))))
+        light_BP, worth_BP = self.filter(flux_BP, ivar_BP)
+        z_BD = functional.silu(self.gather(self.dropout(self.trunk(torch.stack([light_BP, worth_BP - 0.5], 1)))))
         if continuum_BP is not None and self.inputs:
             shape_BK = functional.adaptive_avg_pool1d(continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features)[:, 0]
             z_BD = torch.cat([z_BD, self.broad(shape_BK)], 1)

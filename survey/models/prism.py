@@ -1,8 +1,7 @@
 """Our own network: a spectrum is split into its components first, weighing every pixel by what it is worth; then a small network reads them.
 
-Each pixel is freed of the training set's mean spectrum, divided by the spread between stars and shrunk by signal / (signal + noise), its own
-noise from `ivar`: a Wiener filter, in which a bad pixel says nothing. One linear layer that starts as the principal components reduces all
-pixels to some hundred numbers (its reach is the whole spectrum), and layers with gates make answers of them. Where the store keeps continua,
+A Wiener filter weighs each pixel by its own noise; a bad one says nothing. One linear layer that starts as the principal components reduces all
+pixels to some hundred numbers (its reach is the whole spectrum), and a few dense layers make answers of them. Where the store keeps continua,
 `broad` adds their shape, which carbon bands and temperature change too. 1 to 4 MFLOP a spectrum at 4,900 pixels, a thousandth of MPBDNet's.
 """
 
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from survey.models.network import Answers, Dropout, Heads, Network, Task
+from survey.models.wiener import Wiener
 from survey.settings import Settings
-
-SHRUNK = 1e-3
-"""A pixel whose spread between stars is below this says nothing of stars."""
 
 
 class Options(Settings):
@@ -31,16 +28,12 @@ class Options(Settings):
 class Net(Network):
     """Wiener filter, components, layers, heads."""
 
-    mean_P: Tensor
-    spread_P: Tensor
-
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
         if pixels < options.components or pixels < options.broad:
             raise ValueError(f"prism: {pixels} pixels are fewer than options.components={options.components} or broad={options.broad}; give fewer")
         self.inputs = ("continuum",) if options.broad else ()
-        self.register_buffer("mean_P", torch.ones(pixels))
-        self.register_buffer("spread_P", torch.full((pixels,), 0.1))
+        self.filter = Wiener(pixels)
         self.components = nn.Linear(pixels, options.components)
         width = options.components
         if options.broad:
@@ -53,12 +46,9 @@ class Net(Network):
 
     def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """Mean and spread of every pixel between stars, and the directions in which they differ most."""
-        good_BP = ivar_BP > 0
-        count_P = good_BP.sum(0).clamp_min(1)
-        flux_BP = torch.where(good_BP, flux_BP, 0.0)
-        self.mean_P.copy_(torch.where(good_BP.any(0), flux_BP.sum(0) / count_P, 1.0))
-        self.spread_P.copy_((torch.where(good_BP, flux_BP - self.mean_P, 0.0).square().sum(0) / count_P).sqrt().clamp_min(SHRUNK))
-        light_BP = self.filtered(flux_BP, ivar_BP)
+        del continuum_BP
+        self.filter.behold(flux_BP, ivar_BP)
+        light_BP, _ = self.filter(torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP)
         count = min(self.components.out_features, *light_BP.shape)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
@@ -66,17 +56,10 @@ class Net(Network):
             scale_K = len(light_BP) ** 0.5 / strength_K.clamp_min(1e-6)
             self.components.weight[:count] = (axes_PK * scale_K).T
 
-    def filtered(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
-        """What each pixel says, in units of the spread between stars; 0 where it says nothing."""
-        worth_BP = self.spread_P**2 * ivar_BP
-        return (flux_BP - self.mean_P) / self.spread_P * (worth_BP / (1 + worth_BP))
-
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
         """Components, then layers, then heads."""
         with torch.autocast(flux_BP.device.type, enabled=False):  # differences of a few thousandths
-            z_BD = self.components(
-                self.filtered(flux_BP.float(), ivar_BP.float()) if flux_BP.dtype != torch.float64 else self.filtered(flux_BP, ivar_BP)
-            )
+            z_BD: Tensor = self.components(self.filter(flux_BP, ivar_BP)[0])
         if continuum_BP is not None and hasattr(self, "broad"):
             shape_BK = functional.adaptive_avg_pool1d(continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features)[:, 0]
             z_BD = torch.cat([z_BD, self.broad(shape_BK)], 1)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey import files
+from survey.training.labelling import Labelled
 from survey.training.split import PARTS
 
 SAMPLES = "samples.parquet"
@@ -43,6 +44,18 @@ class Samples:
         """Some of them."""
         chosen = {name: getattr(self, name)[index] for name in ("place_N2", "part_N", "class_N", "label_NL", "error_NL")}
         return replace(self, about=self.about.take(pa.array(index)), **chosen)
+
+
+def of(labelled: Labelled, labels: tuple[str, ...]) -> Samples:
+    """Joined spectra as samples with these labels, unknown where the join has none; they belong to no part yet."""
+    place_N2 = np.stack([labelled.shard, labelled.row], 1).astype(np.int64)
+    arrays = {name: np.full((len(place_N2), len(labels)), np.nan) for name in ("label_NL", "error_NL")}
+    for number, name in enumerate(labels):
+        if name in labelled.labels:
+            for kind, array in arrays.items():
+                array[:, number] = getattr(labelled, kind)[:, labelled.labels.index(name)]
+    about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
+    return Samples(labels, place_N2, np.full(len(place_N2), -1, np.int8), labelled.class_N, about=about, **arrays)
 
 
 def write(folder: str, samples: Samples) -> None:

@@ -5,6 +5,7 @@ same ones, whoever takes it up, and a run that is finished is left alone.
 """
 
 import json
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -152,12 +153,10 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     labelled = labelling.join(joining, store, task.labels, settings.split.column)
     if not settings.before:  # fine-tuning may look at some classes only
         labelling.check(labelled, settings.task)
-    about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
-    part_N = lineage.inherited(settings.before, about, split.parts(settings.split, labelled))
+    found = samples.of(labelled, task.labels)
+    part_N = lineage.inherited(settings.before, found.about, split.parts(settings.split, labelled))
     split.check(settings.split, part_N, labelled.star)
-    place_N2 = np.stack([labelled.shard, labelled.row], 1).astype(np.int64)
-    label_NL, error_NL = (array if task.regresses else array[:, :0] for array in (labelled.label_NL, labelled.error_NL))
-    return Samples(task.labels, place_N2, part_N, labelled.class_N, label_NL, error_NL, about), labelled.counts.text() + "\n"
+    return replace(found, part_N=part_N), labelled.counts.text() + "\n"
 
 
 def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def test_fine_tuning_moves_only_what_is_free(made: Path, place: Path):
 def test_fine_tuning_refuses_another_split_and_unknown_parts(made: Path, place: Path):
     with pytest.raises(SettingsError, match="give the same one, or stars that it has seen would test it"):
         trained(place, before=str(made / "run"), split={"seed": 5})
-    with pytest.raises(SettingsError, match="no part 'trunk'; there are body, components"):
+    with pytest.raises(SettingsError, match="no part 'trunk'; there are body, filter, components"):
         trained(place, before=str(made / "run"), freeze=["trunk"])
 
 
