@@ -27,7 +27,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from survey.inference.evaluate import judge
 from survey.inference.evaluation import Judged, evaluated
-from survey.settings import section
+from survey.settings import laid, section
 from survey.store.ingest import Ingest, ingest
 from survey.store.shards import open_store
 from survey.training import bundle, samples
@@ -105,14 +105,7 @@ def settings(work: Path, net: str, fold: int) -> Train:
         "threads": 1,
         "tracking": {"use": "never"},
     }
-    return Train.checked("science", _laid(values, given))
-
-
-def _laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Nested values over others."""
-    return below | {
-        name: _laid(below[name], value) if isinstance(value, dict) and isinstance(below.get(name), dict) else value for name, value in above.items()
-    }
+    return Train.checked("science", laid(values, given))
 
 
 def trained(work: Path, net: str, fold: int) -> str:

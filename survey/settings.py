@@ -39,6 +39,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
     INERT: ClassVar[frozenset[str]] = frozenset()
+    SECTIONS: ClassVar[tuple[str, ...]] = ()
+    """Sections of a recipe beside the job's own that it reads too, each into the field of that name."""
 
     @classmethod
     def more_help(cls, arguments: list[str]) -> str:
@@ -125,6 +127,8 @@ def load(cls: type[S], job: str, arguments: list[str]) -> S:
     if len(recipes) > 1:
         raise SettingsError(f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value")
     values: dict[str, Any] = section(Path(recipes[0]), job) if recipes else {}
+    for name in cls.SECTIONS if recipes else ():
+        values[name] = laid(section(Path(recipes[0]), name), values.get(name, {}))
     for item in arguments:
         if "=" in item:
             key, text = item.split("=", 1)
@@ -146,6 +150,13 @@ def section(recipe: Path, job: str) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise SettingsError(f"{recipe}: {job}: holds {part!r}; it maps settings to values")
     return part
+
+
+def laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Nested values, those above in place of those below."""
+    return below | {
+        name: laid(below[name], value) if isinstance(value, dict) and isinstance(below.get(name), dict) else value for name, value in above.items()
+    }
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
