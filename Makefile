@@ -18,8 +18,11 @@ demo: $(READY)
 	$(RUN) jobs/ingest.py recipes/cemp.yaml input=demo/files store=demo/store preview=6
 	$(RUN) jobs/train.py recipes/cemp.yaml store=demo/store labels=demo/files/labels.parquet run=demo/prism model=prism epochs=20
 	$(RUN) jobs/train.py recipes/cemp.yaml store=demo/store labels=demo/files/labels.parquet run=demo/echelle epochs=12
-	$(RUN) jobs/evaluate.py of=demo/prism
-	$(RUN) jobs/evaluate.py of=demo/echelle
+	$(RUN) jobs/ensemble.py recipes/cemp.yaml runs=[demo/echelle,demo/prism] members=[] ensemble=demo/ensemble
+	$(RUN) jobs/evaluate.py of=demo/ensemble
+	$(RUN) jobs/mock.py recipes/cemp.yaml out=demo/new n=4000 seed=7
+	$(RUN) jobs/predict.py recipes/cemp.yaml ensemble=demo/ensemble input=demo/new predictions=demo/predictions
+	$(RUN) jobs/catalog.py recipes/cemp.yaml predictions=demo/predictions truth=demo/new/labels.parquet catalog=demo/catalog
 
 test: $(READY)
 	$(RUN) -m pytest

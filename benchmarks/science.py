@@ -128,7 +128,8 @@ def others(work: Path, name: str, net: str = "") -> Samples:
 def joined(parts: list[Judged]) -> Judged:
     """Answers about one part after the other."""
     first = parts[0]
-    stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("class_N", "label_NL", "p_NC", "mu_NL")}
+    names = [name for name in ("class_N", "label_NL", "p_NC", "mu_NL", "sigma_NL") if getattr(first, name) is not None]
+    stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return replace(first, **stacked, about={name: np.concatenate([part.about[name] for part in parts]) for name in first.about})
 
 
@@ -221,19 +222,19 @@ def report(work: Path, nets: list[str]) -> None:
 
 
 def _print_inner(rows: Rows) -> None:
-    _head("network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, logg, FeH, CH, CFe, CPU s a fold")
+    head("network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, logg, FeH, CH, CFe, CPU s a fold")
     for name, (inner, _, seconds, _count) in rows.items():
         judged = joined(inner)
         table = evaluated(judged)
         cells = [with_interval(number(table, "all", "", subject, metric)) for subject, metric in WANTED]
-        print(f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {_maes(table)} | {seconds:,.0f} |")
+        print(f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {maes(table)} | {seconds:,.0f} |")
 
 
-def _head(names: str) -> None:
+def head(names: str) -> None:
     print("\n| " + " | ".join(names.split(", ")) + " |\n" + "| --- " * len(names.split(", ")) + "|")
 
 
-def _maes(table: pa.Table) -> str:
+def maes(table: pa.Table) -> str:
     found = [number(table, "all", "", label, "mae")[0] for label in TARGETS]
     return " | ".join([f"{found[0]:.0f} K", *(f"{mae:.3f}" for mae in found[1:])])
 
@@ -242,7 +243,7 @@ WANTED = (("all", "accuracy"), ("MP_search", "f1"), ("CEMP", "precision"), ("CEM
 
 
 def _print_snr(rows: Rows) -> None:
-    _head("network, S/N in g, spectra, accuracy, CEMP F1, Teff, logg, FeH, CH, CFe")
+    head("network, S/N in g, spectra, accuracy, CEMP F1, Teff, logg, FeH, CH, CFe")
     for name, (inner, *_rest) in rows.items():
         judged = joined(inner)
         snr = judged.snr()
@@ -250,11 +251,11 @@ def _print_snr(rows: Rows) -> None:
             some = judged.of((snr >= low) & (snr < high))
             table = evaluated(some)
             accuracy, f1 = (number(table, "all", "", *what)[0] for what in (("all", "accuracy"), ("CEMP", "f1")))
-            print(f"| {name} | {low} to {high:g} | {len(some):,} | {accuracy:.3f} | {f1:.2f} | {_maes(table)} |")
+            print(f"| {name} | {low} to {high:g} | {len(some):,} | {accuracy:.3f} | {f1:.2f} | {maes(table)} |")
 
 
 def _print_far(rows: Rows) -> None:
-    _head("network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, d FeH, d Teff")
+    head("network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, d FeH, d Teff")
     for name, (_, far, *_rest) in rows.items():
         cells = []
         for judged in far[:2]:
@@ -268,7 +269,7 @@ def _print_far(rows: Rows) -> None:
 
 def _print_real(rows: Rows) -> None:
     """Real LAMOST spectra against their catalogue: bias and robust scatter, all of them and those within the range that was trained on."""
-    _head("network, real spectra, Teff: bias; scatter, logg: bias; scatter, FeH: bias; scatter")
+    head("network, real spectra, Teff: bias; scatter, logg: bias; scatter, FeH: bias; scatter")
     for name, (_, far, *_rest) in rows.items():
         real = far[2]
         inside = (real.label_NL[:, 0] < 7000) & (real.label_NL[:, 0] > 4000)

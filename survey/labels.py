@@ -15,7 +15,7 @@ Criterion = Literal["carbon_0.7", "carbon_1.0", "aoki2007"]
 
 @dataclass(frozen=True)
 class Label:
-    """A parameter or an abundance: its column, the names that tables give it, its unit, and the range outside which a value is no label."""
+    """A parameter or an abundance: its column, the names that tables give it, its unit, the range outside which a value is no label, its UCD."""
 
     name: str
     aliases: tuple[str, ...]
@@ -23,6 +23,7 @@ class Label:
     low: float
     high: float
     about: str
+    ucd: str = "phys.abund"
 
 
 def _element(symbol: str, english: str, low: float, high: float) -> Label:
@@ -32,8 +33,8 @@ def _element(symbol: str, english: str, low: float, high: float) -> Label:
 
 
 LABELS = (
-    Label("Teff", ("TEFF", "teff", "t_eff", "Temp"), "K", 2500.0, 60000.0, "effective temperature"),
-    Label("logg", ("LOGG", "log_g", "logG"), "log10(cm s-2)", -1.0, 9.0, "surface gravity"),
+    Label("Teff", ("TEFF", "teff", "t_eff", "Temp"), "K", 2500.0, 60000.0, "effective temperature", "phys.temperature.effective"),
+    Label("logg", ("LOGG", "log_g", "logG"), "log10(cm s-2)", -1.0, 9.0, "surface gravity", "phys.gravity"),
     Label("FeH", ("FE_H", "FE", "feh", "Fe_H", "[Fe/H]", "fe_h", "M_H", "MH"), "dex", -7.0, 1.0, "iron relative to hydrogen, [Fe/H]"),
     Label("CH", ("C_H", "[C/H]", "c_h", "ch"), "dex", -7.0, 3.0, "carbon relative to hydrogen, [C/H] = [Fe/H] + [C/Fe]"),
     _element("C", "carbon", -2.0, 5.0),
@@ -56,8 +57,8 @@ LABELS = (
     _element("Eu", "europium", -2.5, 3.0),
     Label("aFe", ("ALPHA_FE", "alpha_fe", "[a/Fe]", "alphafe", "A_FE"), "dex", -1.0, 1.5, "alpha elements relative to iron"),
     Label("sFe", ("S_PROCESS_FE", "[s/Fe]"), "dex", -3.0, 4.0, "s-process elements relative to iron"),
-    Label("vmic", ("VMIC", "vturb", "xi"), "km s-1", 0.0, 20.0, "microturbulence"),
-    Label("rv", ("RV", "radial_velocity"), "km s-1", -2000.0, 2000.0, "radial velocity"),
+    Label("vmic", ("VMIC", "vturb", "xi"), "km s-1", 0.0, 20.0, "microturbulence", "phys.veloc.microTurb"),
+    Label("rv", ("RV", "radial_velocity"), "km s-1", -2000.0, 2000.0, "radial velocity", "spect.dopplerVeloc.opt"),
 )
 
 CLASSES = ("MP", "CEMP", "NMP")

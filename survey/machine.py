@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 
 
 def settle(threads: int) -> None:
@@ -19,6 +19,7 @@ def settle(threads: int) -> None:
     gc.set_threshold(50_000, 20, 20)  # millions of small objects come and go without cycles; looking for them costs 3 %
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_ARENA_MAX, 1)  # a thread's own arena holds 64 MB at most; what is larger would be mapped after all
         library.mallopt(M_TRIM_THRESHOLD, 512 << 20)
         library.mallopt(M_TOP_PAD, 64 << 20)
 

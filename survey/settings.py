@@ -159,6 +159,15 @@ def laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
+    """Where two sets of settings differ, key by key, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*before, *now)):
+            yield from differences(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{where}={before} there, {now} now"
+
+
 def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
     for name in path[:-1]:
         inner = values.setdefault(name, {})
@@ -265,5 +274,7 @@ def _complaint(cls: type[Settings], where: str, item: Any) -> str:
     if item["type"] == "missing":
         return f"{where}: {key}: not given; give {key}=...{meaning}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not path:  # about several settings together, which the message names itself
+        return f"{where}: {message}"
     wanted = f"; give {_kind(field)}{meaning}" if field else ""
     return f"{where}: {key}: {value!r}: {message}{wanted}"

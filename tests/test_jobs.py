@@ -6,14 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from survey.catalog.catalog import Catalog
+from survey.inference.assembly import Build
 from survey.inference.evaluate import Evaluate
+from survey.inference.predict import Predict
 from survey.settings import Settings, load
 from survey.sources.mock import Mock
 from survey.store.ingest import Ingest
 from survey.training.train import Train
 
 ROOT = Path(__file__).resolve().parents[1]
-JOBS: dict[str, type[Settings]] = {"mock": Mock, "ingest": Ingest, "train": Train, "evaluate": Evaluate}
+JOBS: dict[str, type[Settings]] = {
+    "mock": Mock,
+    "ingest": Ingest,
+    "train": Train,
+    "ensemble": Build,
+    "evaluate": Evaluate,
+    "predict": Predict,
+    "catalog": Catalog,
+}
 
 
 def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,6 +49,9 @@ def test_help_names_every_setting_with_a_meaning(job: str):
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_sound_for_every_job(recipe: Path):
     needed = {"mock": ["out=x"], "ingest": ["input=x", "store=y"], "train": ["store=x", "labels=y", "run=z"], "evaluate": ["of=x"]}
+    needed["predict"] = ["ensemble=x", "store=y", "predictions=z"]
+    needed["catalog"] = ["predictions=x", "catalog=y"]
+    needed["ensemble"] = ["ensemble=x", "store=y", "labels=z"]
     for job, settings in JOBS.items():
         load(settings, job, [str(recipe), *needed[job]])
 
@@ -68,6 +82,13 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path):
     assert {"curves.png", "augmentation.png", "model.txt", "run.json"} <= {path.name for path in made.iterdir()}
     again = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={made}", *small)
     assert "finished before: nothing to do" in again.stdout
+    team = run("ensemble", f"ensemble={tmp_path / 'team'}", f"runs=[{made}]", "threads=1", "calibrate=false", "weights=equal")
+    assert team.returncode == 0, team.stderr
+    assert "ensemble.json" in {path.name for path in (tmp_path / "team").iterdir()}
+    for origin in (f"store={store}", f"input={files}"):
+        said = run("predict", "recipes/cemp.yaml", f"ensemble={tmp_path / 'team'}", origin, f"predictions={tmp_path / origin[:2]}", "workers=1")
+        assert said.returncode == 0, said.stderr
+        assert "rows       300 of 300" in said.stdout
     judged = run("evaluate", f"of={made}", "threads=1")
     assert judged.returncode == 0, judged.stderr
     assert "MP_search" in judged.stdout

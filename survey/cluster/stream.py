@@ -75,14 +75,12 @@ def _wave(function: Function, items: list[Any], limit: int | None) -> Iterator[d
 
     def apply(batch: dict[str, Any]) -> dict[str, list[str]]:
         here = ray.get(shared)
-        deaths = ray.get_runtime_context().worker.core_worker.get_current_task_attempt_number()
-        checked = _dead(deaths) if deaths >= deadly else function
-        return {"outcome": [_outcome(checked, here[number]) for number in batch["id"].tolist()]}
+        return {"outcome": [outcome(function, here[number], deadly) for number in batch["id"].tolist()]}
 
     compute = ray.data.TaskPoolStrategy(size=limit)
     results = ray.data.range(len(items), override_num_blocks=len(items)).map_batches(apply, batch_size=None, num_cpus=1, compute=compute)
     for row in results.iter_rows():
-        yield _result(row["outcome"])
+        yield result(row["outcome"])
 
 
 def _dead(deaths: int) -> Function:
@@ -96,10 +94,11 @@ def _dead(deaths: int) -> Function:
     return fail
 
 
-def _outcome(function: Function, item: Any) -> str:
-    """The result as JSON, or what went wrong: Ray Data would wrap an error that it sees, print it twice and keep its type from us."""
+def outcome(function: Function, item: Any, deadly: int) -> str:
+    """The result as JSON, or what went wrong: Ray would wrap an error that it sees, print it twice and keep its type from us."""
+    deaths = ray.get_runtime_context().worker.core_worker.get_current_task_attempt_number()
     try:
-        return json.dumps({"result": function(item)})
+        return json.dumps({"result": (_dead(deaths) if deaths >= deadly else function)(item)})
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where the results are awaited
         kind, message = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins"), str(error)
         if kind is Exception:
@@ -107,7 +106,7 @@ def _outcome(function: Function, item: Any) -> str:
         return json.dumps({"error": kind.__name__, "message": message, "trace": traceback.format_exc()})
 
 
-def _result(outcome: str) -> dict[str, Any]:
+def result(outcome: str) -> dict[str, Any]:
     """The result, or the error raised anew as the built-in exception that it was or came from, with the worker's trace as a note."""
     told = json.loads(outcome)
     if "error" not in told:

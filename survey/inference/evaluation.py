@@ -18,16 +18,22 @@ from survey.labels import CLASSES, Criterion, label
 from survey.settings import Settings
 from survey.training.metrics import Measure, classes, labels
 from survey.training.metrics.checks import alike, class_numbers, finite, probabilities
+from survey.training.metrics.intervals import share
 
 Floats = NDArray[np.float64]
 
 UNKNOWN = "not known"
+KINDS = ("all", "snr", "gravity", "iron", "layout")
+"""How spectra are grouped."""
+
+ANSWERS = ("mu_NL", "sigma_NL", "low_NL", "high_NL")
+"""What is said of labels."""
 
 SCHEMA = pa.schema(
     [
         pa.field(name, kind, metadata={"description": about})
         for name, kind, about in (
-            ("kind", pa.string(), "how spectra are grouped: all, snr, gravity, iron, layout"),
+            ("kind", pa.string(), f"how spectra are grouped: {', '.join(KINDS)}"),
             ("group", pa.string(), "the group"),
             ("rows", pa.int64(), "spectra of the group"),
             ("subject", pa.string(), "a class, a search, a label, or all classes together"),
@@ -65,7 +71,8 @@ class Evaluation(Settings):
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers beside the truth, a row per spectrum: probabilities, labels in their units with their errors, and what else is known (`about`).
+    """Answers beside the truth, a row per spectrum: probabilities, labels in their units with their errors and the ends of intervals that are to
+    hold the truth, and what else is known (`about`).
 
     `about` may hold `snr` or `snr_g`, `layout`, and true `Teff`, `logg`, `FeH` where they are not among the labels.
     """
@@ -76,6 +83,8 @@ class Judged:
     p_NC: Floats | None = None
     mu_NL: Floats | None = None
     sigma_NL: Floats | None = None
+    low_NL: Floats | None = None
+    high_NL: Floats | None = None
     classes: tuple[str, ...] = CLASSES
     about: dict[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -83,7 +92,7 @@ class Judged:
         rows = len(self.class_N)
         class_numbers(self.class_N, len(self.classes), rows)
         wanted = (rows, len(self.labels))
-        for name, array in (("truth", self.label_NL), ("mu", self.mu_NL), ("sigma", self.sigma_NL)):
+        for name, array in (("truth", self.label_NL), *((name.removesuffix("_NL"), getattr(self, name)) for name in ANSWERS)):
             if array is not None and array.shape != wanted:
                 raise ValueError(f"evaluation: labels ({name}) of shape {array.shape}; {rows} spectra with {len(self.labels)} labels need {wanted}")
         for name, column in self.about.items():
@@ -101,7 +110,7 @@ class Judged:
 
     def of(self, chosen_N: NDArray[np.bool_]) -> "Judged":
         """The chosen spectra alone."""
-        parts: dict[str, Any] = {name: None if (array := getattr(self, name)) is None else array[chosen_N] for name in ("p_NC", "mu_NL", "sigma_NL")}
+        parts: dict[str, Any] = {name: None if (array := getattr(self, name)) is None else array[chosen_N] for name in ("p_NC", *ANSWERS)}
         about = {name: column[chosen_N] for name, column in self.about.items()}
         return replace(self, class_N=self.class_N[chosen_N], label_NL=self.label_NL[chosen_N], about=about, **parts)
 
@@ -114,6 +123,19 @@ class Judged:
     def said(self, name: str) -> Floats | None:
         """A predicted label; None where it is not predicted."""
         return self.mu_NL[:, self.labels.index(name)] if self.mu_NL is not None and name in self.labels else None
+
+    def sigma(self, name: str) -> Floats | None:
+        """The predicted errors of a label; None where none are predicted."""
+        found = None if self.sigma_NL is None else self.sigma_NL[:, self.labels.index(name)]
+        return None if found is None or np.isnan(found).all() else found
+
+    def held(self, name: str) -> NDArray[np.bool_] | None:
+        """Whether the interval of a label holds the truth, for the spectra where both are known; None where no intervals are predicted."""
+        if self.low_NL is None or self.high_NL is None:
+            return None
+        number = self.labels.index(name)
+        truth_N, low_N, high_N = (array[:, number] for array in (self.label_NL, self.low_NL, self.high_NL))
+        return np.asarray(((low_N <= truth_N) & (truth_N <= high_N))[np.isfinite(truth_N) & np.isfinite(low_N)])
 
     def snr(self) -> Floats | None:
         """Signal to noise: of the g band if any spectrum has it, else over the whole; None where neither is known."""
@@ -158,8 +180,9 @@ def measured(judged: Judged, settings: Evaluation) -> list[Measure]:
     if judged.mu_NL is None:
         return found
     for number, name in enumerate(judged.labels):
-        sigma_N = None if judged.sigma_NL is None else judged.sigma_NL[:, number]
-        found += labels.measures(name, judged.label_NL[:, number], judged.mu_NL[:, number], sigma_N, settings.floor)
+        found += labels.measures(name, judged.label_NL[:, number], judged.mu_NL[:, number], judged.sigma(name), settings.floor)
+        if (held_N := judged.held(name)) is not None and len(held_N):
+            found.append(share(name, "coverage_interval", int(held_N.sum()), len(held_N)))
     feh, said = judged.truth("FeH"), judged.said("FeH")
     if feh is not None and said is not None:
         found += labels.iron_measures(feh, said)
@@ -168,11 +191,11 @@ def measured(judged: Judged, settings: Evaluation) -> list[Measure]:
     return found + labels.identity_violation(judged.labels, judged.mu_NL)
 
 
-def evaluated(judged: Judged, settings: Evaluation | None = None) -> pa.Table:
-    """The table of metrics of all groups; its columns are those of `SCHEMA`."""
+def evaluated(judged: Judged, settings: Evaluation | None = None, kinds: tuple[str, ...] = KINDS) -> pa.Table:
+    """The table of metrics of all groups of these kinds; its columns are those of `SCHEMA`."""
     settings = settings or Evaluation()
     rows = []
-    for kind, group, chosen_N in groups(judged, settings):
+    for kind, group, chosen_N in (one for one in groups(judged, settings) if one[0] in kinds):
         for found in measured(judged.of(chosen_N), settings):
             low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
             row = (kind, group, int(chosen_N.sum()), found.subject, found.metric, found.n, found.value, low, high, found.n < settings.few)
@@ -196,7 +219,7 @@ def text(table: pa.Table) -> str:
     return "\n\n".join(blocks)
 
 
-def _cell(row: dict[str, Any] | None, bounds: bool = False, digits: int = 3) -> str:
+def cell(row: dict[str, Any] | None, bounds: bool = False, digits: int = 3) -> str:
     """A number as text, with its interval if wanted; a dash where there is none, or nothing to find."""
     if row is None or not row["n"]:
         return "-"
@@ -204,7 +227,7 @@ def _cell(row: dict[str, Any] | None, bounds: bool = False, digits: int = 3) -> 
     return f"{row['value']:.{digits}f}{interval}{'*' if row['few'] else ''}"
 
 
-def _aligned(lines: list[list[str]]) -> str:
+def aligned(lines: list[list[str]]) -> str:
     """Cells in columns: the first flush left, the others flush right."""
     wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join([line[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(line[1:], wide[1:], strict=True))]) for line in lines)
@@ -222,8 +245,8 @@ def _classes(found: Found) -> str:
         if kind == "all" and metric in ("f1", "f1_weighted") and subject.split()[0] not in alone:
             ending = metric.removeprefix("f1")
             rows = [found.get(("all", "all", subject, name + ending)) for name in ("precision", "recall", "f1")]
-            lines.append([f"{subject}, weighted" if ending else f"  {subject}", f"{row['n']:,}", *(_cell(one, True) for one in rows)])
-    return _aligned(lines) if len(lines) > 1 else ""
+            lines.append([f"{subject}, weighted" if ending else f"  {subject}", f"{row['n']:,}", *(cell(one, True) for one in rows)])
+    return aligned(lines) if len(lines) > 1 else ""
 
 
 def _overall(found: Found) -> str:
@@ -233,7 +256,7 @@ def _overall(found: Found) -> str:
     told: dict[str, list[str]] = {}
     for (kind, _, subject, metric), row in found.items():
         if kind == "all" and metric in words:
-            told.setdefault(subject, []).append(f"{words[metric]} {_cell(row, True)}")
+            told.setdefault(subject, []).append(f"{words[metric]} {cell(row, True)}")
     wide = max(map(len, told), default=0)
     return "\n".join(f"{subject:<{wide}}  {', '.join(parts)}" for subject, parts in told.items())
 
@@ -245,9 +268,9 @@ def _labels(found: Found) -> str:
     for subject in _subjects(found, "mae"):
         digits = 1 if found["all", "all", subject, "mae"]["value"] >= 10 else 3
         shares = ("r2", "coverage_68", "coverage_95")
-        cells = [_cell(found.get(("all", "all", subject, metric)), metric == "mae", 3 if metric in shares else digits) for metric in names]
+        cells = [cell(found.get(("all", "all", subject, metric)), metric == "mae", 3 if metric in shares else digits) for metric in names]
         lines.append([subject, label(subject).unit, f"{found['all', 'all', subject, 'mae']['n']:,}", *cells])
-    return _aligned([["label", "unit", "n", *names.values()], *lines]) if lines else ""
+    return aligned([["label", "unit", "n", *names.values()], *lines]) if lines else ""
 
 
 def _by_group(found: Found) -> str:
@@ -261,6 +284,6 @@ def _by_group(found: Found) -> str:
     sizes = {(kind, group): row["rows"] for (kind, group, _, _), row in found.items() if kind != "all"}
     lines = []
     for (kind, group), rows in sizes.items():
-        cells = [_cell(found.get((kind, group, *pair)), digits=places) for pair, places in zip(wanted, digits, strict=True)]
+        cells = [cell(found.get((kind, group, *pair)), digits=places) for pair, places in zip(wanted, digits, strict=True)]
         lines.append([f"{kinds[kind]} {group}", f"{rows:,}", *cells])
-    return _aligned([["group", "spectra", *titles], *lines]) if lines else ""
+    return aligned([["group", "spectra", *titles], *lines]) if lines else ""

@@ -150,17 +150,16 @@ def by_snr(judged: Judged) -> bytes | None:
 
 def coverage(judged: Judged) -> bytes | None:
     """Whether predicted errors are true: share of truths within intervals of every level, and where truths lie in their distributions (PIT)."""
-    names = [name for name in judged.labels if len(known(judged, name)[0]) > 1]
-    if judged.sigma_NL is None or judged.mu_NL is None or not names:
+    sigma_of = {name: sigma for name in judged.labels if (sigma := judged.sigma(name)) is not None and len(known(judged, name)[0]) > 1}
+    if not sigma_of:
         return None
     level = np.linspace(0, 1, 101)[1:-1]
-    sigma_NL = judged.sigma_NL
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        for color, name in zip(SERIES * len(names), names, strict=False):
+        for color, (name, sigma_N) in zip(SERIES * len(sigma_of), sigma_of.items(), strict=False):
             truth_N, said_N, some = known(judged, name)
-            place = labels.pit(truth_N, said_N, sigma_NL[some, judged.labels.index(name)])
+            place = labels.pit(truth_N, said_N, sigma_N[some])
             inside = np.sort(np.abs(2 * place - 1))
             hits = np.searchsorted(inside, level, side="right")
             left.fill_between(level, *wilson(hits, len(inside)), color=color, alpha=0.15, lw=0)

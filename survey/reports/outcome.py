@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from survey import files
 from survey.inference.evaluate import Outcome
 from survey.inference.evaluation import text
-from survey.reports import evaluation
+from survey.reports import ensemble, evaluation
 
 DRAWN = "pictures.json"
 
@@ -16,7 +16,8 @@ def pictures(outcome: Outcome) -> list[str]:
     if not outcome.made and files.exists(drawn):
         return [files.join(outcome.folder, name) for name in files.read_json(drawn)]
     paths = []
-    for name, png in evaluation.pictures(outcome.judged, outcome.criterion).items():
+    made = evaluation.pictures(outcome.judged, outcome.criterion) | ensemble.of_judged(outcome.judged, outcome.raw, outcome.compared)
+    for name, png in made.items():
         paths.append(files.join(outcome.folder, f"{name}.png"))
         files.write(paths[-1], png)
     files.write_json(drawn, [path.rpartition("/")[2] for path in paths])
@@ -28,9 +29,10 @@ def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
     about = outcome.about
     when = "made now" if outcome.made else f"made {about['date']}, shown again"
     again = f"; this part was evaluated {about['read_before']} times before" if about["read_before"] else ""
+    blocks = [text(outcome.table), *([ensemble.compared(outcome.compared), ensemble.held(outcome.compared)] if outcome.raw else [])]
     lines = [
-        text(outcome.table),
-        "",
+        *(f"{block}\n" for block in blocks if block),
+        *(f"beware     prepared otherwise than for {told}" for told in about.get("prepared_otherwise", ())),
         f"evaluated  {about['what']}: {about['spectra']:,} spectra, {when}{again}",
         f"look at    {outcome.folder}  {len(pictures)} plots, metrics.parquet, predictions.parquet",
     ]

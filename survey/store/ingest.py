@@ -19,8 +19,8 @@ from pydantic import Field
 
 from survey import __version__, files, plugins
 from survey.progress import Progress
-from survey.settings import JobError, SettingsError
-from survey.store import manifest
+from survey.settings import JobError, SettingsError, differences
+from survey.store import manifest, markers
 from survey.store.manifest import streams
 from survey.store.prepare import Prepare
 from survey.store.shard import Making, make_shard, readers
@@ -73,10 +73,10 @@ def ingest(settings: Ingest, run: Run = map) -> Report:
     plan, making = begin(settings)
     done = _markers(making)
     if settings.reread:
-        done = {shard: marker for shard, marker in done.items() if not _returned(making.store, marker)}
+        done = {shard: marker for shard, marker in done.items() if not returned(making.store, marker)}
     missing = [shard for shard in range(making.manifest.shards) if shard not in done]
     if missing:
-        _check_tables(settings, making.manifest.shard(missing[0]))
+        check_tables(settings, making.manifest.shard(missing[0]))
         _withdraw(making.store, missing)
     for marker in _made(run, making, missing, done):
         done[marker["shard"]] = marker
@@ -91,7 +91,7 @@ def ingest(settings: Ingest, run: Run = map) -> Report:
 
 def begin(settings: Ingest) -> tuple[manifest.Plan, Making]:
     """Check everything, write the settings, list the input: what comes before the first shard."""
-    _check_sources(settings)
+    check_sources(settings)
     settings = settings.model_copy(update={"store": streams.absolute(settings.store)})
     _agree(settings)
     plan = manifest.plan(settings, settings.store, partial(_crc, settings.store))
@@ -99,7 +99,7 @@ def begin(settings: Ingest) -> tuple[manifest.Plan, Making]:
     return plan, Making(listed.store, listed, settings.sources, settings.options, settings.prepare, settings.bits, settings.fingerprint())
 
 
-def _check_tables(settings: Ingest, rows: pa.Table) -> None:
+def check_tables(settings: Ingest, rows: pa.Table) -> None:
     """Tables of spectra that cannot be read as a whole (no grid fits, no flux) end the job before any work."""
     options = readers(settings.sources, settings.options)["arrays"]
     paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
@@ -108,7 +108,7 @@ def _check_tables(settings: Ingest, rows: pa.Table) -> None:
             plugins.load("sources", "arrays").count(path, options)
 
 
-def _check_sources(settings: Ingest) -> None:
+def check_sources(settings: Ingest) -> None:
     """Every source is there and its options are known, before any work."""
     there = plugins.available("sources")
     for name in (*settings.sources, *settings.options):
@@ -127,7 +127,7 @@ def _agree(settings: Ingest) -> None:
             raise SettingsError(
                 f"ingest: store: {settings.store}: is of version {before['version']}, this code writes {VERSION}; give another store="
             )
-        differing = list(_differences(before["settings"], lasting))
+        differing = list(differences(before["settings"], lasting))
         if not differing:
             return
         if files.names(files.join(settings.store, "markers")):
@@ -137,15 +137,6 @@ def _agree(settings: Ingest) -> None:
     elif strangers := files.names(settings.store):
         raise SettingsError(f"ingest: store: {settings.store}: holds {', '.join(strangers[:3])} but is no store; give an empty or a new folder")
     files.write_json(path, {"version": VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting})
-
-
-def _differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
-    """Where two settings differ, key by key."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in dict.fromkeys((*before, *now)):
-            yield from _differences(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    elif before != now:
-        yield f"{where}={before} there, {now} now"
 
 
 def _crc(store: str, shard: int) -> pa.Table:
@@ -161,34 +152,20 @@ def _crc(store: str, shard: int) -> pa.Table:
 
 def _markers(making: Making) -> dict[int, dict[str, Any]]:
     """Markers of the shards that are done: of these settings and this version of their rows, with both files there in full."""
-    store = making.store
-    sizes = {kind: {entry.path.rpartition("/")[2]: entry.size for entry in _files_of(store, kind)} for kind in ("spectra", "refused", "markers")}
-    done = {}
-    for text in files.read_all([files.join(store, "markers", name) for name in sizes["markers"]]):
-        try:
-            marker = json.loads(text)
-        except ValueError:
-            continue  # a damaged marker proves nothing: the shard is made again
-        shard = marker["shard"]
-        name = part(store, "spectra", shard).rpartition("/")[2]
-        whole = sizes["spectra"].get(name) == marker["spectra"]["bytes"] and sizes["refused"].get(name) == marker["refused_files"]["bytes"]
-        current = marker["settings"] == making.fingerprint and marker["version"] == making.manifest.versions.get(shard, 0)
-        if whole and current and shard < making.manifest.shards:
-            done[shard] = marker
-    return done
+
+    def current(marker: dict[str, Any]) -> bool:
+        return bool(marker["settings"] == making.fingerprint and marker["version"] == making.manifest.versions.get(marker["shard"], 0))
+
+    there = markers.whole(making.store, {"spectra": "spectra", "refused": "refused_files"})
+    return {shard: marker for shard, marker in there.items() if current(marker) and shard < making.manifest.shards}
 
 
-def _returned(store: str, marker: dict[str, Any]) -> bool:
+def returned(store: str, marker: dict[str, Any]) -> bool:
     """Whether a shard has files that were missing and are there now."""
     if not marker["refused"].get("missing"):
         return False
     table = pq.read_table(pa.BufferReader(files.read(part(store, "refused", marker["shard"]))), columns=["path", "reason"])
     return any(row["reason"] == "missing" and files.stat_of(row["path"]) for row in table.to_pylist())
-
-
-def _files_of(store: str, kind: str) -> Iterator[files.Entry]:
-    folder = files.join(store, kind)
-    return (entry for entry in files.walk(folder) if not entry.path.endswith(".tmp")) if files.exists(folder) else iter(())
 
 
 def _withdraw(store: str, missing: list[int]) -> None:

@@ -57,41 +57,59 @@ class Item:
     found: Spectrum | Refused
 
 
-def make_shard(making: Making, shard: int) -> dict[str, Any]:
-    """Write the files of one shard and its marker; the marker's content comes back."""
-    machine.settle(1)
-    rows = making.manifest.shard(shard)
+@dataclass(frozen=True)
+class Made:
+    """A shard in memory: its spectra and its refused files, as a store keeps them, and how many items of the manifest they came from."""
+
+    spectra: pa.Table
+    refused: pa.Table
+    rows_in: int
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How often each reason was given."""
+        return dict(sorted(Counter(self.refused["reason"].to_pylist()).items()))
+
+
+def made(making: Making, shard: int) -> Made:
+    """The files of a shard fetched, read and prepared; nothing is written."""
     preparer = _preparer(making.prepare.model_dump_json())
-    keeps = making.prepare.continuum == "dual"
-    spectra, refused, reasons = [], [], Counter[str]()
-    schema = spectra_schema(preparer.grid, keeps)
-    count = 0
-    for batch in _batches(items(rows, readers(making.sources, making.options)), SLICE):
+    schema = spectra_schema(preparer.grid, making.prepare.continuum == "dual")
+    spectra, refused, count = [], [], 0
+    for batch in _batches(items(making.manifest.shard(shard), readers(making.sources, making.options)), SLICE):
         count += len(batch)
         good, bad = _prepared(batch, preparer, making.bits, schema)
         spectra.append(good)
         refused.append(bad)
-        reasons.update(bad["reason"].to_pylist())
-    written = sum(table.num_rows for table in spectra)
-    if count != written + reasons.total():
-        raise RuntimeError(f"ingest: shard {shard}: {count} rows in, {written} written and {reasons.total()} refused; please report this")
+    found = Made(pa.concat_tables(spectra or [schema.empty_table()]), pa.concat_tables(refused or [REFUSED_SCHEMA.empty_table()]), count)
+    if count != found.spectra.num_rows + found.refused.num_rows:
+        raise RuntimeError(
+            f"ingest: shard {shard}: {count} rows in, {found.spectra.num_rows} written and {found.refused.num_rows} refused; please report this"
+        )
+    return found
+
+
+def make_shard(making: Making, shard: int) -> dict[str, Any]:
+    """Write the files of one shard and its marker; the marker's content comes back."""
+    machine.settle(1)
+    found = made(making, shard)
     marker = {
         "shard": shard,
-        "files": rows.num_rows,
-        "rows_in": count,
-        "written": written,
-        "refused": dict(sorted(reasons.items())),
+        "files": making.manifest.rows_in(shard),
+        "rows_in": found.rows_in,
+        "written": found.spectra.num_rows,
+        "refused": found.reasons,
         "settings": making.fingerprint,
         "version": making.manifest.versions.get(shard, 0),
-        "spectra": _put(part(making.store, "spectra", shard), pa.concat_tables(spectra or [schema.empty_table()])),
-        "refused_files": _put(part(making.store, "refused", shard), pa.concat_tables(refused or [REFUSED_SCHEMA.empty_table()])),
+        "spectra": put(part(making.store, "spectra", shard), packed(found.spectra)),
+        "refused_files": put(part(making.store, "refused", shard), packed(found.refused)),
     }
     files.write_json(part(making.store, "markers", shard), marker)
     return marker
 
 
-def _put(path: str, table: pa.Table) -> dict[str, int]:
-    data = packed(table)
+def put(path: str, data: pa.Buffer) -> dict[str, int]:
+    """Write a file of a shard; its size and checksum, for the marker."""
     files.write(path, memoryview(data))
     return {"bytes": data.size, "crc": isal_zlib.crc32(data)}
 

@@ -140,6 +140,10 @@ class Store:
         """Number of shards."""
         return int(self.about["shards"])
 
+    def file(self, shard: int) -> str:
+        """The path of a shard's spectra."""
+        return part(self.path, "spectra", shard)
+
     def spectra(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The spectra of one shard."""
         return self._table("spectra", shard, columns)

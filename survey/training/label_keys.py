@@ -168,13 +168,14 @@ def angles(columns: pa.Table, known: KeyColumns) -> tuple[NDArray[np.float64], N
 
 
 def _angle(column: pa.Array, hours: float) -> NDArray[np.float64]:
+    """Numbers are degrees; some tables hold both kinds of cells."""
     numbers = degrees(column)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) or np.isfinite(numbers).any():
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) or np.isfinite(numbers).all():
         return numbers
     parts = pc.extract_regex(pc.utf8_trim_whitespace(column), SEXAGESIMAL)
     whole, minutes, seconds = (degrees(pc.struct_field(parts, name)) for name in ("whole", "minutes", "seconds"))
     sign = pc.equal(pc.struct_field(parts, "sign"), "-").fill_null(False).to_numpy(zero_copy_only=False)
-    return np.where(sign, -hours, hours) * (whole + minutes / 60 + seconds / 3600)
+    return np.where(np.isfinite(numbers), numbers, np.where(sign, -hours, hours) * (whole + minutes / 60 + seconds / 3600))
 
 
 def coded(key: Key, columns: pa.Table, known: KeyColumns, spectra: pa.Table) -> Sides:

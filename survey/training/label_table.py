@@ -1,4 +1,4 @@
-"""A table of labels as somebody made it: CSV, Parquet or a FITS binary table, gzipped or not, on this machine or in a bucket.
+"""A table of labels as somebody made it: CSV, Parquet, a FITS binary table or a VOTable, gzipped or not, on this machine or in a bucket.
 
 Only the columns that are asked for are read, so a Parquet file that holds the spectra as well costs no more than its labels. Cells come
 as they are written (CSV: text); what they mean is said elsewhere.
@@ -7,15 +7,19 @@ as they are written (CSV: text); what they mean is said elsewhere.
 import csv
 import difflib
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from astropy.io import fits
+from astropy.io.votable import parse_single_table
+from astropy.io.votable.exceptions import VOWarning
 from isal import igzip, igzip_lib
 
 from survey import files
@@ -24,7 +28,10 @@ from survey.store.manifest import cells, streams
 UNSAID = [word for word in cells.MISSING if not word.startswith("-9999")]
 """Cells of a CSV that say nothing; -9999 says something wrong, which is counted."""
 
-ADVICE = "give a CSV with a first line of names, a Parquet file or a FITS binary table"
+BLANK = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before the first tag of XML."""
+
+ADVICE = "give a CSV with a first line of names, a Parquet file, a FITS binary table or a VOTable"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class LabelTable:
 
     path: str
     names: tuple[str, ...]
-    kind: Literal["csv", "parquet", "fits"]
+    kind: Literal["csv", "parquet", "fits", "votable"]
     delimiter: str = ","
 
     def read(self, wanted: Sequence[str]) -> pa.Table:
@@ -60,7 +67,7 @@ class LabelTable:
         return next((lower[prefix + name.lower()] for name in names for prefix in ("", "combined_") if prefix + name.lower() in lower), None)
 
 
-_DAMAGE: Any = (*streams.DAMAGE, TypeError, igzip_lib.IsalError)
+_DAMAGE: Any = (*streams.DAMAGE, TypeError, IndexError, ExpatError, igzip_lib.IsalError)
 
 
 def open_table(path: str) -> LabelTable:
@@ -74,6 +81,8 @@ def open_table(path: str) -> LabelTable:
                 return LabelTable(path, tuple(pq.ParquetFile(stream).schema_arrow.names), "parquet")
             if start.startswith(b"SIMPLE  ="):
                 return LabelTable(path, tuple(_scalars(_binary_table(stream))), "fits")
+            if start.lstrip(BLANK).startswith((b"<?xml", b"<VOTABLE")):
+                return LabelTable(path, tuple(_votable(stream)), "votable")
             delimiter, names = _header(stream)
     except ConnectionError:
         raise
@@ -155,4 +164,25 @@ def _fits_column(hdu: Any, name: str) -> pa.Array:
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=empty)
 
 
-_READERS = {"csv": _read_csv, "parquet": _read_parquet, "fits": _read_fits}
+def _votable(stream: Any) -> dict[str, pa.Array]:
+    """The columns of one value in each row of the first table of a VOTable; it is read as a whole, for it has to be parsed as a whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VOWarning)  # about the letter of the standard, which many services break
+        found = parse_single_table(io.BytesIO(_unpacked(stream).read()), verify="ignore").to_table(use_names_over_ids=True)
+    return {name: _votable_column(found[name]) for name in found.colnames if found[name].ndim == 1 and found[name].dtype.kind in "biufUSO"}
+
+
+def _votable_column(column: Any) -> pa.Array:
+    missing = np.ma.getmaskarray(np.ma.asarray(column))
+    values = np.ma.getdata(column)
+    if values.dtype.kind in "USO":
+        return pa.array([None if gone else str(text) for text, gone in zip(values.tolist(), missing.tolist(), strict=True)], pa.string())
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=missing)
+
+
+def _read_votable(table: LabelTable, stream: Any, wanted: list[str]) -> pa.Table:
+    there = _votable(stream)
+    return pa.table({name: there[name] for name in wanted})
+
+
+_READERS = {"csv": _read_csv, "parquet": _read_parquet, "fits": _read_fits, "votable": _read_votable}

@@ -5,7 +5,7 @@ Nothing is filled in: a missing label is NaN, a missing class -1. Shapes: R rows
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey import labels
-from survey.store import shards
 from survey.store.manifest import streams
 from survey.training import label_keys, stars
 from survey.training.label_counts import Counts as Counts
@@ -30,6 +29,21 @@ ABOUT = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_g", "fla
 """Columns of the store that go with every labelled spectrum."""
 JOINING = ("path", "row", "visit", "star", "obsid", "ra", "dec")
 NUMBERS = ("int", "float", "double")
+
+
+class Shards(Protocol):
+    """What labels can be joined to: a store, or any other folder of tables with its columns of who and where a spectrum is."""
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+
+    @property
+    def shards(self) -> int:
+        """Number of tables."""
+
+    def file(self, shard: int) -> str:
+        """The path of a table."""
 
 
 @dataclass
@@ -65,7 +79,7 @@ class _Spectra:
     columns: list[str]
 
 
-def join(settings: Labels, store: shards.Store, wanted: Sequence[str], part_column: str | None = None) -> Labelled:
+def join(settings: Labels, store: Shards, wanted: Sequence[str], part_column: str | None = None) -> Labelled:
     """The spectra of a store for which the table has a wanted label or a class; `part_column` says the part of each in a user's own split."""
     names = tuple(dict.fromkeys(labels.label(name).name for name in wanted))
     spectra = _spectra(store, settings)
@@ -80,12 +94,12 @@ def join(settings: Labels, store: shards.Store, wanted: Sequence[str], part_colu
     return _labelled(names, rows, spectra, groups, code_N, found_N, counts)
 
 
-def _spectra(store: shards.Store, settings: Labels) -> _Spectra:
+def _spectra(store: Shards, settings: Labels) -> _Spectra:
     """Only the columns that are needed are read: pixels are a thousand times as much."""
     parts: list[pa.Table] = []
     columns: list[str] = []
     for shard in range(store.shards):
-        with streams.opened(shards.part(store.path, "spectra", shard)) as stream:
+        with streams.opened(store.file(shard)) as stream:
             file = pq.ParquetFile(stream)
             columns = [field.name for field in file.schema_arrow if str(field.type).startswith(NUMBERS)]
             names = dict.fromkeys((*JOINING, *ABOUT, *(name for name in settings.where if name in columns)))

@@ -72,19 +72,29 @@ def codes_of(texts: pa.Array) -> tuple[Codes, pa.Array]:
 def identities(id_columns: Sequence[pa.Array], ra: Floats, dec: Floats, visit: pa.Array) -> NDArray[np.object_]:
     """The name of the star of each spectrum; ids in the earlier columns give the name before those in later ones."""
     coded = [codes_of(ids(column)) for column in id_columns]
-    star = _joined(len(ra), np.concatenate([_links(codes) for codes in (*(codes for codes, _ in coded), near(ra, dec))]))
-    names = np.full(star.max(initial=-1) + 1, None, object)
-    bare = np.ones(len(names), bool)
+    star = joined(*(codes for codes, _ in coded), near(ra, dec))
+    return np.asarray(names(star, coded, ra, dec, visit)[star], object)
+
+
+def joined(*kinds: Codes) -> Codes:
+    """Rows that share a code of any kind, also by way of further rows, get one code; all from 0 on are used."""
+    return _joined(len(kinds[0]), np.concatenate([_links(codes) for codes in kinds]))
+
+
+def names(star: Codes, coded: Sequence[tuple[Codes, pa.Array]], ra: Floats, dec: Floats, visit: pa.Array) -> NDArray[np.object_]:
+    """The name of each star, by its code; `coded` are codes and texts of its spectra's ids, those that name it first come first."""
+    found = np.full(star.max(initial=-1) + 1, None, object)
+    bare = np.ones(len(found), bool)
     for codes, words in coded:
-        _name(names, bare, star, codes, words)
-    _name(names, bare, star, *_positions(ra, dec, placed(ra, dec) & bare[star]))
+        _name(found, bare, star, codes, words)
+    _name(found, bare, star, *_positions(ra, dec, placed(ra, dec) & bare[star]))
     if bare.any():
         codes, words = codes_of(pc.if_else(pa.array(bare[star]), visit, None))
-        _name(names, bare, star, codes, pc.binary_join_element_wise("visit", words, " "))
+        _name(found, bare, star, codes, pc.binary_join_element_wise("visit", words, " "))
     if bare.any():
         count = int(bare[star].sum())
         raise ValueError(f"stars: {count} spectra have neither id nor position nor visit; give join.star=, a column with an id for each")
-    return np.asarray(names[star], object)
+    return found
 
 
 def _joined(size: int, pairs: NDArray[np.int64]) -> Codes:
@@ -94,11 +104,12 @@ def _joined(size: int, pairs: NDArray[np.int64]) -> Codes:
 
 
 def _links(codes: Codes) -> NDArray[np.int64]:
-    """Each row with a code beside the first row of the same code."""
+    """Each further row of a code beside the first one."""
     rows = np.flatnonzero(codes >= 0)
     first = np.empty(codes.max(initial=-1) + 1, np.int64)
     first[codes[rows[::-1]]] = rows[::-1]
-    return np.stack([rows, first[codes[rows]]], axis=1)
+    further = rows[first[codes[rows]] != rows]  # a quarter of a survey's rows: without the others joining takes half the memory
+    return np.stack([further, first[codes[further]]], axis=1)
 
 
 def _positions(ra: Floats, dec: Floats, wanted: NDArray[np.bool_]) -> tuple[Codes, pa.Array]:
