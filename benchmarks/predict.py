@@ -201,8 +201,9 @@ def watched(every: float, stop: threading.Event, seen: list[int]) -> None:
 def files_to_predictions(work: Path, n: int) -> None:
     """Mock files straight to predictions on one core: spectra/s, the share of each stage, and whether memory stays flat."""
     recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
+    for name in ("many", "listed"):
+        shutil.rmtree(work / name, ignore_errors=True)
     make(Mock(out=str(work / "many"), n=n))
-    shutil.rmtree(work / "listed", ignore_errors=True)
     origin, _ = from_files(Ingest.checked("ingest", recipe | {"input": str(work / "many"), "store": str(work / "listed")}))
     worker = Worker(asking(work, "ensemble", origin), 1, GPU)
     reader, net = Timed(origin, "load"), Timed(worker.ensemble, "said")
@@ -225,8 +226,9 @@ def files_to_predictions(work: Path, n: int) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    folder, members = Path(given.get("work", ROOT / "benchmarks" / "work" / "predict")), given.get("nets", "prism,bganet,echelle").split(",")
-    prepared(folder, int(given.get("n", 6000)), members)
+    count, members = int(given.get("n", 6000)), given.get("nets", "prism,bganet,echelle").split(",")
+    folder = Path(given.get("work", ROOT / "benchmarks" / "work" / "predict")) / str(count)
+    prepared(folder, count, members)
     stored = FromStore.of(open_store(str(folder / "store")))
     one_worker(folder, stored, members)
     if not GPU:

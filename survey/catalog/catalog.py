@@ -14,44 +14,40 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from survey import __version__, files
-from survey.catalog import flags, known, selection, truth
+from survey.catalog import aims, flags, known, selection, truth
+from survey.catalog.aims import Bars
 from survey.catalog.criteria import definitions
 from survey.catalog.exports import COLUMNS, ENDINGS, export
-from survey.catalog.flags import Limits, Ranges, dictionary
+from survey.catalog.flags import Limits, dictionary
 from survey.catalog.hats import HATS, PROOF, UNPLACED, Writer, Written
 from survey.catalog.lists import Lists, Rules
-from survey.catalog.mix import Tally
 from survey.catalog.scratch import publish, scratch
 from survey.catalog.selection import Bins
 from survey.catalog.sky import cut, margin_order
 from survey.catalog.sorting import ROWS, by_region
 from survey.catalog.stars import Stars, find
-from survey.catalog.thresholds import KINDS, Kind, Search, Threshold, choose, expected, mix_of
-from survey.catalog.visits import PROBABILITIES, Visits, combined, numbers, probabilities
-from survey.inference.predictions import VALIDATION, Predictions, open_predictions
+from survey.catalog.thresholds import KINDS, Kind, Search, expected
+from survey.catalog.visits import Visits
+from survey.inference.predictions import Predictions, open_predictions
 from survey.labels import Criterion
 from survey.settings import Settings, SettingsError, differences
 from survey.store.manifest.streams import absolute
 from survey.training.labelling import Labels
-from survey.training.stars import codes_of
 
 CATALOG, SETTINGS = "catalog.json", "settings.json"
 VERSION = 1
 MOST_REGIONS = 200
 """Of the sky that rows are sorted into, about: a file for each is open at once."""
-STRANGE = 0.05
-"""A larger share of spectra beyond the training's is more than chance."""
 FLAGS, SELECTION, CURVES, KNOWN, TRUTH = "flags.csv", "selection.parquet", "curves.parquet", "known.parquet", "truth.parquet"
 
 
@@ -67,6 +63,9 @@ class Catalog(Settings):
     cemp: Search = Field(Search(goal="f1"), description="the list of carbon-enhanced metal-poor stars")
     visits: Visits = Field(Visits(), description="how visits of a star become one row")
     limits: Limits = Field(Limits(), description="from where on a star is flagged")
+    leave_out: tuple[str, ...] = Field(
+        (), strict=False, description="warnings that keep a star out of the lists, beside every flag_bad, such as out_of_domain (flags.csv)"
+    )
     bins: Bins = Field(Bins(), description="bins of the selection function")
     known: tuple[str, ...] = Field((), strict=False, description="tables of known stars with positions: CSV, Parquet, FITS or VOTable")
     radius: float = Field(3.0, gt=0, le=60, description="arcsec within which a star is a known one")
@@ -103,8 +102,10 @@ def catalog(settings: Catalog) -> Outcome:
         return Outcome(settings.catalog, about, made=False)
     _check_criterion(settings, predictions)
     ranges = predictions.about["ensemble"]["about"].get("ranges", {})
-    validation = _validation(settings, predictions, ranges)
-    rules = Rules(settings.visits, settings.criterion, settings.limits, ranges, _thresholds(settings, predictions, validation))
+    bars = Bars(settings.visits, settings.limits, ranges, flags.named(settings.leave_out))
+    validation = aims.validation(predictions, bars)
+    searches: dict[Kind, Search] = {"MP": settings.mp, "CEMP": settings.cemp}
+    rules = Rules(settings.criterion, bars, aims.thresholds(predictions, validation, searches, bars))
     lists = [known.read(path) for path in settings.known]  # what is wrong with them is told before the work
     stars = find(predictions)
     met = known.matched(lists, stars.ra_S, stars.dec_S, settings.radius)
@@ -160,48 +161,6 @@ def _withdraw(catalog: str) -> None:
     lists = [f"{kind.lower()}_candidates.{ending}" for kind in KINDS for ending in ENDINGS.values()]
     for name in (CATALOG, *lists, SELECTION, CURVES, KNOWN, TRUTH, FLAGS, COLUMNS):
         files.remove(files.join(catalog, name))
-
-
-def _validation(settings: Catalog, predictions: Predictions, ranges: Ranges) -> pa.Table | None:
-    """What the ensemble says of its validation stars, one row each, with the `flag_bad` that would bar them; None where it has none."""
-    path = files.join(predictions.path, VALIDATION)
-    if not files.exists(path):
-        return None
-    table = pq.read_table(pa.BufferReader(files.read(path)))
-    code_N, _ = codes_of(table["star"].combine_chunks().cast(pa.string()))
-    alone_N = code_N < 0
-    code_N[alone_N] = code_N.max(initial=-1) + 1 + np.arange(alone_N.sum())
-    stars = combined(table, code_N, settings.visits)
-    return stars.append_column("flag_bad", pa.array(flags.of(stars, ranges, settings.limits)[1]))
-
-
-def _thresholds(settings: Catalog, predictions: Predictions, validation: pa.Table | None) -> dict[Kind, Threshold]:
-    """From which score on a star is a candidate; nothing where the ensemble tells no classes."""
-    if not predictions.about["classes"]:
-        return {}
-    if validation is None:
-        asked = predictions.about["ensemble"]["path"]
-        raise SettingsError(
-            f"catalog: {predictions.path}: nothing says how right {asked} is: it has no validation; make an ensemble of it with jobs/ensemble.py "
-            "runs=[...], and predict with that"
-        )
-    searches: dict[Kind, Search] = {"MP": settings.mp, "CEMP": settings.cemp}
-    survey, notes = _tally(predictions, settings.limits.domain_warn)
-    found = {kind: choose(validation, kind, search, mix_of(validation, search.prior, survey)) for kind, search in searches.items()}
-    return {kind: replace(threshold, notes=threshold.notes + notes) for kind, threshold in found.items()}
-
-
-def _tally(predictions: Predictions, limit: float) -> tuple[Tally, tuple[str, ...]]:
-    """The class probabilities of the survey's spectra that are like the training's, and a warning where many are not."""
-    tallies, far, rows = [], 0, 0
-    for table in predictions.tables([*PROBABILITIES, "domain"]):
-        strange_N = numbers(table, "domain") > limit
-        tallies.append(Tally.of(probabilities(table)[~strange_N]))
-        far, rows = far + int(strange_N.sum()), rows + table.num_rows
-    if far <= STRANGE * rows:
-        return Tally.joined(tallies), ()
-    far_off = f"{far / rows:.0%} of the spectra are farther from the training spectra than 99 % of validation ones"
-    return Tally.joined(tallies), (f"{far_off}: what is expected does not hold for them, and may not for others",)
 
 
 def _write(settings: Catalog, predictions: Predictions, stars: Stars, rules: Rules, room: Path, met: known.Matched) -> tuple[Written, Lists]:

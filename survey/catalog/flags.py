@@ -4,20 +4,21 @@ Every bit is a row of `BITS`: its severity, its meaning, and its test upon the c
 can be joined. A test whose columns are not there is not made. Shapes: N stars (or visits).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
 from survey.catalog.visits import Flags, label_names, numbers
 from survey.inference.predictions import Column
 from survey.labels import label
-from survey.settings import Settings
+from survey.settings import Settings, SettingsError
 from survey.store.quality import Flag
 
 Severity = Literal["warn", "bad"]
@@ -49,6 +50,8 @@ class Bit(IntFlag):
     WIDE_INTERVAL = 2048
     EDGE = 4096
     NO_ANSWER = 8192
+    NOT_A_STAR = 16384
+    UNKNOWN_OBJECT = 32768
 
 
 class Limits(Settings):
@@ -108,6 +111,16 @@ def dictionary() -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(list(types.items())))
 
 
+def named(names: Sequence[str]) -> int:
+    """The bits of these names, in any case, together."""
+    bits = 0
+    for name in names:
+        if name.upper() not in Bit.__members__:
+            raise SettingsError(f"catalog: leave_out: there is no flag {name!r}; there are {', '.join(Bit.__members__).lower()}")
+        bits |= Bit[name.upper()]
+    return bits
+
+
 def of(table: pa.Table, ranges: Ranges, limits: Limits | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """`flag_warn` and `flag_bad` of every row."""
     case = Case(table, ranges, limits or Limits())
@@ -140,6 +153,18 @@ def _noisy(limit: str) -> Test:
     def test(case: Case) -> Flags | None:
         column = next((name for name in ("snr_total", "snr") if case.has(name)), None)
         return None if column is None else ~(numbers(case.table, column) >= getattr(case.limits, limit))
+
+    return test
+
+
+def _typed(*kinds: str) -> Test:
+    """Where the survey's pipeline says that the object is one of these."""
+
+    def test(case: Case) -> Flags | None:
+        if not case.has("class"):
+            return None
+        column = pc.utf8_upper(case.table["class"].cast(pa.string()))
+        return np.asarray(pc.fill_null(pc.is_in(column, pa.array(kinds)), False).to_numpy(zero_copy_only=False))
 
     return test
 
@@ -190,4 +215,6 @@ BITS = (
     Row(Bit.WIDE_INTERVAL, "warn", "the interval of a label is wide", _any_label(_wide)),
     Row(Bit.EDGE, "warn", "a label lies at the edge of the training stars' range, or beyond", _any_label(_edge)),
     Row(Bit.NO_ANSWER, "bad", "the networks gave no answer", _said("no_answer")),
+    Row(Bit.NOT_A_STAR, "bad", "the survey's pipeline calls it a galaxy or a quasar", _typed("GALAXY", "QSO")),
+    Row(Bit.UNKNOWN_OBJECT, "warn", "the survey's pipeline could not say what it is", _typed("UNKNOWN")),
 )

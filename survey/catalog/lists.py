@@ -10,15 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey.catalog import criteria, flags, thresholds, visits
-from survey.catalog.flags import BITS, Limits, Ranges
+from survey.catalog.aims import Bars
+from survey.catalog.flags import BITS
 from survey.catalog.thresholds import KINDS, Kind, Threshold, yes
-from survey.catalog.visits import Flags, Visits, numbers, probabilities
+from survey.catalog.visits import Flags, numbers, probabilities
 from survey.inference.predictions import Column
 from survey.labels import CLASSES, MISSING, Criterion, metal_poor
 from survey.training.stars import Codes
 
 COLUMNS: dict[str, Column] = {
-    f"{kind.lower()}_candidate": ("bool", f"in the list of {kind} candidates: the score reaches the threshold, no flag_bad", "", "meta.code.class")
+    f"{kind.lower()}_candidate": (
+        "bool",
+        f"in the list of {kind} candidates: its score is high enough, no flag bars it",
+        "",
+        "meta.code.class",
+    )
     for kind in KINDS
 }
 RANK: Column = ("int32", "place in the list, 1 = the best candidate", "", "meta.number")
@@ -35,32 +41,31 @@ class Rules:
     Without thresholds (the ensemble tells no classes) a star is a candidate by its parameters: metal-poor by [Fe/H], whatever is known of carbon.
     """
 
-    visits: Visits
     criterion: Criterion
-    limits: Limits
-    ranges: Ranges
+    bars: Bars
     thresholds: Mapping[Kind, Threshold]
 
     def __call__(self, rows: pa.Table, star_N: Codes) -> pa.Table:
         """The stars of some rows."""
-        stars = criteria.judged(visits.combined(rows, star_N, self.visits), self.criterion)
+        stars = criteria.judged(visits.combined(rows, star_N, self.bars.visits), self.criterion)
         p_NC = probabilities(stars)
         for threshold in self.thresholds.values():
             stars = _with(stars, threshold.column, thresholds.COLUMNS[threshold.column], threshold.score(p_NC))
-        for name, bits in zip(flags.COLUMNS, flags.of(stars, self.ranges, self.limits), strict=True):
+        for name, bits in zip(flags.COLUMNS, flags.of(stars, self.bars.ranges, self.bars.limits), strict=True):
             stars = _with(stars, name, flags.COLUMNS[name], bits)
+        held_N = self.bars.hold(*(stars[name].to_numpy() for name in flags.COLUMNS))
         for kind, column in zip(KINDS, COLUMNS, strict=True):
-            chosen_N = self._chosen(stars, kind) & (stars["flag_bad"].to_numpy() == 0)
+            chosen_N = self._chosen(stars, kind) & ~held_N
             stars = _with(stars, column, COLUMNS[column], chosen_N)
         return stars
 
     def told_by(self, kind: Kind, labels: Collection[str]) -> str:
         """By what of these labels, if not by a score, stars come into a list."""
         if kind in self.thresholds:
-            return f"{self.thresholds[kind].column} >= {self.thresholds[kind].value:.6g}, no flag_bad"
+            return f"{self.thresholds[kind].column} >= {self.thresholds[kind].value:.6g}, no barring flag"
         if "FeH" not in labels or (kind == "CEMP" and not {"CFe", "CH"} & set(labels)):
             return NOTHING
-        return f"{'[Fe/H]' if kind == 'MP' else '[Fe/H] and [C/Fe]'}, no flag_bad"
+        return f"{'[Fe/H]' if kind == 'MP' else '[Fe/H] and [C/Fe]'}, no barring flag"
 
     def _chosen(self, stars: pa.Table, kind: Kind) -> Flags:
         """Whose score, or without scores whose parameters, are those of a candidate."""
@@ -105,11 +110,12 @@ class Lists:
         return np.concatenate([np.empty(0, bool), *self.chosen[kind]])
 
     def ranked(self, kind: Kind) -> pa.Table:
-        """The list, best first: by score, among equals by signal to noise."""
+        """The list, best first: by score; among equals, of whom a sure network makes many, those without a warning, then by signal to noise."""
         table = pa.concat_tables(self.parts[kind])
         score = f"score_{kind.lower()}" if f"score_{kind.lower()}" in table.column_names else "p_feh_mp"
-        keys = [(name, "descending") for name in (score, "snr_total") if name in table.column_names]
-        table = table.take(pc.sort_indices(table, sort_keys=[*keys, ("ra", "ascending"), ("dec", "ascending")]))
+        order = {score: "descending", "_warned": "ascending", "snr_total": "descending", "ra": "ascending", "dec": "ascending"}
+        sortable = table.append_column("_warned", pc.not_equal(table["flag_warn"], 0).cast(pa.int8()))
+        table = table.take(pc.sort_indices(sortable, sort_keys=[(name, way) for name, way in order.items() if name in sortable.column_names]))
         table = _with(table, "rank", RANK, np.arange(1, table.num_rows + 1, dtype=np.int32))
         first = [name for name in FIRST if name in table.column_names]
         return table.select([*first, *(name for name in table.column_names if name not in first)])

@@ -117,7 +117,7 @@ def mix(p_NC: ArrayLike, class_N: ArrayLike, prior: Prior = "validation", survey
         drawn_RC = _estimated(survey.p_BC, redrawn(survey.n_B, "survey"), _supposed(binned[0], redrawn(binned[1], "validation")))
         return Mix("estimated", told_C, share_1C[0], drawn_RC, size, notes)
     if prior == "estimated":
-        notes = (*notes, "no star of the survey has class probabilities: the mix of validation is taken for the survey's")
+        notes = (*notes, "too few spectra of the survey have class probabilities: the mix of validation is taken for the survey's")
     counted_C = n_C if n_C.sum() else np.ones(len(CLASSES))
     drawn_RC = redrawn(counted_C, "classes")
     return Mix("validation", told_C, counted_C / counted_C.sum(), drawn_RC / drawn_RC.sum(1, keepdims=True), size, notes)

@@ -124,8 +124,7 @@ def _batches(predictions: Predictions, stars: Stars, rows: int) -> Iterator[pa.T
 
 def _scalars(predictions: Predictions) -> list[str]:
     """The columns of one value in each row: no embeddings, which say nothing of a star and are most of the bytes."""
-    schema = pq.read_schema(pa.BufferReader(files.read(predictions.file(0))))
-    return [field.name for field in schema if not pa.types.is_nested(field.type)]
+    return [field.name for field in pq.read_schema(pa.BufferReader(files.read(predictions.file(0)))) if not pa.types.is_nested(field.type)]
 
 
 def _region(path: Path) -> tuple[pa.Table, Codes]:

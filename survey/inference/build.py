@@ -108,7 +108,8 @@ def _agree(settings: Build) -> bool:
 
 def _begun(path: str) -> bool:
     """Whether settings are those of an ensemble: other jobs leave a file of that name too."""
-    return files.exists(path) and {RUNS, "weights"} <= files.read_json(path).get("settings", {}).keys()
+    told = files.read_json(path) if files.exists(path) else None
+    return isinstance(told, dict) and {RUNS, "weights"} <= told.get("settings", {}).keys()
 
 
 def _other(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

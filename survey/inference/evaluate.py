@@ -135,8 +135,8 @@ def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
         )
     some = parts.own(ensemble.members, store, settings.split)
     if not len(some):
-        advice = "another split" if what == "run" else "another split, or store= and labels= of stars that no member has seen"
-        raise SettingsError(f"evaluate: split={settings.split}: the {what} {settings.of} has no spectra in it; give {advice}")
+        advice = "give another split, or store= and labels= of stars that it has not seen"
+        raise SettingsError(f"evaluate: split={settings.split}: the {what} {settings.of} has no spectra in it in {store.path}; {advice}")
     return some, store
 
 

@@ -82,7 +82,7 @@ def predict(settings: Predict, crew: Crew | None = None) -> Report:
     ensemble, found, fixed, plan = _begin(settings)
     asking = _asking(settings, ensemble, found)
     asking = replace(asking, choice=_choice(settings, asking, crew))
-    said = json.dumps([fixed["settings"], fixed["ensemble"], written(asking.choice)], sort_keys=True)
+    said = json.dumps([fixed["settings"], fixed["ensemble"], written(replace(asking.choice, notes=()))], sort_keys=True)
     asking = replace(asking, fingerprint=hashlib.sha256(said.encode()).hexdigest()[:16])
     done = _done(asking, bool(settings.ingest.get("reread")))
     missing = [shard for shard in range(found.shards) if shard not in done]

@@ -168,7 +168,11 @@ class Predictions:
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The predictions of one shard."""
-        file = pq.ParquetFile(pa.BufferReader(files.read(self.file(shard))))
+        path = self.file(shard)
+        try:
+            file = pq.ParquetFile(pa.BufferReader(files.read(path)))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path}: is gone; run jobs/predict.py again, which makes it anew") from error
         return file.read(columns, use_threads=False)  # twice as fast: threads cost more than a thousand rows
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -26,6 +26,8 @@ PRIOR = 3.0
 """Validation stars that each member is given in advance, in the log loss."""
 ROUNDS, STILL = 10_000, 1e-9
 """The expectation maximisation ends when no weight moves by more."""
+LEAST = 20
+"""An error of a label that fewer validation stars tell is chance: one star that a member hits would silence all others."""
 EXACT = 1e-12
 """An error this small relative to the largest is none: members without any share the weight."""
 STEPS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -162,7 +164,7 @@ def _moves(weight_M: Floats, step: float) -> Iterator[Floats]:
 def inverse_mse(told: Told, label_NL: Floats) -> Floats:
     """Weights (M, L) in proportion to one over the mean squared error on validation stars; NaN labels are unknown.
 
-    A label counts where it is known and all who give it do; where that is nowhere, those who give it have equal weights.
+    A label counts where it is known and all who give it do; where that is of too few stars, those who give it have equal weights.
     """
     truth_NL = np.asarray(label_NL, np.float64)
     if truth_NL.shape != told.mu_MNL.shape[1:]:
@@ -174,5 +176,5 @@ def inverse_mse(told: Told, label_NL: Floats) -> Floats:
     some_NL = np.isfinite(truth_NL) & (told.says_label() | ~says_ML[:, None]).all(0)
     square_MNL = np.where(some_NL & says_ML[:, None], (told.mu_MNL - truth_NL) ** 2, 0)
     mse_ML = square_MNL.sum(1) / np.maximum(some_NL.sum(0), 1)
-    least_L = np.max(mse_ML, 0) * EXACT
+    least_L = np.where(some_NL.sum(0) < LEAST, 0, np.max(mse_ML, 0) * EXACT)
     return _normalised(says_ML / np.where(least_L > 0, np.maximum(mse_ML, least_L), 1))

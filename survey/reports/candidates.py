@@ -16,8 +16,9 @@ from survey.catalog.thresholds import KINDS, Kind
 from survey.reports.style import BLUE, GREY, INK, RED, SHARE, many, png, points, symbol, unit
 
 DRAWN = "pictures.json"
-METRICS = {"completeness": "that it is to find", "purity": "that it lists"}
-"""What is expected of a list, and which validation stars tell it."""
+CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "not known")
+METRICS = ("completeness", "purity")
+"""What is expected of a list."""
 Floats = NDArray[np.float64]
 
 
@@ -128,7 +129,7 @@ def of_selection(outcome: Outcome) -> bytes | None:
         for axis, (metric, kind) in zip(axes.flat, product(METRICS, kinds), strict=True):
             found = {(row["snr"], row["Teff"]): row for row in rows if (row["search"], row["metric"]) == (kind, metric)}
             _cells(axis, found, snr, teff)
-            axis.set_title(f"{kind} list: expected {metric} (validation stars {METRICS[metric]}; faint: too few)")
+            axis.set_title(f"{kind} list: expected {metric}")
 
     return png(draw, 6 * len(kinds), 1.5 + len(METRICS) * (1 + 0.45 * len(teff))) if kinds else None
 
@@ -146,7 +147,7 @@ def _cells(axis: Axes, found: Mapping[tuple[str, str], dict[str, Any]], snr: Seq
     axis.imshow(value, cmap=SHARE, vmin=0, vmax=1, aspect="auto", alpha=sure)
     axis.set_xticks(range(len(snr)), snr)
     axis.set_yticks(range(len(teff)), teff)
-    axis.set(xlabel="S/N", ylabel=f"{symbol('Teff')} ({unit('Teff')})")
+    axis.set(xlabel="S/N   (in brackets: validation stars; faint: too few)", ylabel=f"{symbol('Teff')} ({unit('Teff')})")
 
 
 def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
@@ -162,7 +163,8 @@ def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
     lines += [f"{'':<10} {again:,} spectra are of visits that are there more than once: the best of each counts"] if again else []
     for name, title in (("said", "classes"), ("said_labels", "by labels"), ("feh_class", "by [Fe/H]")):
         if counted := about["counts"].get(name):
-            lines.append(f"{title:<10} {', '.join(f'{count:,} {what}' for what, count in counted.items())}")
+            ordered = sorted(counted.items(), key=lambda item: CLASS_ORDER.index(item[0]))
+            lines.append(f"{title:<10} {', '.join(f'{count:,} {what}' for what, count in ordered)}")
     for name, title in (("flag_warn", "look twice"), ("flag_bad", "do not use")):
         counted = dict(about["counts"].get(name, {"any": 0}))
         bits = ", ".join(f"{count:,} {what.lower()}" for what, count in sorted(counted.items(), key=lambda item: -item[1]) if what != "any")
@@ -188,7 +190,7 @@ def _list(about: dict[str, Any], kind: Kind) -> list[str]:
         lines[0] += f": score of {threshold['value']:.3f} or more, chosen for {goal}; expected {', '.join(told)}"
         true = about["expected"][kind]
         lines.append(f"{'':<10} {true['true']:.0f} ± {true['spread']:.0f} of them are what they are listed as, by their own scores")
-        mix = ", ".join(f"{one['share']:.1%} {name}" for name, one in threshold["mix"]["classes"].items())
+        mix = ", ".join(f"{one['share']:.2%} {name}" for name, one in threshold["mix"]["classes"].items())
         lines.append(f"{'':<10} in the survey's mix of classes, {threshold['mix']['how']}: {mix}")
         lines += [f"{'':<10} note: {note}" for note in threshold["notes"]]
     return lines

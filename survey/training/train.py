@@ -150,8 +150,9 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     """The labelled spectra and their parts, and what became of the table's rows and the store's spectra."""
     joining = settings.join.model_copy(update={"table": settings.labels})
     task = settings.asked()
-    labelled = labelling.join(joining, store, task.labels, settings.split.column)
-    if not settings.before:  # fine-tuning may look at some classes only
+    wanted = labelling.present(joining, task.labels) if settings.before else task.labels  # fine-tuning may look at some labels
+    labelled = labelling.join(joining, store, wanted, settings.split.column)
+    if not settings.before:  # and some classes only
         labelling.check(labelled, settings.task)
     found = samples.of(labelled, task.labels)
     part_N = lineage.inherited(settings.before, found.about, split.parts(settings.split, labelled))
@@ -162,7 +163,8 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
 def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     """What is fixed before the first step and stays with the run."""
     task, train = settings.asked(), found.part("train")
-    scaled = scaling.fit(settings.scale, train.label_NL, task.labels).as_dict()
+    before = bundle.about_run(settings.before) if settings.before else None
+    scaled = before["scaling"] if before else scaling.fit(settings.scale, train.label_NL, task.labels).as_dict()
     plan = {
         "model": settings.model,
         "options": settings.options,
@@ -176,10 +178,10 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
         "split": plan_split(settings),
         "before": None,
     }
-    if not settings.before:
+    if before is None:
         return plan
     given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale") if name in settings.model_fields_set}
-    return plan | lineage.taken_over(plan, bundle.about_run(settings.before), given, settings.before)
+    return plan | lineage.taken_over(plan, before, given, str(settings.before))
 
 
 def _counted(part: Samples) -> dict[str, Any]:

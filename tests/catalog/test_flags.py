@@ -28,6 +28,10 @@ LIMITS: list[tuple[dict[str, Any], Bit, Bit]] = [
     ({"flags": int(Flag.OUTLIERS)}, Bit.SPECTRUM, NONE),
     ({"flags": int(Flag.FIBER | Flag.NO_VELOCITY)}, Bit.SPECTRUM | Bit.NO_VELOCITY, NONE),
     ({"flags": None}, NONE, NONE),
+    ({"class": "STAR"}, NONE, NONE),
+    ({"class": "GALAXY"}, NONE, Bit.NOT_A_STAR),
+    ({"class": "qso"}, NONE, Bit.NOT_A_STAR),
+    ({"class": "Unknown"}, Bit.UNKNOWN_OBJECT, NONE),
     ({"snr": 10.0}, NONE, NONE),
     ({"snr": 9.9}, Bit.LOW_SNR, NONE),
     ({"snr": 2.9}, Bit.LOW_SNR, Bit.VERY_LOW_SNR),
@@ -77,7 +81,7 @@ def test_the_dictionary_tells_every_bit() -> None:
     assert [row["value"] for row in rows] == [1 << row["bit"] for row in rows] == [1 << number for number in range(len(rows))]
     assert {row["severity"] for row in rows} == {"warn", "bad"}
     assert all(len(row["description"]) > 10 for row in rows)
-    assert rows[-1] == {"bit": 13, "value": 8192, "name": "NO_ANSWER", "severity": "bad", "description": "the networks gave no answer"}
+    assert rows[13] == {"bit": 13, "value": 8192, "name": "NO_ANSWER", "severity": "bad", "description": "the networks gave no answer"}
 
 
 def test_flags_fit_their_columns_and_are_those_of_each_row() -> None:

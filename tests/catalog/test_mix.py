@@ -123,7 +123,7 @@ def test_a_survey_without_answers_has_the_mix_of_validation() -> None:
     for survey in (None, Tally.of(np.full((3, 3), NAN)), Tally.of(np.empty((0, 3)))):
         found = mix(columns(table), table["true_class"].to_numpy(), "estimated", survey)
         assert found.share_C.tolist() == [0.3, 0.2, 0.5]
-        assert "no star of the survey has class probabilities" in found.notes[-1]
+        assert "too few spectra of the survey have class probabilities" in found.notes[-1]
 
 
 def test_nothing_known_is_no_crash() -> None:

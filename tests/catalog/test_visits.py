@@ -217,3 +217,16 @@ def test_codes_that_do_not_fit_are_refused() -> None:
         combined(visits([0, 0]), [0, 1, 2])
     with pytest.raises(ValueError, match=r"catalog: star codes are float64; give whole numbers"):
         combined(visits([0, 0]), [0.0, 1.5])
+
+
+def test_a_visit_that_is_there_twice_counts_once_by_its_best_spectrum() -> None:
+    once = visits([0, 0, 1], snr=[20.0, 30.0, 40.0], row=[-1, -1, -1])
+    worse = visits([0, 0, 1], seed=1, snr=[15.0, 25.0, 35.0], row=[-1, -1, -1])
+    twice = combined(pa.concat_tables([worse, once]), [0, 0, 1, 0, 0, 1])
+    assert twice.equals(combined(once, [0, 0, 1]))
+    assert twice["n_visits"].to_pylist() == [2, 1]
+
+
+def test_rows_of_one_table_are_spectra_of_their_own_whatever_visit_they_are_called_by() -> None:
+    table = visits([0, 0, 0], visit=["night", "night", None], row=[0, 1, 2])
+    assert combined(table, [0, 0, 0])["n_visits"].to_pylist() == [3]

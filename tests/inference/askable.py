@@ -13,7 +13,7 @@ from survey.inference import calibrate, ensemble
 from survey.inference.calibrate import Errors
 from survey.inference.combine import Weights
 from survey.inference.domain import Domain
-from survey.inference.ensemble import DOMAIN, ENSEMBLE, described
+from survey.inference.ensemble import DOMAIN, ENSEMBLE, described, told_path
 from survey.inference.members import open_members
 from survey.inference.sigmas import Law, Scale
 from survey.labels import CLASSES, label
@@ -78,5 +78,7 @@ def three(folder: Path, of: Store, passes: int = 0) -> Path:
     about = {"version": ensemble.VERSION, "id": "three-members", "code": "0", "passes": passes, "calibrated": True, "domain": True}
     checkpoint.write_tensors(str(folder / DOMAIN), {name: torch.from_numpy(array) for name, array in domain.tensors().items()}, {"version": 1})
     pq.write_table(pa.table({"true_class": [0, 1], "p_mp": [0.9, 0.2]}), folder / "validation.parquet")
-    (folder / ENSEMBLE).write_text(json.dumps(about | described(members, weights) | {"calibration": calibration.told()}))
+    told = described(members, weights)
+    told["members"] = [member | {"path": told_path(str(folder), member["path"])} for member in told["members"]]
+    (folder / ENSEMBLE).write_text(json.dumps(about | told | {"calibration": calibration.told()}))
     return folder

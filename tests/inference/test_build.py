@@ -126,6 +126,15 @@ def test_a_folder_of_something_else_is_left_alone(made: Path, tmp_path: Path):
         build(settings(made, tmp_path))
 
 
+@pytest.mark.parametrize("told", ["[]", "{}", '{"settings": {"input": "x"}}'])
+def test_settings_of_something_else_are_left_alone(made: Path, tmp_path: Path, told: str):
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / "settings.json").write_text(told)
+    with pytest.raises(SettingsError, match=r"team: holds settings.json but is no ensemble; give an empty or a new folder"):
+        build(settings(made, tmp_path))
+    assert (tmp_path / "team" / "settings.json").read_text() == told
+
+
 def test_the_folder_of_a_run_is_left_alone_though_it_has_settings_too(made: Path, tmp_path: Path):
     run = Path(shutil.copytree(made / "both", tmp_path / "team"))
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
@@ -243,6 +252,8 @@ def test_a_deep_ensemble_is_trained_in_one_go_and_its_runs_are_used_again(made: 
     assert [member["path"] for member in first.about["members"]] == [f"./runs/{name}" for name in names]
     assert not build(both, train).made
     assert asked == names
+    with pytest.raises(SettingsError, match=r"other settings: runs=prism-2024, prism-2025, .* there, prism-2024, bands-2024 now"):
+        build(both.model_copy(update={"seeds": 1}), train)
     shutil.move(tmp_path / "team", tmp_path / "moved")
     ensemble = open_ensemble(str(tmp_path / "moved"))
     assert ensemble.names == tuple(names)
@@ -280,9 +291,9 @@ def test_a_name_that_is_no_folder_in_that_of_the_ensemble_is_refused(made: Path,
 
 
 def test_options_stay_where_a_member_names_the_usual_network(made: Path, tmp_path: Path):
-    train = {"options": {"stem": 8}}
+    train = {"options": {"kernel": 5}}
     plain, named, other = trainings(trained(made, tmp_path, train=train, members=[{}, {"model": "echelle", "name": "named"}, {"model": "prism"}]))
-    assert plain.options == named.options == {"stem": 8}
+    assert plain.options == named.options == {"kernel": 5}
     assert other.options == {}
 
 

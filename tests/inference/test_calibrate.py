@@ -228,7 +228,7 @@ def test_too_few_stars_change_nothing_and_are_noted() -> None:
     assert found.notes == (
         "classes: 19 validation stars of known class, 20 are needed; probabilities are left as they are",
         "L0: 15 validation stars of known L0, 20 are needed; errors are left as they are",
-        "L1: 30 validation stars are too few for intervals of 99.0%; they are as wide as the largest error seen",
+        "L1: 30 validation stars are too few for intervals of 99 %; they are as wide as the largest error seen",
     )
     said = found.apply(combined, np.full(30, 20.0))
     assert np.array_equal(said.total_NL[:, 0], combined.total_NL[:, 0])

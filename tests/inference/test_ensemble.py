@@ -11,7 +11,7 @@ import torch
 from survey.inference.assembly import Build
 from survey.inference.build import build
 from survey.inference.combine import combine
-from survey.inference.ensemble import ENSEMBLE, named, open_ensemble
+from survey.inference.ensemble import DOMAIN, ENSEMBLE, named, open_ensemble
 from survey.settings import SettingsError
 from survey.store.shards import open_store
 from survey.training import bundle
@@ -108,6 +108,13 @@ def moved(made: Path, folder: Path) -> Path:
         member["path"] = str(folder / member["name"])
     (folder / "team" / ENSEMBLE).write_text(json.dumps(about))
     return folder / "team"
+
+
+def test_a_domain_that_is_missing_is_named(made: Path, tmp_path: Path):
+    team = moved(made, tmp_path)
+    (team / DOMAIN).unlink()
+    with pytest.raises(FileNotFoundError, match=r"domain.safetensors: is missing, though the ensemble is finished; put a copy back, or make"):
+        open_ensemble(str(team))
 
 
 def test_a_member_that_is_missing_is_named(made: Path, tmp_path: Path):

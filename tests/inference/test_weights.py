@@ -146,6 +146,14 @@ def test_a_label_without_known_truth_and_members_without_error_share_equally() -
     assert found[:, 1] == pytest.approx([0.5, 0.5, 0], abs=1e-9)
 
 
+def test_a_label_that_few_stars_tell_is_shared_equally() -> None:
+    told, truth = answers.told(3, 40), np.random.default_rng(1).normal(0, 2, (40, 2))
+    truth[1:, 0], truth[0, 0] = np.nan, told.mu_MNL[0, 0, 0]
+    found = inverse_mse(told, truth)
+    assert found[:, 0] == pytest.approx([1 / 3] * 3)
+    assert found[:, 1] != pytest.approx([1 / 3] * 3)
+
+
 def test_validation_gives_both_kinds_of_weights() -> None:
     told, truth, labels = answers.told(3), np.arange(40) % 3, np.zeros((40, 2))
     weights = from_validation(told, truth, labels, "accuracy", "vote")

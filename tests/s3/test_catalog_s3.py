@@ -8,7 +8,9 @@ import pytest
 from survey import files
 from survey.catalog import hats, sky, sorting, stars, visits
 from survey.catalog.scratch import publish, scratch
+from survey.reports import candidates
 from tests.catalog import skies
+from tests.catalog.test_catalog import made, survey
 from tests.s3.conftest import Server, put
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
@@ -37,3 +39,19 @@ def test_a_catalog_takes_the_place_of_another_in_a_bucket(server: Server, tmp_pa
     assert written[-1] == f"s3://sky/catalog/hats/{hats.PROOF}"
     assert not work.exists()
     assert np.isfinite(found.ra_S).all()
+
+
+def test_a_whole_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp_path: Path) -> None:
+    assert server.answers()
+    survey(tmp_path)
+    put("s3://sky/whole", {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    given = {"known": ["s3://sky/whole/truth.csv"], "truth": "s3://sky/whole/truth.csv"}
+    here = made(tmp_path, known=[str(tmp_path / "truth.csv")], truth=str(tmp_path / "truth.csv"))
+    there = made(tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given)
+    assert candidates.pictures(there)[0].startswith("s3://sky/whole/catalog/")
+    for name in ("mp_candidates.parquet", "known.parquet", "truth.parquet"):
+        mine, other = here.table(name), there.table(name)
+        assert mine is not None
+        assert other is not None
+        assert other.equals(mine)
+    assert not made(tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given).made

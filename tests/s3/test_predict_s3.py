@@ -30,15 +30,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def origin(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with files, their store, a run and its predictions; all but these in s3://sky/said too."""
+    """A folder with files, their store, an ensemble that takes its time, and its predictions; all but these in s3://sky/said too."""
     folder = tmp_path_factory.mktemp("said")
     base = list(survey_files.named(range(25)).items())
     (folder / "files").mkdir()
     for number in range(SHARDS * SIZE):
         (folder / "files" / f"{number:04d}-{base[number % 25][0]}").write_bytes(base[number % 25][1])
-    askable.run(folder / "run", askable.store(folder, range(0), shard=SIZE))
+    askable.three(folder / "ensemble", askable.store(folder, range(0), shard=SIZE), passes=80)
     put("s3://sky/said", contents(folder))
-    asked(folder, ensemble="run", store="store", predictions="here")
+    asked(folder, ensemble="ensemble", store="store", predictions="here")
     return folder
 
 
@@ -56,15 +56,15 @@ def parts(said: str) -> dict[str, bytes]:
 
 
 def test_a_bucket_gives_the_predictions_that_a_folder_gives(origin: Path):
-    report = asked("s3://sky/said", ensemble="run", store="store", predictions="there")
+    report = asked("s3://sky/said", ensemble="ensemble", store="store", predictions="there")
     assert report.path == "s3://sky/said/there"
     assert parts(report.path) == parts(str(origin / "here"))
-    assert asked("s3://sky/said", ensemble="run", store="store", predictions="there").made == 0
+    assert asked("s3://sky/said", ensemble="ensemble", store="store", predictions="there").made == 0
     assert open_predictions(report.path).about["rows"] == SHARDS * SIZE
 
 
 def test_files_of_a_bucket_give_the_answers_that_their_store_gives(origin: Path):
-    report = asked("s3://sky/said", ensemble="run", input="files", predictions="fresh")
+    report = asked("s3://sky/said", ensemble="ensemble", input="files", predictions="fresh")
     one, two = (list(open_predictions(path).tables()) for path in (report.path, str(origin / "here")))
     for fresh, stored in zip(one, two, strict=True):
         assert np.array_equal(fresh["FeH"].to_numpy(), stored["FeH"].to_numpy())
@@ -72,7 +72,13 @@ def test_files_of_a_bucket_give_the_answers_that_their_store_gives(origin: Path)
 
 
 def test_arrays_may_lie_in_a_bucket(origin: Path):
-    values = {"ensemble": str(origin / "run"), "store": "s3://sky/said/store", "predictions": "s3://sky/said/arrayed", "arrays": True, "batch": 16}
+    values = {
+        "ensemble": str(origin / "ensemble"),
+        "store": "s3://sky/said/store",
+        "predictions": "s3://sky/said/arrayed",
+        "arrays": True,
+        "batch": 16,
+    }
     predict(Predict.checked("predict", values))
     ids = pq.read_table(files.bucket_system().open("s3://sky/said/arrayed/arrays/ids.parquet"))
     assert ids.num_rows == SHARDS * SIZE
@@ -87,7 +93,7 @@ def test_a_driver_may_be_killed_while_its_predictions_are_in_a_bucket(origin: Pa
     wanted = parts(str(origin / "here"))
     for number in range(KILLS):
         said = f"s3://sky/said/kill-{number}"
-        given = ["ensemble=s3://sky/said/run", "store=s3://sky/said/store", f"predictions={said}", "batch=16", "workers=2", "gpu=never"]
+        given = ["ensemble=s3://sky/said/ensemble", "store=s3://sky/said/store", f"predictions={said}", "batch=16", "workers=2", "gpu=never"]
         during = place.python("jobs/predict.py", *given)
         target = chance.randint(1, SHARDS - 3)
         assert during.until(lambda said=said, target=target: len(files.names(files.join(said, "markers"))) >= target), during.err

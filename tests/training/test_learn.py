@@ -174,6 +174,19 @@ def test_fine_tuning_moves_only_what_is_free(made: Path, place: Path):
     assert (samples.read(str(fine)).label_NL[:, 0] < -1).all()
 
 
+def test_fine_tuning_with_some_of_the_labels_keeps_scaling_and_the_answers_of_all(made: Path, place: Path):
+    """A table of real stars may know iron and nothing of carbon."""
+    lines = [line.split(",") for line in (place / "labels.csv").read_text().splitlines()]
+    kept = [lines[0].index(name) for name in ("obsid", "FeH")]
+    (place / "iron.csv").write_text("\n".join(",".join(line[column] for column in kept) for line in lines) + "\n")
+    fine = trained(place, before=str(made / "run"), labels=str(place / "iron.csv"), join={"classes": "none"}, epochs=2)
+    about = bundle.about_run(str(fine))
+    assert about["scaling"] == bundle.about_run(str(made / "run"))["scaling"]
+    assert about["task"]["labels"] == ["FeH", "CFe"]
+    assert np.isnan(samples.read(str(fine)).label_NL[:, 1]).all()
+    assert all(np.isfinite(row["train_loss"]) for row in bundle.history(str(fine)))
+
+
 def test_fine_tuning_refuses_another_split_and_unknown_parts(made: Path, place: Path):
     with pytest.raises(SettingsError, match="give the same one, or stars that it has seen would test it"):
         trained(place, before=str(made / "run"), split={"seed": 5})
