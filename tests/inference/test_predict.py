@@ -252,6 +252,23 @@ def test_spectra_that_are_prepared_otherwise_are_refused_by_the_key(place: Path)
         made(place, store=wide.path)
 
 
+def test_predictions_of_another_version_are_neither_read_nor_lengthened(place: Path):
+    made(place)
+    for name in ("settings.json", "predictions.json"):
+        path = place / "said" / name
+        path.write_text(path.read_text().replace('"version": 1', '"version": 99', 1))
+    with pytest.raises(ValueError, match="the predictions are of version 99, this code reads 1; make them anew"):
+        open_predictions(str(place / "said"))
+    with pytest.raises(SettingsError, match="is of version 99, this code writes 1; give another predictions="):
+        made(place)
+
+
+def test_a_member_that_looks_at_continua_needs_a_store_that_keeps_them(place: Path):
+    table = open_store(str(place / "store")).spectra(0)
+    with pytest.raises(ValueError, match="predict: shard 0: its spectra have no continuum, which a member looks at; prepare them with"):
+        worker.origin.spectra(table, "shard 0", True)
+
+
 def test_members_and_embeddings_are_kept_where_they_are_asked_for(place: Path):
     _, table = made(place, members=True, embeddings=True)
     asked = open_ensemble(str(place / "ensemble"))
