@@ -15,7 +15,7 @@ from survey.catalog.scratch import WORK
 from tests.catalog.test_catalog import survey
 from tests.processes import Job, Workplace, new_workplace
 
-KILLS = int(os.environ.get("SURVEY_KILLS", "2"))
+KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(200 + 60 * KILLS)]
 
 DATED = ("properties", CATALOG, "pictures.json")

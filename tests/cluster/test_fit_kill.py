@@ -15,7 +15,7 @@ from survey.training.train import begin
 from tests.processes import Workplace, new_workplace
 from tests.training import lessons
 
-KILLS = int(os.environ.get("SURVEY_KILLS", "2"))
+KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(200 + 60 * KILLS)]
 
 EPOCHS = 40

@@ -18,7 +18,7 @@ from survey.store.shards import open_store
 from tests import survey_files
 from tests.processes import Job, Workplace, new_workplace
 
-KILLS = int(os.environ.get("SURVEY_KILLS", "2"))
+KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(100 + 60 * KILLS)]
 
 SHARDS, SIZE = 20, 250

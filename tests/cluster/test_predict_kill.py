@@ -78,7 +78,7 @@ def is_whole(place: Workplace, folder: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_driver_may_be_killed_at_any_moment(place: Workplace, origin: Path, workers: int) -> None:
     chance = random.Random(workers)
     moments = []
