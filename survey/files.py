@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from survey.spectrum import Refused
 
 LARGEST = 64 << 20
@@ -94,6 +97,18 @@ def read_json(path: str) -> Any:
         return json.loads(read(path))
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); put a copy back, or remove it and run the job again") from error
+
+
+def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet table, or some of its columns."""
+    return pq.read_table(pa.BufferReader(read(path)), columns=columns)
+
+
+def write_table(path: str, table: pa.Table) -> None:
+    """A Parquet table, whole or not at all."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write(path, memoryview(sink.getvalue()))
 
 
 def read_all(paths: list[str]) -> list[bytes]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from survey import files
 from survey.catalog import flags
@@ -51,7 +50,7 @@ def validation(predictions: Predictions, bars: Bars) -> pa.Table | None:
     path = files.join(predictions.path, VALIDATION)
     if not files.exists(path):
         return None
-    table = pq.read_table(pa.BufferReader(files.read(path)))
+    table = files.read_table(path)
     code_N, _ = codes_of(table["star"].combine_chunks().cast(pa.string()))
     alone_N = code_N < 0
     code_N[alone_N] = code_N.max(initial=-1) + 1 + np.arange(alone_N.sum())
@@ -71,9 +70,12 @@ def thresholds(predictions: Predictions, validation: pa.Table | None, searches: 
             "runs=[...], and predict with that"
         )
     survey, notes = _survey(predictions, bars.limits.domain_warn)
-    found = {}
+    found, mixes = {}, dict[str, tuple[Mix, tuple[str, ...]]]()
     for kind, search in searches.items():
-        mixed, more = _cautious(mix_of(validation, search.prior, survey if len(survey) >= LEAST else None))
+        prior = str(search.prior)
+        if prior not in mixes:  # a second or two each
+            mixes[prior] = _cautious(mix_of(validation, search.prior, survey if len(survey) >= LEAST else None))
+        mixed, more = mixes[prior]
         threshold = choose(validation, kind, search, mixed)
         found[kind] = replace(threshold, notes=threshold.notes + more + notes)
     return found

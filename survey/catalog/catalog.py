@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from survey import __version__, files
@@ -30,7 +29,7 @@ from survey.catalog.criteria import definitions
 from survey.catalog.exports import COLUMNS, ENDINGS, export
 from survey.catalog.flags import Limits, dictionary
 from survey.catalog.hats import HATS, PROOF, UNPLACED, Writer, Written
-from survey.catalog.lists import Lists, Rules
+from survey.catalog.lists import Counts, Lists, Rules
 from survey.catalog.scratch import publish, scratch
 from survey.catalog.selection import Bins
 from survey.catalog.sky import cut, margin_order
@@ -89,7 +88,7 @@ class Outcome:
     def table(self, name: str) -> pa.Table | None:
         """A Parquet table of the catalog's folder; None where it has none of that name."""
         path = files.join(self.folder, name)
-        return pq.read_table(pa.BufferReader(files.read(path))) if files.exists(path) else None
+        return files.read_table(path) if files.exists(path) else None
 
 
 def catalog(settings: Catalog) -> Outcome:
@@ -106,22 +105,22 @@ def catalog(settings: Catalog) -> Outcome:
     validation = aims.validation(predictions, bars)
     searches: dict[Kind, Search] = {"MP": settings.mp, "CEMP": settings.cemp}
     rules = Rules(settings.criterion, bars, aims.thresholds(predictions, validation, searches, bars))
-    lists = [known.read(path) for path in settings.known]  # what is wrong with them is told before the work
+    known_lists = [known.read(path) for path in settings.known]  # what is wrong with them is told before the work
     stars = find(predictions)
-    met = known.matched(lists, stars.ra_S, stars.dec_S, settings.radius)
+    met = known.matched(known_lists, stars.ra_S, stars.dec_S, settings.radius)
     true = truth.read(settings.join.model_copy(update={"table": settings.truth}), predictions, stars) if settings.truth else None
     _withdraw(settings.catalog)
-    about_files = origin(predictions)
     with scratch(settings.catalog) as room:
         written, found = _write(settings, predictions, stars, rules, room, met)
-        about = _about(settings, predictions, rules, written, found)
-        for name, table in _tables(rules, validation, settings.bins, met, found):
-            files.write(files.join(settings.catalog, name), _packed(table, about_files))
-        if true:
-            compared, about["truth"] = true.compared(found)
-            files.write(files.join(settings.catalog, TRUTH), _packed(compared, about_files))
         _publish(settings, room, written)
-    _lists(settings, predictions, found)
+    lists = {kind: found.ranked(kind) for kind in KINDS}
+    about = _about(settings, predictions, rules, written, found.counts, lists)
+    tables = dict(_tables(rules, validation, settings.bins, met, found))
+    if true:
+        tables[TRUTH], about["truth"] = true.compared(found)
+    for name, table in tables.items():
+        files.write_table(files.join(settings.catalog, name), table.replace_schema_metadata(origin(predictions)))
+    _export(settings, predictions, lists)
     files.write_json(note, about)
     return Outcome(settings.catalog, about, made=True)
 
@@ -197,9 +196,10 @@ def _shown(predictions: Predictions) -> tuple[str, ...]:
     return ("star", "ra", "dec", "snr", "n_visits", *classes, *scores, *labels, "flag_warn", "flag_bad", "mp_candidate", "cemp_candidate")
 
 
-def _about(settings: Catalog, predictions: Predictions, rules: Rules, written: Written, found: Lists) -> dict[str, Any]:
+def _about(
+    settings: Catalog, predictions: Predictions, rules: Rules, written: Written, counts: Counts, lists: dict[Kind, pa.Table]
+) -> dict[str, Any]:
     """What the catalog is."""
-    lists = {kind: found.ranked(kind) for kind in KINDS}
     source = {name: predictions.about[name] for name in ("id", "rows", "source")} | {"path": predictions.path}
     ensemble = predictions.about["ensemble"]
     lasting = json.loads(json.dumps(settings.lasting(), default=str))
@@ -220,7 +220,7 @@ def _about(settings: Catalog, predictions: Predictions, rules: Rules, written: W
         "told_by": {kind: rules.told_by(kind, predictions.labels) for kind in KINDS},
         "expected": {kind: {"true": true, "spread": spread} for kind, (true, spread) in scored.items()},
         "thresholds": {kind: threshold.told() for kind, threshold in rules.thresholds.items()},
-        "counts": {name: dict(counted) for name, counted in found.counts.items()},
+        "counts": {name: dict(counted) for name, counted in counts.items()},
         "settings": lasting,
     }
 
@@ -235,12 +235,6 @@ def _tables(rules: Rules, validation: pa.Table | None, bins: Bins, met: known.Ma
         yield KNOWN, met.recovery({kind: found.is_candidate(kind) for kind in KINDS})
 
 
-def _packed(table: pa.Table, about: dict[str, str]) -> memoryview:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(about), sink)
-    return memoryview(sink.getvalue())
-
-
 def _publish(settings: Catalog, room: Path, written: Written) -> None:
     """What was made aside takes its place."""
     publish(room / HATS, files.join(settings.catalog, HATS), PROOF)
@@ -249,10 +243,10 @@ def _publish(settings: Catalog, room: Path, written: Written) -> None:
         files.write(files.join(settings.catalog, UNPLACED), (room / UNPLACED).read_bytes())
 
 
-def _lists(settings: Catalog, predictions: Predictions, found: Lists) -> None:
+def _export(settings: Catalog, predictions: Predictions, lists: dict[Kind, pa.Table]) -> None:
     """The candidates in all formats, and what their bits mean."""
-    for kind in KINDS:
-        export(found.ranked(kind), settings.catalog, f"{kind.lower()}_candidates", origin(predictions), ("parquet", *settings.exports))
+    for kind, table in lists.items():
+        export(table, settings.catalog, f"{kind.lower()}_candidates", origin(predictions), ("parquet", *settings.exports))
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(dictionary(), sink)
     files.write(files.join(settings.catalog, FLAGS), memoryview(sink.getvalue()))

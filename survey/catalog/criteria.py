@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from survey.catalog.visits import Flags, Floats, numbers
-from survey.inference.predictions import NUMBERED, Column
+from survey.inference.predictions import NUMBERED, Column, described
 from survey.labels import CLASSES, METAL_POOR, MISSING, Criterion, classes
 
 SHORT: dict[Criterion, str] = {"carbon_0.7": "cemp_07", "carbon_1.0": "cemp_10", "aoki2007": "cemp_aoki"}
@@ -56,8 +56,7 @@ def judged(table: pa.Table, criterion: Criterion = "carbon_0.7") -> pa.Table:
     if criterion not in get_args(Criterion):
         raise ValueError(f"catalog: there is no carbon criterion {criterion!r}; there are {', '.join(get_args(Criterion))}")
     for name, values in _columns(table, criterion):
-        kind, meaning, unit, ucd = COLUMNS[name]
-        field = pa.field(name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd})
+        field = described(name, COLUMNS[name])
         table = table.append_column(field, values if isinstance(values, pa.Array) else pa.array(values, field.type, from_pandas=True))
     return table
 

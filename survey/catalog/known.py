@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from survey.catalog.visits import Flags, Floats
-from survey.inference.predictions import Column
+from survey.inference.predictions import Column, described
 from survey.store.manifest import cells
 from survey.training.label_keys import angles, key_columns
 from survey.training.label_table import open_table
@@ -119,9 +119,8 @@ class Matched:
             "known_name": pa.concat_arrays([one.names for one in self.lists]).take(row),
             "known_arcsec": pa.array(self.arcsec_S[start : start + stars.num_rows], mask=none_S),
         }
-        for name, (kind, meaning, unit, ucd) in COLUMNS.items():
-            field = pa.field(name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd})
-            stars = stars.append_column(field, values[name])
+        for name, column in COLUMNS.items():
+            stars = stars.append_column(described(name, column), values[name])
         return stars
 
     def recovery(self, candidates: Mapping[str, Flags]) -> pa.Table:

@@ -14,7 +14,7 @@ from survey.catalog.aims import Bars
 from survey.catalog.flags import BITS
 from survey.catalog.thresholds import KINDS, Kind, Threshold, yes
 from survey.catalog.visits import Flags, numbers, probabilities
-from survey.inference.predictions import Column
+from survey.inference.predictions import Column, described
 from survey.labels import CLASSES, MISSING, Criterion, metal_poor
 from survey.training.stars import Codes
 
@@ -30,6 +30,8 @@ COLUMNS: dict[str, Column] = {
 RANK: Column = ("int32", "place in the list, 1 = the best candidate", "", "meta.number")
 FIRST = ("rank", "star", "ra", "dec", "score_mp", "score_cemp", "said", "said_labels", "feh_class", "flag_warn", "n_visits", "snr_total")
 """The columns that a list begins with."""
+Counts = dict[str, Counter[str]]
+"""How many stars are of each kind, by what they are told apart."""
 NOTHING = "nothing: neither class probabilities nor the labels that it takes are predicted"
 """By what the candidates of a list are told that nobody can tell."""
 
@@ -80,9 +82,8 @@ class Rules:
 
 
 def _with(stars: pa.Table, name: str, column: Column, values: Any) -> pa.Table:
-    kind, meaning, unit, ucd = column
-    described = pa.field(name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd})
-    return stars.append_column(described, pa.array(values, described.type, from_pandas=values.dtype.kind == "f"))
+    one = described(name, column)
+    return stars.append_column(one, pa.array(values, one.type, from_pandas=values.dtype.kind == "f"))
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Lists:
     """The candidates met so far, who is one among all stars, and counts of all stars."""
 
     stars: int = 0
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
     chosen: dict[Kind, list[Flags]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     parts: dict[Kind, list[pa.Table]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 

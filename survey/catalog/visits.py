@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from scipy.special import chdtrc, entr
 
-from survey.inference.predictions import Column
+from survey.inference.predictions import Column, described
 from survey.labels import CLASSES, LABELS
 from survey.settings import Settings
 from survey.training.stars import codes_of, placed, unit_vectors
@@ -266,7 +266,7 @@ def _counted(stars: pa.Table, several: _Several, disagree_M: Flags, answered_S: 
     disagree_S[several.star_M] = disagree_M
     best_S = np.where(answered_S, snr_S, np.nan)
     columns = (several.visits_S, used_S, best_S, total_S, disagree_S, ~answered_S)
-    for (name, (kind, meaning, unit, ucd)), array in zip(COLUMNS.items(), columns, strict=True):
-        field = pa.field(name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd})
+    for (name, column), array in zip(COLUMNS.items(), columns, strict=True):
+        field = described(name, column)
         stars = stars.append_column(field, pa.array(array, field.type, from_pandas=array.dtype.kind == "f"))
     return stars

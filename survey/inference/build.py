@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from survey import __version__, files, machine
@@ -234,9 +233,7 @@ def _write(settings: Build, ensemble: Ensemble, known: Known) -> None:
         alike = diversity.table(known.told, said.combined, some.class_N, some.label_NL, ensemble.names)
         tables = {VALIDATION: _answers(judged_of, said, some), METRICS: comparison.table(judged_of, Evaluation()), DIVERSITY: alike}
         for name, content in tables.items():
-            sink = pa.BufferOutputStream()
-            pq.write_table(content, sink)
-            files.write(files.join(folder, name), memoryview(sink.getvalue()))
+            files.write_table(files.join(folder, name), content)
     members = [member | {"path": told_path(folder, member["path"])} for member in ensemble.about["members"]]
     own = {"settings": json.loads(json.dumps(settings.lasting(), default=str)), "fingerprint": settings.fingerprint()}
     files.write_json(files.join(folder, ENSEMBLE), ensemble.about | {"members": members} | own)
@@ -255,7 +252,7 @@ def _answers(judged_of: dict[str, Judged], said: Said, some: Samples) -> pa.Tabl
 def _finished(folder: str, made: bool) -> Built:
     """A finished ensemble from its folder."""
     about = about_ensemble(folder)
-    tables = {name: _table(files.join(folder, name)) for name in (VALIDATION, METRICS, DIVERSITY)} if about["validation"]["spectra"] else {}
+    tables = {name: files.read_table(files.join(folder, name)) for name in (VALIDATION, METRICS, DIVERSITY)} if about["validation"]["spectra"] else {}
     judged = raw = None
     if tables:
         answers, labels, classes = tables[VALIDATION], about["labels"], about["classes"]
@@ -263,7 +260,3 @@ def _finished(folder: str, made: bool) -> Built:
         if any(name.endswith(comparison.BEFORE) for name in answers.column_names):
             raw = comparison.read_back(answers, labels, classes, "true_class", comparison.BEFORE)
     return Built(folder, about, tables.get(METRICS), tables.get(DIVERSITY), judged, raw, made)
-
-
-def _table(path: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(files.read(path)))

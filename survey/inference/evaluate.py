@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from survey import files, machine
@@ -165,7 +164,7 @@ def _predictions(judged_of: Mapping[str, Judged], some: Samples, said: Said) -> 
 def _again(ensemble: Ensemble, folder: str) -> Outcome:
     """The outcome of an evaluation that was made before."""
     names = (METRICS, COMPARED, PREDICTIONS)
-    table, compared, said = (pq.read_table(pa.BufferReader(files.read(files.join(folder, name)))) for name in names)
+    table, compared, said = (files.read_table(files.join(folder, name)) for name in names)
     endings = ("", comparison.BEFORE) if any(name.endswith(comparison.BEFORE) for name in said.column_names) else ("",)
     judged, *raw = (comparison.read_back(said, ensemble.labels, ensemble.classes, "class_number", ending) for ending in endings)
     return Outcome(folder, table, compared, judged, raw[0] if raw else None, files.read_json(files.join(folder, NOTE)), made=False)
@@ -174,7 +173,5 @@ def _again(ensemble: Ensemble, folder: str) -> Outcome:
 def _write(folder: str, tables: Mapping[str, pa.Table], about: dict[str, Any]) -> None:
     files.remove(files.join(folder, NOTE))  # of an evaluation with other settings: its tables are about to go
     for name, content in tables.items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(content, sink)
-        files.write(files.join(folder, name), memoryview(sink.getvalue()))
+        files.write_table(files.join(folder, name), content)
     files.write_json(files.join(folder, NOTE), about)

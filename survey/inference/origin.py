@@ -44,7 +44,7 @@ class FromStore:
         listed = files.join(store.path, SHARDS)
         if not files.exists(listed):
             raise FileNotFoundError(f"predict: {listed}: is missing, though the store is finished; run jobs/ingest.py with its settings once more")
-        rows = pq.read_table(pa.BufferReader(files.read(listed)), columns=["shard", "written", "spectra"]).sort_by("shard").to_pylist()
+        rows = files.read_table(listed, ["shard", "written", "spectra"]).sort_by("shard").to_pylist()
         return cls(store.path, str(store.about["id"]), tuple((row["spectra"]["crc"], row["written"]) for row in rows))
 
     @property

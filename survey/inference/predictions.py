@@ -94,7 +94,7 @@ def schema(
     told |= PLACE | dict(_of_classes(classes)) | {key: column for name in labels for key, column in _of_label(label(name))} | DOMAIN
     for number, name in enumerate(members):
         told |= dict(_of_member(number, name, classes, labels))
-    columns = [_field(name, *column) for name, column in told.items()]
+    columns = [described(name, column) for name, column in told.items()]
     if latent:
         lists = pa.list_(pa.field("element", pa.float32(), nullable=False), latent)
         columns.append(pa.field("latent", lists, metadata={"description": "last features of the networks, member after member"}))
@@ -132,7 +132,9 @@ def _of_member(number: int, member: str, classes: tuple[str, ...], labels: tuple
         yield f"m{number}_{row.name}_err", ("float32", f"{row.about}: error by the member {member}", row.unit, f"stat.error;{row.ucd}")
 
 
-def _field(name: str, kind: str, meaning: str, unit: str, ucd: str) -> pa.Field:
+def described(name: str, column: Column) -> pa.Field:
+    """A column as a table has it, with all that is to be known of it."""
+    kind, meaning, unit, ucd = column
     return pa.field(name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd})
 
 

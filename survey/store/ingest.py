@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from survey import __version__, files, plugins
@@ -145,7 +144,7 @@ def _crc(store: str, shard: int) -> pa.Table:
     for kind in ("spectra", "refused"):
         path = part(store, kind, shard)
         if files.exists(path):
-            tables.append(pq.read_table(pa.BufferReader(files.read(path)), columns=["path", "row", "crc"]).replace_schema_metadata())
+            tables.append(files.read_table(path, ["path", "row", "crc"]).replace_schema_metadata())
     empty = pa.table({"path": pa.array([], "string"), "row": pa.array([], "int64"), "crc": pa.array([], "int64")})
     return pa.concat_tables([empty, *(table.cast(empty.schema) for table in tables)])
 
@@ -164,7 +163,7 @@ def returned(store: str, marker: dict[str, Any]) -> bool:
     """Whether a shard has files that were missing and are there now."""
     if not marker["refused"].get("missing"):
         return False
-    table = pq.read_table(pa.BufferReader(files.read(part(store, "refused", marker["shard"]))), columns=["path", "reason"])
+    table = files.read_table(part(store, "refused", marker["shard"]), ["path", "reason"])
     return any(row["reason"] == "missing" and files.stat_of(row["path"]) for row in table.to_pylist())
 
 
@@ -224,9 +223,7 @@ def _finish(making: Making, settings: Ingest, report: Report, done: dict[int, di
     if files.exists(path) and files.read_json(path).get("id") == about["id"]:
         return
     flat = [row | {"refused": json.dumps(row["refused"])} for row in rows]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(flat), sink)
-    files.write(files.join(making.store, SHARDS), memoryview(sink.getvalue()))
+    files.write_table(files.join(making.store, SHARDS), pa.Table.from_pylist(flat))
     files.write_json(path, about)
 
 

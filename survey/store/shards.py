@@ -157,7 +157,7 @@ class Store:
         return (self.spectra(shard, columns) for shard in range(self.shards))
 
     def _table(self, kind: str, shard: int, columns: list[str] | None) -> pa.Table:
-        return pq.read_table(pa.BufferReader(files.read(part(self.path, kind, shard))), columns=columns)
+        return files.read_table(part(self.path, kind, shard), columns)
 
 
 def open_store(path: str) -> Store:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -92,9 +91,7 @@ def freeze(net: Network, what: tuple[str, ...]) -> None:
 def finish(folder: str, weights: dict[str, Tensor], history: list[dict[str, float]], about: dict[str, Any]) -> None:
     """Write what a run keeps, its description last."""
     checkpoint.write_tensors(files.join(folder, MODEL), weights, {"version": VERSION})
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(history), sink)
-    files.write(files.join(folder, HISTORY), memoryview(sink.getvalue()))
+    files.write_table(files.join(folder, HISTORY), pa.Table.from_pylist(history))
     digest = hashlib.sha256(files.read(files.join(folder, MODEL))).hexdigest()
     files.write_json(files.join(folder, RUN), {"version": VERSION, "id": digest[:16], "code": __version__, "weights_sha256": digest} | about)
 
@@ -130,5 +127,5 @@ def open_run(path: str, device: torch.device | None = None) -> Run:
 
 def history(path: str) -> list[dict[str, float]]:
     """The rows of numbers that a run wrote, an epoch each."""
-    rows: list[dict[str, float]] = pq.read_table(pa.BufferReader(files.read(files.join(path, HISTORY)))).to_pylist()
+    rows: list[dict[str, float]] = files.read_table(files.join(path, HISTORY)).to_pylist()
     return rows

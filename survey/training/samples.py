@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey import files
@@ -72,14 +71,12 @@ def write(folder: str, samples: Samples) -> None:
         columns[f"error_{name}"] = pa.array(samples.error_NL[:, number], from_pandas=True)
     for name in samples.about.column_names:
         columns.setdefault(f"about_{name}", samples.about[name])
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    files.write(files.join(folder, SAMPLES), memoryview(sink.getvalue()))
+    files.write_table(files.join(folder, SAMPLES), pa.table(columns))
 
 
 def read(folder: str) -> Samples:
     """The table of a run as it was written."""
-    table = pq.read_table(pa.BufferReader(files.read(files.join(folder, SAMPLES))))
+    table = files.read_table(files.join(folder, SAMPLES))
     labels = tuple(name.removeprefix("label_") for name in table.column_names if name.startswith("label_"))
     count = table.num_rows
 
