@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 $(READY): pyproject.toml constraints.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt torch
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,tracking]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,tracking,trees-cpu]'
 	touch $@
 
 demo: $(READY)

@@ -20,8 +20,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+WITH = "with="
+"""Begins the argument that names a file to lie over the recipe, such as the winner of a search."""
+
 JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog", "explain", "latent", "report")
 """The sections that a recipe may have: one per job."""
+TOLD = ("about", "found", "space")
+"""What a recipe, a winner of a search or a search space may say beside: what it is, how it was found, where to look."""
 
 
 S = TypeVar("S", bound="Settings")
@@ -122,15 +127,18 @@ def parse(text: str, where: str) -> Any:
 
 
 def load(cls: type[S], job: str, arguments: list[str]) -> S:
-    """Settings of a job from its command line: ``[recipe.yaml] key=value ...``."""
+    """Settings of a job from its command line: ``[recipe.yaml] [with=FILE.yaml] key=value ...``; what a file given by `with` says lies over the recipe."""
     recipes = [item for item in arguments if "=" not in item]
     if len(recipes) > 1:
         raise SettingsError(f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value")
-    values: dict[str, Any] = section(Path(recipes[0]), job) if recipes else {}
-    for name in cls.SECTIONS if recipes else ():
-        values[name] = laid(section(Path(recipes[0]), name), values.get(name, {}))
+    values: dict[str, Any] = {}
+    for path in [*recipes, *(item.removeprefix(WITH) for item in arguments if item.startswith(WITH))]:
+        own = section(Path(path), job)
+        for name in cls.SECTIONS:
+            own[name] = laid(section(Path(path), name), own.get(name, {}))
+        values = over(values, own)
     for item in arguments:
-        if "=" in item:
+        if "=" in item and not item.startswith(WITH):
             key, text = item.split("=", 1)
             _put(values, key.removeprefix(f"{job}.").split("."), parse(text, f"{job}: {key}"), f"{job}: {key}")
     return cls.checked(job, values)
@@ -144,8 +152,8 @@ def section(recipe: Path, job: str) -> dict[str, Any]:
     if not isinstance(whole, dict):
         raise SettingsError(f"{recipe}: holds {type(whole).__name__}; a recipe maps jobs to settings")
     for name in whole:
-        if name not in (*JOBS, "about"):
-            raise SettingsError(f"{recipe}: unknown section {name!r}; the sections are about, {', '.join(JOBS)}")
+        if name not in (*JOBS, *TOLD):
+            raise SettingsError(f"{recipe}: unknown section {name!r}; the sections are {', '.join((*TOLD, *JOBS))}")
     part = whole.get(job) or {}
     if not isinstance(part, dict):
         raise SettingsError(f"{recipe}: {job}: holds {part!r}; it maps settings to values")
@@ -166,6 +174,16 @@ def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
             yield from differences(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
     elif before != now:
         yield f"{where}={before} there, {now} now"
+
+
+def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Settings laid over others, of training above all: another network brings options of its own, none of those below."""
+    usual, other = below.get("model"), above.get("model")
+    kept = {name: value for name, value in below.items() if name != "options"} if other is not None and usual not in (None, other) else below
+    found = laid(kept, above)
+    if isinstance(below.get("train"), dict) and isinstance(above.get("train"), dict):
+        found["train"] = over(below["train"], above["train"])
+    return found
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
@@ -206,7 +224,7 @@ def start(cls: type[S], job: str, about: str) -> S:
 
 def help_text(cls: type[Settings], job: str, about: str) -> str:
     """Every setting of a job with its type, default and meaning."""
-    return "\n".join([about.strip(), "", f"usage: python jobs/{job}.py [recipes/NAME.yaml] [key=value ...]", "", table(cls), ""])
+    return "\n".join([about.strip(), "", f"usage: python jobs/{job}.py [recipes/NAME.yaml] [with=FILE.yaml] [key=value ...]", "", table(cls), ""])
 
 
 def table(cls: type[Settings], prefix: str = "") -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from survey.settings import JOBS, Settings, SettingsError, help_text, load, parse
+from survey.settings import JOBS, Settings, SettingsError, help_text, load, over, parse
 from survey.sources.mock import Mock
 from survey.store.ingest import Ingest
 
@@ -129,10 +129,27 @@ def test_a_recipe_goes_over_defaults_and_arguments_go_over_the_recipe(recipe: Pa
         load(Toy, "tune", [str(recipe)])
 
 
+def test_what_a_file_given_by_with_says_lies_between_the_recipe_and_the_arguments(recipe: Path, tmp_path: Path) -> None:
+    winner = tmp_path / "winner.yaml"
+    winner.write_text("about: found\nfound: {score: 1}\ntrain: {rate: 0.5, inner: {depth: 9}}\n")
+    assert load(Toy, "train", [str(recipe), f"with={winner}", "path=p"]).rate == 0.5
+    made = load(Toy, "train", [str(recipe), f"with={winner}", "rate=0.7", "path=p"])
+    assert (made.rate, made.inner.depth) == (0.7, 9)
+    with pytest.raises(SettingsError, match="nowhere.yaml: no such recipe"):
+        load(Toy, "train", [f"with={tmp_path / 'nowhere.yaml'}", "path=p"])
+
+
+def test_another_network_leaves_the_options_of_the_one_below() -> None:
+    assert over({"model": "a", "options": {"x": 1}}, {"model": "b", "options": {"y": 2}}) == {"model": "b", "options": {"y": 2}}
+    assert over({"model": "a", "options": {"x": 1}}, {"options": {"y": 2}}) == {"model": "a", "options": {"x": 1, "y": 2}}
+    both = {"train": {"model": "a", "options": {"x": 1}}}, {"train": {"model": "b"}}
+    assert over(*both) == {"train": {"model": "b"}}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("trian: {}\n", "unknown section 'trian'; the sections are about, mock, ingest, train"),
+        ("trian: {}\n", "unknown section 'trian'; the sections are about, found, space, mock, ingest, train"),
         ("- a\n- b\n", "holds list; a recipe maps jobs to settings"),
         ("train: 5\n", "train: holds 5; it maps settings to values"),
         ("train:\n  rate: 1\n  rate: 2\n", "line 2: the key rate is given twice; keep one"),

@@ -24,7 +24,7 @@ from survey.training import bundle, checkpoint, samples
 from survey.training.batches import Feed, Places, Read, Reader, Spectra, together, windows
 from survey.training.crew import Crew
 from survey.training.exam import Exam, lists
-from survey.training.loop import Loop, State
+from survey.training.loop import Loop, State, Watch
 from survey.training.losses import Criterion, Truth, class_weights
 from survey.training.samples import Samples
 from survey.training.scaling import Scaling
@@ -58,8 +58,11 @@ def learn(
     device: torch.device | None = None,
     reader: Callable[[str, bool], Read] = Reader,
     progress: Callable[[str, int, str], AbstractContextManager[Any]] = Progress,
+    watch: Watch | None = None,
 ) -> State:
-    """Train as the run's folder says; the crew's leader writes checkpoints and, at the end, the run. `reader` reads what is not held in memory."""
+    """Train as the run's folder says; the crew's leader writes checkpoints and, at the end, the run. `reader` reads what is not held in memory;
+    `watch` gets the numbers of each epoch when its checkpoint is written, and may end the training by an error of its own.
+    """
     crew = crew or Crew()
     device = device or (machine.device() if settings.gpu == "auto" else torch.device("cpu"))
     machine.settle(settings.threads or machine.cpus())
@@ -77,7 +80,7 @@ def learn(
         lesson.validation, validation, lesson.criterion, lesson.scaling, lesson.read, held[1] if held else None, crew, device, settings.precision
     )
     with Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker, _bar(loop, crew, progress) as bar:
-        teller = Teller(bar, tracker, settings.monitor)
+        teller = Teller(bar, tracker, settings.monitor, watch)
         state = loop.run(exam, teller.epoch, teller.step)
         if crew.leads:
             _finish(lesson, loop)
@@ -92,6 +95,7 @@ class Teller:
     bar: Any
     tracker: Tracker
     monitor: str
+    watch: Watch | None = None
     note: str = ""
 
     def step(self, count: int, where: str) -> None:
@@ -104,6 +108,8 @@ class Teller:
         names = dict.fromkeys(("train_loss", "validation_loss", f"validation_{self.monitor}", "validation_accuracy", "validation_f1_CEMP"))
         self.note = "".join(f", {name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row)
         self.tracker.epoch(row)
+        if self.watch:
+            self.watch(row)
 
 
 def _bar(loop: Loop, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]]) -> AbstractContextManager[Any]:
