@@ -127,7 +127,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def load(cls: type[S], job: str, arguments: list[str]) -> S:
-    """Settings of a job from its command line: ``[recipe.yaml] [with=FILE.yaml] key=value ...``; what a file given by `with` says lies over the recipe."""
+    """Settings of a job from its command line: ``[recipe.yaml] [with=FILE.yaml] key=value ...``, each over what comes before it."""
     recipes = [item for item in arguments if "=" not in item]
     if len(recipes) > 1:
         raise SettingsError(f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value")

@@ -124,7 +124,7 @@ def _other(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 def _network(settings: Train) -> Network:
     """The network that a training will train, as its plan says."""
     plan = files.read_json(files.join(settings.run, PLAN))
-    return bundle.build(plan["model"], plan["options"], bundle.task_of(plan), plan["grid"]["points"])
+    return bundle.network(plan)
 
 
 @dataclass(frozen=True)

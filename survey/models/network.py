@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from survey.models.view import Seeing
 from survey.settings import Settings
 
 Answers = dict[str, Tensor]
@@ -53,13 +54,20 @@ class Network(nn.Module):
     def __init__(self, pixels: int, task: Task, options: Settings) -> None:
         super().__init__()
         self.pixels, self.task, self.options = pixels, task, options
+        self.seeing: Seeing | None = None
+        """What it sees of a spectrum; None = all as it is. Set by whoever knows the wavelengths."""
+
+    def seen(self, flux_BP: Tensor, ivar_BP: Tensor) -> tuple[Tensor, Tensor]:
+        """Flux and ivar as the network sees them; the flux of bad pixels (ivar 0) is never seen: the continuum, 1, takes its place."""
+        if self.seeing is not None:
+            flux_BP, ivar_BP = self.seeing(flux_BP, ivar_BP)
+        return torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP
 
     def forward(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> Answers:
-        """The answers to a batch; what stands in bad pixels (ivar 0) is never seen: the continuum, 1, takes its place."""
+        """The answers to a batch, of what is seen of it."""
         if flux_BP.shape[-1] != self.pixels:
             raise ValueError(f"model: spectra of {flux_BP.shape[-1]} pixels, built for {self.pixels}; give a store of the same grid")
-        good_BP = ivar_BP > 0
-        flux_BP = torch.where(good_BP, flux_BP, 1.0)
+        flux_BP, ivar_BP = self.seen(flux_BP, ivar_BP)
         if continuum_BP is None and "continuum" in self.inputs:
             raise ValueError(f"model: {type(self).__module__.rpartition('.')[2]} needs continua; ingest with prepare.continuum=dual")
         return self.answer(flux_BP, ivar_BP, continuum_BP)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from survey.store.shards import Store, open_store
+from survey.training.growth import Growth
 
 Places = NDArray[np.int64]
 """Where spectra are: rows of (shard, row within the shard), or places within such a list."""
@@ -125,6 +126,10 @@ class Step(NamedTuple):
     spectra: Spectra
 
 
+ALL = Growth()
+"""All samples in every epoch."""
+
+
 @dataclass(frozen=True)
 class Feed:
     """Gives the steps of an epoch. `held` = all spectra in the order of the samples (resident); None = read as they are needed."""
@@ -138,20 +143,32 @@ class Feed:
     weight_N: NDArray[np.float64] | None = None
     rank: int = 0
     size: int = 1
+    growth: Growth = ALL
 
-    def steps(self) -> int:
+    def steps(self, epoch: int = 0) -> int:
         """Batches of an epoch; what is left over at its end comes in other epochs."""
-        total = len(self.place_N2) if self.weight_N is None else int(self.weight_N.sum() * 0.98)
+        some = self._some(epoch)
+        total = len(some) if self.weight_N is None else int(self.weight_N[some].sum() * 0.98)
         return max(total // self.batch, 1)
+
+    def _some(self, epoch: int) -> Places:
+        """The samples that an epoch sees, at least two batches of them; of equal seeds, those of an earlier epoch are among them."""
+        count = len(self.place_N2)
+        share = self.growth.share(epoch)
+        if share == 1:
+            return np.arange(count)
+        return np.sort(chance(self.seed, 4).permutation(count)[: max(int(share * count), 2 * self.batch)])
 
     def epoch(self, number: int) -> Iterator[Step]:
         """The steps of an epoch, at most `steps()` of them."""
-        order = windows(self.place_N2[:, 0], self.weight_N, self.seed, number, self.window)
+        some = self._some(number)
+        weight_N = None if self.weight_N is None else self.weight_N[some]
+        order = (some[window] for window in windows(self.place_N2[some, 0], weight_N, self.seed, number, self.window))
         if self.held is None:
-            yield from self._streamed(order)
+            yield from self._streamed(order, self.steps(number))
             return
         places = np.concatenate(list(order))
-        for step in range(min(self.steps(), len(places) // self.batch)):
+        for step in range(min(self.steps(number), len(places) // self.batch)):
             whole = places[step * self.batch : (step + 1) * self.batch]
             mine = self.share(whole)
             yield Step(whole, mine, self.held[torch.from_numpy(mine).to(self.held.flux.device)])
@@ -161,9 +178,9 @@ class Feed:
         each = len(whole) // self.size
         return whole[self.rank * each : (self.rank + 1) * each]
 
-    def _streamed(self, order: Iterator[Places]) -> Iterator[Step]:
+    def _streamed(self, order: Iterator[Places], todo: int) -> Iterator[Step]:
         """Of each window this worker reads its own part of every batch; what a window leaves over begins the first batch of the next."""
-        each, todo, listed = self.batch // self.size, self.steps(), deque[Places]()
+        each, listed = self.batch // self.size, deque[Places]()
 
         def lists() -> Iterator[Places]:
             at = 0

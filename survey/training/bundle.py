@@ -20,6 +20,7 @@ from torch import Tensor
 
 from survey import __version__, files, plugins
 from survey.models.network import Network, Task
+from survey.models.view import Seeing, View
 from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.training import checkpoint
@@ -73,6 +74,16 @@ def build(model: str, options: dict[str, Any], task: Task, pixels: int) -> Netwo
     return net
 
 
+def network(about: dict[str, Any]) -> Network:
+    """A new network as a plan, or the description of a run, has it."""
+    grid = about["grid"]
+    net = build(about["model"], about["options"], task_of(about), grid["points"])
+    view = View.checked("train: view", about.get("view", {}))
+    if view != View():
+        net.seeing = Seeing(view, Grid(grid["start"], grid["stop"], grid["step"], grid["scale"]).wave)
+    return net
+
+
 def freeze(net: Network, what: tuple[str, ...]) -> None:
     """Parts of a network that learn no more."""
     for name in what:
@@ -119,7 +130,7 @@ def open_run(path: str, device: torch.device | None = None) -> Run:
     raw = files.join(path, MODEL)
     if hashlib.sha256(files.read(raw)).hexdigest() != about["weights_sha256"]:
         raise ValueError(f"{raw}: is not the file that the run wrote (its checksum differs); put a copy back, or train the run anew")
-    net = build(about["model"], about["options"], task_of(about), about["grid"]["points"])
+    net = network(about)
     tensors, _ = checkpoint.read_tensors(raw)
     checkpoint.load_strictly(net, tensors, raw)
     return Run(path, about, net.to(where).eval(), Scaling.of(about["scaling"]), where)

@@ -113,7 +113,7 @@ class Teller:
 
 
 def _bar(loop: Loop, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]]) -> AbstractContextManager[Any]:
-    left = (loop.course.epochs - loop.state.epoch) * loop.feed.steps() * loop.feed.batch
+    left = sum(map(loop.feed.steps, range(loop.state.epoch, loop.course.epochs))) * loop.feed.batch
     return progress("train", left, "spectra") if crew.leads else nullcontext()
 
 
@@ -129,7 +129,7 @@ def prepare(settings: Train) -> Lesson:
     train, validation = everything.part("train"), everything.part("validation")
     task = bundle.task_of(plan)
     torch.manual_seed(settings.seed)
-    net = bundle.build(plan["model"], plan["options"], task, plan["grid"]["points"])
+    net = bundle.network(plan)
     if settings.before:
         checkpoint.load_strictly(net, checkpoint.read_tensors(files.join(settings.before, bundle.MODEL))[0], settings.before)
         bundle.freeze(net, settings.freeze)
@@ -183,7 +183,7 @@ def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held:
     if not batch:
         raise SettingsError(f"train: {len(train)} spectra to train on are too few for workers={crew.size}; give fewer workers or more labels")
     read = reader(settings.store, "continuum" in lesson.net.inputs)
-    return Feed(train.place_N2, batch, settings.seed, settings.window, read, held, weight_N, crew.rank, crew.size)
+    return Feed(train.place_N2, batch, settings.seed, settings.window, read, held, weight_N, crew.rank, crew.size, settings.growth)
 
 
 def _seen(lesson: Lesson) -> Places:

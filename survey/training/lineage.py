@@ -73,11 +73,11 @@ def taken_over(plan: dict[str, Any], before: dict[str, Any], given: dict[str, An
     ):
         if before[name] != plan[name]:
             raise SettingsError(f"{where}: its {name} is {before[name]}, not {plan[name]}; give {advice}")
-    own = {"model": before["model"], "options": before["options"], "scale": before["settings"]["scale"]}
+    own = {"model": before["model"], "options": before["options"], "scale": before["settings"]["scale"], "view": before.get("view", {})}
     for name, value in given.items():
         if not _within(value, own[name]):
             raise SettingsError(f"{where}: its {name} is {own[name]}, not {value}; give {name} as there, or not at all")
-    kept = {name: before[name] for name in ("model", "options", "scaling")}
+    kept = {name: before[name] for name in ("model", "options", "scaling")} | {"view": own["view"]}
     return kept | {"before": {"path": path, "id": before["id"]}}
 
 

@@ -41,6 +41,7 @@ class Course(Settings):
     clip: float = Field(1.0, ge=0, description="longest gradient; longer ones are shortened to it; 0 = as they are")
     ema: float = Field(0.0, ge=0, lt=1, description="decay per step of a running mean of the weights, which is then what is kept; 0 = none")
     precision: Precision = Field("auto", description="of the arithmetic in the network; auto = bf16 on GPUs that have it")
+    keep: Literal["best", "last"] = Field("best", description="which epoch's weights the run keeps")
     monitor: str = Field("loss", description="validation metric that says which epoch is best, such as loss, f1_CEMP or mae_FeH")
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better one; 0 = never")
     nan: Literal["stop", "skip"] = Field("stop", description="a step without finite gradients ends the training, or is left out and counted")
@@ -113,7 +114,7 @@ class Loop:
             started, lr = time.perf_counter(), 0.0
             loss, seen, number = torch.zeros((), device=self.device), 0, -1
             self._to_training()
-            steps = self.feed.steps()
+            steps = self.feed.steps(self.state.epoch)
             for number, step in enumerate(self.feed.epoch(self.state.epoch)):
                 lr = self._set_rate(self.state.epoch + number / steps)
                 loss += self._step(step, number)
@@ -210,11 +211,11 @@ class Loop:
         with Swapped(self.net, self.mean):
             found = validate(self.net)
             value = self.crew.agreed(found.get(self.course.monitor, math.nan))
-            if self.course.monitor not in found:
+            if self.course.monitor not in found and self.course.keep == "best":
                 raise JobError(f"train: monitor={self.course.monitor}: there is no such metric; there are {', '.join(found)}")
             loss = self.crew.agreed(found.get("loss", math.nan))
             self.plateau.saw(self.course.schedule, loss, self.state.epoch + 1)
-            if better(self.course.monitor, value, self.state.best) or self.state.best is None:
+            if self.course.keep == "last" or better(self.course.monitor, value, self.state.best) or self.state.best is None:
                 self.state.best, self.state.best_epoch = (value if math.isfinite(value) else None), self.state.epoch + 1
                 if self.crew.leads:
                     checkpoint.write_tensors(self.best, self.net.state_dict(), {"epoch": self.state.best_epoch})

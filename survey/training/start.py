@@ -20,7 +20,7 @@ LAST = 0.1
 
 def rescaled(net: Network, spectra: Spectra, count: int = 256) -> None:
     """Let the network see the data, and scale its layers by some of them, one after the other in the order in which they are used."""
-    net.behold(spectra.flux, spectra.ivar, spectra.continuum)
+    net.behold(*net.seen(spectra.flux, spectra.ivar), spectra.continuum)
     last = set(net.last_layers())
     layers = [part for part in net.modules() if isinstance(part, nn.Conv1d | nn.Linear) and part.weight.requires_grad]
     hooks = [part.register_forward_hook(partial(_rescale, LAST if part in last else 1.0)) for part in layers]

@@ -14,9 +14,11 @@ from pydantic import Field
 from survey import __version__, files, plugins
 from survey.labels import CLASSES, label
 from survey.models.network import Task
-from survey.settings import SettingsError, table
+from survey.models.view import View
+from survey.settings import SettingsError, laid, table
 from survey.store.shards import STORE, Store, open_store
 from survey.training import bundle, labelling, lineage, metrics, samples, scaling, split
+from survey.training.growth import Growth
 from survey.training.labelling import Labels
 from survey.training.loop import Course
 from survey.training.losses import Criterion, Loss
@@ -41,8 +43,13 @@ class Train(Course):
     task: Literal["cls", "reg", "cls_reg"] = Field("cls_reg", description="classes, labels, or both")
     targets: tuple[str, ...] = Field(("Teff", "logg", "FeH", "CH", "CFe"), strict=False, description="labels to learn: rows of survey/labels.py")
     split: Split = Field(Split(), description="who is trained on, who chooses, who tests")
+    view: View = Field(View(), description="what of a spectrum the network sees")
     scale: Literal["standard", "minmax", "robust", "none"] = Field("standard", description="how labels are scaled; fitted on the training part")
     loss: Loss = Field(Loss(), description="what is made small")
+    growth: Growth = Field(Growth(), description="more and more of the training part as the training goes on")
+    learn_from: Literal["train", "train+validation"] = Field(
+        "train", description="train+validation: of both, as when all is chosen; nothing is validated then, and keep=last is needed"
+    )
     balance: Literal["none", "balanced", "sqrt_balanced"] = Field("none", description="draw rare classes more often: evenly, or half-way")
     start: Literal["rescaled", "plain"] = Field("rescaled", description="layers scaled by some training spectra, or as torch sets them")
     before: str | None = Field(None, description="a finished run to go on from (fine-tuning): its network, weights and scaling")
@@ -90,8 +97,7 @@ def begin(settings: Train) -> bool:
 
 def _rehearse(settings: Train, plan: dict[str, Any]) -> None:
     """What would go wrong later goes wrong now, before anything is written: network, frozen parts, losses, the metric to watch."""
-    task = bundle.task_of(plan)
-    net = bundle.build(plan["model"], plan["options"], task, plan["grid"]["points"])
+    task, net = bundle.task_of(plan), bundle.network(plan)
     bundle.freeze(net, settings.freeze)
     plan["options"] = net.options.model_dump(mode="json")
     counts = [plan["parts"]["train"][name] for name in CLASSES]
@@ -117,12 +123,29 @@ def _check(settings: Train) -> None:
         raise SettingsError(f"train: batch: {settings.batch} spectra cannot be shared evenly by workers={settings.workers}; give a multiple of it")
     plugins.load("models", settings.model)
     settings.asked()
+    _check_keep(settings)
     if "validation" not in settings.split.needed():
         raise SettingsError(
             "train: split: leaves no validation part, by which the best epoch is chosen; give it a share, such as parts=[0.7, 0.1, 0.2]"
         )
     if settings.freeze and not settings.before:
         raise SettingsError(f"train: freeze: {', '.join(settings.freeze)} of a network that has learned nothing; give before=RUN, or freeze nothing")
+
+
+def _check_keep(settings: Train) -> None:
+    """Nothing asks for a validation that there is not."""
+    if settings.keep == "last" and settings.patience:
+        raise SettingsError(
+            f"train: keep=last: patience={settings.patience} stops by the best epoch, which is not kept; give patience=0, or keep=best"
+        )
+    if settings.learn_from == "train":
+        return
+    if settings.keep == "best":
+        raise SettingsError(
+            "train: learn_from=train+validation: nobody is left who says which epoch is best; give keep=last, and as many epochs as did"
+        )
+    if settings.schedule.name == "plateau":
+        raise SettingsError("train: learn_from=train+validation: schedule.name=plateau goes by validation, of which nothing is left; give another")
 
 
 def _agree(settings: Train) -> bool:
@@ -133,6 +156,7 @@ def _agree(settings: Train) -> bool:
             raise SettingsError(f"train: run: {settings.run}: holds {', '.join(strangers[:3])} but is no run; give an empty or a new folder")
         return False
     before, now = files.read_json(path), _written(settings)
+    before["settings"] = with_defaults(before["settings"])
     own = files.read_json(files.join(settings.run, PLAN))["store"]["id"]
     if files.exists(files.join(settings.store, STORE)) and open_store(settings.store).about["id"] == own:
         now["settings"]["store"] = before["settings"]["store"]  # the same store, wherever it lies now
@@ -146,6 +170,12 @@ def _agree(settings: Train) -> bool:
     return True
 
 
+def with_defaults(written: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run that was begun before some of them existed: these have their defaults."""
+    usual = json.loads(json.dumps(Train(store="", labels="", run="").lasting(), default=str))
+    return laid(usual, written)
+
+
 def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     """The labelled spectra and their parts, and what became of the table's rows and the store's spectra."""
     joining = settings.join.model_copy(update={"table": settings.labels})
@@ -157,6 +187,8 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     found = samples.of(labelled, task.labels)
     part_N = lineage.inherited(settings.before, found.about, split.parts(settings.split, labelled))
     split.check(settings.split, part_N, labelled.star)
+    if settings.learn_from == "train+validation":
+        part_N = np.where(part_N == PARTS.index("validation"), np.int8(0), part_N)
     return replace(found, part_N=part_N), labelled.counts.text() + "\n"
 
 
@@ -171,6 +203,7 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
         "task": {"kind": task.kind, "labels": list(task.labels), "classes": task.classes, "sigma": task.sigma},
         "classes": list(CLASSES),
         "units": {name: label(name).unit for name in task.labels},
+        "view": json.loads(json.dumps(settings.view.lasting())),
         "scaling": scaled,
         "grid": store.about["grid"],
         "store": {"path": store.path, "id": store.about["id"], "prepare": store.about["settings"]["prepare"]},
@@ -180,7 +213,7 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     }
     if before is None:
         return plan
-    given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale") if name in settings.model_fields_set}
+    given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale", "view") if name in settings.model_fields_set}
     return plan | lineage.taken_over(plan, before, given, str(settings.before))
 
 

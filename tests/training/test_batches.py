@@ -4,8 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from survey.settings import SettingsError
 from survey.store.shards import open_store
 from survey.training.batches import Feed, Reader, Step, read_places, windows
+from survey.training.growth import Growth
 from tests.training import lessons
 
 
@@ -80,3 +82,27 @@ def test_fewer_samples_than_a_batch_still_make_a_step(stored: tuple[str, np.ndar
     path, places = stored
     few = places[:5]
     assert [len(step.all) for step in Feed(few, 5, 7, 90, Reader(path, False)).epoch(0)] == [5]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_growing_training_part_streams_as_it_is_held_and_loses_none_that_it_had(stored: tuple[str, np.ndarray], weighted: bool):
+    path, places = stored
+    weight_N = np.random.default_rng(1).uniform(0.5, 3, len(places)) if weighted else None
+    held, reader, growth = read_places(open_store(path), places, False), Reader(path, False), Growth(first=0.25, epochs=3)
+    one, two = (Feed(places, 16, 7, 90, reader, kept, weight_N, growth=growth) for kept in (held, None))
+    before: set[int] = set()
+    for epoch, share in enumerate([0.25, 0.25 ** (2 / 3), 0.25 ** (1 / 3), 1.0]):
+        found = [[step.all.tolist() for step in feed.epoch(epoch)] for feed in (one, two)]
+        assert found[0] == found[1]
+        here = {place for step in found[0] for place in step}
+        assert len(here) <= len(places) * share + 1
+        assert len(found[0]) <= one.steps(epoch)
+        pool = set(one._some(epoch).tolist())
+        assert before <= pool
+        assert here <= pool
+        before = pool
+
+
+def test_a_growth_needs_its_beginning_and_its_end():
+    with pytest.raises(SettingsError, match="give both"):
+        Growth.checked("train: growth", {"first": 0.2})

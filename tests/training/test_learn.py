@@ -286,12 +286,62 @@ def test_a_step_without_finite_gradients_is_told_or_left_out(tmp_path: Path, nan
         ({"split": {"parts": [0.7, 0.1, 0.1]}}, "split"),
         ({"split": {"parts": [0.8, 0.0, 0.2]}}, "leaves no validation part"),
         ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
+        ({"learn_from": "train+validation"}, "nobody is left who says which epoch is best; give keep=last"),
+        ({"learn_from": "train+validation", "keep": "last", "schedule": {"name": "plateau"}}, "goes by validation, of which nothing is left"),
+        ({"keep": "last", "patience": 3}, "patience=3 stops by the best epoch"),
+        ({"view": {"windows": [[8490, 8670]]}}, "no pixel of the grid, which goes from 4000 to 4598"),
     ],
 )
 def test_a_mistake_is_told_before_any_work(place: Path, changes: dict[str, Any], told: str):
     with pytest.raises((ValueError, FileNotFoundError, JobError), match=told):
         trained(place, **changes)
     assert not (place / "run").exists()
+
+
+def test_when_all_is_chosen_a_run_learns_from_validation_too_and_keeps_its_last_epoch(made: Path, place: Path):
+    last = trained(place, learn_from="train+validation", keep="last", epochs=3)
+    found, usual = samples.read(str(last)), samples.read(str(made / "run"))
+    assert len(found.part("train")) == len(usual.part("train")) + len(usual.part("validation"))
+    assert not len(found.part("validation"))
+    assert (found.part("test").place_N2 == usual.part("test").place_N2).all()
+    about = bundle.about_run(str(last))
+    assert about["best_epoch"] == 3
+    assert about["validation"] == {}
+
+
+def test_the_last_epoch_is_kept_where_that_is_wanted(place: Path):
+    about = bundle.about_run(str(trained(place, keep="last", optimiser={"lr": 3e-2})))
+    assert about["best_epoch"] == about["epochs"] == 6
+
+
+def test_a_run_sees_what_it_was_shown_wherever_it_is_asked(made: Path, place: Path):
+    run = bundle.open_run(str(trained(place, view={"windows": [[4400, 4598]], "smooth": 5}, epochs=2)))
+    some = read_places(open_store(str(made / "store")), samples.read(str(made / "run")).place_N2[:20], False)
+    wanted = run.said(some)["mu"]
+    hidden = run.grid.wave < 4400
+    some.flux[:, hidden] = 5.0
+    assert (run.said(some)["mu"] == wanted).all()
+    some.flux[:, ~hidden] -= 0.1
+    assert not np.allclose(run.said(some)["mu"], wanted)
+
+
+def test_a_run_that_was_begun_before_a_setting_existed_goes_on(place: Path):
+    settings = lessons.training(place)
+    begin(settings)
+    path = place / "run" / "settings.json"
+    written = json.loads(path.read_text())
+    for name in ("view", "growth", "keep", "learn_from"):
+        del written["settings"][name]
+    path.write_text(json.dumps(written))
+    assert begin(settings)
+    with pytest.raises(SettingsError, match="keep=best there, last now"):
+        begin(lessons.training(place, keep="last"))
+
+
+def test_a_growing_training_part_ends_with_all_of_it(place: Path):
+    run = trained(place, growth={"first": 0.3, "epochs": 3}, epochs=4)
+    seen = [row["spectra_per_second"] * row["seconds"] for row in bundle.history(str(run))]
+    assert seen[0] < seen[-1]
 
 
 def test_other_settings_on_a_run_are_refused_by_name(made: Path):
