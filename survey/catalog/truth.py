@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from survey import files
 from survey.catalog.lists import Lists
 from survey.catalog.stars import Stars
 from survey.catalog.thresholds import KINDS, Kind, yes
+from survey.inference.met import met
 from survey.inference.predictions import Predictions
 from survey.labels import MISSING, metal_poor
-from survey.training import bundle, labelling, lineage, samples
+from survey.training import labelling, samples
 from survey.training.labelling import Labelled, Labels
 from survey.training.metrics.intervals import share
 
@@ -60,7 +60,7 @@ def read(settings: Labels, predictions: Predictions, stars: Stars) -> Truth:
     """What a table of labels says of the stars."""
     labelled = labelling.join(settings, predictions, labelling.present(settings, WANTED))
     star_N = stars.star_N[stars.before_K[labelled.shard] + labelled.row]
-    met_N, unread = _met(predictions, samples.of(labelled, labelled.labels).about)
+    met_N, unread = met(predictions.about["ensemble"], samples.of(labelled, labelled.labels).about)
     found: dict[Kind, NDArray[np.int8]] = {}
     for kind in KINDS:
         is_S = np.full(len(stars), MISSING, np.int8)
@@ -82,27 +82,6 @@ def _belongs(labelled: Labelled, kind: Kind) -> NDArray[np.int8]:
         if kind == "MP":
             found_N[~known_N & poor_N] = 1
     return found_N
-
-
-def _met(predictions: Predictions, about: pa.Table) -> tuple[NDArray[np.bool_], int]:
-    """Which labelled rows are of stars that a member has met, and how many members are not where they were, so that it is not known of them."""
-    met_N, unread = np.zeros(about.num_rows, bool), 0
-    for run in paths(predictions.about["ensemble"]):
-        if not files.exists(files.join(run, bundle.RUN)):
-            unread += 1
-            continue
-        fresh_N = np.zeros(about.num_rows, bool)
-        fresh_N[lineage.unseen(run, about)] = True
-        met_N |= ~fresh_N
-    return met_N, unread
-
-
-def paths(ensemble: Mapping[str, object]) -> list[str]:
-    """Where the members of the ensemble of some predictions lay."""
-    about, path = ensemble["about"], str(ensemble["path"])
-    members = about["members"] if isinstance(about, dict) else []
-    told = [str(member["path"]) for member in members]
-    return [one if files.is_remote(one) or one.startswith("/") else files.join(path, one) for one in told]
 
 
 def _measures(kind: Kind, is_S: NDArray[np.int8], chosen_S: NDArray[np.bool_]) -> list[dict[str, object]]:

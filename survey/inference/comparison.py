@@ -17,16 +17,17 @@ from survey.inference.combine import Combined, Told, Weights, combine
 from survey.inference.ensemble import Ensemble, Said
 from survey.inference.evaluation import KINDS, SCHEMA, Evaluation, Judged, evaluated
 from survey.labels import CLASSES
+from survey.training.labelling import BESIDE
 from survey.training.samples import Samples
 
 ENSEMBLE, RAW, BEFORE = diversity.ENSEMBLE, "before calibration", "_raw"
 """The ensemble among those who are judged, itself before calibration, and the ending of the columns that hold the latter."""
 WHO = pa.schema([pa.field("who", pa.string(), metadata={"description": f"a member by its name, {ENSEMBLE}, or the ensemble {RAW}"}), *SCHEMA])
 KNOWN = "snr", "snr_g", "layout"
-"""What is known of a spectrum beside its labels that answers are grouped by."""
+"""What is known of a spectrum beside its labels that answers are grouped by; its true labels `BESIDE` too."""
 
 
-def judged(combined: Combined, some: Samples) -> Judged:
+def judged(combined: Combined, some: Samples, called: str = "true") -> Judged:
     """Answers beside the truth, of the labels that are told at all; where no error of the data is known, the model's alone is the error."""
     column = [] if combined.mu_NL is None else np.flatnonzero(np.isfinite(combined.mu_NL).any(0)).tolist()
     labels = tuple(combined.labels[place] for place in column)
@@ -42,8 +43,15 @@ def judged(combined: Combined, some: Samples) -> Judged:
         mu_NL=None if combined.mu_NL is None or not labels else combined.mu_NL[:, column],
         sigma_NL=None if np.isnan(sigma_NL).all() else sigma_NL,
         classes=combined.classes or CLASSES,
-        about={name: some.about[name].to_numpy(zero_copy_only=False) for name in KNOWN if name in some.about.column_names},
+        about=known(some.about),
+        called=called,
     )
+
+
+def known(about: pa.Table) -> dict[str, NDArray[Any]]:
+    """What answers are grouped by, as columns of a table keep it."""
+    columns = {name: name for name in KNOWN} | {name: f"true_{name}" for name in BESIDE}
+    return {name: about[column].to_numpy(zero_copy_only=False) for name, column in columns.items() if column in about.column_names}
 
 
 def truth(some: Samples, labels: tuple[str, ...]) -> NDArray[np.float64]:
@@ -61,16 +69,16 @@ def member(told: Told, number: int, some: Samples) -> Judged:
     return judged(replace(combined, **arrays), some.at(np.flatnonzero(sound_N)))
 
 
-def everyone(ensemble: Ensemble, said: Said, some: Samples) -> dict[str, Judged]:
+def everyone(ensemble: Ensemble, said: Said, some: Samples, called: str = "true") -> dict[str, Judged]:
     """Who is to be judged beside the truth: the members, the ensemble before calibration, the ensemble; a run alone only as itself."""
-    itself = judged(said.combined, some)
+    itself = judged(said.combined, some, called)
     if len(ensemble.names) == 1 and not ensemble.about["calibrated"]:
         return {ENSEMBLE: itself}
     column = [ensemble.labels.index(name) for name in itself.labels]
     if ensemble.about["calibrated"]:
         itself = replace(itself, low_NL=said.low_NL[:, column], high_NL=said.high_NL[:, column])
     members = {name: member(said.told, number, some) for number, name in enumerate(ensemble.names)}
-    return members | {RAW: judged(combine(said.told, ensemble.weights), some), ENSEMBLE: itself}
+    return members | {RAW: judged(combine(said.told, ensemble.weights), some, called), ENSEMBLE: itself}
 
 
 def columns(one: Judged, ending: str = "") -> dict[str, NDArray[Any]]:
@@ -87,7 +95,7 @@ def columns(one: Judged, ending: str = "") -> dict[str, NDArray[Any]]:
     return found
 
 
-def read_back(content: pa.Table, labels: Sequence[str], classes: Sequence[str], class_column: str, ending: str = "") -> Judged:
+def read_back(content: pa.Table, labels: Sequence[str], classes: Sequence[str], class_column: str, ending: str = "", called: str = "true") -> Judged:
     """The answers that a table keeps under the names of `columns`."""
     there = {name: content[name].to_numpy(zero_copy_only=False) for name in content.column_names}
     labels, nothing = tuple(name for name in labels if name in there), np.full(content.num_rows, np.nan)
@@ -107,7 +115,8 @@ def read_back(content: pa.Table, labels: Sequence[str], classes: Sequence[str], 
         low_NL,
         high_NL,
         classes=tuple(classes) or CLASSES,
-        about={name: there[name] for name in KNOWN if name in there},
+        about=known(content),
+        called=called,
     )
 
 

@@ -1,25 +1,22 @@
 """An ensemble, or a run, asked about spectra whose labels are known, and what comes of it: predictions, metrics with intervals, in a folder of it.
 
-The test part is read once: an evaluation that is there is shown again, not made again, and each is noted in the folder with its date, so that
-nobody chooses by the test without a trace.
+Others may be set `against` it: then all are asked about the same spectra, of stars that none of them has learned from or chosen by.
 """
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from survey import files, machine
-from survey.inference import comparison, parts
+from survey.inference import comparison, outcome, paired, parts, rivals
 from survey.inference.ensemble import Ensemble, Said, alone, open_ensemble
 from survey.inference.evaluation import Evaluation, Judged
 from survey.inference.members import check_passes, prepared_otherwise
-from survey.labels import Criterion
+from survey.inference.outcome import AGAINST, COMPARED, METRICS, PREDICTIONS, Key, Outcome
 from survey.settings import SettingsError
 from survey.store.shards import Store, open_store
 from survey.training.bundle import Run
@@ -27,65 +24,62 @@ from survey.training.labelling import Labels
 from survey.training.precision import Precision
 from survey.training.samples import Samples
 
-METRICS, PREDICTIONS, COMPARED, NOTE, READS = "metrics.parquet", "predictions.parquet", "members.parquet", "evaluation.json", "evaluations.json"
-
 
 class Evaluate(Evaluation):
     """Settings of an evaluation."""
 
-    INERT: ClassVar[frozenset[str]] = frozenset({"of", "to", "threads"})
+    INERT: ClassVar[frozenset[str]] = frozenset({"of", "to", "threads", "against", "called", "csv", "odd", "isochrones", "ages"})
 
-    of: str = Field(description="the run or the ensemble to evaluate")
+    of: str = Field(description="the run, the ensemble or the predictions to evaluate; of predictions, finished or not, without labels the trend")
+    against: tuple[str, ...] = Field(
+        (), strict=False, description="runs and ensembles to set beside it, all by the same spectra, which none of them has learned from"
+    )
     split: Literal["test", "validation", "train", "all"] = Field("test", description="part of its own samples, of all members; all for other labels")
     store: str | None = Field(None, description="another store than its own, on the same grid; with labels=")
     labels: str | None = Field(None, description="another table of labels; all its spectra are evaluated that no member was trained on")
     join: Labels = Field(Labels(), description="how those labels and spectra find each other")
+    called: str = Field("true", min_length=1, description="what tables and plots call those labels, such as GALAH")
     to: str | None = Field(None, description="folder of the results; null = evaluations/ in the run or ensemble")
     passes: int | None = Field(None, ge=0, description="passes with dropout (Monte Carlo) for the model's error; null = as the ensemble was built, 0")
     precision: Precision = Field("float32", description="of the networks' arithmetic")
     threads: int | None = Field(None, ge=1, description="threads; null = all CPUs")
+    csv: bool = Field(False, description="write the answers as predictions.csv too")
+    odd: float = Field(5.0, gt=0, description="a shard of predictions is marked where it is so many robust sigmas off the others")
+    isochrones: tuple[str, ...] = Field((), strict=False, description="files of MIST isochrones (.iso, .iso.cmd) to draw into Kiel diagrams")
+    ages: tuple[float, ...] = Field((1.0, 3.0, 5.0, 10.0), strict=False, description="their ages in Gyr; the nearest in a file is drawn")
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """An evaluation that is written: where, the metrics, those of the members beside the ensemble's, the answers (`raw`: before calibration, of
-    an ensemble alone), and whether it was made just now.
-    """
-
-    folder: str
-    table: pa.Table
-    compared: pa.Table
-    judged: Judged
-    raw: Judged | None
-    about: dict[str, Any]
-    made: bool
-
-    @property
-    def criterion(self) -> Criterion:
-        """Which [Fe/H] and [C/Fe] count as carbon-enhanced in it."""
-        found: Criterion = self.about["key"]["settings"]["criterion"]
-        return found
+    @field_validator("ages")
+    @classmethod
+    def _some_time(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or min(value) <= 0:
+            raise ValueError("ages are numbers of Gyr above 0")
+        return value
 
 
 def evaluate(settings: Evaluate) -> Outcome:
-    """Ask it about a part of its samples, or about other labelled spectra, and write down how right it is."""
+    """Ask it about a part of its samples, or about other labelled spectra, and write down how right it is, and how right the others are."""
     ensemble = open_ensemble(settings.of, machine.device())
+    asked = rivals.opened(settings.of, ensemble, settings.against)
     passes = _passes(settings, ensemble)
     folder = settings.to or files.join(settings.of, "evaluations", _name(settings))
-    key = {"run": ensemble.id, "settings": json.loads(json.dumps(settings.lasting() | {"passes": passes}, default=str))}
-    note = files.join(folder, NOTE)
-    if files.exists(note) and files.read_json(note)["key"] == key:
-        return _again(ensemble, folder)
+    key = _key(settings, asked, ensemble, passes)
+    if outcome.is_there(folder, key):
+        return _shown(settings, outcome.again(folder, ensemble.labels, ensemble.classes, settings.called))
     machine.settle(settings.threads or machine.cpus())
     some, store = _samples(settings, ensemble)
+    some, left_out = rivals.fair(asked, some, "test" if settings.labels else settings.split)
+    rivals.check(asked, store, some, left_out)
     said = _asked(ensemble, some, store.path, settings.precision, passes)
-    judged_of = comparison.everyone(ensemble, said, some)
+    judged_of = comparison.everyone(ensemble, said, some, settings.called)
     compared = comparison.table(judged_of, settings)
-    table = comparison.metrics_of(compared, comparison.ENSEMBLE)
-    otherwise = [f"{run.path}: {one}" for run in ensemble.members.runs for one in prepared_otherwise(run, store.about["settings"]["prepare"])]
-    about = _note(settings, ensemble, some, key) | {"prepared_otherwise": otherwise}
-    _write(folder, {METRICS: table, COMPARED: compared, PREDICTIONS: _predictions(judged_of, some, said)}, about)
-    return Outcome(folder, table, compared, judged_of[comparison.ENSEMBLE], judged_of.get(comparison.RAW), about, made=True)
+    tables = {METRICS: comparison.metrics_of(compared, comparison.ENSEMBLE), COMPARED: compared}
+    tables[PREDICTIONS] = outcome.rows(judged_of, some.about, said.columns())
+    if asked:
+        tables[AGAINST] = _against(settings, asked, judged_of[comparison.ENSEMBLE], some, store.path)
+    about = _note(settings, key, asked or {settings.of: ensemble}, some, store) | rivals.told(asked, left_out)
+    outcome.write(folder, tables, about)
+    judged, raw = judged_of[comparison.ENSEMBLE], judged_of.get(comparison.RAW)
+    return _shown(settings, Outcome(folder, tables[METRICS], compared, judged, raw, about, True, tables.get(AGAINST)))
 
 
 def judge(of: Run | Ensemble, some: Samples, store: str, precision: Precision = "float32", passes: int = 0) -> Judged:
@@ -99,6 +93,16 @@ def _asked(ensemble: Ensemble, some: Samples, store: str, precision: str, passes
     return ensemble.concluded(told, latents, comparison.snr(some))
 
 
+def _against(settings: Evaluate, asked: Mapping[str, Ensemble], own: Judged, some: Samples, store: str) -> pa.Table:
+    """The metrics of all who were asked about the same spectra, and how much better or worse the others are; the first is the one evaluated."""
+    first, *others = asked
+    judged_of = {first: own}
+    for name in others:
+        one = asked[name]
+        judged_of[name] = judge(one, some, store, settings.precision, int(one.about["passes"]))
+    return paired.table(judged_of, some.about["star"].to_pylist(), settings)
+
+
 def _passes(settings: Evaluate, ensemble: Ensemble) -> int:
     """How often dropout is drawn; calibrated errors hold for as many passes as they were fitted with."""
     own = int(ensemble.about["passes"])
@@ -109,11 +113,25 @@ def _passes(settings: Evaluate, ensemble: Ensemble) -> int:
     return passes
 
 
+def _key(settings: Evaluate, asked: Mapping[str, Ensemble], ensemble: Ensemble, passes: int) -> Key:
+    key = {"run": ensemble.id, "settings": json.loads(json.dumps(settings.lasting() | {"passes": passes}, default=str))}
+    return key | ({"against": {name: one.id for name, one in list(asked.items())[1:]}} if asked else {})
+
+
 def _name(settings: Evaluate) -> str:
-    if not settings.labels:
-        return settings.split
-    stem = settings.labels.rstrip("/").rpartition("/")[2].partition(".")[0]
-    return f"{stem}-{hashlib.sha256(f'{settings.store}|{settings.labels}'.encode()).hexdigest()[:6]}"
+    """The folder of an evaluation among those of one run."""
+    name: str = settings.split
+    if settings.labels:
+        name = of_labels(settings.labels, str(settings.store))
+    if settings.against:
+        name += f"-against-{hashlib.sha256('|'.join(settings.against).encode()).hexdigest()[:6]}"
+    return name
+
+
+def of_labels(labels: str, origin: str) -> str:
+    """The name of an evaluation by other labels: that of their table, told apart from others of the same name."""
+    stem = labels.rstrip("/").rpartition("/")[2].partition(".")[0]
+    return f"{stem}-{hashlib.sha256(f'{origin}|{labels}'.encode()).hexdigest()[:6]}"
 
 
 def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
@@ -139,39 +157,16 @@ def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
     return some, store
 
 
-def _note(settings: Evaluate, ensemble: Ensemble, some: Samples, key: dict[str, Any]) -> dict[str, Any]:
-    """What was evaluated, noted beside it too: how often its test part has been looked at is part of the result."""
-    path = files.join(settings.of, READS)
-    before = files.read_json(path) if files.exists(path) else []
-    row = {"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), "what": _name(settings), "spectra": len(some), **key}
-    files.write_json(path, [*before, row])
-    earlier = sum(other["what"] == row["what"] and other["run"] == ensemble.id for other in before)
-    return {"key": key, "date": row["date"], "what": row["what"], "spectra": len(some), "read_before": earlier}
+def _note(settings: Evaluate, key: Key, asked: Mapping[str, Ensemble], some: Samples, store: Store) -> dict[str, Any]:
+    """What was evaluated, noted with everyone who was asked; the first is the one that is evaluated."""
+    what, prepare = _name(settings), store.about["settings"]["prepare"]
+    about, *_ = [outcome.noted(one.path, what, len(some), key | {"run": one.id}) for one in asked.values()]
+    runs = (run for one in asked.values() for run in one.members.runs)
+    return about | {"prepared_otherwise": [f"{run.path}: {told}" for run in runs for told in prepared_otherwise(run, prepare)]}
 
 
-def _predictions(judged_of: Mapping[str, Judged], some: Samples, said: Said) -> pa.Table:
-    """One row per spectrum: who it is, the truth, the answers; of an ensemble also all else that it says, and what it was before calibration."""
-    judged, raw = judged_of[comparison.ENSEMBLE], judged_of.get(comparison.RAW)
-    columns: dict[str, Any] = {name: some.about[name] for name in some.about.column_names}
-    columns["class_number"] = pa.array(judged.class_N)
-    columns |= {name: pa.array(array, from_pandas=name.startswith("true_")) for name, array in comparison.columns(judged).items()}
-    if raw:
-        columns |= {name: pa.array(array) for name, array in comparison.columns(raw, comparison.BEFORE).items()}
-        columns |= {name: pa.array(array, from_pandas=True) for name, array in said.columns().items() if name not in columns}
-    return pa.table(columns)
-
-
-def _again(ensemble: Ensemble, folder: str) -> Outcome:
-    """The outcome of an evaluation that was made before."""
-    names = (METRICS, COMPARED, PREDICTIONS)
-    table, compared, said = (files.read_table(files.join(folder, name)) for name in names)
-    endings = ("", comparison.BEFORE) if any(name.endswith(comparison.BEFORE) for name in said.column_names) else ("",)
-    judged, *raw = (comparison.read_back(said, ensemble.labels, ensemble.classes, "class_number", ending) for ending in endings)
-    return Outcome(folder, table, compared, judged, raw[0] if raw else None, files.read_json(files.join(folder, NOTE)), made=False)
-
-
-def _write(folder: str, tables: Mapping[str, pa.Table], about: dict[str, Any]) -> None:
-    files.remove(files.join(folder, NOTE))  # of an evaluation with other settings: its tables are about to go
-    for name, content in tables.items():
-        files.write_table(files.join(folder, name), content)
-    files.write_json(files.join(folder, NOTE), about)
+def _shown(settings: Evaluate, found: Outcome) -> Outcome:
+    """The outcome, with what is wanted beside its tables."""
+    if settings.csv:
+        outcome.write_csv(found)
+    return found

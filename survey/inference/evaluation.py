@@ -74,7 +74,8 @@ class Judged:
     """Answers beside the truth, a row per spectrum: probabilities, labels in their units with their errors and the ends of intervals that are to
     hold the truth, and what else is known (`about`).
 
-    `about` may hold `snr` or `snr_g`, `layout`, and true `Teff`, `logg`, `FeH` where they are not among the labels.
+    `about` may hold `snr` or `snr_g`, `layout`, and true `Teff`, `logg`, `FeH` where they are not among the labels. `called` is what the truth
+    is called: where it is another survey's, that survey's name.
     """
 
     class_N: NDArray[Any]
@@ -87,6 +88,7 @@ class Judged:
     high_NL: Floats | None = None
     classes: tuple[str, ...] = CLASSES
     about: dict[str, NDArray[Any]] = field(default_factory=dict)
+    called: str = "true"
 
     def __post_init__(self) -> None:
         rows = len(self.class_N)

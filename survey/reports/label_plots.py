@@ -1,9 +1,7 @@
-"""How well labels are told, drawn: each against the truth, residuals, their errors, and the Kiel diagram. Residuals are predicted minus true."""
+"""How well labels are told, drawn: each against the truth, its residuals over what may explain them, its errors. Residuals: predicted - true."""
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
@@ -11,12 +9,13 @@ from scipy.special import ndtri
 from scipy.stats import beta
 
 from survey.inference.evaluation import Judged
-from survey.labels import label
-from survey.reports.style import BLUE, GREY, INK, RED, SERIES, SIGNED, many, png, points, symbol, unit
+from survey.reports.style import BLUE, GREY, INK, RED, SERIES, many, png, points, symbol, unit
 from survey.training.metrics import labels
 from survey.training.metrics.intervals import wilson
 
 Floats = NDArray[np.float64]
+
+SNR = "signal to noise"
 
 
 def known(judged: Judged, name: str) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -29,30 +28,49 @@ def known(judged: Judged, name: str) -> tuple[Floats, Floats, NDArray[np.bool_]]
 
 
 def of_label(judged: Judged, name: str) -> bytes | None:
-    """One label in four panels: against the truth, residuals over the truth, their distribution, and that against a normal one."""
-    truth_N, said_N, _ = known(judged, name)
+    """One label: against the truth; residuals over it, over temperature (its own: over gravity) and over signal to noise, where these are known;
+    the distribution of the residuals, and that against a normal one.
+    """
+    truth_N, said_N, some = known(judged, name)
     if judged.mu_NL is None or len(truth_N) < 2:
         return None
+    residual_N = said_N - truth_N
+    over = {axis: column[some] for axis, column in _over(judged, name).items() if (np.isfinite(column[some])).sum() > 1}
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots(2, 2)
-        _against(axes[0, 0], name, truth_N, said_N)
-        _residuals(axes[0, 1], name, truth_N, said_N - truth_N)
-        axes[0, 1].set_xlabel(f"true {symbol(name)} ({unit(name)})")
+        axes = figure.subplots(2, 2 + (len(over) > 0))
+        _against(axes[0, 0], name, truth_N, said_N, judged.called)
+        _residuals(axes[0, 1], name, truth_N, residual_N)
+        axes[0, 1].set_xlabel(f"{judged.called} {symbol(name)} ({unit(name)})")
         axes[0, 1].set_title("residual over truth; median and middle 68 %")
-        _distribution(axes[1, 0], name, said_N - truth_N)
-        _normality(axes[1, 1], said_N - truth_N)
+        _distribution(axes[1, 0], name, residual_N)
+        _normality(axes[1, 1], residual_N)
+        for axis, (what, x_N) in zip(axes[:, 2] if over else (), over.items(), strict=False):
+            told = np.isfinite(x_N)
+            if what == SNR:
+                axis.set_xscale("log")
+            _residuals(axis, name, x_N[told], residual_N[told])
+            axis.set(xlabel=what, title=f"residual over {what.partition(' (')[0]}, n = {told.sum():,}")
+        if len(over) == 1:
+            axes[1, 2].set_visible(False)
 
-    return png(draw, 9.6, 8.6)
+    return png(draw, 9.6 + 4.6 * (len(over) > 0), 8.6)
 
 
-def _against(axis: Axes, name: str, truth_N: Floats, said_N: Floats) -> None:
+def _over(judged: Judged, name: str) -> dict[str, Floats]:
+    """What residuals of a label are drawn over, beside its truth."""
+    other, snr = "logg" if name == "Teff" else "Teff", judged.snr()
+    found = {f"{judged.called} {symbol(other)} ({unit(other)})": judged.truth(other), SNR: None if snr is None else np.where(snr > 0, snr, np.nan)}
+    return {what: column for what, column in found.items() if column is not None}
+
+
+def _against(axis: Axes, name: str, truth_N: Floats, said_N: Floats, called: str) -> None:
     low, high = min(truth_N.min(), said_N.min()), max(truth_N.max(), said_N.max())
     edge = 0.03 * (high - low or 1)
     span = (low - edge, high + edge)
     points(axis, truth_N, said_N)
     axis.plot(span, span, color=RED, lw=1)
-    axis.set(xlim=span, ylim=span, xlabel=f"true {symbol(name)} ({unit(name)})", ylabel=f"predicted {symbol(name)} ({unit(name)})")
+    axis.set(xlim=span, ylim=span, xlabel=f"{called} {symbol(name)} ({unit(name)})", ylabel=f"predicted {symbol(name)} ({unit(name)})")
     axis.set_title(f"{symbol(name)}, {many(len(truth_N))}, R² = {labels.r2(truth_N, said_N):.3f}")
 
 
@@ -142,7 +160,7 @@ def by_snr(judged: Judged) -> bytes | None:
             if told.sum() > 1:
                 axis.set_xscale("log")
                 _residuals(axis, name, snr[some][told], (said_N - truth_N)[told])
-            axis.set(xlabel="signal to noise", title=f"{symbol(name)}, n = {told.sum():,}")
+            axis.set(xlabel=SNR, title=f"{symbol(name)}, n = {told.sum():,}")
 
     columns = min(3, len(names))
     return png(draw, 4.4 * columns, 3.7 * -(-len(names) // columns))
@@ -173,62 +191,3 @@ def coverage(judged: Judged) -> bytes | None:
         left.legend(loc="upper left")
 
     return png(draw, 9.6, 4.5)
-
-
-def kiel(judged: Judged) -> bytes | None:
-    """Kiel diagrams of the truth and of the prediction, coloured by [Fe/H]."""
-    teff, logg, teff_said, logg_said = judged.truth("Teff"), judged.truth("logg"), judged.said("Teff"), judged.said("logg")
-    if teff is None or logg is None or teff_said is None or logg_said is None:
-        return None
-    some = np.isfinite(teff) & np.isfinite(logg)
-    if not some.any():
-        return None
-    unknown = np.full(len(judged), np.nan)
-    true_color, said_color = (unknown if feh is None else feh for feh in (judged.truth("FeH"), judged.said("FeH")))
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots(1, 2, sharex=True, sharey=True)
-        left = _stars(axes[0], teff[some], logg[some], true_color[some], "viridis", (-3.0, 0.5))
-        right = _stars(axes[1], teff_said[some], logg_said[some], said_color[some], "viridis", (-3.0, 0.5))
-        for axis, title in zip(axes, ("true", "predicted"), strict=True):
-            axis.set_title(f"{title}, {many(int(some.sum()))}")
-        if not (np.isnan(true_color).all() and np.isnan(said_color).all()):
-            drawn = left if np.isnan(said_color).all() else right
-            figure.colorbar(drawn, ax=axes, label=f"{symbol('FeH')} ({unit('FeH')})", extend="both", pad=0.02)
-        axes[0].invert_xaxis()
-        axes[0].invert_yaxis()
-        axes[1].set_ylabel("")
-
-    return png(draw, 10.2, 4.8)
-
-
-def carbon(judged: Judged) -> bytes | None:
-    """Where in the Kiel diagram [C/Fe] goes wrong; the largest errors on top."""
-    teff, logg, truth, said = judged.truth("Teff"), judged.truth("logg"), judged.truth("CFe"), judged.said("CFe")
-    if teff is None or logg is None or truth is None or said is None:
-        return None
-    some = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
-    if some.sum() < 2:
-        return None
-    error = (said - truth)[some]
-    order = np.argsort(np.abs(error))
-    limit = max(float(np.quantile(np.abs(error), 0.98)), 1e-9)
-
-    def draw(figure: Figure) -> None:
-        axis = figure.subplots()
-        drawn = _stars(axis, teff[some][order], logg[some][order], error[order], SIGNED, (-limit, limit))
-        figure.colorbar(drawn, ax=axis, label=f"{symbol('CFe')} predicted - true ({unit('CFe')})", extend="both", pad=0.02)
-        axis.invert_xaxis()
-        axis.invert_yaxis()
-        axis.set_title(f"error of {symbol('CFe')}, {many(len(error))}")
-
-    return png(draw, 6.4, 4.8)
-
-
-def _stars(axis: Axes, teff: Floats, logg: Floats, color: Floats, colors: str | Colormap, limits: tuple[float, float]) -> PathCollection:
-    """Stars in a Kiel diagram, grey where there is no number to colour them by."""
-    size = float(np.clip(2e4 / max(len(teff), 1), 2, 16))
-    axis.set(xlabel=f"{symbol('Teff')} ({label('Teff').unit})", ylabel=f"{symbol('logg')} ({unit('logg')})")
-    missing = np.isnan(color)
-    axis.scatter(teff[missing], logg[missing], s=size, color=GREY, lw=0, alpha=0.7)
-    return axis.scatter(teff[~missing], logg[~missing], c=color[~missing], s=size, cmap=colors, vmin=limits[0], vmax=limits[1], lw=0)

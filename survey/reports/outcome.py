@@ -1,39 +1,78 @@
-"""What a person sees of an evaluation: its plots, in its folder, and its numbers."""
+"""What a person sees of an evaluation: its plots and its report of residuals, in its folder, and its numbers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from survey import files
-from survey.inference.evaluate import Outcome
+from survey.inference.evaluate import Evaluate
 from survey.inference.evaluation import text
-from survey.reports import ensemble, evaluation
+from survey.inference.outcome import Outcome
+from survey.inference.trend import Trend
+from survey.reports import against, ensemble, evaluation, isochrones, residuals, trend
+from survey.reports.isochrones import Isochrone
 
-DRAWN = "pictures.json"
+DRAWN, RESIDUALS = "pictures.json", "residuals.txt"
 
 
-def pictures(outcome: Outcome) -> list[str]:
-    """Draw what is not there yet; the paths of all plots."""
-    drawn = files.join(outcome.folder, DRAWN)
-    if not outcome.made and files.exists(drawn):
-        return [files.join(outcome.folder, name) for name in files.read_json(drawn)]
-    paths = []
-    made = evaluation.pictures(outcome.judged, outcome.criterion) | ensemble.of_judged(outcome.judged, outcome.raw, outcome.compared)
+def drawing(settings: Evaluate) -> tuple[Isochrone, ...]:
+    """What is to be drawn into Kiel diagrams; read before any work, so that a file that will not do is told at once."""
+    return isochrones.chosen(settings.isochrones, settings.ages)
+
+
+def pictures(found: Outcome | Trend, curves: Sequence[Isochrone] = ()) -> list[str]:
+    """Draw what is not there yet, and write the report of residuals; the paths of all plots."""
+    if isinstance(found, Trend):
+        return trend.write(found)
+    looks = {"called": found.judged.called, "isochrones": [one.name for one in curves]}
+    before = _drawn(found.folder)
+    if not found.made and before.get("looks") == looks:
+        return [files.join(found.folder, name) for name in before["names"]]
+    return _draw(found, curves, looks)
+
+
+def _drawn(folder: str) -> dict[str, Any]:
+    """What was drawn before, and how it was to look."""
+    path = files.join(folder, DRAWN)
+    told = files.read_json(path) if files.exists(path) else {}
+    return told if isinstance(told, dict) else {}
+
+
+def _draw(found: Outcome, curves: Sequence[Isochrone], looks: dict[str, Any]) -> list[str]:
+    made = evaluation.pictures(found.judged, found.criterion, curves) | ensemble.of_judged(found.judged, found.raw, found.compared)
+    made |= against.pictures(found.against) if found.against is not None else {}
+    files.write(files.join(found.folder, RESIDUALS), residuals.report(found.judged, found.answers()).encode())
     for name, png in made.items():
-        paths.append(files.join(outcome.folder, f"{name}.png"))
-        files.write(paths[-1], png)
-    files.write_json(drawn, [path.rpartition("/")[2] for path in paths])
-    return paths
+        files.write(files.join(found.folder, f"{name}.png"), png)
+    files.write_json(files.join(found.folder, DRAWN), {"names": [f"{name}.png" for name in made], "looks": looks})
+    return [files.join(found.folder, f"{name}.png") for name in made]
 
 
-def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
+def summary(found: Outcome | Trend, pictures: Sequence[str]) -> str:
     """The metrics, when they were made, and where the rest is."""
-    about = outcome.about
-    when = "made now" if outcome.made else f"made {about['date']}, shown again"
+    if isinstance(found, Trend):
+        return trend.summary(found, pictures)
+    about = found.about
+    when = "made now" if found.made else f"made {about['date']}, shown again"
     again = f"; this part was evaluated {about['read_before']} times before" if about["read_before"] else ""
-    blocks = [text(outcome.table), *([ensemble.compared(outcome.compared), ensemble.held(outcome.compared)] if outcome.raw else [])]
+    blocks = [text(found.table), residuals.by_gravity(found.table)]
+    blocks += [ensemble.compared(found.compared), ensemble.held(found.compared)] if found.raw else []
+    blocks += [against.summary(found.against, about["against"])] if found.against is not None else []
     lines = [
         *(f"{block}\n" for block in blocks if block),
         *(f"beware     prepared otherwise than for {told}" for told in about.get("prepared_otherwise", ())),
+        *_met(about, found.judged.called),
         f"evaluated  {about['what']}: {about['spectra']:,} spectra, {when}{again}",
-        f"look at    {outcome.folder}  {len(pictures)} plots, metrics.parquet, predictions.parquet",
+        f"look at    {found.folder}  {len(pictures)} plots, {RESIDUALS}, metrics.parquet, predictions.parquet",
     ]
     return "\n".join(lines)
+
+
+def _met(about: dict[str, Any], called: str) -> list[str]:
+    """Whose labels predictions were set beside, what was left out, and what is not known of them."""
+    if "met" not in about:
+        return []
+    told = [f"truth      {called}, of {about['key']['settings']['labels']}"]
+    told += [f"left out   {about['met']:,} spectra of stars that a member has met in training, {about['silent']:,} without an answer"]
+    if about["unread"]:
+        told.append(f"beware     {about['unread']} members are not where they were: stars that they have learned from may be among these")
+    return told

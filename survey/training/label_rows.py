@@ -62,15 +62,17 @@ class Rows:
     """limits of columns of the store, not of the table"""
 
 
-def read_rows(settings: Labels, names: Sequence[str], part_column: str | None, store_columns: Sequence[str], counts: Counts) -> Rows:
-    """The rows of the table that the settings name, for these labels."""
+def read_rows(
+    settings: Labels, names: Sequence[str], part_column: str | None, store_columns: Sequence[str], counts: Counts, beside: Sequence[str] = ()
+) -> Rows:
+    """The rows of the table that the settings name, for these labels; those `beside` are read where they are there, and decide nothing."""
     table = open_table(settings.table)
     own = _own(settings, table)
     known = label_keys.key_columns(table, own, settings.star)
     candidates = label_values.class_column(table, settings.classes)
     if part_column is not None and part_column not in table.names:
         raise ValueError(f"split: {table.path}: there is no column {part_column!r} of parts; {table.near(part_column)}; give split.column=")
-    found, errors = _label_columns(settings, table, own, names)
+    found, errors = _label_columns(settings, table, own, names, beside)
     more = [name for name in settings.where if name in table.names]
     columns = table.read([*found.values(), *errors.values(), *candidates, *known.names(), *more, *([part_column] if part_column else [])])
     values = label_values.read_values(columns, found, errors, settings.identity)
@@ -110,11 +112,14 @@ def _own(settings: Labels, table: LabelTable) -> dict[str, str]:
     return own
 
 
-def _label_columns(settings: Labels, table: LabelTable, own: Mapping[str, str], names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _label_columns(
+    settings: Labels, table: LabelTable, own: Mapping[str, str], names: Sequence[str], beside: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """The columns of all labels that are needed, and of their errors."""
     limits = [name for name in settings.where if label_values.is_label(name)]
     derived = ("FeH", "CFe", *(("Teff", "logg") if settings.criterion == "aoki2007" else ())) if settings.classes == "auto" else ()
     asked = label_values.with_partners([*names, *limits, *derived], settings.identity)
+    asked = list(dict.fromkeys([*asked, *beside]))
     found = {name: column for name in asked if (column := label_values.column_of(table, name, own))}
     errors = {name: column for name in found if (column := label_values.error_column_of(table, name, own))}
     absent = [name for name in names if name not in found and not _computable(settings, name, found)]

@@ -27,6 +27,8 @@ Codes = NDArray[np.int64]
 
 ABOUT = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_g", "flags")
 """Columns of the store that go with every labelled spectrum."""
+BESIDE = ("Teff", "logg", "FeH")
+"""What the table says of a star is kept too where it is no wanted label, as `true_Teff` and so on: answers are grouped and drawn by it."""
 JOINING = ("path", "row", "visit", "star", "obsid", "ra", "dec")
 NUMBERS = ("int", "float", "double")
 
@@ -51,7 +53,7 @@ class Labelled:
     """Spectra of a store that have labels, in the store's order: where each is, whose it is, what is known of it, and what was left out.
 
     `row` is the place in the shard's table; `given_N` what the user's own column of parts says, None where it says nothing; `about` holds
-    the store's columns `ABOUT`.
+    the store's columns `ABOUT`, and from the table those of `BESIDE`.
     """
 
     labels: tuple[str, ...]
@@ -84,7 +86,7 @@ def join(settings: Labels, store: Shards, wanted: Sequence[str], part_column: st
     names = tuple(dict.fromkeys(labels.label(name).name for name in wanted))
     spectra = _spectra(store, settings)
     counts = Counts(settings.table, store.path, names, spectra=spectra.table.num_rows)
-    rows = read_rows(settings, names, part_column, spectra.columns, counts)
+    rows = read_rows(settings, names, part_column, spectra.columns, counts, BESIDE)
     code_R, code_N = _matched(settings, rows, spectra.table, counts)
     keep_N = _kept(rows, spectra.table, counts)
     groups = grouped(names, rows.values, rows.part_R, code_R)
@@ -170,6 +172,10 @@ def _labelled(names: tuple[str, ...], rows: Rows, spectra: _Spectra, groups: Gro
     star = stars.identities([*own, columns["star"]], label_keys.degrees(columns["ra"]), label_keys.degrees(columns["dec"]), columns["visit"])
     part_N = groups.part_G[group_N]
     counts.tally(groups.label_GL[group_N], groups.class_G[group_N], stars.codes_of(pa.array(star, pa.string()))[0])
+    about = chosen.select(ABOUT)
+    for name in (name for name in BESIDE if name in rows.values.label and name not in names):
+        beside_N = rows.values.label[name][groups.first_G[group_N]]
+        about = about.append_column(f"true_{name}", pa.array(beside_N, from_pandas=True))
     return Labelled(
         labels=names,
         shard=spectra.shard_N[found_N],
@@ -179,7 +185,7 @@ def _labelled(names: tuple[str, ...], rows: Rows, spectra: _Spectra, groups: Gro
         error_NL=groups.error_GL[group_N],
         class_N=groups.class_G[group_N],
         given_N=rows.part_words.take(pa.array(part_N, mask=part_N < 0)).to_numpy(zero_copy_only=False).astype(object),
-        about=chosen.select(ABOUT),
+        about=about,
         counts=counts,
     )
 

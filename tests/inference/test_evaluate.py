@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from survey.inference.evaluate import METRICS, NOTE, PREDICTIONS, READS, Evaluate, evaluate
+from survey.inference.evaluate import Evaluate, evaluate
+from survey.inference.outcome import METRICS, NOTE, PREDICTIONS, READS
 from survey.reports import outcome
 from survey.settings import SettingsError
 from survey.training import samples

@@ -12,7 +12,8 @@ import pytest
 from survey.inference.assembly import Build
 from survey.inference.build import build
 from survey.inference.ensemble import open_ensemble
-from survey.inference.evaluate import COMPARED, PREDICTIONS, Evaluate, evaluate, judge
+from survey.inference.evaluate import Evaluate, evaluate, judge
+from survey.inference.outcome import COMPARED, PREDICTIONS
 from survey.reports import ensemble, outcome
 from survey.settings import SettingsError
 from survey.training import bundle, samples

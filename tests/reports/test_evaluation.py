@@ -1,20 +1,19 @@
 """Pictures of answers beside the truth: that there are those that the answers allow, and what the numbers in them are."""
 
 import struct
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from survey import labels
 from survey.inference.evaluation import Judged
-from survey.reports import class_plots, label_plots, style
+from survey.reports import class_plots, kiel_plots, label_plots, style
 from survey.reports.evaluation import pictures
+from tests.reports.sketches import sketch
 
 NAMES = ("FeH", "CFe", "Teff", "logg")
-TOGETHER = {"coverage", "snr", "kiel", "carbon"}
+TOGETHER = {"coverage", "snr", "kiel", "carbon", "kiel_FeH", "kiel_CFe"}
 OF_CLASSES = {"confusion", "curves", "reliability"}
 
 
@@ -41,8 +40,9 @@ DRAWN = {
     "label": lambda some: label_plots.of_label(some, "FeH"),
     "coverage": label_plots.coverage,
     "snr": label_plots.by_snr,
-    "kiel": label_plots.kiel,
-    "carbon": label_plots.carbon,
+    "kiel": kiel_plots.kiel,
+    "carbon": kiel_plots.carbon,
+    "abundance": lambda some: kiel_plots.abundance(some, "CFe"),
 }
 
 
@@ -57,13 +57,7 @@ def test_every_picture_is_a_png_of_few_and_of_many_spectra(name: str, size: int)
 @pytest.fixture
 def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are put together, not rendered, which is what takes the time."""
-
-    def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
-        draw(Figure((width, height)))
-        return b"drawn"
-
-    for module in (class_plots, label_plots):
-        monkeypatch.setattr(module, "png", png)
+    sketch(monkeypatch)
 
 
 @pytest.mark.usefixtures("sketched")

@@ -58,6 +58,7 @@ def store(folder: Path, count: int = STARS, size: int = 50, continuum: bool = Fa
         here = slice(number * size, (number + 1) * size)
         known: dict[str, Any] = {
             "path": [f"/x/spec-{obsid}.fits" for obsid in labels["obsid"][here]],
+            "row": [-1] * len(flux[here]),
             "visit": [f"v{obsid}" for obsid in labels["obsid"][here]],
             "obsid": labels["obsid"][here],
             "survey": ["toy"] * len(flux[here]),

@@ -48,6 +48,24 @@ def test_spectra_come_in_the_order_of_the_store_with_their_place_in_it(tmp_path:
     rows_and_spectra_are_accounted_for(found.counts)
 
 
+def test_temperature_and_gravity_are_kept_beside_the_labels_and_decide_nothing(tmp_path: Path) -> None:
+    """Rows that contradict each other in them are one row, and a row that has nothing else is no label."""
+    frame = pd.DataFrame({"spec": [row["path"].rpartition("/")[2] for row in (VISITS[1], VISITS[1], VISITS[4], VISITS[6])]})
+    frame["teff"], frame["logg"], frame["C_FE"] = [5000.0, 5100.0, -9999.0, 4800.0], [2.5, 2.5, 4.5, 1.0], [0.1, 0.1, 0.4, np.nan]
+    found = joined(tmp_path, frame, ["CFe"], classes="none")
+    assert found.counts.key == "file"
+    assert found.about["obsid"].to_pylist() == [1001, 1004]
+    assert found.about["true_Teff"].to_pylist() == [5000.0, None]
+    assert found.about["true_logg"].to_pylist() == [2.5, 4.5]
+    assert found.counts.refused["no label"] == 1
+    assert found.counts.refused["contradicting"] == 0
+    assert "Teff" not in found.counts.text()
+    rows_and_spectra_are_accounted_for(found.counts)
+    also = joined(tmp_path, frame, ["CFe", "Teff"], classes="none")
+    assert also.about.column_names == [*ABOUT, "true_logg"]
+    assert also.counts.refused["contradicting"] == 2
+
+
 NAMED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "obsid": lambda row: {"combined_obsid": row["obsid"]},
     "file": lambda row: {"file": "some/folder/" + row["path"].rpartition("/")[2].removesuffix(".gz").upper()},

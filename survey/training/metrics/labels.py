@@ -60,7 +60,6 @@ def measures(name: str, truth_N: ArrayLike, said_N: ArrayLike, sigma_N: ArrayLik
     far = np.abs(truth_N) > floor
     values = {
         "median_bias": float(np.median(residual_N)),
-        "scatter": float(residual_N.std()),
         "robust_scatter": robust_scatter(residual_N),
         "max_error": float(np.abs(residual_N).max()),
         "r2": r2(truth_N, said_N),
@@ -87,7 +86,8 @@ def _means(name: str, residual_N: Floats) -> list[Measure]:
     n = len(residual_N)
     drawn_R3 = means_drawn(np.stack([np.abs(residual_N), residual_N**2, residual_N], 1))
     drawn = {"mae": drawn_R3[:, 0], "rmse": np.sqrt(np.maximum(drawn_R3[:, 1], 0)), "bias": drawn_R3[:, 2]}
-    values = {"mae": np.abs(residual_N).mean(), "rmse": np.sqrt((residual_N**2).mean()), "bias": residual_N.mean()}
+    drawn["scatter"] = np.sqrt(np.maximum(drawn_R3[:, 1] - drawn_R3[:, 2] ** 2, 0))
+    values = {"mae": np.abs(residual_N).mean(), "rmse": np.sqrt((residual_N**2).mean()), "bias": residual_N.mean(), "scatter": residual_N.std()}
     bounds = {metric: between(drawn[metric], float(value)) if n > 1 else (np.nan, np.nan) for metric, value in values.items()}
     return [Measure(name, metric, float(value), *bounds[metric], n) for metric, value in values.items()]
 
