@@ -24,6 +24,12 @@ def settle(threads: int) -> None:
         library.mallopt(M_TOP_PAD, 64 << 20)
 
 
+def release() -> None:
+    """Give free memory back: where one training after another runs in a thread of its own, what `settle` keeps adds up, 0.4 GB for each of some thousand spectra."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
 def device() -> torch.device:
     """The accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

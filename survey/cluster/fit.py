@@ -1,15 +1,17 @@
 """Ray Train around the training loop: the same `learn` in this process, or in workers that share each batch.
 
-Ray starts the workers, joins them by gloo or nccl and replaces those that are lost; the crew then goes on after the last epoch in the run's
-folder, which all workers must reach. What the leader says travels back through a queue.
+Ray starts the workers, joins them (by gloo or nccl; those that grow trees by their library) and replaces those that are lost; the crew then goes on
+after the last epoch in the run's folder, which all workers must reach. What the leader says travels back through a queue.
 """
 
+import importlib
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +23,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
-from survey import files, machine
+from survey import files, machine, plugins
 from survey.cluster import stream
+from survey.models.fitted import Fitted
 from survey.progress import Progress
 from survey.settings import JobError, SettingsError
 from survey.store.shards import open_store
@@ -40,11 +43,17 @@ def fit(settings: Train) -> bool:
     """Train, alone or as a crew of Ray workers; whether there was something to do."""
     if not begin(settings):
         return False
-    if settings.workers == 1:
+    if settings.workers == 1 or _is_done_by_one(settings):
         learn(settings)
     else:
         _crewed(settings)
     return True
+
+
+def _is_done_by_one(settings: Train) -> bool:
+    """Whether the model is of those that take seconds to fit, which no workers share."""
+    kind = plugins.load("models", settings.model).Net
+    return issubclass(kind, Fitted) and not kind.shared
 
 
 def _crewed(settings: Train) -> None:
@@ -52,15 +61,14 @@ def _crewed(settings: Train) -> None:
     cpus = ray.cluster_resources().get("CPU", 1)
     if settings.workers > 2 * cpus:
         raise SettingsError(f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; give fewer")
-    gpu = settings.gpu == "auto" and ray.cluster_resources().get("GPU", 0) >= settings.workers
+    gpu = settings.gpu == "auto" and not _library(settings) and ray.cluster_resources().get("GPU", 0) >= settings.workers
     share = {"CPU": 1.0 if cpus > settings.workers else 0.5}  # Ray Data needs a CPU for itself, or all wait for ever
     files.remove(files.join(settings.run, STOPPED))
     queue = Queue(actor_options={"num_cpus": 0})
     with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
-        trainer = TorchTrainer(
+        trainer = _trainer(settings)(
             _work,
             train_loop_config={"settings": settings, "queue": queue, "home": str(Path.cwd())},
-            torch_config=TorchConfig(timeout_s=SILENCE_S),
             scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpu, resources_per_worker=share),
             run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=settings.failures)),
         )
@@ -78,6 +86,20 @@ def _crewed(settings: Train) -> None:
     _raise_if_stopped(settings.run)
 
 
+def _library(settings: Train) -> str:
+    """The library whose own workers fit the model; empty for networks, which torch's do."""
+    return str(getattr(plugins.load("models", settings.model).Net, "shared", ""))
+
+
+def _trainer(settings: Train) -> Callable[..., Any]:
+    """Ray's trainer of whatever makes workers a crew: they find each other before the work begins."""
+    if _library(settings) == "xgboost":
+        return importlib.import_module("ray.train.xgboost").XGBoostTrainer  # type: ignore[no-any-return]
+    if _library(settings) == "lightgbm":
+        return importlib.import_module("ray.train.lightgbm").LightGBMTrainer  # type: ignore[no-any-return]
+    return partial(TorchTrainer, torch_config=TorchConfig(timeout_s=SILENCE_S))
+
+
 def _raise_if_stopped(run: str) -> None:
     stopped = files.join(run, STOPPED)
     if files.exists(stopped):
@@ -93,8 +115,10 @@ def _work(config: dict[str, Any]) -> None:
     if files.exists(stopped):
         return
     context = ray.train.get_context()
-    crew = Crew(context.get_world_rank(), context.get_world_size())
-    device = get_device() if settings.gpu == "auto" else torch.device("cpu")
+    lightgbm = _library(settings) == "lightgbm"
+    network = importlib.import_module("ray.train.lightgbm").get_network_params() if lightgbm else {}
+    crew = Crew(context.get_world_rank(), context.get_world_size(), tuple(network.items()))
+    device = get_device() if settings.gpu == "auto" and not _library(settings) else torch.device("cpu")
     threads = settings.threads or max(machine.cpus() // context.get_local_world_size(), 1)
     try:
         learn(settings.model_copy(update={"threads": threads}), crew, device, RayReader, RemoteBar.on(config["queue"]))

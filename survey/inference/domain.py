@@ -115,7 +115,7 @@ def _space(number: int, train_ND: Latents, usual_ND: Latents) -> Space:
     variance_D, axes_DD = np.clip(variance_D[::-1], 0, None), axes_DD[:, ::-1]
     whole = float(np.sqrt(variance_D.sum()))
     if whole <= CONSTANT * np.linalg.norm(centre_D):
-        return Space(centre_D, axes_DD[:, :0], variance_D[:0], 1.0, np.nan)
+        return Space(centre_D, np.zeros((len(centre_D), 0)), np.zeros(0), 1.0, np.nan)
     kept = min(DIRECTIONS, int((variance_D > (NARROW * whole) ** 2).sum()))
     outside = max(float(np.sqrt(variance_D[kept:].sum())), NARROW * whole)
     space = Space(centre_D, np.ascontiguousarray(axes_DD[:, :kept]), np.sqrt(variance_D[:kept]), outside)

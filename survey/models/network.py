@@ -49,6 +49,8 @@ class Network(nn.Module):
     inputs: tuple[str, ...] = ()
     rate: float = 1e-3
     """The learning rate that it trains well at, for AdamW."""
+    constant: frozenset[str] = frozenset()
+    """Answers that are the same whatever the spectrum; of networks none, of simple baselines some."""
     heads: nn.Module
 
     def __init__(self, pixels: int, task: Task, options: Settings) -> None:
@@ -74,6 +76,14 @@ class Network(nn.Module):
 
     def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """See some training spectra once, before the first step; a network that starts from the data (means, components) overrides it."""
+
+    def size(self) -> int:
+        """How many numbers it has learned."""
+        return sum(value.numel() for value in self.parameters())
+
+    def elastic(self) -> frozenset[str]:
+        """The parts of its state that are as long as the data made them, so that no other network says how long they should be."""
+        return frozenset()
 
     def last_layers(self) -> list[nn.Module]:
         """The layers that give the answers; they start small."""

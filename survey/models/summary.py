@@ -57,7 +57,8 @@ def text(net: Network) -> str:
         "  ".join((name.ljust(wide[0]), *(cell.rjust(width) for cell, width in zip(numbers, wide[1:], strict=True)))) for name, *numbers in cells
     ]
     asked = f"{net.task.kind} {' '.join(net.task.labels)}".rstrip()
-    return "\n".join([f"{type(net).__module__.rpartition('.')[2]}: {asked}, {net.pixels:,} pixels", *lines])
+    fitted = [f"fitted, not trained: {net.size():,} numbers"] * (net.size() != total.parameters)
+    return "\n".join([f"{type(net).__module__.rpartition('.')[2]}: {asked}, {net.pixels:,} pixels", *lines, *fitted])
 
 
 def _part(name: str, parameters: Iterable[nn.Parameter], flops: int) -> Part:
@@ -78,7 +79,7 @@ def _counts(net: Network) -> dict[str, int]:
     for module in watched.modules():
         if isinstance(module, nn.RNNBase):
             module.forward = partial(_as_products, module)
-    spectrum_BP = torch.ones((1, net.pixels), dtype=next(net.parameters()).dtype)
+    spectrum_BP = torch.ones((1, net.pixels), dtype=next((held.dtype for held in net.parameters()), torch.float32))
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         watched(spectrum_BP, spectrum_BP, spectrum_BP if "continuum" in net.inputs else None)
     return {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}

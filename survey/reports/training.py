@@ -58,6 +58,8 @@ def summary(settings: Train, made: bool, pictures: Sequence[str]) -> str:
     ]
     if about["skipped_steps"]:
         lines.append(f"skipped    {about['skipped_steps']} steps without finite gradients")
+    if about.get("unused"):
+        lines.append(f"not used   {', '.join(about['unused'])}: settings of networks that mean nothing to a {about['model']}")
     if settings.tracking.wanted():
         lines.append(f"tracked    mlflow ui --backend-store-uri {settings.tracking.address(settings.run)}")
     lines += [f"look at    {', '.join(pictures)}", f"next       python jobs/evaluate.py of={settings.run}"]

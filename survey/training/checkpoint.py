@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from survey import files
+from survey.models.network import Network
 
 
 def write_tensors(path: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -64,7 +65,8 @@ def load_strictly(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: st
     """Weights into a network, every one of them, or an error that names what does not fit."""
     own = net.state_dict()
     missing, strange = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    other = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    both = own.keys() & tensors.keys() - (net.elastic() if isinstance(net, Network) else frozenset())
+    other = [name for name in both if own[name].shape != tensors[name].shape]
     if missing or strange or other:
         found = [
             *(f"{name} is missing" for name in missing[:3]),

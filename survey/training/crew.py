@@ -15,6 +15,8 @@ class Crew:
 
     rank: int = 0
     size: int = 1
+    network: tuple[tuple[str, str | int], ...] = ()
+    """How workers find each other where a library wants to be told."""
 
     @property
     def leads(self) -> bool:

@@ -75,7 +75,10 @@ class Exam:
         """Loss and quick metrics of the network; nothing where there is nobody to ask about."""
         if not len(self.samples):
             return {}
-        answers = self._gathered(net)
+        return self.judged(self._gathered(net))
+
+    def judged(self, answers: Answers) -> dict[str, float]:
+        """Loss and quick metrics of answers about all of the samples."""
         sums = self.criterion.sums(answers, self.truth, 0, scoring=True)
         loss = self.criterion.total(sums, self.criterion.weights(self.truth))
         if not all(bool(torch.isfinite(value).all()) for value in answers.values()):

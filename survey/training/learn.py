@@ -7,15 +7,17 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 
 from survey import files, machine
 from survey.labels import CLASSES
+from survey.models.fitted import Fitted
 from survey.models.network import Network
 from survey.progress import Progress
 from survey.settings import SettingsError
@@ -24,6 +26,7 @@ from survey.training import bundle, checkpoint, samples
 from survey.training.batches import Feed, Places, Read, Reader, Spectra, together, windows
 from survey.training.crew import Crew
 from survey.training.exam import Exam, lists
+from survey.training.fitting import Fitting, Part, unused
 from survey.training.loop import Loop, State, Watch
 from survey.training.losses import Criterion, Truth, class_weights
 from survey.training.samples import Samples
@@ -68,6 +71,8 @@ def learn(
     machine.settle(settings.threads or machine.cpus())
     machine.steady(exact=settings.precision == "float32")
     lesson = prepare(settings)
+    if isinstance(lesson.net, Fitted):
+        return _fitted(lesson, lesson.net, crew, progress, watch)
     held = _held(lesson, device)
     feed = _feed(lesson, crew, reader, held[0] if held else None)
     folder = files.join(settings.run, bundle.CHECKPOINTS)
@@ -85,6 +90,29 @@ def learn(
         if crew.leads:
             _finish(lesson, loop)
     crew.wait()
+    return state
+
+
+def _fitted(lesson: Lesson, net: Fitted, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]], watch: Watch | None) -> State:
+    """The same where the model is fitted: on the CPU, every worker with its share of the training spectra."""
+    settings, cpu = lesson.settings, torch.device("cpu")
+    truth, check = (_truth(part, lesson.scaling) for part in (lesson.train, lesson.validation))
+    weight_N = _weights(lesson)
+    if weight_N is not None:
+        truth = replace(truth, weight_B=torch.from_numpy(weight_N).float())
+    exam = Exam(lesson.validation, check, lesson.criterion, lesson.scaling, lesson.read, None, Crew(), cpu, "float32")
+    fitting = Fitting(settings, net, lesson.criterion, exam, files.join(settings.run, bundle.CHECKPOINTS), crew)
+    train, validation = Part(lesson.train.place_N2, truth, lesson.read), Part(lesson.validation.place_N2, check, lesson.read)
+    room = settings.resident_gb * 1e9 if settings.resident_gb else 0.5 * psutil.virtual_memory().available / settings.workers
+    count = len(lesson.train) // crew.size + len(lesson.validation)
+    with (
+        Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker,
+        progress("train", count, "spectra") if crew.leads else nullcontext() as bar,
+    ):
+        teller = Teller(bar, tracker, settings.monitor, watch)
+        state = fitting.run(lambda: together(list(lesson.read([_seen(lesson)]))), train, validation, room, teller.epoch, teller.step)
+        if crew.leads:
+            _finish(lesson, fitting)
     return state
 
 
@@ -172,18 +200,23 @@ def _loaded(lesson: Lesson, place_N2: Places, arrays: int) -> Spectra:
 
 
 def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held: Spectra | None) -> Feed:
-    settings, train = lesson.settings, lesson.train
-    weight_N = None
-    if settings.balance != "none":
-        counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
-        weight_C = class_weights(settings.balance, len(CLASSES), counts)
-        weight_N = np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
+    settings, train, weight_N = lesson.settings, lesson.train, _weights(lesson)
     most = len(train) if weight_N is None else int(weight_N.sum() * 0.9)  # so many come in any epoch
     batch = min(settings.batch, most - most % crew.size)
     if not batch:
         raise SettingsError(f"train: {len(train)} spectra to train on are too few for workers={crew.size}; give fewer workers or more labels")
     read = reader(settings.store, "continuum" in lesson.net.inputs)
     return Feed(train.place_N2, batch, settings.seed, settings.window, read, held, weight_N, crew.rank, crew.size, settings.growth)
+
+
+def _weights(lesson: Lesson) -> NDArray[np.float64] | None:
+    """How often each training spectrum comes in an epoch, where rare classes are to come more often."""
+    settings, train = lesson.settings, lesson.train
+    if settings.balance == "none":
+        return None
+    counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
+    weight_C = class_weights(settings.balance, len(CLASSES), counts)
+    return np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
 
 
 def _seen(lesson: Lesson) -> Places:
@@ -200,14 +233,14 @@ def _started(lesson: Lesson, device: torch.device) -> None:
     rescaled(lesson.net.to(device), spectra.to(device), STARTED)
 
 
-def _finish(lesson: Lesson, loop: Loop) -> None:
+def _finish(lesson: Lesson, loop: Loop | Fitting) -> None:
     """The best epoch's weights and what the run is, from the folder of checkpoints."""
     weights, about = checkpoint.read_tensors(loop.best)
     best = next(row for row in loop.state.history if int(row["epoch"]) == about["epoch"])
     told = lesson.plan | {
         "settings": json.loads(json.dumps(lesson.settings.lasting(), default=str)),
         "fingerprint": lesson.settings.fingerprint(),
-        "parameters": sum(value.numel() for value in lesson.net.parameters()),
+        "parameters": lesson.net.size(),
         "learning_rate": loop.lr,
         "best_epoch": about["epoch"],
         "epochs": loop.state.epoch,
@@ -219,5 +252,6 @@ def _finish(lesson: Lesson, loop: Loop) -> None:
         "training_seconds": round(sum(row["seconds"] for row in loop.state.history), 2),
         "device": str(loop.device),
         "workers": lesson.settings.workers,
+        "unused": unused(lesson.settings, lesson.settings.loss) if isinstance(loop, Fitting) else [],
     }
     bundle.finish(lesson.settings.run, weights, loop.state.history, told)

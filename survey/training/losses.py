@@ -136,8 +136,8 @@ class Criterion:
 
     def weights(self, truth: Truth) -> Tensor:
         """The weight of the batch in either part, [classes, labels]; no answer has a say in it."""
-        cls = self._class_weight(truth).sum() if self.task.classifies else truth.weight_B.new_zeros(())
-        reg = self._label_weight(truth).sum() if self.task.regresses else truth.weight_B.new_zeros(())
+        cls = self.class_weights(truth).sum() if self.task.classifies else truth.weight_B.new_zeros(())
+        reg = self.label_weights(truth).sum() if self.task.regresses else truth.weight_B.new_zeros(())
         return torch.stack((cls, reg))
 
     def sums(self, answers: Answers, truth: Truth, epoch: float, scoring: bool = False) -> Tensor:
@@ -151,7 +151,7 @@ class Criterion:
             logits_BC = torch.where(known_B[:, None], answers["logits"].float(), 0.0)
             cls = (self._classes(logits_BC, truth.class_B) * truth.weight_B).sum()
         if self.task.regresses:
-            weight_BL = self._label_weight(truth)
+            weight_BL = self.label_weights(truth)
             reg = (self._labels(answers, truth, weight_BL > 0, epoch, scoring) * weight_BL).sum()
         return torch.stack((cls, reg))
 
@@ -161,13 +161,15 @@ class Criterion:
         known = weights > 0
         return (rates * torch.where(known, sums, 0.0) / torch.where(known, weights, 1.0)).sum()
 
-    def _class_weight(self, truth: Truth) -> Tensor:
+    def class_weights(self, truth: Truth) -> Tensor:
+        """What each row counts for its class (B); 0 where that is not known."""
         weight_B = torch.where(truth.class_B != MISSING, truth.weight_B, 0.0)
         if self.class_weight_C is None:
             return weight_B
         return weight_B * self.class_weight_C.to(weight_B)[truth.class_B.clamp(min=0)]
 
-    def _label_weight(self, truth: Truth) -> Tensor:
+    def label_weights(self, truth: Truth) -> Tensor:
+        """What each row counts for each label (B, L); 0 where that is not known."""
         weight_BL = torch.where(truth.label_BL.isnan(), 0.0, truth.weight_B[:, None])
         if not self.settings.label_errors or self.settings.reg == "gaussian_nll":
             return weight_BL

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from survey import __version__, files, plugins
 from survey.labels import CLASSES, label
+from survey.models.fitted import Fitted
 from survey.models.network import Task
 from survey.models.view import View
 from survey.settings import SettingsError, laid, table
@@ -98,6 +99,8 @@ def begin(settings: Train) -> bool:
 def _rehearse(settings: Train, plan: dict[str, Any]) -> None:
     """What would go wrong later goes wrong now, before anything is written: network, frozen parts, losses, the metric to watch."""
     task, net = bundle.task_of(plan), bundle.network(plan)
+    if settings.before and isinstance(net, Fitted):
+        raise SettingsError(f"train: before: a {plan['model']} is fitted from the start and cannot go on from another run; leave before out")
     bundle.freeze(net, settings.freeze)
     plan["options"] = net.options.model_dump(mode="json")
     counts = [plan["parts"]["train"][name] for name in CLASSES]

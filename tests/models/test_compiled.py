@@ -7,6 +7,7 @@ import torch
 
 from survey import plugins
 from survey.models.network import Task
+from tests.models.batches import TRAINED
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,7 @@ def forgetful() -> Iterator[None]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", plugins.available("models"))
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_compiled_network_answers_as_it_did(name: str) -> None:
     module = plugins.load("models", name)
     net = module.Net(256, Task("cls_reg", ("FeH", "CFe"), sigma=True), module.Options()).eval()

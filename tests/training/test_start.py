@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from survey import plugins
 from survey.models.network import Task
 from survey.training.batches import Spectra
 from survey.training.bundle import build
 from survey.training.start import rescaled
+from tests.models.batches import TRAINED
 from tests.training import lessons
 
 LABELS = ("FeH", "CFe")
@@ -20,7 +20,7 @@ def toy(count: int = 96) -> tuple[Spectra, torch.Tensor]:
     return Spectra(torch.tensor(flux), torch.tensor(ivar), torch.ones(flux.shape)), (label_BL - label_BL.mean(0)) / label_BL.std(0)
 
 
-@pytest.mark.parametrize("name", sorted(plugins.available("models")))
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_network_begins_without_an_opinion_and_tells_stars_apart(name: str):
     spectra, _ = toy()
     torch.manual_seed(0)
@@ -34,7 +34,7 @@ def test_every_network_begins_without_an_opinion_and_tells_stars_apart(name: str
         assert answers[key].std(0).mean() > 0.001
 
 
-@pytest.mark.parametrize("name", sorted(plugins.available("models")))
+@pytest.mark.parametrize("name", TRAINED)
 def test_no_network_sits_on_a_plateau(name: str):
     """60 steps at its own rate take every network well below what a constant answer costs, 1 for scaled labels."""
     spectra, label_BL = toy(96)
