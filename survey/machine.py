@@ -25,7 +25,7 @@ def settle(threads: int) -> None:
 
 
 def release() -> None:
-    """Give free memory back: where one training after another runs in a thread of its own, what `settle` keeps adds up, 0.4 GB for each of some thousand spectra."""
+    """Give free memory back: where trainings run one after the other, each in a thread of its own, what `settle` keeps adds up, by 0.4 GB each."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
 
