@@ -35,7 +35,7 @@ class Progress:
         self.done += count
         self.note = note
         if self._bar:
-            self._bar.update(self._task, completed=self.done, note=f"{self.rate():,.0f} {self.unit}/s {note}")
+            self._bar.update(self._task, completed=self.done, note=f"{self._pace()} {note}")
         elif time.monotonic() - max(self.spoken, self.started - 0.8 * EVERY) > EVERY:
             self._say(self._line())
 
@@ -54,8 +54,14 @@ class Progress:
     def _line(self) -> str:
         left = ""
         if self.total:
-            left = f" of {self.total:,} ({self.done / self.total:.0%}), {_clock((self.total - self.done) / max(self.rate(), 1e-6))} left"
-        return f"{self.title}: {self.done:,}{left}, {self.rate():,.0f} {self.unit}/s{f', {self.note}' if self.note else ''}"
+            time_left = f", {_clock((self.total - self.done) / self.rate())} left" if self.done else ""
+            left = f" of {self.total:,} ({self.done / self.total:.0%}){time_left}"
+        return f"{self.title}: {self.done:,}{left}, {self._pace()}{f', {self.note}' if self.note else ''}"
+
+    def _pace(self) -> str:
+        """The rate for people; of slow work by the minute."""
+        rate = self.rate()
+        return f"{60 * rate:.1f} {self.unit}/min" if 0 < rate < 1 else f"{rate:,.0f} {self.unit}/s"
 
     def _say(self, line: str) -> None:
         self.spoken = time.monotonic()

@@ -10,6 +10,7 @@ from survey.catalog.catalog import Catalog
 from survey.inference.assembly import Build
 from survey.inference.evaluate import Evaluate
 from survey.inference.predict import Predict
+from survey.search.plan import Tune
 from survey.settings import Settings, load
 from survey.sources.mock import Mock
 from survey.store.ingest import Ingest
@@ -20,6 +21,7 @@ JOBS: dict[str, type[Settings]] = {
     "mock": Mock,
     "ingest": Ingest,
     "train": Train,
+    "tune": Tune,
     "ensemble": Build,
     "evaluate": Evaluate,
     "predict": Predict,
@@ -51,6 +53,7 @@ def test_every_recipe_is_sound_for_every_job(recipe: Path):
     needed = {"mock": ["out=x"], "ingest": ["input=x", "store=y"], "train": ["store=x", "labels=y", "run=z"], "evaluate": ["of=x"]}
     needed["predict"] = ["ensemble=x", "store=y", "predictions=z"]
     needed["catalog"] = ["predictions=x", "catalog=y"]
+    needed["tune"] = ["study=x", "store=y", "labels=z"]
     needed["ensemble"] = ["ensemble=x", "store=y", "labels=z"]
     for job, settings in JOBS.items():
         load(settings, job, [str(recipe), *needed[job]])

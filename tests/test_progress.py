@@ -79,3 +79,15 @@ def test_long_times_are_hours_and_minutes() -> None:
         "1:01:01",
         "25:00:00",
     ]
+
+
+def test_slow_work_is_told_by_the_minute_and_nothing_done_promises_no_time(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("tune", 10, "trainings") as bar:
+        clock.now += 20
+        bar.add(0, "waiting")
+        clock.now += 20
+        bar.add(2)
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first.endswith("tune: 0 of 10 (0%), 0 trainings/s, waiting")
+    assert "3.0 trainings/min" in second
+    assert "2:40 left" in second

@@ -141,9 +141,10 @@ class Tracker:
 
     def _artifacts(self) -> str | None:
         """Where files go: beside a database of our own, as a server says where there is one."""
-        if self.tracking.uri:
+        address = self.tracking.address(self.run)
+        if not address.startswith("sqlite:///"):
             return None
-        return (Path(self.tracking.address(self.run).removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+        return (Path(address.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
 
     def _experiment(self) -> str:
         """The experiment's id; it is made if there is none of this name."""
