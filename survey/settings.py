@@ -295,4 +295,9 @@ def _complaint(cls: type[Settings], where: str, item: Any) -> str:
     if not path:  # about several settings together, which the message names itself
         return f"{where}: {message}"
     wanted = f"; give {_kind(field)}{meaning}" if field else ""
-    return f"{where}: {key}: {value!r}: {message}{wanted}"
+    return f"{where}: {key}: {_without_secrets(value)!r}: {message}{wanted}"
+
+
+def _without_secrets(value: Any) -> Any:
+    """A value for a message: a password in a URL is not repeated."""
+    return re.sub(r"(://[^/@:]*:)[^/@]*@|(password=)[^&\s]*", r"\1\2***@", value) if isinstance(value, str) else value

@@ -10,8 +10,9 @@ from typing import Any
 
 from survey.search.quest import Order, Quest
 from survey.search.study import FINISHED
-from survey.search.trial import PrunedError, Row, Told, work
+from survey.search.trial import Row, Told, work
 from survey.settings import JobError
+from survey.training.loop import StoppedError
 
 
 @dataclass
@@ -93,13 +94,13 @@ def here(search: Search) -> None:
     def listener(key: str) -> Callable[[Row], Any]:
         def tell(row: Row) -> None:
             if search.heard(key, row):
-                raise PrunedError
+                raise StoppedError
 
         return tell
 
     while order := search.next():
         try:
             told = work(order.settings, listener(order.key))
-        except PrunedError:
+        except StoppedError:
             continue
         search.ended(order.key, told)

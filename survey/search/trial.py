@@ -12,16 +12,13 @@ from survey import files, machine
 from survey.settings import JobError
 from survey.training import bundle, checkpoint
 from survey.training.learn import learn
+from survey.training.loop import StoppedError
 from survey.training.train import Train, begin
 
 Row = Mapping[str, float]
 Told = dict[str, Any]
 """How a training ended: `about`, some of its run.json; or `failed`, why it did not."""
 KEPT = ("validation", "parameters", "training_seconds", "best_epoch", "epochs")
-
-
-class PrunedError(Exception):
-    """Raised by the one who listens: the training is to stop here."""
 
 
 def work(settings: Train, tell: Callable[[Row], None]) -> Told:
@@ -34,7 +31,7 @@ def work(settings: Train, tell: Callable[[Row], None]) -> Told:
         if left:
             learn(settings, progress=_unseen, watch=tell)
         about = bundle.about_run(settings.run)
-    except PrunedError:
+    except StoppedError:
         raise
     except Exception as error:  # noqa: BLE001 - a network or a setting that does not do is what a search is there to find
         return {"failed": _reason(error)}

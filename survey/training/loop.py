@@ -62,6 +62,10 @@ class State:
     plateau: dict[str, Any] = field(default_factory=dict)
 
 
+class StoppedError(Exception):
+    """Raised by one who watches a training: it is to end here, and nothing is wrong with it."""
+
+
 Validate = Callable[[Network], dict[str, float]]
 Watch = Callable[[dict[str, float]], None]
 Advance = Callable[[int, str], None]

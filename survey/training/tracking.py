@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from survey import files
 from survey.settings import Settings, SettingsError
+from survey.training.loop import StoppedError
 
 TRACKED = "tracking.json"
 
@@ -97,7 +98,7 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.client is not None:
             with self._forgiving():
-                self.client.set_terminated(self.id, "FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
+                self.client.set_terminated(self.id, _ending(kind))
 
     def _open(self) -> None:
         """A new MLflow run, or the one that this run already has."""
@@ -157,6 +158,13 @@ class Tracker:
             except MlflowException:  # another run has made it in this moment
                 found = self.client.get_experiment_by_name(self.tracking.experiment)
         return str(found.experiment_id)
+
+
+def _ending(kind: type[BaseException] | None) -> str:
+    """What MLflow calls an end: one that somebody wanted is no failure."""
+    if kind is None:
+        return "FINISHED"
+    return "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit | StoppedError) else "FAILED"
 
 
 def _now() -> int:

@@ -7,8 +7,9 @@ import pytest
 
 from survey import files
 from survey.search import trial
-from survey.search.trial import PrunedError, work
+from survey.search.trial import work
 from survey.training import bundle
+from survey.training.loop import StoppedError
 from tests.training import lessons
 
 
@@ -43,9 +44,9 @@ def test_a_training_that_was_left_goes_on_and_tells_its_epochs_again(toys: Path,
 
 def test_who_listens_may_stop_it(toys: Path, tmp_path: Path):
     def stop(row: Any) -> None:
-        raise PrunedError
+        raise StoppedError
 
-    with pytest.raises(PrunedError):
+    with pytest.raises(StoppedError):
         work(training(toys, tmp_path), stop)
 
 

@@ -47,3 +47,10 @@ def test_a_password_in_an_address_is_refused():
 
 def test_nested_settings_become_names_with_dots():
     assert dict(flat({"a": 1, "b": {"c": [1, 2], "d": {}}})) == {"a": "1", "b.c": "[1, 2]", "b.d": "{}"}
+
+
+def test_a_password_in_an_address_is_refused_without_being_repeated():
+    with pytest.raises(SettingsError, match="holds a password") as caught:
+        Tracking.checked("train: tracking", {"uri": "http://me:hush@host:5000"})
+    assert "hush" not in str(caught.value)
+    assert "http://me:***@host:5000" in str(caught.value)
