@@ -43,6 +43,8 @@ bench: $(READY)
 	$(RUN) benchmarks/ingest.py
 	$(RUN) benchmarks/training.py
 	$(RUN) benchmarks/science.py
+	$(RUN) benchmarks/search.py
+	$(RUN) benchmarks/abundances.py
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -70,7 +70,9 @@ def table(name: str, found: Mapping[str, Any]) -> str:
         low_high = f" ({_between(gain['interval'])})" if gain["interval"] else ""
         nothing = "; no sure gain: the interval holds 0" if gain["interval"] and gain["interval"][0] <= 0 <= gain["interval"][1] else ""
         share = f", {gain['share']:+.1%}" if gain["share"] is not None else ""
-        lines.append(f"  gain over the recipe {gain['by']:+.4g}{low_high}{share}{nothing}")
+        itself = found["usual"]["trial"] == found["best"]["trial"]
+        whole = "nothing that was tried is better" if itself else f"{gain['by']:+.4g}{low_high}{share}{nothing}"
+        lines.append(f"  gain over the recipe {whole}")
     elif "best" not in found:
         lines.append("  no trial went to its end")
     lines += [f"  {key}: {reason}" for key, reason in found["unwell"].items()]

@@ -18,6 +18,8 @@ from survey.search.repeats import gain, short
 from survey.search.study import REASON, STAGE, USUAL, last_epoch, seconds
 from survey.settings import over
 
+NOTHING = {"by": 0.0, "share": 0.0, "interval": None}
+"""The gain where nothing that was tried is better than the recipe as it is."""
 ENOUGH = 6
 """Fewer trials say nothing of what mattered."""
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
@@ -112,7 +114,8 @@ def found(quest: Quest) -> dict[str, Any]:
             "repeated": scores[role].told(),
         }
     if "usual" in scores and "best" in scores:
-        told["gain"] = gain(scores["usual"], scores["best"], quest.aim.signs[0])
+        itself = picks["usual"].number == picks["best"].number
+        told["gain"] = NOTHING if itself else gain(scores["usual"], scores["best"], quest.aim.signs[0])
     if len(quest.aim.metrics) > 1:
         told["front"] = sorted(one.number for one in study.study.best_trials)
     told["unwell"] = quest.unwell
