@@ -50,6 +50,7 @@ def test_what_takes_seconds_is_left_to_one_worker(folder: Path):
 
 
 @pytest.mark.kill
+@pytest.mark.long
 def test_a_lost_worker_costs_the_portion_in_work(folder: Path, workplace: Workplace):
     run = workplace.folder / "run"
     options = "options={components: 16, rounds: 600, report: 50, patience: 0, colsample: 0.5}"

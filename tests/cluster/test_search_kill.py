@@ -78,6 +78,7 @@ def test_no_finished_trial_is_lost_when_the_driver_is_killed_and_a_copy_goes_on_
     assert "Traceback" not in last.err
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
 def test_a_sweep_is_submitted_to_a_cluster_and_watched_from_another_shell(toys: Path, workplace: Workplace):
     page, folder, token = free_port(), workplace.folder, {"RAY_AUTH_MODE": "token"}

@@ -270,6 +270,7 @@ def markers(store: str) -> int:
 
 @pytest.mark.kill
 @pytest.mark.cluster
+@pytest.mark.long
 def test_a_server_may_be_killed_and_come_back_in_the_middle_of_a_run(server: Server, place: Workplace, large: dict[str, bytes]) -> None:
     chance = random.Random(3)
     moments = []

@@ -87,6 +87,7 @@ def test_arrays_may_lie_in_a_bucket(origin: Path):
 
 @pytest.mark.kill
 @pytest.mark.cluster
+@pytest.mark.long
 def test_a_driver_may_be_killed_while_its_predictions_are_in_a_bucket(origin: Path, place: Workplace):
     chance = random.Random(5)
     moments = []
