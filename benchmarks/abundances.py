@@ -19,6 +19,7 @@ from survey.inference.assembly import Build
 from survey.inference.build import build
 from survey.inference.evaluate import Evaluate, evaluate
 from survey.search.plan import Tune
+from survey.search.study import seconds
 from survey.search.tune import Outcome, tune
 from survey.settings import laid, section
 from survey.store.ingest import Ingest, ingest
@@ -30,6 +31,8 @@ DATA = ROOT.parent / "shared" / "data" / "physics"
 RECIPE = ROOT / "recipes" / "abundances.yaml"
 ELEMENTS = {"C_FE": "CFe", "MG_FE": "MgFe", "CA_FE": "CaFe"}
 BINS = [0.0, 10.0, 20.0, 50.0]
+TREES = ("xgboost", "lightgbm")
+"""Not stopped early: a small learning rate is behind for hundreds of rounds and better in the end."""
 ALONE, TOGETHER = "mean", "multi-element"
 """Who is trained without a search: the mean label, and the recipe's net with all elements at once."""
 
@@ -51,6 +54,8 @@ def searched(work: Path, kind: str, trials: int, seeds: int) -> Outcome:
     """The search of one kind of model over all elements, two trainings at a time."""
     given: dict[str, Any] = {"train": base(work), "study": str(work / f"study-{kind}"), "space": str(ROOT / "tune" / f"{kind}.yaml")}
     given |= {"elements": list(ELEMENTS), "trials": trials, "stages": 2, "seeds": seeds, "winners": str(work / "winners"), "name": kind}
+    if kind in TREES:
+        given["prune"] = {"name": "none"}
     settings = Tune.checked("tune", given | {"tracking": {"use": "never"}})
     return tune(settings, search.place(settings))
 
@@ -117,7 +122,7 @@ def _print_searches(outcomes: dict[str, Outcome]) -> None:
     for kind, outcome in outcomes.items():
         for quest in outcome.quests:
             found = outcome.found[quest.aim.name]
-            spent = sum(one.user_attrs.get("training_seconds", 0.0) for one in quest.study.trials()) / 60
+            spent = sum(one.user_attrs.get("training_seconds", seconds(one)) for one in quest.study.trials()) / 60
             counts = "; ".join(str(found["trials"][state]) for state in ("complete", "pruned", "failed"))
             usual, best, gain = found.get("usual"), found["best"], found.get("gain") or {}
             told = [_repeated(one["repeated"]) if one else "" for one in (usual, best)]
