@@ -29,7 +29,7 @@ SEAL = hashlib.sha256().digest_size
 CLASSES = "classes"
 
 
-class Growth(Settings):
+class Trees(Settings):
     """What trees look at and how they grow."""
 
     features: Literal["both", "pixels", "components"] = Field("both", description="what trees look at: binned pixels, principal components, both")
@@ -95,7 +95,7 @@ class Forest(nn.Module):
             raise ValueError(f"model: the trees of {self.name} are damaged (their checksum differs); put a copy of the run back, or train it anew")
         return whole[:-SEAL]
 
-    def ended(self, options: Growth, aim: Aim) -> bool:
+    def ended(self, options: Trees, aim: Aim) -> bool:
         """Whether more rounds are of no use."""
         grown, most = int(self.grown), min(options.rounds, options.report * aim.reports if aim.reports else options.rounds)
         return grown >= most or bool(aim.choose and options.patience and grown - int(self.best) >= options.patience)
@@ -116,11 +116,11 @@ class Boosted(Fitted):
     """Base of boosted trees; a library defines how tables are made, trees grown, opened and asked."""
 
     NAME: ClassVar[str]
-    growth: Growth
+    trees: Trees
 
-    def __init__(self, pixels: int, task: Task, options: Growth) -> None:
+    def __init__(self, pixels: int, task: Task, options: Trees) -> None:
         super().__init__(pixels, task, options)
-        self.growth = options
+        self.trees = options
         library(self.NAME)  # now, not when the spectra have been read
         if options.bin > pixels:
             raise ValueError(f"{self.NAME}: options.bin={options.bin}: spectra have {pixels} pixels; give a smaller one")
@@ -136,7 +136,7 @@ class Boosted(Fitted):
     @property
     def rounds(self) -> int:
         """Rounds of the forest that takes longest."""
-        return self.growth.rounds
+        return self.trees.rounds
 
     def size(self) -> int:
         """The leaves of all trees."""
@@ -154,9 +154,9 @@ class Boosted(Fitted):
     def features(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
         """Components, then binned pixels where they are looked at; single precision always, for a tree asks for more or less than a number."""
         part_BK = self.components(flux_BP.clamp(0, BRIGHT)).float()
-        if self.growth.features == "components":
+        if self.trees.features == "components":
             return torch.as_tensor(part_BK)
-        return torch.cat([part_BK, binned(flux_BP.float().clamp(0, BRIGHT), ivar_BP.float(), self.growth.bin)], 1)
+        return torch.cat([part_BK, binned(flux_BP.float().clamp(0, BRIGHT), ivar_BP.float(), self.trees.bin)], 1)
 
     def told(self, feature_BF: Tensor) -> Answers:
         """What the forests say, each as far as it was best; one that has not grown says 0."""
@@ -173,11 +173,11 @@ class Boosted(Fitted):
         """All forests so many rounds on, then a report; to the end of the rounds or of everybody's patience."""
         tables: dict[str, tuple[Any, Any]] = {}
         with self.joined(aim):
-            while going := {name: forest for name, forest in self._forests().items() if not forest.ended(self.growth, aim)}:
+            while going := {name: forest for name, forest in self._forests().items() if not forest.ended(self.trees, aim)}:
                 for name, forest in going.items():
                     if name not in tables:
                         tables[name] = self._tables(name, train, validation, aim)
-                    rounds = min(self.growth.report, self.growth.rounds - int(forest.grown))
+                    rounds = min(self.trees.report, self.trees.rounds - int(forest.grown))
                     content, values = self._grown(name, forest, tables[name], rounds, aim)
                     forest.write(content, values if aim.choose else [], rounds)
                 yield {"rounds": float(max(int(forest.grown) for forest in self._forests().values()))}
@@ -219,7 +219,7 @@ class Boosted(Fitted):
 
     def _looked(self, feature_NF: Tensor) -> Tensor:
         """Those of the features that trees look at."""
-        return feature_NF[:, self.components.axes_PK.shape[1] :] if self.growth.features == "pixels" else feature_NF
+        return feature_NF[:, self.components.axes_PK.shape[1] :] if self.trees.features == "pixels" else feature_NF
 
     def _forests(self) -> dict[str, Forest]:
         return {name: forest for name, forest in self.forests.items() if isinstance(forest, Forest)}

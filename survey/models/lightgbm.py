@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from survey.models.boosted import Array, Boosted, Forest, Growth
+from survey.models.boosted import Array, Boosted, Forest, Trees
 from survey.models.fitted import Aim, FitError
 from survey.models.network import Task
 
 
-class Options(Growth):
+class Options(Trees):
     """What trees look at and how they grow."""
 
     leaves: int | None = Field(None, ge=2, le=65536, description="leaves of a tree, at most; null = as many as its depth allows")
@@ -55,7 +55,7 @@ class Net(Boosted):
         return booster.model_to_string(num_iteration=-1).encode(), next(iter(found["validation"].values())) if found else []
 
     def _growing(self, classes: bool, aim: Aim) -> dict[str, Any]:
-        own, absolute = self.growth, aim.errors == "absolute"
+        own, absolute = self.trees, aim.errors == "absolute"
         asked: dict[str, Any] = {
             "objective": "multiclass" if classes else "regression_l1" if absolute else "regression",
             "metric": "multi_logloss" if classes else "l1" if absolute else "l2",

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from survey.models.boosted import Array, Boosted, Forest, Growth
+from survey.models.boosted import Array, Boosted, Forest, Trees
 from survey.models.fitted import Aim, FitError
 from survey.models.network import Task
 
 
-class Options(Growth):
+class Options(Trees):
     """What trees look at and how they grow."""
 
     min_child_weight: float = Field(1.0, ge=0, description="least weight of the spectra in a leaf")
@@ -56,7 +56,7 @@ class Net(Boosted):
         return bytes(booster.save_raw("ubj")), found["validation"][metric] if found else []
 
     def _growing(self) -> dict[str, Any]:
-        own = self.growth
+        own = self.trees
         return {
             "tree_method": "hist",
             "eta": own.lr,

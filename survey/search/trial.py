@@ -72,7 +72,7 @@ def known(settings: Train) -> list[dict[str, float]]:
     """The epochs that a training has behind it: who listened then may not have lived to note them."""
     if files.exists(files.join(settings.run, bundle.HISTORY)):
         return bundle.history(settings.run)
-    last = files.join(settings.run, bundle.CHECKPOINTS, "last.safetensors")
+    last = checkpoint.last(files.join(settings.run, bundle.CHECKPOINTS))
     rows: list[dict[str, float]] = checkpoint.read_tensors(last)[1]["state"]["history"] if files.exists(last) else []
     return [{name: float(value) if value is not None else math.nan for name, value in row.items()} for row in rows]
 

@@ -17,6 +17,16 @@ from survey import files
 from survey.models.network import Network
 
 
+def last(folder: str) -> str:
+    """The path of the newest checkpoint."""
+    return files.join(folder, "last.safetensors")
+
+
+def best(folder: str) -> str:
+    """The path of the weights that the run keeps."""
+    return files.join(folder, "best.safetensors")
+
+
 def write_tensors(path: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Named tensors and what is to be known of them, whole or not at all."""
     flat = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}

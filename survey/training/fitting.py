@@ -70,7 +70,8 @@ class Fitting:
     """One fit. `folder` receives a checkpoint at each report; a fitting made anew on it goes on after the last one."""
 
     def __init__(self, course: Course, net: Fitted, criterion: Criterion, exam: Exam, folder: str, crew: Crew) -> None:
-        self.course, self.net, self.criterion, self.exam, self.folder, self.crew = course, net, criterion, exam, folder, crew
+        self.course, self.net, self.criterion, self.exam, self.crew = course, net, criterion, exam, crew
+        self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
         choose, errors = course.keep == "best", ERRORS.get(criterion.settings.reg, "squared")
         self.aim = Aim(course.seed, errors, choose, None if choose else course.epochs, crew.network)
         self.state, self.lr, self.device = State(), 0.0, torch.device("cpu")
@@ -78,16 +79,6 @@ class Fitting:
             tensors, about = checkpoint.read_tensors(self.last)
             self.state = State(**about["state"])
             checkpoint.load_strictly(net, tensors, self.last)
-
-    @property
-    def last(self) -> str:
-        """The path of the newest checkpoint."""
-        return f"{self.folder}/last.safetensors"
-
-    @property
-    def best(self) -> str:
-        """The path of the best report's state."""
-        return f"{self.folder}/best.safetensors"
 
     def run(self, beheld: Callable[[], Spectra], train: Part, validation: Part, room: float, watch: Watch, advance: Advance) -> State:
         """Fit to the end; `beheld` gives the spectra that features are fixed by, `watch` gets a row of numbers at each report."""

@@ -76,7 +76,7 @@ def learn(
     held = _held(lesson, device)
     feed = _feed(lesson, crew, reader, held[0] if held else None)
     folder = files.join(settings.run, bundle.CHECKPOINTS)
-    if not files.exists(files.join(folder, "last.safetensors")) and not settings.before:
+    if not files.exists(checkpoint.last(folder)) and not settings.before:
         _started(lesson, device)
     lesson.net.to(device)
     loop = Loop(settings, lesson.net, lesson.criterion, feed, _truth(lesson.train, lesson.scaling), folder, crew, device)

@@ -91,7 +91,8 @@ class Loop:
     def __init__(
         self, course: Course, net: Network, criterion: Criterion, feed: Feed, truth: Truth, folder: str, crew: Crew, device: torch.device
     ) -> None:
-        self.course, self.net, self.criterion, self.feed, self.crew, self.device, self.folder = course, net, criterion, feed, crew, device, folder
+        self.course, self.net, self.criterion, self.feed, self.crew, self.device = course, net, criterion, feed, crew, device
+        self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
         self.truth = truth.to(device)
         self.lr = course.optimiser.lr or net.rate
         self.optimiser = make(course.optimiser, net, self.lr)
@@ -101,16 +102,6 @@ class Loop:
         self.shared = crew.shared(net, device)
         self.dice = torch.Generator(device)
         self.changes = any(method["probability"] > 0 for method in course.augment.lasting().values() if isinstance(method, dict))
-
-    @property
-    def last(self) -> str:
-        """The path of the newest checkpoint."""
-        return f"{self.folder}/last.safetensors"
-
-    @property
-    def best(self) -> str:
-        """The path of the best epoch's weights."""
-        return f"{self.folder}/best.safetensors"
 
     def run(self, validate: Validate, watch: Watch, advance: Advance) -> State:
         """Train to the end; `watch` gets a row of numbers after each epoch, `advance` the spectra done after each step."""
