@@ -8,6 +8,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 .PHONY: demo test test-long lint format bench clean
 
 $(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV): some minutes, once"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt torch
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,tracking,trees-cpu]'
