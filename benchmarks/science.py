@@ -50,6 +50,13 @@ NETS: dict[str, dict[str, Any]] = {
     "echelle-survey": {"folds": 1, "model": "echelle", "augment": {"preset": "survey"}},
     "echelle-spline": {"folds": 1, "model": "echelle", "continuum": "spline"},
     "prism": {"folds": 5, "epochs": 30, "optimiser": {"weight_decay": 0.2}},
+    "prism-plain": {
+        "folds": 5,
+        "model": "prism",
+        "epochs": 30,
+        "optimiser": {"weight_decay": 0.2},
+        "vary": {"probability": 0.0, "anew": {"probability": 0.0}},
+    },
     "bganet": {"folds": 5, "epochs": 80, **PLAIN},
     "starnet": {"folds": 2, "epochs": 30, **PLAIN},
     "rrnet": {"folds": 1, "epochs": 16, **PLAIN},

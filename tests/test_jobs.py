@@ -82,7 +82,7 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path):
     first = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={made}", *small)
     assert first.returncode == 0, first.stderr
     assert "best in epoch" in first.stdout
-    assert {"curves.png", "augmentation.png", "model.txt", "run.json"} <= {path.name for path in made.iterdir()}
+    assert {"curves.png", "augmentation.png", "labels.png", "model.txt", "run.json"} <= {path.name for path in made.iterdir()}
     again = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={made}", *small)
     assert "finished before: nothing to do" in again.stdout
     team = run("ensemble", f"ensemble={tmp_path / 'team'}", f"runs=[{made}]", "threads=1", "calibrate=false", "weights=equal")

@@ -1,6 +1,6 @@
-"""Our own network: every pixel weighed by what it is worth, the spectrum cut short early, each line kept at its place.
+"""Our own network: what every pixel is worth beside what it says, the spectrum cut short early, each line kept at its place.
 
-*Weighing*: a Wiener filter, by each pixel's own noise, in which a bad pixel says nothing; what each is worth goes in beside it, as a channel.
+*Worth*: the mean spectrum is taken off, a bad pixel says nothing; what each pixel is worth by its noise goes in beside it, as a channel.
 *Cutting short*: the first convolution takes a step of 8 pixels, the second one of 4, so most arithmetic is done on a thirty-second of the
 length, and normalised residual blocks reach far. *Places*: spectra lie in their rest frame, so the last features are not averaged over
 wavelength but read where they are. Where the store keeps continua, `broad` adds their shape, which carbon bands and temperature change too.
@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from survey.models.difference import Difference
 from survey.models.network import Answers, Dropout, Heads, Network, Task
 from survey.models.parts import Sizes
-from survey.models.wiener import Wiener
 from survey.settings import Settings
 
 
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class Net(Network):
-    """Wiener filter, cuts with residual blocks, dense layers, heads."""
+    """Difference from the mean, cuts with residual blocks, dense layers, heads."""
 
     rate = 2e-3
 
@@ -60,7 +60,7 @@ class Net(Network):
         if not len(options.channels) == len(options.steps) == len(options.blocks):
             raise ValueError(f"echelle: channels, steps and blocks have {len(options.channels)}, {len(options.steps)}, {len(options.blocks)} entries")
         self.inputs = ("continuum",) if options.broad else ()
-        self.filter = Wiener(pixels)
+        self.difference = Difference(pixels)
         self.trunk, length = self._trunk(pixels, options)
         self.dropout = Dropout(options.dropout)
         self.gather = nn.Linear(length * options.kept, options.hidden)
@@ -87,13 +87,13 @@ class Net(Network):
         return nn.Sequential(*layers, nn.GroupNorm(1, before), nn.Conv1d(before, options.kept, 1), nn.Flatten()), length
 
     def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
-        """Mean of every pixel, and its spread between stars."""
+        """Mean of every pixel, and the spread between stars."""
         del continuum_BP
-        self.filter.behold(flux_BP, ivar_BP)
+        self.difference.behold(flux_BP, ivar_BP)
 
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
-        """Weigh, cut short, gather, answer."""
-        light_BP, worth_BP = self.filter(flux_BP, ivar_BP)
+        """Take the mean off, cut short, gather, answer."""
+        light_BP, worth_BP = self.difference(flux_BP, ivar_BP)
         z_BD = functional.silu(self.gather(self.dropout(self.trunk(torch.stack([light_BP, worth_BP - 0.5], 1)))))
         if continuum_BP is not None and self.inputs:
             shape_BK = functional.adaptive_avg_pool1d(continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features)[:, 0]

@@ -89,6 +89,10 @@ class Network(nn.Module):
         """The layers that give the answers; they start small."""
         return [part for head in self.heads.modules() if isinstance(head, Heads) for part in head.children()]
 
+    def small_layers(self) -> list[nn.Module]:
+        """Layers that start as torch sets them, smaller than the rest."""
+        return []
+
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
         """What the network makes of spectra whose bad pixels lie on the continuum; each network defines it."""
         raise TypeError(f"{type(self).__module__} defines no answer()")

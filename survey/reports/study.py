@@ -48,11 +48,13 @@ def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
         return "\n".join([*lines, f"study      {settings.study}, {at_work}"])
     lines.append(f"study      {settings.study}{'' if outcome.made else ', finished before: nothing to do'}")
     if pictures:
-        lines.append(f"look at    {files.join(settings.study, PLOTS)}  {len(pictures)} plots; {files.join(settings.study, TABLE)}")
+        counted = f"{len(pictures)} plot{'s' if len(pictures) > 1 else ''}"
+        lines.append(f"look at    {files.join(settings.study, PLOTS)}  {counted}; {files.join(settings.study, TABLE)}")
     if settings.tracking.wanted():
         lines.append(f"tracked    mlflow ui --backend-store-uri {settings.tracking.address(settings.study)}")
     if outcome.winners:
-        lines.append(f"next       python jobs/train.py RECIPE with={outcome.winners[0]} run=RUN   (or {', '.join(outcome.winners[1:])})")
+        others = f"   (or with={', '.join(outcome.winners[1:])})" if outcome.winners[1:] else ""
+        lines.append(f"next       python jobs/train.py RECIPE with={outcome.winners[0]} run=RUN{others}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What a person looks at after a training: the curves, the network's parts, what augmentation did; all of it goes to the tracker too."""
+"""What a person looks at after a training: curves, the network's parts, what augmentation and other labels did; the tracker gets it too."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,19 +7,24 @@ import numpy as np
 
 from survey import files
 from survey.models.summary import text
-from survey.reports import augmentations, curves
+from survey.reports import augmentations, curves, likenesses
 from survey.store.shards import open_store
-from survey.training import bundle, samples
+from survey.training import bundle, checkpoint, samples
 from survey.training.batches import read_places
+from survey.training.likeness import Likeness
 from survey.training.tracking import Tracker
 from survey.training.train import JOINED, Train
+from survey.training.vary import LIKENESS
 
-CURVES, AUGMENTATION, NETWORK = "curves.png", "augmentation.png", "model.txt"
+CURVES, AUGMENTATION, LABELS, NETWORK = "curves.png", "augmentation.png", "labels.png", "model.txt"
 
 
 def pictures(settings: Train) -> list[str]:
     """Draw what is not there yet, into the run's folder; the paths of all of it."""
-    made = {name: files.join(settings.run, name) for name in (CURVES, AUGMENTATION, NETWORK)}
+    made = {name: files.join(settings.run, name) for name in (CURVES, AUGMENTATION, LABELS, NETWORK)}
+    learned = files.join(settings.run, bundle.CHECKPOINTS, LIKENESS)
+    if not files.exists(learned):
+        del made[LABELS]
     if settings.augment.preset == "none" and settings.augment == type(settings.augment)():
         del made[AUGMENTATION]
     missing = [name for name, path in made.items() if not files.exists(path)]
@@ -29,6 +34,9 @@ def pictures(settings: Train) -> list[str]:
         files.write(made[NETWORK], (text(run.net) + "\n").encode())
         if AUGMENTATION in made:
             files.write(made[AUGMENTATION], _augmentation(settings, run))
+        if LABELS in made:
+            tensors, about = checkpoint.read_tensors(learned)
+            files.write(made[LABELS], likenesses.picture(Likeness.of(tensors, about["order"]), about["labels"], run.grid.wave))
         with Tracker(settings.tracking, settings.run, settings.lasting()) as tracker:
             tracker.keep([*made.values(), *(files.join(settings.run, name) for name in (bundle.RUN, bundle.MODEL, bundle.HISTORY, samples.SAMPLES))])
     return list(made.values())

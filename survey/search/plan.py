@@ -32,7 +32,7 @@ class Prune(Settings):
         "auto",
         description="asynchronous successive halving (ASHA), hyperband, worse than the median, or never; auto = halving, never for several metrics",
     )
-    first: int | None = Field(None, ge=1, description="epochs before the first look; null = a ninth of the recipe's epochs")
+    first: int | None = Field(None, ge=1, description="epochs before the first look; null = a third of the recipe's epochs, hyperband: a ninth")
     factor: int = Field(3, ge=2, description="halving, hyperband: one in so many goes on, for so many times as long")
     startup: int = Field(5, ge=0, description="median: trainings that are finished before one is stopped")
 

@@ -46,7 +46,7 @@ def pruner(settings: Tune, aim: Aim) -> BasePruner:
     wanted = settings.prune
     name = ("halving" if len(aim.metrics) == 1 else "none") if wanted.name == "auto" else wanted.name
     epochs = most_epochs(aim)
-    first = wanted.first or epochs // 9 + 1  # then looks are at a ninth and a third of a training, and none where it is all but over
+    first = wanted.first or epochs // (9 if name == "hyperband" else 3) + 1  # one look at a third, for hyperband at a ninth too; none near the end
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=first, reduction_factor=wanted.factor)
     if name == "hyperband":

@@ -25,7 +25,22 @@ from survey.training.exam import ANSWERS, Exam, lists
 from survey.training.loop import Advance, Course, State, Watch, better
 from survey.training.losses import Criterion, Loss, Truth, gaussian_nll
 
-UNUSED = ("epochs", "batch", "accumulate", "optimiser", "schedule", "clip", "ema", "precision", "patience", "nan", "augment", "growth", "start")
+UNUSED = (
+    "epochs",
+    "batch",
+    "accumulate",
+    "optimiser",
+    "schedule",
+    "clip",
+    "ema",
+    "precision",
+    "patience",
+    "nan",
+    "augment",
+    "vary",
+    "growth",
+    "start",
+)
 """Settings of a training that mean nothing to a model that is fitted; a recipe has them for its networks."""
 ERRORS: dict[str, Literal["squared", "absolute"]] = {"mse": "squared", "gaussian_nll": "squared", "mae": "absolute"}
 """The losses of labels that a model can be fitted by; in place of others it is squared errors."""

@@ -20,13 +20,14 @@ from survey.labels import CLASSES
 from survey.models.fitted import Fitted
 from survey.models.network import Network
 from survey.progress import Progress
-from survey.settings import SettingsError
+from survey.settings import JobError, SettingsError
 from survey.store.shards import open_store
 from survey.training import bundle, checkpoint, samples
 from survey.training.batches import Feed, Places, Read, Reader, Spectra, together, windows
 from survey.training.crew import Crew
 from survey.training.exam import Exam, lists
 from survey.training.fitting import Fitting, Part, unused
+from survey.training.likeness import Likeness, terms
 from survey.training.loop import Loop, State, Watch
 from survey.training.losses import Criterion, Truth, class_weights
 from survey.training.samples import Samples
@@ -34,6 +35,7 @@ from survey.training.scaling import Scaling
 from survey.training.start import rescaled
 from survey.training.tracking import Tracker
 from survey.training.train import PLAN, Train
+from survey.training.vary import LIKENESS, Variation, sampled, told_by
 
 BEHELD = 4096
 """Training spectra that a network may see before the first step."""
@@ -79,7 +81,8 @@ def learn(
     if not files.exists(checkpoint.last(folder)) and not settings.before:
         _started(lesson, device)
     lesson.net.to(device)
-    loop = Loop(settings, lesson.net, lesson.criterion, feed, _truth(lesson.train, lesson.scaling), folder, crew, device)
+    variation = _variation(lesson, crew, folder, device)
+    loop = Loop(settings, lesson.net, lesson.criterion, feed, _truth(lesson.train, lesson.scaling), folder, crew, device, variation)
     validation = _truth(lesson.validation, lesson.scaling)
     exam = Exam(
         lesson.validation, validation, lesson.criterion, lesson.scaling, lesson.read, held[1] if held else None, crew, device, settings.precision
@@ -231,6 +234,26 @@ def _started(lesson: Lesson, device: torch.device) -> None:
         return
     spectra = together(list(lesson.read([_seen(lesson)])))
     rescaled(lesson.net.to(device), spectra.to(device), STARTED)
+
+
+def _variation(lesson: Lesson, crew: Crew, folder: str, device: torch.device) -> Variation | None:
+    """What changes training stars, if that is wanted: learned once, by the leader, and kept with the checkpoints for all who go on."""
+    vary, path = lesson.settings.vary, files.join(folder, LIKENESS)
+    if not vary.wanted:
+        return None
+    told = told_by(lesson.train.labels)
+    if crew.leads and not files.exists(path):
+        some = lesson.train.at(sampled(vary, lesson.train, told))
+        if len(some) < 2 * len(terms(len(told), vary.order)):
+            raise JobError(
+                f"train: vary: {len(some)} training spectra with {', '.join(told)} known are too few to learn from; give a lower vary.order"
+            )
+        label_NI = some.label_NL[:, [some.labels.index(name) for name in told]]
+        likeness = Likeness.fit(label_NI, ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))), vary.order)
+        checkpoint.write_tensors(path, likeness.tensors(), {"labels": told, "order": vary.order, "spectra": len(some)})
+    crew.wait()
+    likeness = Likeness.of(checkpoint.read_tensors(path)[0], vary.order).to(device)
+    return Variation(vary, lesson.criterion.task, lesson.train, lesson.scaling, lesson.settings.join.criterion, likeness)
 
 
 def _finish(lesson: Lesson, loop: Loop | Fitting) -> None:

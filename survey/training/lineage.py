@@ -63,15 +63,17 @@ def unseen(run: str, about: pa.Table) -> NDArray[np.int64]:
     return np.flatnonzero(fresh)
 
 
-def taken_over(plan: dict[str, Any], before: dict[str, Any], given: dict[str, Any], path: str) -> dict[str, Any]:
-    """The plan of a fine-tuned run; task, grid and split must be those of the run before, and what is `given` must not say otherwise."""
+def taken_over(plan: dict[str, Any], before: dict[str, Any], given: dict[str, Any], path: str, met: bool) -> dict[str, Any]:
+    """The plan of a fine-tuned run; task and grid must be those of the run before, the split too where it has `met` some of the stars, and what is
+    `given` must not say otherwise.
+    """
     where = f"train: before={path}"
     for name, advice in (
         ("task", "task, targets and loss.reg as there"),
         ("grid", "a store of the same grid"),
         ("split", "the same one, or stars that it has seen would test it"),
     ):
-        if before[name] != plan[name]:
+        if before[name] != plan[name] and (met or name != "split"):
             raise SettingsError(f"{where}: its {name} is {before[name]}, not {plan[name]}; give {advice}")
     own = {"model": before["model"], "options": before["options"], "scale": before["settings"]["scale"], "view": before.get("view", {})}
     for name, value in given.items():

@@ -26,6 +26,7 @@ from survey.training.crew import Crew
 from survey.training.losses import Criterion, Truth
 from survey.training.optimise import Optimiser, Plateau, Schedule, make, rate, set_rate
 from survey.training.precision import Precision, arithmetic
+from survey.training.vary import Variation
 
 SMALLER_IS_BETTER = ("loss", "log_loss", "mae", "rmse", "ece", "brier")
 
@@ -89,11 +90,20 @@ class Loop:
     """One training. `folder` receives a checkpoint after each epoch; a loop made anew on it goes on after the last one."""
 
     def __init__(
-        self, course: Course, net: Network, criterion: Criterion, feed: Feed, truth: Truth, folder: str, crew: Crew, device: torch.device
+        self,
+        course: Course,
+        net: Network,
+        criterion: Criterion,
+        feed: Feed,
+        truth: Truth,
+        folder: str,
+        crew: Crew,
+        device: torch.device,
+        variation: Variation | None = None,
     ) -> None:
         self.course, self.net, self.criterion, self.feed, self.crew, self.device = course, net, criterion, feed, crew, device
         self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
-        self.truth = truth.to(device)
+        self.truth, self.variation = truth.to(device), variation
         self.lr = course.optimiser.lr or net.rate
         self.optimiser = make(course.optimiser, net, self.lr)
         self.state, self.plateau = State(), Plateau()
@@ -148,9 +158,13 @@ class Loop:
         """One step of the optimiser; gives this worker's share of the loss."""
         torch.manual_seed(seeded(self.course.seed, 2, self.state.epoch, number))
         self.dice.manual_seed(seeded(self.course.seed, 3, self.state.epoch, number))
-        weights = self.criterion.weights(self.truth[torch.from_numpy(step.all).to(self.device)])
-        mine = self.truth[torch.from_numpy(step.mine).to(self.device)]
-        lit = self._augmented(step.spectra.to(self.device))
+        whole, lit = self.truth[torch.from_numpy(step.all).to(self.device)], step.spectra.to(self.device)
+        first = self.crew.rank * len(step.mine)
+        if self.variation:
+            drawn = self.variation.drawn(step.all, (self.course.seed, 5, self.state.epoch, number))
+            whole, lit = self.variation.truth(whole, drawn), self.variation.spectra(lit, drawn, first)
+        weights, mine = self.criterion.weights(whole), whole[first : first + len(step.mine)]
+        lit = self._augmented(lit)
         self.optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         size = -(-len(lit) // self.course.accumulate)

@@ -2,7 +2,8 @@
 
 Deep stacks without normalisation pass on little of what tells stars apart (0.03 % of the signal at MPBDNet's end), and sit on a plateau for
 hundreds of steps. One pass over some training spectra sets every convolution and linear layer to mean 0 and deviation 1 per channel, and the
-last ones to a tenth, so that learning begins from "no opinion" (cf. Mishkin & Matas 2016, arXiv 1511.06422).
+last ones to a tenth, so that learning begins from "no opinion" (cf. Mishkin & Matas 2016, arXiv 1511.06422). Layers that a network names as small
+stay as torch sets them: few and dense, they pass on enough, and small weights find features of their own where large ones keep random ones.
 """
 
 from functools import partial
@@ -21,8 +22,8 @@ LAST = 0.1
 def rescaled(net: Network, spectra: Spectra, count: int = 256) -> None:
     """Let the network see the data, and scale its layers by some of them, one after the other in the order in which they are used."""
     net.behold(*net.seen(spectra.flux, spectra.ivar), spectra.continuum)
-    last = set(net.last_layers())
-    layers = [part for part in net.modules() if isinstance(part, nn.Conv1d | nn.Linear) and part.weight.requires_grad]
+    last, small = set(net.last_layers()), set(net.small_layers())
+    layers = [part for part in net.modules() if isinstance(part, nn.Conv1d | nn.Linear) and part.weight.requires_grad and part not in small]
     hooks = [part.register_forward_hook(partial(_rescale, LAST if part in last else 1.0)) for part in layers]
     was = net.training
     net.train()  # with its dropout and batch statistics: what they add is part of what the next layer meets

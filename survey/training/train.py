@@ -26,6 +26,7 @@ from survey.training.losses import Criterion, Loss
 from survey.training.samples import Samples
 from survey.training.split import PARTS, Split
 from survey.training.tracking import Tracking
+from survey.training.vary import Vary
 
 PLAN, JOINED = "plan.json", "labels.txt"
 
@@ -47,6 +48,7 @@ class Train(Course):
     view: View = Field(View(), description="what of a spectrum the network sees")
     scale: Literal["standard", "minmax", "robust", "none"] = Field("standard", description="how labels are scaled; fitted on the training part")
     loss: Loss = Field(Loss(), description="what is made small")
+    vary: Vary = Field(Vary(), description="training stars with other labels, their spectra changed as those of such stars would be")
     growth: Growth = Field(Growth(), description="more and more of the training part as the training goes on")
     learn_from: Literal["train", "train+validation"] = Field(
         "train", description="train+validation: of both, as when all is chosen; nothing is validated then, and keep=last is needed"
@@ -108,6 +110,8 @@ def _rehearse(settings: Train, plan: dict[str, Any]) -> None:
         told = ", ".join(f"{name} {count}" for name, count in zip(CLASSES, counts, strict=True))
         raise SettingsError(f"train: split: the training part has a class without a star ({told}); give split.stratify=true, or more labels")
     Criterion(settings.loss, task, counts)
+    if not isinstance(net, Fitted):
+        settings.vary.check(task)
     blank = np.zeros((1, len(task.labels))) if task.regresses else None
     some = (np.zeros(1, int), np.eye(1, task.classes)) if task.classifies else (None, None)
     there = metrics.quick(class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0)
@@ -217,7 +221,8 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     if before is None:
         return plan
     given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale", "view") if name in settings.model_fields_set}
-    return plan | lineage.taken_over(plan, before, given, str(settings.before))
+    met = len(lineage.unseen(str(settings.before), found.about)) < len(found)
+    return plan | lineage.taken_over(plan, before, given, str(settings.before), met)
 
 
 def _counted(part: Samples) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def history(place: Path, name: str, **changes: object) -> list[dict[str, float]]
 @pytest.mark.parametrize("data", ["resident", "streaming"])
 def test_two_workers_end_as_one_does(place: Path, data: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(place)  # relative paths are right for workers too, whom Ray Train moves elsewhere
-    relative = {"store": "store", "labels": "labels.csv", "data": data}
+    vary = {"probability": 0.5, "by": {"FeH": 0.2}, "anew": {"probability": 0.3, "between": {"CFe": [0.0, 2.0]}}}
+    relative = {"store": "store", "labels": "labels.csv", "data": data, "vary": vary}
     alone, shared = history(Path(), f"one-{data}", **relative), history(Path(), f"two-{data}", workers=2, **relative)
     for one, two in zip(alone, shared, strict=True):
         for name in ("train_loss", "validation_loss", "validation_mae_FeH", "lr"):

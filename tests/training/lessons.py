@@ -23,7 +23,7 @@ def stars(count: int = STARS, seed: int = 0) -> dict[str, np.ndarray]:
     feh = dice.uniform(-3, 0.3, count)
     cfe = np.where((feh < -1) & (dice.random(count) < 0.4), dice.uniform(0.8, 2, count), dice.uniform(-0.3, 0.5, count))
     return {
-        "obsid": 1000 + np.arange(count),
+        "obsid": 1000 + 10_000 * seed + np.arange(count),
         "Teff": dice.uniform(4500, 6500, count),
         "logg": dice.uniform(1, 4.8, count),
         "FeH": feh,
