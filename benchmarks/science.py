@@ -56,6 +56,7 @@ NETS: dict[str, dict[str, Any]] = {
         "epochs": 30,
         "optimiser": {"weight_decay": 0.2},
         "vary": {"probability": 0.0, "anew": {"probability": 0.0}},
+        "loss": {"class_weights": [1.0, 2.5, 1.0]},
     },
     "bganet": {"folds": 5, "epochs": 80, **PLAIN},
     "starnet": {"folds": 2, "epochs": 30, **PLAIN},

@@ -271,9 +271,11 @@ def _type_name(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type_name(part) for part in typing.get_args(kind))
     if origin is not None:
-        parts = ", ".join(_type_name(part) for part in typing.get_args(kind) if part is not Ellipsis)
-        return f"{'list' if origin is tuple else origin.__name__} of {parts}"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+        parts = [_type_name(part) for part in typing.get_args(kind) if part is not Ellipsis]
+        if origin is tuple and Ellipsis not in typing.get_args(kind):
+            return f"[{', '.join(parts)}]"
+        return f"{{{': '.join(parts)}}}" if origin is dict else f"{'list' if origin is tuple else origin.__name__} of {', '.join(parts)}"
+    names = {Any: "anything", str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
     return names.get(kind, "settings" if isinstance(kind, type) and issubclass(kind, Settings) else getattr(kind, "__name__", str(kind)))
 
 

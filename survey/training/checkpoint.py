@@ -84,7 +84,8 @@ def load_strictly(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: st
             *(f"{name} has shape {list(tensors[name].shape)}, not {list(own[name].shape)}" for name in sorted(other)[:3]),
         ]
         count = len(missing) + len(strange) + len(other)
-        raise ValueError(f"{where}: the weights do not fit the network: {', '.join(found)} ({count} in all); give the run that they belong to")
+        advice = "give the run that they belong to, or train it anew if the network has changed since"
+        raise ValueError(f"{where}: the weights do not fit the network: {', '.join(found)} ({count} in all); {advice}")
     broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{where}: {broken[0]} holds values that are not finite; train the run anew")
