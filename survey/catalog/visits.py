@@ -265,7 +265,7 @@ def _counted(stars: pa.Table, several: _Several, disagree_M: Flags, answered_S: 
     used_S[several.star_M] = several.reduced(np.add, several.used_V.astype(np.int64))
     disagree_S[several.star_M] = disagree_M
     best_S = np.where(answered_S, snr_S, np.nan)
-    columns = (several.visits_S, used_S, best_S, total_S, disagree_S, ~answered_S)
+    columns: tuple[NDArray[Any], ...] = (several.visits_S, used_S, best_S, total_S, disagree_S, ~answered_S)
     for (name, column), array in zip(COLUMNS.items(), columns, strict=True):
         field = described(name, column)
         stars = stars.append_column(field, pa.array(array, field.type, from_pandas=array.dtype.kind == "f"))
