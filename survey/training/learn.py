@@ -20,14 +20,14 @@ from survey.labels import CLASSES
 from survey.models.fitted import Fitted
 from survey.models.network import Network
 from survey.progress import Progress
-from survey.settings import JobError, SettingsError
+from survey.settings import SettingsError
 from survey.store.shards import open_store
 from survey.training import bundle, checkpoint, samples
 from survey.training.batches import Feed, Places, Read, Reader, Spectra, together, windows
 from survey.training.crew import Crew
 from survey.training.exam import Exam, lists
 from survey.training.fitting import Fitting, Part, unused
-from survey.training.likeness import Likeness, terms
+from survey.training.likeness import Likeness
 from survey.training.loop import Loop, State, Watch
 from survey.training.losses import Criterion, Truth, class_weights
 from survey.training.samples import Samples
@@ -244,10 +244,6 @@ def _variation(lesson: Lesson, crew: Crew, folder: str, device: torch.device) ->
     told = told_by(lesson.train.labels)
     if crew.leads and not files.exists(path):
         some = lesson.train.at(sampled(vary, lesson.train, told))
-        if len(some) < 2 * len(terms(len(told), vary.order)):
-            raise JobError(
-                f"train: vary: {len(some)} training spectra with {', '.join(told)} known are too few to learn from; give a lower vary.order"
-            )
         label_NI = some.label_NL[:, [some.labels.index(name) for name in told]]
         likeness = Likeness.fit(label_NI, ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))), vary.order)
         checkpoint.write_tensors(path, likeness.tensors(), {"labels": told, "order": vary.order, "spectra": len(some)})

@@ -24,6 +24,8 @@ MODEL_ERROR = 0.01
 """No pixel counts more than one of this noise, of the continuum: polynomials are no better."""
 RIDGE = 0.007
 """Strength that keeps terms small of which the spectra say little, as a share of these."""
+PIXELS = 512
+"""Pixels whose equations are solved together."""
 LEAST, FACTORS = 0.05, (0.05, 3.0)
 """Flux below which lines are black; and by how much at most a spectrum is changed."""
 
@@ -53,14 +55,12 @@ class Likeness:
             squares_PS = squares_PS + (worth_BP.T @ (term_BK[:, upper[0]] * term_BK[:, upper[1]])).double()
             sums_PK = sums_PK + ((worth_BP * torch.where(ivar_BP > 0, flux_BP, 0.0)).T @ term_BK).double()
             total, at = total + float(worth_BP.double().sum()), at + len(flux_BP)
-        count = len(powers)
-        square_PKK = squares_PS.new_zeros((len(squares_PS), count, count))
-        square_PKK[:, upper[0], upper[1]] = squares_PS
-        square_PKK[:, upper[1], upper[0]] = squares_PS
         mean = total / (at * len(squares_PS))
         small_K = torch.tensor([1e-6 if not power else 1.0 for power in powers], dtype=torch.float64) * RIDGE * mean * at
-        weight_PK = torch.linalg.solve(square_PKK + torch.diag(small_K), sums_PK)
-        return cls(powers, center_I, scale_I, label.amin(0), label.amax(0), weight_PK.T.float().contiguous())
+        solved = [
+            _solved(*parts, upper, torch.diag(small_K)) for parts in zip(torch.split(squares_PS, PIXELS), torch.split(sums_PK, PIXELS), strict=True)
+        ]
+        return cls(powers, center_I, scale_I, label.amin(0), label.amax(0), torch.cat(solved).T.float().contiguous())
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is needed to make it again, beside its order."""
@@ -82,6 +82,15 @@ class Likeness:
     def factors(self, before_NI: Tensor, after_NI: Tensor) -> Tensor:
         """What to multiply spectra of stars by whose labels become others."""
         return (self(after_NI).clamp_min(LEAST) / self(before_NI).clamp_min(LEAST)).clamp(*FACTORS)
+
+
+def _solved(squares_PS: Tensor, sums_PK: Tensor, upper: Tensor, small_KK: Tensor) -> Tensor:
+    """The weights of some pixels, from the sums of products of their terms, each pair once."""
+    square_PKK = squares_PS.new_zeros((len(squares_PS), *small_KK.shape))
+    square_PKK[:, upper[0], upper[1]] = squares_PS
+    square_PKK[:, upper[1], upper[0]] = squares_PS
+    found: Tensor = torch.linalg.solve(square_PKK + small_KK, sums_PK)
+    return found
 
 
 def terms(labels: int, order: int) -> tuple[tuple[int, ...], ...]:

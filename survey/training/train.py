@@ -90,7 +90,7 @@ def begin(settings: Train) -> bool:
     store = open_store(settings.store)
     found, joined = _samples(settings, store)
     plan = _plan(settings, store, found)
-    _rehearse(settings, plan)
+    _rehearse(settings, plan, found.part("train"))
     samples.write(settings.run, found)
     files.write(files.join(settings.run, JOINED), joined.encode())
     files.write_json(files.join(settings.run, PLAN), plan)
@@ -98,7 +98,7 @@ def begin(settings: Train) -> bool:
     return True
 
 
-def _rehearse(settings: Train, plan: dict[str, Any]) -> None:
+def _rehearse(settings: Train, plan: dict[str, Any], train: Samples) -> None:
     """What would go wrong later goes wrong now, before anything is written: network, frozen parts, losses, the metric to watch."""
     task, net = bundle.task_of(plan), bundle.network(plan)
     if settings.before and isinstance(net, Fitted):
@@ -111,7 +111,7 @@ def _rehearse(settings: Train, plan: dict[str, Any]) -> None:
         raise SettingsError(f"train: split: the training part has a class without a star ({told}); give split.stratify=true, or more labels")
     Criterion(settings.loss, task, counts)
     if not isinstance(net, Fitted):
-        settings.vary.check(task)
+        settings.vary.check(task, train)
     blank = np.zeros((1, len(task.labels))) if task.regresses else None
     some = (np.zeros(1, int), np.eye(1, task.classes)) if task.classifies else (None, None)
     there = metrics.quick(class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0)

@@ -1,7 +1,8 @@
 """Training stars with other labels: a spectrum changed as a star of those labels would look, so that rare kinds of stars become less rare.
 
 How spectra change is learned from the training part (`survey.training.likeness`); noise, calibration and all that labels do not tell stay the
-star's own. For training only. What is drawn depends on the seed and the place in the batch, not on the number of workers.
+star's own; so does its continuum, where a network sees that. For training only. What is drawn depends on the seed and the place in the batch,
+not on the number of workers.
 
 Shapes: B spectra of a whole batch, V of them that are changed, I labels that spectra are told by, L labels of the task.
 """
@@ -86,8 +87,8 @@ class Vary(Settings):
         """Whether anything is changed at all."""
         return self.probability > 0 or self.anew.probability > 0
 
-    def check(self, task: Task) -> None:
-        """Whether this can be done for a task; an error says what is in the way."""
+    def check(self, task: Task, train: Samples) -> None:
+        """Whether this can be done for a task and with these training spectra; an error says what is in the way."""
         if not self.wanted:
             return
         told, named = told_by(task.labels), {*self.by} if self.probability else set()
@@ -100,6 +101,9 @@ class Vary(Settings):
             raise ValueError("vary: what class a changed star is of needs FeH and CFe among the targets; add them, or give task=reg")
         if (count := len(terms(len(told), self.order))) > MOST:
             raise ValueError(f"vary: order={self.order} in {len(told)} labels is {count} terms, {MOST} are the most; give a lower order")
+        if (known := int(np.isfinite(_columns(train, told)).all(1).sum())) < 2 * count:
+            there = f"{known} training spectra with {', '.join(told)} known are too few to learn {count} terms from"
+            raise ValueError(f"vary: {there}; give a lower vary.order, or vary.probability=0 vary.anew.probability=0")
 
 
 def told_by(names: Sequence[str]) -> tuple[str, ...]:

@@ -307,6 +307,7 @@ def test_a_step_without_finite_gradients_is_told_or_left_out(tmp_path: Path, nan
         ({"learn_from": "train+validation", "keep": "last", "schedule": {"name": "plateau"}}, "goes by validation, of which nothing is left"),
         ({"keep": "last", "patience": 3}, "patience=3 stops by the best epoch"),
         ({"vary": {"probability": 0.5, "by": {"Teff": 50.0}}}, "Teff: not among the labels that spectra are told by"),
+        ({"vary": {"probability": 0.5, "by": {"FeH": 0.1}, "order": 5}, "targets": ["Teff", "logg", "FeH", "CFe"]}, "too few to learn"),
         ({"view": {"windows": [[8490, 8670]]}}, "no pixel of the grid, which goes from 4000 to 4598"),
     ],
 )
@@ -354,11 +355,6 @@ def test_a_run_that_was_begun_before_a_setting_existed_goes_on(place: Path):
     assert begin(settings)
     with pytest.raises(SettingsError, match="keep=best there, last now"):
         begin(lessons.training(place, keep="last"))
-
-
-def test_too_few_stars_to_learn_from_are_told(place: Path):
-    with pytest.raises(JobError, match="are too few to learn from"):
-        trained(place, targets=["Teff", "logg", "FeH", "CFe"], vary={"probability": 0.5, "by": {"Teff": 50.0}, "order": 5})
 
 
 def test_a_growing_training_part_ends_with_all_of_it(place: Path):

@@ -46,7 +46,7 @@ def stars(count: int = 240) -> tuple[Samples, Spectra]:
 def variation(samples: Samples, lit: Spectra, task: Task = TASK, **changes: Any) -> tuple[Variation, Truth]:
     """Ready to change them, and what is known of them."""
     settings = Vary.checked("vary", USUAL | changes)
-    settings.check(task)
+    settings.check(task, samples)
     scaled = scaling.fit("standard", samples.label_NL, NAMES)
     some = sampled(settings, samples, told_by(NAMES))
     label_NI = samples.label_NL[some][:, [NAMES.index(name) for name in told_by(NAMES)]]
@@ -124,7 +124,7 @@ def test_rare_classes_are_all_among_those_that_are_learned_from():
 )
 def test_what_cannot_be_changed_is_said(values: dict[str, Any], task: Task, told: str):
     with pytest.raises(ValueError, match=told) as caught:
-        Vary.checked("vary", USUAL | values).check(task)
+        Vary.checked("vary", USUAL | values).check(task, stars()[0])
     assert str(caught.value).startswith("vary: ")
 
 
