@@ -17,13 +17,13 @@ GRID = Grid(4000.0, 4598.0, 2.0)
 STARS = 240
 
 
-def stars(count: int = STARS, seed: int = 0) -> dict[str, np.ndarray]:
+def stars(count: int = STARS, seed: int = 0, first: int = 1000) -> dict[str, np.ndarray]:
     """Labels of toy stars; a third of the metal-poor ones are rich in carbon."""
     dice = np.random.default_rng(seed)
     feh = dice.uniform(-3, 0.3, count)
     cfe = np.where((feh < -1) & (dice.random(count) < 0.4), dice.uniform(0.8, 2, count), dice.uniform(-0.3, 0.5, count))
     return {
-        "obsid": 1000 + 10_000 * seed + np.arange(count),
+        "obsid": first + np.arange(count),
         "Teff": dice.uniform(4500, 6500, count),
         "logg": dice.uniform(1, 4.8, count),
         "FeH": feh,
@@ -48,9 +48,9 @@ def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, n
     return flux.astype(np.float32), ivar.astype(np.float32)
 
 
-def store(folder: Path, count: int = STARS, size: int = 50, continuum: bool = False, seed: int = 0) -> Path:
+def store(folder: Path, count: int = STARS, size: int = 50, continuum: bool = False, seed: int = 0, first: int = 1000) -> Path:
     """A finished store of toy stars, and `labels.csv` beside it."""
-    labels = stars(count, seed)
+    labels = stars(count, seed, first)
     flux, ivar = spectra(labels, seed + 1)
     schema = spectra_schema(GRID, continuum)
     numbers = -(-count // size)

@@ -205,7 +205,7 @@ def test_fine_tuning_refuses_another_split_and_unknown_parts(made: Path, place: 
 def test_a_run_on_other_stars_may_be_gone_on_from_with_any_split(place: Path, tmp_path: Path):
     far = tmp_path / "far"
     far.mkdir()
-    lessons.store(far / "store", seed=5)
+    lessons.store(far / "store", seed=5, first=9000)
     before = trained(far, epochs=1)
     fine = trained(place, before=str(before), split={"folds": 5, "fold": 2, "stratify": True}, epochs=1)
     assert bundle.about_run(str(fine))["parts"]["test"]["spectra"] > 0
