@@ -35,7 +35,7 @@ from survey.training.scaling import Scaling
 from survey.training.start import rescaled
 from survey.training.tracking import Tracker
 from survey.training.train import PLAN, Train
-from survey.training.vary import LIKENESS, Variation, sampled, told_by
+from survey.training.vary import LIKENESS, Variation, columns, sampled, told_by
 
 BEHELD = 4096
 """Training spectra that a network may see before the first step."""
@@ -244,8 +244,7 @@ def _variation(lesson: Lesson, crew: Crew, folder: str, device: torch.device) ->
     told = told_by(lesson.train.labels)
     if crew.leads and not files.exists(path):
         some = lesson.train.at(sampled(vary, lesson.train, told))
-        label_NI = some.label_NL[:, [some.labels.index(name) for name in told]]
-        likeness = Likeness.fit(label_NI, ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))), vary.order)
+        likeness = Likeness.fit(columns(some, told), ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))), vary.order)
         checkpoint.write_tensors(path, likeness.tensors(), {"labels": told, "order": vary.order, "spectra": len(some)})
     crew.wait()
     likeness = Likeness.of(checkpoint.read_tensors(path)[0], vary.order).to(device)

@@ -101,7 +101,7 @@ class Vary(Settings):
             raise ValueError("vary: what class a changed star is of needs FeH and CFe among the targets; add them, or give task=reg")
         if (count := len(terms(len(told), self.order))) > MOST:
             raise ValueError(f"vary: order={self.order} in {len(told)} labels is {count} terms, {MOST} are the most; give a lower order")
-        if (known := int(np.isfinite(_columns(train, told)).all(1).sum())) < 2 * count:
+        if (known := int(np.isfinite(columns(train, told)).all(1).sum())) < 2 * count:
             there = f"{known} training spectra with {', '.join(told)} known are too few to learn {count} terms from"
             raise ValueError(f"vary: {there}; give a lower vary.order, or vary.probability=0 vary.anew.probability=0")
 
@@ -113,7 +113,7 @@ def told_by(names: Sequence[str]) -> tuple[str, ...]:
 
 def sampled(settings: Vary, train: Samples, told: Sequence[str]) -> NDArray[np.int64]:
     """The training spectra that polynomials are fitted to, all of whose labels are known: rare classes before others, in the order of the samples."""
-    known = np.flatnonzero(np.isfinite(_columns(train, told)).all(1))
+    known = np.flatnonzero(np.isfinite(columns(train, told)).all(1))
     if len(known) <= settings.spectra:
         return known
     class_N = train.class_N[known]
@@ -122,7 +122,8 @@ def sampled(settings: Vary, train: Samples, told: Sequence[str]) -> NDArray[np.i
     return np.sort(known[np.argsort(chance_N, kind="stable")[: settings.spectra]])
 
 
-def _columns(train: Samples, names: Sequence[str]) -> NDArray[np.float64]:
+def columns(train: Samples, names: Sequence[str]) -> NDArray[np.float64]:
+    """These labels of some samples, in this order."""
     return train.label_NL[:, [train.labels.index(name) for name in names]]
 
 
@@ -141,7 +142,7 @@ class Variation:
     def __init__(self, settings: Vary, task: Task, train: Samples, scaling: Scaling, criterion: Criterion, likeness: Likeness) -> None:
         self.settings, self.task, self.train, self.scaling, self.criterion, self.likeness = settings, task, train, scaling, criterion, likeness
         self.told = told_by(train.labels)
-        self.label_NI = _columns(train, self.told)
+        self.label_NI = columns(train, self.told)
         able_N = np.asarray(np.isfinite(self.label_NI).all(1))
         if task.classifies:  # others have their class from elsewhere: nobody knows what becomes of it
             able_N = able_N & (self._classes(self.label_NI) == train.class_N)

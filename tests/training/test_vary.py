@@ -16,7 +16,7 @@ from survey.training.batches import Spectra
 from survey.training.likeness import Likeness
 from survey.training.losses import Truth
 from survey.training.samples import Samples
-from survey.training.vary import Variation, Vary, sampled, told_by
+from survey.training.vary import Variation, Vary, columns, sampled, told_by
 from tests.training import lessons
 
 NAMES = ("Teff", "logg", "FeH", "CH", "CFe")
@@ -49,8 +49,9 @@ def variation(samples: Samples, lit: Spectra, task: Task = TASK, **changes: Any)
     settings.check(task, samples)
     scaled = scaling.fit("standard", samples.label_NL, NAMES)
     some = sampled(settings, samples, told_by(NAMES))
-    label_NI = samples.label_NL[some][:, [NAMES.index(name) for name in told_by(NAMES)]]
-    likeness = Likeness.fit(label_NI, [(lit.flux[torch.from_numpy(some)], lit.ivar[torch.from_numpy(some)])], settings.order)
+    likeness = Likeness.fit(
+        columns(samples.at(some), told_by(NAMES)), [(lit.flux[torch.from_numpy(some)], lit.ivar[torch.from_numpy(some)])], settings.order
+    )
     label_BL = torch.from_numpy(scaled.scaled(samples.label_NL)).float()
     truth = Truth(torch.from_numpy(samples.class_N.astype(np.int64)), label_BL, torch.zeros_like(label_BL), torch.ones(len(samples)))
     return Variation(settings, task, samples, scaled, "carbon_0.7", likeness), truth
