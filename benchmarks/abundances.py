@@ -15,16 +15,16 @@ from typing import Any
 import pyarrow as pa
 
 from survey.cluster import search
-from survey.inference.assembly import Build
-from survey.inference.build import build
-from survey.inference.evaluate import Evaluate, evaluate
-from survey.search.plan import Tune
+from survey.ensemble.build import build
+from survey.ensemble.settings import Build
+from survey.evaluate.evaluate import Evaluate, evaluate
+from survey.search.settings import Tune
 from survey.search.study import seconds
 from survey.search.tune import Outcome, tune
 from survey.settings import laid, section
 from survey.store.ingest import Ingest, ingest
-from survey.training.learn import learn
 from survey.training.train import Train, begin
+from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "physics"

@@ -25,8 +25,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from survey.inference import predictions
 from survey.labels import CLASSES, classes, label
+from survey.predict import output
 
 ROOT = Path(__file__).resolve().parents[1]
 DR8, SHARD = 11_214_076, 1000
@@ -107,7 +107,7 @@ def table(made: Sky, star_N: np.ndarray, first: int) -> pa.Table:
             f"{name}_spread": 0.3 * sigma,
         }
         columns |= {f"{name}_low": value - sigma, f"{name}_high": value + sigma}
-    schema = predictions.schema(CLASSES, LABELS)
+    schema = output.schema(CLASSES, LABELS)
     arrays = [pa.array(columns[field.name]) if field.name in columns else _anything(field, random, count) for field in schema]
     return pa.table([array.cast(field.type) for array, field in zip(arrays, schema, strict=True)], schema=schema)
 
@@ -126,7 +126,7 @@ def make_shards(folder: Path, made: Sky, shards: range) -> None:
     for shard in shards:
         star_N = made.star_N[shard * SHARD : (shard + 1) * SHARD]
         path = folder / "predictions" / f"part-{shard:05d}.parquet"
-        path.write_bytes(predictions.packed(table(made, star_N, shard * SHARD)).to_pybytes())
+        path.write_bytes(output.packed(table(made, star_N, shard * SHARD)).to_pybytes())
 
 
 def make(folder: Path, n: int) -> None:
@@ -140,10 +140,10 @@ def make(folder: Path, n: int) -> None:
     told = table(made, some, 10**8).append_column("true_class", pa.array(made.class_S[some], pa.int8()))
     for number, name in enumerate(LABELS):
         told = told.append_column(f"true_{name}", pa.array(made.label_SL[some, number]))
-    pq.write_table(told, folder / predictions.VALIDATION)
+    pq.write_table(told, folder / output.VALIDATION)
     members = [{"name": "made up", "model": "none", "id": "0" * 16}]
     about = {
-        "version": predictions.VERSION,
+        "version": output.VERSION,
         "id": hashlib.sha256(str(n).encode()).hexdigest()[:16],
         "rows": n,
         "shards": shards,
@@ -153,7 +153,7 @@ def make(folder: Path, n: int) -> None:
         "ensemble": {"path": "made up", "id": "0" * 16, "about": {"members": members, "ranges": {}}},
         "source": {"kind": "store", "path": "made up", "id": "0" * 16},
     }
-    (folder / predictions.PREDICTIONS).write_text(json.dumps(about))
+    (folder / output.PREDICTIONS).write_text(json.dumps(about))
 
 
 @dataclass
@@ -208,7 +208,7 @@ def main() -> None:
     for n in numbers:
         given, made = scratch / f"predictions{n}", scratch / f"catalog{n}"
         shutil.rmtree(made, ignore_errors=True)
-        if not (given / predictions.PREDICTIONS).exists():
+        if not (given / output.PREDICTIONS).exists():
             shutil.rmtree(given, ignore_errors=True)
             make(given, n)
         took = watched([f"predictions={given}", f"catalog={made}"], made)

@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from science import FOLDS, ROOT, TARGETS, WANTED, head, joined, maes, number, stores, with_interval
 
-from survey.inference.assembly import Build
-from survey.inference.build import build
-from survey.inference.combine import combine
-from survey.inference.ensemble import Ensemble, open_ensemble
-from survey.inference.evaluation import Judged, evaluated
-from survey.inference.weights import equal
-from survey.store.shards import open_store
-from survey.training import samples
+from survey.ensemble.build import build
+from survey.ensemble.combine import combine
+from survey.ensemble.ensemble import Ensemble, open_ensemble
+from survey.ensemble.settings import Build
+from survey.ensemble.weights import equal
+from survey.labelling import samples
+from survey.metrics.score import Judged, evaluated
+from survey.store.store import open_store
 from survey.training.batches import read_places
-from survey.training.exam import asked
+from survey.training.validation import asked
 
 PROBABILITIES = ("bganet",)
 """The networks whose probabilities the original ensemble added to the others' raw outputs."""

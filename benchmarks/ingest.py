@@ -26,9 +26,10 @@ from threadpoolctl import threadpool_limits
 
 from survey.cluster import stream
 from survey.machine import settle
+from survey.mock import Mock, make
 from survey.sources.lamost import CARDS
-from survey.sources.mock import Mock, make
-from survey.store import ingest, shard
+from survey.store import ingest
+from survey.store import make as shard
 
 ROOT = Path(__file__).resolve().parents[1]
 DR8 = 11_214_076

@@ -29,21 +29,21 @@ from training import peak  # the program beside this one
 
 from survey import machine
 from survey.cluster import actors
-from survey.inference.assembly import Build
-from survey.inference.build import build
-from survey.inference.crew import alone
-from survey.inference.ensemble import open_ensemble
-from survey.inference.origin import FromFiles, FromStore, from_files, spectra
-from survey.inference.trial import Trial
-from survey.inference.worker import COLUMNS, Asking, Choice, Worker, chosen
+from survey.ensemble.build import build
+from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.settings import Build
+from survey.mock import Mock, make
 from survey.models import summary
+from survey.predict.autotune import Trial
+from survey.predict.inputs import FromFiles, FromStore, from_files, spectra
+from survey.predict.worker import COLUMNS, Asking, Choice, Worker, chosen
+from survey.predict.workers import alone
 from survey.settings import section
-from survey.sources.mock import Mock, make
 from survey.store.ingest import Ingest, ingest
-from survey.store.shards import open_store
+from survey.store.store import open_store
 from survey.training.batches import Spectra, together
-from survey.training.learn import learn
 from survey.training.train import Train, begin
+from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS = 3

@@ -25,17 +25,18 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from survey.inference.evaluate import judge
-from survey.inference.evaluation import Judged, evaluated
+from survey.evaluate.evaluate import judge
+from survey.labelling import samples
+from survey.labelling.join import Labels, join, present
+from survey.labelling.samples import Samples
+from survey.metrics.score import Judged, evaluated
 from survey.settings import laid, section
 from survey.store.ingest import Ingest, ingest
-from survey.store.shards import open_store
-from survey.training import bundle, samples
+from survey.store.store import open_store
+from survey.training import run as bundle
 from survey.training.batches import read_places
-from survey.training.labelling import Labels, join, present
-from survey.training.learn import learn
-from survey.training.samples import Samples
 from survey.training.train import Train, begin
+from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "physics"

@@ -25,13 +25,13 @@ from optuna.storages.journal import JournalFileBackend
 
 from survey.cluster import search as cluster
 from survey.cluster import stream
-from survey.search.plan import Tune
-from survey.search.quest import Order
+from survey.search.settings import Tune
+from survey.search.target import Order
 from survey.settings import section
 from survey.store.ingest import Ingest, ingest
-from survey.training import bundle
-from survey.training.learn import learn
+from survey.training import run
 from survey.training.train import Train, begin
+from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "physics"
@@ -65,7 +65,7 @@ def bare(folder: Path, store: str, epochs: int, count: int, seed: int) -> None:
         settings = Train.checked("bare", values)
         begin(settings)
         learn(settings)
-        return float(bundle.about_run(settings.run)["validation"]["mae_CFe"])
+        return float(run.about_run(settings.run)["validation"]["mae_CFe"])
 
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     sampler = optuna.samplers.TPESampler(n_startup_trials=8, seed=seed)

@@ -19,13 +19,14 @@ import torch
 from torch import nn
 
 from survey import machine
-from survey.cluster.fit import fit
+from survey.cluster.train import fit
+from survey.labelling import samples
 from survey.models import summary
 from survey.models.network import Task
 from survey.settings import section
 from survey.store.ingest import Ingest, ingest
-from survey.store.shards import open_store
-from survey.training import bundle, samples
+from survey.store.store import open_store
+from survey.training import run
 from survey.training.batches import read_places
 from survey.training.train import Train
 
@@ -54,7 +55,7 @@ def ours(work: Path, **changes: Any) -> list[dict[str, float]]:
     shutil.rmtree(work / "turn", ignore_errors=True)
     made = settings(work, "turn", **changes)
     fit(made)
-    return bundle.history(made.run)
+    return run.history(made.run)
 
 
 def by_hand(work: Path, net: str, epochs: int, threads: int) -> float:
@@ -63,7 +64,7 @@ def by_hand(work: Path, net: str, epochs: int, threads: int) -> float:
     train = samples.read(str(work / "turn")).part("train")
     spectra = read_places(open_store(str(work / "reference")), train.place_N2, False)
     task = Task("cls_reg", train.labels)
-    model = bundle.build(net, {}, task, spectra.flux.shape[1])
+    model = run.build(net, {}, task, spectra.flux.shape[1])
     mean, spread = train.label_NL.mean(0), train.label_NL.std(0)
     label = torch.tensor((train.label_NL - mean) / spread).float()
     classes = torch.tensor(train.class_N).long()
@@ -108,11 +109,11 @@ def loops(work: Path, nets: list[str]) -> None:
             for data in ("resident", "streaming"):
                 rows = ours(work, model=net, epochs=epochs, threads=1, data=data)
                 rates[data].append(max(row["spectra_per_second"] for row in rows))
-            seen = epochs * bundle.about_run(str(work / "turn"))["parts"]["train"]["spectra"] // 64 * 64
+            seen = epochs * run.about_run(str(work / "turn"))["parts"]["train"]["spectra"] // 64 * 64
             rates["whole"].append(seen / sum(row["seconds"] for row in rows))
             rates["hand"].append(by_hand(work, net, epochs, 1))
         hand, resident, streaming, whole = (median(rates[name]) for name in ("hand", "resident", "streaming", "whole"))
-        flop = 3 * summary.megaflop(bundle.open_run(str(work / "turn")).net) * resident / 1e3
+        flop = 3 * summary.megaflop(run.open_run(str(work / "turn")).net) * resident / 1e3
         print(f"| {net} | {hand:,.0f} | {resident / hand:.2f} | {streaming / hand:.2f} | {whole / hand:.2f} | {flop / limit:.0%} |", flush=True)
 
 

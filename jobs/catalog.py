@@ -9,7 +9,7 @@ A catalog that is there, of these predictions and settings, is left alone; when 
 """
 
 from survey.catalog.catalog import Catalog, catalog
-from survey.reports import candidates
+from survey.reports import catalog as candidates
 from survey.settings import errors_told, start
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
 Seconds for finished runs and some thousand spectra. Run it again to go on where it stopped. Then: jobs/evaluate.py of=ENSEMBLE, jobs/predict.py.
 """
 
-from survey.cluster.fit import fit
-from survey.inference.assembly import Build
-from survey.inference.build import build
+from survey.cluster.train import fit
+from survey.ensemble.build import build
+from survey.ensemble.settings import Build
 from survey.reports import ensemble
 from survey.settings import errors_told, start
 

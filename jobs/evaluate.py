@@ -11,15 +11,15 @@ Seconds for some thousand spectra. The test part is read once: run it again and 
 Several are compared by the same spectra, star by star. Predictions without labels are shown shard by shard, also while they come in.
 """
 
-from survey.inference.evaluate import Evaluate
-from survey.inference.review import review
-from survey.reports import outcome
+from survey.evaluate.evaluate import Evaluate
+from survey.evaluate.review import review
+from survey.reports import evaluate
 from survey.settings import errors_told, start
 
 if __name__ == "__main__":
     settings = start(Evaluate, "evaluate", __doc__)
     with errors_told():
-        curves = outcome.drawing(settings)
+        curves = evaluate.drawing(settings)
         found = review(settings)
-        pictures = outcome.pictures(found, curves)
-    print(outcome.summary(found, pictures))
+        pictures = evaluate.pictures(found, curves)
+    print(evaluate.summary(found, pictures))

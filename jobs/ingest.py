@@ -7,7 +7,7 @@ About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Run it again
 """
 
 from survey.cluster import stream
-from survey.reports import summary
+from survey.reports import ingest as summary
 from survey.reports.preview import preview
 from survey.settings import errors_told, start
 from survey.store.ingest import Ingest, ingest

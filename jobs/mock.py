@@ -7,12 +7,12 @@ Comes out: <out>/<night>/<plan>/*.fits.gz, labels.parquet (the truth), catalog.c
 """
 
 from survey.cluster import stream
-from survey.reports import summary
+from survey.mock import Mock, make
+from survey.reports import ingest
 from survey.settings import errors_told, start
-from survey.sources.mock import Mock, make
 
 if __name__ == "__main__":
     settings = start(Mock, "mock", __doc__)
     with errors_told():
         made = make(settings, stream.runner(settings.workers))
-    print(summary.mock(settings.out, made))
+    print(ingest.mock(settings.out, made))

@@ -9,8 +9,8 @@ All members in one pass over the data: on a CPU core 1,000 spectra a second for 
 """
 
 from survey.cluster import actors
-from survey.inference.predict import Predict, predict
-from survey.reports import predictions
+from survey.predict.predict import Predict, predict
+from survey.reports import predict as predictions
 from survey.settings import errors_told, start
 
 if __name__ == "__main__":

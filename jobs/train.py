@@ -6,8 +6,8 @@
 Minutes on a laptop for the default network and some thousand spectra. Run it again to go on where it stopped. Then: jobs/evaluate.py of=RUN.
 """
 
-from survey.cluster.fit import fit
-from survey.reports import training
+from survey.cluster.train import fit
+from survey.reports import train
 from survey.settings import errors_told, start
 from survey.training.train import Train
 
@@ -15,5 +15,5 @@ if __name__ == "__main__":
     settings = start(Train, "train", __doc__)
     with errors_told():
         made = fit(settings)
-        pictures = training.pictures(settings)
-    print(training.summary(settings, made, pictures))
+        pictures = train.pictures(settings)
+    print(train.summary(settings, made, pictures))

@@ -10,8 +10,8 @@ Then: jobs/train.py recipes/abundances.yaml with=tune/abundances-C_FE.yaml run=R
 """
 
 from survey.cluster import search
-from survey.reports import study
-from survey.search.plan import Tune
+from survey.reports import tune as study
+from survey.search.settings import Tune
 from survey.search.tune import tune
 from survey.settings import errors_told, start
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from survey.catalog.catalog import Catalog
-from survey.inference.assembly import Build
-from survey.inference.evaluate import Evaluate
-from survey.inference.predict import Predict
-from survey.search.plan import Tune
+from survey.ensemble.settings import Build
+from survey.evaluate.evaluate import Evaluate
+from survey.mock import Mock
+from survey.predict.predict import Predict
+from survey.search.settings import Tune
 from survey.settings import Settings, load
-from survey.sources.mock import Mock
 from survey.store.ingest import Ingest
 from survey.training.train import Train
 

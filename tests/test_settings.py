@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from survey.mock import Mock
 from survey.settings import JOBS, Settings, SettingsError, help_text, load, over, parse
-from survey.sources.mock import Mock
 from survey.store.ingest import Ingest
 
 

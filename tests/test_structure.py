@@ -13,7 +13,23 @@ import pytest
 from survey.spectrum import REASONS
 
 ROOT = Path(__file__).resolve().parents[1]
-RANK = {"sources": 1, "store": 2, "models": 2, "training": 3, "inference": 4, "catalog": 5, "search": 5, "reports": 6, "cluster": 7}
+RANK = {
+    "tables": 1,
+    "sources": 2,
+    "mock": 3,
+    "store": 3,
+    "metrics": 3,
+    "models": 3,
+    "labelling": 4,
+    "training": 5,
+    "ensemble": 6,
+    "predict": 7,
+    "evaluate": 8,
+    "catalog": 9,
+    "search": 9,
+    "reports": 10,
+    "cluster": 11,
+}
 """The stages; files directly in survey/ are 0. A module imports its own stage and lower ones; those of equal rank leave each other alone."""
 SEES_ALL = {"cluster": {"reports"}}
 """What a stage may not import although it comes before it: Ray runs work, it shows none."""

@@ -23,25 +23,25 @@ import pyarrow.csv
 from pydantic import Field
 
 from survey import __version__, files
-from survey.catalog import aims, flags, known, selection, truth
-from survey.catalog.aims import Bars
+from survey.catalog import crossmatch, flags, selection, thresholds_of, truth
+from survey.catalog.candidates import Counts, Lists, Rules
 from survey.catalog.criteria import definitions
 from survey.catalog.exports import COLUMNS, ENDINGS, export
 from survey.catalog.flags import Limits, dictionary
 from survey.catalog.hats import HATS, PROOF, UNPLACED, Writer, Written
-from survey.catalog.lists import Counts, Lists, Rules
-from survey.catalog.scratch import publish, scratch
 from survey.catalog.selection import Bins
 from survey.catalog.sky import cut, margin_order
 from survey.catalog.sorting import ROWS, by_region
+from survey.catalog.spill import publish, scratch
 from survey.catalog.stars import Stars, find
 from survey.catalog.thresholds import KINDS, Kind, Search, expected
+from survey.catalog.thresholds_of import Bars
 from survey.catalog.visits import Visits
-from survey.inference.predictions import Predictions, open_predictions
+from survey.labelling.join import Labels
 from survey.labels import Criterion
+from survey.predict.output import Predictions, open_predictions
 from survey.settings import Settings, SettingsError, differences
-from survey.store.manifest.streams import absolute
-from survey.training.labelling import Labels
+from survey.tables.read import absolute
 
 CATALOG, SETTINGS = "catalog.json", "settings.json"
 VERSION = 1
@@ -102,12 +102,12 @@ def catalog(settings: Catalog) -> Outcome:
     _check_criterion(settings, predictions)
     ranges = predictions.about["ensemble"]["about"].get("ranges", {})
     bars = Bars(settings.visits, settings.limits, ranges, flags.named(settings.leave_out))
-    validation = aims.validation(predictions, bars)
+    validation = thresholds_of.validation(predictions, bars)
     searches: dict[Kind, Search] = {"MP": settings.mp, "CEMP": settings.cemp}
-    rules = Rules(settings.criterion, bars, aims.thresholds(predictions, validation, searches, bars))
-    known_lists = [known.read(path) for path in settings.known]  # what is wrong with them is told before the work
+    rules = Rules(settings.criterion, bars, thresholds_of.thresholds(predictions, validation, searches, bars))
+    known_lists = [crossmatch.read(path) for path in settings.known]  # what is wrong with them is told before the work
     stars = find(predictions)
-    met = known.matched(known_lists, stars.ra_S, stars.dec_S, settings.radius)
+    met = crossmatch.matched(known_lists, stars.ra_S, stars.dec_S, settings.radius)
     true = truth.read(settings.join.model_copy(update={"table": settings.truth}), predictions, stars) if settings.truth else None
     _withdraw(settings.catalog)
     with scratch(settings.catalog) as room:
@@ -162,7 +162,7 @@ def _withdraw(catalog: str) -> None:
         files.remove(files.join(catalog, name))
 
 
-def _write(settings: Catalog, predictions: Predictions, stars: Stars, rules: Rules, room: Path, met: known.Matched) -> tuple[Written, Lists]:
+def _write(settings: Catalog, predictions: Predictions, stars: Stars, rules: Rules, room: Path, met: crossmatch.Matched) -> tuple[Written, Lists]:
     """All stars into the HATS catalog, and the candidates among them."""
     tiles = cut(stars.pixel_S[: stars.placed], settings.rows_per_file, margin_order(settings.margin))
     writer, found = Writer(room, tiles, origin(predictions), settings.margin, _shown(predictions)), Lists()
@@ -225,12 +225,12 @@ def _about(
     }
 
 
-def _tables(rules: Rules, validation: pa.Table | None, bins: Bins, met: known.Matched, found: Lists) -> Iterator[tuple[str, pa.Table]]:
+def _tables(rules: Rules, validation: pa.Table | None, bins: Bins, met: crossmatch.Matched, found: Lists) -> Iterator[tuple[str, pa.Table]]:
     """What is told beside the lists: what to expect of them, and what came of stars that were known."""
     if validation is not None and rules.thresholds:
-        aims = rules.thresholds.values()
-        yield CURVES, pa.concat_tables([selection.curve(validation, threshold) for threshold in aims])
-        yield SELECTION, pa.concat_tables([selection.by_bins(validation, threshold, bins) for threshold in aims])
+        thresholds_of = rules.thresholds.values()
+        yield CURVES, pa.concat_tables([selection.curve(validation, threshold) for threshold in thresholds_of])
+        yield SELECTION, pa.concat_tables([selection.by_bins(validation, threshold, bins) for threshold in thresholds_of])
     if met.lists:
         yield KNOWN, met.recovery({kind: found.is_candidate(kind) for kind in KINDS})
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from survey.catalog.visits import Flags, Floats, numbers
-from survey.inference.predictions import NUMBERED, Column, described
 from survey.labels import CLASSES, METAL_POOR, MISSING, Criterion, classes
+from survey.predict.output import NUMBERED, Column, described
 
 SHORT: dict[Criterion, str] = {"carbon_0.7": "cemp_07", "carbon_1.0": "cemp_10", "aoki2007": "cemp_aoki"}
 """The column of each criterion."""

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 
 from survey import files
-from survey.catalog import describe, votable
-from survey.catalog.describe import Meaning, described, meanings, spelled
+from survey.catalog import votable
+from survey.tables import columns as describe
+from survey.tables.columns import Meaning, described, meanings, spelled
 
 Kind = Literal["parquet", "votable", "fits", "csv"]
 ENDINGS: dict[Kind, str] = {"parquet": "parquet", "votable": "vot", "fits": "fits", "csv": "csv"}

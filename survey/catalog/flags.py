@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from survey.catalog.visits import Flags, label_names, numbers
-from survey.inference.predictions import Column
 from survey.labels import label
+from survey.predict.output import Column
 from survey.settings import Settings, SettingsError
 from survey.store.quality import Flag
 

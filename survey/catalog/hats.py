@@ -22,9 +22,9 @@ from cdshealpix.skymap import SkymapImplicit
 
 from survey import __version__
 from survey.catalog import sky, votable
-from survey.catalog.describe import described
 from survey.catalog.sky import Tiles
 from survey.catalog.sorting import PIXEL
+from survey.tables.columns import described
 
 HATS, STARS, UNPLACED, PROOF = "hats", "stars", "unplaced.parquet", "collection.properties"
 MAP_ORDER = 8

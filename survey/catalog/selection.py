@@ -14,12 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from survey.catalog.mix import FEW
+from survey.catalog.prior import FEW
 from survey.catalog.thresholds import Threshold, Validated, completeness, purity
 from survey.catalog.visits import Flags, numbers
 from survey.labels import CLASSES
+from survey.metrics.intervals import Measure
 from survey.settings import Settings
-from survey.training.metrics.intervals import Measure
 
 SNR = ("snr_total", "snr", "snr_g")
 """The column of signal to noise, best first."""

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from survey import files
 from survey.catalog.sky import Tiles
 from survey.catalog.stars import NOWHERE, Stars, tables
-from survey.inference.predictions import Predictions
+from survey.labelling import star_id as identity
+from survey.labelling.star_id import Codes
+from survey.predict.output import Predictions
 from survey.progress import Progress
-from survey.training import stars as identity
-from survey.training.stars import Codes
 
 Combine = Callable[[pa.Table, Codes], pa.Table]
 """Rows of predictions and their stars' numbers (sorted) -> one row per star, in the order of the numbers."""

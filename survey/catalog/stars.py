@@ -1,6 +1,6 @@
 """Which star each row of predictions is of, and where on the sky that star lies, from a few light columns of all rows.
 
-Visits belong to one star as in training (`survey.training.stars`: the survey's name, or positions within 3 arcsec). Stars are numbered along
+Visits belong to one star as in training (`survey.labelling.star_id`: the survey's name, or positions within 3 arcsec). Stars are numbered along
 the sky, in the order of their HEALPix pixels, so that a region is a range of numbers; those without a position come last. 11 million rows
 take 1.9 GB. Shapes: N rows, S stars, K shards.
 """
@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey.catalog.sky import Pixels, pixels
-from survey.inference.predictions import Predictions
+from survey.labelling.star_id import Codes, Floats, codes_of, ids, joined, near, placed, unit_vectors
+from survey.predict.output import Predictions
 from survey.progress import Progress
-from survey.training.stars import Codes, Floats, codes_of, ids, joined, near, placed, unit_vectors
 
 AHEAD = 4
 """Shards that are read ahead."""

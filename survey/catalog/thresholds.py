@@ -1,7 +1,7 @@
 """How probable a star has to be for a candidate list, chosen on validation stars, and how pure and complete the list is then expected to be.
 
 A star's score is the sum of its probabilities of the classes that are searched for (MP searches take CEMP stars too), re-weighted to the survey's
-mix of classes (`survey.catalog.mix`). Shares of validation stars above the threshold are told class by class and weighted by the survey's mix, so a
+mix of classes (`survey.catalog.prior`). Shares of validation stars above the threshold are told class by class and weighted by the survey's mix, so a
 list is judged as it will be on the sky. Intervals are those of Beta distributions (Jeffreys: close to Wilson's, and honest where no star of a class
 was seen above the threshold) and of the draws of the mix. Give validation as the catalog will be: one row per star.
 
@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator
 from scipy.special import expit, logit
 
-from survey.catalog.mix import DRAWS, FEW, Mix, Prior, Tally, dice, given, mix, redrawn
+from survey.catalog.prior import DRAWS, FEW, Mix, Prior, Tally, dice, given, mix, redrawn
 from survey.catalog.visits import PROBABILITIES, Flags, Floats, probabilities
-from survey.inference.predictions import Column
 from survey.labels import CLASSES, MISSING
+from survey.metrics.classes import PROBLEMS
+from survey.metrics.intervals import LEVEL, Measure, wilson
+from survey.predict.output import Column
 from survey.settings import Settings
-from survey.training.metrics.classes import PROBLEMS
-from survey.training.metrics.intervals import LEVEL, Measure, wilson
 
 Kind = Literal["MP", "CEMP"]
 Goal = Literal["purity", "completeness", "f1"]

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from survey.catalog.lists import Lists
+from survey.catalog.candidates import Lists
 from survey.catalog.stars import Stars
 from survey.catalog.thresholds import KINDS, Kind, yes
-from survey.inference.met import met
-from survey.inference.predictions import Predictions
+from survey.evaluate.seen_in_training import met
+from survey.labelling import join, samples
+from survey.labelling.join import Labelled, Labels
 from survey.labels import MISSING, metal_poor
-from survey.training import labelling, samples
-from survey.training.labelling import Labelled, Labels
-from survey.training.metrics.intervals import share
+from survey.metrics.intervals import share
+from survey.predict.output import Predictions
 
 WANTED = ("FeH", "CFe")
 
@@ -58,7 +58,7 @@ class Truth:
 
 def read(settings: Labels, predictions: Predictions, stars: Stars) -> Truth:
     """What a table of labels says of the stars."""
-    labelled = labelling.join(settings, predictions, labelling.present(settings, WANTED))
+    labelled = join.join(settings, predictions, join.present(settings, WANTED))
     star_N = stars.star_N[stars.before_K[labelled.shard] + labelled.row]
     met_N, unread = met(predictions.about["ensemble"], samples.of(labelled, labelled.labels).about)
     found: dict[Kind, NDArray[np.int8]] = {}

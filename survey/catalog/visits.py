@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from scipy.special import chdtrc, entr
 
-from survey.inference.predictions import Column, described
+from survey.labelling.star_id import codes_of, placed, unit_vectors
 from survey.labels import CLASSES, LABELS
+from survey.predict.output import Column, described
 from survey.settings import Settings
-from survey.training.stars import codes_of, placed, unit_vectors
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey.catalog.describe import Meaning, meanings, spelled
+from survey.tables.columns import Meaning, meanings, spelled
 
 NAMESPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
 """That of versions 1.3 to 1.5."""

@@ -16,7 +16,7 @@ import ray
 
 from survey import machine
 from survey.cluster import stream
-from survey.inference.crew import AHEAD, Crew, Hire, Work, alone
+from survey.predict.workers import AHEAD, Crew, Hire, Work, alone
 
 ROOM = 2 << 30
 """Memory that an actor is given: the interpreter with torch takes 0.5 GB, two shards and a large network's layers the rest."""

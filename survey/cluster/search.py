@@ -24,8 +24,8 @@ from ray.tune.stopper import Stopper
 
 from survey import machine
 from survey.cluster import stream
-from survey.search.plan import Tune
-from survey.search.search import Search, here
+from survey.search.schedule import Search, here
+from survey.search.settings import Tune
 from survey.search.trial import Row, work
 from survey.settings import SettingsError
 from survey.training.train import Train

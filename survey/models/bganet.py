@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from survey.models.layers import Start
 from survey.models.network import Answers, Dropout, Heads, Network, Task
-from survey.models.parts import Start
 from survey.settings import Settings
 
 

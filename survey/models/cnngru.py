@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.inception import Perceptron, PerceptronHeads, Residual, Share, demand, mean_over_steps
+from survey.models.inception_layers import Perceptron, PerceptronHeads, Residual, Share, demand, mean_over_steps
 from survey.models.network import Answers, Dropout, Network, Task
 from survey.settings import Settings
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from survey.models.attention import Attention
-from survey.models.inception import Inception, Perceptron, PerceptronHeads, Share, Size, Sizes, demand, mean_over_steps
+from survey.models.inception_layers import Inception, Perceptron, PerceptronHeads, Share, Size, Sizes, demand, mean_over_steps
 from survey.models.network import Answers, Network, Task
 from survey.settings import Settings
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from survey.models.difference import Difference
+from survey.models.layers import Sizes
 from survey.models.network import Answers, Dropout, Heads, Network, Task
-from survey.models.parts import Sizes
 from survey.settings import Settings
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.inception import Inception, Norm, Perceptron, PerceptronHeads, demand, mean_over_steps, norm
+from survey.models.inception_layers import Inception, Norm, Perceptron, PerceptronHeads, demand, mean_over_steps, norm
 from survey.models.network import Answers, Dropout, Network, Task
 from survey.settings import Settings
 

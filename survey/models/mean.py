@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from survey.models.fitted import Aim, Fitted, Known
+from survey.models.baseline import Aim, Fitted, Known
 from survey.models.network import Answers, Task
 from survey.settings import Settings
 

@@ -9,8 +9,8 @@ and stages are settings: `channels=[16,32,64] norm=batch embedding=128 hidden=12
 from pydantic import Field
 from torch import Tensor, nn
 
+from survey.models.layers import Dense, Ends, Kernels, Norm, Sizes, Start, Trunk
 from survey.models.network import Answers, Network, Task
-from survey.models.parts import Dense, Ends, Kernels, Norm, Sizes, Start, Trunk
 
 
 class Options(Ends):

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.inception import Perceptron, PerceptronHeads, Residual, demand, mean_over_steps, rectifier
+from survey.models.inception_layers import Perceptron, PerceptronHeads, Residual, demand, mean_over_steps, rectifier
 from survey.models.network import Answers, Dropout, Network, Task
 from survey.settings import Settings
 

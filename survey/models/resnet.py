@@ -7,8 +7,8 @@ multiple. Depth, kernels and norm are settings.
 from pydantic import Field
 from torch import Tensor
 
+from survey.models.layers import Dense, Ends, Kernel, Norm, Sizes, Start, Trunk
 from survey.models.network import Answers, Network, Task
-from survey.models.parts import Dense, Ends, Kernel, Norm, Sizes, Start, Trunk
 
 
 class Options(Ends):

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
+from survey.models.baseline import BRIGHT, Aim, Fitted, Known
 from survey.models.components import Components
-from survey.models.fitted import BRIGHT, Aim, Fitted, Known
 from survey.models.network import Answers, Task
 from survey.settings import Settings
 

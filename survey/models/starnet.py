@@ -9,8 +9,8 @@ import math
 from pydantic import Field
 from torch import Tensor, nn
 
+from survey.models.layers import Dense, Ends, Kernel, Mode, Pieces, Sizes, Start, equal_pieces
 from survey.models.network import Answers, Network, Task
-from survey.models.parts import Dense, Ends, Kernel, Mode, Pieces, Sizes, Start, equal_pieces
 
 
 class Options(Ends):

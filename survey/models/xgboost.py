@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from survey.models.boosted import Array, Boosted, Forest, Trees
-from survey.models.fitted import Aim, FitError
+from survey.models.baseline import Aim, FitError
 from survey.models.network import Task
+from survey.models.trees import Array, Boosted, Forest, Trees
 
 
 class Options(Trees):

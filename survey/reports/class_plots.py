@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from survey.inference.evaluation import Judged
 from survey.labels import CLASSES, MISSING, Criterion
+from survey.metrics import classes, labels
+from survey.metrics.classes import Curve, Reliability
+from survey.metrics.intervals import Measure
+from survey.metrics.score import Judged
 from survey.reports.style import BLUE, GREY, INK, RED, SERIES, SHARE, many, png
-from survey.training.metrics import classes, labels
-from survey.training.metrics.classes import Curve, Reliability
-from survey.training.metrics.intervals import Measure
 
 Matrix = tuple[str, NDArray[np.int64], Sequence[str]]
 Search = tuple[NDArray[np.bool_], NDArray[np.float64]]

@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from survey import files
-from survey.inference.build import Built
-from survey.inference.comparison import ENSEMBLE, RAW
-from survey.inference.diversity import CLASSES
-from survey.inference.evaluation import Judged, aligned, cell
+from survey.ensemble.build import Built
+from survey.ensemble.diversity import CLASSES
+from survey.ensemble.judged import ENSEMBLE, RAW
 from survey.labels import label
+from survey.metrics import classes
+from survey.metrics.classes import Reliability
+from survey.metrics.score import Judged, aligned, cell
 from survey.reports.class_plots import searches
 from survey.reports.style import BLUE, GREY, INK, RED, SHARE, png, symbol
-from survey.training.metrics import classes
-from survey.training.metrics.classes import Reliability
 
 DRAWN = "pictures.json"
 ONE, TWO = 0.6827, 0.9545

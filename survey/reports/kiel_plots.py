@@ -9,8 +9,8 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from survey.inference.evaluation import Judged
 from survey.labels import label
+from survey.metrics.score import Judged
 from survey.reports.isochrones import Isochrone
 from survey.reports.style import GREY, INK, SIGNED, many, png, symbol, unit
 

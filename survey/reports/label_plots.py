@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import beta
 
-from survey.inference.evaluation import Judged
+from survey.metrics import labels
+from survey.metrics.intervals import wilson
+from survey.metrics.score import Judged
 from survey.reports.style import BLUE, GREY, INK, RED, SERIES, many, png, points, symbol, unit
-from survey.training.metrics import labels
-from survey.training.metrics.intervals import wilson
 
 Floats = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from survey import files
 from survey.reports.lines import CARBON, LINES, TELLURIC
 from survey.spectrum import Spectrum
 from survey.store.ingest import Ingest
+from survey.store.make import items, readers
 from survey.store.prepare import LIGHT, Preparer
-from survey.store.shard import items, readers
-from survey.store.shards import Store, open_store
+from survey.store.store import Store, open_store
 
 INK, BLUE, RED, GREY = "#1f2933", "#2563ab", "#c2410c", "#9aa5b1"
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import kurtosis, skew
 
-from survey.inference.evaluation import Judged, aligned, cell
 from survey.labels import label
+from survey.metrics import labels
+from survey.metrics.score import Judged, aligned, cell
 from survey.reports.label_plots import known
-from survey.training.metrics import labels
 
 Floats = NDArray[np.float64]
 

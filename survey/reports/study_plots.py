@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
 from survey.reports.style import BLUE, GREY, INK, RED, SIGNED, png, symbol, unit
-from survey.search.findings import importances, rows
-from survey.search.quest import Quest
+from survey.search.results import importances, rows
+from survey.search.target import Quest
 from survey.training.train import Train
 
 Rows = Sequence[Mapping[str, Any]]

@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
 
-from survey.search.plan import Aim, Tune
+from survey.search.settings import Aim, Tune
 from survey.search.space import checked
 from survey.training.loop import seeded
 

@@ -20,10 +20,10 @@ import numpy as np
 from optuna.trial import Trial
 
 from survey import plugins
-from survey.models.fitted import Fitted
-from survey.search.knobs import Distribution, Knob, knob
+from survey.models.baseline import Fitted
+from survey.search.dimension import Distribution, Knob, knob
 from survey.settings import Settings, SettingsError, over, section
-from survey.training.fitting import UNUSED
+from survey.training.fit import UNUSED
 from survey.training.train import Train
 
 OWN = ("store", "labels", "join", "run", "task", "targets", "split", "monitor", "seed", "before", "freeze", "learn_from", "keep")

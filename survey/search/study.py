@@ -16,8 +16,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from survey.search import sampling
-from survey.search.knobs import Distribution
-from survey.search.plan import MEASURED, Aim, Tune
+from survey.search.dimension import Distribution
+from survey.search.settings import MEASURED, Aim, Tune
 from survey.search.space import Values
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

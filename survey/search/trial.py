@@ -10,10 +10,11 @@ import torch
 
 from survey import files, machine
 from survey.settings import JobError
-from survey.training import bundle, checkpoint
-from survey.training.learn import learn
+from survey.training import checkpoint
+from survey.training import run as bundle
 from survey.training.loop import StoppedError
 from survey.training.train import Train, begin
+from survey.training.worker import learn
 
 Row = Mapping[str, float]
 Told = dict[str, Any]

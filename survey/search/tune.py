@@ -24,16 +24,16 @@ import pyarrow.compute as pc
 
 from survey import __version__, files
 from survey.progress import Progress
-from survey.search import findings, standing, storage, winners
-from survey.search.plan import Aim, Tune, aims
-from survey.search.quest import TRIALS, Quest
-from survey.search.search import Search, here
+from survey.search import progress, results, storage, winners
+from survey.search.progress import Standing
+from survey.search.schedule import Search, here
+from survey.search.settings import Aim, Tune, aims
 from survey.search.space import checked
-from survey.search.standing import Standing
 from survey.search.study import FINISHED, Study
+from survey.search.target import TRIALS, Quest
 from survey.settings import JobError, SettingsError, differences
-from survey.store.manifest.streams import absolute
-from survey.store.shards import open_store
+from survey.store.store import open_store
+from survey.tables.read import absolute
 from survey.training.tracking import Tracker
 from survey.training.train import Train, begin
 
@@ -72,7 +72,7 @@ def tune(settings: Tune, place: Place = here) -> Outcome:
                 stack.enter_context(_tracked(quest))
             _search(quests, place)
         found, files_of_winners, new = _concluded(settings, quests)
-        stands = [standing.standing(quest.study.study, quest.aim.name) for quest in quests]
+        stands = [progress.standing(quest.study.study, quest.aim.name) for quest in quests]
         return Outcome(settings, stands, quests, found, files_of_winners, made or new)
 
 
@@ -92,7 +92,7 @@ def _looked_at(settings: Tune) -> Outcome:
         raise FileNotFoundError(f"{settings.study}: no {SETTINGS} in it, so no study; give study= of one that was begun")
     told = _told(path)
     noted = storage.opened(settings.study, told["settings"]["storage"], write=False)
-    return Outcome(settings, standing.standings(told["id"], noted), [], {}, [], False, storage.driver(settings.study))
+    return Outcome(settings, progress.standings(told["id"], noted), [], {}, [], False, storage.driver(settings.study))
 
 
 def _told(path: str) -> dict[str, Any]:
@@ -181,9 +181,9 @@ def _search(quests: list[Quest], place: Place) -> None:
 
 def _concluded(settings: Tune, quests: list[Quest]) -> tuple[dict[str, dict[str, Any]], list[str], bool]:
     """What was found, written where it is not there yet; aims that were not asked for this time stay as they are."""
-    found = {quest.aim.name: findings.found(quest) for quest in quests}
+    found = {quest.aim.name: results.found(quest) for quest in quests}
     made = [path for quest in quests for path in winners.write(settings, quest, found[quest.aim.name])]
-    path, table = files.join(settings.study, STUDY), findings.table(quests)
+    path, table = files.join(settings.study, STUDY), results.table(quests)
     before = files.read_json(path)["found"] if files.exists(path) else {}
     told = json.loads(json.dumps(before | found, default=str))
     if told == before:

@@ -5,10 +5,10 @@ from typing import Any
 import yaml
 
 from survey import files
-from survey.search.findings import differing
-from survey.search.plan import Tune
-from survey.search.quest import Quest
+from survey.search.results import differing
+from survey.search.settings import Tune
 from survey.search.space import laid_over
+from survey.search.target import Quest
 
 ENDINGS = {"best": "", "second": "-second"}
 LOCAL = ("store", "labels", "run", "workers")

@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from survey.settings import Settings
-from survey.sources import tables, visits, wavelengths
+from survey.sources import table_files, wavelengths
+from survey.sources import visit as visits
 from survey.spectrum import GRIDS, Grid, LogWave, Refused, Spectrum
 
 KNOWN = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
@@ -57,7 +58,7 @@ class Options(Settings):
 
 def count(path: str, settings: Options) -> int:
     """The number of spectra in a file; a `ValueError` if the file as a whole cannot be used."""
-    with tables.opened(path) as table:
+    with table_files.opened(path) as table:
         if not table.has_wave:
             _grid(path, table.pixels, settings)
         return table.count
@@ -65,7 +66,7 @@ def count(path: str, settings: Options) -> int:
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
     """The spectra of these rows, in this order, each or why not."""
-    with tables.opened(path) as table:
+    with table_files.opened(path) as table:
         missing = [row for row in rows if not 0 <= row < table.count]
         if missing:
             raise ValueError(f"{path}: there is no row {missing[0]}, the file has {table.count}; make the manifest anew")
@@ -81,12 +82,12 @@ def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | 
         return [found[row] for row in rows]
 
 
-def _spectrum(row: tables.Row, wave: LogWave | np.ndarray | None, facts: dict[str, Any], default: str) -> Spectrum | Refused:
+def _spectrum(row: table_files.Row, wave: LogWave | np.ndarray | None, facts: dict[str, Any], default: str) -> Spectrum | Refused:
     """A spectrum of one row; without an inverse variance every finite pixel weighs 1."""
     try:
         flux = _numbers(row.flux, "flux")
         wave = wavelengths.settled(_numbers(row.wave, "wave")) if wave is None else wave
-        ivar = np.isfinite(flux).astype(np.float32) if row.ivar is tables.NO_COLUMN else _numbers(row.ivar, "ivar")
+        ivar = np.isfinite(flux).astype(np.float32) if row.ivar is table_files.NO_COLUMN else _numbers(row.ivar, "ivar")
         bad, suspect = _mask(row.bad, len(flux)), _mask(row.suspect, len(flux))
     except Refused as refused:
         return refused
@@ -106,7 +107,7 @@ def _numbers(value: Any, name: str) -> np.ndarray:
 
 def _mask(value: Any, size: int) -> np.ndarray | None:
     """A mask of packed bits or of one number for each pixel."""
-    if value is None or value is tables.NO_COLUMN:
+    if value is None or value is table_files.NO_COLUMN:
         return None
     if isinstance(value, bytes):
         if len(value) != -(-size // 8):

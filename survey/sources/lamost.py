@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from survey.settings import Settings
-from survey.sources import visits, wavelengths
+from survey.sources import visit as visits
+from survey.sources import wavelengths
 from survey.sources.fits import Cards, Hdu, Hdus
 from survey.spectrum import LogWave, Refused, Spectrum
 

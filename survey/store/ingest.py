@@ -20,10 +20,10 @@ from survey import __version__, files, plugins
 from survey.progress import Progress
 from survey.settings import JobError, SettingsError, differences
 from survey.store import manifest, markers
-from survey.store.manifest import streams
+from survey.store.make import Making, make_shard, readers
 from survey.store.prepare import Prepare
-from survey.store.shard import Making, make_shard, readers
-from survey.store.shards import SETTINGS, SHARDS, STORE, VERSION, Bits, part
+from survey.store.store import SETTINGS, SHARDS, STORE, VERSION, Bits, part
+from survey.tables import read
 
 Run = Callable[[Callable[[int], dict[str, Any]], Iterable[int]], Iterator[dict[str, Any]]]
 """Applies a function to items and gives the results as they come, in any order; `map` is one."""
@@ -91,7 +91,7 @@ def ingest(settings: Ingest, run: Run = map) -> Report:
 def begin(settings: Ingest) -> tuple[manifest.Plan, Making]:
     """Check everything, write the settings, list the input: what comes before the first shard."""
     check_sources(settings)
-    settings = settings.model_copy(update={"store": streams.absolute(settings.store)})
+    settings = settings.model_copy(update={"store": read.absolute(settings.store)})
     _agree(settings)
     plan = manifest.plan(settings, settings.store, partial(_crc, settings.store))
     listed = manifest.open_manifest(settings.store)

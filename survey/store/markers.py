@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from survey import files
-from survey.store.shards import part
+from survey.store.store import part
 
 
 def whole(folder: str, kinds: dict[str, str]) -> dict[int, dict[str, Any]]:

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from survey.store.shards import Store, open_store
-from survey.training.growth import Growth
+from survey.store.store import Store, open_store
+from survey.training.curriculum import Growth
 
 Places = NDArray[np.int64]
 """Where spectra are: rows of (shard, row within the shard), or places within such a list."""

@@ -22,11 +22,11 @@ from survey.settings import JobError, Settings
 from survey.training import checkpoint
 from survey.training.augment import Augment, augmented
 from survey.training.batches import Feed, Spectra, Step
-from survey.training.crew import Crew
+from survey.training.distributed import Crew
 from survey.training.losses import Criterion, Truth
 from survey.training.optimise import Optimiser, Plateau, Schedule, make, rate, set_rate
 from survey.training.precision import Precision, arithmetic
-from survey.training.vary import Variation
+from survey.training.synthesis import Variation
 
 SMALLER_IS_BETTER = ("loss", "log_loss", "mae", "rmse", "ece", "brier")
 

@@ -11,22 +11,25 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from survey import __version__, files, plugins
+from survey import __version__, files, metrics, plugins
+from survey.labelling import join as labelling
+from survey.labelling import samples, split
+from survey.labelling.join import Labels
+from survey.labelling.samples import Samples
+from survey.labelling.split import PARTS, Split
 from survey.labels import CLASSES, label
-from survey.models.fitted import Fitted
+from survey.models.baseline import Fitted
 from survey.models.network import Task
 from survey.models.view import View
 from survey.settings import SettingsError, laid, table
-from survey.store.shards import STORE, Store, open_store
-from survey.training import bundle, labelling, lineage, metrics, samples, scaling, split
-from survey.training.growth import Growth
-from survey.training.labelling import Labels
+from survey.store.store import STORE, Store, open_store
+from survey.training import run as bundle
+from survey.training import scaling, training_history
+from survey.training.curriculum import Growth
 from survey.training.loop import Course
 from survey.training.losses import Criterion, Loss
-from survey.training.samples import Samples
-from survey.training.split import PARTS, Split
+from survey.training.synthesis import Vary
 from survey.training.tracking import Tracking
-from survey.training.vary import Vary
 
 PLAN, JOINED = "plan.json", "labels.txt"
 
@@ -192,7 +195,7 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     if not settings.before:  # and some classes only
         labelling.check(labelled, settings.task)
     found = samples.of(labelled, task.labels)
-    part_N = lineage.inherited(settings.before, found.about, split.parts(settings.split, labelled))
+    part_N = training_history.inherited(settings.before, found.about, split.parts(settings.split, labelled))
     split.check(settings.split, part_N, labelled.star)
     if settings.learn_from == "train+validation":
         part_N = np.where(part_N == PARTS.index("validation"), np.int8(0), part_N)
@@ -221,8 +224,8 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     if before is None:
         return plan
     given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale", "view") if name in settings.model_fields_set}
-    met = len(lineage.unseen(str(settings.before), found.about)) < len(found)
-    return plan | lineage.taken_over(plan, before, given, str(settings.before), met)
+    met = len(training_history.unseen(str(settings.before), found.about)) < len(found)
+    return plan | training_history.taken_over(plan, before, given, str(settings.before), met)
 
 
 def _counted(part: Samples) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.units import arcsec, deg
 
 from survey import files
-from survey.inference import predictions
-from survey.inference.predictions import Predictions
 from survey.labels import CLASSES
+from survey.predict import output
+from survey.predict.output import Predictions
 
 LABELS = ("Teff", "FeH", "CFe")
 
@@ -18,7 +18,7 @@ LABELS = ("Teff", "FeH", "CFe")
 def rows(ra: np.ndarray, dec: np.ndarray, star: list[str | None], seed: int = 0, labels: tuple[str, ...] = LABELS) -> pa.Table:
     """A row of predictions for each position, NaN = none, with random answers."""
     random, count = np.random.default_rng(seed), len(ra)
-    schema = predictions.schema(CLASSES, labels)
+    schema = output.schema(CLASSES, labels)
     known = {
         "path": [f"plate/spec-{number:06d}.fits.gz" for number in range(count)],
         "row": np.full(count, -1),
@@ -46,10 +46,10 @@ def folder(path: Path, table: pa.Table, shard: int = 100) -> Predictions:
     shards = max(-(-table.num_rows // shard), 1)
     for number in range(shards):
         part = table.slice(number * shard, shard)
-        files.write(str(path / "predictions" / f"part-{number:05d}.parquet"), memoryview(predictions.packed(part)))
-    about = {"version": predictions.VERSION, "id": "abc", "shards": shards, "rows": table.num_rows, "labels": list(LABELS), "classes": list(CLASSES)}
-    files.write_json(str(path / predictions.PREDICTIONS), about)
-    return predictions.open_predictions(str(path))
+        files.write(str(path / "predictions" / f"part-{number:05d}.parquet"), memoryview(output.packed(part)))
+    about = {"version": output.VERSION, "id": "abc", "shards": shards, "rows": table.num_rows, "labels": list(LABELS), "classes": list(CLASSES)}
+    files.write_json(str(path / output.PREDICTIONS), about)
+    return output.open_predictions(str(path))
 
 
 def cluster(ra: float, dec: float, count: int, radius: float, seed: int, apart: float = 3.5) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import Catalog, Outcome, catalog
-from survey.inference import predictions
-from survey.reports import candidates
+from survey.predict import output
+from survey.reports import catalog as candidates
 from survey.settings import SettingsError
 from tests.catalog import mixed_stars, skies
 
@@ -48,7 +48,7 @@ def survey(folder: Path, classes: bool = True, seed: int = 0, shard: int = 400) 
     more = {"star": [f"v{number}" for number in range(count)], "snr": random.uniform(10, 90, count), "Teff": random.uniform(4500, 6500, count)}
     for name, values_V in more.items():
         validation = validation.append_column(name, pa.array(values_V))
-    pq.write_table(validation, folder / "said" / predictions.VALIDATION)
+    pq.write_table(validation, folder / "said" / output.VALIDATION)
     lines = [f"J{number},{ra:.6f},{dec:.6f},{IRON[c]},{CARBON[c]}" for number, (ra, dec, c) in enumerate(zip(ra_S, dec_S, class_S, strict=True))]
     (folder / "truth.csv").write_text("\n".join(["star,ra,dec,FeH,CFe", *lines]) + "\n")
     return class_S
@@ -56,7 +56,7 @@ def survey(folder: Path, classes: bool = True, seed: int = 0, shard: int = 400) 
 
 def described(folder: Path, classes: list[str], **more: Any) -> None:
     """What finished predictions say of themselves."""
-    note = folder / "said" / predictions.PREDICTIONS
+    note = folder / "said" / output.PREDICTIONS
     about = json.loads(note.read_text()) | {
         "classes": classes,
         "ensemble": {"path": "ensemble", "id": "e1", "about": {"members": [{"name": "one", "model": "prism", "id": "m1", "path": "nowhere"}]}},

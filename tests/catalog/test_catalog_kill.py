@@ -11,7 +11,7 @@ import pytest
 
 from survey.catalog.catalog import CATALOG
 from survey.catalog.hats import HATS, PROOF
-from survey.catalog.scratch import WORK
+from survey.catalog.spill import WORK
 from tests.catalog.test_catalog import survey
 from tests.processes import Job, Workplace, new_workplace
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from survey.catalog.candidates import Lists
 from survey.catalog.exports import COLUMNS
-from survey.catalog.lists import Lists
-from survey.inference import predictions
-from survey.reports import candidates
+from survey.predict import output
+from survey.reports import catalog
 from survey.settings import SettingsError
 from tests.catalog import skies
 from tests.catalog.test_catalog import described, made, survey
@@ -40,7 +40,7 @@ def test_iron_alone_tells_who_is_metal_poor_and_that_nobody_is_known_to_be_carbo
     assert table is not None
     assert table.num_rows == found.about["candidates"]["MP"] > 300
     assert max(table["FeH"].to_pylist()) < -1
-    assert "CEMP list  0 candidates, told by nothing: neither class probabilities nor" in candidates.summary(found, candidates.pictures(found))
+    assert "CEMP list  0 candidates, told by nothing: neither class probabilities nor" in catalog.summary(found, catalog.pictures(found))
 
 
 def test_a_criterion_that_the_labels_do_not_tell_is_refused(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_embeddings_are_left_out_of_a_catalog(tmp_path: Path) -> None:
 def test_validation_stars_that_a_flag_would_bar_count_as_not_found(tmp_path: Path) -> None:
     survey(tmp_path)
     before = made(tmp_path, exports=[]).about["thresholds"]["MP"]["completeness"]["value"]
-    path = tmp_path / "said" / predictions.VALIDATION
+    path = tmp_path / "said" / output.VALIDATION
     table = pq.read_table(path)
     pq.write_table(table.append_column("domain", pa.array(np.where(np.arange(table.num_rows) % 2, 9.0, 0.5))), path)
     after = made(tmp_path, exports=[], catalog=str(tmp_path / "barred")).about["thresholds"]["MP"]["completeness"]["value"]
@@ -80,7 +80,7 @@ def test_nothing_is_left_of_a_run_with_other_settings_that_was_killed(tmp_path: 
         with pytest.raises(KeyboardInterrupt):
             made(tmp_path, truth=truth, known=[truth])
     found = made(tmp_path)
-    told = candidates.summary(found, candidates.pictures(found))
+    told = catalog.summary(found, catalog.pictures(found))
     assert "truth" not in told
     assert "known" not in told
     assert not (tmp_path / "catalog" / "truth.parquet").exists()

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from survey.catalog import sky, stars
-from survey.training import stars as identity
+from survey.labelling import star_id as identity
 from tests.catalog import skies
 
 

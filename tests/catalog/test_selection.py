@@ -7,8 +7,8 @@ import pytest
 
 from survey.catalog.selection import BINS, CURVES, Bins, by_bins, curve
 from survey.catalog.thresholds import KINDS, Kind, Search, choose, mix_of
+from survey.metrics.intervals import wilson
 from survey.settings import SettingsError
-from survey.training.metrics.intervals import wilson
 from tests.catalog import mixed_stars
 from tests.catalog.mixed_stars import probabilities, stars
 

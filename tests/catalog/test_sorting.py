@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pytest
 
 from survey.catalog import sky, sorting, stars, visits
-from survey.inference.predictions import Predictions
-from survey.training import stars as identity
+from survey.labelling import star_id as identity
+from survey.predict.output import Predictions
 from tests.catalog import skies
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey.catalog import thresholds
-from survey.catalog.mix import Tally, mix
+from survey.catalog.prior import Tally, mix
 from survey.catalog.thresholds import KINDS, Goal, Kind, Prior, Search, choose, expected, mix_of
+from survey.metrics.intervals import wilson
 from survey.settings import SettingsError
-from survey.training.metrics.intervals import wilson
 from tests.catalog import mixed_stars
 from tests.catalog.mixed_stars import BALANCED, SKY, probabilities, stars
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from survey.inference import predictions
 from survey.labels import CLASSES
+from survey.predict import output
 
 LABELS = ("Teff", "FeH", "CH", "CFe")
 
@@ -38,7 +38,7 @@ def visits(star: list[int], seed: int = 0, **given: Any) -> pa.Table:
         columns |= {f"{name}": random.normal(0, 1, count), f"{name}_err": error, f"{name}_err_data": data, f"{name}_err_model": model}
         columns |= {f"{name}_spread": model / 2, f"{name}_low": columns[name] - 2 * error, f"{name}_high": columns[name] + 3 * error}
     columns |= given
-    fields = [field for field in predictions.schema(CLASSES, LABELS) if field.name in columns]
+    fields = [field for field in output.schema(CLASSES, LABELS) if field.name in columns]
     return pa.table([_column(columns[field.name], field.type) for field in fields], pa.schema(fields))
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from survey.cluster import actors, stream
 from survey.cluster.actors import Pool
-from survey.inference.crew import Work
-from survey.inference.predict import Predict, predict
+from survey.predict.predict import Predict, predict
+from survey.predict.workers import Work
 from survey.settings import JobError
-from tests.inference import askable
+from tests.ensemble import askable
 from tests.processes import Workplace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey.store.ingest import Ingest, ingest
-from survey.store.shards import open_store
+from survey.store.store import open_store
 from tests import survey_files
 from tests.processes import Job, Workplace, new_workplace
 

@@ -12,11 +12,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from survey.inference.predict import Predict, predict
-from survey.inference.predictions import open_predictions
-from survey.store.shards import open_store
+from survey.predict.output import open_predictions
+from survey.predict.predict import Predict, predict
+from survey.store.store import open_store
 from tests import survey_files
-from tests.inference import askable
+from tests.ensemble import askable
 from tests.processes import Job, Workplace, new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))

@@ -10,10 +10,10 @@ from ray.exceptions import OutOfMemoryError
 
 from survey.cluster import search as cluster
 from survey.search import tune
-from survey.search.plan import Tune
-from survey.search.search import Search
+from survey.search.schedule import Search
+from survey.search.settings import Tune
 from survey.settings import JobError, SettingsError
-from survey.training import bundle
+from survey.training import run as bundle
 from tests.search import sweeps
 from tests.training import lessons
 

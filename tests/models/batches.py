@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from survey import plugins
-from survey.models.fitted import Aim, Fitted, Known
+from survey.models.baseline import Aim, Fitted, Known
 from survey.models.network import Network
 
 TRAINED = [name for name, plugin in plugins.available("models").items() if not issubclass(plugin.Net, Fitted)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from survey.models.fitted import Aim, Known
+from survey.models.baseline import Aim, Known
 from survey.models.mean import Net, Options
 from survey.models.network import Task
 

@@ -9,8 +9,8 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from survey.models.baseline import Aim, Known
 from survey.models.components import Components
-from survey.models.fitted import Aim, Known
 from survey.models.network import Task
 from survey.models.ridge import DAMPED, NEVER, Net, Options
 from tests.models import batches

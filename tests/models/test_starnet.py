@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from survey.models.layers import Mode
 from survey.models.network import Task
-from survey.models.parts import Mode
 from survey.models.starnet import Net, Options
 from tests.models.batches import parameters, spectra
 

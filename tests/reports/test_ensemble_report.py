@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from survey.inference.assembly import Build
-from survey.inference.build import Built, build
+from survey.ensemble.build import Built, build
+from survey.ensemble.settings import Build
 from survey.reports import ensemble
-from tests.inference import teams
+from tests.ensemble import teams
 
 RUNS = ("both", "sure", "classes")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from survey.inference.evaluate import Evaluate
-from survey.reports import kiel_plots, outcome
+from survey.evaluate.evaluate import Evaluate
+from survey.reports import evaluate, kiel_plots
 from survey.reports.isochrones import chosen, read
 from survey.settings import SettingsError
-from tests.reports import test_evaluation
+from tests.reports import test_evaluation_plots
 from tests.reports.sketches import sketch
 
 RULE = "# " + "-" * 86
@@ -126,7 +126,7 @@ def test_they_are_drawn_into_every_kiel_diagram_within_the_stars(tmp_path: Path,
 
     monkeypatch.setattr("tests.reports.sketches.Figure", kept)
     sketch(monkeypatch)
-    stars = test_evaluation.judged(40)
+    stars = test_evaluation_plots.judged(40)
     for draw in (kiel_plots.kiel, kiel_plots.carbon, lambda some, lines: kiel_plots.abundance(some, "FeH", lines)):
         assert draw(stars, ()) is not None
         assert draw(stars, curves) is not None
@@ -140,7 +140,7 @@ def test_they_are_drawn_into_every_kiel_diagram_within_the_stars(tmp_path: Path,
 
 def test_files_are_read_before_any_work_and_ages_are_checked(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.iso: no such file"):
-        outcome.drawing(Evaluate.checked("evaluate", {"of": "run", "isochrones": [str(tmp_path / "nowhere.iso")]}))
-    assert outcome.drawing(Evaluate.checked("evaluate", {"of": "run"})) == ()
+        evaluate.drawing(Evaluate.checked("evaluate", {"of": "run", "isochrones": [str(tmp_path / "nowhere.iso")]}))
+    assert evaluate.drawing(Evaluate.checked("evaluate", {"of": "run"})) == ()
     with pytest.raises(SettingsError, match=r"ages: .*ages are numbers of Gyr above 0"):
         Evaluate.checked("evaluate", {"of": "run", "ages": [0]})

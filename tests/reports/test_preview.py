@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from survey.reports import summary
+from survey.mock import Mock, make
+from survey.reports import ingest as summary
 from survey.reports.preview import preview
-from survey.sources.mock import Mock, make
 from survey.store.ingest import Ingest, ingest
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from survey.inference.evaluation import Judged, evaluated
+from survey.metrics.score import Judged, evaluated
 from survey.reports.residuals import by_gravity, report
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from survey import files
 from survey.catalog import hats, sky, sorting, stars, visits
-from survey.catalog.scratch import publish, scratch
-from survey.reports import candidates
+from survey.catalog.spill import publish, scratch
+from survey.reports import catalog
 from tests.catalog import skies
 from tests.catalog.test_catalog import made, survey
 from tests.s3.conftest import Server, put
@@ -48,7 +48,7 @@ def test_a_whole_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp
     given = {"known": ["s3://sky/whole/truth.csv"], "truth": "s3://sky/whole/truth.csv"}
     here = made(tmp_path, known=[str(tmp_path / "truth.csv")], truth=str(tmp_path / "truth.csv"))
     there = made(tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given)
-    assert candidates.pictures(there)[0].startswith("s3://sky/whole/catalog/")
+    assert catalog.pictures(there)[0].startswith("s3://sky/whole/catalog/")
     for name in ("mp_candidates.parquet", "known.parquet", "truth.parquet"):
         mine, other = here.table(name), there.table(name)
         assert mine is not None

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from survey.inference.assembly import Build
-from survey.inference.build import build
-from survey.inference.ensemble import open_ensemble
-from survey.inference.evaluate import Evaluate, evaluate
-from tests.inference import teams
-from tests.inference.test_build import PRISM
+from survey.ensemble.build import build
+from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.settings import Build
+from survey.evaluate.evaluate import Evaluate, evaluate
+from tests.ensemble import teams
+from tests.ensemble.test_build import PRISM
 from tests.s3.conftest import SECRET, Server, put
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]

@@ -19,9 +19,10 @@ import pytest
 from survey import buckets, files
 from survey.spectrum import Refused
 from survey.store.ingest import Ingest, Report, ingest
-from survey.store.manifest import open_manifest, streams
+from survey.store.manifest import open_manifest
 from survey.store.manifest.catalogue import understood
-from survey.store.shards import open_store
+from survey.store.store import open_store
+from survey.tables import read as streams
 from tests import survey_files
 from tests.processes import Job, Workplace
 from tests.s3.conftest import SECRET, Server, put

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey import files
-from survey.inference.predict import Predict, Report, predict
-from survey.inference.predictions import open_predictions
+from survey.predict.output import open_predictions
+from survey.predict.predict import Predict, Report, predict
 from tests import survey_files
-from tests.inference import askable
+from tests.ensemble import askable
 from tests.processes import Workplace
 from tests.s3.conftest import SECRET, Server, put
 

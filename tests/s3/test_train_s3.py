@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from survey.inference.evaluate import Evaluate, evaluate
-from survey.training import bundle
-from survey.training.learn import learn
+from survey.evaluate.evaluate import Evaluate, evaluate
+from survey.training import run
 from survey.training.train import begin
+from survey.training.worker import learn
 from tests.s3.conftest import SECRET, Server, put
 from tests.training import lessons
 
@@ -24,7 +24,7 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(server: Server, tmp_path: Path):
         assert begin(settings)
         learn(settings)
         assert not begin(settings)
-    one, two = (bundle.about_run(settings.run) for settings in (local, remote))
+    one, two = (run.about_run(settings.run) for settings in (local, remote))
     assert one["weights_sha256"] == two["weights_sha256"]
     judged = evaluate(Evaluate.checked("evaluate", {"of": remote.run, "threads": 1}))
     assert judged.folder.startswith("s3://sky/lesson/run/evaluations")

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from survey.search.plan import Tune, aims
+from survey.search.settings import Tune, aims
 from survey.search.study import Study
 from survey.search.trial import Row, Told
 from survey.training.train import Train

@@ -9,11 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from survey.search import search, storage
-from survey.search.plan import Prune, aims
-from survey.search.quest import Quest
-from survey.search.search import Search, here
+from survey.search import schedule, storage
+from survey.search.schedule import Search, here
+from survey.search.settings import Prune, aims
 from survey.search.study import STAGE, USUAL, Study
+from survey.search.target import Quest
 from survey.settings import JobError
 from tests.search import sweeps
 from tests.search.sweeps import pretended, study_of, wanted
@@ -228,7 +228,7 @@ def test_a_score_that_is_no_number_is_a_failure_with_its_reason(toys: Path, tmp_
 def searched(toys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float], **changes: Any) -> tuple[Search, Quest]:
     settings = wanted(toys, folder, **changes)
     quest = Quest(settings, aims(settings)[0], study_of(settings, optuna.storages.InMemoryStorage()))
-    monkeypatch.setattr(search, "work", pretended(score))
+    monkeypatch.setattr(schedule, "work", pretended(score))
     made = Search([quest], lambda count, note: None)
     here(made)
     return made, quest

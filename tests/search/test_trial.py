@@ -8,7 +8,7 @@ import pytest
 from survey import files
 from survey.search import trial
 from survey.search.trial import work
-from survey.training import bundle
+from survey.training import run
 from survey.training.loop import StoppedError
 from tests.training import lessons
 
@@ -39,7 +39,7 @@ def test_a_training_that_was_left_goes_on_and_tells_its_epochs_again(toys: Path,
     whole: list[float] = []
     assert work(moved, lambda row: whole.append(row["epoch"])) == told
     assert whole == [1, 2, 3, 4]
-    assert bundle.about_run(settings.run)["epochs"] == 4
+    assert run.about_run(settings.run)["epochs"] == 4
 
 
 def test_who_listens_may_stop_it(toys: Path, tmp_path: Path):
@@ -77,9 +77,9 @@ def test_what_is_forgotten_leaves_the_history(toys: Path, tmp_path: Path):
     settings = training(toys, tmp_path)
     work(settings, lambda row: None)
     trial.forget(settings.run, weights=False)
-    assert not files.names(files.join(settings.run, bundle.CHECKPOINTS))
-    assert bundle.open_run(settings.run)
+    assert not files.names(files.join(settings.run, run.CHECKPOINTS))
+    assert run.open_run(settings.run)
     trial.forget(settings.run, weights=True)
-    assert len(bundle.history(settings.run)) == 4
-    assert not files.exists(files.join(settings.run, bundle.MODEL))
+    assert len(run.history(settings.run)) == 4
+    assert not files.exists(files.join(settings.run, run.MODEL))
     assert len(trial.known(settings)) == 4

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from survey import files
-from survey.search import search, tune
-from survey.search.plan import Tune
-from survey.search.search import Search, here
+from survey.search import schedule, tune
+from survey.search.schedule import Search, here
+from survey.search.settings import Tune
 from survey.settings import JobError, SettingsError, load
-from survey.training import bundle
+from survey.training import run as bundle
 from survey.training.train import Train
 from tests.search import sweeps
 from tests.search.sweeps import pretended, wanted
@@ -31,7 +31,7 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Trainings that only pretend from now on."""
 
     def begin(wish: Callable[[Train], float] = score) -> None:
-        monkeypatch.setattr(search, "work", pretended(wish))
+        monkeypatch.setattr(schedule, "work", pretended(wish))
 
     begin()
     return begin
@@ -152,10 +152,10 @@ def test_a_copied_study_goes_on_elsewhere_with_its_store_and_labels_elsewhere(to
         pass
 
     def stop(search: Search) -> None:
-        first, second = search.next(), search.next()
+        first, second = schedule.next(), schedule.next()
         assert first
         assert second
-        search.ended(first.key, pretended(score)(first.settings, lambda row: None))
+        schedule.ended(first.key, pretended(score)(first.settings, lambda row: None))
         raise StoppedError  # the second is under way
 
     with pytest.raises(StoppedError):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from astropy.io import fits as astropy_fits
 
-from survey.sources import lamost, visits, wavelengths
+from survey.sources import lamost, wavelengths
+from survey.sources import visit as visits
 from survey.sources.gzipped import unpack
 from survey.sources.reading import spectra
 from survey.spectrum import VISIT, LogWave, Refused, Spectrum

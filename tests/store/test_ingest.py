@@ -17,10 +17,10 @@ from isal import isal_zlib
 from survey import files
 from survey.settings import SettingsError
 from survey.spectrum import VISIT
-from survey.store import shard as shard_module
+from survey.store import make as shard_module
 from survey.store.ingest import Ingest, RefusalsError, Report, ingest
 from survey.store.manifest import open_manifest
-from survey.store.shards import ARRAYS, MEASURED, open_store
+from survey.store.store import ARRAYS, MEASURED, open_store
 from tests import survey_files
 
 COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
@@ -593,7 +593,7 @@ def test_walking_a_folder_passes_over_what_vanishes_meanwhile(tmp_path: Path, mo
 
 
 def test_the_report_can_be_shown(tmp_path: Path) -> None:
-    from survey.reports import summary
+    from survey.reports import ingest as summary
 
     said = summary.ingest(made(tmp_path))
     assert "rows in    13" in said

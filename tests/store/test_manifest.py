@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from survey import files
 from survey.settings import SettingsError
 from survey.spectrum import Refused
-from survey.store.manifest import Input, Plan, cells, open_manifest, plan, shard_rows
+from survey.store.manifest import Input, Plan, open_manifest, plan, shard_rows
 from survey.store.manifest.pattern import LAMOST, parse, paths
+from survey.store.manifest.row_keys import Known, Seen, keys_of
 from survey.store.manifest.rows import COLUMNS, SCHEMA, table
-from survey.store.manifest.seen import Known, Seen, keys_of
+from survey.tables import cells
 
 
 def planned(store: Path, source: Path | str, **more: object) -> Plan:

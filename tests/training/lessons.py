@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from survey.spectrum import Grid
-from survey.store import shards
-from survey.store.shards import array_column, packed, part, spectra_schema
+from survey.store import store as shards
+from survey.store.store import array_column, packed, part, spectra_schema
 from survey.training.train import Train
 
 GRID = Grid(4000.0, 4598.0, 2.0)

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from survey.spectrum import Grid
-from survey.store import shards
-from survey.store.shards import Store, array_column, open_store, packed, part, spectra_schema
+from survey.store import store as shards
+from survey.store.store import Store, array_column, open_store, packed, part, spectra_schema
 
 GRID = Grid(4000.0, 4002.0, 1.0)
 

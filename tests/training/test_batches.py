@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from survey.settings import SettingsError
-from survey.store.shards import open_store
+from survey.store.store import open_store
 from survey.training.batches import Feed, Reader, Step, read_places, windows
-from survey.training.growth import Growth
+from survey.training.curriculum import Growth
 from tests.training import lessons
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from survey.reports import training
+from survey.reports import train
 from survey.settings import SettingsError
-from survey.training.learn import learn
 from survey.training.tracking import Tracker, Tracking, flat
 from survey.training.train import begin
+from survey.training.worker import learn
 from tests.training import lessons
 
 mlflow = pytest.importorskip("mlflow", reason="needs mlflow: pip install 'survey[tracking]'")
@@ -20,7 +20,7 @@ def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path):
     settings = lessons.training(tmp_path, epochs=2, tracking={"use": "always", "experiment": "toys"})
     begin(settings)
     learn(settings)
-    training.pictures(settings)
+    train.pictures(settings)
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("toys")
     (run,) = client.search_runs([experiment.experiment_id])

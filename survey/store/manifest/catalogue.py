@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey.settings import SettingsError
-from survey.store.manifest import cells, pattern, rows, streams
+from survey.store.manifest import pattern, rows
+from survey.tables import cells, read
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "fits_file", "spec_file", "lamost_file", "fits_name", "fits", "spec")
 """The names of a column that holds the spectrum's file, best first."""
@@ -57,15 +58,15 @@ class Catalogue:
                 first += count
         except ConnectionError:
             raise
-        except streams.DAMAGE as error:
+        except read.DAMAGE as error:
             raise ValueError(f"ingest: {self.path}: {str(error).strip()}, after {first - 1} sound rows; mend or drop the line or file") from None
 
-    def _cells(self, wanted: list[int]) -> Iterator[streams.Columns]:
+    def _cells(self, wanted: list[int]) -> Iterator[read.Columns]:
         if self.delimiter:
-            return streams.csv_cells(self.path, self.delimiter, len(self.names), wanted)
-        return streams.parquet_cells(self.path, self.names, wanted)
+            return read.csv_cells(self.path, self.delimiter, len(self.names), wanted)
+        return read.parquet_cells(self.path, self.names, wanted)
 
-    def _rows(self, columns: streams.Columns, first: int, count: int) -> pa.Table:
+    def _rows(self, columns: read.Columns, first: int, count: int) -> pa.Table:
         path = self._paths(columns)
         if path.null_count:
             self.nameless += path.null_count
@@ -78,7 +79,7 @@ class Catalogue:
         found["row"] = pc.fill_null(found["row"], rows.ITEM) if "row" in self.values else rows.ITEM
         return rows.table(count, found)
 
-    def _paths(self, columns: streams.Columns) -> pa.Array:
+    def _paths(self, columns: read.Columns) -> pa.Array:
         name = pattern.paths(self.pieces, {column: columns[number] for column, number in self.fields.items()})
         lone = pc.or_(pc.starts_with(name, "/"), pc.match_substring(name, "://"))
         inside = pc.binary_join_element_wise(self.root.rstrip("/") + "/", name, "")
@@ -87,8 +88,8 @@ class Catalogue:
 
 def understood(path: str, root: str, chosen: str) -> Catalogue:
     """The catalogue of that path with the meaning of its columns; `chosen` is the pattern asked for, if any."""
-    is_parquet = streams.head(path).startswith(b"PAR1")
-    delimiter, names = ("", streams.parquet_names(path)) if is_parquet else streams.csv_header(path)
+    is_parquet = read.head(path).startswith(b"PAR1")
+    delimiter, names = ("", read.parquet_names(path)) if is_parquet else read.csv_header(path)
     place = _places(names)
     file = next((names[place[name][0]] for name in PATHS if name in place), "")
     chosen = chosen or ("" if file else _default(place))
@@ -158,4 +159,4 @@ def _tidy(paths: pa.Array) -> pa.Array:
     if not pc.any(untidy).as_py():
         return paths
     mask = pc.fill_null(untidy, False)
-    return pc.replace_with_mask(paths, mask, pa.array([streams.absolute(path) for path in paths.filter(mask).to_pylist()], pa.string()))
+    return pc.replace_with_mask(paths, mask, pa.array([read.absolute(path) for path in paths.filter(mask).to_pylist()], pa.string()))

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from survey import files
 from survey.settings import Settings, SettingsError
-from survey.store.manifest import catalogue, rows, streams
+from survey.store.manifest import catalogue, rows
+from survey.tables import read
 
 SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
 """The names of survey files end so, in lower or upper case."""
@@ -51,7 +52,7 @@ class Listing:
     @property
     def root(self) -> str:
         """The input's full path."""
-        return streams.absolute(self.settings.input)
+        return read.absolute(self.settings.input)
 
     def __iter__(self) -> Iterator[pa.Table]:
         """Manifest rows in their order; at least one, or an error."""
@@ -77,14 +78,14 @@ class Listing:
             yield from self._file(root)
 
     def _file(self, path: str) -> Iterator[pa.Table]:
-        start = streams.head(path)
+        start = read.head(path)
         count = _spectra(path)
         if count is not None:
             yield from _table(files.stat_of(path) or files.Entry(path, 0, 0.0), count)
         elif start.startswith(b"SIMPLE"):
             yield from _one(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
-            folder = streams.absolute(self.settings.files) if self.settings.files else path.rpartition("/")[0]
+            folder = read.absolute(self.settings.files) if self.settings.files else path.rpartition("/")[0]
             found = catalogue.understood(path, folder, self.settings.pattern)
             yield from found.rows()
             self.nameless = found.nameless
@@ -144,11 +145,11 @@ def _is_table(path: str) -> bool:
 
 def _spectra(path: str) -> int | None:
     """How many spectra a table file holds; None if it is no table of spectra."""
-    start = streams.head(path)
+    start = read.head(path)
     if start.startswith(b"\x93NUMPY"):
-        return streams.array_rows(path)
-    if start.startswith(b"PAR1") and "flux" in streams.parquet_names(path):
-        return streams.parquet_rows(path)
+        return read.array_rows(path)
+    if start.startswith(b"PAR1") and "flux" in read.parquet_names(path):
+        return read.parquet_rows(path)
     if path.endswith(".npy") or (path.endswith(".parquet") and not start.startswith(b"PAR1")):
         raise ValueError(f"ingest: {path}: begins with {start[:8]!r}, which its kind of file does not; write it again")
     return None

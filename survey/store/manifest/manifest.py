@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from survey import files
-from survey.store.manifest import rows, streams
+from survey.store.manifest import rows
+from survey.tables import read as streams
 
 FORMAT = 1
 SHARDS = 64

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey.settings import SettingsError
-from survey.store.manifest import cells
+from survey.tables import cells
 
 LAMOST = "{planid}/spec-{lmjd:05d}-{planid}_sp{spid:02d}-{fiberid:03d}.fits.gz"
 SDSS = "spec-{plate:04d}-{mjd:05d}-{fiberid:04d}.fits"

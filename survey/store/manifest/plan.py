@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from survey.progress import Progress
 from survey.settings import SettingsError
-from survey.store.manifest import streams
 from survey.store.manifest.changes import Changes, Checksums
 from survey.store.manifest.listing import Input, Listing
 from survey.store.manifest.manifest import Listed, Manifest, Part, Writer, begun, clear, open_manifest
-from survey.store.manifest.seen import Known, Seen, keys_of
+from survey.store.manifest.row_keys import Known, Seen, keys_of
+from survey.tables import read
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan:
 def plan(settings: Input, store: str, known_crc: Checksums | None = None) -> Plan:
     """List the input and make or lengthen the manifest of the store; with nothing new the manifest stays untouched."""
     started = time.monotonic()
-    old = _begin(settings, streams.absolute(store), known_crc)
+    old = _begin(settings, read.absolute(store), known_crc)
     before = old.text()
     listing = Listing(settings, old.store)
     changes = Changes(old, settings.compare, settings.reread)

@@ -1,0 +1,3 @@
+from survey.mock.mock import Mock, make
+
+__all__ = ["Mock", "make"]

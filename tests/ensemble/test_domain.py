@@ -1,0 +1,156 @@
+"""Distances in latent spaces against scikit-learn and scipy, and whether what is far is told so."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+from scipy import stats
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.metrics import roc_auc_score
+
+from survey.ensemble.domain import DIRECTIONS, Domain
+
+
+def blobs(rows: int, features: tuple[int, ...] = (6, 10), seed: int = 0) -> list[np.ndarray]:
+    """Latents of several members: correlated, off centre, each with scales of its own."""
+    rng = np.random.default_rng(seed)
+    mixing = [np.random.default_rng(99 + size).normal(0, 1, (size, size)) for size in features]
+    return [(rng.normal(0, 1, (rows, len(mix))) @ mix * 10**number + 5).astype(np.float32) for number, mix in enumerate(mixing)]
+
+
+def test_a_distance_is_that_of_mahalanobis() -> None:
+    (train,), (new,) = blobs(3000, (6,)), blobs(50, (6,), seed=1)
+    found = Domain.fit([train]).score([new])
+    expected = np.sqrt(EmpiricalCovariance().fit(train).mahalanobis(new.astype(float)))
+    assert found / expected == pytest.approx(found[0] / expected[0], rel=1e-4)
+    inverse = np.linalg.inv(np.cov(train.T.astype(float), bias=True))
+    assert expected[0] == pytest.approx(mahalanobis(new[0], train.mean(0, dtype=float), inverse), rel=1e-4)
+
+
+def test_one_in_a_hundred_validation_stars_is_farther_than_1() -> None:
+    train, validation, new = blobs(5000), blobs(5000, seed=1), blobs(20_000, seed=2)
+    domain = Domain.fit(train, validation)
+    assert (domain.score(validation) > 1).mean() == pytest.approx(0.01, abs=0.0005)
+    assert (domain.score(new) > 1).mean() == pytest.approx(0.01, abs=0.005)
+
+
+def test_a_normal_blob_has_the_distances_of_a_chi_distribution() -> None:
+    (train,) = blobs(20_000, (6,))
+    (new,) = blobs(5000, (6,), seed=3)
+    found = Domain.fit([train]).score([new])
+    expected = stats.chi(6).ppf([0.1, 0.5, 0.9]) / stats.chi(6).ppf(0.99)
+    assert np.quantile(found, [0.1, 0.5, 0.9]) == pytest.approx(expected, rel=0.05)
+
+
+def test_what_is_far_is_told_from_what_is_near() -> None:
+    train, validation, near = blobs(2000), blobs(500, seed=1), blobs(500, seed=2)
+    far = [one + 8 * one.std(0) * np.random.default_rng(0).choice([-1, 1], one.shape[1]) for one in blobs(500, seed=3)]
+    domain = Domain.fit(train, validation)
+    scores = np.concatenate([domain.score(near), domain.score(far)])
+    assert roc_auc_score(np.repeat([0, 1], 500), scores) > 0.999
+    assert domain.score(far).min() > 1
+
+
+def test_what_is_strange_outside_of_the_directions_that_stars_vary_in_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.normal(0, 1, (3, 60))
+    train, near = (rng.normal(0, 1, (size, 3)) @ plane for size in (1000, 200))
+    outside = np.linalg.svd(plane)[2][-1]
+    domain = Domain.fit([train])
+    assert domain.spaces[0].axes_DK.shape == (60, 3)
+    assert domain.score([near]).max() < 2
+    assert domain.score([near + 5 * outside]).min() > 2
+
+
+def test_many_directions_are_cut_and_the_rest_counts_as_one() -> None:
+    rng = np.random.default_rng(0)
+    train, new = rng.normal(0, 1, (4000, 200)), rng.normal(0, 1, (2000, 200))
+    domain = Domain.fit([train])
+    assert domain.spaces[0].axes_DK.shape == (200, DIRECTIONS)
+    assert (domain.score([new]) > 1).mean() < 0.05
+    assert domain.score([3 * new]).min() > 1
+
+
+def test_constant_features_and_a_feature_of_rounding_change_nothing() -> None:
+    (train,), (new,) = blobs(500, (6,)), blobs(50, (6,), seed=1)
+    rng = np.random.default_rng(0)
+
+    def widened(latent: np.ndarray) -> np.ndarray:
+        return np.concatenate([latent, np.full((len(latent), 2), 7.0), 1e-9 * rng.normal(0, 1, (len(latent), 1))], 1)
+
+    assert Domain.fit([widened(train)]).score([widened(new)]) == pytest.approx(Domain.fit([train]).score([new]), rel=1e-6)
+
+
+def test_by_a_latent_that_never_varies_nothing_is_told() -> None:
+    train, new = blobs(500), blobs(50, seed=1)
+    constant, other = np.full((500, 4), 0.1, np.float32), np.full((50, 4), 0.1, np.float32)
+    assert Domain.fit([*train, constant]).score([*new, other]) == pytest.approx(Domain.fit(train).score(new))
+    assert np.isnan(Domain.fit([constant]).score([other])).all()
+    assert np.isnan(Domain.fit([train[0][:1]]).score([new[0]])).all()
+
+
+def test_two_stars_are_enough_for_a_distance() -> None:
+    (train,) = blobs(2, (6,))
+    scores = Domain.fit([train]).score([train])
+    assert np.isfinite(scores).all()
+
+
+def test_a_member_without_a_sound_latent_is_left_out() -> None:
+    train, new = blobs(500), blobs(4, seed=1)
+    domain = Domain.fit(train)
+    whole = domain.score(new)
+    new[0][1, 2] = np.nan
+    new[1][2, 0] = np.inf
+    for latent in new:
+        latent[3] = np.nan
+    scores = domain.score(new)
+    assert scores[0] == whole[0]
+    assert np.isfinite(scores[1:3]).all()
+    assert np.isnan(scores[3])
+
+
+def test_sick_training_stars_are_left_out() -> None:
+    train, new = blobs(500), blobs(20, seed=1)
+    spoilt = [np.concatenate([latent, np.full((3, latent.shape[1]), np.nan)]) for latent in train]
+    assert Domain.fit(spoilt, blobs(100, seed=2)).score(new) == pytest.approx(Domain.fit(train, blobs(100, seed=2)).score(new))
+    assert np.isfinite(Domain.fit(train, [np.full_like(latent, np.nan) for latent in train]).score(new)).all()
+
+
+def test_a_domain_is_the_same_after_safetensors_and_when_it_is_fitted_again() -> None:
+    train, validation, new = blobs(500), blobs(100, seed=1), blobs(50, seed=2)
+    domain = Domain.fit(train, validation)
+    again = Domain.of(load(save(domain.tensors())))
+    assert np.array_equal(again.score(new), domain.score(new))
+    assert np.array_equal(Domain.fit(train, validation).score(new), domain.score(new))
+    order = np.random.default_rng(0).permutation(500)
+    assert Domain.fit([latent[order] for latent in train], validation).score(new) == pytest.approx(domain.score(new), rel=1e-6)
+
+
+def test_neither_the_order_of_members_nor_the_scale_of_a_latent_changes_a_distance() -> None:
+    train, validation, new = blobs(500), blobs(100, seed=1), blobs(50, seed=2)
+    expected = Domain.fit(train, validation).score(new)
+    assert Domain.fit(train[::-1], validation[::-1]).score(new[::-1]) == pytest.approx(expected)
+    scaled = [[1e4 * latent.astype(float) - 3 for latent in some] for some in (train, validation, new)]
+    assert Domain.fit(*scaled[:2]).score(scaled[2]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_validation_stars_the_training_stars_say_what_is_usual() -> None:
+    train = blobs(1000)
+    for validation in (None, [latent[:0] for latent in train]):
+        assert (Domain.fit(train, validation).score(train) > 1).mean() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda domain: Domain.fit(blobs(9), blobs(9)[:1]), "latents of 2 members for training and of 1 for validation; give both of each member"),
+        (lambda domain: Domain.fit(blobs(9), [blobs(9)[0], blobs(8)[1]]), "different numbers of validation stars; give those of the same stars"),
+        (lambda domain: domain.score(blobs(3)[:1]), "latents of 1 members; it was fitted for 2, give one array for each"),
+        (lambda domain: domain.score(blobs(3, (5, 10))), r"latents of shape \(3, 5\); the training stars had 6 features, give as many"),
+        (lambda domain: Domain.fit([np.full((5, 2), np.nan)]), "member 0 has no finite latent of 5 training stars; leave the member out, or"),
+        (lambda domain: Domain.of({"usual": np.ones(1), "0.centre": np.zeros(3)}), "there is no tensor '0.axes'; .* make the ensemble anew"),
+    ],
+)
+def test_what_is_no_domain_is_told(wrong: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong(Domain.fit(blobs(100)))
