@@ -46,14 +46,29 @@ def stores(work: Path) -> None:
 
 def base(work: Path) -> dict[str, Any]:
     """How all are trained."""
-    given = {"store": str(work / "reference"), "labels": str(DATA / "reference.parquet"), "tracking": {"use": "never"}}
+    given = {
+        "store": str(work / "reference"),
+        "labels": str(DATA / "reference.parquet"),
+        "tracking": {"use": "never"},
+    }
     return laid(section(RECIPE, "train"), given)
 
 
 def searched(work: Path, kind: str, trials: int, seeds: int) -> Outcome:
     """The search of one kind of model over all elements, two trainings at a time."""
-    given: dict[str, Any] = {"train": base(work), "study": str(work / f"study-{kind}"), "space": str(ROOT / "tune" / f"{kind}.yaml")}
-    given |= {"elements": list(ELEMENTS), "trials": trials, "stages": 2, "seeds": seeds, "winners": str(work / "winners"), "name": kind}
+    given: dict[str, Any] = {
+        "train": base(work),
+        "study": str(work / f"study-{kind}"),
+        "space": str(ROOT / "tune" / f"{kind}.yaml"),
+    }
+    given |= {
+        "elements": list(ELEMENTS),
+        "trials": trials,
+        "stages": 2,
+        "seeds": seeds,
+        "winners": str(work / "winners"),
+        "name": kind,
+    }
     if kind in TREES:
         given["prune"] = {"name": "none"}
     settings = Tune.checked("tune", given | {"tracking": {"use": "never"}})
@@ -77,14 +92,21 @@ def trained(work: Path, name: str, **changes: Any) -> str:
 
 def ensemble(work: Path, element: str, runs: list[str]) -> str:
     """The seeds of a winner together, weighted by validation."""
-    made = Build.checked("ensemble", {"ensemble": str(work / f"ensemble-{element}"), "runs": runs, "members": []})
+    made = Build.checked(
+        "ensemble", {"ensemble": str(work / f"ensemble-{element}"), "runs": runs, "members": []}
+    )
     build(made)
     return made.ensemble
 
 
 def judged(work: Path, of: str, against: list[str], far: bool) -> pa.Table:
     """Everyone by the same stars: the test part, or another set."""
-    given: dict[str, Any] = {"of": of, "against": against, "snr": BINS, "to": f"{of}/evaluations/{'direct' if far else 'benchmark'}"}
+    given: dict[str, Any] = {
+        "of": of,
+        "against": against,
+        "snr": BINS,
+        "to": f"{of}/evaluations/{'direct' if far else 'benchmark'}",
+    }
     if far:
         given |= {"store": str(work / "direct"), "labels": str(DATA / "direct.parquet")}
     outcome = evaluate(Evaluate.checked("evaluate", given))
@@ -105,12 +127,17 @@ def main() -> None:
     rows = []
     for element, label in ELEMENTS.items():
         runs = {kind: winner(outcome, element)[0] for kind, outcome in outcomes.items()}
-        alone = trained(work, f"{ALONE}-{element}", model=ALONE, task="reg", targets=[element], monitor=f"mae_{label}")
+        alone = trained(
+            work, f"{ALONE}-{element}", model=ALONE, task="reg", targets=[element], monitor=f"mae_{label}"
+        )
         seeds_of = winner(outcomes[kinds[0]], element)
         names = {f"{kinds[0]}, the winner": runs.pop(kinds[0])}
         if len(seeds_of) > 1:
             names[f"{len(seeds_of)} seeds of it"] = ensemble(work, element, seeds_of)
-        names |= {f"{kind}, its winner": run for kind, run in runs.items()} | {"one net for all, as in the recipe": together, "the mean": alone}
+        names |= {f"{kind}, its winner": run for kind, run in runs.items()} | {
+            "one net for all, as in the recipe": together,
+            "the mean": alone,
+        }
         of, *against = names.values()
         tables = [judged(work, of, against, far) for far in (False, True)]
         rows += list(_row(label, names, *tables))
@@ -118,11 +145,15 @@ def main() -> None:
 
 
 def _print_searches(outcomes: dict[str, Outcome]) -> None:
-    _head("search, element, complete; pruned; failed, CPU minutes, defaults: MAE on validation, winner: MAE on validation, gain")
+    _head(
+        "search, element, complete; pruned; failed, CPU minutes, defaults: MAE on validation, winner: MAE on validation, gain"
+    )
     for kind, outcome in outcomes.items():
         for quest in outcome.quests:
             found = outcome.found[quest.aim.name]
-            spent = sum(one.user_attrs.get("training_seconds", seconds(one)) for one in quest.study.trials()) / 60
+            spent = (
+                sum(one.user_attrs.get("training_seconds", seconds(one)) for one in quest.study.trials()) / 60
+            )
             counts = "; ".join(str(found["trials"][state]) for state in ("complete", "pruned", "failed"))
             usual, best, gain = found.get("usual"), found["best"], found.get("gain") or {}
             told = [_repeated(one["repeated"]) if one else "" for one in (usual, best)]
@@ -138,9 +169,18 @@ def _row(label: str, names: dict[str, str], test: pa.Table, far: pa.Table) -> It
     """Everyone's cells for one element, in the order of the names; tables tell them by names of their own, in the same order."""
     for name, who in zip(names, list(dict.fromkeys(test["who"].to_pylist())), strict=True):
         whole = _found(test, who, label, "all")
-        cells = [label, name, f"{whole['value']:.4f} [{whole['low']:.4f}, {whole['high']:.4f}]", _difference(whole)]
-        cells += [f"{row['value']:.3f}" for row in test.to_pylist() if row["kind"] == "snr" and _is(row, who, label)]
-        other = _found(far, list(dict.fromkeys(far["who"].to_pylist()))[list(names).index(name)], label, "all")
+        cells = [
+            label,
+            name,
+            f"{whole['value']:.4f} [{whole['low']:.4f}, {whole['high']:.4f}]",
+            _difference(whole),
+        ]
+        cells += [
+            f"{row['value']:.3f}" for row in test.to_pylist() if row["kind"] == "snr" and _is(row, who, label)
+        ]
+        other = _found(
+            far, list(dict.fromkeys(far["who"].to_pylist()))[list(names).index(name)], label, "all"
+        )
         yield [*cells, f"{other['value']:.3f} [{other['low']:.3f}, {other['high']:.3f}]", _difference(other)]
 
 
@@ -159,7 +199,9 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def _print_judged(rows: list[list[str]]) -> None:
-    _head("label, who, MAE on test, beside the first, S/N < 10, 10 to 20, 20 to 50, above, MAE on `direct`, beside the first")
+    _head(
+        "label, who, MAE on test, beside the first, S/N < 10, 10 to 20, 20 to 50, above, MAE on `direct`, beside the first"
+    )
     for cells in rows:
         print(f"| {' | '.join(cells)} |")
 

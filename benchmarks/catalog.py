@@ -63,11 +63,15 @@ def sky(n: int, seed: int = 0) -> Sky:
     feh, cfe = random.normal(-0.35, 0.3, stars), random.normal(0.1, 0.15, stars)
     poor = random.random(stars) < 0.03
     feh[poor], cfe[poor] = random.normal(-2, 0.5, poor.sum()), random.normal(0.3, 0.45, poor.sum())
-    label_SL = np.stack([random.uniform(4200, 7500, stars), random.uniform(0.5, 4.8, stars), feh, feh + cfe, cfe], 1).astype(np.float32)
+    label_SL = np.stack(
+        [random.uniform(4200, 7500, stars), random.uniform(0.5, 4.8, stars), feh, feh + cfe, cfe], 1
+    ).astype(np.float32)
     seen = [np.flatnonzero(random.random(stars) < share) for share in AGAIN]
     cuts = [np.split(rows, np.searchsorted(rows, np.arange(PLATE, stars, PLATE))) for rows in seen]
     exposures = [part for visit in cuts for part in visit]
-    star_N = np.concatenate([exposures[number] for number in random.permutation(len(exposures))])[:n].astype(np.int32)
+    star_N = np.concatenate([exposures[number] for number in random.permutation(len(exposures))])[:n].astype(
+        np.int32
+    )
     return Sky(ra_S, dec_S, label_SL, classes(feh, cfe), star_N)
 
 
@@ -76,10 +80,15 @@ def table(made: Sky, star_N: np.ndarray, first: int) -> pa.Table:
     random, count = np.random.default_rng([1, first]), len(star_N)
     moved = (random.random(count) < 0.1) * random.normal(0, 0.3 / 3600, count)
     snr = np.exp(random.normal(3.3, 0.7, count))
-    odds = 5.0 * np.eye(len(CLASSES))[made.class_S[star_N]] + random.normal(0, 12 / np.sqrt(snr)[:, None], (count, len(CLASSES)))
+    odds = 5.0 * np.eye(len(CLASSES))[made.class_S[star_N]] + random.normal(
+        0, 12 / np.sqrt(snr)[:, None], (count, len(CLASSES))
+    )
     p_NC = np.exp(odds - odds.max(1, keepdims=True))
     p_NC /= p_NC.sum(1, keepdims=True)
-    names = [f"spec-55859-F{star // PLATE:05d}_sp{star % 16 + 1:02d}-{row:09d}" for row, star in enumerate(star_N.tolist(), first)]
+    names = [
+        f"spec-55859-F{star // PLATE:05d}_sp{star % 16 + 1:02d}-{row:09d}"
+        for row, star in enumerate(star_N.tolist(), first)
+    ]
     columns = {
         "path": [f"/lamost/dr8/{name}.fits.gz" for name in names],
         "row": np.full(count, -1),
@@ -108,8 +117,13 @@ def table(made: Sky, star_N: np.ndarray, first: int) -> pa.Table:
         }
         columns |= {f"{name}_low": value - sigma, f"{name}_high": value + sigma}
     schema = output.schema(CLASSES, LABELS)
-    arrays = [pa.array(columns[field.name]) if field.name in columns else _anything(field, random, count) for field in schema]
-    return pa.table([array.cast(field.type) for array, field in zip(arrays, schema, strict=True)], schema=schema)
+    arrays = [
+        pa.array(columns[field.name]) if field.name in columns else _anything(field, random, count)
+        for field in schema
+    ]
+    return pa.table(
+        [array.cast(field.type) for array, field in zip(arrays, schema, strict=True)], schema=schema
+    )
 
 
 def _anything(field: pa.Field, random: np.random.Generator, count: int) -> pa.Array:
@@ -135,7 +149,12 @@ def make(folder: Path, n: int) -> None:
     (folder / "predictions").mkdir(parents=True)
     shards = -(-n // SHARD)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:
-        list(pool.map(partial(make_shards, folder, made), [range(at, min(at + 200, shards)) for at in range(0, shards, 200)]))
+        list(
+            pool.map(
+                partial(make_shards, folder, made),
+                [range(at, min(at + 200, shards)) for at in range(0, shards, 200)],
+            )
+        )
     some = np.random.default_rng(9).choice(len(made.ra_S), 5000, replace=False)
     told = table(made, some, 10**8).append_column("true_class", pa.array(made.class_S[some], pa.int8()))
     for number, name in enumerate(LABELS):
@@ -170,11 +189,16 @@ def watched(arguments: list[str], folder: Path) -> Watched:
     """A job from its start to its end."""
     begin, memory, disk = time.monotonic(), 0, 0
     with tempfile.TemporaryFile("w+") as said:
-        job = subprocess.Popen([sys.executable, "jobs/catalog.py", *arguments], cwd=ROOT, stdout=said, stderr=said)
+        job = subprocess.Popen(
+            [sys.executable, "jobs/catalog.py", *arguments], cwd=ROOT, stdout=said, stderr=said
+        )
         family = psutil.Process(job.pid)
         while job.poll() is None:
             try:
-                memory = max(memory, sum(one.memory_full_info().pss for one in (family, *family.children(recursive=True))))
+                memory = max(
+                    memory,
+                    sum(one.memory_full_info().pss for one in (family, *family.children(recursive=True))),
+                )
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
             disk = max(disk, size(folder))
@@ -184,7 +208,9 @@ def watched(arguments: list[str], folder: Path) -> Watched:
         lines = said.read().splitlines()
     if job.returncode:
         raise SystemExit("\n".join(lines[-20:]))
-    return Watched(seconds, memory / 1e9, disk / 1e9, [line for line in lines if " in " in line and "catalog:" in line])
+    return Watched(
+        seconds, memory / 1e9, disk / 1e9, [line for line in lines if " in " in line and "catalog:" in line]
+    )
 
 
 def size(folder: Path) -> int:
@@ -215,7 +241,9 @@ def main() -> None:
         about = json.loads((made / "catalog.json").read_text())
         rates.append(n / took.seconds)
         lists = ", ".join(f"{count:,} {kind}" for kind, count in about["candidates"].items())
-        figures = f"{took.seconds:.0f} s | {rates[-1]:,.0f} | {rates[-1] / rates[0]:.2f} | {took.memory:.2f} GB"
+        figures = (
+            f"{took.seconds:.0f} s | {rates[-1]:,.0f} | {rates[-1] / rates[0]:.2f} | {took.memory:.2f} GB"
+        )
         disk = f"{size(given) / 1e9:.2f} GB | {took.disk:.2f} GB | {size(made / 'hats') / 1e9:.2f} GB, {about['tiles']} tiles"
         rows.append(f"| {n:,} | {about['stars']:,} | {figures} | {disk} | {lists} |")
         print("\n".join(took.stages))
@@ -223,7 +251,9 @@ def main() -> None:
             shutil.rmtree(given)
             shutil.rmtree(made)
     print(f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores\n")
-    print("| rows | stars | time | rows/s | ratio | peak memory | predictions | most on disk meanwhile | HATS | candidates |")
+    print(
+        "| rows | stars | time | rows/s | ratio | peak memory | predictions | most on disk meanwhile | HATS | candidates |"
+    )
     print("| " + " | ".join(["---"] * 10) + " |")
     print("\n".join(rows))
 

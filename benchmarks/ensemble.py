@@ -50,7 +50,9 @@ def fold_of(work: Path, nets: list[str], fold: int) -> dict[str, Judged]:
     """What every rule says of a fold's test stars."""
     ensemble = made(work, nets, fold)
     some = samples.read(str(work / f"{nets[0]}-{fold}")).part("test")
-    spectra = read_places(open_store(str(work / "reference")), some.place_N2, ensemble.members.needs_continuum)
+    spectra = read_places(
+        open_store(str(work / "reference")), some.place_N2, ensemble.members.needs_continuum
+    )
     snr_N = np.asarray(some.about["snr"].to_numpy(zero_copy_only=False), float)
     said = ensemble.said(spectra, snr_N)
     found = {}
@@ -66,11 +68,15 @@ def fold_of(work: Path, nets: list[str], fold: int) -> dict[str, Judged]:
         logits = asked(run.net, [spectra], run.device, "float32")["logits"].double()
         mixed += (logits.softmax(1) if net in PROBABILITIES else logits).numpy()
     sharp = np.exp(mixed - mixed.max(1, keepdims=True))
-    found["raw outputs mixed"] = judged(ensemble, some, p_NC=sharp / sharp.sum(1, keepdims=True), mu_NL=plain.mu_NL)
+    found["raw outputs mixed"] = judged(
+        ensemble, some, p_NC=sharp / sharp.sum(1, keepdims=True), mu_NL=plain.mu_NL
+    )
     done = said.combined
     found["calibrated"] = judged(ensemble, some, p_NC=done.p_NC, mu_NL=done.mu_NL, sigma_NL=done.total_NL)
     inside_NL = (said.low_NL <= some.label_NL) & (some.label_NL <= said.high_NL)
-    found["calibrated"].about.update({f"inside_{name}": inside_NL[:, label] for label, name in enumerate(ensemble.labels)})
+    found["calibrated"].about.update(
+        {f"inside_{name}": inside_NL[:, label] for label, name in enumerate(ensemble.labels)}
+    )
     return found
 
 
@@ -87,21 +93,34 @@ def main() -> None:
     for name, one in rows.items():
         table = evaluated(one)
         cells = [with_interval(number(table, "all", "", *what)) for what in WANTED]
-        print(f"| {name} | {' | '.join(cells)} | {number(table, 'all', '', 'all', 'ece')[0]:.4f} | {maes(table)} |")
+        print(
+            f"| {name} | {' | '.join(cells)} | {number(table, 'all', '', 'all', 'ece')[0]:.4f} | {maes(table)} |"
+        )
     coverage(rows["weights from validation"], rows["calibrated"])
 
 
 def coverage(before: Judged, after: Judged) -> None:
     """The share of true labels within one error and within the 95 % interval, by signal to noise."""
-    head("S/N in g, spectra, " + ", ".join(f"{name}: 1 sigma before; after; 95 % interval" for name in TARGETS))
+    head(
+        "S/N in g, spectra, " + ", ".join(f"{name}: 1 sigma before; after; 95 % interval" for name in TARGETS)
+    )
     snr = after.snr()
     for low, high in ((0, np.inf), (0, 10), (10, 20), (20, 50), (50, np.inf)):
         chosen = (snr >= low) & (snr < high)
         cells = []
         for label, name in enumerate(TARGETS):
-            shares = [(np.abs(one.mu_NL - one.label_NL) <= one.sigma_NL)[chosen, label].mean() for one in (before, after)]
-            cells.append("; ".join(f"{100 * share:.1f}" for share in (*shares, after.about[f"inside_{name}"][chosen].mean())))
-        print(f"| {'all' if low == 0 and high == np.inf else f'{low} to {high:g}'} | {chosen.sum():,} | {' | '.join(cells)} |")
+            shares = [
+                (np.abs(one.mu_NL - one.label_NL) <= one.sigma_NL)[chosen, label].mean()
+                for one in (before, after)
+            ]
+            cells.append(
+                "; ".join(
+                    f"{100 * share:.1f}" for share in (*shares, after.about[f"inside_{name}"][chosen].mean())
+                )
+            )
+        print(
+            f"| {'all' if low == 0 and high == np.inf else f'{low} to {high:g}'} | {chosen.sum():,} | {' | '.join(cells)} |"
+        )
 
 
 if __name__ == "__main__":

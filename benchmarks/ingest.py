@@ -59,7 +59,10 @@ def obvious(paths: list[Path]) -> None:
             if header["NAXIS"] == 2:
                 flux, ivar, wave, mask = (np.array(hdus[0].data[row], float) for row in range(4))
             else:
-                flux, ivar, wave, mask = (np.array(hdus[1].data[name][0], float) for name in ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK"))
+                flux, ivar, wave, mask = (
+                    np.array(hdus[1].data[name][0], float)
+                    for name in ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK")
+                )
         if wave[0] < 3000:
             wave = 10 ** (3.5682 + 1e-4 * np.arange(len(flux)))
         z = facts["Z"] if isinstance(facts["Z"], float) and facts["Z"] > -1 else 0.0
@@ -163,12 +166,19 @@ def rows_memory(scratch: Path, n: int) -> list[str]:
         files = survey_files(scratch, count)
         shutil.rmtree(scratch / "store", ignore_errors=True)
         peaks.append(peak_memory([f"input={files}", f"store={scratch / 'store'}", "refuse_above=1"]))
-    return [f"| peak memory of the whole job, {n // 10:,} and {n:,} files | {peaks[0]:.2f} and {peaks[1]:.2f} GB | {peaks[1] / peaks[0]:.2f} |"]
+    return [
+        f"| peak memory of the whole job, {n // 10:,} and {n:,} files | {peaks[0]:.2f} and {peaks[1]:.2f} GB | {peaks[1] / peaks[0]:.2f} |"
+    ]
 
 
 def peak_memory(arguments: list[str]) -> float:
     """GB: the largest sum of what the processes of a job have for themselves, plus their share of what they share."""
-    job = subprocess.Popen([sys.executable, "jobs/ingest.py", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    job = subprocess.Popen(
+        [sys.executable, "jobs/ingest.py", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     family, peak = psutil.Process(job.pid), 0
     while job.poll() is None:
         total = 0
@@ -204,10 +214,15 @@ def rows_plan(scratch: Path, n: int) -> list[str]:
             if not link.is_symlink():
                 link.symlink_to(files.resolve())
             part = names[: min(len(names), DR8 - number * len(names))]
-            out.writelines(f"{number * len(names) + i}|{number:03d}/{name}|10.5|20.5|-12.3\n" for i, name in enumerate(part))
+            out.writelines(
+                f"{number * len(names) + i}|{number:03d}/{name}|10.5|20.5|-12.3\n"
+                for i, name in enumerate(part)
+            )
     job = ["jobs/ingest.py", f"input={catalogue}", f"files={roots}", f"store={scratch / 'store'}"]
     shutil.rmtree(scratch / "store", ignore_errors=True)
-    process = subprocess.Popen([sys.executable, *job], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *job], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     watched, peak, begin = psutil.Process(process.pid), 0, time.monotonic()
     planned = first = 0.0
     while not first:
@@ -241,7 +256,9 @@ def main() -> None:
         "plan": lambda: rows_plan(scratch, n),
     }
     rows = [row for part in parts for row in makers[part]()]
-    print(f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores\n\n| what | figure | ratio |\n| --- | --- | --- |")
+    print(
+        f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores\n\n| what | figure | ratio |\n| --- | --- | --- |"
+    )
     print("\n".join(rows))
     if "scratch" not in asked:
         shutil.rmtree(scratch)

@@ -56,26 +56,58 @@ def prepared(work: Path, n: int, nets: list[str]) -> None:
     """A store of mock spectra, runs of one epoch on it, and the ensemble of them."""
     recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
     make(Mock(out=str(work / "files"), n=n, broken=0.0, balance="reference"))
-    ingest(Ingest.checked("ingest", recipe | {"input": str(work / "files"), "store": str(work / "store"), "workers": 1}))
+    ingest(
+        Ingest.checked(
+            "ingest", recipe | {"input": str(work / "files"), "store": str(work / "store"), "workers": 1}
+        )
+    )
     for net in nets:
-        given = {"store": str(work / "store"), "labels": str(work / "files" / "labels.parquet"), "run": str(work / net), "model": net, "epochs": 1}
-        given |= {"targets": ["Teff", "logg", "FeH", "CFe"], "tracking": {"use": "never"}, "split": {"stratify": True}, "gpu": "never"}
+        given = {
+            "store": str(work / "store"),
+            "labels": str(work / "files" / "labels.parquet"),
+            "run": str(work / net),
+            "model": net,
+            "epochs": 1,
+        }
+        given |= {
+            "targets": ["Teff", "logg", "FeH", "CFe"],
+            "tracking": {"use": "never"},
+            "split": {"stratify": True},
+            "gpu": "never",
+        }
         settings = Train.checked("training", given)
         if begin(settings):
             learn(settings)
-    build(Build.checked("ensemble", {"runs": [str(work / net) for net in nets], "ensemble": str(work / "ensemble"), "gpu": "never"}))
+    build(
+        Build.checked(
+            "ensemble",
+            {"runs": [str(work / net) for net in nets], "ensemble": str(work / "ensemble"), "gpu": "never"},
+        )
+    )
 
 
 def asking(work: Path, ensemble: str, origin: FromStore | FromFiles, batch: int = 64) -> Asking:
     """What a worker needs to know; its output is thrown away."""
     shutil.rmtree(work / "said", ignore_errors=True)
     path = str(work / ensemble)
-    return Asking(str(work / "said"), path, open_ensemble(path).id, origin, Choice(batch, "float32", False), "benchmark", 0, False, False)
+    return Asking(
+        str(work / "said"),
+        path,
+        open_ensemble(path).id,
+        origin,
+        Choice(batch, "float32", False),
+        "benchmark",
+        0,
+        False,
+        False,
+    )
 
 
 def held(origin: FromStore) -> Spectra:
     """All spectra in memory."""
-    return together([spectra(origin.load(shard, COLUMNS).spectra, origin.path, False) for shard in range(origin.shards)])
+    return together(
+        [spectra(origin.load(shard, COLUMNS).spectra, origin.path, False) for shard in range(origin.shards)]
+    )
 
 
 def plain(path: str, some: Spectra, batch: int, threads: int) -> float:
@@ -98,7 +130,10 @@ def ours(asked: Asking, threads: int = 1) -> float:
     worker = Worker(asked, threads, GPU)
     worker(0)
     started = time.perf_counter()
-    rows = sum(marker["rows"] for marker in alone(threads, GPU)(lambda *_: worker, [*range(asked.origin.shards)] * REPEATED))
+    rows = sum(
+        marker["rows"]
+        for marker in alone(threads, GPU)(lambda *_: worker, [*range(asked.origin.shards)] * REPEATED)
+    )
     return rows / (time.perf_counter() - started)
 
 
@@ -123,7 +158,9 @@ def one_worker(work: Path, origin: FromStore, nets: list[str]) -> None:
     """Worker against plain loop, network by network and all together; one pass for all against one for each."""
     some, limit = held(origin), peak(1)
     flops = {net: summary.megaflop(open_ensemble(str(work / net)).members.runs[0].net) for net in nets}
-    print(f"convolution peak of one thread: {limit:.0f} GFLOP/s; {len(some):,} spectra in {origin.shards} shards\n")
+    print(
+        f"convolution peak of one thread: {limit:.0f} GFLOP/s; {len(some):,} spectra in {origin.shards} shards\n"
+    )
     print("| asked | batch | plain loop, spectra/s | worker, from the store | ratio | share of the peak |")
     print("| --- " * 6 + "|")
     alone_s: list[float] = []
@@ -135,10 +172,15 @@ def one_worker(work: Path, origin: FromStore, nets: list[str]) -> None:
             pairs = [(plain(str(work / name), some, choice.batch, 1), ours(asked)) for _ in range(TURNS)]
         loop, rate = (median(values) for values in zip(*pairs, strict=True))
         flop = sum(flops.values()) if name == "ensemble" else flops[name]
-        print(f"| {name} | {choice.batch} | {loop:,.0f} | {rate:,.0f} | {rate / loop:.2f} | {flop * rate / 1e3 / limit:.0%} |", flush=True)
+        print(
+            f"| {name} | {choice.batch} | {loop:,.0f} | {rate:,.0f} | {rate / loop:.2f} | {flop * rate / 1e3 / limit:.0%} |",
+            flush=True,
+        )
         alone_s.append(1 / rate)
     *each, everything = alone_s
-    print(f"\nall members in one pass: {sum(each) / everything:.2f} x as fast as one pass for each ({1 / sum(each):,.0f} spectra/s)")
+    print(
+        f"\nall members in one pass: {sum(each) / everything:.2f} x as fast as one pass for each ({1 / sum(each):,.0f} spectra/s)"
+    )
 
 
 def _plain_share(path: str, store: str, batch: int, part: int, barrier: Any, answers: Any) -> None:
@@ -155,7 +197,9 @@ def two_workers(work: Path, origin: FromStore) -> None:
     barrier, answers = context.Barrier(2), context.Queue()
     for _ in range(TURNS):
         given = (str(work / "ensemble"), str(work / "store"), batch)
-        loops = [context.Process(target=_plain_share, args=(*given, part, barrier, answers)) for part in range(2)]
+        loops = [
+            context.Process(target=_plain_share, args=(*given, part, barrier, answers)) for part in range(2)
+        ]
         for process in loops:
             process.start()
         loop = answers.get() + answers.get()
@@ -163,13 +207,18 @@ def two_workers(work: Path, origin: FromStore) -> None:
             process.join()
         rates.append((loop, by_actors(asking(work, "ensemble", origin, batch))))
     loop, rate = (median(values) for values in zip(*rates, strict=True))
-    print(f"\ntwo actors of Ray: {rate:,.0f} spectra/s; two processes of the plain loop: {loop:,.0f}; ratio {rate / loop:.2f}")
+    print(
+        f"\ntwo actors of Ray: {rate:,.0f} spectra/s; two processes of the plain loop: {loop:,.0f}; ratio {rate / loop:.2f}"
+    )
 
 
 def by_actors(asked: Asking) -> float:
     """Spectra per second once both actors are at work: from the third result on to the last but one."""
     shards = [*range(asked.origin.shards)] * REPEATED
-    moments = [(time.perf_counter(), marker["rows"]) for marker in actors.crew(2, 1, False)(partial(Worker, asked), shards)]
+    moments = [
+        (time.perf_counter(), marker["rows"])
+        for marker in actors.crew(2, 1, False)(partial(Worker, asked), shards)
+    ]
     steady = moments[2:-1]
     return sum(rows for _, rows in steady) / (steady[-1][0] - moments[1][0])
 
@@ -204,7 +253,9 @@ def files_to_predictions(work: Path, n: int) -> None:
     for name in ("many", "listed"):
         shutil.rmtree(work / name, ignore_errors=True)
     make(Mock(out=str(work / "many"), n=n))
-    origin, _ = from_files(Ingest.checked("ingest", recipe | {"input": str(work / "many"), "store": str(work / "listed")}))
+    origin, _ = from_files(
+        Ingest.checked("ingest", recipe | {"input": str(work / "many"), "store": str(work / "listed")})
+    )
     worker = Worker(asking(work, "ensemble", origin), 1, GPU)
     reader, net = Timed(origin, "load"), Timed(worker.ensemble, "said")
     worker.asking, worker.ensemble = replace(worker.asking, origin=reader), net
@@ -213,12 +264,20 @@ def files_to_predictions(work: Path, n: int) -> None:
     threading.Thread(target=watched, args=(0.5, stop, seen), daemon=True).start()
     started = time.perf_counter()
     with one_core():
-        markers = [worker(shard) for shard in range(origin.shards)]  # one after the other, so that the stages can be told apart
+        markers = [
+            worker(shard) for shard in range(origin.shards)
+        ]  # one after the other, so that the stages can be told apart
     whole = time.perf_counter() - started
     stop.set()
     rows, third = sum(marker["rows"] for marker in markers), max(1, len(seen) // 3)
-    stages = {"files to spectra": reader.seconds, "networks": net.seconds, "tables": whole - reader.seconds - net.seconds}
-    print(f"\nfiles to predictions, one core: {rows:,} of {n:,} files in {whole:.0f} s, {n / whole:,.0f} files/s")
+    stages = {
+        "files to spectra": reader.seconds,
+        "networks": net.seconds,
+        "tables": whole - reader.seconds - net.seconds,
+    }
+    print(
+        f"\nfiles to predictions, one core: {rows:,} of {n:,} files in {whole:.0f} s, {n / whole:,.0f} files/s"
+    )
     print("  " + ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in stages.items()))
     print(f"  memory, MiB: at most {max(seen[:third])} in the first third, {max(seen[-third:])} in the last")
 

@@ -43,7 +43,11 @@ DATA = ROOT.parent / "shared" / "data" / "physics"
 FOLDS = 5
 TARGETS = ("Teff", "logg", "FeH", "CH", "CFe")
 
-PLAIN = {"optimiser": {"weight_decay": 0.01}, "schedule": {"name": "cosine", "warm_up": 1}, "augment": {"preset": "light"}}
+PLAIN = {
+    "optimiser": {"weight_decay": 0.01},
+    "schedule": {"name": "cosine", "warm_up": 1},
+    "augment": {"preset": "light"},
+}
 """The course of the networks of the five systems here; MSE and cross entropy as they had."""
 
 NETS: dict[str, dict[str, Any]] = {
@@ -137,9 +141,17 @@ def others(work: Path, name: str, net: str = "") -> Samples:
 def joined(parts: list[Judged]) -> Judged:
     """Answers about one part after the other."""
     first = parts[0]
-    names = [name for name in ("class_N", "label_NL", "p_NC", "mu_NL", "sigma_NL") if getattr(first, name) is not None]
+    names = [
+        name
+        for name in ("class_N", "label_NL", "p_NC", "mu_NL", "sigma_NL")
+        if getattr(first, name) is not None
+    ]
     stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return replace(first, **stacked, about={name: np.concatenate([part.about[name] for part in parts]) for name in first.about})
+    return replace(
+        first,
+        **stacked,
+        about={name: np.concatenate([part.about[name] for part in parts]) for name in first.about},
+    )
 
 
 def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tuple[list[Judged], float]:
@@ -154,15 +166,32 @@ def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tu
     rows = np.random.default_rng(0).permutation(len(z))
     fitted, held = rows[: int(0.9 * len(z))], rows[int(0.9 * len(z)) :]
     spread = train.label_NL.std(0)
-    kinds = {alpha: make_pipeline(PolynomialFeatures(2), StandardScaler(), Ridge(alpha)) for alpha in (30, 100, 300, 1000)}
-    errors = {a: np.abs((k.fit(z[fitted], train.label_NL[fitted]).predict(z[held]) - train.label_NL[held]) / spread).mean() for a, k in kinds.items()}
+    kinds = {
+        alpha: make_pipeline(PolynomialFeatures(2), StandardScaler(), Ridge(alpha))
+        for alpha in (30, 100, 300, 1000)
+    }
+    errors = {
+        a: np.abs(
+            (k.fit(z[fitted], train.label_NL[fitted]).predict(z[held]) - train.label_NL[held]) / spread
+        ).mean()
+        for a, k in kinds.items()
+    }
     ridge = kinds[min(errors, key=errors.__getitem__)].fit(z, train.label_NL)
     classes = LogisticRegression(max_iter=3000).fit(z, train.class_N)
     found = []
     for name, some in asked:
         x = pca.transform(clipped(name, some))
         snr = np.asarray(some.about["snr_g"].to_numpy(zero_copy_only=False), float)
-        found.append(Judged(some.class_N, some.label_NL, TARGETS, classes.predict_proba(x), ridge.predict(x), about={"snr_g": snr}))
+        found.append(
+            Judged(
+                some.class_N,
+                some.label_NL,
+                TARGETS,
+                classes.predict_proba(x),
+                ridge.predict(x),
+                about={"snr_g": snr},
+            )
+        )
     return found, time.process_time() - started
 
 
@@ -177,10 +206,14 @@ def response(judged: Judged) -> dict[str, float]:
     return {"pairs": len(pairs), "CFe": slopes[4], "FeH": slopes[2], "Teff": slopes[0]}
 
 
-def number(table: pa.Table, kind: str, group: str, subject: str, metric: str) -> tuple[float, float, float, int]:
+def number(
+    table: pa.Table, kind: str, group: str, subject: str, metric: str
+) -> tuple[float, float, float, int]:
     """A metric with its interval and count."""
     for row in table.to_pylist():
-        if (row["kind"], row["subject"], row["metric"]) == (kind, subject, metric) and (row["group"] == group or kind == "all"):
+        if (row["kind"], row["subject"], row["metric"]) == (kind, subject, metric) and (
+            row["group"] == group or kind == "all"
+        ):
             return row["value"], row["low"] or np.nan, row["high"] or np.nan, row["n"]
     return np.nan, np.nan, np.nan, 0
 
@@ -200,7 +233,14 @@ def main() -> None:
     with ProcessPoolExecutor(int(given.get("side", 2)), mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(trained, work, net, fold) for net, fold in wanted]):
             sys.stderr.write(f"{done.result()} is there\n")
-    report(work, [net for net in nets if all((work / f"{net}-{fold}" / bundle.RUN).exists() for fold in range(NETS[net]["folds"]))])
+    report(
+        work,
+        [
+            net
+            for net in nets
+            if all((work / f"{net}-{fold}" / bundle.RUN).exists() for fold in range(NETS[net]["folds"]))
+        ],
+    )
 
 
 def report(work: Path, nets: list[str]) -> None:
@@ -212,7 +252,9 @@ def report(work: Path, nets: list[str]) -> None:
         begin(made := settings(work, "prism", fold))
         everything = samples.read(made.run)
         learned = everything.at(np.flatnonzero(everything.part_N != 2))
-        found, seconds = baseline(work, learned, [("reference", everything.part("test")), *(far if fold == 0 else [])])
+        found, seconds = baseline(
+            work, learned, [("reference", everything.part("test")), *(far if fold == 0 else [])]
+        )
         parts, cpu = [*parts, found[0]], cpu + seconds
         if fold == 0:
             transfer = found[1:]
@@ -220,7 +262,9 @@ def report(work: Path, nets: list[str]) -> None:
     for net in nets:
         count = NETS[net]["folds"]
         runs = [bundle.open_run(str(work / f"{net}-{fold}")) for fold in range(count)]
-        inner = [judge(run, samples.read(run.path).part("test"), store(work, "reference", net)) for run in runs]
+        inner = [
+            judge(run, samples.read(run.path).part("test"), store(work, "reference", net)) for run in runs
+        ]
         asked = [(others(work, name, net), store(work, name, net)) for name in FAR]
         seconds = np.mean([json.loads((Path(run.path) / "cpu.json").read_text()) for run in runs])
         rows[net] = inner, [judge(runs[0], some, path) for some, path in asked], float(seconds), count
@@ -231,12 +275,16 @@ def report(work: Path, nets: list[str]) -> None:
 
 
 def _print_inner(rows: Rows) -> None:
-    head("network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, logg, FeH, CH, CFe, CPU s a fold")
+    head(
+        "network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, logg, FeH, CH, CFe, CPU s a fold"
+    )
     for name, (inner, _, seconds, _count) in rows.items():
         judged = joined(inner)
         table = evaluated(judged)
         cells = [with_interval(number(table, "all", "", subject, metric)) for subject, metric in WANTED]
-        print(f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {maes(table)} | {seconds:,.0f} |")
+        print(
+            f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {maes(table)} | {seconds:,.0f} |"
+        )
 
 
 def head(names: str) -> None:
@@ -259,21 +307,34 @@ def _print_snr(rows: Rows) -> None:
         for low, high in ((0, 10), (10, 20), (20, 50), (50, np.inf)):
             some = judged.of((snr >= low) & (snr < high))
             table = evaluated(some)
-            accuracy, f1 = (number(table, "all", "", *what)[0] for what in (("all", "accuracy"), ("CEMP", "f1")))
-            print(f"| {name} | {low} to {high:g} | {len(some):,} | {accuracy:.3f} | {f1:.2f} | {maes(table)} |")
+            accuracy, f1 = (
+                number(table, "all", "", *what)[0] for what in (("all", "accuracy"), ("CEMP", "f1"))
+            )
+            print(
+                f"| {name} | {low} to {high:g} | {len(some):,} | {accuracy:.3f} | {f1:.2f} | {maes(table)} |"
+            )
 
 
 def _print_far(rows: Rows) -> None:
-    head("network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, d FeH, d Teff")
+    head(
+        "network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, d FeH, d Teff"
+    )
     for name, (_, far, *_rest) in rows.items():
         cells = []
         for judged in far[:2]:
             table = evaluated(judged)
             maes = [number(table, "all", "", label, "mae")[0] for label in ("Teff", "FeH", "CFe")]
-            cells += [with_interval(number(table, "all", "", "CEMP", "f1")), f"{maes[0]:.0f} K; {maes[1]:.3f}; {maes[2]:.3f}"]
+            cells += [
+                with_interval(number(table, "all", "", "CEMP", "f1")),
+                f"{maes[0]:.0f} K; {maes[1]:.3f}; {maes[2]:.3f}",
+            ]
         slopes = response(far[0])
-        print(f"| {name} | {' | '.join(cells)} | {slopes['CFe']:.2f} | {slopes['FeH']:+.2f} | {slopes['Teff']:+.0f} K |")
-    print(f"\n{int(slopes['pairs'])} pairs of `wide` within 100 K, 0.2 dex of logg and 0.15 of [Fe/H] whose [C/Fe] differs by more than 0.5.")
+        print(
+            f"| {name} | {' | '.join(cells)} | {slopes['CFe']:.2f} | {slopes['FeH']:+.2f} | {slopes['Teff']:+.0f} K |"
+        )
+    print(
+        f"\n{int(slopes['pairs'])} pairs of `wide` within 100 K, 0.2 dex of logg and 0.15 of [Fe/H] whose [C/Fe] differs by more than 0.5."
+    )
 
 
 def _print_real(rows: Rows) -> None:
@@ -286,7 +347,9 @@ def _print_real(rows: Rows) -> None:
             residual = (some.mu_NL - some.label_NL)[:, :3]
             middle = np.nanmedian(residual, 0)
             scatter = 1.4826 * np.nanmedian(np.abs(residual - middle), 0)
-            cells = " | ".join(f"{m:+.{d}f}; {s:.{d}f}" for m, s, d in zip(middle, scatter, (0, 2, 2), strict=True))
+            cells = " | ".join(
+                f"{m:+.{d}f}; {s:.{d}f}" for m, s, d in zip(middle, scatter, (0, 2, 2), strict=True)
+            )
             print(f"| {name} | {what}: {int(np.isfinite(residual).all(1).sum())} | {cells} |")
 
 

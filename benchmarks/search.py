@@ -45,7 +45,15 @@ SPACE = {
 
 def training(store: str, epochs: int) -> dict[str, Any]:
     """What all trainings have."""
-    fixed = {"model": "prism", "task": "reg", "targets": ["CFe"], "monitor": "mae_CFe", "tracking": {"use": "never"}, "gpu": "never", "threads": 1}
+    fixed = {
+        "model": "prism",
+        "task": "reg",
+        "targets": ["CFe"],
+        "monitor": "mae_CFe",
+        "tracking": {"use": "never"},
+        "gpu": "never",
+        "threads": 1,
+    }
     return fixed | {"store": store, "labels": str(DATA / "reference.parquet"), "epochs": epochs}
 
 
@@ -59,7 +67,10 @@ def bare(folder: Path, store: str, epochs: int, count: int, seed: int) -> None:
             key: trial.suggest_float(key, *line.get("log", line.get("range", [])), log="log" in line)  # type: ignore[misc]
             for key, line in SPACE.items()
         }
-        values = training(store, epochs) | {"run": str(folder / "trials" / str(trial.number)), "ema": drawn["ema"]}
+        values = training(store, epochs) | {
+            "run": str(folder / "trials" / str(trial.number)),
+            "ema": drawn["ema"],
+        }
         values["optimiser"] = {"lr": drawn["optimiser.lr"], "weight_decay": drawn["optimiser.weight_decay"]}
         values["options"] = {"dropout": drawn["options.dropout"]}
         settings = Train.checked("bare", values)
@@ -86,7 +97,10 @@ def timed(folder: Path, commands: list[list[str]], count: int) -> dict[str, floa
     folder.mkdir(parents=True)
     (folder / "space.yaml").write_text(json.dumps({"space": SPACE}))
     started = time.perf_counter()
-    running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for command in commands]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for command in commands
+    ]
     for process in running:
         _, said = process.communicate()
         assert process.returncode == 0, said
@@ -94,24 +108,48 @@ def timed(folder: Path, commands: list[list[str]], count: int) -> dict[str, floa
     when = ends(folder / "study" if (folder / "study").exists() else folder)
     assert len(when) == count, f"{len(when)} trials instead of {count}"
     steady = (when[-1] - when[1]).total_seconds()
-    return {"whole": 60 * count / whole, "steady": 60 * (count - 2) / steady, "beside": whole - steady * count / (count - 2)}
+    return {
+        "whole": 60 * count / whole,
+        "steady": 60 * (count - 2) / steady,
+        "beside": whole - steady * count / (count - 2),
+    }
 
 
 def compared(work: Path, store: str, count: int, epochs: int, turns: int) -> None:
     """Both, turn by turn."""
-    train = [f"train.{key}={json.dumps(value)}" for key, value in training(store, epochs).items() if key not in ("task", "targets", "monitor")]
-    own = [f"study={work}/ours/study", f"space={work}/ours/space.yaml", f"winners={work}/ours", "elements=[CFe]", f"trials={count}", "seeds=0"]
+    train = [
+        f"train.{key}={json.dumps(value)}"
+        for key, value in training(store, epochs).items()
+        if key not in ("task", "targets", "monitor")
+    ]
+    own = [
+        f"study={work}/ours/study",
+        f"space={work}/ours/space.yaml",
+        f"winners={work}/ours",
+        "elements=[CFe]",
+        f"trials={count}",
+        "seeds=0",
+    ]
     own += ["prune.name=none", "tracking.use=never", "workers=2", "threads=1", "gpu=0"]
     ours = [[sys.executable, "jobs/tune.py", *train, *own]]
     halves = [count - count // 2, count // 2]
-    theirs = [[sys.executable, __file__, "bare", str(work / "bare"), store, str(epochs), str(half), str(seed)] for seed, half in enumerate(halves)]
+    theirs = [
+        [sys.executable, __file__, "bare", str(work / "bare"), store, str(epochs), str(half), str(seed)]
+        for seed, half in enumerate(halves)
+    ]
     found: dict[str, list[dict[str, float]]] = {"tune": [], "bare Optuna": []}
     for turn in range(turns):
         order = [("tune", ours, "ours"), ("bare Optuna", theirs, "bare")]
         for name, commands, folder in order if turn % 2 == 0 else order[::-1]:
             found[name].append(timed(work / folder, commands, count))
-            print(f"{name}: {', '.join(f'{kind} {value:.1f}' for kind, value in found[name][-1].items())}", file=sys.stderr, flush=True)
-    middle = {name: {kind: median(row[kind] for row in rows) for kind in rows[0]} for name, rows in found.items()}
+            print(
+                f"{name}: {', '.join(f'{kind} {value:.1f}' for kind, value in found[name][-1].items())}",
+                file=sys.stderr,
+                flush=True,
+            )
+    middle = {
+        name: {kind: median(row[kind] for row in rows) for kind in rows[0]} for name, rows in found.items()
+    }
     print(f"{count} trainings of {epochs} epochs, two at a time; medians of {turns} turns\n")
     print("| | whole, trainings/min | steady, trainings/min | start-up and end, s |")
     print("| --- " * 4 + "|")
@@ -159,7 +197,9 @@ def idle(work: Path, store: str, count: int = 60) -> None:
         learn(settings)
     stream.connect()
     search = Idle(settings, count)
-    cluster._tuned(Tune.checked("idle", {"study": str(work / "none"), "workers": 2, "threads": 1, "gpu": 0}), search)  # type: ignore[arg-type]
+    cluster._tuned(
+        Tune.checked("idle", {"study": str(work / "none"), "workers": 2, "threads": 1, "gpu": 0}), search
+    )  # type: ignore[arg-type]
     each = (search.when[-1] - search.when[3]) / (count - 4)
     print(f"\nan idle trial, six epochs told: {each:.3f} s of two workers, {2 * each:.3f} s of one")
 
@@ -174,7 +214,11 @@ if __name__ == "__main__":
     spectra = given.get("store", str(place / "reference"))
     if "store" not in given:
         recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
-        ingest(Ingest.checked("ingest", recipe | {"input": str(DATA / "reference.parquet"), "store": spectra, "workers": 1}))
+        ingest(
+            Ingest.checked(
+                "ingest", recipe | {"input": str(DATA / "reference.parquet"), "store": spectra, "workers": 1}
+            )
+        )
     number = int(given.get("n", 40))
     assert number > 3, "n: give 4 or more"
     compared(place, spectra, number, int(given.get("epochs", 6)), int(given.get("turns", 3)))

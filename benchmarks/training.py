@@ -76,7 +76,9 @@ def by_hand(work: Path, net: str, epochs: int, threads: int) -> float:
         for step in range(steps):
             rows = order[step * 64 : (step + 1) * 64]
             answers = model(spectra.flux[rows], spectra.ivar[rows])
-            loss = nn.functional.cross_entropy(answers["logits"], classes[rows]) + nn.functional.mse_loss(answers["mu"], label[rows])
+            loss = nn.functional.cross_entropy(answers["logits"], classes[rows]) + nn.functional.mse_loss(
+                answers["mu"], label[rows]
+            )
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -101,7 +103,9 @@ def loops(work: Path, nets: list[str]) -> None:
     """Ours against the hand-written loop, resident and streaming."""
     limit = peak(1)
     print(f"convolution peak of one thread: {limit:.0f} GFLOP/s\n")
-    print("| network | by hand, spectra/s | resident | streaming | whole epoch (validation, checkpoint) | share of the peak |")
+    print(
+        "| network | by hand, spectra/s | resident | streaming | whole epoch (validation, checkpoint) | share of the peak |"
+    )
     print("| --- " * 6 + "|")
     for net, epochs in ((net, NETS[net]) for net in nets):
         rates: dict[str, list[float]] = {"hand": [], "resident": [], "streaming": [], "whole": []}
@@ -112,9 +116,14 @@ def loops(work: Path, nets: list[str]) -> None:
             seen = epochs * run.about_run(str(work / "turn"))["parts"]["train"]["spectra"] // 64 * 64
             rates["whole"].append(seen / sum(row["seconds"] for row in rows))
             rates["hand"].append(by_hand(work, net, epochs, 1))
-        hand, resident, streaming, whole = (median(rates[name]) for name in ("hand", "resident", "streaming", "whole"))
+        hand, resident, streaming, whole = (
+            median(rates[name]) for name in ("hand", "resident", "streaming", "whole")
+        )
         flop = 3 * summary.megaflop(run.open_run(str(work / "turn")).net) * resident / 1e3
-        print(f"| {net} | {hand:,.0f} | {resident / hand:.2f} | {streaming / hand:.2f} | {whole / hand:.2f} | {flop / limit:.0%} |", flush=True)
+        print(
+            f"| {net} | {hand:,.0f} | {resident / hand:.2f} | {streaming / hand:.2f} | {whole / hand:.2f} | {flop / limit:.0%} |",
+            flush=True,
+        )
 
 
 def workers(work: Path) -> None:
@@ -123,16 +132,23 @@ def workers(work: Path) -> None:
     ends: dict[int, dict[str, float]] = {}
     for _ in range(TURNS):
         for count in (1, 2):
-            rows = ours(work, model="echelle", epochs=2, threads=1, workers=count, augment={"preset": "light"})
+            rows = ours(
+                work, model="echelle", epochs=2, threads=1, workers=count, augment={"preset": "light"}
+            )
             rates[count].append(max(row["spectra_per_second"] for row in rows))
             ends[count] = rows[-1]
-    print(f"\ntwo Ray Train workers of one thread: {median(rates[2]) / median(rates[1]):.2f} x one ({median(rates[1]):,.0f} spectra/s)")
+    print(
+        f"\ntwo Ray Train workers of one thread: {median(rates[2]) / median(rates[1]):.2f} x one ({median(rates[1]):,.0f} spectra/s)"
+    )
     names = ("train_loss", "validation_loss", "validation_accuracy", "validation_mae_FeH")
     worst = max(abs(ends[2][name] / ends[1][name] - 1) for name in names)
     print(
         f"the same metrics for one and two workers: largest difference {worst:.1e} of {json.dumps({name: round(ends[1][name], 4) for name in names})}"
     )
-    same = [ours(work, model="echelle", epochs=1, threads=1, augment={"preset": "light"})[-1]["validation_loss"] for _ in range(2)]
+    same = [
+        ours(work, model="echelle", epochs=1, threads=1, augment={"preset": "light"})[-1]["validation_loss"]
+        for _ in range(2)
+    ]
     print(f"two runs of one seed: {'identical' if same[0] == same[1] else f'differ: {same}'}")
 
 
@@ -141,6 +157,12 @@ if __name__ == "__main__":
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     folder = Path(given.get("work", ROOT / "benchmarks" / "work" / "training"))
     recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
-    ingest(Ingest.checked("ingest", recipe | {"input": str(DATA / "reference.parquet"), "store": str(folder / "reference"), "workers": 1}))
+    ingest(
+        Ingest.checked(
+            "ingest",
+            recipe
+            | {"input": str(DATA / "reference.parquet"), "store": str(folder / "reference"), "workers": 1},
+        )
+    )
     loops(folder, given["nets"].split(",") if "nets" in given else list(NETS))
     workers(folder)

@@ -21,7 +21,14 @@ T = TypeVar("T")
 PATIENCE = 75.0
 """Seconds after which a server that does not answer is given up."""
 
-AWAY = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, aiohttp.ClientError, ConnectionError, TimeoutError)
+AWAY = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    aiohttp.ClientError,
+    ConnectionError,
+    TimeoutError,
+)
 BUSY = (errno.EBUSY, errno.EREMOTEIO)
 """What s3fs makes of 503 and 500."""
 
@@ -65,8 +72,12 @@ class Buckets(S3FileSystem):  # type: ignore[misc]
                 if not (isinstance(error, AWAY) or getattr(error, "errno", None) in BUSY):
                     raise self._explained(path, error) from error
                 if waited > PATIENCE:
-                    advice = "check the network and AWS_ENDPOINT_URL, then run it again: what is done stays done"
-                    raise ConnectionError(f"{path}: {self._server()} has not answered for {waited:.0f} s ({error}); {advice}") from error
+                    advice = (
+                        "check the network and AWS_ENDPOINT_URL, then run it again: what is done stays done"
+                    )
+                    raise ConnectionError(
+                        f"{path}: {self._server()} has not answered for {waited:.0f} s ({error}); {advice}"
+                    ) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, 5.0)
 
@@ -78,7 +89,9 @@ class Buckets(S3FileSystem):  # type: ignore[misc]
         code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
         if code == "NoSuchBucket":
             bucket = "/".join(path.split("/")[:3])
-            return NoBucketError(f"{bucket}: there is no such bucket at {self._server()}; create it, or mend its name or AWS_ENDPOINT_URL")
+            return NoBucketError(
+                f"{bucket}: there is no such bucket at {self._server()}; create it, or mend its name or AWS_ENDPOINT_URL"
+            )
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(f"{path}: no such object")
         if isinstance(error, (PermissionError, boto.NoCredentialsError, boto.PartialCredentialsError)):

@@ -46,7 +46,12 @@ def bucket_system() -> Any:
         use_listings_cache=False,
         default_block_size=8 << 20,
         max_concurrency=1,
-        config_kwargs={"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 30, "max_pool_connections": 64},
+        config_kwargs={
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": 10,
+            "read_timeout": 30,
+            "max_pool_connections": 64,
+        },
     )
 
 
@@ -96,7 +101,9 @@ def read_json(path: str) -> Any:
     try:
         return json.loads(read(path))
     except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error}); put a copy back, or remove it and run the job again") from error
+        raise ValueError(
+            f"{path}: damaged ({error}); put a copy back, or remove it and run the job again"
+        ) from error
 
 
 def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
@@ -165,7 +172,9 @@ def _walk_bucket(folder: str) -> Iterator[Entry]:
     for page in _pages(folder):
         for facts in page.get("Contents", ()):
             if not facts["Key"].endswith("/"):
-                yield Entry(f"s3://{bucket}/{facts['Key']}", int(facts["Size"]), facts["LastModified"].timestamp())
+                yield Entry(
+                    f"s3://{bucket}/{facts['Key']}", int(facts["Size"]), facts["LastModified"].timestamp()
+                )
 
 
 def _pages(folder: str, **more: Any) -> Iterator[dict[str, Any]]:
@@ -181,7 +190,9 @@ def _pages(folder: str, **more: Any) -> Iterator[dict[str, Any]]:
 
 def _names_of(page: dict[str, Any]) -> Iterator[str]:
     """The names directly below a listed prefix."""
-    keys = [facts["Key"] for facts in page.get("Contents", ())] + [facts["Prefix"] for facts in page.get("CommonPrefixes", ())]
+    keys = [facts["Key"] for facts in page.get("Contents", ())] + [
+        facts["Prefix"] for facts in page.get("CommonPrefixes", ())
+    ]
     return (key.removeprefix(page.get("Prefix", "")).rstrip("/") for key in keys)
 
 

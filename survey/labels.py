@@ -33,10 +33,32 @@ def _element(symbol: str, english: str, low: float, high: float) -> Label:
 
 
 LABELS = (
-    Label("Teff", ("TEFF", "teff", "t_eff", "Temp"), "K", 2500.0, 60000.0, "effective temperature", "phys.temperature.effective"),
+    Label(
+        "Teff",
+        ("TEFF", "teff", "t_eff", "Temp"),
+        "K",
+        2500.0,
+        60000.0,
+        "effective temperature",
+        "phys.temperature.effective",
+    ),
     Label("logg", ("LOGG", "log_g", "logG"), "log10(cm s-2)", -1.0, 9.0, "surface gravity", "phys.gravity"),
-    Label("FeH", ("FE_H", "FE", "feh", "Fe_H", "[Fe/H]", "fe_h", "M_H", "MH"), "dex", -7.0, 1.0, "iron relative to hydrogen, [Fe/H]"),
-    Label("CH", ("C_H", "[C/H]", "c_h", "ch"), "dex", -7.0, 3.0, "carbon relative to hydrogen, [C/H] = [Fe/H] + [C/Fe]"),
+    Label(
+        "FeH",
+        ("FE_H", "FE", "feh", "Fe_H", "[Fe/H]", "fe_h", "M_H", "MH"),
+        "dex",
+        -7.0,
+        1.0,
+        "iron relative to hydrogen, [Fe/H]",
+    ),
+    Label(
+        "CH",
+        ("C_H", "[C/H]", "c_h", "ch"),
+        "dex",
+        -7.0,
+        3.0,
+        "carbon relative to hydrogen, [C/H] = [Fe/H] + [C/Fe]",
+    ),
     _element("C", "carbon", -2.0, 5.0),
     _element("N", "nitrogen", -2.0, 5.0),
     _element("O", "oxygen", -2.0, 4.0),
@@ -55,10 +77,25 @@ LABELS = (
     _element("Sr", "strontium", -3.5, 3.0),
     _element("Ba", "barium", -3.5, 4.0),
     _element("Eu", "europium", -2.5, 3.0),
-    Label("aFe", ("ALPHA_FE", "alpha_fe", "[a/Fe]", "alphafe", "A_FE"), "dex", -1.0, 1.5, "alpha elements relative to iron"),
+    Label(
+        "aFe",
+        ("ALPHA_FE", "alpha_fe", "[a/Fe]", "alphafe", "A_FE"),
+        "dex",
+        -1.0,
+        1.5,
+        "alpha elements relative to iron",
+    ),
     Label("sFe", ("S_PROCESS_FE", "[s/Fe]"), "dex", -3.0, 4.0, "s-process elements relative to iron"),
     Label("vmic", ("VMIC", "vturb", "xi"), "km s-1", 0.0, 20.0, "microturbulence", "phys.veloc.microTurb"),
-    Label("rv", ("RV", "radial_velocity"), "km s-1", -2000.0, 2000.0, "radial velocity", "spect.dopplerVeloc.opt"),
+    Label(
+        "rv",
+        ("RV", "radial_velocity"),
+        "km s-1",
+        -2000.0,
+        2000.0,
+        "radial velocity",
+        "spect.dopplerVeloc.opt",
+    ),
 )
 
 CLASSES = ("MP", "CEMP", "NMP")
@@ -71,18 +108,28 @@ MISSING = -1
 def label(name: str) -> Label:
     """The row of that name or alias; letter case matters only where rows differ by nothing else (SFe is sulphur, sFe the s-process)."""
     exact = [row for row in LABELS if name in (row.name, *row.aliases)]
-    alike = exact or [row for row in LABELS if name.lower() in (known.lower() for known in (row.name, *row.aliases))]
+    alike = exact or [
+        row for row in LABELS if name.lower() in (known.lower() for known in (row.name, *row.aliases))
+    ]
     if len(alike) == 1:
         return alike[0]
     if alike:
-        raise ValueError(f"labels: {name!r} may be {' or '.join(row.name for row in alike)}; write it as one of these")
-    raise ValueError(f"labels: there is no label {name!r}; there are {', '.join(row.name for row in LABELS)} (add a row to survey/labels.py)")
+        raise ValueError(
+            f"labels: {name!r} may be {' or '.join(row.name for row in alike)}; write it as one of these"
+        )
+    raise ValueError(
+        f"labels: there is no label {name!r}; there are {', '.join(row.name for row in LABELS)} (add a row to survey/labels.py)"
+    )
 
 
 def values(row: Label, column: ArrayLike) -> NDArray[np.float64]:
     """A column as numbers, NaN where it holds none of the row's range (-9999, 999, text that is no number)."""
     array = np.asarray(column)
-    numbers = array.astype(np.float64) if array.dtype.kind in "fiub" else np.array([_number(value) for value in array.tolist()], np.float64)
+    numbers = (
+        array.astype(np.float64)
+        if array.dtype.kind in "fiub"
+        else np.array([_number(value) for value in array.tolist()], np.float64)
+    )
     return np.where((numbers >= row.low) & (numbers <= row.high), numbers, np.nan)
 
 
@@ -105,7 +152,11 @@ def metal_poor(feh: ArrayLike, kind: Literal["MP", "VMP", "EMP"] = "MP") -> NDAr
 def luminosity(teff: ArrayLike, logg: ArrayLike, mass: float = 0.8) -> NDArray[np.float64]:
     """log10 L in suns of a star of that mass (0.8: an old halo star), from temperature and gravity."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.log10(mass) + 4 * np.log10(np.asarray(teff, np.float64) / 5772.0) - (np.asarray(logg, np.float64) - 4.438))
+        return np.asarray(
+            np.log10(mass)
+            + 4 * np.log10(np.asarray(teff, np.float64) / 5772.0)
+            - (np.asarray(logg, np.float64) - 4.438)
+        )
 
 
 def _over(limit: float) -> Callable[..., NDArray[np.bool_]]:
@@ -120,21 +171,34 @@ def _aoki(cfe: ArrayLike, teff: ArrayLike | None, logg: ArrayLike | None) -> NDA
     return np.asarray(cfe, np.float64) >= np.where(light <= 2.3, 0.7, 3.0 - light)
 
 
-CRITERIA: dict[Criterion, Callable[..., NDArray[np.bool_]]] = {"carbon_0.7": _over(0.7), "carbon_1.0": _over(1.0), "aoki2007": _aoki}
+CRITERIA: dict[Criterion, Callable[..., NDArray[np.bool_]]] = {
+    "carbon_0.7": _over(0.7),
+    "carbon_1.0": _over(1.0),
+    "aoki2007": _aoki,
+}
 """When [C/Fe] counts as enhanced: at least 0.7, at least 1.0, or by luminosity."""
 
 
 def carbon_enhanced(
-    cfe: ArrayLike, criterion: Criterion = "carbon_0.7", teff: ArrayLike | None = None, logg: ArrayLike | None = None
+    cfe: ArrayLike,
+    criterion: Criterion = "carbon_0.7",
+    teff: ArrayLike | None = None,
+    logg: ArrayLike | None = None,
 ) -> NDArray[np.bool_]:
     """Whether [C/Fe] is enhanced by the named criterion; false where it is not known."""
     if criterion not in CRITERIA:
-        raise ValueError(f"labels: there is no carbon criterion {criterion!r}; there are {', '.join(CRITERIA)}")
+        raise ValueError(
+            f"labels: there is no carbon criterion {criterion!r}; there are {', '.join(CRITERIA)}"
+        )
     return CRITERIA[criterion](cfe, teff, logg)
 
 
 def classes(
-    feh: ArrayLike, cfe: ArrayLike, criterion: Criterion = "carbon_0.7", teff: ArrayLike | None = None, logg: ArrayLike | None = None
+    feh: ArrayLike,
+    cfe: ArrayLike,
+    criterion: Criterion = "carbon_0.7",
+    teff: ArrayLike | None = None,
+    logg: ArrayLike | None = None,
 ) -> NDArray[np.int8]:
     """Class numbers of `CLASSES`; `MISSING` where [Fe/H], or for a metal-poor star [C/Fe] or what the criterion needs, is not known."""
     feh, cfe = np.asarray(feh, np.float64), np.asarray(cfe, np.float64)

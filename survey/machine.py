@@ -16,10 +16,14 @@ def settle(threads: int) -> None:
     glibc gives each buffer over 128 kB back to the kernel; fresh pages then cost more than the arithmetic on them (factor 1.5 to 3.5).
     """
     torch.set_num_threads(threads)
-    gc.set_threshold(50_000, 20, 20)  # millions of small objects come and go without cycles; looking for them costs 3 %
+    gc.set_threshold(
+        50_000, 20, 20
+    )  # millions of small objects come and go without cycles; looking for them costs 3 %
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_ARENA_MAX, 1)  # a thread's own arena holds 64 MB at most; what is larger would be mapped after all
+        library.mallopt(
+            M_ARENA_MAX, 1
+        )  # a thread's own arena holds 64 MB at most; what is larger would be mapped after all
         library.mallopt(M_TRIM_THRESHOLD, 512 << 20)
         library.mallopt(M_TOP_PAD, 64 << 20)
 

@@ -23,7 +23,19 @@ from pydantic.fields import FieldInfo
 WITH = "with="
 """Begins the argument that names a file to lie over the recipe, such as the winner of a search."""
 
-JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog", "explain", "latent", "report")
+JOBS = (
+    "mock",
+    "ingest",
+    "train",
+    "tune",
+    "ensemble",
+    "evaluate",
+    "predict",
+    "catalog",
+    "explain",
+    "latent",
+    "report",
+)
 """The sections that a recipe may have: one per job."""
 TOLD = ("about", "found", "space")
 """What a recipe, a winner of a search or a search space may say beside: what it is, how it was found, where to look."""
@@ -42,7 +54,9 @@ class Settings(BaseModel):
     Fields named in `INERT` change how the work is done and shown, never what comes out; the fingerprint leaves them out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+    )
     INERT: ClassVar[frozenset[str]] = frozenset()
     SECTIONS: ClassVar[tuple[str, ...]] = ()
     """Sections of a recipe beside the job's own that it reads too, each into the field of that name."""
@@ -59,7 +73,10 @@ class Settings(BaseModel):
         """Settings inside that are given in part keep the rest of the default of *this* field, not that of their class."""
         if not isinstance(values, dict):
             return values
-        return {name: _upon(cls.model_fields[name].default, value) if name in cls.model_fields else value for name, value in values.items()}
+        return {
+            name: _upon(cls.model_fields[name].default, value) if name in cls.model_fields else value
+            for name, value in values.items()
+        }
 
     def lasting(self) -> dict[str, Any]:
         """The values that decide what comes out, nested settings alike."""
@@ -70,9 +87,16 @@ class Settings(BaseModel):
                 kept[name] = value.lasting() if isinstance(value, Settings) else value
         return kept
 
+    def plain(self) -> dict[str, Any]:
+        """The values that decide what comes out, as JSON holds them."""
+        values: dict[str, Any] = json.loads(json.dumps(self.lasting(), default=str))
+        return values
+
     def fingerprint(self) -> str:
         """A short hash of the lasting values: equal settings, equal results."""
-        return hashlib.sha256(json.dumps(self.lasting(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.lasting(), sort_keys=True, default=str).encode()).hexdigest()[
+            :16
+        ]
 
     @classmethod
     def checked(cls, where: str, values: dict[str, Any]) -> Self:
@@ -99,7 +123,9 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
-            raise SettingsError(f"line {node.start_mark.line + 1}: the key {', '.join(sorted(twice))} is given twice; keep one")
+            raise SettingsError(
+                f"line {node.start_mark.line + 1}: the key {', '.join(sorted(twice))} is given twice; keep one"
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -113,7 +139,9 @@ _Loader.add_implicit_resolver(
     re.compile(r"^([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
     list("-+0123456789."),
 )
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))  # 010 is ten, and 08 a number at all
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda loader, node: int(node.value)
+)  # 010 is ten, and 08 a number at all
 
 
 def parse(text: str, where: str) -> Any:
@@ -130,7 +158,9 @@ def load(cls: type[S], job: str, arguments: list[str]) -> S:
     """Settings of a job from its command line: ``[recipe.yaml] [with=FILE.yaml] key=value ...``, each over what comes before it."""
     recipes = [item for item in arguments if "=" not in item]
     if len(recipes) > 1:
-        raise SettingsError(f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value")
+        raise SettingsError(
+            f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value"
+        )
     values: dict[str, Any] = {}
     for path in [*recipes, *(item.removeprefix(WITH) for item in arguments if item.startswith(WITH))]:
         own = section(Path(path), job)
@@ -140,20 +170,26 @@ def load(cls: type[S], job: str, arguments: list[str]) -> S:
     for item in arguments:
         if "=" in item and not item.startswith(WITH):
             key, text = item.split("=", 1)
-            _put(values, key.removeprefix(f"{job}.").split("."), parse(text, f"{job}: {key}"), f"{job}: {key}")
+            _put(
+                values, key.removeprefix(f"{job}.").split("."), parse(text, f"{job}: {key}"), f"{job}: {key}"
+            )
     return cls.checked(job, values)
 
 
 def section(recipe: Path, job: str) -> dict[str, Any]:
     """What a recipe says to one job."""
     if not recipe.is_file():
-        raise SettingsError(f"{job}: {recipe}: no such recipe; give the path of a YAML file such as recipes/cemp.yaml, and settings as key=value")
+        raise SettingsError(
+            f"{job}: {recipe}: no such recipe; give the path of a YAML file such as recipes/cemp.yaml, and settings as key=value"
+        )
     whole = parse(recipe.read_text(), str(recipe))
     if not isinstance(whole, dict):
         raise SettingsError(f"{recipe}: holds {type(whole).__name__}; a recipe maps jobs to settings")
     for name in whole:
         if name not in (*JOBS, *TOLD):
-            raise SettingsError(f"{recipe}: unknown section {name!r}; the sections are {', '.join((*TOLD, *JOBS))}")
+            raise SettingsError(
+                f"{recipe}: unknown section {name!r}; the sections are {', '.join((*TOLD, *JOBS))}"
+            )
     part = whole.get(job) or {}
     if not isinstance(part, dict):
         raise SettingsError(f"{recipe}: {job}: holds {part!r}; it maps settings to values")
@@ -163,7 +199,10 @@ def section(recipe: Path, job: str) -> dict[str, Any]:
 def laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Nested values, those above in place of those below."""
     return below | {
-        name: laid(below[name], value) if isinstance(value, dict) and isinstance(below.get(name), dict) else value for name, value in above.items()
+        name: laid(below[name], value)
+        if isinstance(value, dict) and isinstance(below.get(name), dict)
+        else value
+        for name, value in above.items()
     }
 
 
@@ -179,7 +218,11 @@ def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
 def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Settings laid over others, of training above all: another network brings options of its own, none of those below."""
     usual, other = below.get("model"), above.get("model")
-    kept = {name: value for name, value in below.items() if name != "options"} if other is not None and usual not in (None, other) else below
+    kept = (
+        {name: value for name, value in below.items() if name != "options"}
+        if other is not None and usual not in (None, other)
+        else below
+    )
     found = laid(kept, above)
     if isinstance(below.get("train"), dict) and isinstance(above.get("train"), dict):
         found["train"] = over(below["train"], above["train"])
@@ -190,7 +233,9 @@ def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> Non
     for name in path[:-1]:
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise SettingsError(f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; give {name} alone")
+            raise SettingsError(
+                f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; give {name} alone"
+            )
         values[name] = values = inner = dict(inner)
     values[path[-1]] = value
 
@@ -224,7 +269,16 @@ def start(cls: type[S], job: str, about: str) -> S:
 
 def help_text(cls: type[Settings], job: str, about: str) -> str:
     """Every setting of a job with its type, default and meaning."""
-    return "\n".join([about.strip(), "", f"usage: python jobs/{job}.py [recipes/NAME.yaml] [with=FILE.yaml] [key=value ...]", "", table(cls), ""])
+    return "\n".join(
+        [
+            about.strip(),
+            "",
+            f"usage: python jobs/{job}.py [recipes/NAME.yaml] [with=FILE.yaml] [key=value ...]",
+            "",
+            table(cls),
+            "",
+        ]
+    )
 
 
 def table(cls: type[Settings], prefix: str = "") -> str:
@@ -238,9 +292,19 @@ def _rows(cls: type[Settings], prefix: str, given: Settings | None) -> Iterator[
     """Name, kind with default, and meaning; `given` is the default of the field that holds these settings."""
     for name, info in cls.model_fields.items():
         inner = _settings_in(info.annotation)
-        usual = getattr(given, name) if given else None if info.is_required() else info.get_default(call_default_factory=True)
+        usual = (
+            getattr(given, name)
+            if given
+            else None
+            if info.is_required()
+            else info.get_default(call_default_factory=True)
+        )
         if inner is None or inner is not info.annotation:
-            default = "needed" if info.is_required() and not given else f"default {'settings' if inner and usual else _show(usual)}"
+            default = (
+                "needed"
+                if info.is_required() and not given
+                else f"default {'settings' if inner and usual else _show(usual)}"
+            )
             yield f"{prefix}{name}", f"{_kind(info)}, {default}", info.description or ""
         if inner:
             yield from _rows(inner, f"{prefix}{name}.", usual)
@@ -274,16 +338,34 @@ def _type_name(kind: Any) -> str:
         parts = [_type_name(part) for part in typing.get_args(kind) if part is not Ellipsis]
         if origin is tuple and Ellipsis not in typing.get_args(kind):
             return f"[{', '.join(parts)}]"
-        return f"{{{': '.join(parts)}}}" if origin is dict else f"{'list' if origin is tuple else origin.__name__} of {', '.join(parts)}"
-    names = {Any: "anything", str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
-    return names.get(kind, "settings" if isinstance(kind, type) and issubclass(kind, Settings) else getattr(kind, "__name__", str(kind)))
+        return (
+            f"{{{': '.join(parts)}}}"
+            if origin is dict
+            else f"{'list' if origin is tuple else origin.__name__} of {', '.join(parts)}"
+        )
+    names = {
+        Any: "anything",
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        type(None): "null",
+    }
+    return names.get(
+        kind,
+        "settings"
+        if isinstance(kind, type) and issubclass(kind, Settings)
+        else getattr(kind, "__name__", str(kind)),
+    )
 
 
 def _complaint(cls: type[Settings], where: str, item: Any) -> str:
     path = [part for part in item["loc"] if isinstance(part, str)]
     inner: Any = cls
     for name in path[:-1]:
-        inner = _settings_in(inner.model_fields[name].annotation if name in inner.model_fields else None) or inner
+        inner = (
+            _settings_in(inner.model_fields[name].annotation if name in inner.model_fields else None) or inner
+        )
     key, value = ".".join(map(str, item["loc"])), item.get("input")
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], inner.model_fields, 1)
@@ -302,4 +384,8 @@ def _complaint(cls: type[Settings], where: str, item: Any) -> str:
 
 def _without_secrets(value: Any) -> Any:
     """A value for a message: a password in a URL is not repeated."""
-    return re.sub(r"(://[^/@:]*:)[^/@]*@|(password=)[^&\s]*", r"\1\2***@", value) if isinstance(value, str) else value
+    return (
+        re.sub(r"(://[^/@:]*:)[^/@]*@|(password=)[^&\s]*", r"\1\2***@", value)
+        if isinstance(value, str)
+        else value
+    )

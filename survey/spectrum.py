@@ -58,10 +58,17 @@ class Grid:
         if self.scale not in ("linear", "log"):
             raise ValueError(f"grid: the scale is {self.scale!r}; give linear or log")
         lowest, highest = (2.0, 6.0) if self.scale == "log" else (100.0, 1e6)
-        if not all(map(math.isfinite, (self.start, self.stop, self.step))) or not lowest <= self.start < self.stop <= highest:
-            raise ValueError(f"grid: {self.scale} from {self.start} to {self.stop}: needs {lowest:g} <= start < stop <= {highest:g}")
+        if (
+            not all(map(math.isfinite, (self.start, self.stop, self.step)))
+            or not lowest <= self.start < self.stop <= highest
+        ):
+            raise ValueError(
+                f"grid: {self.scale} from {self.start} to {self.stop}: needs {lowest:g} <= start < stop <= {highest:g}"
+            )
         if not 0 < self.step <= self.stop - self.start or (self.stop - self.start) / self.step > 1e6:
-            raise ValueError(f"grid: step {self.step} between {self.start} and {self.stop}: needs 2 to 1,000,000 points")
+            raise ValueError(
+                f"grid: step {self.step} between {self.start} and {self.stop}: needs 2 to 1,000,000 points"
+            )
 
     def __len__(self) -> int:
         return math.floor((self.stop - self.start) / self.step + 1e-6) + 1
@@ -119,7 +126,10 @@ class Spectrum:
 
 
 VISIT = {
-    "visit": ("string", "identity of the visit: lmjd-plan-spectrograph-fibre (SDSS: plate-mjd-fibre), or the file's name where those are missing"),
+    "visit": (
+        "string",
+        "identity of the visit: lmjd-plan-spectrograph-fibre (SDSS: plate-mjd-fibre), or the file's name where those are missing",
+    ),
     "star": ("string", "the survey's name of the source (designation, thing id), where there is one"),
     "obsid": ("int64", "the survey's number of the observation; null where missing or broken"),
     "survey": ("string", "lamost-lrs, lamost-mrs, sdss, arrays ..."),

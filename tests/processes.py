@@ -37,7 +37,9 @@ class Workplace:
 
     def start(self, *command: str, **environment: str) -> "Job":
         """A command with nothing on its stdin, in a session of its own."""
-        self.jobs.append(Job([*command], self.environment | environment, self.folder / f"log-{len(self.jobs)}"))
+        self.jobs.append(
+            Job([*command], self.environment | environment, self.folder / f"log-{len(self.jobs)}")
+        )
         return self.jobs[-1]
 
     def python(self, script: str, *arguments: str, **environment: str) -> "Job":
@@ -88,7 +90,13 @@ class Job:
         self.log = log
         with log.with_suffix(".out").open("wb") as out, log.with_suffix(".err").open("wb") as err:
             self.process = subprocess.Popen(
-                command, env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                command,
+                env=environment,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
 
     @property

@@ -20,7 +20,9 @@ def spectrum(number: int) -> np.ndarray:
     """The image of one LAMOST file: flux, inverse variance, wavelength, and-mask, or-mask."""
     random = np.random.default_rng(number)
     wave = 10 ** (3.5682 + 1e-4 * np.arange(PIXELS))
-    light = 1000 * (1 + 0.4 * np.sin(wave / 900 + number)) * (1 - 0.5 * np.exp(-(((wave - 4861.3) / 12) ** 2)))
+    light = (
+        1000 * (1 + 0.4 * np.sin(wave / 900 + number)) * (1 - 0.5 * np.exp(-(((wave - 4861.3) / 12) ** 2)))
+    )
     noise = 0.02 * light
     masks = np.zeros((2, PIXELS))
     masks[1, random.integers(0, PIXELS, 20)] = 1
@@ -39,7 +41,14 @@ def file(number: int) -> bytes:
         "LMJD": 55859,
         "SPID": 1 + number // 250,
     }
-    cards |= {"OBSID": 1000 + number, "FIBERID": 1 + number % 250, "RA": 10.0 + number, "DEC": -5.0, "Z": 1e-5 * number, "SNRG": 50.0}
+    cards |= {
+        "OBSID": 1000 + number,
+        "FIBERID": 1 + number % 250,
+        "RA": 10.0 + number,
+        "DEC": -5.0,
+        "Z": 1e-5 * number,
+        "SNRG": 50.0,
+    }
     hdu.header.update(cards)
     buffer = io.BytesIO()
     hdu.writeto(buffer)
@@ -53,7 +62,10 @@ def name(number: int) -> str:
 
 def named(numbers: range) -> dict[str, bytes]:
     """Files by their names."""
-    return {name(number): gzip.compress(file(number), 1, mtime=0) if number % 3 == 0 else file(number) for number in numbers}
+    return {
+        name(number): gzip.compress(file(number), 1, mtime=0) if number % 3 == 0 else file(number)
+        for number in numbers
+    }
 
 
 def write(folder: Path, numbers: range, broken: bool = False) -> Path:

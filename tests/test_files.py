@@ -37,7 +37,9 @@ def test_a_write_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("broken", ["open", "replace"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     path = tmp_path / "c.bin"
     files.write(str(path), b"one")
 
@@ -91,7 +93,14 @@ def test_a_walk_goes_folder_by_folder_in_the_order_of_names(tmp_path: Path) -> N
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * len(name))
     found = list(files.walk(str(tmp_path)))
-    assert [entry.path.removeprefix(f"{tmp_path}/") for entry in found] == ["a.fits", "z.fits", "a/0.fits", "a/c/9.fits", "b/1.fits", "b/2.fits"]
+    assert [entry.path.removeprefix(f"{tmp_path}/") for entry in found] == [
+        "a.fits",
+        "z.fits",
+        "a/0.fits",
+        "a/c/9.fits",
+        "b/1.fits",
+        "b/2.fits",
+    ]
     assert [entry.size for entry in found] == [6, 6, 8, 10, 8, 8]
     assert all(entry == files.stat_of(entry.path) for entry in found)
 
@@ -110,7 +119,11 @@ def test_what_is_named_like_a_survey_file_is_listed_whatever_it_is(tmp_path: Pat
     (tmp_path / "folder.FITS" / "inside").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.fits")
     (tmp_path / "dangling.fits.gz").symlink_to(tmp_path / "nowhere")
-    assert [Path(entry.path).name for entry in files.walk(str(tmp_path), (".fits", ".fits.gz"))] == ["dangling.fits.gz", "folder.FITS", "pipe.fits"]
+    assert [Path(entry.path).name for entry in files.walk(str(tmp_path), (".fits", ".fits.gz"))] == [
+        "dangling.fits.gz",
+        "folder.FITS",
+        "pipe.fits",
+    ]
 
 
 def test_files_are_fetched_in_order_plain_or_gzipped_whichever_is_there(tmp_path: Path) -> None:
@@ -144,7 +157,9 @@ def test_a_path_that_no_file_can_have_is_missing() -> None:
     assert refusal("a\0b.fits")[0] == "missing"
 
 
-def test_an_empty_file_gives_no_bytes_and_one_beyond_all_survey_files_is_refused_unread(tmp_path: Path) -> None:
+def test_an_empty_file_gives_no_bytes_and_one_beyond_all_survey_files_is_refused_unread(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "empty").write_bytes(b"")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(files.LARGEST + 1)

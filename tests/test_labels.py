@@ -8,7 +8,17 @@ from survey import labels
 
 
 def test_every_alias_of_the_users_finds_its_row():
-    pairs = {"C_FE": "CFe", "MG_FE": "MgFe", "CA_FE": "CaFe", "SI_FE": "SiFe", "TI_FE": "TiFe", "FE": "FeH", "feh": "FeH", "teff": "Teff", "ch": "CH"}
+    pairs = {
+        "C_FE": "CFe",
+        "MG_FE": "MgFe",
+        "CA_FE": "CaFe",
+        "SI_FE": "SiFe",
+        "TI_FE": "TiFe",
+        "FE": "FeH",
+        "feh": "FeH",
+        "teff": "Teff",
+        "ch": "CH",
+    }
     assert {alias: labels.label(alias).name for alias in pairs} == pairs
 
 
@@ -50,7 +60,10 @@ def test_aoki_2007_lowers_the_limit_for_luminous_giants():
     assert light > 2.3
     cfe = [3.0 - light + 0.01, 3.0 - light - 0.01]
     assert labels.carbon_enhanced(cfe, "aoki2007", [giant[0]] * 2, [giant[1]] * 2).tolist() == [True, False]
-    assert labels.carbon_enhanced([0.69, 0.71], "aoki2007", [sun[0]] * 2, [sun[1]] * 2).tolist() == [False, True]
+    assert labels.carbon_enhanced([0.69, 0.71], "aoki2007", [sun[0]] * 2, [sun[1]] * 2).tolist() == [
+        False,
+        True,
+    ]
     with pytest.raises(ValueError, match="aoki2007 needs Teff and logg"):
         labels.carbon_enhanced([1.0], "aoki2007")
     with pytest.raises(ValueError, match=r"no carbon criterion 'x'; there are carbon_0\.7"):
@@ -58,11 +71,20 @@ def test_aoki_2007_lowers_the_limit_for_luminous_giants():
 
 
 def test_classes_are_missing_where_the_labels_do_not_say():
-    assert labels.classes([-2, -2, 0, np.nan, -2, 0], [0, 1, 1, 1, np.nan, np.nan]).tolist() == [0, 1, 2, -1, -1, 2]
+    assert labels.classes([-2, -2, 0, np.nan, -2, 0], [0, 1, 1, 1, np.nan, np.nan]).tolist() == [
+        0,
+        1,
+        2,
+        -1,
+        -1,
+        2,
+    ]
 
 
 def test_classes_of_the_computed_set_are_those_it_states(shared):
-    table = pd.read_parquet(shared / "physics" / "reference.parquet", columns=["FeH", "CFe", "f_CEMP", "class"])
+    table = pd.read_parquet(
+        shared / "physics" / "reference.parquet", columns=["FeH", "CFe", "f_CEMP", "class"]
+    )
     found = labels.classes(table["FeH"], table["CFe"])
     assert (found == table["f_CEMP"]).mean() > 0.999
     assert (np.array(labels.CLASSES)[found] == table["class"]).mean() > 0.999
@@ -77,5 +99,7 @@ def test_placco_2014_stars_called_carbon_enhanced_are_so_here(shared):
 
 def test_a_metal_poor_star_without_a_luminosity_has_no_class_by_luminosity():
     nan = float("nan")
-    found = labels.classes([-2, -2, -2, 0], [1, 1, 1, 1], "aoki2007", [5000, nan, 5000, nan], [2, 2, nan, nan])
+    found = labels.classes(
+        [-2, -2, -2, 0], [1, 1, 1, 1], "aoki2007", [5000, nan, 5000, nan], [2, 2, nan, nan]
+    )
     assert found.tolist() == [1, labels.MISSING, labels.MISSING, 2]

@@ -28,7 +28,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_a_log_has_a_line_now_and_then_with_rate_and_time_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_has_a_line_now_and_then_with_rate_and_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Progress("ingest", 1000, "files") as shown:
         for _ in range(10):
             clock.now += 3
@@ -40,7 +42,9 @@ def test_a_log_has_a_line_now_and_then_with_rate_and_time_left(clock: Clock, cap
     assert all(re.search(r"\d files/s", line) for line in lines[:-1])
 
 
-def test_a_job_of_unknown_length_shows_how_far_it_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_of_unknown_length_shows_how_far_it_is(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Progress("list", None, "files") as shown:
         clock.now += 4
         shown.add(12_345)
@@ -59,7 +63,9 @@ def test_a_job_that_fails_says_that_it_stopped(clock: Clock, capsys: pytest.Capt
     assert capsys.readouterr().err == "12:00:00 ingest: 3 files in 0.5 s, stopped\n"
 
 
-def test_nothing_goes_to_standard_output_and_no_line_is_rewritten(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_goes_to_standard_output_and_no_line_is_rewritten(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Progress("ingest", 10, "files") as shown:
         clock.now += 20
         shown.add(5)
@@ -81,7 +87,9 @@ def test_long_times_are_hours_and_minutes() -> None:
     ]
 
 
-def test_slow_work_is_told_by_the_minute_and_nothing_done_promises_no_time(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slow_work_is_told_by_the_minute_and_nothing_done_promises_no_time(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Progress("tune", 10, "trainings") as bar:
         clock.now += 20
         bar.add(0, "waiting")

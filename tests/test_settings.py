@@ -84,7 +84,10 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
     [
         ("rte=1", "train: rte: unknown setting (value 1); did you mean rate?"),
         ("inner.dept=1", "train: inner.dept: unknown setting (value 1); did you mean depth?"),
-        ("zzz=1", "train: zzz: unknown setting (value 1); there are rate, name, flag, sizes, workers, inner, path"),
+        (
+            "zzz=1",
+            "train: zzz: unknown setting (value 1); there are rate, name, flag, sizes, workers, inner, path",
+        ),
         ("rate=fast", "train: rate: 'fast': should be a valid number; give number (how fast)"),
         ("rate=-1", "train: rate: -1: should be greater than 0; give number (how fast)"),
         ("rate=.nan", "train: rate: nan: "),
@@ -93,8 +96,14 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ("flag=nope", "train: flag: 'nope': should be a valid boolean"),
         ("name=5", "train: name: 5: should be a valid string; give text (what it is called)"),
         ("workers=2.5", "train: workers: 2.5: should be a valid integer"),
-        ("inner.depth=0", "train: inner.depth: 0: should be greater than or equal to 1; give whole number (how deep)"),
-        ("inner.kind=square", "train: inner.kind: 'square': should be 'flat' or 'round'; give one of flat | round (of what shape)"),
+        (
+            "inner.depth=0",
+            "train: inner.depth: 0: should be greater than or equal to 1; give whole number (how deep)",
+        ),
+        (
+            "inner.kind=square",
+            "train: inner.kind: 'square': should be 'flat' or 'round'; give one of flat | round (of what shape)",
+        ),
         ("inner=3", "train: inner: 3: should be a valid dictionary"),
         ("sizes=[1, x]", "train: sizes.1: 'x': should be a valid integer"),
         ("rate=[1", "train: rate: while parsing a flow sequence"),
@@ -118,7 +127,9 @@ def test_what_is_needed_and_not_given_is_named() -> None:
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "toy.yaml"
-    path.write_text("about: a toy\ntrain:\n  rate: 1e-4\n  inner: {depth: 7}\n  path: q\ningest:\n  store: s\n")
+    path.write_text(
+        "about: a toy\ntrain:\n  rate: 1e-4\n  inner: {depth: 7}\n  path: q\ningest:\n  store: s\n"
+    )
     return path
 
 
@@ -129,7 +140,9 @@ def test_a_recipe_goes_over_defaults_and_arguments_go_over_the_recipe(recipe: Pa
         load(Toy, "tune", [str(recipe)])
 
 
-def test_what_a_file_given_by_with_says_lies_between_the_recipe_and_the_arguments(recipe: Path, tmp_path: Path) -> None:
+def test_what_a_file_given_by_with_says_lies_between_the_recipe_and_the_arguments(
+    recipe: Path, tmp_path: Path
+) -> None:
     winner = tmp_path / "winner.yaml"
     winner.write_text("about: found\nfound: {score: 1}\ntrain: {rate: 0.5, inner: {depth: 9}}\n")
     assert load(Toy, "train", [str(recipe), f"with={winner}", "path=p"]).rate == 0.5
@@ -140,8 +153,14 @@ def test_what_a_file_given_by_with_says_lies_between_the_recipe_and_the_argument
 
 
 def test_another_network_leaves_the_options_of_the_one_below() -> None:
-    assert over({"model": "a", "options": {"x": 1}}, {"model": "b", "options": {"y": 2}}) == {"model": "b", "options": {"y": 2}}
-    assert over({"model": "a", "options": {"x": 1}}, {"options": {"y": 2}}) == {"model": "a", "options": {"x": 1, "y": 2}}
+    assert over({"model": "a", "options": {"x": 1}}, {"model": "b", "options": {"y": 2}}) == {
+        "model": "b",
+        "options": {"y": 2},
+    }
+    assert over({"model": "a", "options": {"x": 1}}, {"options": {"y": 2}}) == {
+        "model": "a",
+        "options": {"x": 1, "y": 2},
+    }
     both = {"train": {"model": "a", "options": {"x": 1}}}, {"train": {"model": "b"}}
     assert over(*both) == {"train": {"model": "b"}}
 
@@ -168,7 +187,9 @@ def test_a_recipe_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: 
 
 
 def test_a_missing_recipe_and_a_second_one_are_named(recipe: Path) -> None:
-    with pytest.raises(SettingsError, match=r"train: nowhere.yaml: no such recipe; give the path of a YAML file"):
+    with pytest.raises(
+        SettingsError, match=r"train: nowhere.yaml: no such recipe; give the path of a YAML file"
+    ):
         load(Toy, "train", ["nowhere.yaml"])
     with pytest.raises(SettingsError, match="train: more than one recipe"):
         load(Toy, "train", [str(recipe), str(recipe)])
@@ -177,7 +198,9 @@ def test_a_missing_recipe_and_a_second_one_are_named(recipe: Path) -> None:
 def test_a_value_inside_of_what_is_no_settings_is_named(tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     path.write_text("train:\n  path: p\n  inner: 3\n")
-    with pytest.raises(SettingsError, match=r"train: inner.depth: inner is 3 in the recipe, it has no 'depth' inside"):
+    with pytest.raises(
+        SettingsError, match=r"train: inner.depth: inner is 3 in the recipe, it has no 'depth' inside"
+    ):
         load(Toy, "train", [str(path), "inner.depth=3"])
 
 
@@ -195,9 +218,15 @@ def test_the_fingerprint_is_of_what_decides_the_result() -> None:
 
 
 def test_ingest_is_the_same_for_another_store_and_other_workers() -> None:
-    one, two = (load(Ingest, "ingest", ["input=/a", f"store={store}", f"workers={workers}"]) for store, workers in (("/s", 1), ("/t", 8)))
+    one, two = (
+        load(Ingest, "ingest", ["input=/a", f"store={store}", f"workers={workers}"])
+        for store, workers in (("/s", 1), ("/t", 8))
+    )
     assert one.fingerprint() == two.fingerprint()
-    assert one.fingerprint() != load(Ingest, "ingest", ["input=/a", "store=/s", "prepare.gates.low_snr.limit=4"]).fingerprint()
+    assert (
+        one.fingerprint()
+        != load(Ingest, "ingest", ["input=/a", "store=/s", "prepare.gates.low_snr.limit=4"]).fingerprint()
+    )
 
 
 @pytest.mark.parametrize(("cls", "job"), [(Toy, "train"), (Ingest, "ingest"), (Mock, "mock")])
@@ -229,11 +258,20 @@ def test_a_job_prints_its_help_and_its_errors_without_a_traceback(tmp_path: Path
     code = "from survey.settings import start, Settings\nclass Toy(Settings):\n    rate: float = 0.5\nprint(start(Toy, 'train', 'A toy.').rate)"
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
 
     shown, failed, fine = run("--help"), run("rat=3"), run("rate=2")
     assert (shown.returncode, "rate  number, default 0.5" in shown.stdout) == (0, True)
-    assert (failed.returncode, failed.stderr) == (1, "train: rat: unknown setting (value 3); did you mean rate?\n")
+    assert (failed.returncode, failed.stderr) == (
+        1,
+        "train: rat: unknown setting (value 3); did you mean rate?\n",
+    )
     assert fine.stdout == "2.0\n"
 
 

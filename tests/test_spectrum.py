@@ -11,7 +11,11 @@ from survey.spectrum import GRIDS, REASONS, VISIT, Grid, LogWave, Refused, Spect
 
 
 def test_the_named_grids_have_the_points_that_the_systems_published() -> None:
-    assert {name: len(grid) for name, grid in GRIDS.items()} == {"cemp4900": 4900, "log3921": 3921, "sdss3522": 3522}
+    assert {name: len(grid) for name, grid in GRIDS.items()} == {
+        "cemp4900": 4900,
+        "log3921": 3921,
+        "sdss3522": 3522,
+    }
     assert (GRIDS["cemp4900"].wave == np.arange(3900, 8800)).all()
     assert GRIDS["log3921"].wave[0] == pytest.approx(3690)
     assert GRIDS["log3921"].wave[-1] <= 9100.0001
@@ -72,4 +76,6 @@ def test_a_refusal_survives_the_way_from_a_worker() -> None:
 
 def test_every_reason_and_column_is_described() -> None:
     assert all(words and not words.endswith(".") for words in REASONS.values())
-    assert all(kind in ("string", "int32", "int64", "float32", "float64") and words for kind, words in VISIT.values())
+    assert all(
+        kind in ("string", "int32", "int64", "float32", "float64") and words for kind, words in VISIT.values()
+    )

@@ -66,7 +66,11 @@ every_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
 
 
 def test_every_folder_is_a_stage_with_a_rank() -> None:
-    assert {path.parent.relative_to(ROOT / "survey").parts[0] for path in MODULES if path.parent != ROOT / "survey"} <= set(RANK)
+    assert {
+        path.parent.relative_to(ROOT / "survey").parts[0]
+        for path in MODULES
+        if path.parent != ROOT / "survey"
+    } <= set(RANK)
 
 
 @every_module
@@ -77,7 +81,9 @@ def test_a_module_imports_no_later_stage(path: Path) -> None:
             assert name.split(".")[0] not in ("jobs", "tests", "benchmarks"), f"imports {name}"
             continue
         there = stage(name)
-        assert there == here or RANK.get(there, 0) < RANK.get(here, 0), f"{here or 'a file in survey/'} imports {name}"
+        assert there == here or RANK.get(there, 0) < RANK.get(here, 0), (
+            f"{here or 'a file in survey/'} imports {name}"
+        )
         assert there not in SEES_ALL.get(here, ()), f"{here} imports {name}"
 
 
@@ -91,12 +97,29 @@ def test_ray_is_imported_in_cluster_only(path: Path) -> None:
 def test_a_library_prints_nothing_and_unpickles_nothing(path: Path) -> None:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
-            called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            assert not (isinstance(node.func, ast.Name) and called in ("print", "input", "eval", "exec")), f"line {node.lineno}: {called}("
+            called = (
+                node.func.id
+                if isinstance(node.func, ast.Name)
+                else node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else ""
+            )
+            assert not (isinstance(node.func, ast.Name) and called in ("print", "input", "eval", "exec")), (
+                f"line {node.lineno}: {called}("
+            )
             for keyword in node.keywords:
-                loose = (keyword.arg, ast.unparse(keyword.value)) in (("allow_pickle", "True"), ("weights_only", "False"))
+                loose = (keyword.arg, ast.unparse(keyword.value)) in (
+                    ("allow_pickle", "True"),
+                    ("weights_only", "False"),
+                )
                 assert not loose, f"line {node.lineno}: {keyword.arg}={ast.unparse(keyword.value)}"
-    assert not {name.split(".")[0] for name in imports(path)} & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+    assert not {name.split(".")[0] for name in imports(path)} & {
+        "pickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "shelve",
+    }
 
 
 @every_module
@@ -104,13 +127,20 @@ def test_no_error_is_swallowed_and_no_user_meets_an_assert_on_input(path: Path) 
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"line {node.lineno}: a bare except"
-            assert "BaseException" not in ast.unparse(node.type) or any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            assert "BaseException" not in ast.unparse(node.type) or any(
+                isinstance(inner, ast.Raise) for inner in ast.walk(node)
+            )
 
 
 @every_module
 def test_only_reasons_of_the_closed_list_are_given(path: Path) -> None:
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "Refused" and node.args and isinstance(node.args[0], ast.Constant):
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).split(".")[-1] == "Refused"
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
             assert node.args[0].value in REASONS, f"line {node.lineno}: {node.args[0].value!r}"
 
 
@@ -143,14 +173,22 @@ def code_lines(path: Path) -> int:
     text = path.read_text().splitlines()
     first = module.body[0]
     skipped = set(range(first.lineno, (first.end_lineno or 0) + 1)) if ast.get_docstring(module) else set()
-    return sum(1 for number, line in enumerate(text, 1) if number not in skipped and line.strip() and not line.strip().startswith("#"))
+    return sum(
+        1
+        for number, line in enumerate(text, 1)
+        if number not in skipped and line.strip() and not line.strip().startswith("#")
+    )
 
 
 @pytest.mark.parametrize("path", JOBS, ids=name_of)
 def test_a_job_is_thin(path: Path) -> None:
     assert code_lines(path) < 30
     assert ast.get_docstring(tree(path)), "a job says its command, its cost and what comes out"
-    assert not [node for node in ast.walk(tree(path)) if isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef)]
+    assert not [
+        node
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef)
+    ]
     assert f"jobs/{path.name}" in (ast.get_docstring(tree(path)) or "")
 
 
@@ -159,17 +197,30 @@ def test_importing_has_no_effect(tmp_path: Path) -> None:
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
     here.mkdir()
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES]
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in MODULES
+    ]
     code = (
         "import importlib, json, logging, sys\n"
         f"for name in {names!r}:\n    importlib.import_module(name)\n"
         "ray = sys.modules.get('ray')\n"
         "sys.stdout.write(json.dumps([len(logging.getLogger().handlers), bool(ray and ray.is_initialized())]))"
     )
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    }
     kept["MPLCONFIGDIR"] = str(tmp_path)  # matplotlib writes its list of fonts when it is first imported
-    environment = kept | {"HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(here)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True, check=False)
+    environment = kept | {
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(here),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0, False]
     assert done.stderr == ""

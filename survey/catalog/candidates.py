@@ -28,7 +28,20 @@ COLUMNS: dict[str, Column] = {
     for kind in KINDS
 }
 RANK: Column = ("int32", "place in the list, 1 = the best candidate", "", "meta.number")
-FIRST = ("rank", "star", "ra", "dec", "score_mp", "score_cemp", "said", "said_labels", "feh_class", "flag_warn", "n_visits", "snr_total")
+FIRST = (
+    "rank",
+    "star",
+    "ra",
+    "dec",
+    "score_mp",
+    "score_cemp",
+    "said",
+    "said_labels",
+    "feh_class",
+    "flag_warn",
+    "n_visits",
+    "snr_total",
+)
 """The columns that a list begins with."""
 Counts = dict[str, Counter[str]]
 """How many stars are of each kind, by what they are told apart."""
@@ -52,8 +65,12 @@ class Rules:
         stars = criteria.judged(visits.combined(rows, star_N, self.bars.visits), self.criterion)
         p_NC = probabilities(stars)
         for threshold in self.thresholds.values():
-            stars = _with(stars, threshold.column, thresholds.COLUMNS[threshold.column], threshold.score(p_NC))
-        for name, bits in zip(flags.COLUMNS, flags.of(stars, self.bars.ranges, self.bars.limits), strict=True):
+            stars = _with(
+                stars, threshold.column, thresholds.COLUMNS[threshold.column], threshold.score(p_NC)
+            )
+        for name, bits in zip(
+            flags.COLUMNS, flags.of(stars, self.bars.ranges, self.bars.limits), strict=True
+        ):
             stars = _with(stars, name, flags.COLUMNS[name], bits)
         held_N = self.bars.hold(*(stars[name].to_numpy() for name in flags.COLUMNS))
         for kind, column in zip(KINDS, COLUMNS, strict=True):
@@ -114,9 +131,20 @@ class Lists:
         """The list, best first: by score; among equals, of whom a sure network makes many, those without a warning, then by signal to noise."""
         table = pa.concat_tables(self.parts[kind])
         score = f"score_{kind.lower()}" if f"score_{kind.lower()}" in table.column_names else "p_feh_mp"
-        order = {score: "descending", "_warned": "ascending", "snr_total": "descending", "ra": "ascending", "dec": "ascending"}
+        order = {
+            score: "descending",
+            "_warned": "ascending",
+            "snr_total": "descending",
+            "ra": "ascending",
+            "dec": "ascending",
+        }
         sortable = table.append_column("_warned", pc.not_equal(table["flag_warn"], 0).cast(pa.int8()))
-        table = table.take(pc.sort_indices(sortable, sort_keys=[(name, way) for name, way in order.items() if name in sortable.column_names]))
+        table = table.take(
+            pc.sort_indices(
+                sortable,
+                sort_keys=[(name, way) for name, way in order.items() if name in sortable.column_names],
+            )
+        )
         table = _with(table, "rank", RANK, np.arange(1, table.num_rows + 1, dtype=np.int32))
         first = [name for name in FIRST if name in table.column_names]
         return table.select([*first, *(name for name in table.column_names if name not in first)])
@@ -128,11 +156,33 @@ def _counted(stars: pa.Table) -> Iterator[tuple[str, dict[str, int]]]:
     for column in ("said", "said_labels"):
         if column in stars.column_names:
             value, count = np.unique(stars[column].fill_null(MISSING).to_numpy(), return_counts=True)
-            yield column, {names[number]: many for number, many in zip(value.tolist(), count.tolist(), strict=True)}
+            yield (
+                column,
+                {names[number]: many for number, many in zip(value.tolist(), count.tolist(), strict=True)},
+            )
     if "feh_class" in stars.column_names:
-        yield "feh_class", {row["values"] or "not known": row["counts"] for row in pc.value_counts(stars["feh_class"]).to_pylist()}
+        yield (
+            "feh_class",
+            {
+                row["values"] or "not known": row["counts"]
+                for row in pc.value_counts(stars["feh_class"]).to_pylist()
+            },
+        )
     for column, severity in (("flag_warn", "warn"), ("flag_bad", "bad")):
         bits_N = stars[column].to_numpy()
-        found = {str(row.bit.name): int(((bits_N & int(row.bit)) != 0).sum()) for row in BITS if row.severity == severity}
-        yield column, {"any": int((bits_N != 0).sum())} | {name: count for name, count in found.items() if count}
-    yield "visits", {"stars with several": int((stars["n_visits"].to_numpy() > 1).sum()), "in all": int(stars["n_visits"].to_numpy().sum())}
+        found = {
+            str(row.bit.name): int(((bits_N & int(row.bit)) != 0).sum())
+            for row in BITS
+            if row.severity == severity
+        }
+        yield (
+            column,
+            {"any": int((bits_N != 0).sum())} | {name: count for name, count in found.items() if count},
+        )
+    yield (
+        "visits",
+        {
+            "stars with several": int((stars["n_visits"].to_numpy() > 1).sum()),
+            "in all": int(stars["n_visits"].to_numpy().sum()),
+        },
+    )

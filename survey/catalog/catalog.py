@@ -47,7 +47,13 @@ CATALOG, SETTINGS = "catalog.json", "settings.json"
 VERSION = 1
 MOST_REGIONS = 200
 """Of the sky that rows are sorted into, about: a file for each is open at once."""
-FLAGS, SELECTION, CURVES, KNOWN, TRUTH = "flags.csv", "selection.parquet", "curves.parquet", "known.parquet", "truth.parquet"
+FLAGS, SELECTION, CURVES, KNOWN, TRUTH = (
+    "flags.csv",
+    "selection.parquet",
+    "curves.parquet",
+    "known.parquet",
+    "truth.parquet",
+)
 
 
 class Catalog(Settings):
@@ -57,24 +63,35 @@ class Catalog(Settings):
 
     predictions: str = Field(description="finished predictions")
     catalog: str = Field(description="folder or s3:// prefix of the catalog")
-    criterion: Criterion = Field("carbon_0.7", description="which [C/Fe] is carbon-enhanced, for the class by parameters")
+    criterion: Criterion = Field(
+        "carbon_0.7", description="which [C/Fe] is carbon-enhanced, for the class by parameters"
+    )
     mp: Search = Field(Search(goal="f1"), description="the list of metal-poor stars")
     cemp: Search = Field(Search(goal="f1"), description="the list of carbon-enhanced metal-poor stars")
     visits: Visits = Field(Visits(), description="how visits of a star become one row")
     limits: Limits = Field(Limits(), description="from where on a star is flagged")
     leave_out: tuple[str, ...] = Field(
-        (), strict=False, description="warnings that keep a star out of the lists, beside every flag_bad, such as out_of_domain (flags.csv)"
+        (),
+        strict=False,
+        description="warnings that keep a star out of the lists, beside every flag_bad, such as out_of_domain (flags.csv)",
     )
     bins: Bins = Field(Bins(), description="bins of the selection function")
-    known: tuple[str, ...] = Field((), strict=False, description="tables of known stars with positions: CSV, Parquet, FITS or VOTable")
+    known: tuple[str, ...] = Field(
+        (), strict=False, description="tables of known stars with positions: CSV, Parquet, FITS or VOTable"
+    )
     radius: float = Field(3.0, gt=0, le=60, description="arcsec within which a star is a known one")
-    truth: str = Field("", description="a table of true labels: the lists are compared with it, stars that members have learned from left out")
+    truth: str = Field(
+        "",
+        description="a table of true labels: the lists are compared with it, stars that members have learned from left out",
+    )
     join: Labels = Field(Labels(), description="how that table and the predictions find each other")
     exports: tuple[Literal["votable", "fits", "csv"], ...] = Field(
         ("votable", "fits", "csv"), strict=False, description="formats of the candidate lists beside Parquet"
     )
     rows_per_file: int = Field(500_000, ge=1000, description="most stars of one file of the HATS catalog")
-    margin: float = Field(10.0, ge=0, le=3600, description="arcsec around each of its tiles that are kept beside it; 0 = none")
+    margin: float = Field(
+        10.0, ge=0, le=3600, description="arcsec around each of its tiles that are kept beside it; 0 = none"
+    )
 
 
 @dataclass(frozen=True)
@@ -93,11 +110,16 @@ class Outcome:
 
 def catalog(settings: Catalog) -> Outcome:
     """Make the catalog; one that is finished, of these predictions and settings, is left alone."""
-    settings = settings.model_copy(update={name: absolute(getattr(settings, name)) for name in ("predictions", "catalog")})
+    settings = settings.model_copy(
+        update={name: absolute(getattr(settings, name)) for name in ("predictions", "catalog")}
+    )
     predictions = open_predictions(settings.predictions)
     note = files.join(settings.catalog, CATALOG)
     _agree(settings)
-    if files.exists(note) and (about := files.read_json(note))["predictions"]["id"] == predictions.about["id"]:
+    if (
+        files.exists(note)
+        and (about := files.read_json(note))["predictions"]["id"] == predictions.about["id"]
+    ):
         return Outcome(settings.catalog, about, made=False)
     _check_criterion(settings, predictions)
     ranges = predictions.about["ensemble"]["about"].get("ranges", {})
@@ -105,10 +127,16 @@ def catalog(settings: Catalog) -> Outcome:
     validation = thresholds_of.validation(predictions, bars)
     searches: dict[Kind, Search] = {"MP": settings.mp, "CEMP": settings.cemp}
     rules = Rules(settings.criterion, bars, thresholds_of.thresholds(predictions, validation, searches, bars))
-    known_lists = [crossmatch.read(path) for path in settings.known]  # what is wrong with them is told before the work
+    known_lists = [
+        crossmatch.read(path) for path in settings.known
+    ]  # what is wrong with them is told before the work
     stars = find(predictions)
     met = crossmatch.matched(known_lists, stars.ra_S, stars.dec_S, settings.radius)
-    true = truth.read(settings.join.model_copy(update={"table": settings.truth}), predictions, stars) if settings.truth else None
+    true = (
+        truth.read(settings.join.model_copy(update={"table": settings.truth}), predictions, stars)
+        if settings.truth
+        else None
+    )
     _withdraw(settings.catalog)
     with scratch(settings.catalog) as room:
         written, found = _write(settings, predictions, stars, rules, room, met)
@@ -119,7 +147,9 @@ def catalog(settings: Catalog) -> Outcome:
     if true:
         tables[TRUTH], about["truth"] = true.compared(found)
     for name, table in tables.items():
-        files.write_table(files.join(settings.catalog, name), table.replace_schema_metadata(origin(predictions)))
+        files.write_table(
+            files.join(settings.catalog, name), table.replace_schema_metadata(origin(predictions))
+        )
     _export(settings, predictions, lists)
     files.write_json(note, about)
     return Outcome(settings.catalog, about, made=True)
@@ -129,7 +159,10 @@ def _agree(settings: Catalog) -> None:
     """The folder is new, or holds a catalog of the same settings; with others, as long as none was finished."""
     if not files.is_remote(settings.catalog) and Path(settings.catalog).is_file():
         raise SettingsError(f"catalog: catalog: {settings.catalog}: is a file; give an empty or a new folder")
-    path, lasting = files.join(settings.catalog, SETTINGS), json.loads(json.dumps(settings.lasting(), default=str))
+    path, lasting = (
+        files.join(settings.catalog, SETTINGS),
+        json.loads(json.dumps(settings.lasting(), default=str)),
+    )
     if files.exists(path):
         differing = list(differences(files.read_json(path)["settings"], lasting))
         if differing and files.exists(files.join(settings.catalog, CATALOG)):
@@ -162,7 +195,14 @@ def _withdraw(catalog: str) -> None:
         files.remove(files.join(catalog, name))
 
 
-def _write(settings: Catalog, predictions: Predictions, stars: Stars, rules: Rules, room: Path, met: crossmatch.Matched) -> tuple[Written, Lists]:
+def _write(
+    settings: Catalog,
+    predictions: Predictions,
+    stars: Stars,
+    rules: Rules,
+    room: Path,
+    met: crossmatch.Matched,
+) -> tuple[Written, Lists]:
     """All stars into the HATS catalog, and the candidates among them."""
     tiles = cut(stars.pixel_S[: stars.placed], settings.rows_per_file, margin_order(settings.margin))
     writer, found = Writer(room, tiles, origin(predictions), settings.margin, _shown(predictions)), Lists()
@@ -193,18 +233,41 @@ def _shown(predictions: Predictions) -> tuple[str, ...]:
     classes = [f"p_{name.lower()}" for name in predictions.about["classes"]]
     labels = [column for name in predictions.labels for column in (name, f"{name}_err")]
     scores = [f"score_{kind.lower()}" for kind in KINDS] if classes else []
-    return ("star", "ra", "dec", "snr", "n_visits", *classes, *scores, *labels, "flag_warn", "flag_bad", "mp_candidate", "cemp_candidate")
+    return (
+        "star",
+        "ra",
+        "dec",
+        "snr",
+        "n_visits",
+        *classes,
+        *scores,
+        *labels,
+        "flag_warn",
+        "flag_bad",
+        "mp_candidate",
+        "cemp_candidate",
+    )
 
 
 def _about(
-    settings: Catalog, predictions: Predictions, rules: Rules, written: Written, counts: Counts, lists: dict[Kind, pa.Table]
+    settings: Catalog,
+    predictions: Predictions,
+    rules: Rules,
+    written: Written,
+    counts: Counts,
+    lists: dict[Kind, pa.Table],
 ) -> dict[str, Any]:
     """What the catalog is."""
     source = {name: predictions.about[name] for name in ("id", "rows", "source")} | {"path": predictions.path}
     ensemble = predictions.about["ensemble"]
     lasting = json.loads(json.dumps(settings.lasting(), default=str))
-    digest = hashlib.sha256(json.dumps([predictions.about["id"], lasting], sort_keys=True).encode()).hexdigest()
-    scored = {kind: expected(lists[kind][threshold.column].to_numpy()) for kind, threshold in rules.thresholds.items()}
+    digest = hashlib.sha256(
+        json.dumps([predictions.about["id"], lasting], sort_keys=True).encode()
+    ).hexdigest()
+    scored = {
+        kind: expected(lists[kind][threshold.column].to_numpy())
+        for kind, threshold in rules.thresholds.items()
+    }
     return {
         "version": VERSION,
         "id": digest[:16],
@@ -225,12 +288,20 @@ def _about(
     }
 
 
-def _tables(rules: Rules, validation: pa.Table | None, bins: Bins, met: crossmatch.Matched, found: Lists) -> Iterator[tuple[str, pa.Table]]:
+def _tables(
+    rules: Rules, validation: pa.Table | None, bins: Bins, met: crossmatch.Matched, found: Lists
+) -> Iterator[tuple[str, pa.Table]]:
     """What is told beside the lists: what to expect of them, and what came of stars that were known."""
     if validation is not None and rules.thresholds:
         thresholds_of = rules.thresholds.values()
-        yield CURVES, pa.concat_tables([selection.curve(validation, threshold) for threshold in thresholds_of])
-        yield SELECTION, pa.concat_tables([selection.by_bins(validation, threshold, bins) for threshold in thresholds_of])
+        yield (
+            CURVES,
+            pa.concat_tables([selection.curve(validation, threshold) for threshold in thresholds_of]),
+        )
+        yield (
+            SELECTION,
+            pa.concat_tables([selection.by_bins(validation, threshold, bins) for threshold in thresholds_of]),
+        )
     if met.lists:
         yield KNOWN, met.recovery({kind: found.is_candidate(kind) for kind in KINDS})
 
@@ -246,7 +317,13 @@ def _publish(settings: Catalog, room: Path, written: Written) -> None:
 def _export(settings: Catalog, predictions: Predictions, lists: dict[Kind, pa.Table]) -> None:
     """The candidates in all formats, and what their bits mean."""
     for kind, table in lists.items():
-        export(table, settings.catalog, f"{kind.lower()}_candidates", origin(predictions), ("parquet", *settings.exports))
+        export(
+            table,
+            settings.catalog,
+            f"{kind.lower()}_candidates",
+            origin(predictions),
+            ("parquet", *settings.exports),
+        )
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(dictionary(), sink)
     files.write(files.join(settings.catalog, FLAGS), memoryview(sink.getvalue()))

@@ -30,17 +30,50 @@ SIGMAS, SLACK = 3.0, 0.1
 """[C/Fe] and [C/H] - [Fe/H] that differ by more than so many of their errors, and by more than so many dex, contradict each other."""
 
 COLUMNS: dict[str, Column] = {
-    "said_labels": ("int8", f"number of the class by [Fe/H] and [C/Fe] ({NUMBERED}); -1 = not known", "", "src.class"),
+    "said_labels": (
+        "int8",
+        f"number of the class by [Fe/H] and [C/Fe] ({NUMBERED}); -1 = not known",
+        "",
+        "src.class",
+    ),
     "feh_class": ("string", "by [Fe/H]: EMP (< -3), VMP (< -2), MP (< -1), NMP (neither)", "", "src.class"),
     **{
-        f"p_feh_{kind.lower()}": ("float32", f"probability that [Fe/H] < {limit:g}, by its value and error", "", "stat.probability")
+        f"p_feh_{kind.lower()}": (
+            "float32",
+            f"probability that [Fe/H] < {limit:g}, by its value and error",
+            "",
+            "stat.probability",
+        )
         for kind, limit in METAL_POOR.items()
     },
-    **{column: ("bool", f"metal-poor and carbon-enhanced by parameters, criterion {name}", "", "meta.code.class") for name, column in SHORT.items()},
-    "cemp_subclass": ("string", "of CEMP stars by parameters: CEMP-s, CEMP-r, CEMP-r/s, CEMP-no (Beers & Christlieb 2005)", "", "src.class"),
-    "classes_disagree": ("bool", "class by probabilities and class by parameters differ", "", "meta.code.qual"),
+    **{
+        column: (
+            "bool",
+            f"metal-poor and carbon-enhanced by parameters, criterion {name}",
+            "",
+            "meta.code.class",
+        )
+        for name, column in SHORT.items()
+    },
+    "cemp_subclass": (
+        "string",
+        "of CEMP stars by parameters: CEMP-s, CEMP-r, CEMP-r/s, CEMP-no (Beers & Christlieb 2005)",
+        "",
+        "src.class",
+    ),
+    "classes_disagree": (
+        "bool",
+        "class by probabilities and class by parameters differ",
+        "",
+        "meta.code.qual",
+    ),
     "identity": ("float32", "[C/Fe] - ([C/H] - [Fe/H]), which ought to be 0", "dex", "phys.abund;arith.diff"),
-    "identity_violated": ("bool", f"it differs from 0 by more than {SIGMAS:g} of its errors and {SLACK:g} dex", "", "meta.code.qual"),
+    "identity_violated": (
+        "bool",
+        f"it differs from 0 by more than {SIGMAS:g} of its errors and {SLACK:g} dex",
+        "",
+        "meta.code.qual",
+    ),
 }
 
 
@@ -48,16 +81,23 @@ def definitions(criterion: Criterion) -> dict[str, str]:
     """What the classes are, in words."""
     limit = METAL_POOR["MP"]
     told = {kind: f"[Fe/H] < {below:g}" for kind, below in METAL_POOR.items()}
-    return told | {"CEMP": f"[Fe/H] < {limit:g} and {ENHANCED[criterion]} (criterion {criterion})", "NMP": f"[Fe/H] >= {limit:g}"}
+    return told | {
+        "CEMP": f"[Fe/H] < {limit:g} and {ENHANCED[criterion]} (criterion {criterion})",
+        "NMP": f"[Fe/H] >= {limit:g}",
+    }
 
 
 def judged(table: pa.Table, criterion: Criterion = "carbon_0.7") -> pa.Table:
     """The table with those columns of `COLUMNS` that its labels allow; the criterion decides the class that is compared."""
     if criterion not in get_args(Criterion):
-        raise ValueError(f"catalog: there is no carbon criterion {criterion!r}; there are {', '.join(get_args(Criterion))}")
+        raise ValueError(
+            f"catalog: there is no carbon criterion {criterion!r}; there are {', '.join(get_args(Criterion))}"
+        )
     for name, values in _columns(table, criterion):
         field = described(name, COLUMNS[name])
-        table = table.append_column(field, values if isinstance(values, pa.Array) else pa.array(values, field.type, from_pandas=True))
+        table = table.append_column(
+            field, values if isinstance(values, pa.Array) else pa.array(values, field.type, from_pandas=True)
+        )
     return table
 
 
@@ -80,11 +120,15 @@ def _carbon(table: pa.Table) -> Floats | None:
     return numbers(table, "CFe") if "CFe" in there else numbers(table, "CH") - numbers(table, "FeH")
 
 
-def _by_labels(table: pa.Table, cfe_N: Floats, criterion: Criterion) -> Iterator[tuple[str, NDArray[Any] | pa.Array]]:
+def _by_labels(
+    table: pa.Table, cfe_N: Floats, criterion: Criterion
+) -> Iterator[tuple[str, NDArray[Any] | pa.Array]]:
     """The class by parameters, CEMP by every criterion that can be told, the kind of CEMP, and whether it is that of the probabilities."""
     feh_N, teff_N, logg_N = (numbers(table, name) for name in ("FeH", "Teff", "logg"))
     light = {"Teff", "logg"} <= set(table.column_names)
-    class_by = {name: classes(feh_N, cfe_N, name, teff_N, logg_N) for name in SHORT if light or name != "aoki2007"}
+    class_by = {
+        name: classes(feh_N, cfe_N, name, teff_N, logg_N) for name in SHORT if light or name != "aoki2007"
+    }
     if criterion in class_by:
         yield "said_labels", class_by[criterion]
     for name, class_N in class_by.items():
@@ -92,7 +136,12 @@ def _by_labels(table: pa.Table, cfe_N: Floats, criterion: Criterion) -> Iterator
     if criterion not in class_by:
         return
     if {"BaFe", "EuFe"} & set(table.column_names):
-        yield "cemp_subclass", _subclass(class_by[criterion] == CLASSES.index("CEMP"), numbers(table, "BaFe"), numbers(table, "EuFe"))
+        yield (
+            "cemp_subclass",
+            _subclass(
+                class_by[criterion] == CLASSES.index("CEMP"), numbers(table, "BaFe"), numbers(table, "EuFe")
+            ),
+        )
     if "said" in table.column_names:
         said_N = table["said"].fill_null(MISSING).to_numpy()
         known_N = (said_N != MISSING) & (class_by[criterion] != MISSING)

@@ -76,7 +76,9 @@ def read(path: str) -> Known:
     exact = {name: found for name, found in zip(("ra", "dec"), map(table.has, EXACT), strict=True) if found}
     keys = key_columns(table, exact if len(exact) == 2 else {}, "auto")
     if not keys.ra or not keys.dec:
-        raise ValueError(f"catalog: known={path}: no columns of positions, the columns are {', '.join(table.names[:60])}; name them ra and dec")
+        raise ValueError(
+            f"catalog: known={path}: no columns of positions, the columns are {', '.join(table.names[:60])}; name them ra and dec"
+        )
     label = table.has(*NAMES) or keys.star
     columns = table.read([keys.ra, keys.dec, *([label] if label else [])])
     ra_R, dec_R = angles(columns, keys)
@@ -87,7 +89,9 @@ def read(path: str) -> Known:
             "give degrees, or hours and degrees as 10 13 34.7 and -2 07 57.9"
         )
     names = _names(columns, label).filter(pa.array(placed_R))
-    return Known(path.rstrip("/").rpartition("/")[2], names, ra_R[placed_R], dec_R[placed_R], int((~placed_R).sum()))
+    return Known(
+        path.rstrip("/").rpartition("/")[2], names, ra_R[placed_R], dec_R[placed_R], int((~placed_R).sum())
+    )
 
 
 def _names(columns: pa.Table, label: str | None) -> pa.Array:
@@ -141,7 +145,9 @@ class Matched:
 
 def matched(lists: Sequence[Known], ra_S: Floats, dec_S: Floats, radius: float = RADIUS) -> Matched:
     """The stars of a catalog beside lists of known stars, within so many arcsec; a star without a position is near none."""
-    ra_R, dec_R = (np.concatenate([np.empty(0), *(getattr(one, name) for one in lists)]) for name in ("ra_R", "dec_R"))
+    ra_R, dec_R = (
+        np.concatenate([np.empty(0), *(getattr(one, name) for one in lists)]) for name in ("ra_R", "dec_R")
+    )
     row_S, arcsec_S = np.full(len(ra_S), -1, np.int32), np.full(len(ra_S), np.nan, np.float32)
     star_R = np.full(len(ra_R), -1, np.int64)
     if len(ra_R):
@@ -152,7 +158,9 @@ def matched(lists: Sequence[Known], ra_S: Floats, dec_S: Floats, radius: float =
             row_S[part], arcsec_S[part] = _nearest(tree, ra_S[part], dec_S[part], radius)
         hit_S = np.flatnonzero(row_S >= 0)
         if hit_S.size:
-            far_R, nearest_R = cKDTree(unit_vectors(ra_S[hit_S], dec_S[hit_S])).query(known, distance_upper_bound=_reach(radius))
+            far_R, nearest_R = cKDTree(unit_vectors(ra_S[hit_S], dec_S[hit_S])).query(
+                known, distance_upper_bound=_reach(radius)
+            )
             near_R = np.isfinite(far_R)
             star_R[near_R] = hit_S[nearest_R[near_R]]
     return Matched(tuple(lists), row_S, arcsec_S, star_R)
@@ -162,7 +170,9 @@ def _nearest(tree: cKDTree, ra_S: Floats, dec_S: Floats, radius: float) -> tuple
     """The nearest point of a tree for each star, -1 where none is within the radius, and how far it is."""
     row_S, arcsec_S = np.full(len(ra_S), -1, np.int32), np.full(len(ra_S), np.nan)
     placed_S = np.flatnonzero(placed(ra_S, dec_S))
-    far_S, nearest_S = tree.query(unit_vectors(ra_S[placed_S], dec_S[placed_S]), distance_upper_bound=_reach(radius))
+    far_S, nearest_S = tree.query(
+        unit_vectors(ra_S[placed_S], dec_S[placed_S]), distance_upper_bound=_reach(radius)
+    )
     hit_S = np.isfinite(far_S)
     row_S[placed_S[hit_S]] = nearest_S[hit_S]
     arcsec_S[placed_S[hit_S]] = np.degrees(2 * np.arcsin(far_S[hit_S] / 2)) * 3600

@@ -38,7 +38,13 @@ FORMS = {
 """What a type is called in a FITS table."""
 
 
-def export(table: pa.Table, folder: str, name: str, about: Mapping[str, str], kinds: tuple[Kind, ...] = tuple(ENDINGS)) -> list[str]:
+def export(
+    table: pa.Table,
+    folder: str,
+    name: str,
+    about: Mapping[str, str],
+    kinds: tuple[Kind, ...] = tuple(ENDINGS),
+) -> list[str]:
     """The table as files of these kinds in a folder or prefix, beside `columns.csv`, its dictionary; the paths of all."""
     table = table.cast(described(table.schema, about))
     made = {files.join(folder, f"{name}.{ENDINGS[kind]}"): _MAKERS[kind](table, about) for kind in kinds}
@@ -51,9 +57,13 @@ def export(table: pa.Table, folder: str, name: str, about: Mapping[str, str], ki
 def _parquet(table: pa.Table, about: Mapping[str, str]) -> bytes | memoryview:
     said = {**about, **votable.in_parquet(table, about)}
     for number, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):  # astropy stumbles over null text, and wants to know how long the longest is
+        if pa.types.is_string(
+            field.type
+        ):  # astropy stumbles over null text, and wants to know how long the longest is
             table = table.set_column(number, field, table[field.name].fill_null(""))
-            said[f"table::len::{field.name}"] = str(max(pc.max(pc.utf8_length(table[field.name])).as_py() or 0, 1))
+            said[f"table::len::{field.name}"] = str(
+                max(pc.max(pc.utf8_length(table[field.name])).as_py() or 0, 1)
+            )
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(said), sink, compression="zstd")
     return memoryview(sink.getvalue())
@@ -63,7 +73,9 @@ def _csv(table: pa.Table, about: Mapping[str, str]) -> bytes | memoryview:
     sink = pa.BufferOutputStream()
     for number, column in enumerate(table.columns):
         if pa.types.is_floating(column.type):  # NaN would be written as a word
-            table = table.set_column(number, table.schema.field(number), pc.if_else(pc.is_nan(column), None, column))
+            table = table.set_column(
+                number, table.schema.field(number), pc.if_else(pc.is_nan(column), None, column)
+            )
     pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
     return memoryview(sink.getvalue())
 
@@ -74,7 +86,9 @@ def _fits(table: pa.Table, about: Mapping[str, str]) -> bytes | memoryview:
     primary, body = fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)
     for meaning in said:
         if pa.types.is_boolean(meaning.type):  # astropy writes no third value beside true and false
-            letters = pc.if_else(table[meaning.name], pa.scalar(ord("T"), pa.int8()), pa.scalar(ord("F"), pa.int8()))
+            letters = pc.if_else(
+                table[meaning.name], pa.scalar(ord("T"), pa.int8()), pa.scalar(ord("F"), pa.int8())
+            )
             body.data.view(np.ndarray)[meaning.name] = letters.fill_null(0).to_numpy()
     for number, meaning in enumerate(said, 1):
         body.header.update(_cards(number, meaning))
@@ -98,7 +112,9 @@ def _column(meaning: Meaning, array: pa.Array) -> fits.Column:
         text = np.array([word.encode("ascii", "replace") for word in array.fill_null("").to_pylist()], bytes)
         return fits.Column(meaning.name, f"{max(text.itemsize, 1)}A", array=text)
     if array.type not in FORMS:
-        raise ValueError(f"catalog: column {meaning.name} is {array.type}; exports have numbers, text and true/false only: leave it out")
+        raise ValueError(
+            f"catalog: column {meaning.name} is {array.type}; exports have numbers, text and true/false only: leave it out"
+        )
     form = FORMS[array.type]
     if pa.types.is_floating(array.type):
         return fits.Column(meaning.name, form, array=array.fill_null(np.nan).to_numpy(zero_copy_only=False))

@@ -26,10 +26,23 @@ Ranges = Mapping[str, tuple[float, float]]
 """The lowest and highest training value of each label."""
 
 COLUMNS: dict[str, Column] = {
-    "flag_warn": ("int32", "bits that ask for a second look; 0 = none (see the table of flags)", "", "meta.code.qual"),
+    "flag_warn": (
+        "int32",
+        "bits that ask for a second look; 0 = none (see the table of flags)",
+        "",
+        "meta.code.qual",
+    ),
     "flag_bad": ("int32", "bits that forbid use; 0 = none (see the table of flags)", "", "meta.code.error"),
 }
-SPECTRUM = Flag.COVERAGE | Flag.BAD_PIXELS | Flag.FEW_PIXELS | Flag.OUTLIERS | Flag.LOW_CONTINUUM | Flag.NEGATIVE | Flag.FIBER
+SPECTRUM = (
+    Flag.COVERAGE
+    | Flag.BAD_PIXELS
+    | Flag.FEW_PIXELS
+    | Flag.OUTLIERS
+    | Flag.LOW_CONTINUUM
+    | Flag.NEGATIVE
+    | Flag.FIBER
+)
 """Bits of a store that say the spectrum itself is poor."""
 
 
@@ -59,15 +72,29 @@ class Limits(Settings):
 
     snr_warn: float = Field(10.0, ge=0, description="least signal to noise without a warning")
     snr_bad: float = Field(3.0, ge=0, description="least signal to noise of use")
-    domain_warn: float = Field(1.0, gt=0, description="largest distance from the training spectra without a warning (1 % of validation is beyond 1)")
+    domain_warn: float = Field(
+        1.0,
+        gt=0,
+        description="largest distance from the training spectra without a warning (1 % of validation is beyond 1)",
+    )
     domain_bad: float = Field(2.0, gt=0, description="largest distance of use")
     doubt: float = Field(0.2, gt=0, description="largest disagreement of members about the class (nats)")
     error: dict[str, float] = Field(
-        {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0}, description="largest error of a label without a warning, in its unit"
+        {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0},
+        description="largest error of a label without a warning, in its unit",
     )
-    error_dex: float = Field(0.35, gt=0, description="the same for every label in dex that `error` does not name")
-    interval: float = Field(3.0, gt=0, description="an interval wider than this many largest errors to either side is wide")
-    edge: float = Field(0.02, ge=0, lt=0.5, description="share of a label's training range that counts as its edge, at either end")
+    error_dex: float = Field(
+        0.35, gt=0, description="the same for every label in dex that `error` does not name"
+    )
+    interval: float = Field(
+        3.0, gt=0, description="an interval wider than this many largest errors to either side is wide"
+    )
+    edge: float = Field(
+        0.02,
+        ge=0,
+        lt=0.5,
+        description="share of a label's training range that counts as its edge, at either end",
+    )
 
     def largest_error(self, name: str) -> float:
         """The largest error of a label without a warning; infinite where no limit is set."""
@@ -104,10 +131,22 @@ class Row:
 def dictionary() -> pa.Table:
     """Every bit: number, value, name, severity, description."""
     rows = [
-        {"bit": int(row.bit).bit_length() - 1, "value": int(row.bit), "name": str(row.bit.name), "severity": row.severity, "description": row.about}
+        {
+            "bit": int(row.bit).bit_length() - 1,
+            "value": int(row.bit),
+            "name": str(row.bit.name),
+            "severity": row.severity,
+            "description": row.about,
+        }
         for row in BITS
     ]
-    types = {"bit": pa.int32(), "value": pa.int32(), "name": pa.string(), "severity": pa.string(), "description": pa.string()}
+    types = {
+        "bit": pa.int32(),
+        "value": pa.int32(),
+        "name": pa.string(),
+        "severity": pa.string(),
+        "description": pa.string(),
+    }
     return pa.Table.from_pylist(rows, pa.schema(list(types.items())))
 
 
@@ -116,15 +155,22 @@ def named(names: Sequence[str]) -> int:
     bits = 0
     for name in names:
         if name.upper() not in Bit.__members__:
-            raise SettingsError(f"catalog: leave_out: there is no flag {name!r}; there are {', '.join(Bit.__members__).lower()}")
+            raise SettingsError(
+                f"catalog: leave_out: there is no flag {name!r}; there are {', '.join(Bit.__members__).lower()}"
+            )
         bits |= Bit[name.upper()]
     return bits
 
 
-def of(table: pa.Table, ranges: Ranges, limits: Limits | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def of(
+    table: pa.Table, ranges: Ranges, limits: Limits | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """`flag_warn` and `flag_bad` of every row."""
     case = Case(table, ranges, limits or Limits())
-    found: dict[Severity, NDArray[np.int32]] = {"warn": np.zeros(table.num_rows, np.int32), "bad": np.zeros(table.num_rows, np.int32)}
+    found: dict[Severity, NDArray[np.int32]] = {
+        "warn": np.zeros(table.num_rows, np.int32),
+        "bad": np.zeros(table.num_rows, np.int32),
+    }
     for row in BITS:
         hit_N = row.test(case)
         if hit_N is not None:
@@ -134,7 +180,9 @@ def of(table: pa.Table, ranges: Ranges, limits: Limits | None = None) -> tuple[N
 
 def _store(bits: Flag) -> Test:
     """Where the store has set one of these bits."""
-    return lambda case: (case.table["flags"].fill_null(0).to_numpy() & int(bits)) != 0 if case.has("flags") else None
+    return lambda case: (
+        (case.table["flags"].fill_null(0).to_numpy() & int(bits)) != 0 if case.has("flags") else None
+    )
 
 
 def _said(column: str) -> Test:
@@ -144,7 +192,9 @@ def _said(column: str) -> Test:
 
 def _beyond(column: str, limit: str) -> Test:
     """Where a column exceeds a limit; what is not known does not."""
-    return lambda case: numbers(case.table, column) > getattr(case.limits, limit) if case.has(column) else None
+    return lambda case: (
+        numbers(case.table, column) > getattr(case.limits, limit) if case.has(column) else None
+    )
 
 
 def _noisy(limit: str) -> Test:
@@ -164,7 +214,9 @@ def _typed(*kinds: str) -> Test:
         if not case.has("class"):
             return None
         column = pc.utf8_upper(case.table["class"].cast(pa.string()))
-        return np.asarray(pc.fill_null(pc.is_in(column, pa.array(kinds)), False).to_numpy(zero_copy_only=False))
+        return np.asarray(
+            pc.fill_null(pc.is_in(column, pa.array(kinds)), False).to_numpy(zero_copy_only=False)
+        )
 
     return test
 
@@ -202,19 +254,51 @@ BITS = (
         "a visit's spectrum is poor: coverage, pixels, outliers, continuum, flux or fibre (see flags)",
         _store(SPECTRUM),
     ),
-    Row(Bit.NO_VELOCITY, "warn", "a visit's spectrum is not in the rest frame: no velocity was known", _store(Flag.NO_VELOCITY)),
+    Row(
+        Bit.NO_VELOCITY,
+        "warn",
+        "a visit's spectrum is not in the rest frame: no velocity was known",
+        _store(Flag.NO_VELOCITY),
+    ),
     Row(Bit.LOW_SNR, "warn", "the signal to noise is low", _noisy("snr_warn")),
     Row(Bit.VERY_LOW_SNR, "bad", "the signal to noise is too low for use, or not known", _noisy("snr_bad")),
-    Row(Bit.OUT_OF_DOMAIN, "warn", "farther from the training spectra than 99 % of validation spectra", _beyond("domain", "domain_warn")),
-    Row(Bit.FAR_OUT_OF_DOMAIN, "bad", "so far from the training spectra that nothing can be told", _beyond("domain", "domain_bad")),
-    Row(Bit.MEMBERS_DISAGREE, "warn", "the members of the ensemble disagree about the class", _beyond("doubt", "doubt")),
+    Row(
+        Bit.OUT_OF_DOMAIN,
+        "warn",
+        "farther from the training spectra than 99 % of validation spectra",
+        _beyond("domain", "domain_warn"),
+    ),
+    Row(
+        Bit.FAR_OUT_OF_DOMAIN,
+        "bad",
+        "so far from the training spectra that nothing can be told",
+        _beyond("domain", "domain_bad"),
+    ),
+    Row(
+        Bit.MEMBERS_DISAGREE,
+        "warn",
+        "the members of the ensemble disagree about the class",
+        _beyond("doubt", "doubt"),
+    ),
     Row(Bit.VISITS_DISAGREE, "warn", "visits of the star contradict each other", _said("visits_disagree")),
-    Row(Bit.CLASSES_DISAGREE, "warn", "the class by probabilities is not the one by parameters", _said("classes_disagree")),
+    Row(
+        Bit.CLASSES_DISAGREE,
+        "warn",
+        "the class by probabilities is not the one by parameters",
+        _said("classes_disagree"),
+    ),
     Row(Bit.IDENTITY, "warn", "[C/Fe] is not [C/H] - [Fe/H] within the errors", _said("identity_violated")),
     Row(Bit.LARGE_ERROR, "warn", "the error of a label is large", _any_label(_large)),
     Row(Bit.WIDE_INTERVAL, "warn", "the interval of a label is wide", _any_label(_wide)),
-    Row(Bit.EDGE, "warn", "a label lies at the edge of the training stars' range, or beyond", _any_label(_edge)),
+    Row(
+        Bit.EDGE,
+        "warn",
+        "a label lies at the edge of the training stars' range, or beyond",
+        _any_label(_edge),
+    ),
     Row(Bit.NO_ANSWER, "bad", "the networks gave no answer", _said("no_answer")),
-    Row(Bit.NOT_A_STAR, "bad", "the survey's pipeline calls it a galaxy or a quasar", _typed("GALAXY", "QSO")),
+    Row(
+        Bit.NOT_A_STAR, "bad", "the survey's pipeline calls it a galaxy or a quasar", _typed("GALAXY", "QSO")
+    ),
     Row(Bit.UNKNOWN_OBJECT, "warn", "the survey's pipeline could not say what it is", _typed("UNKNOWN")),
 )

@@ -48,10 +48,25 @@ class Written:
 class Writer:
     """Makes the catalog in a local folder from tables of stars along the sky; a tile is written when the stars of the next one begin."""
 
-    def __init__(self, folder: Path, tiles: Tiles, about: Mapping[str, str], margin: float = 10.0, default: tuple[str, ...] = ()) -> None:
-        self.folder, self.tiles, self.about, self.margin, self.default = folder, tiles, dict(about), margin, default
+    def __init__(
+        self,
+        folder: Path,
+        tiles: Tiles,
+        about: Mapping[str, str],
+        margin: float = 10.0,
+        default: tuple[str, ...] = (),
+    ) -> None:
+        self.folder, self.tiles, self.about, self.margin, self.default = (
+            folder,
+            tiles,
+            dict(about),
+            margin,
+            default,
+        )
         self._stars = _Dataset(folder / HATS / STARS, tiles)
-        self._edges = _Dataset(folder / HATS / f"{STARS}_{margin:g}arcs".replace(".", "_"), tiles) if margin else None
+        self._edges = (
+            _Dataset(folder / HATS / f"{STARS}_{margin:g}arcs".replace(".", "_"), tiles) if margin else None
+        )
         self._schema: pa.Schema | None = None
         self._tile, self._waiting = -1, list[pa.Table]()
         self._near: dict[int, list[pa.Table]] = {}
@@ -69,23 +84,33 @@ class Writer:
         tile_N = self.tiles.of(pixel_N)
         if np.any(np.diff(pixel_N) < 0) or np.any(tile_N < self._tile):
             raise ValueError("catalog: stars come out of order; add them sorted by their pixels")
-        for tile, begin, count in zip(*(part.tolist() for part in np.unique(tile_N, return_index=True, return_counts=True)), strict=True):
+        for tile, begin, count in zip(
+            *(part.tolist() for part in np.unique(tile_N, return_index=True, return_counts=True)), strict=True
+        ):
             self._take(tile, stars.slice(begin, count))
         self._map += sky.counts(pixel_N, MAP_ORDER)
         if self._edges:
             star, tile = sky.near_edges(self.tiles, pixel_N, self.margin)
             for number in np.unique(tile).tolist():
-                self._near.setdefault(number, []).append(stars.take(pa.array(star[tile == number])))  # a copy: a slice would keep all stars alive
+                self._near.setdefault(number, []).append(
+                    stars.take(pa.array(star[tile == number]))
+                )  # a copy: a slice would keep all stars alive
 
     def finish(self) -> Written:
         """The last tile and all that is told only when every star is there."""
         if self._schema is None:
-            raise ValueError("catalog: no table of stars came, not even an empty one; its columns are not known")
+            raise ValueError(
+                "catalog: no table of stars came, not even an empty one; its columns are not known"
+            )
         self._flush()
         if self._unplaced:
             self._unplaced.close()
         occupied = self._map > 0
-        self._stars.finish(self._schema, self._properties("object", self._stars, float(occupied.mean())) | {"hats_skymap_order": MAP_ORDER})
+        self._stars.finish(
+            self._schema,
+            self._properties("object", self._stars, float(occupied.mean()))
+            | {"hats_skymap_order": MAP_ORDER},
+        )
         for name in ("skymap.fits", "point_map.fits"):
             SkymapImplicit(self._map, null_value=0).to_explicit().to_fits(self._stars.folder / name)
         sky.coverage(occupied, MAP_ORDER).writeto(self._stars.folder / "moc.fits", overwrite=True)
@@ -93,9 +118,16 @@ class Writer:
             for tile in sorted(self._near):
                 self._edges.write(tile, pa.concat_tables(self._near[tile]).sort_by(PIXEL))
             more = {"hats_primary_table_url": STARS, "hats_margin_threshold": f"{self.margin:g}"}
-            self._edges.finish(self._schema, self._properties("margin", self._edges, self._edges.share) | more)
+            self._edges.finish(
+                self._schema, self._properties("margin", self._edges, self._edges.share) | more
+            )
         _write_properties(self.folder / HATS / PROOF, self._collection())
-        return Written(self._stars.rows + self._set_aside, self._set_aside, len(self._stars.written), self._edges.rows if self._edges else 0)
+        return Written(
+            self._stars.rows + self._set_aside,
+            self._set_aside,
+            len(self._stars.written),
+            self._edges.rows if self._edges else 0,
+        )
 
     def _uniform(self, stars: pa.Table) -> pa.Table:
         """The stars with columns of the same types, meanings and origin in every file."""
@@ -139,7 +171,8 @@ class Writer:
             "hats_max_rows": dataset.most,
             "hats_order": max((int(self.tiles.order_T[tile]) for tile in dataset.written), default=0),
             "moc_sky_fraction": f"{share:.6f}",
-            "hats_estsize": sum(path.stat().st_size for path in dataset.folder.rglob("*") if path.is_file()) // 1024,
+            "hats_estsize": sum(path.stat().st_size for path in dataset.folder.rglob("*") if path.is_file())
+            // 1024,
             **_origin(self.about),
         }
 
@@ -172,7 +205,9 @@ class _Dataset:
         path = f"Norder={order}/Dir={pixel // 10_000 * 10_000}/Npix={pixel}.parquet"
         where = self.folder / "dataset" / path
         where.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, where, row_group_size=ROW_GROUP, metadata_collector=self._footers, **_options(table.schema))
+        pq.write_table(
+            table, where, row_group_size=ROW_GROUP, metadata_collector=self._footers, **_options(table.schema)
+        )
         self._footers[-1].set_file_path(path)
         self._first.append(table.take(pa.array([0])))
         self.written.append(tile)
@@ -182,8 +217,14 @@ class _Dataset:
     def finish(self, schema: pa.Schema, properties: dict[str, object]) -> None:
         """The files about the tiles."""
         pq.write_metadata(schema, self.folder / "dataset" / "_common_metadata")
-        pq.write_metadata(schema, self.folder / "dataset" / "_metadata", metadata_collector=self._footers or None)
-        pq.write_table(pa.concat_tables([schema.empty_table(), *self._first]), self.folder / "data_thumbnail.parquet", **_options(schema))
+        pq.write_metadata(
+            schema, self.folder / "dataset" / "_metadata", metadata_collector=self._footers or None
+        )
+        pq.write_table(
+            pa.concat_tables([schema.empty_table(), *self._first]),
+            self.folder / "data_thumbnail.parquet",
+            **_options(schema),
+        )
         rows = sorted((int(self.tiles.order_T[tile]), int(self.tiles.pixel_T[tile])) for tile in self.written)
         lines = "".join(f"{order},{pixel}\n" for order, pixel in rows)
         (self.folder / "partition_info.csv").write_text(f"Norder,Npix\n{lines}")
@@ -197,13 +238,27 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
     if PIXEL in schema.names:
         packed[PIXEL] = "DELTA_BINARY_PACKED"
     others = [name for name in schema.names if name not in packed]
-    return {"compression": "zstd", "compression_level": 3, "column_encoding": packed, "use_dictionary": others, "write_page_index": True}
+    return {
+        "compression": "zstd",
+        "compression_level": 3,
+        "column_encoding": packed,
+        "use_dictionary": others,
+        "write_page_index": True,
+    }
 
 
 def _origin(about: Mapping[str, str]) -> dict[str, object]:
     """Who made it, when, from what."""
-    made = {"hats_builder": f"survey {__version__}", "hats_creation_date": time.strftime("%Y-%m-%dT%H:%MUTC", time.gmtime())}
-    return {**made, "hats_release_date": RELEASED, "hats_version": VERSION, **{f"survey_{key}": value for key, value in about.items()}}
+    made = {
+        "hats_builder": f"survey {__version__}",
+        "hats_creation_date": time.strftime("%Y-%m-%dT%H:%MUTC", time.gmtime()),
+    }
+    return {
+        **made,
+        "hats_release_date": RELEASED,
+        "hats_version": VERSION,
+        **{f"survey_{key}": value for key, value in about.items()},
+    }
 
 
 def _write_properties(path: Path, values: Mapping[str, object]) -> None:

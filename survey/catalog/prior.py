@@ -53,7 +53,9 @@ class Tally:
     @classmethod
     def joined(cls, parts: Sequence["Tally"]) -> Self:
         """Of the stars of all parts."""
-        return cls.of(np.concatenate([part.p_BC for part in parts]), np.concatenate([part.n_B for part in parts]))
+        return cls.of(
+            np.concatenate([part.p_BC for part in parts]), np.concatenate([part.n_B for part in parts])
+        )
 
     def __len__(self) -> int:
         return round(float(self.n_B.sum()))
@@ -79,10 +81,15 @@ class Mix:
 
     def told(self) -> dict[str, Any]:
         """The mix as JSON can hold it."""
-        bounds = [between(drawn_R, share) for drawn_R, share in zip(self.drawn_RC.T, self.share_C.tolist(), strict=True)]
+        bounds = [
+            between(drawn_R, share)
+            for drawn_R, share in zip(self.drawn_RC.T, self.share_C.tolist(), strict=True)
+        ]
         shares = {
             name: {"share": share, "low": low, "high": high, "supposed": told}
-            for name, share, (low, high), told in zip(CLASSES, self.share_C.tolist(), bounds, self.told_C.tolist(), strict=True)
+            for name, share, (low, high), told in zip(
+                CLASSES, self.share_C.tolist(), bounds, self.told_C.tolist(), strict=True
+            )
         }
         return {"how": self.how, "classes": shares, "notes": list(self.notes)}
 
@@ -108,25 +115,47 @@ def mix(p_NC: ArrayLike, class_N: ArrayLike, prior: Prior = "validation", survey
     binned = _binned(said_NC, true_NC)
     told_C, size = _supposed(binned[0], binned[1][None])[0], len(survey) if survey else 0
     scarce = [f"{name} ({n:.0f})" for name, n in zip(CLASSES, n_C, strict=True) if n < FEW]
-    notes = (f"too few validation stars of {', '.join(scarce)} to tell what mix their probabilities suppose",) if scarce else ()
+    notes = (
+        (f"too few validation stars of {', '.join(scarce)} to tell what mix their probabilities suppose",)
+        if scarce
+        else ()
+    )
     if isinstance(prior, dict):
         share_C = given(prior)
         return Mix("given", told_C, share_C, np.tile(share_C, (DRAWS, 1)), size, notes)
     if prior == "estimated" and survey is not None and size:
         share_1C = _estimated(survey.p_BC, survey.n_B[None], told_C[None])
-        drawn_RC = _estimated(survey.p_BC, redrawn(survey.n_B, "survey"), _supposed(binned[0], redrawn(binned[1], "validation")))
+        drawn_RC = _estimated(
+            survey.p_BC, redrawn(survey.n_B, "survey"), _supposed(binned[0], redrawn(binned[1], "validation"))
+        )
         return Mix("estimated", told_C, share_1C[0], drawn_RC, size, notes)
     if prior == "estimated":
-        notes = (*notes, "too few spectra of the survey have class probabilities: the mix of validation is taken for the survey's")
+        notes = (
+            *notes,
+            "too few spectra of the survey have class probabilities: the mix of validation is taken for the survey's",
+        )
     counted_C = n_C if n_C.sum() else np.ones(len(CLASSES))
     drawn_RC = redrawn(counted_C, "classes")
-    return Mix("validation", told_C, counted_C / counted_C.sum(), drawn_RC / drawn_RC.sum(1, keepdims=True), size, notes)
+    return Mix(
+        "validation",
+        told_C,
+        counted_C / counted_C.sum(),
+        drawn_RC / drawn_RC.sum(1, keepdims=True),
+        size,
+        notes,
+    )
 
 
 def given(shares: Mapping[str, float]) -> Floats:
     """Shares by the names of all classes, made to sum to 1."""
-    if set(shares) != set(CLASSES) or not all(np.isfinite(value) and value >= 0 for value in shares.values()) or not sum(shares.values()) > 0:
-        raise ValueError(f"catalog: prior={dict(shares)}; give a share of at least 0 for each of {', '.join(CLASSES)}, not all 0")
+    if (
+        set(shares) != set(CLASSES)
+        or not all(np.isfinite(value) and value >= 0 for value in shares.values())
+        or not sum(shares.values()) > 0
+    ):
+        raise ValueError(
+            f"catalog: prior={dict(shares)}; give a share of at least 0 for each of {', '.join(CLASSES)}, not all 0"
+        )
     share_C = np.array([shares[name] for name in CLASSES], np.float64)
     return np.asarray(share_C / share_C.sum())
 
@@ -177,7 +206,9 @@ def _factors(p_BC: Floats, n_RBC: Floats, free_C: NDArray[np.bool_], steps: int 
         sum_RC = weighted_RBC.sum(1)
         slope_RC = np.where(free_C, true_RC - sum_RC - offset_RC, 0)
         bend_RCC = sum_RC[:, :, None] * np.eye(len(free_C)) - np.swapaxes(weighted_RBC, 1, 2) @ said_RBC
-        step_RC = np.linalg.solve(np.where(both_CC, bend_RCC, 0) + np.eye(len(free_C)), slope_RC[:, :, None])[:, :, 0]
+        step_RC = np.linalg.solve(np.where(both_CC, bend_RCC, 0) + np.eye(len(free_C)), slope_RC[:, :, None])[
+            :, :, 0
+        ]
         offset_RC += np.clip(step_RC, -2, 2)
         if np.abs(step_RC).max(initial=0) < 1e-8:
             break

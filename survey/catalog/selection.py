@@ -31,7 +31,11 @@ MEASURED = (
     ("value", pa.float64(), "what is to be expected; null where no validation star tells"),
     ("low", pa.float64(), "lower end of its 95 % interval"),
     ("high", pa.float64(), "upper end of its 95 % interval"),
-    ("n", pa.int64(), "validation stars that it rests on: in the list (purity), or what is searched for (completeness)"),
+    (
+        "n",
+        pa.int64(),
+        "validation stars that it rests on: in the list (purity), or what is searched for (completeness)",
+    ),
     ("few", pa.bool_(), "these are too few to mean much"),
 )
 BINS = pa.schema(
@@ -66,14 +70,20 @@ POINTS = 101
 class Bins(Settings):
     """Edges of the bins of the selection function; the outer bins are open."""
 
-    snr: tuple[float, ...] = Field((10.0, 20.0, 30.0, 50.0, 100.0), strict=False, description="edges of signal to noise")
-    teff: tuple[float, ...] = Field((4500.0, 5000.0, 5500.0, 6000.0, 6500.0), strict=False, description="edges of temperature (K)")
+    snr: tuple[float, ...] = Field(
+        (10.0, 20.0, 30.0, 50.0, 100.0), strict=False, description="edges of signal to noise"
+    )
+    teff: tuple[float, ...] = Field(
+        (4500.0, 5000.0, 5500.0, 6000.0, 6500.0), strict=False, description="edges of temperature (K)"
+    )
 
     @field_validator("snr", "teff")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if (np.diff(value) <= 0).any():
-            raise ValueError(f"edges {', '.join(f'{edge:g}' for edge in value)} do not rise; give each above the one before")
+            raise ValueError(
+                f"edges {', '.join(f'{edge:g}' for edge in value)} do not rise; give each above the one before"
+            )
         return value
 
 
@@ -91,16 +101,24 @@ def by_bins(validation: pa.Table, threshold: Threshold, bins: Bins | None = None
     """Purity and completeness at a threshold in all, by signal to noise, by temperature and by both; its columns are those of `BINS`."""
     bins, stars = bins or Bins(), Validated.of(validation)
     listed_N = stars.score(threshold.kind, threshold.mix) >= threshold.value
-    cells = list(product(_bins(validation, SNR, bins.snr, stars.row_N), _bins(validation, TEFF, bins.teff, stars.row_N)))
+    cells = list(
+        product(
+            _bins(validation, SNR, bins.snr, stars.row_N), _bins(validation, TEFF, bins.teff, stars.row_N)
+        )
+    )
     inside_XN = np.stack([snr.inside_N & teff.inside_N for snr, teff in cells])
     n_XC, k_XC = (
-        np.stack([np.bincount(stars.class_N[some_N], minlength=len(CLASSES)) for some_N in some_XN]) for some_XN in (inside_XN, inside_XN & listed_N)
+        np.stack([np.bincount(stars.class_N[some_N], minlength=len(CLASSES)) for some_N in some_XN])
+        for some_XN in (inside_XN, inside_XN & listed_N)
     )
     n_C, (pure, complete) = stars.counts, threshold.optimism
     found = purity(k_XC, n_C, threshold.kind, threshold.mix, pure)
     told = completeness(k_XC, n_XC, threshold.kind, threshold.mix, complete, n_XC / np.maximum(n_C, 1))
     rows = [
-        {"search": threshold.kind, "snr": snr.name, "Teff": teff.name} | _edges("snr", snr) | _edges("Teff", teff) | _row(measure)
+        {"search": threshold.kind, "snr": snr.name, "Teff": teff.name}
+        | _edges("snr", snr)
+        | _edges("Teff", teff)
+        | _row(measure)
         for (snr, teff), pair in zip(cells, zip(found, told, strict=True), strict=True)
         for measure in pair
     ]
@@ -122,7 +140,9 @@ def curve(validation: pa.Table, threshold: Threshold) -> pa.Table:
     return pa.Table.from_pylist(rows, CURVES)
 
 
-def _bins(validation: pa.Table, columns: tuple[str, ...], edges: tuple[float, ...], row_N: NDArray[np.int64]) -> list[Bin]:
+def _bins(
+    validation: pa.Table, columns: tuple[str, ...], edges: tuple[float, ...], row_N: NDArray[np.int64]
+) -> list[Bin]:
     """All stars, then those of each bin of the first of these columns that is there."""
     column = next((name for name in columns if name in validation.column_names), None)
     everything = Bin("all", -np.inf, np.inf, np.ones(len(row_N), bool))
@@ -131,11 +151,20 @@ def _bins(validation: pa.Table, columns: tuple[str, ...], edges: tuple[float, ..
     value_N = numbers(validation, column)[row_N]
     ends = [-np.inf, *edges, np.inf]
     names = [f"<{edges[0]:g}", *(f"{low:g}-{high:g}" for low, high in pairwise(edges)), f">{edges[-1]:g}"]
-    return [everything, *(Bin(name, low, high, (value_N >= low) & (value_N < high)) for name, (low, high) in zip(names, pairwise(ends), strict=True))]
+    return [
+        everything,
+        *(
+            Bin(name, low, high, (value_N >= low) & (value_N < high))
+            for name, (low, high) in zip(names, pairwise(ends), strict=True)
+        ),
+    ]
 
 
 def _edges(name: str, one: Bin) -> dict[str, float | None]:
-    return {f"{name}_low": one.low if np.isfinite(one.low) else None, f"{name}_high": one.high if np.isfinite(one.high) else None}
+    return {
+        f"{name}_low": one.low if np.isfinite(one.low) else None,
+        f"{name}_high": one.high if np.isfinite(one.high) else None,
+    }
 
 
 def _row(measure: Measure) -> dict[str, Any]:

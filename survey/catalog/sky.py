@@ -24,7 +24,10 @@ Pixels = NDArray[np.int64]
 
 def pixels(ra: ArrayLike, dec: ArrayLike, order: int = ORDER) -> Pixels:
     """The pixels in which positions in degrees lie."""
-    longitude, latitude = Longitude(np.asarray(ra, np.float64), units.deg), Latitude(np.asarray(dec, np.float64), units.deg)
+    longitude, latitude = (
+        Longitude(np.asarray(ra, np.float64), units.deg),
+        Latitude(np.asarray(dec, np.float64), units.deg),
+    )
     return np.asarray(nested.lonlat_to_healpix(longitude, latitude, order, num_threads=1).astype(np.int64))
 
 
@@ -105,7 +108,17 @@ def coverage(occupied: NDArray[np.bool_], order: int) -> fits.HDUList:
         cells.append(4 ** (level + 1) + pixel)
         occupied = whole
     cells.append(4 + np.flatnonzero(occupied))
-    table = fits.BinTableHDU.from_columns([fits.Column("UNIQ", "K", array=np.sort(np.concatenate(cells)))], name="MOC")
-    said = {"PIXTYPE": "HEALPIX", "ORDERING": "NUNIQ", "COORDSYS": "C", "MOCVERS": "2.0", "MOCDIM": "SPACE", "MOCORD_S": order, "MOCORDER": order}
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column("UNIQ", "K", array=np.sort(np.concatenate(cells)))], name="MOC"
+    )
+    said = {
+        "PIXTYPE": "HEALPIX",
+        "ORDERING": "NUNIQ",
+        "COORDSYS": "C",
+        "MOCVERS": "2.0",
+        "MOCDIM": "SPACE",
+        "MOCORD_S": order,
+        "MOCORDER": order,
+    }
     table.header.update(said)
     return fits.HDUList([fits.PrimaryHDU(), table])

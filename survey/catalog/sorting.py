@@ -29,7 +29,13 @@ PIXEL = "_healpix_29"
 """The column by which a HATS catalog is sorted."""
 
 PIXEL_FIELD = pa.field(
-    PIXEL, pa.int64(), metadata={"description": "HEALPix pixel of order 29, nested, of the position", "unit": "", "ucd": "pos.healpix"}
+    PIXEL,
+    pa.int64(),
+    metadata={
+        "description": "HEALPix pixel of order 29, nested, of the position",
+        "unit": "",
+        "ucd": "pos.healpix",
+    },
 )
 
 STAR_FIELD = pa.field(
@@ -51,7 +57,9 @@ NUMBER = "_number"
 PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def by_region(predictions: Predictions, stars: Stars, tiles: Tiles, combine: Combine, scratch: Path, rows: int = ROWS) -> Iterator[pa.Table]:
+def by_region(
+    predictions: Predictions, stars: Stars, tiles: Tiles, combine: Combine, scratch: Path, rows: int = ROWS
+) -> Iterator[pa.Table]:
     """Tables of stars along the sky, whole tiles in each; then tables of stars without a position, whose pixel is null.
 
     `star` is the star's name as training has it, whatever a visit calls it; position and pixel are those that `stars` found. One table comes
@@ -75,7 +83,9 @@ def _bounds(stars: Stars, tiles: Tiles, rows: int) -> Codes:
     before_S = np.concatenate([[0], np.cumsum(np.bincount(stars.star_N, minlength=len(stars)))])
     tile_ends = np.cumsum(tiles.count_T[tiles.count_T > 0])
     alone = np.arange(stars.placed, len(stars)) + 1
-    return np.array([0, *_cuts(0, tile_ends, before_S, rows), *_cuts(stars.placed, alone, before_S, rows)], np.int64)
+    return np.array(
+        [0, *_cuts(0, tile_ends, before_S, rows), *_cuts(stars.placed, alone, before_S, rows)], np.int64
+    )
 
 
 def _cuts(start: int, ends: Codes, before_S: Codes, rows: int) -> Iterator[int]:
@@ -98,9 +108,13 @@ def _lay(predictions: Predictions, stars: Stars, bounds: Codes, scratch: Path, r
             region_N = np.searchsorted(bounds, table[NUMBER].to_numpy(), "right") - 1
             table = table.take(pa.array(np.argsort(region_N, kind="stable")))
             begin = 0
-            for region, count in zip(*(array.tolist() for array in np.unique(region_N, return_counts=True)), strict=True):
+            for region, count in zip(
+                *(array.tolist() for array in np.unique(region_N, return_counts=True)), strict=True
+            ):
                 if region not in writers:
-                    writers[region] = opened.enter_context(pa.ipc.new_stream(str(scratch / f"{region}.arrow"), schema, options=PACKED))
+                    writers[region] = opened.enter_context(
+                        pa.ipc.new_stream(str(scratch / f"{region}.arrow"), schema, options=PACKED)
+                    )
                 writers[region].write_table(table.slice(begin, count))
                 begin += count
             progress.add(table.num_rows)
@@ -116,7 +130,9 @@ def _batches(predictions: Predictions, stars: Stars, rows: int) -> Iterator[pa.T
             raise ValueError(
                 f"{predictions.path}: shard {shard} has {table.num_rows:,} rows now, {last - first:,} before; run it again when it rests"
             )
-        waiting.append(table.replace_schema_metadata().append_column(NUMBER, pa.array(stars.star_N[first:last])))
+        waiting.append(
+            table.replace_schema_metadata().append_column(NUMBER, pa.array(stars.star_N[first:last]))
+        )
         if sum(part.num_rows for part in waiting) >= rows or shard == predictions.shards - 1:
             yield pa.concat_tables(waiting).combine_chunks()
             waiting = []
@@ -124,7 +140,11 @@ def _batches(predictions: Predictions, stars: Stars, rows: int) -> Iterator[pa.T
 
 def _scalars(predictions: Predictions) -> list[str]:
     """The columns of one value in each row: no embeddings, which say nothing of a star and are most of the bytes."""
-    return [field.name for field in pq.read_schema(pa.BufferReader(files.read(predictions.file(0)))) if not pa.types.is_nested(field.type)]
+    return [
+        field.name
+        for field in pq.read_schema(pa.BufferReader(files.read(predictions.file(0))))
+        if not pa.types.is_nested(field.type)
+    ]
 
 
 def _region(path: Path) -> tuple[pa.Table, Codes]:
@@ -136,17 +156,23 @@ def _region(path: Path) -> tuple[pa.Table, Codes]:
     star_N = table[NUMBER].to_numpy().astype(np.int64)
     star_N -= star_N[0]
     ra_N, dec_N = (table[name].fill_null(np.nan).to_numpy() for name in ("ra", "dec"))
-    visit = pc.coalesce(table["visit"], pc.binary_join_element_wise(table["path"], pc.cast(table["row"], pa.string()), " "))
+    visit = pc.coalesce(
+        table["visit"], pc.binary_join_element_wise(table["path"], pc.cast(table["row"], pa.string()), " ")
+    )
     coded = [identity.codes_of(identity.ids(table["star"]))]
     names = identity.names(star_N, coded, ra_N, dec_N, visit)
-    table = table.set_column(table.schema.get_field_index("star"), STAR_FIELD, pa.array(names, pa.string()).take(pa.array(star_N)))
+    table = table.set_column(
+        table.schema.get_field_index("star"), STAR_FIELD, pa.array(names, pa.string()).take(pa.array(star_N))
+    )
     return table.drop_columns([NUMBER]), star_N
 
 
 def _placed(table: pa.Table, stars: Stars, first: int, last: int) -> pa.Table:
     """The stars with the pixels and positions that decide where they are kept."""
     if table.num_rows != last - first:
-        raise RuntimeError(f"catalog: {last - first:,} stars went in, {table.num_rows:,} rows came out; please report this")
+        raise RuntimeError(
+            f"catalog: {last - first:,} stars went in, {table.num_rows:,} rows came out; please report this"
+        )
     part = slice(first, last)
     for name, values in (("ra", stars.ra_S[part]), ("dec", stars.dec_S[part])):
         number = table.schema.get_field_index(name)

@@ -89,7 +89,12 @@ def _read(predictions: Predictions) -> tuple[pa.ChunkedArray, Floats, Floats, Co
                 found.append(table[name].fill_null(np.nan).to_numpy())
             rows.append(table.num_rows)
             progress.add(table.num_rows)
-    return pa.chunked_array(names, pa.string()), np.concatenate([[], *ra]), np.concatenate([[], *dec]), np.cumsum(rows)
+    return (
+        pa.chunked_array(names, pa.string()),
+        np.concatenate([[], *ra]),
+        np.concatenate([[], *dec]),
+        np.cumsum(rows),
+    )
 
 
 def _visits(predictions: Predictions, bare_N: NDArray[np.bool_], before_K: Codes) -> Codes:
@@ -117,5 +122,8 @@ def _places(star_N: Codes, ra_N: Floats, dec_N: Floats) -> tuple[Floats, Floats]
     rows = np.flatnonzero(moved_S[star])
     number_S = np.cumsum(moved_S) - 1
     x, y, z = (np.bincount(number_S[star[rows]], part) for part in unit_vectors(ra[rows], dec[rows]).T)
-    ra_S[moved_S], dec_S[moved_S] = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    ra_S[moved_S], dec_S[moved_S] = (
+        np.degrees(np.arctan2(y, x)) % 360,
+        np.degrees(np.arctan2(z, np.hypot(x, y))),
+    )
     return ra_S, dec_S

@@ -35,15 +35,28 @@ STEPS = 1000
 """So many thresholds are looked at; of more stars, those of evenly rising logarithms of ranks."""
 
 COLUMNS: dict[str, Column] = {
-    "score_mp": ("float32", "probability of being metal-poor (MP or CEMP) in the survey's mix of classes", "", "stat.probability"),
-    "score_cemp": ("float32", "probability of being CEMP in the survey's mix of classes", "", "stat.probability"),
+    "score_mp": (
+        "float32",
+        "probability of being metal-poor (MP or CEMP) in the survey's mix of classes",
+        "",
+        "stat.probability",
+    ),
+    "score_cemp": (
+        "float32",
+        "probability of being CEMP in the survey's mix of classes",
+        "",
+        "stat.probability",
+    ),
 }
 
 
 class Search(Settings):
     """What a candidate list is wanted to be."""
 
-    goal: Goal = Field("purity", description="what is wanted: the level of purity or of completeness, or the best f1 of the two")
+    goal: Goal = Field(
+        "purity",
+        description="what is wanted: the level of purity or of completeness, or the best f1 of the two",
+    )
     level: float = Field(0.9, gt=0, le=1, description="wanted purity or completeness")
     prior: Prior = Field(
         "estimated",
@@ -98,7 +111,13 @@ class Threshold:
             for name, one in (("purity", self.purity), ("completeness", self.completeness))
         }
         counts = {"true": self.true, "other": self.other, "listed": self.listed}
-        about = {"search": self.kind, "score": self.column, "value": self.value, "goal": self.search.goal, "level": self.search.level}
+        about = {
+            "search": self.kind,
+            "score": self.column,
+            "value": self.value,
+            "goal": self.search.goal,
+            "level": self.search.level,
+        }
         return about | shares | {"validation": counts, "mix": self.mix.told(), "notes": list(self.notes)}
 
 
@@ -124,8 +143,15 @@ class Validated:
             raise ValueError(
                 f"catalog: validation has no column {missing[0]}; thresholds need an ensemble that tells the classes {', '.join(CLASSES)}"
             )
-        p_NC, class_N = probabilities(validation), validation["true_class"].fill_null(MISSING).to_numpy().astype(np.int64)
-        bad_N = validation["flag_bad"].fill_null(0).to_numpy() if "flag_bad" in validation.column_names else np.zeros(len(class_N))
+        p_NC, class_N = (
+            probabilities(validation),
+            validation["true_class"].fill_null(MISSING).to_numpy().astype(np.int64),
+        )
+        bad_N = (
+            validation["flag_bad"].fill_null(0).to_numpy()
+            if "flag_bad" in validation.column_names
+            else np.zeros(len(class_N))
+        )
         row_N = np.flatnonzero(np.isfinite(p_NC).all(1) & (class_N != MISSING))
         return cls(row_N, p_NC[row_N], class_N[row_N], bad_N[row_N] == 0)
 
@@ -145,7 +171,9 @@ def mix_of(validation: pa.Table, prior: Prior, survey: Tally | None = None) -> M
     return mix(stars.p_NC, stars.class_N, prior, survey)
 
 
-def choose(validation: pa.Table, kind: Kind, search: Search | None = None, mixed: Mix | None = None) -> Threshold:
+def choose(
+    validation: pa.Table, kind: Kind, search: Search | None = None, mixed: Mix | None = None
+) -> Threshold:
     """The threshold that reaches what is wanted on validation stars; without a mix that of validation is taken."""
     search, stars = search or Search(), Validated.of(validation)
     mixed = mixed or mix(stars.p_NC, stars.class_N)
@@ -154,13 +182,20 @@ def choose(validation: pa.Table, kind: Kind, search: Search | None = None, mixed
     other = int(n_C.sum()) - true
     value, optimism, notes = FALLBACK, (0.0, 0.0), [*mixed.notes]
     if min(true, other, int(stars.sound_N.sum())) < FEW:
-        notes.append(f"validation has {true} stars that are {kind} and {other} that are not: too few to choose a threshold by, so it is {FALLBACK}")
+        notes.append(
+            f"validation has {true} stars that are {kind} and {other} that are not: too few to choose a threshold by, so it is {FALLBACK}"
+        )
     else:
         value, optimism, note = _best(score_N, class_N, kind, search, mixed)
         notes += [note] if note else []
     k_1C = np.bincount(class_N[score_N >= value], minlength=len(CLASSES))[None]
-    found, complete = purity(k_1C, n_C, kind, mixed, optimism[0])[0], completeness(k_1C, n_C, kind, mixed, optimism[1])[0]
-    return Threshold(kind, value, search, mixed, found, complete, true, other, int(k_1C.sum()), optimism, tuple(notes))
+    found, complete = (
+        purity(k_1C, n_C, kind, mixed, optimism[0])[0],
+        completeness(k_1C, n_C, kind, mixed, optimism[1])[0],
+    )
+    return Threshold(
+        kind, value, search, mixed, found, complete, true, other, int(k_1C.sum()), optimism, tuple(notes)
+    )
 
 
 def expected(score_N: ArrayLike) -> tuple[float, float]:
@@ -170,7 +205,9 @@ def expected(score_N: ArrayLike) -> tuple[float, float]:
     return float(known_N.sum()), float(np.sqrt((known_N * (1 - known_N)).sum()))
 
 
-def purity(k_XC: NDArray[Any], n_C: NDArray[Any], kind: Kind, mixed: Mix, optimism: float = 0.0) -> list[Measure]:
+def purity(
+    k_XC: NDArray[Any], n_C: NDArray[Any], kind: Kind, mixed: Mix, optimism: float = 0.0
+) -> list[Measure]:
     """Share of the listed that are what is searched for: k_XC of the n_C validation stars of each class are listed."""
     rate_XC, rate_RXC = _rates(k_XC, n_C)
     listed_X = k_XC.sum(1)
@@ -180,7 +217,12 @@ def purity(k_XC: NDArray[Any], n_C: NDArray[Any], kind: Kind, mixed: Mix, optimi
 
 
 def completeness(
-    k_XC: NDArray[Any], n_XC: NDArray[Any], kind: Kind, mixed: Mix, optimism: float = 0.0, present_XC: Floats | None = None
+    k_XC: NDArray[Any],
+    n_XC: NDArray[Any],
+    kind: Kind,
+    mixed: Mix,
+    optimism: float = 0.0,
+    present_XC: Floats | None = None,
 ) -> list[Measure]:
     """Share of what is searched for that is listed; `present_XC` is the share of each class that lies in the bins, where there are bins."""
     rate_XC, rate_RXC = _rates(k_XC, n_XC)
@@ -189,8 +231,12 @@ def completeness(
     present = np.ones(k_XC.shape) if present_XC is None else present_XC
     weight_XC, weight_RXC = present * mixed.share_C, present * mixed.drawn_RC[:, None]
     there_X = weight_XC[:, among].sum(1)
-    value_X = np.where((n_X > 0) & (there_X > 0), _over((rate_XC * weight_XC)[:, among].sum(1), there_X), np.nan)
-    drawn_RX = _over(_listed(rate_RXC, weight_RXC, mixed.size)[:, :, among].sum(2), weight_RXC[:, :, among].sum(2))
+    value_X = np.where(
+        (n_X > 0) & (there_X > 0), _over((rate_XC * weight_XC)[:, among].sum(1), there_X), np.nan
+    )
+    drawn_RX = _over(
+        _listed(rate_RXC, weight_RXC, mixed.size)[:, :, among].sum(2), weight_RXC[:, :, among].sum(2)
+    )
     return _measures(kind, "completeness", value_X, drawn_RX, n_X, optimism)
 
 
@@ -203,7 +249,9 @@ def _listed(rate_RXC: Floats, share_RXC: Floats, size: int) -> Floats:
     return np.asarray(share_RXC * _over(drawn_RXC, stars_RXC))
 
 
-def _best(score_N: Floats, class_N: NDArray[np.int64], kind: Kind, search: Search, mixed: Mix) -> tuple[float, tuple[float, float], str]:
+def _best(
+    score_N: Floats, class_N: NDArray[np.int64], kind: Kind, search: Search, mixed: Mix
+) -> tuple[float, tuple[float, float], str]:
     """The threshold of a search, its optimism, and what to say where none will do; lists of fewer than `FEW` validation stars count for nothing."""
     order_N = np.argsort(-score_N, kind="stable")
     score_N, class_N = score_N[order_N], class_N[order_N]
@@ -219,7 +267,11 @@ def _best(score_N: Floats, class_N: NDArray[np.int64], kind: Kind, search: Searc
     if told.get(search.goal, np.inf) < search.level - ROUNDING:
         note = f"no threshold reaches a {search.goal} of {search.level:g} on validation; this is the one that comes nearest"
     above, below = score_N[last_X[at]], score_N[min(last_X[at] + 1, len(score_N) - 1)]
-    return float((above + (below if below >= 0 else above)) / 2), _optimism(k_XC, n_C, kind, search, mixed), note
+    return (
+        float((above + (below if below >= 0 else above)) / 2),
+        _optimism(k_XC, n_C, kind, search, mixed),
+        note,
+    )
 
 
 def _chosen(k_RXC: Floats, n_RC: Floats, share_RC: Floats, kind: Kind, search: Search) -> NDArray[np.int64]:
@@ -236,7 +288,9 @@ def _chosen(k_RXC: Floats, n_RC: Floats, share_RC: Floats, kind: Kind, search: S
         return np.asarray(np.where(enough_RX.any(-1), np.argmax(enough_RX, -1), last), np.int64)
     listed_RX = k_RXC.sum(-1)
     purest_R = np.argmax(wilson(pure_RX * listed_RX, listed_RX)[0], -1)
-    return np.asarray(np.where(enough_RX.any(-1), last - np.argmax(enough_RX[..., ::-1], -1), purest_R), np.int64)
+    return np.asarray(
+        np.where(enough_RX.any(-1), last - np.argmax(enough_RX[..., ::-1], -1), purest_R), np.int64
+    )
 
 
 def _told(k_C: Floats, n_C: Floats, share_C: Floats, kind: Kind) -> tuple[Floats, Floats]:
@@ -276,12 +330,17 @@ def _over(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     return np.asarray(part / np.where(whole > 0, whole, 1))
 
 
-def _measures(kind: Kind, metric: str, value_X: Floats, drawn_RX: Floats, n_X: NDArray[Any], optimism: float) -> list[Measure]:
+def _measures(
+    kind: Kind, metric: str, value_X: Floats, drawn_RX: Floats, n_X: NDArray[Any], optimism: float
+) -> list[Measure]:
     """Values with the middle 95 % of their draws, widened to hold the value; the optimism is taken off both."""
     value_X, drawn_RX = (expit(logit(share) - optimism) for share in (value_X, drawn_RX))
     low_X, high_X = np.quantile(drawn_RX, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
     low_X, high_X = np.fmin(low_X, value_X), np.fmax(high_X, value_X)
-    return [Measure(kind, metric, float(v), float(low), float(high), int(n)) for v, low, high, n in zip(value_X, low_X, high_X, n_X, strict=True)]
+    return [
+        Measure(kind, metric, float(v), float(low), float(high), int(n))
+        for v, low, high, n in zip(value_X, low_X, high_X, n_X, strict=True)
+    ]
 
 
 def _plain(value: float) -> float | None:

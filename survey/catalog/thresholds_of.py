@@ -59,7 +59,9 @@ def validation(predictions: Predictions, bars: Bars) -> pa.Table | None:
     return stars.append_column("flag_bad", pa.array(held_N.astype(np.int32)))
 
 
-def thresholds(predictions: Predictions, validation: pa.Table | None, searches: Mapping[Kind, Search], bars: Bars) -> dict[Kind, Threshold]:
+def thresholds(
+    predictions: Predictions, validation: pa.Table | None, searches: Mapping[Kind, Search], bars: Bars
+) -> dict[Kind, Threshold]:
     """From which score on a star is a candidate; nothing where the ensemble tells no classes."""
     if not predictions.about["classes"]:
         return {}
@@ -74,7 +76,9 @@ def thresholds(predictions: Predictions, validation: pa.Table | None, searches: 
     for kind, search in searches.items():
         prior = str(search.prior)
         if prior not in mixes:  # a second or two each
-            mixes[prior] = _cautious(mix_of(validation, search.prior, survey if len(survey) >= LEAST else None))
+            mixes[prior] = _cautious(
+                mix_of(validation, search.prior, survey if len(survey) >= LEAST else None)
+            )
         mixed, more = mixes[prior]
         threshold = choose(validation, kind, search, mixed)
         found[kind] = replace(threshold, notes=threshold.notes + more + notes)
@@ -88,7 +92,11 @@ def _cautious(mixed: Mix) -> tuple[Mix, tuple[str, ...]]:
     if not vague_C.any() or vague_C.all():
         return mixed, ()
     share_C = np.where(vague_C, np.clip(low_C, RARE, mixed.share_C), mixed.share_C)
-    told = ", ".join(f"{name} between {low_C[number]:.2%} and {high_C[number]:.0%}" for number, name in enumerate(CLASSES) if vague_C[number])
+    told = ", ".join(
+        f"{name} between {low_C[number]:.2%} and {high_C[number]:.0%}"
+        for number, name in enumerate(CLASSES)
+        if vague_C[number]
+    )
     note = f"the survey's share of {told} is vague, so the lower end is taken; prior={{MP: 4, CEMP: 1, NMP: 95}} gives it"
     return replace(mixed, share_C=share_C / share_C.sum()), (note,)
 
@@ -102,5 +110,9 @@ def _survey(predictions: Predictions, limit: float) -> tuple[Tally, tuple[str, .
         far, rows = far + int(strange_N.sum()), rows + table.num_rows
     if far <= STRANGE * rows:
         return Tally.joined(tallies), ()
-    far_off = f"{far / rows:.0%} of the spectra are farther from the training spectra than 99 % of validation ones"
-    return Tally.joined(tallies), (f"{far_off}: what is expected does not hold for them, and may not for others",)
+    far_off = (
+        f"{far / rows:.0%} of the spectra are farther from the training spectra than 99 % of validation ones"
+    )
+    return Tally.joined(tallies), (
+        f"{far_off}: what is expected does not hold for them, and may not for others",
+    )

@@ -32,7 +32,11 @@ SCHEMA = pa.schema(
             ("low", pa.float64(), "lower end of its 95 % interval"),
             ("high", pa.float64(), "upper end"),
             ("hits", pa.int64(), "stars in the list that are what is searched for"),
-            ("n", pa.int64(), "stars in the list (purity), or stars that are what is searched for (completeness)"),
+            (
+                "n",
+                pa.int64(),
+                "stars in the list (purity), or stars that are what is searched for (completeness)",
+            ),
         )
     ]
 )
@@ -52,7 +56,9 @@ class Truth:
         for kind, is_S in self.is_S.items():
             counts |= {kind: int((is_S == 1).sum()), f"not {kind}": int((is_S == 0).sum())}
         counts |= {"left out, as members have met them": self.left_out, "members not found": self.unread}
-        rows = [row for kind, is_S in self.is_S.items() for row in _measures(kind, is_S, lists.is_candidate(kind))]
+        rows = [
+            row for kind, is_S in self.is_S.items() for row in _measures(kind, is_S, lists.is_candidate(kind))
+        ]
         return pa.Table.from_pylist(rows, SCHEMA), counts
 
 
@@ -89,8 +95,14 @@ def _measures(kind: Kind, is_S: NDArray[np.int8], chosen_S: NDArray[np.bool_]) -
     hits = int(((is_S == 1) & chosen_S).sum())
     rows: list[dict[str, object]] = []
     there = int((is_S == 1).sum())
-    for metric, n in (("purity", int(((is_S != MISSING) & chosen_S).sum()) if there else 0), ("completeness", there)):
+    for metric, n in (
+        ("purity", int(((is_S != MISSING) & chosen_S).sum()) if there else 0),
+        ("completeness", there),
+    ):
         found = share(kind, metric, hits, n)
-        numbers = {name: None if np.isnan(value) else float(value) for name, value in zip(("value", "low", "high"), found[2:5], strict=True)}
+        numbers = {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(("value", "low", "high"), found[2:5], strict=True)
+        }
         rows.append({"search": kind, "metric": metric, **numbers, "hits": hits, "n": n})
     return rows

@@ -32,11 +32,26 @@ Values = dict[str, NDArray[Any]]
 PROBABILITIES = tuple(f"p_{name.lower()}" for name in CLASSES)
 
 COLUMNS: dict[str, Column] = {
-    "n_visits": ("int32", "visits of the star; one that is there more than once counts once", "", "meta.number;obs"),
-    "n_used": ("int32", "visits that the values rest on: those with an answer, and without far stranger ones than the others", "", "meta.number;obs"),
+    "n_visits": (
+        "int32",
+        "visits of the star; one that is there more than once counts once",
+        "",
+        "meta.number;obs",
+    ),
+    "n_used": (
+        "int32",
+        "visits that the values rest on: those with an answer, and without far stranger ones than the others",
+        "",
+        "meta.number;obs",
+    ),
     "snr_best": ("float32", "signal to noise of the best visit used", "", "stat.snr;stat.max"),
     "snr_total": ("float32", "root of the sum of squared signal to noise of the visits used", "", "stat.snr"),
-    "visits_disagree": ("bool", "visits differ in a label by more than their errors allow, or are sure of different classes", "", "meta.code.qual"),
+    "visits_disagree": (
+        "bool",
+        "visits differ in a label by more than their errors allow, or are sure of different classes",
+        "",
+        "meta.code.qual",
+    ),
     "no_answer": ("bool", "no visit has any class or label", "", "meta.code.qual"),
 }
 """What a star's row has beside the columns of a prediction."""
@@ -48,9 +63,17 @@ DROPPED = ("shard", "place")
 class Visits(Settings):
     """How visits of a star become one."""
 
-    disagree: float = Field(1e-3, gt=0, lt=1, description="visits whose chi2 in a label is rarer than this disagree")
-    sure: float = Field(0.8, gt=0.5, lt=1, description="visits that are surer than this of different classes disagree")
-    strange: float = Field(2.0, ge=1, description="a visit farther out of the domain is left out where another one lies within (1)")
+    disagree: float = Field(
+        1e-3, gt=0, lt=1, description="visits whose chi2 in a label is rarer than this disagree"
+    )
+    sure: float = Field(
+        0.8, gt=0.5, lt=1, description="visits that are surer than this of different classes disagree"
+    )
+    strange: float = Field(
+        2.0,
+        ge=1,
+        description="a visit farther out of the domain is left out where another one lies within (1)",
+    )
 
 
 def label_names(table: pa.Table) -> list[str]:
@@ -78,7 +101,9 @@ def combined(table: pa.Table, star_N: ArrayLike, settings: Visits | None = None)
     settings = settings or Visits()
     star_N = np.asarray(star_N)
     if star_N.shape != (table.num_rows,):
-        raise ValueError(f"catalog: {table.num_rows:,} predictions beside star codes of shape {star_N.shape}; give one code for each prediction")
+        raise ValueError(
+            f"catalog: {table.num_rows:,} predictions beside star codes of shape {star_N.shape}; give one code for each prediction"
+        )
     if star_N.dtype.kind not in "iu":
         raise ValueError(f"catalog: star codes are {star_N.dtype}; give whole numbers")
     _, code_N = np.unique(star_N, return_inverse=True)
@@ -90,7 +115,9 @@ def combined(table: pa.Table, star_N: ArrayLike, settings: Visits | None = None)
     order_N = np.lexsort((-np.nan_to_num(snr_N, nan=-np.inf), ~used_N, code_N))
     first_S = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
     several = _Several.of(order_N, first_S, used_N, snr_N)
-    stars = table.take(pa.array(order_N[first_S])).drop_columns([name for name in DROPPED if name in table.column_names])
+    stars = table.take(pa.array(order_N[first_S])).drop_columns(
+        [name for name in DROPPED if name in table.column_names]
+    )
     values, disagree_M = _values(table, several, settings)
     stars = _laid(stars, values, several.star_M)
     return _counted(stars, several, disagree_M, answered_N[order_N[first_S]])
@@ -169,7 +196,9 @@ def _used(table: pa.Table, code_N: Rows, settings: Visits) -> tuple[Flags, Flags
 
 def _values(table: pa.Table, several: _Several, settings: Visits) -> tuple[Values, Flags]:
     """What stars with several visits have in place of the best visit's values, by column, and whose visits disagree."""
-    needed = [field.name for field in table.schema if pa.types.is_floating(field.type) or field.name == "flags"]
+    needed = [
+        field.name for field in table.schema if pa.types.is_floating(field.type) or field.name == "flags"
+    ]
     rows = table.select(needed).take(pa.array(several.row_V))
     values, disagree_M = _classes(probabilities(rows), several, settings)
     for name in label_names(rows):
@@ -183,7 +212,9 @@ def _values(table: pa.Table, several: _Several, settings: Visits) -> tuple[Value
     if "flags" in rows.column_names:
         any_M = several.reduced(np.logical_or, several.used_V)
         flags_V = rows["flags"].fill_null(0).to_numpy()
-        values["flags"] = several.reduced(np.bitwise_or, np.where(several.used_V | ~any_M[several.owner], flags_V, 0))
+        values["flags"] = several.reduced(
+            np.bitwise_or, np.where(several.used_V | ~any_M[several.owner], flags_V, 0)
+        )
     return values | _position(rows, several), disagree_M
 
 
@@ -223,12 +254,23 @@ def _label(rows: pa.Table, name: str, several: _Several) -> tuple[Values, Floats
     weight_V = np.where(told_V, np.where(blind_M[several.owner], several.weight, precision_V), 0.0)
     mean_M = several.mean(value_V, weight_V)
     model_M = np.sqrt(several.mean(model_V**2, weight_V))
-    err_M = np.where(blind_M, np.sqrt(several.mean(err_V**2, weight_V)), np.sqrt(data_M**2 + np.nan_to_num(model_M) ** 2))
+    err_M = np.where(
+        blind_M, np.sqrt(several.mean(err_V**2, weight_V)), np.sqrt(data_M**2 + np.nan_to_num(model_M) ** 2)
+    )
     below_M, above_M = (several.mean(half_V, weight_V) * err_M for half_V in half_V2.T)
-    chi2_M = several.reduced(np.add, np.where(told_V, (value_V - mean_M[several.owner]) ** 2 * precision_V, 0.0))
+    chi2_M = several.reduced(
+        np.add, np.where(told_V, (value_V - mean_M[several.owner]) ** 2 * precision_V, 0.0)
+    )
     freedom_M = several.reduced(np.add, told_V.astype(np.int64)) - 1
     chance_M = np.where(blind_M | (freedom_M < 1), 1.0, chdtrc(np.maximum(freedom_M, 1), chi2_M))
-    told = {"": mean_M, "_err": err_M, "_err_data": data_M, "_err_model": model_M, "_low": mean_M - below_M, "_high": mean_M + above_M}
+    told = {
+        "": mean_M,
+        "_err": err_M,
+        "_err_data": data_M,
+        "_err_model": model_M,
+        "_low": mean_M - below_M,
+        "_high": mean_M + above_M,
+    }
     told["_spread"] = np.sqrt(several.mean(spread_V**2, weight_V))
     return {f"{name}{kind}": array_M for kind, array_M in told.items()}, chance_M
 
@@ -239,7 +281,10 @@ def _position(rows: pa.Table, several: _Several) -> Values:
         return {}
     ra_V, dec_V = numbers(rows, "ra"), numbers(rows, "dec")
     known_V = placed(ra_V, dec_V)
-    x, y, z = (several.mean(np.where(known_V, part, np.nan), known_V.astype(np.float64)) for part in unit_vectors(ra_V, dec_V).T)
+    x, y, z = (
+        several.mean(np.where(known_V, part, np.nan), known_V.astype(np.float64))
+        for part in unit_vectors(ra_V, dec_V).T
+    )
     ra_M = np.degrees(np.arctan2(y, x)) % 360  # 360 itself where it is less than 0 by less than rounding
     return {"ra": np.where(ra_M == 360, 0.0, ra_M), "dec": np.degrees(np.arctan2(z, np.hypot(x, y)))}
 
@@ -249,7 +294,11 @@ def _laid(stars: pa.Table, values: Values, star_M: Rows) -> pa.Table:
     for number, field in enumerate(stars.schema if len(star_M) else ()):
         if field.name in values:
             whole = pa.types.is_integer(field.type)
-            column = (stars[field.name].fill_null(0) if whole else stars[field.name]).to_numpy(zero_copy_only=False).copy()
+            column = (
+                (stars[field.name].fill_null(0) if whole else stars[field.name])
+                .to_numpy(zero_copy_only=False)
+                .copy()
+            )
             column[star_M] = values[field.name]
             stars = stars.set_column(number, field, pa.array(column, field.type, from_pandas=not whole))
     return stars
@@ -258,7 +307,11 @@ def _laid(stars: pa.Table, values: Values, star_M: Rows) -> pa.Table:
 def _counted(stars: pa.Table, several: _Several, disagree_M: Flags, answered_S: Flags) -> pa.Table:
     """The stars with the columns of `COLUMNS`."""
     snr_S = numbers(stars, "snr")
-    total_S, used_S, disagree_S = np.where(answered_S, snr_S, np.nan), answered_S.astype(np.int32), np.zeros(len(snr_S), bool)
+    total_S, used_S, disagree_S = (
+        np.where(answered_S, snr_S, np.nan),
+        answered_S.astype(np.int32),
+        np.zeros(len(snr_S), bool),
+    )
     known_V = several.used_V & np.isfinite(several.snr_V)
     square_M = several.reduced(np.add, np.where(known_V, several.snr_V, 0.0) ** 2)
     total_S[several.star_M] = np.where(several.reduced(np.logical_or, known_V), np.sqrt(square_M), np.nan)

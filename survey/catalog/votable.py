@@ -36,7 +36,10 @@ def document(table: pa.Table, about: Mapping[str, str]) -> bytes:
     """The whole document: what the columns mean, where they come from, the rows."""
     columns = [_Column(meaning, table[meaning.name].combine_chunks()) for meaning in meanings(table.schema)]
     flags = -(-len(columns) // 8)
-    rows = np.zeros(table.num_rows, [("nulls", "u1", (flags,)), *((f"f{number}", column.dtype) for number, column in enumerate(columns))])
+    rows = np.zeros(
+        table.num_rows,
+        [("nulls", "u1", (flags,)), *((f"f{number}", column.dtype) for number, column in enumerate(columns))],
+    )
     nulls = np.zeros((table.num_rows, flags * 8), bool)
     for number, column in enumerate(columns):
         nulls[:, number] = column.array.is_null().to_numpy(zero_copy_only=False)
@@ -44,7 +47,9 @@ def document(table: pa.Table, about: Mapping[str, str]) -> bytes:
     rows["nulls"] = np.packbits(nulls, axis=1)
     stream = base64.encodebytes(rows.tobytes()).decode()
     fields = [column.field() for column in columns]
-    return _page(fields, about, f'<DATA><BINARY2><STREAM encoding="base64">\n{stream}</STREAM></BINARY2></DATA>').encode()
+    return _page(
+        fields, about, f'<DATA><BINARY2><STREAM encoding="base64">\n{stream}</STREAM></BINARY2></DATA>'
+    ).encode()
 
 
 def in_parquet(of: pa.Schema | pa.Table, about: Mapping[str, str]) -> dict[str, str]:
@@ -53,7 +58,9 @@ def in_parquet(of: pa.Schema | pa.Table, about: Mapping[str, str]) -> dict[str, 
     Of a whole table the sizes of texts are told too; astropy does not read it without.
     """
     if isinstance(of, pa.Table):
-        fields = [_Column(meaning, of[meaning.name].combine_chunks()).field() for meaning in meanings(of.schema)]
+        fields = [
+            _Column(meaning, of[meaning.name].combine_chunks()).field() for meaning in meanings(of.schema)
+        ]
     else:
         fields = [_field(meaning, *_plain(meaning)) for meaning in meanings(of)]
     return {PARQUET_VERSION: "1.0", PARQUET_CONTENT: _page(fields, about, "")}
@@ -70,7 +77,9 @@ class _Column:
             plain = pc.all(pc.string_is_ascii(array)).as_py() is not False
             self.kind, encoding, unit = ("char", "ascii", 1) if plain else ("unicodeChar", "utf-16-be", 2)
             self.text = [text.encode(encoding) for text in array.fill_null("").to_pylist()]
-            longest = max([2 * unit, *map(len, self.text)])  # a size of 1 would be a single letter, another type
+            longest = max(
+                [2 * unit, *map(len, self.text)]
+            )  # a size of 1 would be a single letter, another type
             self.size, self.dtype = str(longest // unit), f"S{longest}"
 
     def field(self) -> str:
@@ -82,7 +91,9 @@ class _Column:
             return self.text
         if pa.types.is_boolean(self.array.type):
             return np.where(self.array.fill_null(False).to_numpy(zero_copy_only=False), b"T", b"F")
-        return self.array.fill_null(np.nan if pa.types.is_floating(self.array.type) else 0).to_numpy(zero_copy_only=False)
+        return self.array.fill_null(np.nan if pa.types.is_floating(self.array.type) else 0).to_numpy(
+            zero_copy_only=False
+        )
 
 
 def _plain(meaning: Meaning) -> tuple[str, str]:
@@ -90,12 +101,20 @@ def _plain(meaning: Meaning) -> tuple[str, str]:
     if pa.types.is_string(meaning.type):
         return "char", "*"
     if meaning.type not in NUMBERS:
-        raise ValueError(f"catalog: column {meaning.name} is {meaning.type}; exports have numbers, text and true/false only: leave it out")
+        raise ValueError(
+            f"catalog: column {meaning.name} is {meaning.type}; exports have numbers, text and true/false only: leave it out"
+        )
     return NUMBERS[meaning.type][0], ""
 
 
 def _field(meaning: Meaning, kind: str, size: str) -> str:
-    said = {"name": meaning.name, "datatype": kind, "arraysize": size, "unit": spelled(meaning.unit, "vounit"), "ucd": meaning.ucd}
+    said = {
+        "name": meaning.name,
+        "datatype": kind,
+        "arraysize": size,
+        "unit": spelled(meaning.unit, "vounit"),
+        "ucd": meaning.ucd,
+    }
     attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in said.items() if value)
     return f"<FIELD {attributes}><DESCRIPTION>{escape(meaning.description)}</DESCRIPTION></FIELD>"
 

@@ -58,7 +58,9 @@ def _tuned(settings: Tune, search: Search) -> None:
     stream.connect()
     room = _room(settings)
     os.environ.update({name: value for name, value in SET.items() if name not in os.environ})
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a process that dies is started again, or its trial is told as failed
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # a process that dies is started again, or its trial is told as failed
     while not search.over and (broken := _broken(settings, search, room)):
         search.lost(settings.failures, broken)
 
@@ -69,9 +71,15 @@ def _broken(settings: Tune, search: Search, room: dict[str, float]) -> str:
     with tempfile.TemporaryDirectory(prefix="survey-tune-") as folder:
         tuner = tune.Tuner(
             tune.with_resources(_work, room),
-            tune_config=TuneConfig(search_alg=bridge, num_samples=-1, reuse_actors=True, metric=None, mode=None),
+            tune_config=TuneConfig(
+                search_alg=bridge, num_samples=-1, reuse_actors=True, metric=None, mode=None
+            ),
             run_config=RunConfig(
-                storage_path=folder, stop=Ear(bridge), failure_config=FailureConfig(max_failures=settings.failures), verbose=0, callbacks=[]
+                storage_path=folder,
+                stop=Ear(bridge),
+                failure_config=FailureConfig(max_failures=settings.failures),
+                verbose=0,
+                callbacks=[],
             ),
         )
         try:
@@ -93,7 +101,9 @@ def _room(settings: Tune) -> dict[str, float]:
         raise SettingsError(f"tune: gpu={gpu:g}: Ray has {gpus:g} GPUs; give a smaller share, or 0")
     widest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
     if cpu > widest:
-        raise SettingsError(f"tune: threads={cpu:g}: the largest machine of Ray has {widest:g} CPUs; give fewer threads")
+        raise SettingsError(
+            f"tune: threads={cpu:g}: the largest machine of Ray has {widest:g} CPUs; give fewer threads"
+        )
     return {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
 
 
@@ -123,7 +133,9 @@ class Bridge(Searcher):  # type: ignore[misc]
             del self.keys[trial_id]
         return stop
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """A training is over; one that was stopped has been told already."""
         key = self.keys.pop(trial_id, None)
         if key is None:

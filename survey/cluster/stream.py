@@ -78,7 +78,9 @@ def _wave(function: Function, items: list[Any], limit: int | None) -> Iterator[d
         return {"outcome": [outcome(function, here[number], deadly) for number in batch["id"].tolist()]}
 
     compute = ray.data.TaskPoolStrategy(size=limit)
-    results = ray.data.range(len(items), override_num_blocks=len(items)).map_batches(apply, batch_size=None, num_cpus=1, compute=compute)
+    results = ray.data.range(len(items), override_num_blocks=len(items)).map_batches(
+        apply, batch_size=None, num_cpus=1, compute=compute
+    )
     for row in results.iter_rows():
         yield result(row["outcome"])
 
@@ -100,7 +102,10 @@ def outcome(function: Function, item: Any, deadly: int) -> str:
     try:
         return json.dumps({"result": (_dead(deaths) if deaths >= deadly else function)(item)})
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where the results are awaited
-        kind, message = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins"), str(error)
+        kind, message = (
+            next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins"),
+            str(error),
+        )
         if kind is Exception:
             kind, message = RuntimeError, f"{type(error).__name__}: {message}"
         return json.dumps({"error": kind.__name__, "message": message, "trace": traceback.format_exc()})

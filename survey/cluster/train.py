@@ -60,17 +60,29 @@ def _crewed(settings: Train) -> None:
     stream.connect()
     cpus = ray.cluster_resources().get("CPU", 1)
     if settings.workers > 2 * cpus:
-        raise SettingsError(f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; give fewer")
-    gpu = settings.gpu == "auto" and not _library(settings) and ray.cluster_resources().get("GPU", 0) >= settings.workers
-    share = {"CPU": 1.0 if cpus > settings.workers else 0.5}  # Ray Data needs a CPU for itself, or all wait for ever
+        raise SettingsError(
+            f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; give fewer"
+        )
+    gpu = (
+        settings.gpu == "auto"
+        and not _library(settings)
+        and ray.cluster_resources().get("GPU", 0) >= settings.workers
+    )
+    share = {
+        "CPU": 1.0 if cpus > settings.workers else 0.5
+    }  # Ray Data needs a CPU for itself, or all wait for ever
     files.remove(files.join(settings.run, STOPPED))
     queue = Queue(actor_options={"num_cpus": 0})
     with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
         trainer = _trainer(settings)(
             _work,
             train_loop_config={"settings": settings, "queue": queue, "home": str(Path.cwd())},
-            scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=gpu, resources_per_worker=share),
-            run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=settings.failures)),
+            scaling_config=ScalingConfig(
+                num_workers=settings.workers, use_gpu=gpu, resources_per_worker=share
+            ),
+            run_config=RunConfig(
+                storage_path=folder, failure_config=FailureConfig(max_failures=settings.failures)
+            ),
         )
         listener = threading.Thread(target=_listen, args=(queue,), daemon=True)
         listener.start()
@@ -78,7 +90,9 @@ def _crewed(settings: Train) -> None:
             trainer.fit()
         except TrainingFailedError as error:
             _raise_if_stopped(settings.run)
-            raise JobError(f"train: {settings.run}: the workers failed: {error}; the same command goes on after the last epoch") from error
+            raise JobError(
+                f"train: {settings.run}: the workers failed: {error}; the same command goes on after the last epoch"
+            ) from error
         finally:
             queue.put(None)
             listener.join(timeout=10)
@@ -110,7 +124,9 @@ def _work(config: dict[str, Any]) -> None:
     """One worker. An error that another try would not mend is written down by whoever meets it, so that the next try does nothing."""
     settings: Train = config["settings"]
     if Path(config["home"]).is_dir():
-        os.chdir(config["home"])  # Ray Train has moved us into a folder of its own, where no relative path is right
+        os.chdir(
+            config["home"]
+        )  # Ray Train has moved us into a folder of its own, where no relative path is right
     stopped = files.join(settings.run, STOPPED)
     if files.exists(stopped):
         return
@@ -121,7 +137,13 @@ def _work(config: dict[str, Any]) -> None:
     device = get_device() if settings.gpu == "auto" and not _library(settings) else torch.device("cpu")
     threads = settings.threads or max(machine.cpus() // context.get_local_world_size(), 1)
     try:
-        learn(settings.model_copy(update={"threads": threads}), crew, device, RayReader, RemoteBar.on(config["queue"]))
+        learn(
+            settings.model_copy(update={"threads": threads}),
+            crew,
+            device,
+            RayReader,
+            RemoteBar.on(config["queue"]),
+        )
     except (JobError, ValueError) as error:
         files.write_json(stopped, {"message": str(error)})
         raise
@@ -143,13 +165,22 @@ class RayReader:
         shared, continuum = ray.put(wanted), self.continuum
 
         def read(batch: dict[str, Any]) -> dict[str, Any]:
-            parts = [read_places(open_store(path), ray.get(shared)[number], continuum) for number in batch["id"].tolist()]
+            parts = [
+                read_places(open_store(path), ray.get(shared)[number], continuum)
+                for number in batch["id"].tolist()
+            ]
             names = ("flux", "ivar", "continuum")
-            arrays = {name: [getattr(part, name).numpy() for part in parts] for name in names if getattr(parts[0], name) is not None}
+            arrays = {
+                name: [getattr(part, name).numpy() for part in parts]
+                for name in names
+                if getattr(parts[0], name) is not None
+            }
             return {name: np.concatenate(values) for name, values in arrays.items()}
 
         blocks = ray.data.range(len(wanted), override_num_blocks=len(wanted))
-        data = blocks.map_batches(read, batch_size=None, num_cpus=0.01)  # never to wait for a CPU that waits for us
+        data = blocks.map_batches(
+            read, batch_size=None, num_cpus=0.01
+        )  # never to wait for a CPU that waits for us
         for block in data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
             tensors = {name: torch.tensor(np.asarray(values)) for name, values in block.items()}
             yield Spectra(tensors["flux"], tensors["ivar"], tensors.get("continuum"))

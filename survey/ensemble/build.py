@@ -26,7 +26,18 @@ from survey.ensemble import diversity, split, weights
 from survey.ensemble import judged as comparison
 from survey.ensemble.combine import Floats, Told, Weights, combine
 from survey.ensemble.domain import Domain
-from survey.ensemble.ensemble import DOMAIN, ENSEMBLE, VERSION, Ensemble, Said, about_ensemble, described, member_paths, named, told_path
+from survey.ensemble.ensemble import (
+    DOMAIN,
+    ENSEMBLE,
+    VERSION,
+    Ensemble,
+    Said,
+    about_ensemble,
+    described,
+    member_paths,
+    named,
+    told_path,
+)
 from survey.ensemble.members import Latents, Members, check_passes, open_members, prepared_otherwise
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.labelling.samples import Samples
@@ -41,7 +52,12 @@ from survey.training.batches import chance
 from survey.training.train import PLAN, Train, begin
 from survey.training.worker import learn
 
-SETTINGS, VALIDATION, METRICS, DIVERSITY = "settings.json", "validation.parquet", "metrics.parquet", "diversity.parquet"
+SETTINGS, VALIDATION, METRICS, DIVERSITY = (
+    "settings.json",
+    "validation.parquet",
+    "metrics.parquet",
+    "diversity.parquet",
+)
 LEAST = 20
 """Fewer validation spectra say nothing of weights or errors."""
 MOST = 20_000
@@ -71,7 +87,13 @@ def alone(settings: Train) -> None:
 
 def build(settings: Build, train: Callable[[Train], object] = alone) -> Built:
     """Make the ensemble, by `train` first those of its members that are not there yet; one that is finished is left alone."""
-    settings = settings.model_copy(update={name: absolute(path) for name in ("ensemble", "store", "labels") if (path := getattr(settings, name))})
+    settings = settings.model_copy(
+        update={
+            name: absolute(path)
+            for name in ("ensemble", "store", "labels")
+            if (path := getattr(settings, name))
+        }
+    )
     settings = settings.model_copy(update={"runs": tuple(map(absolute, settings.runs))})
     planned = trainings(settings)
     named(settings.runs or [one.run for one in planned])  # a run that is given twice is told before any work
@@ -87,7 +109,9 @@ def build(settings: Build, train: Callable[[Train], object] = alone) -> Built:
     members = open_members(settings.runs or [one.run for one in planned], device)
     check_passes((run.net for run in members.runs), settings.passes, "ensemble")
     if isinstance(settings.weights, tuple):
-        weights.fixed(members.speaks(), settings.weights)  # what is wrong with them is told before any spectrum is read
+        weights.fixed(
+            members.speaks(), settings.weights
+        )  # what is wrong with them is told before any spectrum is read
     _write(settings, *_fitted(settings, members))
     return _finished(settings.ensemble, made=True)
 
@@ -98,12 +122,21 @@ def _agree(settings: Build) -> bool:
     lasting = json.loads(json.dumps(settings.lasting(), default=str))
     if files.exists(files.join(folder, ENSEMBLE)):
         if found := list(_other(files.read_json(path)["settings"], lasting)):
-            raise SettingsError(f"ensemble: {folder}: was made with other settings: {'; '.join(found)}; give these again, or another ensemble=")
+            raise SettingsError(
+                f"ensemble: {folder}: was made with other settings: {'; '.join(found)}; give these again, or another ensemble="
+            )
         member_paths(folder, about_ensemble(folder))  # the members that it was made of are still there
         return True
     if not _begun(path) and (strangers := [name for name in files.names(folder) if name != RUNS]):
-        raise SettingsError(f"ensemble: {folder}: holds {', '.join(strangers[:3])} but is no ensemble; give an empty or a new folder")
-    told = {"version": VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting}
+        raise SettingsError(
+            f"ensemble: {folder}: holds {', '.join(strangers[:3])} but is no ensemble; give an empty or a new folder"
+        )
+    told = {
+        "version": VERSION,
+        "code": __version__,
+        "fingerprint": settings.fingerprint(),
+        "settings": lasting,
+    }
     files.write_json(path, told)
     return False
 
@@ -155,11 +188,19 @@ def _known(settings: Build, members: Members) -> Known:
                 "give runs that were trained on spectra prepared alike, or another store="
             )
     given = settings.runs and settings.labels
-    pool = split.joined(members, store, settings.join.model_copy(update={"table": settings.labels})) if given else split.pooled(members, store)
+    pool = (
+        split.joined(members, store, settings.join.model_copy(update={"table": settings.labels}))
+        if given
+        else split.pooled(members, store)
+    )
     seen = split.seen(members, pool.about)
     validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
     _check_enough(settings, store.path, len(pool), len(validation), len(train))
-    known = Known({"path": store.path, "id": store.about["id"], "prepare": store.about["settings"]["prepare"]}, validation, _ranges(train))
+    known = Known(
+        {"path": store.path, "id": store.about["id"], "prepare": store.about["settings"]["prepare"]},
+        validation,
+        _ranges(train),
+    )
     ask = partial(members.ask_store, store.path, precision=settings.precision, seed=settings.seed)
     if len(validation):
         told, latents = ask(validation.place_N2, "validation", passes=settings.passes)
@@ -172,7 +213,9 @@ def _known(settings: Build, members: Members) -> Known:
 
 def _ranges(train: Samples) -> dict[str, tuple[float, float]]:
     """The lowest and highest label among the spectra that members have learned from: beyond, answers are guesses."""
-    known = {name: column[np.isfinite(column)] for name, column in zip(train.labels, train.label_NL.T, strict=True)}
+    known = {
+        name: column[np.isfinite(column)] for name, column in zip(train.labels, train.label_NL.T, strict=True)
+    }
     return {name: (float(column.min()), float(column.max())) for name, column in known.items() if column.size}
 
 
@@ -197,7 +240,9 @@ def _check_enough(settings: Build, store: str, labelled: int, validation: int, t
 def _weights(settings: Build, members: Members, known: Known) -> Weights:
     """How much each member counts."""
     if settings.weights == "validation" and known.told:
-        return weights.from_validation(known.told, known.validation.class_N, known.validation.label_NL, settings.metric, settings.how)
+        return weights.from_validation(
+            known.told, known.validation.class_N, known.validation.label_NL, settings.metric, settings.how
+        )
     if isinstance(settings.weights, tuple):
         return weights.fixed(members.speaks(), settings.weights, settings.how)
     return weights.equal(members.speaks(), settings.how)
@@ -210,17 +255,31 @@ def _fitted(settings: Build, members: Members) -> tuple[Ensemble, Known]:
     calibration, some = calibrate.none(members.labels, settings.coverage), known.validation
     if settings.calibrate and known.told:
         combined = combine(known.told, weighed)
-        calibration = calibrate.fit(combined, some.class_N, some.label_NL, comparison.snr(some), settings.coverage)
+        calibration = calibrate.fit(
+            combined, some.class_N, some.label_NL, comparison.snr(some), settings.coverage
+        )
     domain = Domain.fit(known.learned, known.latents or None) if settings.domain else None
     about: dict[str, Any] = {"version": VERSION, "code": __version__} | described(members, weighed)
-    about |= {"passes": settings.passes, "calibrated": settings.calibrate, "calibration": calibration.told(), "domain": domain is not None}
-    kept = {name: about[name] for name in ("weights", "passes", "calibration")} | {"members": [member["id"] for member in about["members"]]}
+    about |= {
+        "passes": settings.passes,
+        "calibrated": settings.calibrate,
+        "calibration": calibration.told(),
+        "domain": domain is not None,
+    }
+    kept = {name: about[name] for name in ("weights", "passes", "calibration")} | {
+        "members": [member["id"] for member in about["members"]]
+    }
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
     tensors: dict[str, Floats] = domain.tensors() if domain else {}
     for name, array in tensors.items():
         digest.update(name.encode() + array.tobytes())
     stars = len(set(some.about["star"].to_pylist())) if len(some) else 0
-    about |= {"id": digest.hexdigest()[:16], "store": known.store, "ranges": known.ranges, "validation": {"spectra": len(some), "stars": stars}}
+    about |= {
+        "id": digest.hexdigest()[:16],
+        "store": known.store,
+        "ranges": known.ranges,
+        "validation": {"spectra": len(some), "stars": stars},
+    }
     return Ensemble(settings.ensemble, about, members, weighed, calibration, domain), known
 
 
@@ -234,11 +293,18 @@ def _write(settings: Build, ensemble: Ensemble, known: Known) -> None:
         said = ensemble.concluded(known.told, known.latents, comparison.snr(some))
         judged_of = comparison.everyone(ensemble, said, some)
         alike = diversity.table(known.told, said.combined, some.class_N, some.label_NL, ensemble.names)
-        tables = {VALIDATION: _answers(judged_of, said, some), METRICS: comparison.table(judged_of, Evaluation()), DIVERSITY: alike}
+        tables = {
+            VALIDATION: _answers(judged_of, said, some),
+            METRICS: comparison.table(judged_of, Evaluation()),
+            DIVERSITY: alike,
+        }
         for name, content in tables.items():
             files.write_table(files.join(folder, name), content)
     members = [member | {"path": told_path(folder, member["path"])} for member in ensemble.about["members"]]
-    own = {"settings": json.loads(json.dumps(settings.lasting(), default=str)), "fingerprint": settings.fingerprint()}
+    own = {
+        "settings": json.loads(json.dumps(settings.lasting(), default=str)),
+        "fingerprint": settings.fingerprint(),
+    }
     files.write_json(files.join(folder, ENSEMBLE), ensemble.about | {"members": members} | own)
 
 
@@ -246,16 +312,29 @@ def _answers(judged_of: dict[str, Judged], said: Said, some: Samples) -> pa.Tabl
     """One row per validation spectrum: who it is, the truth, what predictions say, and what they would say without calibration."""
     columns: dict[str, Any] = {name: some.about[name] for name in some.about.column_names}
     columns["true_class"] = pa.array(some.class_N, pa.int8())
-    columns |= {f"true_{name}": pa.array(some.label_NL[:, number], from_pandas=True) for number, name in enumerate(some.labels)}
+    columns |= {
+        f"true_{name}": pa.array(some.label_NL[:, number], from_pandas=True)
+        for number, name in enumerate(some.labels)
+    }
     columns |= {name: pa.array(array, from_pandas=True) for name, array in said.columns().items()}
-    raw = comparison.columns(judged_of[comparison.RAW], comparison.BEFORE) if comparison.RAW in judged_of else {}
-    return pa.table(columns | {name: pa.array(array.astype(np.float32), from_pandas=True) for name, array in raw.items()})
+    raw = (
+        comparison.columns(judged_of[comparison.RAW], comparison.BEFORE)
+        if comparison.RAW in judged_of
+        else {}
+    )
+    return pa.table(
+        columns | {name: pa.array(array.astype(np.float32), from_pandas=True) for name, array in raw.items()}
+    )
 
 
 def _finished(folder: str, made: bool) -> Built:
     """A finished ensemble from its folder."""
     about = about_ensemble(folder)
-    tables = {name: files.read_table(files.join(folder, name)) for name in (VALIDATION, METRICS, DIVERSITY)} if about["validation"]["spectra"] else {}
+    tables = (
+        {name: files.read_table(files.join(folder, name)) for name in (VALIDATION, METRICS, DIVERSITY)}
+        if about["validation"]["spectra"]
+        else {}
+    )
     judged = raw = None
     if tables:
         answers, labels, classes = tables[VALIDATION], about["labels"], about["classes"]

@@ -83,7 +83,13 @@ class Calibration:
             }
             for name, row in zip(self.labels, self.errors, strict=True)
         }
-        return {"temperature": self.temperature, "coverage": self.coverage, "snr": self.snr, "labels": rows, "notes": list(self.notes)}
+        return {
+            "temperature": self.temperature,
+            "coverage": self.coverage,
+            "snr": self.snr,
+            "labels": rows,
+            "notes": list(self.notes),
+        }
 
     @classmethod
     def of(cls, about: dict[str, Any]) -> Self:
@@ -92,18 +98,36 @@ class Calibration:
         for row in about["labels"].values():
             law = Law(*(np.nan if row["law"][key] is None else row["law"][key] for key in Law._fields))
             errors.append(Errors(law, Scale(**row["scale"]), row["half"]))
-        return cls(tuple(about["labels"]), about["temperature"], tuple(errors), about["coverage"], about["snr"], tuple(about["notes"]))
+        return cls(
+            tuple(about["labels"]),
+            about["temperature"],
+            tuple(errors),
+            about["coverage"],
+            about["snr"],
+            tuple(about["notes"]),
+        )
 
 
 def none(labels: tuple[str, ...], coverage: float = 0.95) -> Calibration:
     """The calibration that changes nothing; its intervals are those of a normal distribution."""
-    return Calibration(labels, 1.0, (Errors(half=_normal(coverage)),) * len(labels), coverage, 1.0, ("nothing was calibrated",))
+    return Calibration(
+        labels,
+        1.0,
+        (Errors(half=_normal(coverage)),) * len(labels),
+        coverage,
+        1.0,
+        ("nothing was calibrated",),
+    )
 
 
-def fit(combined: Combined, class_N: Classes, label_NL: Floats, snr_N: Floats, coverage: float = 0.95) -> Calibration:
+def fit(
+    combined: Combined, class_N: Classes, label_NL: Floats, snr_N: Floats, coverage: float = 0.95
+) -> Calibration:
     """The calibration of these combined answers of validation stars; class -1 and NaN labels are unknown."""
     if not 0 < coverage < 1:
-        raise ValueError(f"calibration: coverage={coverage:g}; give the share of truths that an interval is to hold, above 0 and below 1")
+        raise ValueError(
+            f"calibration: coverage={coverage:g}; give the share of truths that an interval is to hold, above 0 and below 1"
+        )
     truth_NL = np.asarray(label_NL, np.float64)
     if truth_NL.shape != combined.data_NL.shape:
         raise ValueError(
@@ -117,7 +141,9 @@ def fit(combined: Combined, class_N: Classes, label_NL: Floats, snr_N: Floats, c
     errors = []
     for number, name in enumerate(combined.labels):
         some_N = np.isfinite(residual_NL[:, number])
-        residual_N, data_N, model_N = (array_NL[some_N, number] for array_NL in (residual_NL, combined.data_NL, combined.model_NL))
+        residual_N, data_N, model_N = (
+            array_NL[some_N, number] for array_NL in (residual_NL, combined.data_NL, combined.model_NL)
+        )
         found, more = _errors(name, residual_N, data_N, model_N, known_N[some_N], coverage)
         errors.append(found)
         notes += more
@@ -132,7 +158,9 @@ def _known(snr_N: Floats, middle: float, rows: int) -> Floats:
     """Signal to noise as errors are told by: the median where it is not known, at least 1 (subtracted skies leave it at 0 and below)."""
     array = np.asarray(snr_N, np.float64)
     if array.shape != (rows,):
-        raise ValueError(f"calibration: signal to noise of shape {array.shape} beside {rows} spectra; give one for each, NaN where it is not known")
+        raise ValueError(
+            f"calibration: signal to noise of shape {array.shape} beside {rows} spectra; give one for each, NaN where it is not known"
+        )
     return np.maximum(np.where(np.isfinite(array), array, middle), 1.0)
 
 
@@ -158,26 +186,40 @@ def _temperature(combined: Combined, class_N: Classes) -> tuple[float, list[str]
     truth_N = class_numbers(class_N, len(combined.classes), len(combined))
     some_N = (truth_N != MISSING) & np.isfinite(combined.p_NC).all(1)
     if some_N.sum() < LEAST:
-        return 1.0, [f"classes: {some_N.sum()} validation stars of known class, {LEAST} are needed; probabilities are left as they are"]
+        return 1.0, [
+            f"classes: {some_N.sum()} validation stars of known class, {LEAST} are needed; probabilities are left as they are"
+        ]
     truth_N, p_NC = truth_N[some_N], combined.p_NC[some_N]
 
     def loss(log: float) -> float:
         expected = SHARPER if log < 0 else SOFTER
         return float(log_losses(truth_N, warmed(p_NC, np.exp(log))).sum()) + 0.5 * (log / expected) ** 2
 
-    found = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(
+        loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
+    )
     return float(np.exp(found.x)), []
 
 
-def _errors(name: str, residual_N: Floats, data_N: Floats, model_N: Floats, snr_N: Floats, coverage: float) -> tuple[Errors, list[str]]:
+def _errors(
+    name: str, residual_N: Floats, data_N: Floats, model_N: Floats, snr_N: Floats, coverage: float
+) -> tuple[Errors, list[str]]:
     """What makes the errors of one label hold on the stars of which it is known, and what could not be fitted."""
     count = len(residual_N)
     if count < LEAST:
-        return Errors(half=_normal(coverage)), [f"{name}: {count} validation stars of known {name}, {LEAST} are needed; errors are left as they are"]
+        return Errors(half=_normal(coverage)), [
+            f"{name}: {count} validation stars of known {name}, {LEAST} are needed; errors are left as they are"
+        ]
     if not np.quantile(np.abs(residual_N), sigmas.WITHIN) > 0:
-        return Errors(half=_normal(coverage)), [f"{name}: the answers are the truth to the last digit; errors are left as they are"]
+        return Errors(half=_normal(coverage)), [
+            f"{name}: the answers are the truth to the last digit; errors are left as they are"
+        ]
     own_N = np.isfinite(data_N) & (np.hypot(data_N, model_N) > 0)
-    own_scale = sigmas.scale(residual_N[own_N], np.hypot(data_N, model_N)[own_N], snr_N[own_N]) if own_N.sum() >= LEAST else None
+    own_scale = (
+        sigmas.scale(residual_N[own_N], np.hypot(data_N, model_N)[own_N], snr_N[own_N])
+        if own_N.sum() >= LEAST
+        else None
+    )
     law = sigmas.law(residual_N if own_scale is None else residual_N / own_scale.of(snr_N), model_N, snr_N)
     sigma_N = np.hypot(np.where(own_N, data_N, law.sigma(snr_N)), model_N)
     scale = sigmas.scale(residual_N, sigma_N, snr_N) if own_scale is None else own_scale

@@ -44,7 +44,12 @@ class Told:
 
     def __post_init__(self) -> None:
         members, rows = self.mu_MNL.shape[:2]
-        wide = {"p_MNC": len(self.classes), "mu_MNL": len(self.labels), "var_MNL": len(self.labels), "within_MNL": len(self.labels)}
+        wide = {
+            "p_MNC": len(self.classes),
+            "mu_MNL": len(self.labels),
+            "var_MNL": len(self.labels),
+            "within_MNL": len(self.labels),
+        }
         for name, width in wide.items():
             array = getattr(self, name)
             if array.shape != (members, rows, width):
@@ -53,10 +58,16 @@ class Told:
                 )
             if np.isinf(array).any():
                 member, row, _ = np.argwhere(np.isinf(array))[0]
-                raise ValueError(f"combine: {name} of member {member} is infinite in row {row}; give NaN where a member has no sound answer")
+                raise ValueError(
+                    f"combine: {name} of member {member} is infinite in row {row}; give NaN where a member has no sound answer"
+                )
         if (self.var_MNL < 0).any() or (self.within_MNL < 0).any():
-            raise ValueError("combine: a variance is below 0; give var_MNL and within_MNL as squares of standard deviations")
-        wrong = ((self.p_MNC < 0) | (np.abs(self.p_MNC.sum(2, keepdims=True) - 1) > SLACK)).any(2)  # NaN compares as false
+            raise ValueError(
+                "combine: a variance is below 0; give var_MNL and within_MNL as squares of standard deviations"
+            )
+        wrong = ((self.p_MNC < 0) | (np.abs(self.p_MNC.sum(2, keepdims=True) - 1) > SLACK)).any(
+            2
+        )  # NaN compares as false
         if self.classes and wrong.any():
             member, row = np.argwhere(wrong)[0]
             raise ValueError(
@@ -74,7 +85,11 @@ class Told:
 
     def says_class(self) -> Flags:
         """Which member (M) gives class probabilities of which spectrum (N)."""
-        return np.asarray(np.isfinite(self.p_MNC).all(2)) if self.classes else np.zeros(self.mu_MNL.shape[:2], np.bool_)
+        return (
+            np.asarray(np.isfinite(self.p_MNC).all(2))
+            if self.classes
+            else np.zeros(self.mu_MNL.shape[:2], np.bool_)
+        )
 
     def says_label(self) -> Flags:
         """Which member (M) gives which label (L) of which spectrum (N)."""
@@ -147,7 +162,17 @@ def combine(told: Told, weights: Weights) -> Combined:
             )
     p_NC, entropy_N, doubt_N = _classes(told, weights) if told.classes else (None, None, None)
     mu_NL, data_NL, model_NL, spread_NL = _labels(told, weights)
-    return Combined(told.labels, told.classes, p_NC, entropy_N, doubt_N, mu_NL if told.labels else None, data_NL, model_NL, spread_NL)
+    return Combined(
+        told.labels,
+        told.classes,
+        p_NC,
+        entropy_N,
+        doubt_N,
+        mu_NL if told.labels else None,
+        data_NL,
+        model_NL,
+        spread_NL,
+    )
 
 
 def _classes(told: Told, weights: Weights) -> tuple[Floats, Floats, Floats]:

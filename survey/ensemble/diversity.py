@@ -54,7 +54,9 @@ class _Row(NamedTuple):
     high: float | None = None
 
 
-def table(told: Told, combined: Combined, class_N: NDArray[Any], label_NL: Floats, names: Sequence[str]) -> pa.Table:
+def table(
+    told: Told, combined: Combined, class_N: NDArray[Any], label_NL: Floats, names: Sequence[str]
+) -> pa.Table:
     """Metrics of the members (`names`) and of the ensemble, its gain over the best of them, and how alike two members are; class -1 and NaN
     labels are unknown. Its columns are those of `SCHEMA`.
     """
@@ -63,7 +65,10 @@ def table(told: Told, combined: Combined, class_N: NDArray[Any], label_NL: Float
             f"diversity: {len(names)} names and {len(combined)} answers of the ensemble for {told.members} members and {len(told)} spectra; "
             "give one for each"
         )
-    rows = [*_classes(told, combined, class_N, names), *_labels(told, combined, np.asarray(label_NL, np.float64), names)]
+    rows = [
+        *_classes(told, combined, class_N, names),
+        *_labels(told, combined, np.asarray(label_NL, np.float64), names),
+    ]
     return pa.Table.from_pylist([row._asdict() for row in rows if np.isfinite(row.value)], SCHEMA)
 
 
@@ -75,12 +80,29 @@ def _classes(told: Told, combined: Combined, class_N: NDArray[Any], names: Seque
     all_N = told.says_class()[member_M].all(0) & np.isfinite(combined.p_NC).all(1)
     called_MN = np.nan_to_num(told.p_MNC).argmax(2)
     known_N = all_N & (truth_N != MISSING)
-    each = [*((names[member], told.p_MNC[member][known_N]) for member in member_M), (ENSEMBLE, combined.p_NC[known_N])]
-    yield from _compared(CLASSES, "accuracy", {name: 1.0 * (p_NC.argmax(1) == truth_N[known_N]) for name, p_NC in each}, up=True)
-    yield from _compared(CLASSES, "log_loss", {name: log_losses(truth_N[known_N], p_NC) for name, p_NC in each}, up=False)
+    each = [
+        *((names[member], told.p_MNC[member][known_N]) for member in member_M),
+        (ENSEMBLE, combined.p_NC[known_N]),
+    ]
+    yield from _compared(
+        CLASSES,
+        "accuracy",
+        {name: 1.0 * (p_NC.argmax(1) == truth_N[known_N]) for name, p_NC in each},
+        up=True,
+    )
+    yield from _compared(
+        CLASSES, "log_loss", {name: log_losses(truth_N[known_N], p_NC) for name, p_NC in each}, up=False
+    )
     for one, other in combinations(member_M, 2):
         alike_N = called_MN[one][all_N] == called_MN[other][all_N]
-        yield _Row(CLASSES, "agreement", names[one], names[other], len(alike_N), float(alike_N.mean()) if len(alike_N) else np.nan)
+        yield _Row(
+            CLASSES,
+            "agreement",
+            names[one],
+            names[other],
+            len(alike_N),
+            float(alike_N.mean()) if len(alike_N) else np.nan,
+        )
 
 
 def _labels(told: Told, combined: Combined, truth_NL: Floats, names: Sequence[str]) -> Iterator[_Row]:
@@ -91,10 +113,18 @@ def _labels(told: Told, combined: Combined, truth_NL: Floats, names: Sequence[st
         residual_MN = told.mu_MNL[member_M, :, number] - truth_NL[:, number]
         own_N = combined.mu_NL[:, number] - truth_NL[:, number]
         known_N = np.isfinite(residual_MN).all(0) & np.isfinite(own_N)
-        each = {names[member]: residual_N[known_N] for member, residual_N in zip(member_M, residual_MN, strict=True)}
+        each = {
+            names[member]: residual_N[known_N]
+            for member, residual_N in zip(member_M, residual_MN, strict=True)
+        }
         if not each:
             continue
-        yield from _compared(label, "mae", {name: np.abs(residual_N) for name, residual_N in (each | {ENSEMBLE: own_N[known_N]}).items()}, up=False)
+        yield from _compared(
+            label,
+            "mae",
+            {name: np.abs(residual_N) for name, residual_N in (each | {ENSEMBLE: own_N[known_N]}).items()},
+            up=False,
+        )
         for one, other in combinations(each, 2):
             value = pearson(each[one], each[other]) if known_N.sum() > 1 else np.nan
             yield _Row(label, "residual_correlation", one, other, int(known_N.sum()), value)
@@ -111,5 +141,7 @@ def _compared(subject: str, metric: str, each: dict[str, Floats], up: bool) -> I
     members = [name for name in each if name != ENSEMBLE]
     best = max(members, key=lambda name: means[name]) if up else min(members, key=lambda name: means[name])
     gain_N = (each[ENSEMBLE] - each[best]) * (1 if up else -1)
-    low, high = between(means_drawn(gain_N[:, None])[:, 0], float(gain_N.mean())) if count > 1 else (None, None)
+    low, high = (
+        between(means_drawn(gain_N[:, None])[:, 0], float(gain_N.mean())) if count > 1 else (None, None)
+    )
     yield _Row(subject, f"{metric}_gain", ENSEMBLE, best, count, float(gain_N.mean()), low, high)

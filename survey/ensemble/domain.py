@@ -44,7 +44,9 @@ class Space:
     def distance(self, latent_ND: Latents) -> Floats:
         """Distance of spectra, 1 is the usual one; NaN where the latent is."""
         if latent_ND.ndim != 2 or latent_ND.shape[1] != len(self.centre_D):
-            raise ValueError(f"domain: latents of shape {latent_ND.shape}; the training stars had {len(self.centre_D)} features, give as many")
+            raise ValueError(
+                f"domain: latents of shape {latent_ND.shape}; the training stars had {len(self.centre_D)} features, give as many"
+            )
         with np.errstate(invalid="ignore"):  # an infinite latent ends as NaN
             away_ND = np.asarray(latent_ND, np.float64) - self.centre_D
             along_NK = away_ND @ self.axes_DK
@@ -65,19 +67,33 @@ class Domain:
 
         Without validation stars the training stars themselves say it, a little too strictly.
         """
-        chosen = validation if validation is not None and any(len(latent_ND) for latent_ND in validation) else train
+        chosen = (
+            validation
+            if validation is not None and any(len(latent_ND) for latent_ND in validation)
+            else train
+        )
         if len(chosen) != len(train):
-            raise ValueError(f"domain: latents of {len(train)} members for training and of {len(chosen)} for validation; give both of each member")
-        domain = cls(tuple(_space(number, *pair) for number, pair in enumerate(zip(train, chosen, strict=True))))
+            raise ValueError(
+                f"domain: latents of {len(train)} members for training and of {len(chosen)} for validation; give both of each member"
+            )
+        domain = cls(
+            tuple(_space(number, *pair) for number, pair in enumerate(zip(train, chosen, strict=True)))
+        )
         if len({len(latent_ND) for latent_ND in chosen}) > 1:
-            raise ValueError("domain: members have latents of different numbers of validation stars; give those of the same stars for all")
+            raise ValueError(
+                "domain: members have latents of different numbers of validation stars; give those of the same stars for all"
+            )
         return replace(domain, usual=_usual(domain.score(chosen)))
 
     def score(self, latents: Sequence[Latents]) -> Floats:
         """The distance (N) of spectra, mean over the members that have a latent of it; 1 is the distance that 1 % of validation stars exceed."""
         if len(latents) != len(self.spaces):
-            raise ValueError(f"domain: latents of {len(latents)} members; it was fitted for {len(self.spaces)}, give one array for each")
-        distance_MN = np.stack([space.distance(latent_ND) for space, latent_ND in zip(self.spaces, latents, strict=True)])
+            raise ValueError(
+                f"domain: latents of {len(latents)} members; it was fitted for {len(self.spaces)}, give one array for each"
+            )
+        distance_MN = np.stack(
+            [space.distance(latent_ND) for space, latent_ND in zip(self.spaces, latents, strict=True)]
+        )
         told_MN = np.isfinite(distance_MN)
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(told_MN, distance_MN, 0).sum(0) / told_MN.sum(0) / self.usual)
@@ -86,7 +102,11 @@ class Domain:
         """The domain as named float64 arrays, for safetensors."""
         made = {"usual": np.array([self.usual])}
         for number, space in enumerate(self.spaces):
-            made |= {f"{number}.centre": space.centre_D, f"{number}.axes": space.axes_DK, f"{number}.scatter": space.scatter_K}
+            made |= {
+                f"{number}.centre": space.centre_D,
+                f"{number}.axes": space.axes_DK,
+                f"{number}.scatter": space.scatter_K,
+            }
             made[f"{number}.units"] = np.array([space.outside, space.usual])
         return made
 
@@ -95,11 +115,22 @@ class Domain:
         """The domain that `tensors` gave."""
         count = len({name.partition(".")[0] for name in tensors if "." in name})
         try:
-            rows = [[tensors[f"{number}.{part}"] for part in ("centre", "axes", "scatter", "units")] for number in range(count)]
+            rows = [
+                [tensors[f"{number}.{part}"] for part in ("centre", "axes", "scatter", "units")]
+                for number in range(count)
+            ]
             usual = float(tensors["usual"][0])
         except KeyError as error:
-            raise ValueError(f"domain: there is no tensor {error}; the file is not one of a domain: make the ensemble anew") from error
-        return cls(tuple(Space(centre_D, axes_DK, scatter_K, *map(float, units)) for centre_D, axes_DK, scatter_K, units in rows), usual)
+            raise ValueError(
+                f"domain: there is no tensor {error}; the file is not one of a domain: make the ensemble anew"
+            ) from error
+        return cls(
+            tuple(
+                Space(centre_D, axes_DK, scatter_K, *map(float, units))
+                for centre_D, axes_DK, scatter_K, units in rows
+            ),
+            usual,
+        )
 
 
 def _space(number: int, train_ND: Latents, usual_ND: Latents) -> Space:

@@ -59,15 +59,34 @@ class Said:
         one = self.combined
         if one.p_NC is not None:
             found |= {f"p_{name.lower()}": one.p_NC[:, number] for number, name in enumerate(one.classes)}
-            found["said"] = np.where(np.isfinite(one.p_NC).all(1), np.nan_to_num(one.p_NC).argmax(1), -1).astype(np.int8)
-            found |= {name: array for name, array in (("entropy", one.entropy_N), ("doubt", one.doubt_N)) if array is not None}
+            found["said"] = np.where(
+                np.isfinite(one.p_NC).all(1), np.nan_to_num(one.p_NC).argmax(1), -1
+            ).astype(np.int8)
+            found |= {
+                name: array
+                for name, array in (("entropy", one.entropy_N), ("doubt", one.doubt_N))
+                if array is not None
+            }
         if one.mu_NL is not None:
-            kinds = {"": one.mu_NL, "_err": one.total_NL, "_err_data": one.data_NL, "_err_model": one.model_NL, "_spread": one.spread_NL}
+            kinds = {
+                "": one.mu_NL,
+                "_err": one.total_NL,
+                "_err_data": one.data_NL,
+                "_err_model": one.model_NL,
+                "_spread": one.spread_NL,
+            }
             kinds |= {"_low": self.low_NL, "_high": self.high_NL}
-            found |= {f"{name}{kind}": array[:, number] for number, name in enumerate(one.labels) for kind, array in kinds.items()}
+            found |= {
+                f"{name}{kind}": array[:, number]
+                for number, name in enumerate(one.labels)
+                for kind, array in kinds.items()
+            }
         if self.domain_N is not None:
             found["domain"] = self.domain_N
-        return {name: array if array.dtype == np.int8 else array.astype(np.float32) for name, array in found.items()}
+        return {
+            name: array if array.dtype == np.int8 else array.astype(np.float32)
+            for name, array in found.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,14 @@ class Ensemble:
         self.members.runs[0].fits(grid, where)
 
     def said(
-        self, spectra: Spectra, snr_N: Floats, *, batch: int = BATCH, precision: str = "float32", passes: int | None = None, seed: int = 0
+        self,
+        spectra: Spectra,
+        snr_N: Floats,
+        *,
+        batch: int = BATCH,
+        precision: str = "float32",
+        passes: int | None = None,
+        seed: int = 0,
     ) -> Said:
         """What it says of spectra; `snr_N` is the store's column `snr`, NaN where not known. `passes` None = as many as it was built with."""
         passes = int(self.about["passes"]) if passes is None else passes
@@ -147,18 +173,37 @@ def alone(run: Run) -> Ensemble:
     """A run as an ensemble of one member, as it was trained."""
     members = Members((run,))
     weights = Weights(np.ones(1) * bool(members.classes), np.ones((1, len(members.labels))))
-    about = {"version": VERSION, "id": run.about["id"], "code": run.about["code"], "passes": 0, "calibrated": False, "store": run.about["store"]}
-    return Ensemble(run.path, about | described(members, weights), members, weights, calibrate.none(members.labels))
+    about = {
+        "version": VERSION,
+        "id": run.about["id"],
+        "code": run.about["code"],
+        "passes": 0,
+        "calibrated": False,
+        "store": run.about["store"],
+    }
+    return Ensemble(
+        run.path, about | described(members, weights), members, weights, calibrate.none(members.labels)
+    )
 
 
 def described(members: Members, weights: Weights) -> dict[str, Any]:
     """What an ensemble is made of, for its description."""
     paths = [run.path for run in members.runs]
     rows = [
-        {"name": name, "path": run.path, "id": run.about["id"], "model": run.about["model"], "task": run.about["task"]}
+        {
+            "name": name,
+            "path": run.path,
+            "id": run.about["id"],
+            "model": run.about["model"],
+            "task": run.about["task"],
+        }
         for name, run in zip(named(paths), members.runs, strict=True)
     ]
-    told = {"labels": list(members.labels), "classes": list(members.classes), "units": {name: label(name).unit for name in members.labels}}
+    told = {
+        "labels": list(members.labels),
+        "classes": list(members.classes),
+        "units": {name: label(name).unit for name in members.labels},
+    }
     return {"members": rows, "weights": weights.told(), "grid": members.runs[0].about["grid"], **told}
 
 
@@ -169,14 +214,18 @@ def named(paths: Sequence[str]) -> list[str]:
         raise SettingsError(f"ensemble: runs: {', '.join(twice)} is given twice; give each run once")
     parts = [path.split("/") for path in whole]
     ends = (["/".join(part[-size:]) for part in parts] for size in range(1, max(map(len, parts)) + 1))
-    return next((names for names in ends if len(set(names)) == len(names) and diversity.ENSEMBLE not in names), whole)
+    return next(
+        (names for names in ends if len(set(names)) == len(names) and diversity.ENSEMBLE not in names), whole
+    )
 
 
 def about_ensemble(path: str) -> dict[str, Any]:
     """The description of a finished ensemble."""
     about: dict[str, Any] = files.read_json(files.join(path, ENSEMBLE))
     if about.get("version") != VERSION:
-        raise ValueError(f"{path}: the ensemble is of version {about.get('version')}, this code reads {VERSION}; make it anew")
+        raise ValueError(
+            f"{path}: the ensemble is of version {about.get('version')}, this code reads {VERSION}; make it anew"
+        )
     return about
 
 
@@ -186,7 +235,9 @@ def _opened(path: str, device: torch.device | None) -> Ensemble:
     domain = None
     if about["domain"]:
         if not files.exists(where := files.join(path, DOMAIN)):
-            raise FileNotFoundError(f"{where}: is missing, though the ensemble is finished; put a copy back, or make the ensemble anew")
+            raise FileNotFoundError(
+                f"{where}: is missing, though the ensemble is finished; put a copy back, or make the ensemble anew"
+            )
         tensors, _ = checkpoint.read_tensors(where)
         domain = Domain.of({name: tensor.numpy() for name, tensor in tensors.items()})
     return Ensemble(path, about, members, weights, Calibration.of(about["calibration"]), domain)
@@ -196,9 +247,15 @@ def member_paths(path: str, about: dict[str, Any]) -> list[str]:
     """Where the members of an ensemble lie now; they have to be there, and to be those that it was made of."""
     found = []
     for member in about["members"]:
-        where = files.join(path, member["path"].removeprefix(INSIDE)) if member["path"].startswith(INSIDE) else member["path"]
+        where = (
+            files.join(path, member["path"].removeprefix(INSIDE))
+            if member["path"].startswith(INSIDE)
+            else member["path"]
+        )
         if not files.exists(files.join(where, bundle.RUN)):
-            raise FileNotFoundError(f"{path}: its member {member['name']} is not at {where}; put the run back there, or make the ensemble anew")
+            raise FileNotFoundError(
+                f"{path}: its member {member['name']} is not at {where}; put the run back there, or make the ensemble anew"
+            )
         if (now := bundle.about_run(where)["id"]) != member["id"]:
             raise ValueError(
                 f"{path}: its member {member['name']} at {where} has changed since ({member['id']} then, {now} now); "

@@ -59,7 +59,9 @@ def law(residual_N: Floats, model_N: Floats, snr_N: Floats) -> Law:
 
     def loss(angle: float) -> float:
         variance_N = sized(angle)[1] / UNIT**2
-        return float((0.5 * np.log(variance_N) + (FREEDOM + 1) / 2 * np.log1p(square_N / variance_N / FREEDOM)).sum())
+        return float(
+            (0.5 * np.log(variance_N) + (FREEDOM + 1) / 2 * np.log1p(square_N / variance_N / FREEDOM)).sum()
+        )
 
     if not np.ptp(snr_N) > 0:
         return Law(float(np.sqrt(sized(0.0)[0])), 0.0)

@@ -22,7 +22,16 @@ from survey.metrics.score import KINDS, SCHEMA, Evaluation, Judged, evaluated
 
 ENSEMBLE, RAW, BEFORE = diversity.ENSEMBLE, "before calibration", "_raw"
 """The ensemble among those who are judged, itself before calibration, and the ending of the columns that hold the latter."""
-WHO = pa.schema([pa.field("who", pa.string(), metadata={"description": f"a member by its name, {ENSEMBLE}, or the ensemble {RAW}"}), *SCHEMA])
+WHO = pa.schema(
+    [
+        pa.field(
+            "who",
+            pa.string(),
+            metadata={"description": f"a member by its name, {ENSEMBLE}, or the ensemble {RAW}"},
+        ),
+        *SCHEMA,
+    ]
+)
 KNOWN = "snr", "snr_g", "layout"
 """What is known of a spectrum beside its labels that answers are grouped by; its true labels `BESIDE` too."""
 
@@ -33,7 +42,9 @@ def judged(combined: Combined, some: Samples, called: str = "true") -> Judged:
     labels = tuple(combined.labels[place] for place in column)
     data_NL, model_NL = combined.data_NL[:, column], combined.model_NL[:, column]
     sigma_NL = np.where(np.isnan(data_NL), model_NL, np.hypot(data_NL, model_NL))
-    least_L = np.where(sigma_NL > 0, sigma_NL, np.inf).min(0, initial=np.inf)  # members that agree by chance are not sure for ever
+    least_L = np.where(sigma_NL > 0, sigma_NL, np.inf).min(
+        0, initial=np.inf
+    )  # members that agree by chance are not sure for ever
     sigma_NL = np.where(np.isfinite(least_L), np.maximum(sigma_NL, least_L), np.nan)
     return Judged(
         some.class_N,
@@ -51,13 +62,21 @@ def judged(combined: Combined, some: Samples, called: str = "true") -> Judged:
 def known(about: pa.Table) -> dict[str, NDArray[Any]]:
     """What answers are grouped by, as columns of a table keep it."""
     columns = {name: name for name in KNOWN} | {name: f"true_{name}" for name in BESIDE}
-    return {name: about[column].to_numpy(zero_copy_only=False) for name, column in columns.items() if column in about.column_names}
+    return {
+        name: about[column].to_numpy(zero_copy_only=False)
+        for name, column in columns.items()
+        if column in about.column_names
+    }
 
 
 def truth(some: Samples, labels: tuple[str, ...]) -> NDArray[np.float64]:
     """The true labels of samples in this order; NaN where they are not known."""
     known = {name: some.label_NL[:, number] for number, name in enumerate(some.labels)}
-    return np.stack([known.get(name, np.full(len(some), np.nan)) for name in labels], 1) if labels else np.empty((len(some), 0))
+    return (
+        np.stack([known.get(name, np.full(len(some), np.nan)) for name in labels], 1)
+        if labels
+        else np.empty((len(some), 0))
+    )
 
 
 def member(told: Told, number: int, some: Samples) -> Judged:
@@ -65,7 +84,9 @@ def member(told: Told, number: int, some: Samples) -> Judged:
     one_M = np.eye(told.members)[number]
     combined = combine(told, Weights(one_M, np.repeat(one_M[:, None], len(told.labels), 1)))
     sound_N = told.says_class()[number] | told.says_label()[number].any(1)
-    arrays: dict[str, Any] = {name: array[sound_N] for name, array in vars(combined).items() if isinstance(array, np.ndarray)}
+    arrays: dict[str, Any] = {
+        name: array[sound_N] for name, array in vars(combined).items() if isinstance(array, np.ndarray)
+    }
     return judged(replace(combined, **arrays), some.at(np.flatnonzero(sound_N)))
 
 
@@ -95,16 +116,29 @@ def columns(one: Judged, ending: str = "") -> dict[str, NDArray[Any]]:
     return found
 
 
-def read_back(content: pa.Table, labels: Sequence[str], classes: Sequence[str], class_column: str, ending: str = "", called: str = "true") -> Judged:
+def read_back(
+    content: pa.Table,
+    labels: Sequence[str],
+    classes: Sequence[str],
+    class_column: str,
+    ending: str = "",
+    called: str = "true",
+) -> Judged:
     """The answers that a table keeps under the names of `columns`."""
     there = {name: content[name].to_numpy(zero_copy_only=False) for name in content.column_names}
     labels, nothing = tuple(name for name in labels if name in there), np.full(content.num_rows, np.nan)
 
     def stacked(names: list[str]) -> NDArray[np.float64] | None:
-        return np.stack([there.get(name, nothing).astype(np.float64) for name in names], 1) if any(name in there for name in names) else None
+        return (
+            np.stack([there.get(name, nothing).astype(np.float64) for name in names], 1)
+            if any(name in there for name in names)
+            else None
+        )
 
     truth_NL = stacked([f"true_{name}" for name in labels])
-    sigma_NL, low_NL, high_NL = (stacked([f"{name}_{kind}{ending}" for name in labels]) for kind in ("err", "low", "high"))
+    sigma_NL, low_NL, high_NL = (
+        stacked([f"{name}_{kind}{ending}" for name in labels]) for kind in ("err", "low", "high")
+    )
     return Judged(
         there[class_column],
         np.empty((content.num_rows, 0)) if truth_NL is None else truth_NL,

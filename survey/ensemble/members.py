@@ -65,7 +65,15 @@ class Members:
         """Whether a member looks at continua."""
         return any("continuum" in run.net.inputs for run in self.runs)
 
-    def ask(self, spectra: Spectra, *, batch: int = BATCH, precision: str = "float32", passes: int = 0, seed: int = 0) -> tuple[Told, Latents]:
+    def ask(
+        self,
+        spectra: Spectra,
+        *,
+        batch: int = BATCH,
+        precision: str = "float32",
+        passes: int = 0,
+        seed: int = 0,
+    ) -> tuple[Told, Latents]:
         """What every member says of the spectra, and its last features (those without dropout), in one pass over them."""
         count = len(spectra)
         if not count:  # the answers about none have their widths all the same
@@ -76,18 +84,35 @@ class Members:
                 some = spectra[start : start + batch].to(self.device)
                 for member, run in enumerate(self.runs):
                     heard[member].append(_answers(run.net, some, precision, passes, (seed, member, number)))
-        whole_M = [{name: torch.cat([part[name] for part in parts], 1)[:, :count].cpu() for name in parts[0]} for parts in heard]
+        whole_M = [
+            {name: torch.cat([part[name] for part in parts], 1)[:, :count].cpu() for name in parts[0]}
+            for parts in heard
+        ]
         latents = [answers.pop("latent")[0].numpy() for answers in whole_M]
         return self._told(whole_M, latents), latents
 
     def ask_store(
-        self, store: str, place_N2: Places, title: str, *, precision: str = "float32", passes: int = 0, seed: int = 0
+        self,
+        store: str,
+        place_N2: Places,
+        title: str,
+        *,
+        precision: str = "float32",
+        passes: int = 0,
+        seed: int = 0,
     ) -> tuple[Told, Latents]:
         """The same of spectra of a store, wherever in it, in the order of their places; there is at least one."""
         found = []
         with Progress(title, len(place_N2), "spectra") as bar:
             for number, spectra in enumerate(Reader(store, self.needs_continuum)(lists(place_N2))):
-                found.append(self.ask(spectra, precision=precision, passes=passes, seed=int(chance(seed, number).integers(1 << 62))))
+                found.append(
+                    self.ask(
+                        spectra,
+                        precision=precision,
+                        passes=passes,
+                        seed=int(chance(seed, number).integers(1 << 62)),
+                    )
+                )
                 bar.add(len(spectra))
         latents = [np.concatenate(parts) for parts in zip(*(latents for _, latents in found), strict=True)]
         return together([told for told, _ in found]), latents
@@ -96,9 +121,15 @@ class Members:
         """What each member would say something of: made-up answers about one spectrum."""
         says_M = [run.net.task.classifies for run in self.runs]
         says_ML = [[name in run.labels for name in self.labels] for run in self.runs]
-        p_MNC = np.where(np.array(says_M)[:, None, None], 1 / max(len(self.classes), 1), np.full((1, 1, len(self.classes)), np.nan))
+        p_MNC = np.where(
+            np.array(says_M)[:, None, None],
+            1 / max(len(self.classes), 1),
+            np.full((1, 1, len(self.classes)), np.nan),
+        )
         mu_MNL = np.where(np.array(says_ML).reshape(len(self.runs), 1, -1), 0.0, np.nan)
-        return Told(self.labels, self.classes, p_MNC, mu_MNL, np.full_like(mu_MNL, np.nan), np.zeros_like(mu_MNL))
+        return Told(
+            self.labels, self.classes, p_MNC, mu_MNL, np.full_like(mu_MNL, np.nan), np.zeros_like(mu_MNL)
+        )
 
     def _told(self, answers_M: Sequence[Answers], latents: Latents) -> Told:
         """Answers in physical units, each label in its column of the union."""
@@ -113,7 +144,9 @@ class Members:
             for array_MNL, name in ((mu_MNL, "mu"), (var_MNL, "var"), (within_MNL, "within")):
                 if name in said:
                     array_MNL[member][:, columns] = said[name]
-            sick_N = ~np.isfinite(latent_ND).all(1) | ~np.all([torch.isfinite(value).all(2).all(0).numpy() for value in answers.values()], 0)
+            sick_N = ~np.isfinite(latent_ND).all(1) | ~np.all(
+                [torch.isfinite(value).all(2).all(0).numpy() for value in answers.values()], 0
+            )
             for array in (p_MNC, mu_MNL, var_MNL, within_MNL, own_MN):
                 array[member][sick_N] = np.nan
         return Told(self.labels, self.classes, p_MNC, mu_MNL, var_MNL, within_MNL, own_MN)
@@ -122,7 +155,9 @@ class Members:
 def together(parts: Sequence[Told]) -> Told:
     """What the same members say of some spectra after the other."""
     names = ("p_MNC", "mu_MNL", "var_MNL", "within_MNL", "own_MN")
-    whole: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts], 1) for name in names}
+    whole: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts], 1) for name in names
+    }
     return replace(parts[0], **whole)
 
 
@@ -136,8 +171,20 @@ def prepared_otherwise(run: Run, prepare: dict[str, Any]) -> list[str]:
 def droppers(net: Network) -> list[nn.Module]:
     """The layers of a network that drop something in training."""
     inside = (nn.RNNBase, nn.MultiheadAttention)  # these have no layer for it: their own switch is it
-    shares = ((module, module.dropout if isinstance(module, inside) else getattr(module, "p", 0)) for module in net.modules())
-    kinds = (Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, *inside)
+    shares = (
+        (module, module.dropout if isinstance(module, inside) else getattr(module, "p", 0))
+        for module in net.modules()
+    )
+    kinds = (
+        Dropout,
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+        *inside,
+    )
     return [module for module, share in shares if isinstance(module, kinds) and share > 0]
 
 
@@ -146,7 +193,9 @@ def check_passes(nets: Iterable[Network], passes: int, where: str) -> None:
     if passes == 1:
         raise SettingsError(f"{where}: passes=1: one pass has no scatter; give 0 for none, or at least 2")
     if passes and not any(map(droppers, nets)):
-        raise SettingsError(f"{where}: passes={passes}: no member has a layer with dropout, so all passes would be alike; give passes=0")
+        raise SettingsError(
+            f"{where}: passes={passes}: no member has a layer with dropout, so all passes would be alike; give passes=0"
+        )
 
 
 @contextmanager
@@ -171,7 +220,9 @@ def _answers(net: Network, some: Spectra, precision: str, passes: int, seeds: tu
         return {name: value[None] for name, value in plain.items()}
     with dropping(net, seeds, some.flux.device):
         each = [_asked(net, some, precision) for _ in range(passes)]
-    return {name: torch.stack([answers[name] for answers in each]) for name in plain if name != "latent"} | {"latent": plain["latent"][None]}
+    return {name: torch.stack([answers[name] for answers in each]) for name in plain if name != "latent"} | {
+        "latent": plain["latent"][None]
+    }
 
 
 def _asked(net: Network, some: Spectra, precision: str) -> Answers:
@@ -223,4 +274,8 @@ def _grid(about: dict[str, object]) -> str:
     """The name of a grid, or what it is."""
     own = tuple(about[name] for name in ("start", "stop", "step", "scale"))
     known = [name for name, grid in GRIDS.items() if (grid.start, grid.stop, grid.step, grid.scale) == own]
-    return known[0] if known else f"{about['points']} {about['scale']} points from {own[0]:g} to {own[1]:g} in steps of {own[2]:g}"
+    return (
+        known[0]
+        if known
+        else f"{about['points']} {about['scale']} points from {own[0]:g} to {own[1]:g} in steps of {own[2]:g}"
+    )

@@ -78,7 +78,9 @@ def pooled(members: Members, store: Store) -> Samples:
                 array[place, column] = np.where(fresh, getattr(one, kind)[:, number], array[place, column])
         before += len(key)
     tables = [one.about for one in known] or [samples.read(members.runs[0].path).about]
-    about = pa.concat_tables(tables, promote_options="default").take(pa.array(row_N))  # what is known beside the labels may differ
+    about = pa.concat_tables(tables, promote_options="default").take(
+        pa.array(row_N)
+    )  # what is known beside the labels may differ
     place_N2 = np.stack([key_N >> 32, key_N & 0xFFFFFFFF], 1)
     return Samples(members.labels, place_N2, np.full(len(key_N), -1, np.int8), class_N, about=about, **arrays)
 

@@ -46,7 +46,9 @@ def fixed(told: Told, given_M: ArrayLike, how: How = "mean") -> Weights:
     """The weights that a user gives, made to sum to 1 over those who say a thing."""
     weight_M = np.asarray(given_M, np.float64)
     if weight_M.shape != (told.members,):
-        raise ValueError(f"ensemble: weights: {weight_M.size} numbers for {told.members} members; give one for each, in their order")
+        raise ValueError(
+            f"ensemble: weights: {weight_M.size} numbers for {told.members} members; give one for each, in their order"
+        )
     if not np.isfinite(weight_M).all() or (weight_M < 0).any():
         raise ValueError(f"ensemble: weights: {weight_M.tolist()}; give finite numbers of 0 or more")
     if not weight_M.any():
@@ -54,14 +56,20 @@ def fixed(told: Told, given_M: ArrayLike, how: How = "mean") -> Weights:
     says_MX = np.concatenate([told.class_givers()[:, None], told.label_givers()], 1)
     for name, says_M in zip(("classes", *told.labels), says_MX.T, strict=True):
         if says_M.any() and not weight_M[says_M].any():
-            raise ValueError(f"ensemble: weights: all members that give {name} have the weight 0; give one of them a weight")
+            raise ValueError(
+                f"ensemble: weights: all members that give {name} have the weight 0; give one of them a weight"
+            )
     weight_MX = _normalised(weight_M[:, None] * says_MX)
     return Weights(weight_MX[:, 0], weight_MX[:, 1:], how)
 
 
-def from_validation(told: Told, class_N: Classes, label_NL: Floats, metric: Metric = "log_loss", how: How = "mean") -> Weights:
+def from_validation(
+    told: Told, class_N: Classes, label_NL: Floats, metric: Metric = "log_loss", how: How = "mean"
+) -> Weights:
     """Both kinds of weights from validation stars; members without classes have none for these."""
-    class_M = best_simplex(told, class_N, metric, how) if told.class_givers().any() else np.zeros(told.members)
+    class_M = (
+        best_simplex(told, class_N, metric, how) if told.class_givers().any() else np.zeros(told.members)
+    )
     return Weights(class_M, inverse_mse(told, label_NL), how)
 
 
@@ -88,7 +96,11 @@ def best_simplex(told: Told, class_N: Classes, metric: Metric = "log_loss", how:
         )
     truth_N, p_MNC = truth_N[some_N], told.p_MNC[says_M][:, some_N]
     weight_M = np.zeros(told.members)
-    weight_M[says_M] = _likeliest(p_MNC, truth_N) if metric == "log_loss" else _searched(p_MNC, truth_N, _score(metric, told.classes, truth_N), how)
+    weight_M[says_M] = (
+        _likeliest(p_MNC, truth_N)
+        if metric == "log_loss"
+        else _searched(p_MNC, truth_N, _score(metric, told.classes, truth_N), how)
+    )
     return weight_M
 
 
@@ -113,14 +125,18 @@ def _score(metric: Metric, classes: tuple[str, ...], truth_N: NDArray[np.int64])
     upper = [name.upper() for name in classes]
     one = metric.removeprefix("f1_").upper()
     if metric != "f1_macro" and one not in upper:
-        raise ValueError(f"ensemble: metric={metric}: the members have no class {one}, but {', '.join(classes)}; give metric=f1_macro or log_loss")
+        raise ValueError(
+            f"ensemble: metric={metric}: the members have no class {one}, but {', '.join(classes)}; give metric=f1_macro or log_loss"
+        )
     wanted = list(range(len(classes))) if metric == "f1_macro" else [upper.index(one)]
     if absent := [classes[number] for number in wanted if not (truth_N == number).any()]:
         raise ValueError(
             f"ensemble: metric={metric}: none of {len(truth_N):,} validation stars is {' or '.join(absent)}; "
             "give metric=log_loss, or a split with such stars in its validation part (split.stratify=true)"
         )
-    return lambda called_N: float(np.nan_to_num(rates(confusion(truth_N, called_N, len(classes)))[2][wanted]).mean())
+    return lambda called_N: float(
+        np.nan_to_num(rates(confusion(truth_N, called_N, len(classes)))[2][wanted]).mean()
+    )
 
 
 def _searched(p_MNC: Floats, truth_N: NDArray[np.int64], score: Score, how: How) -> Floats:

@@ -71,7 +71,12 @@ def _made(settings: Evaluate, said: Predictions, labelled: Labelled, folder: str
         about = about.append_column(name, column if name == "path" else pa.array(column))
     tables[PREDICTIONS] = result.rows(judged_of, about)
     note = result.noted(settings.of, of_labels(str(settings.labels), ""), len(own), key)
-    note |= {"joined": labelled.counts.text(), "met": int(met_N.sum()), "silent": int((silent_N & ~met_N).sum()), "unread": unread}
+    note |= {
+        "joined": labelled.counts.text(),
+        "met": int(met_N.sum()),
+        "silent": int((silent_N & ~met_N).sum()),
+        "unread": unread,
+    }
     result.write(folder, tables, note)
     return Outcome(folder, tables[METRICS], compared, judged_of[judged.ENSEMBLE], None, note, made=True)
 
@@ -92,7 +97,9 @@ def _judged(table: pa.Table, some: samples.Samples, classes: tuple[str, ...], ca
     def stacked(names: list[str]) -> Floats | None:
         if not names or not all(name in table.column_names for name in names):
             return None
-        found = np.stack([np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in names], 1)
+        found = np.stack(
+            [np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in names], 1
+        )
         return None if np.isnan(found).all() else found
 
     labels = some.labels

@@ -43,10 +43,18 @@ SCHEMA = pa.schema(
             ("value", pa.float64(), "the metric, in the unit of the label where it has one"),
             ("low", pa.float64(), "lower end of its 95 % interval (stars drawn anew)"),
             ("high", pa.float64(), "upper end of it"),
-            ("difference", pa.float64(), "value minus that of the first one, of a bias regardless of its sign; null for the first one itself"),
+            (
+                "difference",
+                pa.float64(),
+                "value minus that of the first one, of a bias regardless of its sign; null for the first one itself",
+            ),
             ("difference_low", pa.float64(), "lower end of its 95 % interval, from the same draws"),
             ("difference_high", pa.float64(), "upper end of it"),
-            ("verdict", pa.string(), f"{BETTER} or {WORSE} than the first one, if that interval leaves out 0; else {OPEN}"),
+            (
+                "verdict",
+                pa.string(),
+                f"{BETTER} or {WORSE} than the first one, if that interval leaves out 0; else {OPEN}",
+            ),
             ("few", pa.bool_(), "too few truths to mean much"),
         )
     ]
@@ -62,7 +70,12 @@ def table(judged_of: Mapping[str, Judged], stars: Sequence[str], settings: Evalu
         if kind in KINDS:
             some = {name: one.of(chosen_N) for name, one in judged_of.items()}
             _, code_N = np.unique(star_N[chosen_N], return_inverse=True)
-            about = {"kind": kind, "group": group, "rows": int(chosen_N.sum()), "stars": int(code_N.max(initial=-1)) + 1}
+            about = {
+                "kind": kind,
+                "group": group,
+                "rows": int(chosen_N.sum()),
+                "stars": int(code_N.max(initial=-1)) + 1,
+            }
             rows += [about | row for row in _rows(some, np.asarray(code_N, np.int64), settings)]
     return pa.Table.from_pylist(rows, SCHEMA)
 
@@ -82,17 +95,32 @@ def _rows(judged_of: Mapping[str, Judged], star_N: Codes, settings: Evaluation) 
         for metric in value_of[first]:
             for name in sums_of:
                 told, _, about = metric.rpartition("/")
-                row = {"subject": subject or told, "metric": about, "who": name, "n": n_of[name], "few": n_of[name] < settings.few}
+                row = {
+                    "subject": subject or told,
+                    "metric": about,
+                    "who": name,
+                    "n": n_of[name],
+                    "few": n_of[name] < settings.few,
+                }
                 value, drawn = float(value_of[name][metric][0]), drawn_of[name][metric]
                 if np.isfinite(value):
                     low, high = between(drawn, value) if spread else (np.nan, np.nan)
                     row |= {"value": value, "low": _or_null(low), "high": _or_null(high)}
                     if name != first:
-                        row |= _difference(about, float(value_of[first][metric][0]), drawn_of[first][metric], value, drawn, spread)
+                        row |= _difference(
+                            about,
+                            float(value_of[first][metric][0]),
+                            drawn_of[first][metric],
+                            value,
+                            drawn,
+                            spread,
+                        )
                     yield row
 
 
-def _difference(metric: str, own: float, own_R: Floats, value: float, drawn_R: Floats, spread: bool) -> dict[str, Any]:
+def _difference(
+    metric: str, own: float, own_R: Floats, value: float, drawn_R: Floats, spread: bool
+) -> dict[str, Any]:
     """How far the value lies above that of the first one, and whether that is better."""
     if metric == "bias":
         own, own_R, value, drawn_R = abs(own), np.abs(own_R), abs(value), np.abs(drawn_R)
@@ -101,7 +129,12 @@ def _difference(metric: str, own: float, own_R: Floats, value: float, drawn_R: F
     larger = metric in ("accuracy", "precision", "recall") or metric.startswith("f1")
     side = 1 if low > 0 else -1 if high < 0 else 0
     verdict = {0: OPEN, 1: BETTER if larger else WORSE, -1: WORSE if larger else BETTER}[side]
-    return {"difference": _or_null(found), "difference_low": _or_null(low), "difference_high": _or_null(high), "verdict": verdict}
+    return {
+        "difference": _or_null(found),
+        "difference_low": _or_null(low),
+        "difference_high": _or_null(high),
+        "verdict": verdict,
+    }
 
 
 def _or_null(value: float) -> float | None:
@@ -112,19 +145,32 @@ def _subjects(judged_of: Mapping[str, Judged]) -> Iterator[tuple[str, dict[str, 
     """What the first and another tell: each label, and the classes (under no name); with what is summed for each of them, a row per spectrum."""
     first, *others = judged_of.values()
     if first.p_NC is not None and (first.class_N != MISSING).any():
-        told = {name: _confused(one) for name, one in judged_of.items() if one.p_NC is not None and one.classes == first.classes}
+        told = {
+            name: _confused(one)
+            for name, one in judged_of.items()
+            if one.p_NC is not None and one.classes == first.classes
+        }
         if len(told) > 1:
             yield "", told
     for name in first.labels if first.mu_NL is not None else ():
         truth_N = first.label_NL[:, first.labels.index(name)]
         if np.isfinite(truth_N).any() and any(one.said(name) is not None for one in others):
-            yield name, {who: _moments(truth_N, said_N) for who, one in judged_of.items() if (said_N := one.said(name)) is not None}
+            yield (
+                name,
+                {
+                    who: _moments(truth_N, said_N)
+                    for who, one in judged_of.items()
+                    if (said_N := one.said(name)) is not None
+                },
+            )
 
 
 def _moments(truth_N: Floats, said_N: Floats) -> Floats:
     """How many, size, square and sign of each residual; all 0 where the truth is not known."""
     residual_N = np.nan_to_num(said_N - truth_N)
-    return np.stack([np.isfinite(truth_N).astype(np.float64), np.abs(residual_N), residual_N**2, residual_N], 1)
+    return np.stack(
+        [np.isfinite(truth_N).astype(np.float64), np.abs(residual_N), residual_N**2, residual_N], 1
+    )
 
 
 def _confused(one: Judged) -> Floats:
@@ -149,7 +195,12 @@ def of_labels(sums_R4: Floats) -> Values:
     """Metrics of residuals from their count and the sums of their sizes, squares and selves."""
     with np.errstate(invalid="ignore", divide="ignore"):
         size, square, bias = (sums_R4[:, column] / sums_R4[:, 0] for column in (1, 2, 3))
-    return {"mae": size, "rmse": np.sqrt(square), "bias": bias, "scatter": np.sqrt(np.maximum(square - bias**2, 0))}
+    return {
+        "mae": size,
+        "rmse": np.sqrt(square),
+        "bias": bias,
+        "scatter": np.sqrt(np.maximum(square - bias**2, 0)),
+    }
 
 
 def of_classes(names: Sequence[str]) -> Callable[[Floats], Values]:
@@ -162,7 +213,9 @@ def of_classes(names: Sequence[str]) -> Callable[[Floats], Values]:
         made["all/f1_macro"] = averages(counts_RCC)["f1_macro"]
         made |= {f"{name}/f1": rates(counts_RCC)[2][:, number] for number, name in enumerate(names)}
         for problem, yes in problems(names).items():
-            side_2C = np.stack([~np.isin(np.arange(len(names)), yes), np.isin(np.arange(len(names)), yes)]).astype(np.int64)
+            side_2C = np.stack(
+                [~np.isin(np.arange(len(names)), yes), np.isin(np.arange(len(names)), yes)]
+            ).astype(np.int64)
             made[f"{problem}/f1"] = rates(side_2C @ counts_RCC @ side_2C.T)[2][:, 1]
         return made
 

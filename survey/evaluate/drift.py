@@ -53,7 +53,9 @@ class Trend:
     @property
     def unlike(self) -> dict[int, list[str]]:
         """What is unlike the other shards, by shard."""
-        return {row["shard"]: row[FLAGS] for row in self.table.select(["shard", FLAGS]).to_pylist() if row[FLAGS]}
+        return {
+            row["shard"]: row[FLAGS] for row in self.table.select(["shard", FLAGS]).to_pylist() if row[FLAGS]
+        }
 
 
 def is_predictions(path: str) -> bool:
@@ -69,10 +71,14 @@ def trend(path: str, odd: float, to: str | None = None) -> Trend:
     folder = to or files.join(path, "evaluations", "trend")
     where = files.join(folder, BATCHES)
     kept = files.read_table(where).to_pylist() if files.exists(where) else []
-    known = {(row["shard"], row["crc"]): row for row in kept}  # an ensemble's shards all tell the same, so the columns are the same too
+    known = {
+        (row["shard"], row["crc"]): row for row in kept
+    }  # an ensemble's shards all tell the same, so the columns are the same too
     there = markers.whole(path, {"predictions": "predictions"})
     if not there:
-        raise SettingsError(f"evaluate: {path}: no shard of these predictions is there yet; look again once jobs/predict.py has made one")
+        raise SettingsError(
+            f"evaluate: {path}: no shard of these predictions is there yet; look again once jobs/predict.py has made one"
+        )
     rows, new = [], 0
     for shard, marker in sorted(there.items()):
         row = known.get((shard, marker["predictions"]["crc"]))
@@ -94,12 +100,22 @@ def _schema(classes: tuple[str, ...], labels: tuple[str, ...]) -> pa.Schema:
         ("rows", pa.int64(), "spectra"),
         ("silent", pa.int64(), "of these, without an answer"),
         ("snr", pa.float64(), "median signal to noise"),
-        ("outside", pa.float64(), "share of spectra far from those of the training (domain > 1); null where that is not known"),
+        (
+            "outside",
+            pa.float64(),
+            "share of spectra far from those of the training (domain > 1); null where that is not known",
+        ),
     ]
     columns += [(f"{SHARE}{name}", pa.float64(), f"share of spectra called {name}") for name in classes]
     for name in labels:
-        columns += [(name, pa.float64(), f"median {name}"), (f"{name}{ERROR}", pa.float64(), f"median error of {name}")]
-        columns += [(f"{name}{end}", pa.float64(), f"{end[1:]} % of {name} lie below") for end in (SIXTEEN, EIGHTY_FOUR)]
+        columns += [
+            (name, pa.float64(), f"median {name}"),
+            (f"{name}{ERROR}", pa.float64(), f"median error of {name}"),
+        ]
+        columns += [
+            (f"{name}{end}", pa.float64(), f"{end[1:]} % of {name} lie below")
+            for end in (SIXTEEN, EIGHTY_FOUR)
+        ]
     columns.append((FLAGS, pa.list_(pa.string()), "columns by which the shard is unlike the others"))
     return pa.schema([pa.field(name, kind, metadata={"description": about}) for name, kind, about in columns])
 
@@ -108,16 +124,39 @@ def _row(path: str, marker: Mapping[str, Any]) -> dict[str, Any]:
     """What is in a shard."""
     file = pq.ParquetFile(pa.BufferReader(files.read(path)))
     labels = [name.removesuffix("_spread") for name in file.schema_arrow.names if name.endswith("_spread")]
-    wanted = ["snr", "domain", *(["said"] if "said" in file.schema_arrow.names else []), *labels, *(f"{name}{ERROR}" for name in labels)]
+    wanted = [
+        "snr",
+        "domain",
+        *(["said"] if "said" in file.schema_arrow.names else []),
+        *labels,
+        *(f"{name}{ERROR}" for name in labels),
+    ]
     table = file.read(wanted, use_threads=False)
-    found = {name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in table.column_names}
-    row = {"shard": marker["shard"], "crc": marker["predictions"]["crc"], "rows": table.num_rows, "silent": marker["silent"]}
-    row |= {"snr": _quantile(found["snr"], 0.5), "outside": _mean(found["domain"] > 1, np.isfinite(found["domain"]))}
+    found = {
+        name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
+        for name in table.column_names
+    }
+    row = {
+        "shard": marker["shard"],
+        "crc": marker["predictions"]["crc"],
+        "rows": table.num_rows,
+        "silent": marker["silent"],
+    }
+    row |= {
+        "snr": _quantile(found["snr"], 0.5),
+        "outside": _mean(found["domain"] > 1, np.isfinite(found["domain"])),
+    }
     if "said" in found:
-        row |= {f"{SHARE}{name}": _mean(found["said"] == number, found["said"] >= 0) for number, name in enumerate(CLASSES)}
+        row |= {
+            f"{SHARE}{name}": _mean(found["said"] == number, found["said"] >= 0)
+            for number, name in enumerate(CLASSES)
+        }
     for name in labels:
         row |= {name: _quantile(found[name], 0.5), f"{name}{ERROR}": _quantile(found[f"{name}{ERROR}"], 0.5)}
-        row |= {f"{name}{SIXTEEN}": _quantile(found[name], 0.16), f"{name}{EIGHTY_FOUR}": _quantile(found[name], 0.84)}
+        row |= {
+            f"{name}{SIXTEEN}": _quantile(found[name], 0.16),
+            f"{name}{EIGHTY_FOUR}": _quantile(found[name], 0.84),
+        }
     return row
 
 
@@ -130,15 +169,29 @@ def _mean(yes_N: NDArray[np.bool_], known_N: NDArray[np.bool_]) -> float | None:
     return float(yes_N[known_N].mean()) if known_N.any() else None
 
 
-def _unlike(rows: list[dict[str, Any]], classes: tuple[str, ...], labels: tuple[str, ...], odd: float) -> Iterator[list[str]]:
+def _unlike(
+    rows: list[dict[str, Any]], classes: tuple[str, ...], labels: tuple[str, ...], odd: float
+) -> Iterator[list[str]]:
     """For each shard the columns in which it departs from the others."""
-    columns = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64) for name in rows[0] if name != FLAGS}
+    columns = {
+        name: np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64)
+        for name in rows[0]
+        if name != FLAGS
+    }
     rows_S = np.maximum(columns["rows"], 1)
     far = {}
-    for name in ("snr", "outside", *(f"{SHARE}{one}" for one in classes), *labels, *(f"{name}{ERROR}" for name in labels)):
+    for name in (
+        "snr",
+        "outside",
+        *(f"{SHARE}{one}" for one in classes),
+        *labels,
+        *(f"{name}{ERROR}" for name in labels),
+    ):
         noise_S = np.zeros(len(rows))
         if name in labels:  # a median is off by about 1.25 standard deviations over the root of the number
-            noise_S = 1.25 * (columns[f"{name}{EIGHTY_FOUR}"] - columns[f"{name}{SIXTEEN}"]) / 2 / np.sqrt(rows_S)
+            noise_S = (
+                1.25 * (columns[f"{name}{EIGHTY_FOUR}"] - columns[f"{name}{SIXTEEN}"]) / 2 / np.sqrt(rows_S)
+            )
         elif name == "outside" or name.startswith(SHARE):
             middle = float(np.average(np.nan_to_num(columns[name]), weights=rows_S))
             noise_S = np.sqrt((middle * (1 - middle) + 1 / rows_S) / rows_S)

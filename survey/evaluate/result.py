@@ -18,7 +18,12 @@ from survey.ensemble import judged as comparison
 from survey.labels import Criterion
 from survey.metrics.score import Judged
 
-METRICS, PREDICTIONS, COMPARED, AGAINST = "metrics.parquet", "predictions.parquet", "members.parquet", "against.parquet"
+METRICS, PREDICTIONS, COMPARED, AGAINST = (
+    "metrics.parquet",
+    "predictions.parquet",
+    "members.parquet",
+    "against.parquet",
+)
 NOTE, READS, CSV = "evaluation.json", "evaluations.json", "predictions.csv"
 NUMBER = "class_number"
 """The column of true classes beside the answers."""
@@ -56,19 +61,27 @@ class Outcome:
 def is_there(folder: str, key: Key) -> bool:
     """Whether this evaluation was made before, to its end."""
     note = files.join(folder, NOTE)
-    return files.exists(note) and bool(files.read_json(note)["key"] == json.loads(json.dumps(key, default=str)))
+    return files.exists(note) and bool(
+        files.read_json(note)["key"] == json.loads(json.dumps(key, default=str))
+    )
 
 
 def again(folder: str, labels: Sequence[str], classes: Sequence[str], called: str) -> Outcome:
     """The outcome of an evaluation that was made before."""
     names = (METRICS, COMPARED, PREDICTIONS)
     table, compared, said = (files.read_table(files.join(folder, name)) for name in names)
-    endings = ("", comparison.BEFORE) if any(name.endswith(comparison.BEFORE) for name in said.column_names) else ("",)
+    endings = (
+        ("", comparison.BEFORE)
+        if any(name.endswith(comparison.BEFORE) for name in said.column_names)
+        else ("",)
+    )
     judged, *raw = (comparison.read_back(said, labels, classes, NUMBER, ending, called) for ending in endings)
     path = files.join(folder, AGAINST)
     about = files.read_json(files.join(folder, NOTE))
     against = files.read_table(path) if about.get("against") else None
-    return Outcome(folder, table, compared, judged, raw[0] if raw else None, about, made=False, against=against)
+    return Outcome(
+        folder, table, compared, judged, raw[0] if raw else None, about, made=False, against=against
+    )
 
 
 def write(folder: str, tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> None:
@@ -101,8 +114,17 @@ def rows(judged_of: Mapping[str, Judged], about: pa.Table, more: Mapping[str, An
     judged, raw = judged_of[comparison.ENSEMBLE], judged_of.get(comparison.RAW)
     columns: dict[str, Any] = {name: about[name] for name in about.column_names}
     columns[NUMBER] = pa.array(judged.class_N)
-    columns |= {name: pa.array(array, from_pandas=name.startswith("true_")) for name, array in comparison.columns(judged).items()}
+    columns |= {
+        name: pa.array(array, from_pandas=name.startswith("true_"))
+        for name, array in comparison.columns(judged).items()
+    }
     if raw:
-        columns |= {name: pa.array(array) for name, array in comparison.columns(raw, comparison.BEFORE).items()}
-        columns |= {name: pa.array(array, from_pandas=True) for name, array in (more or {}).items() if name not in columns}
+        columns |= {
+            name: pa.array(array) for name, array in comparison.columns(raw, comparison.BEFORE).items()
+        }
+        columns |= {
+            name: pa.array(array, from_pandas=True)
+            for name, array in (more or {}).items()
+            if name not in columns
+        }
     return pa.table(columns)

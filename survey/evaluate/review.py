@@ -6,7 +6,11 @@ from survey.evaluate.evaluate import Evaluate, evaluate
 from survey.evaluate.result import Outcome
 from survey.settings import SettingsError
 
-ASKED = {"against": "the runs themselves with of=", "store": "the ensemble with of=", "passes": "the ensemble with of="}
+ASKED = {
+    "against": "the runs themselves with of=",
+    "store": "the ensemble with of=",
+    "passes": "the ensemble with of=",
+}
 """What predictions cannot be asked for any more, and what can be."""
 
 
@@ -16,7 +20,9 @@ def review(settings: Evaluate) -> Outcome | Trend:
         return evaluate(settings)
     for name, advice in ASKED.items():
         if getattr(settings, name):
-            raise SettingsError(f"evaluate: {name}: {settings.of} holds predictions, which are made; leave it out, or give {advice}")
+            raise SettingsError(
+                f"evaluate: {name}: {settings.of} holds predictions, which are made; leave it out, or give {advice}"
+            )
     if settings.labels is None:
         return trend(settings.of, settings.odd, settings.to)
     return outside(settings)

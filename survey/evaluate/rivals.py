@@ -23,7 +23,9 @@ def opened(of: str, ensemble: Ensemble, against: Sequence[str]) -> dict[str, Ens
         return {}
     paths = [path.rstrip("/") for path in (of, *against)]
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
-        raise SettingsError(f"evaluate: against: {', '.join(twice)} would be compared with itself; give each run or ensemble once")
+        raise SettingsError(
+            f"evaluate: against: {', '.join(twice)} would be compared with itself; give each run or ensemble once"
+        )
     others = [open_ensemble(path, machine.device()) for path in against]
     asked = dict(zip(named(paths), (ensemble, *others), strict=True))
     for name, one in list(asked.items())[1:]:
@@ -38,7 +40,11 @@ def opened(of: str, ensemble: Ensemble, against: Sequence[str]) -> dict[str, Ens
 def common(asked: Iterable[Ensemble]) -> list[str]:
     """What the first of them and at least one other tells: labels, and `classes`."""
     first, *others = asked
-    told = {name for one in others for name in (*one.labels, *(["classes"] if one.classes == first.classes and one.classes else []))}
+    told = {
+        name
+        for one in others
+        for name in (*one.labels, *(["classes"] if one.classes == first.classes and one.classes else []))
+    }
     return [name for name in (*first.labels, *(["classes"] if first.classes else [])) if name in told]
 
 
@@ -67,7 +73,9 @@ def check(asked: Mapping[str, Ensemble], store: Store, some: Samples, left_out: 
     """The comparison is one of networks, by the same spectra: there are some, and all have learned from such as these."""
     if asked and not len(some):
         told = ", ".join(f"{name} has seen {count:,}" for name, count in left_out.items())
-        raise SettingsError(f"evaluate: against: no spectrum is left that nobody has learned from or chosen by ({told}); give others, or labels=")
+        raise SettingsError(
+            f"evaluate: against: no spectrum is left that nobody has learned from or chosen by ({told}); give others, or labels="
+        )
     for name, one in asked.items():
         for run in one.members.runs:
             if differing := prepared_otherwise(run, store.about["settings"]["prepare"]):
@@ -82,6 +90,15 @@ def told(asked: Mapping[str, Ensemble], left_out: Mapping[str, int]) -> dict[str
     if not asked:
         return {}
     shared = set(common(asked.values()))
-    alone = {name: sorted({*one.labels, *(["classes"] if one.classes else [])} - shared) for name, one in asked.items()}
+    alone = {
+        name: sorted({*one.labels, *(["classes"] if one.classes else [])} - shared)
+        for name, one in asked.items()
+    }
     paths = {name: one.path for name, one in asked.items()}
-    return {"against": {"paths": paths, "left_out": dict(left_out), "alone": {name: names for name, names in alone.items() if names}}}
+    return {
+        "against": {
+            "paths": paths,
+            "left_out": dict(left_out),
+            "alone": {name: names for name, names in alone.items() if names},
+        }
+    }

@@ -44,13 +44,20 @@ class Counts:
     per_class: dict[str, int] = field(default_factory=dict)
     stars_per_class: dict[str, int] = field(default_factory=dict)
 
-    def tally(self, label_NL: NDArray[np.float64], class_N: NDArray[np.int8], star_N: NDArray[np.int64]) -> None:
+    def tally(
+        self, label_NL: NDArray[np.float64], class_N: NDArray[np.int8], star_N: NDArray[np.int64]
+    ) -> None:
         """What the matched spectra have; stars are numbered from 0."""
-        self.missing = {name: int(np.isnan(values).sum()) for name, values in zip(self.labels, label_NL.T, strict=True)}
+        self.missing = {
+            name: int(np.isnan(values).sum()) for name, values in zip(self.labels, label_NL.T, strict=True)
+        }
         self.stars = int(star_N.max(initial=-1)) + 1
         for number, name in [*enumerate(labels.CLASSES), (labels.MISSING, "no class")]:
             rows = class_N == number
-            self.per_class[name], self.stars_per_class[name] = int(rows.sum()), int(np.count_nonzero(np.bincount(star_N[rows])))
+            self.per_class[name], self.stars_per_class[name] = (
+                int(rows.sum()),
+                int(np.count_nonzero(np.bincount(star_N[rows]))),
+            )
 
     def text(self) -> str:
         """The counts as a few aligned lines for people."""
@@ -58,25 +65,52 @@ class Counts:
             ("table", f"{self.table}: {self.rows:,} rows"),
             ("store", f"{self.store}: {self.spectra:,} spectra"),
             ("matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}"),
-            ("rows", _listed({"used": self.used, "the same again": self.merged, "not in the store": self.unused})),
+            (
+                "rows",
+                _listed({"used": self.used, "the same again": self.merged, "not in the store": self.unused}),
+            ),
             ("", _listed({f"refused, {REFUSED[name]}": count for name, count in self.refused.items()})),
             ("", _listed({f"outside {name}": count for name, count in self.left_out_rows.items()})),
-            ("spectra", _listed({"without labels": self.unmatched} | {f"outside {name}": count for name, count in self.left_out_spectra.items()})),
-            ("classes", f"{self.of_classes()} (from {self.classes_from})" if self.classes_from != "none" else "none"),
+            (
+                "spectra",
+                _listed(
+                    {"without labels": self.unmatched}
+                    | {f"outside {name}": count for name, count in self.left_out_spectra.items()}
+                ),
+            ),
+            (
+                "classes",
+                f"{self.of_classes()} (from {self.classes_from})" if self.classes_from != "none" else "none",
+            ),
             *((name if number == 0 else "", line) for number, (name, line) in enumerate(self._of_labels())),
         ]
         return "\n".join(f"{name:<9}{line}" for name, line in lines if line)
 
     def of_classes(self) -> str:
         """Spectra and stars of each class."""
-        return ", ".join(f"{name} {count:,} ({self.stars_per_class[name]:,} stars)" for name, count in self.per_class.items() if count) or "no class"
+        return (
+            ", ".join(
+                f"{name} {count:,} ({self.stars_per_class[name]:,} stars)"
+                for name, count in self.per_class.items()
+                if count
+            )
+            or "no class"
+        )
 
     def _of_labels(self) -> list[tuple[str, str]]:
         lines = []
         for name in self.labels:
             parts = [f"{self.matched - self.missing.get(name, 0):,} spectra"]
-            parts += [f"{count:,} cells of the table are no value of its range"] if (count := self.out_of_range.get(name, 0)) else []
-            parts += [f"{count:,} rows computed from CFe = CH - FeH"] if (count := self.computed.get(name, 0)) else []
+            parts += (
+                [f"{count:,} cells of the table are no value of its range"]
+                if (count := self.out_of_range.get(name, 0))
+                else []
+            )
+            parts += (
+                [f"{count:,} rows computed from CFe = CH - FeH"]
+                if (count := self.computed.get(name, 0))
+                else []
+            )
             lines.append(("labels", f"{name}: {', '.join(parts)}"))
         if self.identity_broken:
             lines.append(("labels", f"{self.identity_broken:,} rows break CFe = CH - FeH"))

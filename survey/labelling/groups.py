@@ -55,7 +55,15 @@ def grouped(names: Sequence[str], values: Values, part_R: Codes, code_R: Codes) 
         sound[present] &= ~(high > low)
         whole.append(_spread(np.nan_to_num(low, nan=labels.MISSING).astype(np.int64), present, size))
     sizes = np.diff(starts, append=len(order))
-    return Groups(label, error, whole[0].astype(np.int8), whole[1], _spread(order[starts], present, size), _spread(sizes, present, size, 0), sound)
+    return Groups(
+        label,
+        error,
+        whole[0].astype(np.int8),
+        whole[1],
+        _spread(order[starts], present, size),
+        _spread(sizes, present, size, 0),
+        sound,
+    )
 
 
 def _ends(numbers: Floats, starts: Codes) -> tuple[Floats, Floats]:

@@ -108,9 +108,13 @@ def _spectra(store: Shards, settings: Labels) -> _Spectra:
             parts.append(file.read(columns=list(names)).replace_schema_metadata())
     sizes = [part.num_rows for part in parts]
     if not sum(sizes):
-        raise ValueError(f"labels: {store.path}: a store without spectra; look at its refused files and ingest again")
+        raise ValueError(
+            f"labels: {store.path}: a store without spectra; look at its refused files and ingest again"
+        )
     rows = np.concatenate([np.arange(size) for size in sizes])
-    return _Spectra(pa.concat_tables(parts).combine_chunks(), np.repeat(np.arange(len(sizes)), sizes), rows, columns)
+    return _Spectra(
+        pa.concat_tables(parts).combine_chunks(), np.repeat(np.arange(len(sizes)), sizes), rows, columns
+    )
 
 
 def _matched(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) -> keys.Sides:
@@ -159,19 +163,43 @@ def _settle(counts: Counts, rows: Rows, groups: Groups, code_R: Codes, code_N: C
     counts.unused = int(groups.size_G[groups.sound_G & ~wanted_G].sum())
     counts.matched = int(matched.sum())
     counts.unmatched = counts.spectra - sum(counts.left_out_spectra.values()) - counts.matched
-    told = counts.used + counts.merged + counts.unused + sum(counts.refused.values()) + sum(counts.left_out_rows.values())
+    told = (
+        counts.used
+        + counts.merged
+        + counts.unused
+        + sum(counts.refused.values())
+        + sum(counts.left_out_rows.values())
+    )
     if told != counts.rows:
-        raise RuntimeError(f"labels: {counts.table}: {counts.rows} rows, {told} accounted for; this is a fault of ours, please report it")
+        raise RuntimeError(
+            f"labels: {counts.table}: {counts.rows} rows, {told} accounted for; this is a fault of ours, please report it"
+        )
     return np.flatnonzero(matched)
 
 
-def _labelled(names: tuple[str, ...], rows: Rows, spectra: _Spectra, groups: Groups, code_N: Codes, found_N: Codes, counts: Counts) -> Labelled:
+def _labelled(
+    names: tuple[str, ...],
+    rows: Rows,
+    spectra: _Spectra,
+    groups: Groups,
+    code_N: Codes,
+    found_N: Codes,
+    counts: Counts,
+) -> Labelled:
     chosen, group_N = spectra.table.take(pa.array(found_N)), code_N[found_N]
     columns = {name: chosen[name].combine_chunks() for name in ("star", "visit", "ra", "dec")}
-    own = [rows.columns[rows.known.star].combine_chunks().take(pa.array(groups.first_G[group_N]))] if rows.known.star else []
-    star = star_id.identities([*own, columns["star"]], keys.degrees(columns["ra"]), keys.degrees(columns["dec"]), columns["visit"])
+    own = (
+        [rows.columns[rows.known.star].combine_chunks().take(pa.array(groups.first_G[group_N]))]
+        if rows.known.star
+        else []
+    )
+    star = star_id.identities(
+        [*own, columns["star"]], keys.degrees(columns["ra"]), keys.degrees(columns["dec"]), columns["visit"]
+    )
     part_N = groups.part_G[group_N]
-    counts.tally(groups.label_GL[group_N], groups.class_G[group_N], star_id.codes_of(pa.array(star, pa.string()))[0])
+    counts.tally(
+        groups.label_GL[group_N], groups.class_G[group_N], star_id.codes_of(pa.array(star, pa.string()))[0]
+    )
     about = chosen.select(ABOUT)
     for name in (name for name in BESIDE if name in rows.values.label and name not in names):
         beside_N = rows.values.label[name][groups.first_G[group_N]]
@@ -184,7 +212,9 @@ def _labelled(names: tuple[str, ...], rows: Rows, spectra: _Spectra, groups: Gro
         label_NL=groups.label_GL[group_N],
         error_NL=groups.error_GL[group_N],
         class_N=groups.class_G[group_N],
-        given_N=rows.part_words.take(pa.array(part_N, mask=part_N < 0)).to_numpy(zero_copy_only=False).astype(object),
+        given_N=rows.part_words.take(pa.array(part_N, mask=part_N < 0))
+        .to_numpy(zero_copy_only=False)
+        .astype(object),
         about=about,
         counts=counts,
     )
@@ -193,7 +223,10 @@ def _labelled(names: tuple[str, ...], rows: Rows, spectra: _Spectra, groups: Gro
 def _nothing(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) -> str:
     """The message where no row goes with any spectrum: a few values of either side."""
     offers = rows.known.offers() if settings.key == "auto" else [settings.key]
-    sides = [f"{key}: {_some(key, rows, None)} in the table, {_some(key, rows, spectra)} in the store" for key in offers]
+    sides = [
+        f"{key}: {_some(key, rows, None)} in the table, {_some(key, rows, spectra)} in the store"
+        for key in offers
+    ]
     lost = {**counts.refused, **counts.left_out_rows, **counts.left_out_spectra}
     left = ", ".join(f"{count} {name}" for name, count in lost.items() if count)
     found = "; ".join(sides) or f"the table has no column of a key; {rows.table.near('obsid')}"
@@ -206,8 +239,15 @@ def _nothing(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) ->
 def _some(key: keys.Key, rows: Rows, spectra: pa.Table | None) -> str:
     """Three values of a key on one side."""
     if key == "position":
-        ra, dec = (spectra["ra"], spectra["dec"]) if spectra is not None else (rows.columns[rows.known.ra], rows.columns[rows.known.dec])
-        return ", ".join(f"({x} {y})" for x, y in zip(ra[:3].to_pylist(), dec[:3].to_pylist(), strict=True)) or "none"
+        ra, dec = (
+            (spectra["ra"], spectra["dec"])
+            if spectra is not None
+            else (rows.columns[rows.known.ra], rows.columns[rows.known.dec])
+        )
+        return (
+            ", ".join(f"({x} {y})" for x, y in zip(ra[:3].to_pylist(), dec[:3].to_pylist(), strict=True))
+            or "none"
+        )
     words = keys.words(key, rows.columns, rows.known) if spectra is None else keys.store_words(key, spectra)
     return ", ".join(map(str, pc.drop_null(words)[:3].to_pylist())) or "none"
 
@@ -223,7 +263,9 @@ def check(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> None:
         )
     empty = [name for name in labelled.labels if counts.missing[name] == len(labelled)]
     if kind != "cls" and (empty or not labelled.labels):
-        wrong = ", ".join(f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range)" for name in empty)
+        wrong = ", ".join(
+            f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range)" for name in empty
+        )
         raise ValueError(
             f"labels: {counts.table}: none of {len(labelled)} spectra has a value for {wrong or 'a label, for none is asked for'}; "
             f"look at join.columns and join.where, or leave it out of the labels"

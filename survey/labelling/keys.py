@@ -26,7 +26,19 @@ Sides = tuple[Codes, Codes]
 SHARPNESS: tuple[tuple[Key, ...], ...] = (("obsid", "file", "visit"), ("star",), ("position",))
 """Keys that name a visit come before those that name a star, whose visits may have labels of their own."""
 
-STARS = ("gaia_source_id", "source_id", "designation", "desig", "star", "lamost", "uid", "apogee_id", "thing_id", "thingid", "groupid")
+STARS = (
+    "gaia_source_id",
+    "source_id",
+    "designation",
+    "desig",
+    "star",
+    "lamost",
+    "uid",
+    "apogee_id",
+    "thing_id",
+    "thingid",
+    "groupid",
+)
 """The names of a column of stars' ids, best first."""
 
 LAMOST_PLAN, SDSS_PLAN = ("lmjd", "planid", "spid", "fiberid"), ("plate", "mjd", "fiberid")
@@ -50,7 +62,11 @@ class KeyColumns:
 
     def names(self) -> list[str]:
         """All of them that are there."""
-        return [name for name in (self.obsid, self.file, self.visit, self.star, self.ra, self.dec, *self.plan) if name]
+        return [
+            name
+            for name in (self.obsid, self.file, self.visit, self.star, self.ra, self.dec, *self.plan)
+            if name
+        ]
 
     def offers(self) -> list[Key]:
         """The keys that these columns give."""
@@ -70,12 +86,25 @@ OWN = ("obsid", "file", "visit", "ra", "dec")
 
 def key_columns(table: LabelTable, own: Mapping[str, str], star: str) -> KeyColumns:
     """The key columns of a table, the user's own before the usual ones."""
-    usual = {"obsid": ALIASES["obsid"], "file": PATHS, "visit": ("visit",), "ra": ALIASES["ra"], "dec": ALIASES["dec"]}
+    usual = {
+        "obsid": ALIASES["obsid"],
+        "file": PATHS,
+        "visit": ("visit",),
+        "ra": ALIASES["ra"],
+        "dec": ALIASES["dec"],
+    }
     found = {name: own.get(name) or table.has(*usual[name]) for name in OWN}
     if star != "auto" and star not in table.names:
-        raise ValueError(f"labels: {table.path}: there is no column {star!r} of stars; {table.near(star)}; give join.star=")
+        raise ValueError(
+            f"labels: {table.path}: there is no column {star!r} of stars; {table.near(star)}; give join.star="
+        )
     plan = next(
-        (columns for wanted in (LAMOST_PLAN, SDSS_PLAN) if len(columns := [name for part in wanted if (name := table.has(part))]) == len(wanted)), []
+        (
+            columns
+            for wanted in (LAMOST_PLAN, SDSS_PLAN)
+            if len(columns := [name for part in wanted if (name := table.has(part))]) == len(wanted)
+        ),
+        [],
     )
     return KeyColumns(**found, star=table.has(*STARS) if star == "auto" else star, plan=tuple(plan))
 
@@ -83,7 +112,9 @@ def key_columns(table: LabelTable, own: Mapping[str, str], star: str) -> KeyColu
 def stems(paths: pa.Array) -> pa.Array:
     """Names of files without folders and endings, in small letters."""
     text = pc.utf8_trim_whitespace(pc.cast(paths, pa.string()))
-    return pc.utf8_lower(pc.replace_substring_regex(pc.replace_substring_regex(text, r"^.*[/\\]", ""), ENDING, ""))
+    return pc.utf8_lower(
+        pc.replace_substring_regex(pc.replace_substring_regex(text, r"^.*[/\\]", ""), ENDING, "")
+    )
 
 
 def contradicted(columns: pa.Table, known: KeyColumns) -> NDArray[np.bool_]:
@@ -117,7 +148,9 @@ def _visits(columns: pa.Table, known: KeyColumns) -> pa.Array:
         return pc.binary_join_element_wise(*map(_digits, parts), "-")
     name = _stem_in_case(columns[known.file].combine_chunks())
     lamost, sdss = pc.extract_regex(name, LAMOST_FILE), pc.extract_regex(name, SDSS_FILE)
-    from_sdss = pc.binary_join_element_wise(*(_digits(pc.struct_field(sdss, part)) for part in SDSS_PLAN), "-")
+    from_sdss = pc.binary_join_element_wise(
+        *(_digits(pc.struct_field(sdss, part)) for part in SDSS_PLAN), "-"
+    )
     first, planid, third, fourth = (pc.struct_field(lamost, part) for part in LAMOST_PLAN)
     return pc.coalesce(_visit(_digits(first), planid, _digits(third), _digits(fourth)), from_sdss)
 
@@ -127,18 +160,28 @@ def _digits(column: pa.Array) -> pa.Array:
 
 
 def _visit(lmjd: pa.Array, planid: pa.Array, spid: pa.Array, fiberid: pa.Array) -> pa.Array:
-    return pc.utf8_lower(pc.binary_join_element_wise(lmjd, planid, pc.utf8_lpad(spid, 2, "0"), pc.utf8_lpad(fiberid, 3, "0"), "-"))
+    return pc.utf8_lower(
+        pc.binary_join_element_wise(
+            lmjd, planid, pc.utf8_lpad(spid, 2, "0"), pc.utf8_lpad(fiberid, 3, "0"), "-"
+        )
+    )
 
 
 def words(key: Key, columns: pa.Table, known: KeyColumns) -> pa.Array:
     """A table's side of a key other than position."""
     if key == "obsid":
         cell = columns[known.obsid].combine_chunks()
-        number = cells.whole(stems(cell) if pa.types.is_string(cell.type) or pa.types.is_large_string(cell.type) else cell)
+        number = cells.whole(
+            stems(cell) if pa.types.is_string(cell.type) or pa.types.is_large_string(cell.type) else cell
+        )
         return pc.if_else(pc.greater(number, 0), number, None)
     if key == "file":
         return _said(stems(columns[known.file].combine_chunks()))
-    return _said(_visits(columns, known)) if key == "visit" else star_id.ids(columns[known.star].combine_chunks())
+    return (
+        _said(_visits(columns, known))
+        if key == "visit"
+        else star_id.ids(columns[known.star].combine_chunks())
+    )
 
 
 def store_words(key: Key, spectra: pa.Table) -> pa.Array:
@@ -148,7 +191,11 @@ def store_words(key: Key, spectra: pa.Table) -> pa.Array:
     if key == "file":
         alone = pc.less(spectra["row"].combine_chunks(), 0)
         return stems(pc.if_else(alone, spectra["path"].combine_chunks(), spectra["visit"].combine_chunks()))
-    return stems(spectra["visit"].combine_chunks()) if key == "visit" else star_id.ids(spectra["star"].combine_chunks())
+    return (
+        stems(spectra["visit"].combine_chunks())
+        if key == "visit"
+        else star_id.ids(spectra["star"].combine_chunks())
+    )
 
 
 def _said(text: pa.Array) -> pa.Array:
@@ -163,19 +210,28 @@ def degrees(column: pa.Array) -> NDArray[np.float64]:
 
 def angles(columns: pa.Table, known: KeyColumns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Positions of a table's rows in degrees, also where they are written as 10 13 34.7 (hours) and -2:07:57.9."""
-    ra, dec = (_angle(columns[name].combine_chunks(), hours) for name, hours in ((known.ra, 15.0), (known.dec, 1.0)))
+    ra, dec = (
+        _angle(columns[name].combine_chunks(), hours) for name, hours in ((known.ra, 15.0), (known.dec, 1.0))
+    )
     return ra, dec
 
 
 def _angle(column: pa.Array, hours: float) -> NDArray[np.float64]:
     """Numbers are degrees; some tables hold both kinds of cells."""
     numbers = degrees(column)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) or np.isfinite(numbers).all():
+    if (
+        not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+        or np.isfinite(numbers).all()
+    ):
         return numbers
     parts = pc.extract_regex(pc.utf8_trim_whitespace(column), SEXAGESIMAL)
-    whole, minutes, seconds = (degrees(pc.struct_field(parts, name)) for name in ("whole", "minutes", "seconds"))
+    whole, minutes, seconds = (
+        degrees(pc.struct_field(parts, name)) for name in ("whole", "minutes", "seconds")
+    )
     sign = pc.equal(pc.struct_field(parts, "sign"), "-").fill_null(False).to_numpy(zero_copy_only=False)
-    return np.where(np.isfinite(numbers), numbers, np.where(sign, -hours, hours) * (whole + minutes / 60 + seconds / 3600))
+    return np.where(
+        np.isfinite(numbers), numbers, np.where(sign, -hours, hours) * (whole + minutes / 60 + seconds / 3600)
+    )
 
 
 def coded(key: Key, columns: pa.Table, known: KeyColumns, spectra: pa.Table) -> Sides:
@@ -195,7 +251,10 @@ def _by_position(ra_R: NDArray[np.float64], dec_R: NDArray[np.float64], spectra:
     rows, wanted = np.flatnonzero(code_R >= 0), np.flatnonzero(star_id.placed(ra_N, dec_N))
     if rows.size and wanted.size:
         tree = cKDTree(star_id.unit_vectors(ra_R[rows], dec_R[rows]))
-        far, nearest = tree.query(star_id.unit_vectors(ra_N[wanted], dec_N[wanted]), distance_upper_bound=star_id.chord(star_id.ARCSEC))
+        far, nearest = tree.query(
+            star_id.unit_vectors(ra_N[wanted], dec_N[wanted]),
+            distance_upper_bound=star_id.chord(star_id.ARCSEC),
+        )
         hit = np.isfinite(far)
         code_N[wanted[hit]] = code_R[rows[nearest[hit]]]
     return code_R, code_N

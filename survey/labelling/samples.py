@@ -41,7 +41,10 @@ class Samples:
 
     def at(self, index: NDArray[np.int64]) -> "Samples":
         """Some of them."""
-        chosen = {name: getattr(self, name)[index] for name in ("place_N2", "part_N", "class_N", "label_NL", "error_NL")}
+        chosen = {
+            name: getattr(self, name)[index]
+            for name in ("place_N2", "part_N", "class_N", "label_NL", "error_NL")
+        }
         return replace(self, about=self.about.take(pa.array(index)), **chosen)
 
 
@@ -54,7 +57,9 @@ def of(labelled: Labelled, labels: tuple[str, ...]) -> Samples:
             for kind, array in arrays.items():
                 array[:, number] = getattr(labelled, kind)[:, labelled.labels.index(name)]
     about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
-    return Samples(labels, place_N2, np.full(len(place_N2), -1, np.int8), labelled.class_N, about=about, **arrays)
+    return Samples(
+        labels, place_N2, np.full(len(place_N2), -1, np.int8), labelled.class_N, about=about, **arrays
+    )
 
 
 def write(folder: str, samples: Samples) -> None:

@@ -28,8 +28,14 @@ Codes = NDArray[np.int64]
 
 def ids(column: pa.Array) -> pa.Array:
     """A catalogue's ids as text: no ``LAMOST`` before them, whole numbers without ``.0``; what stands for none is null."""
-    texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string())) if not pa.types.is_floating(column.type) else cells.text(column)
-    texts = pc.replace_substring_regex(pc.replace_substring_regex(texts, r"^LAMOST\s+", ""), r"^(\d+)\.0+$", r"\1")
+    texts = (
+        pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        if not pa.types.is_floating(column.type)
+        else cells.text(column)
+    )
+    texts = pc.replace_substring_regex(
+        pc.replace_substring_regex(texts, r"^LAMOST\s+", ""), r"^(\d+)\.0+$", r"\1"
+    )
     return pc.if_else(pc.is_in(texts, pa.array([*cells.MISSING, "0", "-1"])), None, texts)
 
 
@@ -56,8 +62,12 @@ def near(ra: Floats, dec: Floats, arcsec: float = ARCSEC) -> Codes:
     known = np.flatnonzero(placed(ra, dec))
     if not known.size:
         return codes
-    places, place = np.unique(ra[known] % 360 + 1j * dec[known], return_inverse=True)  # many times faster than rows of two
-    pairs = cKDTree(unit_vectors(places.real, places.imag), balanced_tree=False).query_pairs(chord(arcsec), output_type="ndarray")
+    places, place = np.unique(
+        ra[known] % 360 + 1j * dec[known], return_inverse=True
+    )  # many times faster than rows of two
+    pairs = cKDTree(unit_vectors(places.real, places.imag), balanced_tree=False).query_pairs(
+        chord(arcsec), output_type="ndarray"
+    )
     codes[known] = _joined(len(places), pairs)[place]
     return codes
 
@@ -66,10 +76,14 @@ def codes_of(texts: pa.Array) -> tuple[Codes, pa.Array]:
     """A code for each text, -1 for null, and the texts by code."""
     encoded = pc.dictionary_encode(texts)
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(
+        np.int64
+    ), encoded.dictionary
 
 
-def identities(id_columns: Sequence[pa.Array], ra: Floats, dec: Floats, visit: pa.Array) -> NDArray[np.object_]:
+def identities(
+    id_columns: Sequence[pa.Array], ra: Floats, dec: Floats, visit: pa.Array
+) -> NDArray[np.object_]:
     """The name of the star of each spectrum; ids in the earlier columns give the name before those in later ones."""
     coded = [codes_of(ids(column)) for column in id_columns]
     star = joined(*(codes for codes, _ in coded), near(ra, dec))
@@ -81,7 +95,9 @@ def joined(*kinds: Codes) -> Codes:
     return _joined(len(kinds[0]), np.concatenate([_links(codes) for codes in kinds]))
 
 
-def names(star: Codes, coded: Sequence[tuple[Codes, pa.Array]], ra: Floats, dec: Floats, visit: pa.Array) -> NDArray[np.object_]:
+def names(
+    star: Codes, coded: Sequence[tuple[Codes, pa.Array]], ra: Floats, dec: Floats, visit: pa.Array
+) -> NDArray[np.object_]:
     """The name of each star, by its code; `coded` are codes and texts of its spectra's ids, those that name it first come first."""
     found = np.full(star.max(initial=-1) + 1, None, object)
     bare = np.ones(len(found), bool)
@@ -93,7 +109,9 @@ def names(star: Codes, coded: Sequence[tuple[Codes, pa.Array]], ra: Floats, dec:
         _name(found, bare, star, codes, pc.binary_join_element_wise("visit", words, " "))
     if bare.any():
         count = int(bare[star].sum())
-        raise ValueError(f"stars: {count} spectra have neither id nor position nor visit; give join.star=, a column with an id for each")
+        raise ValueError(
+            f"stars: {count} spectra have neither id nor position nor visit; give join.star=, a column with an id for each"
+        )
     return found
 
 
@@ -108,18 +126,26 @@ def _links(codes: Codes) -> NDArray[np.int64]:
     rows = np.flatnonzero(codes >= 0)
     first = np.empty(codes.max(initial=-1) + 1, np.int64)
     first[codes[rows[::-1]]] = rows[::-1]
-    further = rows[first[codes[rows]] != rows]  # a quarter of a survey's rows: without the others joining takes half the memory
+    further = rows[
+        first[codes[rows]] != rows
+    ]  # a quarter of a survey's rows: without the others joining takes half the memory
     return np.stack([further, first[codes[further]]], axis=1)
 
 
 def _positions(ra: Floats, dec: Floats, wanted: NDArray[np.bool_]) -> tuple[Codes, pa.Array]:
     """Positions as text, to 0.36 arcsec."""
     codes = np.full(len(ra), -1, np.int64)
-    steps, codes[wanted] = np.unique(np.round((ra[wanted] % 360 + 1j * dec[wanted]) * 1e4), return_inverse=True)
-    return codes, pa.array([f"position {step.real / 1e4:08.4f}{step.imag / 1e4:+08.4f}" for step in steps.tolist()], pa.string())
+    steps, codes[wanted] = np.unique(
+        np.round((ra[wanted] % 360 + 1j * dec[wanted]) * 1e4), return_inverse=True
+    )
+    return codes, pa.array(
+        [f"position {step.real / 1e4:08.4f}{step.imag / 1e4:+08.4f}" for step in steps.tolist()], pa.string()
+    )
 
 
-def _name(names: NDArray[np.object_], bare: NDArray[np.bool_], star: Codes, codes: Codes, words: pa.Array) -> None:
+def _name(
+    names: NDArray[np.object_], bare: NDArray[np.bool_], star: Codes, codes: Codes, words: pa.Array
+) -> None:
     """Bare stars, those without a name yet, get the smallest of the words of their spectra."""
     rows = np.flatnonzero((codes >= 0) & bare[star])
     if not rows.size:

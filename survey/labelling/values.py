@@ -45,7 +45,9 @@ def column_of(table: LabelTable, name: str, own: Mapping[str, str]) -> str | Non
         return own[row.name]
     known = (row.name, *row.aliases)
     exact = next((name for name in known if name in table.names), None)
-    return exact or next((name for prefix in ("", "combined_") for name in table.names if _means(name, prefix, row)), None)
+    return exact or next(
+        (name for prefix in ("", "combined_") for name in table.names if _means(name, prefix, row)), None
+    )
 
 
 def _means(column: str, prefix: str, row: labels.Label) -> bool:
@@ -65,7 +67,13 @@ def error_column_of(table: LabelTable, name: str, own: Mapping[str, str]) -> str
     if f"e_{row.name}" in own:
         return own[f"e_{row.name}"]
     bases = [base for base in (column_of(table, name, own), row.name, *row.aliases) if base]
-    return table.has(*(text for base in bases for text in (f"e_{base}", f"{base}_err", f"err_{base}", f"{base}_error", f"sigma_{base}")))
+    return table.has(
+        *(
+            text
+            for base in bases
+            for text in (f"e_{base}", f"{base}_err", f"err_{base}", f"{base}_error", f"sigma_{base}")
+        )
+    )
 
 
 def with_partners(wanted: Iterable[str], identity: bool) -> list[str]:
@@ -74,7 +82,9 @@ def with_partners(wanted: Iterable[str], identity: bool) -> list[str]:
     return list(dict.fromkeys([*names, *IDENTITY])) if identity and set(names) & set(IDENTITY) else names
 
 
-def read_values(columns: pa.Table, found: Mapping[str, str], errors: Mapping[str, str], identity: bool) -> Values:
+def read_values(
+    columns: pa.Table, found: Mapping[str, str], errors: Mapping[str, str], identity: bool
+) -> Values:
     """Labels by their columns, errors by theirs, the third of CFe, CH and FeH where two are there."""
     values = Values()
     for name, column in found.items():
@@ -82,9 +92,13 @@ def read_values(columns: pa.Table, found: Mapping[str, str], errors: Mapping[str
         numbers = pc.fill_null(cells.numbers(cell), np.nan).to_numpy(zero_copy_only=False)
         values.label[name] = labels.values(row, numbers)
         values.out_of_range[name] = int(given(cell).sum() - np.isfinite(values.label[name]).sum())
-        error = columns[errors[name]].combine_chunks() if name in errors else pa.nulls(len(cell), pa.float64())
+        error = (
+            columns[errors[name]].combine_chunks() if name in errors else pa.nulls(len(cell), pa.float64())
+        )
         sigma = pc.fill_null(cells.numbers(error), np.nan).to_numpy(zero_copy_only=False)
-        values.error[name] = np.where((sigma >= 0) & (sigma < row.high - row.low) & np.isfinite(values.label[name]), sigma, np.nan)
+        values.error[name] = np.where(
+            (sigma >= 0) & (sigma < row.high - row.low) & np.isfinite(values.label[name]), sigma, np.nan
+        )
     if identity and sum(name in values.label for name in IDENTITY) >= 2:
         _complete(values)
     return values
@@ -96,7 +110,9 @@ def given(column: pa.Array) -> NDArray[np.bool_]:
     if pa.types.is_floating(column.type):
         known = pc.fill_null(pc.and_(known, pc.invert(pc.is_nan(column))), False)
     elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        known = pc.and_(known, pc.invert(pc.is_in(pc.utf8_trim_whitespace(column.cast(pa.string())), pa.array(_UNSAID))))
+        known = pc.and_(
+            known, pc.invert(pc.is_in(pc.utf8_trim_whitespace(column.cast(pa.string())), pa.array(_UNSAID)))
+        )
     found: NDArray[np.bool_] = known.to_numpy(zero_copy_only=False).astype(bool)
     return found
 
@@ -129,12 +145,21 @@ def class_column(table: LabelTable, classes: str) -> list[str]:
         return []
     if classes != "auto":
         if classes not in table.names:
-            raise ValueError(f"labels: {table.path}: there is no column {classes!r} of classes; {table.near(classes)}; give join.classes=")
+            raise ValueError(
+                f"labels: {table.path}: there is no column {classes!r} of classes; {table.near(classes)}; give join.classes="
+            )
         return [classes]
     return [name for usual in CLASS_COLUMNS if (name := table.has(usual))]
 
 
-def put_classes(values: Values, path: str, columns: pa.Table, candidates: list[str], classes: str, criterion: labels.Criterion) -> None:
+def put_classes(
+    values: Values,
+    path: str,
+    columns: pa.Table,
+    candidates: list[str],
+    classes: str,
+    criterion: labels.Criterion,
+) -> None:
     """Classes from the first column that holds such, else from [Fe/H] and [C/Fe]."""
     values.class_R = np.full(columns.num_rows, labels.MISSING, np.int8)
     for name in candidates:
@@ -144,12 +169,16 @@ def put_classes(values: Values, path: str, columns: pa.Table, candidates: list[s
             return
         if classes != "auto":
             found = f"holds {', '.join(map(repr, strange[:5]))}" if strange else "is empty"
-            raise ValueError(f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give join.classes=")
+            raise ValueError(
+                f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give join.classes="
+            )
     if classes != "auto" or not {"FeH", "CFe"} <= set(values.label):
         return
     feh, cfe, teff, logg = (values.label.get(name) for name in ("FeH", "CFe", "Teff", "logg"))
     if feh is None or cfe is None or (criterion == "aoki2007" and (teff is None or logg is None)):
-        raise ValueError(f"labels: {path}: classes by {criterion} need Teff and logg beside FeH and CFe; give join.criterion=carbon_0.7")
+        raise ValueError(
+            f"labels: {path}: classes by {criterion} need Teff and logg beside FeH and CFe; give join.criterion=carbon_0.7"
+        )
     numbers = labels.classes(feh, cfe, criterion, teff, logg)
     if criterion == "aoki2007" and teff is not None and logg is not None:
         numbers[(numbers == 0) & (np.isnan(teff) | np.isnan(logg))] = labels.MISSING  # its limit is not known
@@ -165,7 +194,12 @@ def _numbered(column: pa.Array) -> tuple[NDArray[np.int8], list[str]]:
     text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
     unsaid = pa.array([*{word.upper() for word in cells.MISSING}, str(labels.MISSING), "UNKNOWN"])
     text = pc.if_else(pc.is_in(text, unsaid), None, text)
-    number = pc.coalesce(*(pc.index_in(text, pa.array(words)) for words in (labels.CLASSES, [str(n) for n in range(len(labels.CLASSES))])))
+    number = pc.coalesce(
+        *(
+            pc.index_in(text, pa.array(words))
+            for words in (labels.CLASSES, [str(n) for n in range(len(labels.CLASSES))])
+        )
+    )
     strange = pc.unique(text.filter(pc.and_(pc.is_valid(text), pc.is_null(number)))).to_pylist()
     return pc.fill_null(number, labels.MISSING).to_numpy(zero_copy_only=False).astype(np.int8), strange
 

@@ -45,10 +45,14 @@ def class_numbers(truth_N: ArrayLike, classes: int, rows: int) -> Integers:
     """True classes as integers, or an error where one is neither a class nor `MISSING`."""
     numbers = np.asarray(truth_N).astype(np.int64)
     if numbers.shape != (rows,):
-        raise ValueError(f"metrics: true classes of shape {numbers.shape} beside {rows} predictions; give one class per spectrum")
+        raise ValueError(
+            f"metrics: true classes of shape {numbers.shape} beside {rows} predictions; give one class per spectrum"
+        )
     wrong = (numbers != MISSING) & ((numbers < 0) | (numbers >= classes))
     if wrong.any():
-        raise ValueError(f"metrics: a true class is {numbers[wrong][0]}; classes are 0 to {classes - 1}, and {MISSING} where not known")
+        raise ValueError(
+            f"metrics: a true class is {numbers[wrong][0]}; classes are 0 to {classes - 1}, and {MISSING} where not known"
+        )
     return numbers
 
 

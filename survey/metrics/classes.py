@@ -11,7 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from survey.labels import CLASSES, MISSING
 from survey.metrics import checks
-from survey.metrics.intervals import Counts, Floats, Measure, between, confusions_drawn, means_drawn, share, wilson
+from survey.metrics.intervals import (
+    Counts,
+    Floats,
+    Measure,
+    between,
+    confusions_drawn,
+    means_drawn,
+    share,
+    wilson,
+)
 
 Flags = NDArray[np.bool_]
 
@@ -42,12 +51,18 @@ class Reliability:
     @property
     def ece(self) -> float:
         """Expected calibration error: the mean distance between said and found."""
-        return float((self.n * np.abs(self.said - self.found)).sum() / self.n.sum()) if self.n.sum() else np.nan
+        return (
+            float((self.n * np.abs(self.said - self.found)).sum() / self.n.sum()) if self.n.sum() else np.nan
+        )
 
 
 def problems(names: Sequence[str]) -> dict[str, list[int]]:
     """The searches that make sense among classes of these names, with the numbers of the classes that are a yes."""
-    return {problem: [names.index(one) for one in yes] for problem, yes in PROBLEMS.items() if set(yes) < set(names)}
+    return {
+        problem: [names.index(one) for one in yes]
+        for problem, yes in PROBLEMS.items()
+        if set(yes) < set(names)
+    }
 
 
 def confusion(class_N: ArrayLike, called_N: ArrayLike, size: int) -> Counts:
@@ -57,7 +72,9 @@ def confusion(class_N: ArrayLike, called_N: ArrayLike, size: int) -> Counts:
     truth_N, said_N = truth_N[truth_N != MISSING], said_N[truth_N != MISSING]
     wrong = (said_N < 0) | (said_N >= size)
     if wrong.any():
-        raise ValueError(f"metrics: a spectrum was called class {said_N[wrong][0]}; classes are 0 to {size - 1}: give one of these")
+        raise ValueError(
+            f"metrics: a spectrum was called class {said_N[wrong][0]}; classes are 0 to {size - 1}: give one of these"
+        )
     return np.bincount(truth_N * size + said_N, minlength=size * size).reshape(size, size)
 
 
@@ -85,7 +102,11 @@ def averages(counts_XCC: Counts) -> dict[str, Floats]:
         weight_XC = true_XC / true_XC.sum(-1, keepdims=True)
         made = {
             name: np.asarray((weight_XC * np.nan_to_num(rate_XC)).sum(-1))
-            for name, rate_XC in (("precision_weighted", precision_XC), ("recall_weighted", recall_XC), ("f1_weighted", f1_XC))
+            for name, rate_XC in (
+                ("precision_weighted", precision_XC),
+                ("recall_weighted", recall_XC),
+                ("f1_weighted", f1_XC),
+            )
         }
         return made | {"f1_macro": np.asarray(np.nan_to_num(f1_XC).sum(-1) / present_XC.sum(-1))}
 
@@ -105,7 +126,11 @@ def of_counts(counts_CC: Counts, names: Sequence[str], overall: str = "all") -> 
         made.append(Measure(overall, name, float(value), low, high, n))
     f1_C, f1_RC = rates(counts_CC)[2], rates(drawn_RCC)[2]
     for number, name in enumerate(names):
-        hit, said, true = int(counts_CC[number, number]), int(counts_CC[:, number].sum()), int(counts_CC[number].sum())
+        hit, said, true = (
+            int(counts_CC[number, number]),
+            int(counts_CC[:, number].sum()),
+            int(counts_CC[number].sum()),
+        )
         low, high = _f1_between(f1_RC[:, number], float(f1_C[number]), hit, said + true - hit)
         made += [share(name, "precision", hit, said), share(name, "recall", hit, true)]
         made.append(Measure(name, "f1", float(f1_C[number]), low, high, true))
@@ -137,7 +162,12 @@ def precision_recall(yes_N: ArrayLike, score_N: ArrayLike) -> Curve:
     if not found[-1]:
         return Curve(np.zeros(0), np.zeros(0), np.zeros(0), np.nan)
     recall, precision = found / found[-1], found[1:] / (found[1:] + wrong[1:])
-    return Curve(recall, np.concatenate([precision[:1], precision]), threshold, float((np.diff(recall) * precision).sum()))
+    return Curve(
+        recall,
+        np.concatenate([precision[:1], precision]),
+        threshold,
+        float((np.diff(recall) * precision).sum()),
+    )
 
 
 def _stairs(yes_N: ArrayLike, score_N: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -148,7 +178,11 @@ def _stairs(yes_N: ArrayLike, score_N: ArrayLike) -> tuple[Floats, Floats, Float
     last = np.flatnonzero(np.append(np.diff(score_N) != 0, True)) if len(score_N) else np.zeros(0, np.int64)
     found = np.cumsum(yes_N)[last].astype(np.float64)
     start = np.zeros(1)
-    return np.concatenate([start, found]), np.concatenate([start, last + 1 - found]), np.concatenate([[np.inf], score_N[last]])
+    return (
+        np.concatenate([start, found]),
+        np.concatenate([start, last + 1 - found]),
+        np.concatenate([[np.inf], score_N[last]]),
+    )
 
 
 def reliability(so_N: ArrayLike, p_N: ArrayLike, bins: int = 10) -> Reliability:
@@ -189,7 +223,9 @@ def measures(class_N: ArrayLike, said_NC: ArrayLike, names: Sequence[str] = CLAS
     counts_CC = confusion(truth_N, said_N, len(names))
     found = of_counts(counts_CC, names) + _probable(truth_N, p_NC, said_N)
     for problem, yes in problems(list(names)).items():
-        found += of_search(problem, merged(counts_CC, yes)) + of_scores(problem, np.isin(truth_N, yes), p_NC[:, yes].sum(1))
+        found += of_search(problem, merged(counts_CC, yes)) + of_scores(
+            problem, np.isin(truth_N, yes), p_NC[:, yes].sum(1)
+        )
     return found
 
 

@@ -7,7 +7,16 @@ from numpy.typing import ArrayLike
 
 from survey.labels import CLASSES
 from survey.metrics import checks
-from survey.metrics.classes import averages, confusion, known, log_losses, merged, precision_recall, problems, rates
+from survey.metrics.classes import (
+    averages,
+    confusion,
+    known,
+    log_losses,
+    merged,
+    precision_recall,
+    problems,
+    rates,
+)
 from survey.metrics.labels import r2
 
 
@@ -40,11 +49,19 @@ def _of_classes(class_N: ArrayLike, said_NC: ArrayLike, names: list[str]) -> dic
     made["log_loss"] = log_losses(truth_N, p_NC).mean() if len(truth_N) else np.nan
     made |= {name: float(value) for name, value in averages(counts_CC).items() if name.startswith("f1")}
     for name, *values in zip(names, *rates(counts_CC), strict=True):
-        made |= {f"{metric}_{name}": value for metric, value in zip(("precision", "recall", "f1"), values, strict=True)}
+        made |= {
+            f"{metric}_{name}": value
+            for metric, value in zip(("precision", "recall", "f1"), values, strict=True)
+        }
     for problem, yes in problems(names).items():
         values = [rate[1] for rate in rates(merged(counts_CC, yes))]
-        made |= {f"{metric}_{problem}": value for metric, value in zip(("precision", "recall", "f1"), values, strict=True)}
-        made[f"average_precision_{problem}"] = precision_recall(np.isin(truth_N, yes), p_NC[:, yes].sum(1)).area
+        made |= {
+            f"{metric}_{problem}": value
+            for metric, value in zip(("precision", "recall", "f1"), values, strict=True)
+        }
+        made[f"average_precision_{problem}"] = precision_recall(
+            np.isin(truth_N, yes), p_NC[:, yes].sum(1)
+        ).area
     return {name: float(value) for name, value in made.items()}
 
 
@@ -52,7 +69,9 @@ def _of_labels(label_NL: ArrayLike, said_NL: ArrayLike, labels: Sequence[str]) -
     mu_NL = checks.finite("labels", said_NL)
     truth_NL = checks.alike("labels", label_NL, mu_NL)
     if mu_NL.ndim != 2 or mu_NL.shape[1] != len(labels):
-        raise ValueError(f"metrics: labels of shape {mu_NL.shape} under the names {', '.join(labels) or '(none)'}; give one name per column")
+        raise ValueError(
+            f"metrics: labels of shape {mu_NL.shape} under the names {', '.join(labels) or '(none)'}; give one name per column"
+        )
     made = {}
     for name, truth_N, mu_N in zip(labels, truth_NL.T, mu_NL.T, strict=True):
         told = np.isfinite(truth_N)

@@ -39,7 +39,10 @@ def wilson(hits: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
         share, extra = hits / n, z**2 / n
         middle = (share + extra / 2) / (1 + extra)
         half = np.sqrt(share * (1 - share) * extra + extra**2 / 4) / (1 + extra)
-    low, high = np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)  # rounding must not leave the share outside
+    low, high = (
+        np.clip(middle - half, 0, share),
+        np.clip(middle + half, share, 1),
+    )  # rounding must not leave the share outside
     return np.asarray(np.where(n > 0, low, np.nan)), np.asarray(np.where(n > 0, high, np.nan))
 
 
@@ -62,7 +65,10 @@ def confusions_drawn(counts_CC: Counts, draws: int = DRAWS) -> Counts:
     """Confusion matrices (R, C, C) of samples drawn anew within each true class: the stratified bootstrap, without the samples."""
     generator = np.random.default_rng(SEED)
     true_C = counts_CC.sum(1)
-    rows = [generator.multinomial(n, row / max(n, 1) if n else np.eye(len(row))[0], draws) for n, row in zip(true_C, counts_CC, strict=True)]
+    rows = [
+        generator.multinomial(n, row / max(n, 1) if n else np.eye(len(row))[0], draws)
+        for n, row in zip(true_C, counts_CC, strict=True)
+    ]
     return np.stack(rows, 1)
 
 
@@ -74,5 +80,8 @@ def means_drawn(values_NK: Floats, draws: int = DRAWS) -> Floats:
         spread_K = values_NK.std(0, ddof=1) / np.sqrt(size)
         return np.asarray(values_NK.mean(0) + generator.standard_normal((draws, columns)) * spread_K)
     part = max(1, CHUNK // size)
-    means = [values_NK[generator.integers(size, size=(min(part, draws - start), size))].mean(1) for start in range(0, draws, part)]
+    means = [
+        values_NK[generator.integers(size, size=(min(part, draws - start), size))].mean(1)
+        for start in range(0, draws, part)
+    ]
     return np.concatenate(means)

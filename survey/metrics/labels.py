@@ -45,7 +45,9 @@ def pit(truth_N: ArrayLike, said_N: ArrayLike, sigma_N: ArrayLike) -> Floats:
     return np.asarray(ndtr((truth_N[known] - said_N[known]) / sigma_N[known]))
 
 
-def measures(name: str, truth_N: ArrayLike, said_N: ArrayLike, sigma_N: ArrayLike | None = None, floor: float = FLOOR) -> list[Measure]:
+def measures(
+    name: str, truth_N: ArrayLike, said_N: ArrayLike, sigma_N: ArrayLike | None = None, floor: float = FLOOR
+) -> list[Measure]:
     """Everything that a predicted label is judged by; with its predicted errors also these."""
     said_N = checks.finite(name, said_N)
     truth_N = checks.alike(name, truth_N, said_N)
@@ -67,7 +69,9 @@ def measures(name: str, truth_N: ArrayLike, said_N: ArrayLike, sigma_N: ArrayLik
     }
     made = _means(name, residual_N) + [Measure(name, metric, value, n=n) for metric, value in values.items()]
     if far.any():
-        made.append(Measure(name, "mape", float(np.abs(residual_N[far] / truth_N[far]).mean()), n=int(far.sum())))
+        made.append(
+            Measure(name, "mape", float(np.abs(residual_N[far] / truth_N[far]).mean()), n=int(far.sum()))
+        )
     if sigma_N is not None:
         made += _trust(name, residual_N, sigma_N)
     return [measure for measure in made if np.isfinite(measure.value)]
@@ -87,8 +91,16 @@ def _means(name: str, residual_N: Floats) -> list[Measure]:
     drawn_R3 = means_drawn(np.stack([np.abs(residual_N), residual_N**2, residual_N], 1))
     drawn = {"mae": drawn_R3[:, 0], "rmse": np.sqrt(np.maximum(drawn_R3[:, 1], 0)), "bias": drawn_R3[:, 2]}
     drawn["scatter"] = np.sqrt(np.maximum(drawn_R3[:, 1] - drawn_R3[:, 2] ** 2, 0))
-    values = {"mae": np.abs(residual_N).mean(), "rmse": np.sqrt((residual_N**2).mean()), "bias": residual_N.mean(), "scatter": residual_N.std()}
-    bounds = {metric: between(drawn[metric], float(value)) if n > 1 else (np.nan, np.nan) for metric, value in values.items()}
+    values = {
+        "mae": np.abs(residual_N).mean(),
+        "rmse": np.sqrt((residual_N**2).mean()),
+        "bias": residual_N.mean(),
+        "scatter": residual_N.std(),
+    }
+    bounds = {
+        metric: between(drawn[metric], float(value)) if n > 1 else (np.nan, np.nan)
+        for metric, value in values.items()
+    }
     return [Measure(name, metric, float(value), *bounds[metric], n) for metric, value in values.items()]
 
 
@@ -128,7 +140,9 @@ def carbon(labels: Sequence[str], said_NL: Floats) -> Floats | None:
     return None
 
 
-def classes_by_labels(labels: Sequence[str], said_NL: ArrayLike, criterion: Criterion = "carbon_0.7") -> NDArray[np.int64] | None:
+def classes_by_labels(
+    labels: Sequence[str], said_NL: ArrayLike, criterion: Criterion = "carbon_0.7"
+) -> NDArray[np.int64] | None:
     """The class that predicted [Fe/H] and [C/Fe] make of each spectrum; None where they, or what the criterion needs, are not predicted."""
     said_NL = checks.finite("labels", said_NL)
     cfe_N = carbon(labels, said_NL)
@@ -139,7 +153,9 @@ def classes_by_labels(labels: Sequence[str], said_NL: ArrayLike, criterion: Crit
     return classes(column["FeH"], cfe_N, criterion, column.get("Teff"), column.get("logg")).astype(np.int64)
 
 
-def by_labels_measures(truth_N: ArrayLike, labels: Sequence[str], said_NL: ArrayLike, criterion: Criterion = "carbon_0.7") -> list[Measure]:
+def by_labels_measures(
+    truth_N: ArrayLike, labels: Sequence[str], said_NL: ArrayLike, criterion: Criterion = "carbon_0.7"
+) -> list[Measure]:
     """How well predicted labels tell the classes; subjects end in `by labels`, to stand beside those of the class probabilities."""
     said_N = classes_by_labels(labels, said_NL, criterion)
     if said_N is None:
@@ -157,4 +173,6 @@ def identity_violation(labels: Sequence[str], said_NL: ArrayLike) -> list[Measur
     if not {"CFe", "CH", "FeH"} <= set(labels) or not len(said_NL):
         return []
     cfe_N, ch_N, feh_N = (said_NL[:, labels.index(name)] for name in ("CFe", "CH", "FeH"))
-    return [Measure("CFe", "identity_rms", float(np.sqrt(((cfe_N - ch_N + feh_N) ** 2).mean())), n=len(said_NL))]
+    return [
+        Measure("CFe", "identity_rms", float(np.sqrt(((cfe_N - ch_N + feh_N) ** 2).mean())), n=len(said_NL))
+    ]

@@ -52,12 +52,18 @@ class Evaluation(Settings):
     """How answers are judged."""
 
     snr: tuple[float, ...] = Field(
-        (0.0, 10.0, 20.0, 30.0, 50.0, 100.0), strict=False, description="edges of the bins of signal to noise; the last is open"
+        (0.0, 10.0, 20.0, 30.0, 50.0, 100.0),
+        strict=False,
+        description="edges of the bins of signal to noise; the last is open",
     )
     gravity: float = Field(4.0, description="logg from which on a star is a dwarf")
     few: int = Field(5, ge=1, description="numbers from fewer spectra are marked")
-    floor: float = Field(labels.FLOOR, ge=0, description="a truth nearer to 0 is left out of the relative error (mape)")
-    criterion: Criterion = Field("carbon_0.7", description="which [C/Fe] is carbon-enhanced, for classes by predicted labels")
+    floor: float = Field(
+        labels.FLOOR, ge=0, description="a truth nearer to 0 is left out of the relative error (mape)"
+    )
+    criterion: Criterion = Field(
+        "carbon_0.7", description="which [C/Fe] is carbon-enhanced, for classes by predicted labels"
+    )
 
     @field_validator("snr")
     @classmethod
@@ -94,16 +100,27 @@ class Judged:
         rows = len(self.class_N)
         class_numbers(self.class_N, len(self.classes), rows)
         wanted = (rows, len(self.labels))
-        for name, array in (("truth", self.label_NL), *((name.removesuffix("_NL"), getattr(self, name)) for name in ANSWERS)):
+        for name, array in (
+            ("truth", self.label_NL),
+            *((name.removesuffix("_NL"), getattr(self, name)) for name in ANSWERS),
+        ):
             if array is not None and array.shape != wanted:
-                raise ValueError(f"evaluation: labels ({name}) of shape {array.shape}; {rows} spectra with {len(self.labels)} labels need {wanted}")
+                raise ValueError(
+                    f"evaluation: labels ({name}) of shape {array.shape}; {rows} spectra with {len(self.labels)} labels need {wanted}"
+                )
         for name, column in self.about.items():
             if len(column) != rows:
-                raise ValueError(f"evaluation: column {name} of {len(column)} values beside {rows} spectra; give one for each")
+                raise ValueError(
+                    f"evaluation: column {name} of {len(column)} values beside {rows} spectra; give one for each"
+                )
         if self.p_NC is None and self.mu_NL is None:
-            raise ValueError("evaluation: neither class probabilities nor labels were predicted; give p_NC, mu_NL or both")
+            raise ValueError(
+                "evaluation: neither class probabilities nor labels were predicted; give p_NC, mu_NL or both"
+            )
         if self.p_NC is not None and len(probabilities(self.p_NC, len(self.classes))) != rows:
-            raise ValueError(f"evaluation: {len(self.p_NC)} rows of probabilities beside {rows} spectra; give one for each")
+            raise ValueError(
+                f"evaluation: {len(self.p_NC)} rows of probabilities beside {rows} spectra; give one for each"
+            )
         if self.mu_NL is not None:
             alike("labels", self.label_NL, finite("labels", self.mu_NL))
 
@@ -112,9 +129,14 @@ class Judged:
 
     def of(self, chosen_N: NDArray[np.bool_]) -> "Judged":
         """The chosen spectra alone."""
-        parts: dict[str, Any] = {name: None if (array := getattr(self, name)) is None else array[chosen_N] for name in ("p_NC", *ANSWERS)}
+        parts: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[chosen_N]
+            for name in ("p_NC", *ANSWERS)
+        }
         about = {name: column[chosen_N] for name, column in self.about.items()}
-        return replace(self, class_N=self.class_N[chosen_N], label_NL=self.label_NL[chosen_N], about=about, **parts)
+        return replace(
+            self, class_N=self.class_N[chosen_N], label_NL=self.label_NL[chosen_N], about=about, **parts
+        )
 
     def truth(self, name: str) -> Floats | None:
         """A true label, from among the labels, where missing there from `about`; None where neither has it."""
@@ -124,7 +146,9 @@ class Judged:
 
     def said(self, name: str) -> Floats | None:
         """A predicted label; None where it is not predicted."""
-        return self.mu_NL[:, self.labels.index(name)] if self.mu_NL is not None and name in self.labels else None
+        return (
+            self.mu_NL[:, self.labels.index(name)] if self.mu_NL is not None and name in self.labels else None
+        )
 
     def sigma(self, name: str) -> Floats | None:
         """The predicted errors of a label; None where none are predicted."""
@@ -137,11 +161,15 @@ class Judged:
             return None
         number = self.labels.index(name)
         truth_N, low_N, high_N = (array[:, number] for array in (self.label_NL, self.low_NL, self.high_NL))
-        return np.asarray(((low_N <= truth_N) & (truth_N <= high_N))[np.isfinite(truth_N) & np.isfinite(low_N)])
+        return np.asarray(
+            ((low_N <= truth_N) & (truth_N <= high_N))[np.isfinite(truth_N) & np.isfinite(low_N)]
+        )
 
     def snr(self) -> Floats | None:
         """Signal to noise: of the g band if any spectrum has it, else over the whole; None where neither is known."""
-        columns = (np.asarray(self.about[name], np.float64) for name in ("snr_g", "snr") if name in self.about)
+        columns = (
+            np.asarray(self.about[name], np.float64) for name in ("snr_g", "snr") if name in self.about
+        )
         return next((column for column in columns if np.isfinite(column).any()), None)
 
 
@@ -152,11 +180,15 @@ def groups(judged: Judged, settings: Evaluation) -> Iterator[tuple[str, str, NDA
     if (snr := judged.snr()) is not None:
         numbered.append(("snr", _snr_bins(snr, settings.snr), snr_names(settings.snr)))
     if (logg := judged.truth("logg")) is not None:
-        numbered.append(("gravity", np.where(np.isnan(logg), -1, logg >= settings.gravity), ["giant", "dwarf"]))
+        numbered.append(
+            ("gravity", np.where(np.isnan(logg), -1, logg >= settings.gravity), ["giant", "dwarf"])
+        )
     if (feh := judged.truth("FeH")) is not None:
         numbered.append(("iron", labels.iron_classes(feh), list(labels.IRON)))
     if "layout" in judged.about:
-        layouts, layout_N = np.unique([UNKNOWN if one is None else str(one) for one in judged.about["layout"]], return_inverse=True)
+        layouts, layout_N = np.unique(
+            [UNKNOWN if one is None else str(one) for one in judged.about["layout"]], return_inverse=True
+        )
         numbered.append(("layout", layout_N, [str(one) for one in layouts]))
     for kind, number_N, names in numbered:
         for number in (*range(len(names)), -1):
@@ -182,7 +214,9 @@ def measured(judged: Judged, settings: Evaluation) -> list[Measure]:
     if judged.mu_NL is None:
         return found
     for number, name in enumerate(judged.labels):
-        found += labels.measures(name, judged.label_NL[:, number], judged.mu_NL[:, number], judged.sigma(name), settings.floor)
+        found += labels.measures(
+            name, judged.label_NL[:, number], judged.mu_NL[:, number], judged.sigma(name), settings.floor
+        )
         if (held_N := judged.held(name)) is not None and len(held_N):
             found.append(share(name, "coverage_interval", int(held_N.sum()), len(held_N)))
     feh, said = judged.truth("FeH"), judged.said("FeH")
@@ -200,7 +234,18 @@ def evaluated(judged: Judged, settings: Evaluation | None = None, kinds: tuple[s
     for kind, group, chosen_N in (one for one in groups(judged, settings) if one[0] in kinds):
         for found in measured(judged.of(chosen_N), settings):
             low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
-            row = (kind, group, int(chosen_N.sum()), found.subject, found.metric, found.n, found.value, low, high, found.n < settings.few)
+            row = (
+                kind,
+                group,
+                int(chosen_N.sum()),
+                found.subject,
+                found.metric,
+                found.n,
+                found.value,
+                low,
+                high,
+                found.n < settings.few,
+            )
             rows.append(dict(zip(SCHEMA.names, row, strict=True)))
     return pa.Table.from_pylist(rows, SCHEMA)
 
@@ -210,12 +255,16 @@ Found = dict[tuple[str, str, str, str], dict[str, Any]]
 
 def text(table: pa.Table) -> str:
     """The table in short, to read on a terminal or to paste into a mail; a star marks numbers from few spectra."""
-    found: Found = {(row["kind"], row["group"], row["subject"], row["metric"]): row for row in table.to_pylist()}
+    found: Found = {
+        (row["kind"], row["group"], row["subject"], row["metric"]): row for row in table.to_pylist()
+    }
     if not found:
         return "evaluation: no spectrum has a known class or label"
     rows = next(iter(found.values()))["rows"]
     blocks = [f"evaluation of {rows:,} spectra; 95 % intervals in brackets"]
-    blocks += [block for block in (_classes(found), _overall(found), _labels(found), _by_group(found)) if block]
+    blocks += [
+        block for block in (_classes(found), _overall(found), _labels(found), _by_group(found)) if block
+    ]
     if any("*" in block for block in blocks):
         blocks.append("* from few spectra: no more than a hint")
     return "\n\n".join(blocks)
@@ -225,14 +274,21 @@ def cell(row: dict[str, Any] | None, bounds: bool = False, digits: int = 3) -> s
     """A number as text, with its interval if wanted; a dash where there is none, or nothing to find."""
     if row is None or not row["n"]:
         return "-"
-    interval = f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if bounds and row["low"] is not None else ""
+    interval = (
+        f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if bounds and row["low"] is not None else ""
+    )
     return f"{row['value']:.{digits}f}{interval}{'*' if row['few'] else ''}"
 
 
 def aligned(lines: list[list[str]]) -> str:
     """Cells in columns: the first flush left, the others flush right."""
     wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(line[1:], wide[1:], strict=True))]) for line in lines)
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(line[1:], wide[1:], strict=True))]
+        )
+        for line in lines
+    )
 
 
 def _subjects(found: Found, metric: str) -> list[str]:
@@ -246,15 +302,27 @@ def _classes(found: Found) -> str:
     for (kind, _, subject, metric), row in found.items():
         if kind == "all" and metric in ("f1", "f1_weighted") and subject.split()[0] not in alone:
             ending = metric.removeprefix("f1")
-            rows = [found.get(("all", "all", subject, name + ending)) for name in ("precision", "recall", "f1")]
-            lines.append([f"{subject}, weighted" if ending else f"  {subject}", f"{row['n']:,}", *(cell(one, True) for one in rows)])
+            rows = [
+                found.get(("all", "all", subject, name + ending)) for name in ("precision", "recall", "f1")
+            ]
+            lines.append(
+                [
+                    f"{subject}, weighted" if ending else f"  {subject}",
+                    f"{row['n']:,}",
+                    *(cell(one, True) for one in rows),
+                ]
+            )
     return aligned(lines) if len(lines) > 1 else ""
 
 
 def _overall(found: Found) -> str:
     """Accuracy, and what says whether the probabilities can be trusted."""
     words = {"accuracy": "accuracy", "log_loss": "log loss", "brier": "Brier", "ece": "calibration error"}
-    words |= {"auc": "area under ROC", "average_precision": "average precision", "identity_rms": "rms of CFe - (CH - FeH)"}
+    words |= {
+        "auc": "area under ROC",
+        "average_precision": "average precision",
+        "identity_rms": "rms of CFe - (CH - FeH)",
+    }
     told: dict[str, list[str]] = {}
     for (kind, _, subject, metric), row in found.items():
         if kind == "all" and metric in words:
@@ -264,28 +332,53 @@ def _overall(found: Found) -> str:
 
 
 def _labels(found: Found) -> str:
-    names = {"mae": "MAE", "rmse": "RMSE", "bias": "bias", "scatter": "scatter", "robust_scatter": "robust", "r2": "R2"}
-    names |= {metric: word for metric, word in (("coverage_68", "in 1 sigma"), ("coverage_95", "in 2 sigma")) if _subjects(found, metric)}
+    names = {
+        "mae": "MAE",
+        "rmse": "RMSE",
+        "bias": "bias",
+        "scatter": "scatter",
+        "robust_scatter": "robust",
+        "r2": "R2",
+    }
+    names |= {
+        metric: word
+        for metric, word in (("coverage_68", "in 1 sigma"), ("coverage_95", "in 2 sigma"))
+        if _subjects(found, metric)
+    }
     lines = []
     for subject in _subjects(found, "mae"):
         digits = 1 if found["all", "all", subject, "mae"]["value"] >= 10 else 3
         shares = ("r2", "coverage_68", "coverage_95")
-        cells = [cell(found.get(("all", "all", subject, metric)), metric == "mae", 3 if metric in shares else digits) for metric in names]
+        cells = [
+            cell(
+                found.get(("all", "all", subject, metric)), metric == "mae", 3 if metric in shares else digits
+            )
+            for metric in names
+        ]
         lines.append([subject, label(subject).unit, f"{found['all', 'all', subject, 'mae']['n']:,}", *cells])
     return aligned([["label", "unit", "n", *names.values()], *lines]) if lines else ""
 
 
 def _by_group(found: Found) -> str:
     """The main numbers, group by group."""
-    wanted = [("all", "accuracy"), *((problem, "f1") for problem in classes.PROBLEMS), *((name, "mae") for name in _subjects(found, "mae"))]
+    wanted = [
+        ("all", "accuracy"),
+        *((problem, "f1") for problem in classes.PROBLEMS),
+        *((name, "mae") for name in _subjects(found, "mae")),
+    ]
     wanted = [pair for pair in wanted if ("all", "all", *pair) in found]
     words = {"accuracy": "accuracy", "f1": "F1", "mae": "MAE"}
-    titles = [words[metric] if subject == "all" else f"{words[metric]} {subject}" for subject, metric in wanted]
+    titles = [
+        words[metric] if subject == "all" else f"{words[metric]} {subject}" for subject, metric in wanted
+    ]
     digits = [1 if found["all", "all", *pair]["value"] >= 10 else 3 for pair in wanted]
     kinds = {"snr": "S/N", "gravity": "gravity", "iron": "[Fe/H]", "layout": "layout"}
     sizes = {(kind, group): row["rows"] for (kind, group, _, _), row in found.items() if kind != "all"}
     lines = []
     for (kind, group), rows in sizes.items():
-        cells = [cell(found.get((kind, group, *pair)), digits=places) for pair, places in zip(wanted, digits, strict=True)]
+        cells = [
+            cell(found.get((kind, group, *pair)), digits=places)
+            for pair, places in zip(wanted, digits, strict=True)
+        ]
         lines.append([f"{kinds[kind]} {group}", f"{rows:,}", *cells])
     return aligned([["group", "spectra", *titles], *lines]) if lines else ""

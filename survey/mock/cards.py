@@ -46,7 +46,9 @@ def text(size: int, slot: str = "") -> str:
     return f"'%({slot})-{size}.{size}s'"
 
 
-def table(name: str, columns: dict[str, str], rows: str, row_bytes: str, extra: list[Card] | None = None) -> str:
+def table(
+    name: str, columns: dict[str, str], rows: str, row_bytes: str, extra: list[Card] | None = None
+) -> str:
     """The header of a binary table; `rows` and `row_bytes` may be slots."""
     fixed: list[Card] = [
         ("XTENSION", "'BINTABLE'", "binary table"),
@@ -61,7 +63,10 @@ def table(name: str, columns: dict[str, str], rows: str, row_bytes: str, extra: 
     ]
     described: list[Card] = []
     for number, (column, form) in enumerate(columns.items(), 1):
-        described += [(f"TTYPE{number}", f"'{column:<8}'", ""), (f"TFORM{number}", form if form.startswith("'") else f"'{form:<8}'", "")]
+        described += [
+            (f"TTYPE{number}", f"'{column:<8}'", ""),
+            (f"TFORM{number}", form if form.startswith("'") else f"'{form:<8}'", ""),
+        ]
     return header(fixed + (extra or []) + described)
 
 

@@ -14,12 +14,27 @@ from survey.mock import light
 from survey.mock.light import Window
 from survey.mock.population import Table
 
-BANDS = {"u": (3700.0, 4000.0), "g": (4000.0, 5500.0), "r": (5600.0, 7000.0), "i": (7000.0, 8500.0), "z": (8500.0, 9000.0)}
+BANDS = {
+    "u": (3700.0, 4000.0),
+    "g": (4000.0, 5500.0),
+    "r": (5600.0, 7000.0),
+    "i": (7000.0, 8500.0),
+    "z": (8500.0, 9000.0),
+}
 SUSPECT = 64
 """Value of the or-mask where one exposure alone was bad."""
 
 # vacuum angstrom, strength in units of the sky's continuum
-NIGHT = ((4047.7, 1.5), (4359.554, 4.0), (5462.254, 3.0), (5578.89, 45.0), (5891.6, 3.0), (6302.049, 12.0), (6365.538, 4.0), (6865.0, 3.0))
+NIGHT = (
+    (4047.7, 1.5),
+    (4359.554, 4.0),
+    (5462.254, 3.0),
+    (5578.89, 45.0),
+    (5891.6, 3.0),
+    (6302.049, 12.0),
+    (6365.538, 4.0),
+    (6865.0, 3.0),
+)
 AIR = (
     (
         *((6871.9, 7.0, 0.7), (6885.0, 9.0, 0.5), (6912.0, 14.0, 0.30)),
@@ -63,7 +78,9 @@ def detector(window: Window) -> Detector:
     wave = window.wave()
     red = 1 / (1 + np.exp(-(wave - 5800.0) / 30.0))
     blue_rise = 0.04 + 1 / (1 + np.exp(-(wave - 4150.0) / 190.0))
-    falls = (1 - red) / (1 + np.exp((wave - 5790.0) / 45.0)) + red * 0.85 / (1 + np.exp(-(wave - 5830.0) / 60.0))
+    falls = (1 - red) / (1 + np.exp((wave - 5790.0) / 45.0)) + red * 0.85 / (
+        1 + np.exp(-(wave - 5830.0) / 60.0)
+    )
     throughput = blue_rise * falls * (0.4 + 0.6 / (1 + np.exp((wave - 8700.0) / 170.0)))
     blue, scarlet = (wave - 4800.0) / 1100.0, (wave - 7400.0) / 1700.0
     curves = [(1 - red) * blue, (1 - red) * (blue**2 - 0.33), (1 - red) * (blue**3 - 0.6 * blue)]
@@ -74,15 +91,23 @@ def detector(window: Window) -> Detector:
         air=np.array([_air(wave, rows, seed) for seed, rows in enumerate(AIR)], np.float32),
         curves=np.array(curves, np.float32),
         reddening=(-0.4 * np.log(10) * 3.1 * (wave / 5500.0) ** -1.3).astype(np.float32),
-        bands={name: slice(int(np.searchsorted(wave, low)), int(np.searchsorted(wave, high)), 3) for name, (low, high) in BANDS.items()},
+        bands={
+            name: slice(int(np.searchsorted(wave, low)), int(np.searchsorted(wave, high)), 3)
+            for name, (low, high) in BANDS.items()
+        },
     )
 
 
 def _night(wave: np.ndarray, window: Window) -> np.ndarray:
     """The night sky in units of its continuum: a glow that grows to the red, mercury, oxygen, and OH lines beyond 7200 angstrom."""
     draw = np.random.default_rng(6300)
-    hydroxyl = np.sort(np.concatenate([draw.uniform(start, start + 190.0, 14) for start in (7240, 7710, 8280, 8760)]))
-    rows = [*NIGHT, *zip(hydroxyl, draw.gamma(1.0, 8.0, len(hydroxyl)) * (hydroxyl / 8000.0) ** 4, strict=True)]
+    hydroxyl = np.sort(
+        np.concatenate([draw.uniform(start, start + 190.0, 14) for start in (7240, 7710, 8280, 8760)])
+    )
+    rows = [
+        *NIGHT,
+        *zip(hydroxyl, draw.gamma(1.0, 8.0, len(hydroxyl)) * (hydroxyl / 8000.0) ** 4, strict=True),
+    ]
     sky = 1.0 + 0.8 / (1 + np.exp(-(wave - 7300.0) / 250.0))
     width = window.blur * window.step * np.log(10)
     for centre, strength in rows:
@@ -91,12 +116,18 @@ def _night(wave: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _air(wave: np.ndarray, rows: tuple[tuple[float, float, float], ...], seed: int) -> np.ndarray:
-    grain = np.interp(np.log(wave), np.log(3500.0) + 4e-4 * np.arange(2600), np.random.default_rng(seed).gamma(2.0, 0.5, 2600))
+    grain = np.interp(
+        np.log(wave),
+        np.log(3500.0) + 4e-4 * np.arange(2600),
+        np.random.default_rng(seed).gamma(2.0, 0.5, 2600),
+    )
     bands = sum(depth * np.exp(-0.5 * ((wave - centre) / width) ** 2) for centre, width, depth in rows)
     return np.asarray(bands * (0.6 + 0.4 * grain))
 
 
-def expose(stars: Table, window: Window, draw: np.random.Generator, scale: float = 1.0, repeats: int = 1) -> list[Exposure]:
+def expose(
+    stars: Table, window: Window, draw: np.random.Generator, scale: float = 1.0, repeats: int = 1
+) -> list[Exposure]:
     """What is measured of these stars; `scale` multiplies the signal to noise, `repeats` takes so many equal exposures of each."""
     seen = detector(window)
     count = len(stars["Teff"])
@@ -106,23 +137,31 @@ def expose(stars: Table, window: Window, draw: np.random.Generator, scale: float
     gauge = seen.bands["g"] if seen.bands["g"].stop - seen.bands["g"].start > 30 else slice(0, window.size, 3)
     typical = (flux_BP[:, gauge] * seen.throughput[gauge]).mean(1, dtype=np.float64)
     share = 0.12 * glow / 60.0  # longer exposures gather more sky
-    signal = ((1 + share) * ratio**2 + np.sqrt(((1 + share) * ratio**2) ** 2 + 4 * ratio**2 * (glow + 16.0))) / 2
+    signal = (
+        (1 + share) * ratio**2 + np.sqrt(((1 + share) * ratio**2) ** 2 + 4 * ratio**2 * (glow + 16.0))
+    ) / 2
     glow += share * signal
     gain = (signal / typical).astype(np.float32)
     unit = (signal / 9.0 * np.exp(draw.normal(0.0, 0.5, count)) / typical).astype(np.float32)
     collected = seen.throughput * gain[:, None]
     variance_BP = flux_BP * collected + seen.sky * glow.astype(np.float32)[:, None] + np.float32(16.0)
-    weight_BP = np.divide(collected, np.sqrt(variance_BP, out=variance_BP), out=variance_BP)  # 1 / sigma for a flux of 1 at 5500 A
+    weight_BP = np.divide(
+        collected, np.sqrt(variance_BP, out=variance_BP), out=variance_BP
+    )  # 1 / sigma for a flux of 1 at 5500 A
     weight_BP /= unit[:, None]
     flux_BP *= unit[:, None]
     base_BP *= unit[:, None]
     return [_measured(flux_BP, weight_BP, base_BP, seen, draw) for _ in range(repeats)]
 
 
-def _arriving(stars: Table, window: Window, seen: Detector, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _arriving(
+    stars: Table, window: Window, seen: Detector, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The continuum as the pipeline sees it, and the flux without noise."""
     count = len(stars["Teff"])
-    errors = np.column_stack([draw.normal(0.0, (0.05, 0.03, 0.02) * 2, (count, 6)), draw.normal(0.0, 0.03, count)]).astype(np.float32)
+    errors = np.column_stack(
+        [draw.normal(0.0, (0.05, 0.03, 0.02) * 2, (count, 6)), draw.normal(0.0, 0.03, count)]
+    ).astype(np.float32)
     log_BP = seen.reddening * stars["reddening"].astype(np.float32)[:, None]
     for error, curve in zip(errors.T, seen.curves, strict=True):
         log_BP += error[:, None] * curve
@@ -143,10 +182,14 @@ def _span(window: Window, part: int) -> slice:
     return slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
 
 
-def _measured(flux_BP: np.ndarray, weight_BP: np.ndarray, base_BP: np.ndarray, seen: Detector, draw: np.random.Generator) -> Exposure:
+def _measured(
+    flux_BP: np.ndarray, weight_BP: np.ndarray, base_BP: np.ndarray, seen: Detector, draw: np.random.Generator
+) -> Exposure:
     count, size = flux_BP.shape
     noise_BP = draw.standard_normal((count, size), dtype=np.float32)
-    noise_BP[:, 1:] += np.float32(0.2) * noise_BP[:, :-1]  # neighbours share noise after the resampling of a pipeline
+    noise_BP[:, 1:] += (
+        np.float32(0.2) * noise_BP[:, :-1]
+    )  # neighbours share noise after the resampling of a pipeline
     noise_BP *= np.float32(1 / np.sqrt(1.04))
     _hit(noise_BP, draw)
     taken_BP = flux_BP + np.divide(noise_BP, weight_BP, out=noise_BP)

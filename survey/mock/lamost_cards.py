@@ -18,7 +18,10 @@ def lamost(first: list[Card], layout: str, by: str) -> list[Card]:
     new = by == "new"
     rows = [*first, ("EXTEND", "T", "may have extensions"), ("FILENAME", text(44, "filename"), "")]
     rows += [("OBSID", "%(obsid)20d", "number of this spectrum")] if new else []
-    rows += [("AUTHOR", "'LAMOST Pipeline'", "mock files, made by survey"), ("MOCK", "T", "nothing here was ever observed")]
+    rows += [
+        ("AUTHOR", "'LAMOST Pipeline'", "mock files, made by survey"),
+        ("MOCK", "T", "nothing here was ever observed"),
+    ]
     rows += [("DATA_V", text(12, "release"), "release that this imitates")] if new else []
     rows += _contents(layout)
     rows += [
@@ -48,7 +51,17 @@ def lamost(first: list[Card], layout: str, by: str) -> list[Card]:
         ("TFROM" if new else "T_FROM", "'-       '", "target list"),
     ]
     rows += [("FIB_TYPE" if layout == "lrs_table" else "FIBERTYP", text(8, "fibertype"), "kind of fibre")]
-    rows += [("FIB_MASK" if layout == "lrs_table" else "FIBERMAS", "%(fibermask)20d", "warnings of the fibre, 0 is good")] if new else []
+    rows += (
+        [
+            (
+                "FIB_MASK" if layout == "lrs_table" else "FIBERMAS",
+                "%(fibermask)20d",
+                "warnings of the fibre, 0 is good",
+            )
+        ]
+        if new
+        else []
+    )
     rows += _brightness(layout)
     rows += [
         ("OBS_TYPE", "'OBJ     '", "object, not a lamp"),
@@ -87,7 +100,10 @@ def _contents(layout: str) -> list[Card]:
         return [("N_EXTEN", "9", "extensions"), ("EXTNAME", "'Information'", "")]
     if layout == "lrs_table":
         return [("N_EXTEN", "2", "extensions"), ("NORM", "1", "has a normalised spectrum")]
-    kinds = {"lrs_image": "Flux, Inverse, Wavelength, Andmask, Ormask", "lrs_image_subcont": "Flux Inverse Subcontinuum Andmask Ormask"}
+    kinds = {
+        "lrs_image": "Flux, Inverse, Wavelength, Andmask, Ormask",
+        "lrs_image_subcont": "Flux Inverse Subcontinuum Andmask Ormask",
+    }
     return [("N_EXTEN", "1", "extensions"), ("EXTEN0", f"'{kinds[layout]}'", "rows")]
 
 
@@ -95,7 +111,9 @@ def _brightness(layout: str) -> list[Card]:
     if layout == "lrs_table":
         return [(f"MAG_PS_{band}", f"%(mag_{band.lower()})20.2f", "[mag]") for band in "GRI"]
     known: list[Card] = [("MAGTYPE", "'gri     '", "bands")]
-    known += [(f"MAG{number}", f"%(mag_{band})20.2f", f"[mag] {band}") for number, band in enumerate("gri", 1)]
+    known += [
+        (f"MAG{number}", f"%(mag_{band})20.2f", f"[mag] {band}") for number, band in enumerate("gri", 1)
+    ]
     return known + [(f"MAG{number}", "99.00", "not known") for number in (4, 5, 6, 7)]
 
 
@@ -122,5 +140,8 @@ def results(version: str, ratio: str) -> list[Card]:
         ("SUBCLASS", text(8, "subclass"), ""),
         ("Z", "%(z_survey)20.8f", "redshift"),
         ("Z_ERR", "%(z_err)20.8f", "its error"),
-        *((f"{ratio}{band.upper()}", f"%(snr_{band})20.2f", f"signal to noise in {band}") for band in "ugriz"),
+        *(
+            (f"{ratio}{band.upper()}", f"%(snr_{band})20.2f", f"signal to noise in {band}")
+            for band in "ugriz"
+        ),
     ]

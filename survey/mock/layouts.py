@@ -28,7 +28,9 @@ def _image_template(layout: str, by: str) -> str:
         ("NAXIS2", "5", "rows"),
     ]
     version = {"dr1": "v2.6.4", "dr2": "2.7.5", "new": "v2.9.7"}[by]
-    return header(lamost(first, layout, by) + log_grid() + results(version, "SNR" if by == "new" else "SN_"), SECTIONS)
+    return header(
+        lamost(first, layout, by) + log_grid() + results(version, "SNR" if by == "new" else "SN_"), SECTIONS
+    )
 
 
 def lrs_image(facts: Facts, parts: list[Pixels]) -> bytes:
@@ -68,7 +70,9 @@ def lrs_table(facts: Facts, parts: list[Pixels]) -> bytes:
     pixels = parts[0]
     size = len(pixels["flux"])
     rows = np.empty((6, size), ">f4")
-    rows[0], rows[1], rows[2], rows[3], rows[4] = (pixels[name] for name in ("flux", "ivar", "wave", "bad", "suspect"))
+    rows[0], rows[1], rows[2], rows[3], rows[4] = (
+        pixels[name] for name in ("flux", "ivar", "wave", "bad", "suspect")
+    )
     rows[5] = pixels["flux"] / pixels["continuum"]
     front, back = _table_template()
     head = (front + back) % (facts | {"size": size, "row_bytes": 24 * size})
@@ -81,13 +85,21 @@ def _medium_template(coadd: bool) -> tuple[str, np.dtype[Any]]:
     columns = dict.fromkeys(("FLUX", "IVAR", "LOGLAM"), "E") | dict.fromkeys(masks, "I")
     cell = np.dtype([(name, ">f4" if form == "E" else ">i2") for name, form in columns.items()])
     extra: list[Card] = [("SNR", "%(part_snr)20.2f", "signal to noise"), ("LAMPLIST", "'lampthar.dat'", "")]
-    extra += [] if coadd else [("LMJM", text(8, "lmjm"), "local modified Julian minute"), ("EXPTIME", "1200", "[s]")]
+    extra += (
+        []
+        if coadd
+        else [("LMJM", text(8, "lmjm"), "local modified Julian minute"), ("EXPTIME", "1200", "[s]")]
+    )
     return table(text(10, "part_name"), columns, "%(rows)20d", str(cell.itemsize), extra), cell
 
 
 @cache
 def _medium_front() -> str:
-    first: list[Card] = [("SIMPLE", "T", "a FITS file"), ("BITPIX", "16", ""), ("NAXIS", "0", "no image here")]
+    first: list[Card] = [
+        ("SIMPLE", "T", "a FITS file"),
+        ("BITPIX", "16", ""),
+        ("NAXIS", "0", "no image here"),
+    ]
     return header(lamost(first, "mrs", "new"), SECTIONS)
 
 
@@ -112,14 +124,56 @@ def mrs(facts: Facts, parts: list[Pixels]) -> bytes:
 
 
 _COADD = np.dtype(
-    [("flux", ">f4"), ("loglam", ">f4"), ("ivar", ">f4"), ("and_mask", ">i4"), ("or_mask", ">i4"), ("wdisp", ">f4"), ("sky", ">f4"), ("model", ">f4")]
+    [
+        ("flux", ">f4"),
+        ("loglam", ">f4"),
+        ("ivar", ">f4"),
+        ("and_mask", ">i4"),
+        ("or_mask", ">i4"),
+        ("wdisp", ">f4"),
+        ("sky", ">f4"),
+        ("model", ">f4"),
+    ]
 )
 _FORMS = {"f4": "E", "f8": "D", "i2": "I", "i4": "J", "i8": "K", "u1": "B"}
-_SEEN = [("PLATE", ">i4"), ("MJD", ">i4"), ("FIBERID", ">i4"), ("PLUG_RA", ">f8"), ("PLUG_DEC", ">f8"), ("CLASS", "S6"), ("SUBCLASS", "S21")]
-_SEEN += [("Z", ">f4"), ("Z_ERR", ">f4"), ("RCHI2", ">f4"), ("ZWARNING", ">i4"), ("SN_MEDIAN_ALL", ">f4"), ("SPECTROGRAPHID", ">i2")]
+_SEEN = [
+    ("PLATE", ">i4"),
+    ("MJD", ">i4"),
+    ("FIBERID", ">i4"),
+    ("PLUG_RA", ">f8"),
+    ("PLUG_DEC", ">f8"),
+    ("CLASS", "S6"),
+    ("SUBCLASS", "S21"),
+]
+_SEEN += [
+    ("Z", ">f4"),
+    ("Z_ERR", ">f4"),
+    ("RCHI2", ">f4"),
+    ("ZWARNING", ">i4"),
+    ("SN_MEDIAN_ALL", ">f4"),
+    ("SPECTROGRAPHID", ">i2"),
+]
 _TABLES: dict[str, np.dtype[Any]] = {
-    "SPECOBJ": np.dtype([("SURVEY", "S6"), ("INSTRUMENT", "S4"), ("SPECOBJID", "S22"), ("BESTOBJID", "S19"), ("SOURCETYPE", "S19"), *_SEEN]),
-    "SPALL": np.dtype([("PROGRAMNAME", "S27"), ("OBJTYPE", "S16"), *_SEEN, ("SPECOBJID", ">i8"), ("THING_ID", ">i4"), ("RUN2D", "S7")]),
+    "SPECOBJ": np.dtype(
+        [
+            ("SURVEY", "S6"),
+            ("INSTRUMENT", "S4"),
+            ("SPECOBJID", "S22"),
+            ("BESTOBJID", "S19"),
+            ("SOURCETYPE", "S19"),
+            *_SEEN,
+        ]
+    ),
+    "SPALL": np.dtype(
+        [
+            ("PROGRAMNAME", "S27"),
+            ("OBJTYPE", "S16"),
+            *_SEEN,
+            ("SPECOBJID", ">i8"),
+            ("THING_ID", ">i4"),
+            ("RUN2D", "S7"),
+        ]
+    ),
 }
 
 
@@ -158,8 +212,15 @@ def _sdss_templates(kind: str) -> tuple[str, str, str]:
     ]
     coadd = {name: _FORMS[_COADD[name].str[1:]] for name in _COADD.names or ()}
     cell = _TABLES[kind]
-    forms = {name: f"{cell[name].itemsize}A" if cell[name].kind == "S" else _FORMS[cell[name].str[1:]] for name in cell.names or ()}
-    return header(rows), table("COADD", coadd, "%(size)20d", str(_COADD.itemsize)), table(kind, forms, "1", str(cell.itemsize))
+    forms = {
+        name: f"{cell[name].itemsize}A" if cell[name].kind == "S" else _FORMS[cell[name].str[1:]]
+        for name in cell.names or ()
+    }
+    return (
+        header(rows),
+        table("COADD", coadd, "%(size)20d", str(_COADD.itemsize)),
+        table(kind, forms, "1", str(cell.itemsize)),
+    )
 
 
 def sdss(facts: Facts, parts: list[Pixels]) -> bytes:

@@ -52,7 +52,12 @@ def strengths(labels: Labels) -> np.ndarray:
     content = abundances(labels)
     columns = []
     for species in lines.SPECIES:
-        log = species.log + sum(content[element] for element in species.made_of.split()) + species.heat * theta + species.weight * light
+        log = (
+            species.log
+            + sum(content[element] for element in species.made_of.split())
+            + species.heat * theta
+            + species.weight * light
+        )
         x = 10 ** np.clip(log, -8.0, 6.0)
         columns.append(x if species.law == "linear" else np.log1p(x) + 0.06 * np.sqrt(x) * x / (x + 100.0))
     return np.column_stack(columns).astype(np.float32)
@@ -82,7 +87,9 @@ def continuum(teff: np.ndarray, window: Window) -> np.ndarray:
     """Black body of the deep layers that the continuum comes from, in units of its value at 5500 angstrom, [B, P]."""
     wave = window.wave()
     heat = 1.438777e8 / (1.07 * teff[:, None])
-    return np.asarray((5500.0 / wave) ** 5 * np.expm1(heat / 5500.0) / np.expm1(heat / wave), dtype=np.float32)
+    return np.asarray(
+        (5500.0 / wave) ** 5 * np.expm1(heat / 5500.0) / np.expm1(heat / wave), dtype=np.float32
+    )
 
 
 def transmission(labels: Labels, window: Window) -> np.ndarray:
@@ -113,7 +120,9 @@ def shift(depth_BP: np.ndarray, velocity: np.ndarray, window: Window) -> np.ndar
     taps = weights.astype(np.float32)
     out_BP = np.empty((len(depth_BP), window.size), np.float32)
     for row, first in enumerate(window.margin + whole + nodes[0]):
-        out_BP[row] = np.convolve(depth_BP[row, first : first + window.size + TAPS - 1], taps[row, ::-1], "valid")
+        out_BP[row] = np.convolve(
+            depth_BP[row, first : first + window.size + TAPS - 1], taps[row, ::-1], "valid"
+        )
     return out_BP
 
 
@@ -154,12 +163,20 @@ def _shapes(wave: np.ndarray, window: Window) -> dict[str, np.ndarray]:
         grain = np.interp(np.log(wave), np.log(3500.0) + 2.5e-4 * np.arange(4000), rough)
         away = (wave[:, None] - table[:, 0]) * side
         edge = 1 / (1 + np.exp(-np.clip(away / (wave[:, None] * blur * 0.8), -50, 50)))
-        return _blurred(np.asarray((table[:, 1] * edge * np.exp(-np.maximum(away, 0) / scale)).sum(1)) * (0.45 + 0.55 * grain), window.blur)
+        return _blurred(
+            np.asarray((table[:, 1] * edge * np.exp(-np.maximum(away, 0) / scale)).sum(1))
+            * (0.45 + 0.55 * grain),
+            window.blur,
+        )
 
     def bump(centre: float, width: float) -> np.ndarray:
         return np.asarray(np.exp(-0.5 * ((wave - centre) / width) ** 2))
 
-    table = {name: np.array(rows) for name, rows in vars(lines).items() if name.isupper() and name not in ("SPECIES", "IRON_STRONG")}
+    table = {
+        name: np.array(rows)
+        for name, rows in vars(lines).items()
+        if name.isupper() and name not in ("SPECIES", "IRON_STRONG")
+    }
     shapes = {name: narrow(rows) for name, rows in lines.iron().items()}
     balmer = table["BALMER"]
     comb = head(np.array([(4450.0, 1.0)]), 1e9, -1.0, 4300)  # rotational lines of CH below 4450 angstrom
@@ -175,8 +192,10 @@ def _shapes(wave: np.ndarray, window: Window) -> dict[str, np.ndarray]:
         "mgh": head(table["HYDRIDE_BANDS"], 35.0, -1.0, 5211),
         "sodium": narrow(table["SODIUM"]),
         "s_process": narrow(table["S_PROCESS"]),
-        "ch": comb * (2.2 * bump(4309, 8) + 0.9 * bump(4322, 40) + 0.5 * bump(4250, 70) + 0.5 * bump(3890, 25)),
-        "cn": head(table["CYANOGEN_BANDS"], 28.0, -1.0, 3883) + 0.6 * head(table["CYANOGEN_BANDS"][2:3], 500.0, -1.0, 4215),
+        "ch": comb
+        * (2.2 * bump(4309, 8) + 0.9 * bump(4322, 40) + 0.5 * bump(4250, 70) + 0.5 * bump(3890, 25)),
+        "cn": head(table["CYANOGEN_BANDS"], 28.0, -1.0, 3883)
+        + 0.6 * head(table["CYANOGEN_BANDS"][2:3], 500.0, -1.0, 4215),
         "c2": head(table["CARBON_BANDS"], 42.0, -1.0, 5165),
         "tio": head(table["TITANIUM_BANDS"], 75.0, 1.0, 7054),
         "cah": head(table["CALCIUM_HYDRIDE_BANDS"], 35.0, -1.0, 6975),

@@ -45,14 +45,19 @@ class Mock(Settings):
     n: int = Field(2000, ge=1, description="number of files, defective ones included")
     seed: int = Field(0, ge=0, description="another seed, another sky")
     broken: float = Field(0.02, ge=0, le=1, description="share of defective files, all kinds alike")
-    balance: Literal["reference", "balanced"] = Field("reference", description="classes as in the published reference set, or a third each")
+    balance: Literal["reference", "balanced"] = Field(
+        "reference", description="classes as in the published reference set, or a third each"
+    )
     layouts: dict[Layout, float] = Field(
-        {"lrs_image": 0.6, "lrs_table": 0.25, "lrs_image_subcont": 0.15}, description=f"weight of each layout of {', '.join(NAMES)}"
+        {"lrs_image": 0.6, "lrs_table": 0.25, "lrs_image_subcont": 0.15},
+        description=f"weight of each layout of {', '.join(NAMES)}",
     )
     visits: float = Field(0.15, ge=0, le=1, description="share of stars that are observed 2 to 4 times")
     gz: float = Field(0.8, ge=0, le=1, description="share of gzipped files")
     snr: float = Field(1.0, gt=0, description="factor on the signal to noise (median 32 in g)")
-    chunk: int = Field(1000, ge=BATCH, multiple_of=BATCH, description="files per piece of work, a multiple of 100")
+    chunk: int = Field(
+        1000, ge=BATCH, multiple_of=BATCH, description="files per piece of work, a multiple of 100"
+    )
     workers: int | None = Field(None, ge=1, description="processes that write; null = one for each CPU")
 
     @field_validator("layouts")
@@ -103,7 +108,9 @@ def _check_same(settings: Mock, path: str) -> None:
         now = json.loads(json.dumps(settings.lasting()))
         other = {name: value for name, value in before["settings"].items() if now.get(name) != value}
         told = ", ".join(f"{name} was {value!r} and is {now.get(name)!r}" for name, value in other.items())
-        raise SettingsError(f"mock: {path}: made with other settings ({told}); give out= another folder, or remove this one")
+        raise SettingsError(
+            f"mock: {path}: made with other settings ({told}); give out= another folder, or remove this one"
+        )
 
 
 def _part(number: int) -> str:
@@ -122,10 +129,15 @@ def write_chunk(settings: Mock, number: int) -> Done:
     for batch in range(first // BATCH, -(-stop // BATCH)):
         table, contents = compute(settings, batch)
         count = min(stop - batch * BATCH, BATCH)
-        _write_all(settings.out, [(table["path"][row], content) for row, content in zip(range(count), contents, strict=False)])
+        _write_all(
+            settings.out,
+            [(table["path"][row], content) for row, content in zip(range(count), contents, strict=False)],
+        )
         rows.append({name: column[:count] for name, column in table.items()})
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    files.write(files.join(settings.out, "labels", _part(number)), truth_table.parquet(truth_table.labels(joined)))
+    files.write(
+        files.join(settings.out, "labels", _part(number)), truth_table.parquet(truth_table.labels(joined))
+    )
     return {"files": stop - first}
 
 
@@ -162,7 +174,9 @@ def facts(settings: Mock, batch: int) -> Table:
     draw = np.random.default_rng([settings.seed, 4, batch])
     names = np.array(list(settings.layouts))
     edges = np.cumsum([settings.layouts[name] for name in settings.layouts])
-    table["layout"] = names[np.minimum(np.searchsorted(edges / edges[-1], table["star_draw"], side="right"), len(names) - 1)]
+    table["layout"] = names[
+        np.minimum(np.searchsorted(edges / edges[-1], table["star_draw"], side="right"), len(names) - 1)
+    ]
     kinds = np.array(damage.names(local=not files.is_remote(settings.out)))
     hit = population.steps(settings.seed, 1, batch * BATCH, BATCH) < settings.broken
     kind = kinds[(population.steps(settings.seed, 2, batch * BATCH, BATCH) * len(kinds)).astype(int)]
@@ -171,12 +185,18 @@ def facts(settings: Mock, batch: int) -> Table:
     table["gz"] = (draw.random(BATCH) < settings.gz) | packed
     table["early"] = draw.random(BATCH) < np.where(table["layout"] == "sdss", 0.5, 0.08)
     short = draw.random(BATCH)
-    table["size"] = np.where(short < 0.55, LOW.size, np.where(short < 0.95, draw.integers(3904, 3909, BATCH), draw.integers(3748, 3904, BATCH)))
+    table["size"] = np.where(
+        short < 0.55,
+        LOW.size,
+        np.where(short < 0.95, draw.integers(3904, 3909, BATCH), draw.integers(3748, 3904, BATCH)),
+    )
     table["release"] = np.array(["LAMOST DR5", "LAMOST DR7", "LAMOST DR8"])[draw.integers(0, 3, BATCH)]
     table["z"] = table["rv"] / 299792.458
     table["z_err"] = np.round(1.5e-5 * np.sqrt(1 + (60.0 / table["snr"]) ** 2), 8)
     known = draw.random(BATCH) > 0.02
-    table["z_survey"] = np.where(known, np.round(table["z"] + table["z_err"] * draw.normal(0, 1, BATCH), 8), -9999.0)
+    table["z_survey"] = np.where(
+        known, np.round(table["z"] + table["z_err"] * draw.normal(0, 1, BATCH), 8), -9999.0
+    )
     table["unit"] = draw.integers(0, 3, BATCH)
     return truth_table.named(table)
 
@@ -197,7 +217,9 @@ def _bytes(settings: Mock, table: Table, spectra: dict[str, list[Exposure]], row
     known = {name: column[row].item() for name, column in table.items()}
     known |= night(known["lmjd"]) | truth_table.card_values(known)
     parts = _parts(known, spectra, row)
-    known["step"] = damage.STEPS.get(known["defect"], "0.0001") if known["layout"] == "lrs_image_subcont" else "0.0001"
+    known["step"] = (
+        damage.STEPS.get(known["defect"], "0.0001") if known["layout"] == "lrs_image_subcont" else "0.0001"
+    )
     if not known["defect"]:
         data = WRITERS[known["layout"]](known, parts)
         return bytes(igzip.compress(data, 1, mtime=0)) if known["gz"] else data
@@ -221,9 +243,14 @@ def _parts(known: dict[str, Any], spectra: dict[str, list[Exposure]], row: int) 
         first = FIRST_SDSS if known["layout"] == "sdss" else 0
         wave = _loglam(LOW) if known["layout"] == "sdss" else _angstrom(LOW)
         return [_pixels(spectra["low"][0], row, wave, slice(first, known["size"]))]
-    arms = [(spectra["blue"], _loglam(MEDIUM_BLUE), slice(0, 4100)), (spectra["red"], _loglam(MEDIUM_RED), slice(0, 3720))]
+    arms = [
+        (spectra["blue"], _loglam(MEDIUM_BLUE), slice(0, 4100)),
+        (spectra["red"], _loglam(MEDIUM_RED), slice(0, 3720)),
+    ]
     together = [_mean([_pixels(one, row, wave, span) for one in exposures]) for exposures, wave, span in arms]
-    return together + [_pixels(one, row, wave, slice(None)) for exposures, wave, _ in arms for one in exposures]
+    return together + [
+        _pixels(one, row, wave, slice(None)) for exposures, wave, _ in arms for one in exposures
+    ]
 
 
 def _pixels(seen: Exposure, row: int, wave: np.ndarray, span: slice) -> Pixels:
@@ -263,7 +290,10 @@ def _joined(settings: Mock) -> dict[str, Any]:
     everyone: set[str] = set()
     with pq.ParquetWriter(whole, truth_table.SCHEMA, compression="zstd") as writer:
         for number in range(-(-settings.n // settings.chunk)):
-            part = pq.read_table(io.BytesIO(files.read(files.join(settings.out, "labels", _part(number)))), schema=truth_table.SCHEMA)
+            part = pq.read_table(
+                io.BytesIO(files.read(files.join(settings.out, "labels", _part(number)))),
+                schema=truth_table.SCHEMA,
+            )
             writer.write_table(part)
             catalog.append(truth_table.catalog(part))
             if settings.n <= truth_table.CSV_LIMIT:
@@ -275,4 +305,6 @@ def _joined(settings: Mock) -> dict[str, Any]:
     files.write(files.join(settings.out, "catalog.csv.gz"), b"".join(catalog))
     if settings.n <= truth_table.CSV_LIMIT:
         files.write(files.join(settings.out, "labels.csv"), listed.getvalue())
-    return {"files": settings.n, "stars": len(everyone)} | {name: dict(sorted(counter.items())) for name, counter in counts.items()}
+    return {"files": settings.n, "stars": len(everyone)} | {
+        name: dict(sorted(counter.items())) for name, counter in counts.items()
+    }

@@ -62,15 +62,26 @@ def draw_stars(deal: Deal, number: int, draw: np.random.Generator) -> Table:
     kind = np.searchsorted(weights, steps(deal.seed, 0, number * BLOCK, BLOCK) * weights[-1], side="right")
     poor, rich = kind != 2, kind == 1
     iron = np.where(rich, draw.normal(-2.15, 0.5, BLOCK), -1.001 - draw.gamma(1.15, 0.37, BLOCK))
-    iron = np.where(poor, np.clip(iron, -4.0, -1.02 + 0.01 * draw.random(BLOCK)), _within(draw, -0.28, 0.27, -1.0, 0.5))
+    iron = np.where(
+        poor, np.clip(iron, -4.0, -1.02 + 0.01 * draw.random(BLOCK)), _within(draw, -0.28, 0.27, -1.0, 0.5)
+    )
     stage = draw.random(BLOCK)
     giant, turning = stage < 0.76, stage > 0.94
     warmth, gravity = _stellar(draw, giant, turning, iron, rich)
     mixed = np.clip(2.0 - gravity, 0.0, 1.2)  # carbon turns into nitrogen on the upper giant branch
-    carbon = draw.normal(np.where(poor, -0.03, -0.04), np.where(poor, 0.20, 0.11)) - np.where(poor, 0.4, 0.12) * mixed
-    carbon = np.clip(np.where(rich, CARBON_CUT + 0.005 + draw.gamma(1.8, 0.37, BLOCK), carbon), -0.7, np.where(rich, 3.0, 0.68))
+    carbon = (
+        draw.normal(np.where(poor, -0.03, -0.04), np.where(poor, 0.20, 0.11))
+        - np.where(poor, 0.4, 0.12) * mixed
+    )
+    carbon = np.clip(
+        np.where(rich, CARBON_CUT + 0.005 + draw.gamma(1.8, 0.37, BLOCK), carbon),
+        -0.7,
+        np.where(rich, 3.0, 0.68),
+    )
     alpha = np.clip(0.02 - 0.27 * iron, -0.05, 0.30) + draw.normal(0.0, 0.085, BLOCK)
-    slow = np.where(rich & (draw.random(BLOCK) < 0.6), draw.uniform(0.7, 2.0, BLOCK), draw.normal(0.0, 0.15, BLOCK))
+    slow = np.where(
+        rich & (draw.random(BLOCK) < 0.6), draw.uniform(0.7, 2.0, BLOCK), draw.normal(0.0, 0.15, BLOCK)
+    )
     labels = {
         "Teff": warmth,
         "logg": gravity,
@@ -92,11 +103,19 @@ def draw_stars(deal: Deal, number: int, draw: np.random.Generator) -> Table:
     }
 
 
-def _stellar(draw: np.random.Generator, giant: np.ndarray, turning: np.ndarray, iron: np.ndarray, rich: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _stellar(
+    draw: np.random.Generator, giant: np.ndarray, turning: np.ndarray, iron: np.ndarray, rich: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Effective temperature and gravity: a giant branch that is cooler at higher [Fe/H], a turn-off, a main sequence."""
     clump = draw.random(BLOCK) < 0.2
     up = np.where(clump, draw.normal(2.45, 0.12, BLOCK), draw.triangular(0.6, 2.1, 3.6, BLOCK))
-    branch = 4920.0 + 420.0 * (up - 2.5) - 180.0 * (np.maximum(iron, -2.2) + 1.0) + draw.normal(0, 120, BLOCK) + 100.0 * rich
+    branch = (
+        4920.0
+        + 420.0 * (up - 2.5)
+        - 180.0 * (np.maximum(iron, -2.2) + 1.0)
+        + draw.normal(0, 120, BLOCK)
+        + 100.0 * rich
+    )
     dwarf = draw.normal(5300.0, 680.0, BLOCK) - 120.0 * (np.maximum(iron, -2.0) + 0.8)
     low = 4.68 - np.maximum(dwarf - 5150.0, 0.0) * 3.2e-4 + draw.normal(0, 0.06, BLOCK)
     hot = draw.normal(5750.0, 320.0, BLOCK) - 120.0 * (np.maximum(iron, -2.0) + 0.8)

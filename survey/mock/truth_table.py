@@ -18,12 +18,46 @@ CSV_LIMIT = 100_000
 
 SCHEMA = pa.schema(
     [
-        *(("path", pa.string()), ("visit", pa.string()), ("obsid", pa.int64()), ("star", pa.string()), ("layout", pa.string())),
-        *(("defect", pa.string()), ("expected_reason", pa.string()), ("class", pa.string()), ("f_CEMP", pa.int8())),
-        *((name, pa.float64()) for name in ("Teff", "logg", "FeH", "CFe", "CH", "NFe", "MgFe", "CaFe", "sFe", "rv", "z", "z_survey", "z_err")),
+        *(
+            ("path", pa.string()),
+            ("visit", pa.string()),
+            ("obsid", pa.int64()),
+            ("star", pa.string()),
+            ("layout", pa.string()),
+        ),
+        *(
+            ("defect", pa.string()),
+            ("expected_reason", pa.string()),
+            ("class", pa.string()),
+            ("f_CEMP", pa.int8()),
+        ),
+        *(
+            (name, pa.float64())
+            for name in (
+                "Teff",
+                "logg",
+                "FeH",
+                "CFe",
+                "CH",
+                "NFe",
+                "MgFe",
+                "CaFe",
+                "sFe",
+                "rv",
+                "z",
+                "z_survey",
+                "z_err",
+            )
+        ),
         *(("ra", pa.float64()), ("dec", pa.float64())),
         *((f"snr_{band}", pa.float32()) for band in "ugriz"),
-        *(("lmjd", pa.int32()), ("planid", pa.string()), ("spid", pa.int32()), ("fiberid", pa.int32()), ("subclass", pa.string())),
+        *(
+            ("lmjd", pa.int32()),
+            ("planid", pa.string()),
+            ("spid", pa.int32()),
+            ("fiberid", pa.int32()),
+            ("subclass", pa.string()),
+        ),
     ]
 )
 """The label table; `star` and `visit` are what the readers of the files give, `z_survey` is what the header says."""
@@ -52,7 +86,9 @@ def named(table: Table) -> Table:
     table["fiberid"] = np.where(sdss, local, table["fiberid"])
     table["spid"] = np.where(sdss, 1 + (local > 500), table["spid"])
     table["obsid"] = np.where(
-        sdss, plate * 10_000 + table["fiberid"], table["plan_number"] * 100_000 + table["spid"] * 1000 + table["fiberid"]
+        sdss,
+        plate * 10_000 + table["fiberid"],
+        table["plan_number"] * 100_000 + table["spid"] * 1000 + table["fiberid"],
     ).astype(np.int64)
     table["thing"] = 100_000_000 + table["star_index"]
     rows = [_names(*row) for row in zip(*(table[name].tolist() for name in _NAMED), strict=True)]
@@ -66,13 +102,36 @@ def named(table: Table) -> Table:
 _NAMED = ("layout", "lmjd", "planid", "plate", "spid", "fiberid", "star", "thing", "gz", "Teff")
 
 
-def _names(layout: str, lmjd: int, planid: str, plate: int, spid: int, fibre: int, star: str, thing: int, gz: bool, teff: float) -> tuple[str, ...]:
+def _names(
+    layout: str,
+    lmjd: int,
+    planid: str,
+    plate: int,
+    spid: int,
+    fibre: int,
+    star: str,
+    thing: int,
+    gz: bool,
+    teff: float,
+) -> tuple[str, ...]:
     folder, end = layouts.night(lmjd)["folder"], ".gz" if gz else ""
     if layout == "sdss":
         name = f"spec-{plate:04d}-{lmjd:05d}-{fibre:04d}.fits"
-        return f"{folder}/{plate:04d}/{name}{end}", f"{plate}-{lmjd}-{fibre}", str(thing), star, subclass(teff)
+        return (
+            f"{folder}/{plate:04d}/{name}{end}",
+            f"{plate}-{lmjd}-{fibre}",
+            str(thing),
+            star,
+            subclass(teff),
+        )
     name = f"{'med' if layout == 'mrs' else 'spec'}-{lmjd}-{planid}_sp{spid:02d}-{fibre:03d}.fits"
-    return f"{folder}/{planid}/{name}{end}", f"{lmjd}-{planid}-{spid:02d}-{fibre:03d}", star.removeprefix("LAMOST "), star, subclass(teff)
+    return (
+        f"{folder}/{planid}/{name}{end}",
+        f"{lmjd}-{planid}-{spid:02d}-{fibre:03d}",
+        star.removeprefix("LAMOST "),
+        star,
+        subclass(teff),
+    )
 
 
 def card_values(known: dict[str, Any]) -> dict[str, Any]:
@@ -134,4 +193,8 @@ def catalog(part: pa.Table) -> bytes:
     frame["rv"] = np.where(known, (frame["z_survey"] * 299792.458).round(2), -9999.0)
     for band in "ugriz":
         frame[f"snr{band}"] = frame[f"snr_{band}"].astype(float).round(2).fillna(-9999.0)
-    return bytes(igzip.compress(csv(pa.Table.from_pandas(frame[CATALOG], preserve_index=False), "|", head=False), 1, mtime=0))
+    return bytes(
+        igzip.compress(
+            csv(pa.Table.from_pandas(frame[CATALOG], preserve_index=False), "|", head=False), 1, mtime=0
+        )
+    )

@@ -20,7 +20,9 @@ class Options(Settings):
     bands: int = Field(6, ge=1, description="equal bands that a spectrum is cut into: steps of the sequence")
     wide: int = Field(64, ge=1, description="width of the first GRU, per direction")
     narrow: int = Field(32, ge=1, description="width of the second GRU, per direction")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of features that are dropped after each GRU in training")
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="share of features that are dropped after each GRU in training"
+    )
     centred: bool = Field(False, description="the continuum lies at 0 instead of 1")
 
 
@@ -46,7 +48,9 @@ class Net(Network):
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
         self.start = Start(pixels, options.bands, options.centred)
-        self.first = nn.GRU(self.start.length // options.bands, options.wide, batch_first=True, bidirectional=True)
+        self.first = nn.GRU(
+            self.start.length // options.bands, options.wide, batch_first=True, bidirectional=True
+        )
         self.norm = nn.BatchNorm1d(2 * options.wide)
         self.second = nn.GRU(2 * options.wide, options.narrow, batch_first=True, bidirectional=True)
         self.drop = Dropout(options.dropout)

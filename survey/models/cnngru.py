@@ -9,7 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.inception_layers import Perceptron, PerceptronHeads, Residual, Share, demand, mean_over_steps
+from survey.models.inception_layers import (
+    Perceptron,
+    PerceptronHeads,
+    Residual,
+    Share,
+    demand,
+    mean_over_steps,
+)
 from survey.models.network import Answers, Dropout, Network, Task
 from survey.settings import Settings
 
@@ -18,11 +25,17 @@ class Options(Settings):
     """The size of the network."""
 
     recurrent: bool = Field(True, description="whether a GRU reads the spectrum beside the residual blocks")
-    channels: int = Field(64, ge=1, description="channels of the convolutions; the GRU has as many per direction")
+    channels: int = Field(
+        64, ge=1, description="channels of the convolutions; the GRU has as many per direction"
+    )
     blocks: int = Field(3, ge=1, description="residual blocks")
-    momentum: float = Field(0.5, gt=0, le=1, description="weight of the newest batch in the running statistics of the batch norms")
+    momentum: float = Field(
+        0.5, gt=0, le=1, description="weight of the newest batch in the running statistics of the batch norms"
+    )
     dropout_body: float = Field(0.1, ge=0, lt=1, description="after the first convolution")
-    dropout: tuple[Share, Share] = Field((0.25, 0.15), strict=False, description="after the first and the second layer of the perceptron")
+    dropout: tuple[Share, Share] = Field(
+        (0.25, 0.15), strict=False, description="after the first and the second layer of the perceptron"
+    )
 
 
 class Net(Network):
@@ -39,10 +52,14 @@ class Net(Network):
             Dropout(options.dropout_body),
             nn.MaxPool1d(2),
         )
-        self.blocks = nn.Sequential(*(Residual(wide, wide, 3, momentum=momentum) for _ in range(options.blocks)))
+        self.blocks = nn.Sequential(
+            *(Residual(wide, wide, 3, momentum=momentum) for _ in range(options.blocks))
+        )
         self.gru = nn.GRU(wide, wide, batch_first=True, bidirectional=True) if options.recurrent else None
         joined = 3 * wide if options.recurrent else wide
-        self.merge = nn.Sequential(nn.Conv1d(joined, wide, 1), nn.BatchNorm1d(wide, momentum=momentum), nn.ReLU())
+        self.merge = nn.Sequential(
+            nn.Conv1d(joined, wide, 1), nn.BatchNorm1d(wide, momentum=momentum), nn.ReLU()
+        )
         self.heads = PerceptronHeads(Perceptron(wide, (256, 64), options.dropout), task)
 
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:

@@ -30,7 +30,9 @@ class Components(nn.Module):
         heard_K = scatter_K > FAINT * scatter_K.max()
         self.mean_P.copy_(mean_P)
         self.axes_PK.zero_()
-        self.axes_PK[:, :count] = torch.where(heard_K, axes_PK / scatter_K.clamp_min(torch.finfo(torch.float32).tiny), 0.0)
+        self.axes_PK[:, :count] = torch.where(
+            heard_K, axes_PK / scatter_K.clamp_min(torch.finfo(torch.float32).tiny), 0.0
+        )
 
     def forward(self, flux_BP: Tensor) -> Tensor:
         """The components of spectra."""

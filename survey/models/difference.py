@@ -26,7 +26,9 @@ class Difference(nn.Module):
         """Take mean and spread from the good pixels of some training spectra."""
         good_BP = ivar_BP > 0
         count_P = good_BP.sum(0).clamp_min(1)
-        self.mean_P.copy_(torch.where(good_BP.any(0), torch.where(good_BP, flux_BP, 0.0).sum(0) / count_P, 1.0))
+        self.mean_P.copy_(
+            torch.where(good_BP.any(0), torch.where(good_BP, flux_BP, 0.0).sum(0) / count_P, 1.0)
+        )
         spread_P = (torch.where(good_BP, flux_BP - self.mean_P, 0.0).square().sum(0) / count_P).sqrt()
         self.spread.copy_(spread_P.mean().clamp_min(FLAT))
 

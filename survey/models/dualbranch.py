@@ -13,7 +13,16 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from survey.models.attention import Attention
-from survey.models.inception_layers import Inception, Perceptron, PerceptronHeads, Share, Size, Sizes, demand, mean_over_steps
+from survey.models.inception_layers import (
+    Inception,
+    Perceptron,
+    PerceptronHeads,
+    Share,
+    Size,
+    Sizes,
+    demand,
+    mean_over_steps,
+)
 from survey.models.network import Answers, Network, Task
 from survey.settings import Settings
 
@@ -33,7 +42,9 @@ Widths = Annotated[tuple[Annotated[Size, AfterValidator(_odd)], ...], Field(stri
 class Backbone(Settings):
     """A ResNet-50 in one dimension, thin."""
 
-    stem: Size = Field(16, description="channels of the first convolution, which with its pooling divides the steps by 4")
+    stem: Size = Field(
+        16, description="channels of the first convolution, which with its pooling divides the steps by 4"
+    )
     channels: Sizes = Field((16, 32, 64, 32), description="channels that each stage ends in")
     repeats: Sizes = Field((3, 4, 6, 3), description="blocks of each stage")
     strides: Sizes = Field((1, 2, 2, 2), description="what each stage divides the steps by")
@@ -57,7 +68,9 @@ class LocalBranch(Settings):
     """Inception blocks: convolutions of several widths side by side."""
 
     channels: Sizes = Field((64, 128, 128), description="channels per width, of each block")
-    kernels: Annotated[tuple[Widths, ...], Field(strict=False)] = Field(((3, 5, 7), (3, 5), (3, 5, 7)), description="odd widths of each block")
+    kernels: Annotated[tuple[Widths, ...], Field(strict=False)] = Field(
+        ((3, 5, 7), (3, 5), (3, 5, 7)), description="odd widths of each block"
+    )
     strides: Sizes = Field((1, 2, 1), description="what each block divides the steps by")
     reduction: Size = Field(16, description="how far the weighing of channels is squeezed")
 
@@ -76,13 +89,21 @@ def _as_many(value: Sizes, info: ValidationInfo, other: str) -> Sizes:
 class Options(Settings):
     """Which parts, and their sizes."""
 
-    backbone: Backbone | None = Field(Backbone(), description="a thin ResNet before the branches; null: they see the cut spectrum")
+    backbone: Backbone | None = Field(
+        Backbone(), description="a thin ResNet before the branches; null: they see the cut spectrum"
+    )
     patch: Size = Field(8, description="without backbone: pixels per step")
-    global_branch: GlobalBranch | None = Field(GlobalBranch(), description="what sees the whole spectrum at once; null: left out")
-    local_branch: LocalBranch | None = Field(LocalBranch(), description="what sees lines and bands; null: left out")
+    global_branch: GlobalBranch | None = Field(
+        GlobalBranch(), description="what sees the whole spectrum at once; null: left out"
+    )
+    local_branch: LocalBranch | None = Field(
+        LocalBranch(), description="what sees lines and bands; null: left out"
+    )
     fusion: Fuse = Field("add", description="branches summed, joined, or the global one asking the local one")
     width: Size = Field(64, description="channels after the fusion")
-    head: Literal["pyramid", "plain"] = Field("pyramid", description="attention, pools and a perceptron per answer; or mean and one perceptron")
+    head: Literal["pyramid", "plain"] = Field(
+        "pyramid", description="attention, pools and a perceptron per answer; or mean and one perceptron"
+    )
     heads: Size = Field(4, description="heads of the head's and the fusion's attention; they divide width")
     hidden: Sizes = Field((512, 128, 32), description="layers of the perceptrons")
     dropout: Share = Field(0.1, description="after each of these layers")
@@ -104,7 +125,9 @@ class Options(Settings):
 
 def normed(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """A convolution and the norm of its batch; steps / stride remain, rounded up."""
-    return nn.Sequential(nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(outputs))
+    return nn.Sequential(
+        nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(outputs)
+    )
 
 
 def fewer(steps: int, strides: Sequence[int]) -> int:
@@ -120,8 +143,16 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, narrowing: int) -> None:
         super().__init__()
         inner = max(1, outputs // narrowing)
-        self.way = nn.Sequential(normed(inputs, inner, 1), nn.ReLU(), normed(inner, inner, 3, stride), nn.ReLU(), normed(inner, outputs, 1))
-        self.shortcut = nn.Identity() if (inputs, stride) == (outputs, 1) else normed(inputs, outputs, 1, stride)
+        self.way = nn.Sequential(
+            normed(inputs, inner, 1),
+            nn.ReLU(),
+            normed(inner, inner, 3, stride),
+            nn.ReLU(),
+            normed(inner, outputs, 1),
+        )
+        self.shortcut = (
+            nn.Identity() if (inputs, stride) == (outputs, 1) else normed(inputs, outputs, 1, stride)
+        )
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """The sum of both ways, rectified."""
@@ -153,7 +184,12 @@ class Global(nn.Module):
         self.attention = Attention(channels, options.heads)
         self.convolutions = nn.Sequential()
         for place, kernel in enumerate(options.kernels, 1):
-            self.convolutions.extend([normed(channels, options.channels, kernel, 2 if place == len(options.kernels) else 1), nn.ReLU()])
+            self.convolutions.extend(
+                [
+                    normed(channels, options.channels, kernel, 2 if place == len(options.kernels) else 1),
+                    nn.ReLU(),
+                ]
+            )
             channels = options.channels
         self.channels, self.steps = channels, fewer(steps, (2,))
 
@@ -187,7 +223,9 @@ class Adjuster(nn.Module):
     def __init__(self, inputs: int, steps: int, channels: int, wanted: int) -> None:
         super().__init__()
         self.channels = nn.Identity() if inputs == channels else nn.Conv1d(inputs, channels, 1)
-        self.register_buffer("shares_TS", None if steps == wanted else shares(steps, wanted), persistent=False)
+        self.register_buffer(
+            "shares_TS", None if steps == wanted else shares(steps, wanted), persistent=False
+        )
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """x in the shape of the fusion."""
@@ -197,7 +235,10 @@ class Adjuster(nn.Module):
 
 def shares(steps: int, wanted: int) -> Tensor:
     """Which share of each of `wanted` steps every old step makes up, (steps, wanted); columns sum to 1."""
-    old_T, new_S = torch.arange(steps, dtype=torch.float64)[:, None], torch.arange(wanted, dtype=torch.float64) * (steps / wanted)
+    old_T, new_S = (
+        torch.arange(steps, dtype=torch.float64)[:, None],
+        torch.arange(wanted, dtype=torch.float64) * (steps / wanted),
+    )
     overlap_TS = torch.minimum(old_T + 1, new_S + steps / wanted) - torch.maximum(old_T, new_S)
     return (overlap_TS.clamp(min=0) * (wanted / steps)).float()
 
@@ -209,10 +250,14 @@ class Fusion(nn.Module):
         super().__init__()
         self.steps = min(steps for _, steps in shapes)
         kept = how == "cross_attention"  # asking needs no common steps
-        self.adjusters = nn.ModuleList(Adjuster(inputs, steps, channels, steps if kept else self.steps) for inputs, steps in shapes)
+        self.adjusters = nn.ModuleList(
+            Adjuster(inputs, steps, channels, steps if kept else self.steps) for inputs, steps in shapes
+        )
         if kept:
             self.steps = shapes[0][1]
-        self.join = nn.Conv1d(len(shapes) * channels, channels, 1) if how == "concat" and len(shapes) > 1 else None
+        self.join = (
+            nn.Conv1d(len(shapes) * channels, channels, 1) if how == "concat" and len(shapes) > 1 else None
+        )
         self.attention = Attention(channels, heads) if kept and len(shapes) > 1 else None
 
     def forward(self, branches: Sequence[Tensor]) -> Tensor:
@@ -233,7 +278,9 @@ class Plain(nn.Module):
 
     def __init__(self, channels: int, task: Task, options: Options) -> None:
         super().__init__()
-        self.answers = PerceptronHeads(Perceptron(channels, options.hidden, [options.dropout] * len(options.hidden)), task)
+        self.answers = PerceptronHeads(
+            Perceptron(channels, options.hidden, [options.dropout] * len(options.hidden)), task
+        )
 
     def forward(self, x_BCT: Tensor) -> Answers:
         """Answers, `latent` among them."""
@@ -247,7 +294,9 @@ class Pyramid(nn.Module):
     def __init__(self, channels: int, steps: int, task: Task, options: Options) -> None:
         super().__init__()
         if steps < 4:
-            raise ValueError(f"dualbranch: {steps} steps come to the pyramid, which needs 4; take smaller strides, a smaller patch, or head=plain")
+            raise ValueError(
+                f"dualbranch: {steps} steps come to the pyramid, which needs 4; take smaller strides, a smaller patch, or head=plain"
+            )
         self.attention = Attention(channels, options.heads)
         self.pyramid = nn.Sequential()
         for width in (32, 16):
@@ -256,7 +305,9 @@ class Pyramid(nn.Module):
         asked = [Task("cls", classes=task.classes)] if task.classifies else []
         asked += [Task("reg", (name,), sigma=task.sigma) for name in task.labels] if task.regresses else []
         drops = [options.dropout] * len(options.hidden)
-        self.answers = nn.ModuleList(PerceptronHeads(Perceptron(channels * (steps // 4), options.hidden, drops), one) for one in asked)
+        self.answers = nn.ModuleList(
+            PerceptronHeads(Perceptron(channels * (steps // 4), options.hidden, drops), one) for one in asked
+        )
 
     def forward(self, x_BCT: Tensor) -> Answers:
         """Answers, `latent` (the perceptrons' features side by side) and `attention` (B, T, T) among them."""
@@ -264,7 +315,9 @@ class Pyramid(nn.Module):
         flat_BD = self.pyramid(self.attention(x_BTC, x_BTC).transpose(1, 2)).flatten(1)
         single = [answer(flat_BD) for answer in self.answers]
         names = dict.fromkeys(name for answers in single for name in answers)
-        joined = {name: torch.cat([answers[name] for answers in single if name in answers], dim=1) for name in names}
+        joined = {
+            name: torch.cat([answers[name] for answers in single if name in answers], dim=1) for name in names
+        }
         return joined | {"attention": self.attention.weights(x_BTC, x_BTC)}
 
 
@@ -278,13 +331,21 @@ class Net(Network):
         before = self.trunk.channels, self.trunk.steps
         self.far = Global(*before, options.global_branch) if options.global_branch else None
         self.near = Local(*before, options.local_branch) if options.local_branch else None
-        shapes = [(part.channels, part.steps) for part in (self.far, self.near) if part is not None] or [before]
+        shapes = [(part.channels, part.steps) for part in (self.far, self.near) if part is not None] or [
+            before
+        ]
         self.fusion = Fusion(shapes, options.width, options.fusion, options.heads)
         plain = options.head == "plain"
-        self.heads = Plain(options.width, task, options) if plain else Pyramid(options.width, self.fusion.steps, task, options)
+        self.heads = (
+            Plain(options.width, task, options)
+            if plain
+            else Pyramid(options.width, self.fusion.steps, task, options)
+        )
 
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
         """Answers from what the branches saw together."""
         x_BCT = self.trunk(flux_BP[:, None] - 1)
-        answers: Answers = self.heads(self.fusion([part(x_BCT) for part in (self.far, self.near) if part is not None] or [x_BCT]))
+        answers: Answers = self.heads(
+            self.fusion([part(x_BCT) for part in (self.far, self.near) if part is not None] or [x_BCT])
+        )
         return answers

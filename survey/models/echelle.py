@@ -28,7 +28,12 @@ class Options(Settings):
     kept: int = Field(12, ge=1, description="channels that are read at every place in the end")
     hidden: int = Field(256, ge=4, description="width of the dense layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of dense features left out in training")
-    broad: int = Field(0, ge=0, le=512, description="bins of the continuum's shape that are looked at too; 0 = none; needs prepare.continuum=dual")
+    broad: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="bins of the continuum's shape that are looked at too; 0 = none; needs prepare.continuum=dual",
+    )
 
 
 class Block(nn.Module):
@@ -38,7 +43,9 @@ class Block(nn.Module):
         super().__init__()
         groups = max(channels // group, 1)
         if channels % groups:
-            raise ValueError(f"echelle: {channels} channels in groups of {group} leave a rest; give channels that are multiples of options.group")
+            raise ValueError(
+                f"echelle: {channels} channels in groups of {group} leave a rest; give channels that are multiples of options.group"
+            )
         self.along = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
         self.norm = nn.GroupNorm(1, channels)
         self.wide, self.back = nn.Conv1d(channels, 2 * channels, 1), nn.Conv1d(2 * channels, channels, 1)
@@ -58,7 +65,9 @@ class Net(Network):
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
         if not len(options.channels) == len(options.steps) == len(options.blocks):
-            raise ValueError(f"echelle: channels, steps and blocks have {len(options.channels)}, {len(options.steps)}, {len(options.blocks)} entries")
+            raise ValueError(
+                f"echelle: channels, steps and blocks have {len(options.channels)}, {len(options.steps)}, {len(options.blocks)} entries"
+            )
         self.inputs = ("continuum",) if options.broad else ()
         self.difference = Difference(pixels)
         self.trunk, length = self._trunk(pixels, options)
@@ -75,16 +84,24 @@ class Net(Network):
         """The cuts with their blocks, and the length that is left."""
         layers: list[nn.Module] = []
         before, length = 2, pixels
-        for number, (channels, step, blocks) in enumerate(zip(options.channels, options.steps, options.blocks, strict=True)):
-            reach = 4 * step if number == 0 else step  # the first cut looks beyond its step: a line is some pixels wide
+        for number, (channels, step, blocks) in enumerate(
+            zip(options.channels, options.steps, options.blocks, strict=True)
+        ):
+            reach = (
+                4 * step if number == 0 else step
+            )  # the first cut looks beyond its step: a line is some pixels wide
             side = (reach - step) // 2
             length = (length + 2 * side - reach) // step + 1
             if length < 4:
-                raise ValueError(f"echelle: spectra of {pixels} pixels are cut to nothing by options.steps={options.steps}; give smaller steps")
+                raise ValueError(
+                    f"echelle: spectra of {pixels} pixels are cut to nothing by options.steps={options.steps}; give smaller steps"
+                )
             layers.append(nn.Conv1d(before, channels, reach, step, side))
             layers += [Block(channels, options.kernel, options.group) for _ in range(blocks)]
             before = channels
-        return nn.Sequential(*layers, nn.GroupNorm(1, before), nn.Conv1d(before, options.kept, 1), nn.Flatten()), length
+        return nn.Sequential(
+            *layers, nn.GroupNorm(1, before), nn.Conv1d(before, options.kept, 1), nn.Flatten()
+        ), length
 
     def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """Mean of every pixel, and the spread between stars."""
@@ -94,9 +111,13 @@ class Net(Network):
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
         """Take the mean off, cut short, gather, answer."""
         light_BP, worth_BP = self.difference(flux_BP, ivar_BP)
-        z_BD = functional.silu(self.gather(self.dropout(self.trunk(torch.stack([light_BP, worth_BP - 0.5], 1)))))
+        z_BD = functional.silu(
+            self.gather(self.dropout(self.trunk(torch.stack([light_BP, worth_BP - 0.5], 1))))
+        )
         if continuum_BP is not None and self.inputs:
-            shape_BK = functional.adaptive_avg_pool1d(continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features)[:, 0]
+            shape_BK = functional.adaptive_avg_pool1d(
+                continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features
+            )[:, 0]
             z_BD = torch.cat([z_BD, self.broad(shape_BK)], 1)
         for layer in (self.mix, self.last):
             z_BD = self.dropout(functional.silu(layer(z_BD)))

@@ -13,7 +13,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.inception_layers import Inception, Norm, Perceptron, PerceptronHeads, demand, mean_over_steps, norm
+from survey.models.inception_layers import (
+    Inception,
+    Norm,
+    Perceptron,
+    PerceptronHeads,
+    demand,
+    mean_over_steps,
+    norm,
+)
 from survey.models.network import Answers, Dropout, Network, Task
 from survey.settings import Settings
 
@@ -24,11 +32,17 @@ BLOCKS = ((16, (3, 5, 7), 8), (32, (3, 5, 9), 16), (64, (3, 5, 11), 16), (96, (3
 class Options(Settings):
     """How the network norms, gates, and what it takes the frequencies of."""
 
-    norm: Norm = Field("layer", description="of the convolutions: over the channels of each step, or over the batch")
-    frequency_of: Literal["continuum", "flux"] = Field("continuum", description="what is Fourier transformed; flux where a store has no continuum")
+    norm: Norm = Field(
+        "layer", description="of the convolutions: over the channels of each step, or over the batch"
+    )
+    frequency_of: Literal["continuum", "flux"] = Field(
+        "continuum", description="what is Fourier transformed; flux where a store has no continuum"
+    )
     gated: int = Field(256, ge=1, description="features of each direction of the gates")
     dropout: float = Field(0.3, ge=0, lt=1, description="of the joined features and in the perceptron")
-    dropout_gates: float = Field(0.2, ge=0, lt=1, description="between the gates and on the features of the frequencies")
+    dropout_gates: float = Field(
+        0.2, ge=0, lt=1, description="between the gates and on the features of the frequencies"
+    )
 
 
 class Frequencies(nn.Module):
@@ -38,7 +52,9 @@ class Frequencies(nn.Module):
         super().__init__()
         self.convolutions = nn.Sequential()
         for (before, after), kernel in zip(pairwise((2, 16, 32, 64)), (7, 5, 3), strict=True):
-            self.convolutions.append(nn.Sequential(nn.Conv1d(before, after, kernel, 2, kernel // 2), norm(kind, after), nn.ReLU()))
+            self.convolutions.append(
+                nn.Sequential(nn.Conv1d(before, after, kernel, 2, kernel // 2), norm(kind, after), nn.ReLU())
+            )
         self.perceptron = Perceptron(64, (features,), (dropout,))
 
     def forward(self, curve_BP: Tensor) -> Tensor:
@@ -93,7 +109,9 @@ class Net(Network):
             channels = block.channels
         self.dropout = Dropout(options.dropout)
         self.gates = Gates(256 + channels, options.gated, options.dropout_gates)
-        self.heads = PerceptronHeads(Perceptron(2 * options.gated, (512, 256), [options.dropout] * 2, normed=True), task)
+        self.heads = PerceptronHeads(
+            Perceptron(2 * options.gated, (512, 256), [options.dropout] * 2, normed=True), task
+        )
 
     def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
         """Answers from the frequencies of the continuum (or flux) and the shapes of the lines."""

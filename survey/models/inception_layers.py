@@ -26,7 +26,9 @@ Sizes = Annotated[tuple[Size, ...], Field(strict=False, min_length=1)]
 def demand(net: str, pixels: int, fewest: int) -> None:
     """An error where spectra are too short for a network."""
     if pixels < fewest:
-        raise ValueError(f"{net}: spectra of {pixels} pixels; it needs at least {fewest}; take a finer or longer grid")
+        raise ValueError(
+            f"{net}: spectra of {pixels} pixels; it needs at least {fewest}; take a finer or longer grid"
+        )
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -69,11 +71,14 @@ class SqueezeExcite(nn.Module):
 class Inception(nn.Module):
     """Convolutions of several widths side by side, each normed and rectified, their channels joined and weighed."""
 
-    def __init__(self, inputs: int, width: int, kernels: Sequence[int], kind: Norm, reduction: int, stride: int = 1) -> None:
+    def __init__(
+        self, inputs: int, width: int, kernels: Sequence[int], kind: Norm, reduction: int, stride: int = 1
+    ) -> None:
         super().__init__()
         self.channels = width * len(kernels)
         self.sides = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(inputs, width, kernel, stride, kernel // 2), norm(kind, width), nn.ReLU()) for kernel in kernels
+            nn.Sequential(nn.Conv1d(inputs, width, kernel, stride, kernel // 2), norm(kind, width), nn.ReLU())
+            for kernel in kernels
         )
         self.excite = SqueezeExcite(self.channels, reduction)
 
@@ -86,7 +91,9 @@ class Inception(nn.Module):
 class Residual(nn.Module):
     """Two normed convolutions beside a shortcut, which is a convolution of width 1 only where the channels change."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, slope: float = 0.0, momentum: float = 0.1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, slope: float = 0.0, momentum: float = 0.1
+    ) -> None:
         super().__init__()
         self.way = nn.Sequential(
             nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2),
@@ -97,7 +104,9 @@ class Residual(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs, momentum=momentum))
+            self.shortcut = nn.Sequential(
+                nn.Conv1d(inputs, outputs, 1), nn.BatchNorm1d(outputs, momentum=momentum)
+            )
         self.rectify = rectifier(slope)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
@@ -109,10 +118,22 @@ class Residual(nn.Module):
 class Perceptron(nn.Sequential):
     """Linear layers, each normed where wanted, rectified and followed by its dropout."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], dropout: Sequence[float], slope: float = 0.0, normed: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        dropout: Sequence[float],
+        slope: float = 0.0,
+        normed: bool = False,
+    ) -> None:
         layers: list[nn.Module] = []
         for (before, after), share in zip(pairwise((inputs, *hidden)), dropout, strict=True):
-            layers += [nn.Linear(before, after), *([nn.LayerNorm(after)] if normed else []), rectifier(slope), Dropout(share)]
+            layers += [
+                nn.Linear(before, after),
+                *([nn.LayerNorm(after)] if normed else []),
+                rectifier(slope),
+                Dropout(share),
+            ]
         super().__init__(*layers)
         self.features = hidden[-1]
 

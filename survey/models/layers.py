@@ -42,11 +42,17 @@ Kernel = Annotated[int, AfterValidator(lambda value: _odd(_sizes((value,)))[0])]
 class Ends(Settings):
     """How a network takes up a spectrum, and the dense layers that it ends in."""
 
-    multiple: int = Field(8, ge=1, description="spectra are lengthened with continuum to a multiple of this many pixels")
-    centred: bool = Field(False, description="the continuum lies at 0 instead of 1, level with the borders of convolutions")
+    multiple: int = Field(
+        8, ge=1, description="spectra are lengthened with continuum to a multiple of this many pixels"
+    )
+    centred: bool = Field(
+        False, description="the continuum lies at 0 instead of 1, level with the borders of convolutions"
+    )
     shared: int = Field(256, ge=1, description="width of the dense layer that tasks share")
     own: int = Field(128, ge=1, description="width of the dense layer of each task's own")
-    dropout: float = Field(0.3, ge=0, lt=1, description="share of dense features that are dropped in training")
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="share of dense features that are dropped in training"
+    )
 
 
 class Start(nn.Module):
@@ -56,7 +62,9 @@ class Start(nn.Module):
         super().__init__()
         smallest = (least - 1) // multiple * multiple + 1
         if pixels < smallest:
-            raise ValueError(f"model: spectra of {pixels} pixels are too short, {smallest} is the least that works; take a finer grid or pool less")
+            raise ValueError(
+                f"model: spectra of {pixels} pixels are too short, {smallest} is the least that works; take a finer grid or pool less"
+            )
         self.length = math.ceil(pixels / multiple) * multiple
         self.extra, self.centred = self.length - pixels, centred
 
@@ -74,7 +82,9 @@ class Start(nn.Module):
 class Block(nn.Module):
     """Sum of branches of convolutions and of the input itself (a 1x1 convolution where channels change)."""
 
-    def __init__(self, channels: int, wider: int, branches: Sequence[Sequence[int]], closed: bool, norm: Norm) -> None:
+    def __init__(
+        self, channels: int, wider: int, branches: Sequence[Sequence[int]], closed: bool, norm: Norm
+    ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(_branch(channels, wider, kernels, closed, norm) for kernels in branches)
         self.skip = nn.Identity() if channels == wider else nn.Conv1d(channels, wider, 1)
@@ -91,7 +101,11 @@ def _branch(channels: int, wider: int, kernels: Sequence[int], closed: bool, nor
     """Convolutions with an activation between them, and after the last where the branch is closed."""
     layers: list[nn.Module] = []
     for number, kernel in enumerate(kernels, 1):
-        layers.append(nn.Conv1d(wider if number > 1 else channels, wider, kernel, padding=kernel // 2, bias=norm == "none"))
+        layers.append(
+            nn.Conv1d(
+                wider if number > 1 else channels, wider, kernel, padding=kernel // 2, bias=norm == "none"
+            )
+        )
         if norm != "none":
             layers.append(nn.BatchNorm1d(wider) if norm == "batch" else nn.GroupNorm(1, wider))
         if closed or number < len(kernels):
@@ -106,11 +120,20 @@ class Trunk(nn.Sequential):
     """
 
     def __init__(
-        self, channels: Sequence[int], blocks: int, pool: int, branches: Sequence[Sequence[int]], closed: bool = False, norm: Norm = "none"
+        self,
+        channels: Sequence[int],
+        blocks: int,
+        pool: int,
+        branches: Sequence[Sequence[int]],
+        closed: bool = False,
+        norm: Norm = "none",
     ) -> None:
         layers: list[nn.Module] = []
         for before, wide in zip((1, *channels), channels, strict=False):
-            layers += [Block(before if number == 0 else wide, wide, branches, closed, norm) for number in range(blocks)]
+            layers += [
+                Block(before if number == 0 else wide, wide, branches, closed, norm)
+                for number in range(blocks)
+            ]
             layers.append(nn.AvgPool1d(pool))
         super().__init__(*layers, nn.ReLU())
         self.shrinks: int = pool ** len(channels)
@@ -127,7 +150,9 @@ class Pieces(nn.Module):
     def __init__(self, size: int, steps: int) -> None:
         super().__init__()
         if size % steps:
-            raise ValueError(f"model: {size} features make no {steps} equal pieces; pick a number of steps that divides them")
+            raise ValueError(
+                f"model: {size} features make no {steps} equal pieces; pick a number of steps that divides them"
+            )
         self.steps, self.width = steps, size // steps
         self.rnn = nn.RNN(self.width, self.width, batch_first=True)
 
@@ -147,10 +172,14 @@ class Dense(nn.Module):
         super().__init__()
         tasks = ["cls"] * task.classifies + ["reg"] * task.regresses
         if constrained and len(tasks) < 2:
-            raise ValueError(f"model: constrained=true joins classes and labels, the task is {task.kind}; set constrained=false, or task=cls_reg")
+            raise ValueError(
+                f"model: constrained=true joins classes and labels, the task is {task.kind}; set constrained=false, or task=cls_reg"
+            )
         self.constrained = constrained
         self.shared = _layer(features, options.shared, options.dropout)
-        self.own = nn.ModuleDict({name: _layer(options.shared, options.own, options.dropout) for name in tasks})
+        self.own = nn.ModuleDict(
+            {name: _layer(options.shared, options.own, options.dropout) for name in tasks}
+        )
         self.last = Heads(options.own, options.own, task)
 
     def forward(self, x_BD: Tensor) -> Answers:

@@ -17,7 +17,9 @@ from survey.models.trees import Array, Boosted, Forest, Trees
 class Options(Trees):
     """What trees look at and how they grow."""
 
-    leaves: int | None = Field(None, ge=2, le=65536, description="leaves of a tree, at most; null = as many as its depth allows")
+    leaves: int | None = Field(
+        None, ge=2, le=65536, description="leaves of a tree, at most; null = as many as its depth allows"
+    )
     min_leaf: int = Field(20, ge=1, description="least number of spectra in a leaf")
 
 
@@ -34,9 +36,13 @@ class Net(Boosted):
         """A data set that keeps its features, for each portion of rounds begins with what the rounds before say of them."""
         feature_NF, truth_N, weight_N = arrays
         asked = self._growing(classes, aim)
-        return self.library.Dataset(feature_NF, truth_N, weight=weight_N, reference=train, params=asked, free_raw_data=False)
+        return self.library.Dataset(
+            feature_NF, truth_N, weight=weight_N, reference=train, params=asked, free_raw_data=False
+        )
 
-    def grow(self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim) -> tuple[bytes, list[float]]:
+    def grow(
+        self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim
+    ) -> tuple[bytes, list[float]]:
         """So many rounds more."""
         train, check = tables
         found: dict[str, dict[str, list[float]]] = {}
@@ -52,7 +58,9 @@ class Net(Boosted):
             )
         except self.library.basic.LightGBMError as error:
             raise FitError(f"lightgbm: the library failed: {error}") from error
-        return booster.model_to_string(num_iteration=-1).encode(), next(iter(found["validation"].values())) if found else []
+        return booster.model_to_string(num_iteration=-1).encode(), next(
+            iter(found["validation"].values())
+        ) if found else []
 
     def _growing(self, classes: bool, aim: Aim) -> dict[str, Any]:
         own, absolute = self.trees, aim.errors == "absolute"
@@ -73,7 +81,11 @@ class Net(Boosted):
             "force_row_wise": True,
         }
         asked |= {"num_class": self.task.classes} if classes else {}
-        return asked | {"tree_learner": "data", "num_machines": dict(aim.network)["num_machines"]} if aim.network else asked
+        return (
+            asked | {"tree_learner": "data", "num_machines": dict(aim.network)["num_machines"]}
+            if aim.network
+            else asked
+        )
 
     @contextmanager
     def joined(self, aim: Aim) -> Iterator[None]:
@@ -99,7 +111,9 @@ class Net(Boosted):
 
     def ask(self, opened: Any, looked_BF: Array, rounds: int) -> Array:
         """Sums of its leaves' answers."""
-        found: Array = opened.predict(looked_BF, num_iteration=rounds, raw_score=True, num_threads=torch.get_num_threads())
+        found: Array = opened.predict(
+            looked_BF, num_iteration=rounds, raw_score=True, num_threads=torch.get_num_threads()
+        )
         return found
 
     def leaves(self, forest: Forest) -> int:

@@ -38,11 +38,19 @@ class Net(Fitted):
         """One pass over the labels."""
         del validation
         if self.task.classifies:
-            share_C = torch.bincount(train.class_N[train.class_weight_N > 0], train.class_weight_N[train.class_weight_N > 0], self.task.classes)
+            share_C = torch.bincount(
+                train.class_N[train.class_weight_N > 0],
+                train.class_weight_N[train.class_weight_N > 0],
+                self.task.classes,
+            )
             self.log_share_C.copy_((share_C.double() / share_C.sum()).clamp_min(RAREST).log())
-        for number, (label_N, weight_N) in enumerate(zip(train.label_NL.double().T, train.label_weight_NL.double().T, strict=True)):
+        for number, (label_N, weight_N) in enumerate(
+            zip(train.label_NL.double().T, train.label_weight_NL.double().T, strict=True)
+        ):
             known_N = weight_N > 0
-            self.mean_L[number] = (_median if aim.errors == "absolute" else _mean)(label_N[known_N], weight_N[known_N])
+            self.mean_L[number] = (_median if aim.errors == "absolute" else _mean)(
+                label_N[known_N], weight_N[known_N]
+            )
         yield {}
 
     def told(self, feature_BF: Tensor) -> Answers:

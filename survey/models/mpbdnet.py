@@ -21,10 +21,17 @@ class Options(Ends):
     short: Kernels = Field((3, 3), description="pixels of the convolutions of the one branch, odd")
     long: Kernels = Field((5, 7), description="pixels of the convolutions of the other branch, odd")
     pool: int = Field(3, ge=2, description="pixels that become one after each stage")
-    norm: Norm = Field("none", description="after each convolution of a branch: nothing, batch norm, or layer norm over channels and pixels")
-    embedding: int = Field(50, ge=1, description="channels of the convolution before the LSTM, which halves the length")
+    norm: Norm = Field(
+        "none",
+        description="after each convolution of a branch: nothing, batch norm, or layer norm over channels and pixels",
+    )
+    embedding: int = Field(
+        50, ge=1, description="channels of the convolution before the LSTM, which halves the length"
+    )
     hidden: int = Field(50, ge=1, description="width of the LSTM, per direction")
-    constrained: bool = Field(False, description="cls_reg only: the classifier's features are added to the regressor's")
+    constrained: bool = Field(
+        False, description="cls_reg only: the classifier's features are added to the regressor's"
+    )
 
 
 class Net(Network):
@@ -34,9 +41,18 @@ class Net(Network):
 
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
-        self.trunk = Trunk(options.channels, options.blocks, options.pool, (options.short, options.long), closed=True, norm=options.norm)
+        self.trunk = Trunk(
+            options.channels,
+            options.blocks,
+            options.pool,
+            (options.short, options.long),
+            closed=True,
+            norm=options.norm,
+        )
         self.start = Start(pixels, options.multiple, options.centred, least=self.trunk.shrinks)
-        self.embed = nn.Sequential(nn.Conv1d(options.channels[-1], options.embedding, 3, stride=2, padding=1), nn.ReLU(inplace=True))
+        self.embed = nn.Sequential(
+            nn.Conv1d(options.channels[-1], options.embedding, 3, stride=2, padding=1), nn.ReLU(inplace=True)
+        )
         self.lstm = nn.LSTM(options.embedding, options.hidden, batch_first=True, bidirectional=True)
         steps = (self.start.length // self.trunk.shrinks - 1) // 2 + 1
         self.heads = Dense(steps * options.hidden, options, task, options.constrained)

@@ -68,10 +68,14 @@ class Network(nn.Module):
     def forward(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> Answers:
         """The answers to a batch, of what is seen of it."""
         if flux_BP.shape[-1] != self.pixels:
-            raise ValueError(f"model: spectra of {flux_BP.shape[-1]} pixels, built for {self.pixels}; give a store of the same grid")
+            raise ValueError(
+                f"model: spectra of {flux_BP.shape[-1]} pixels, built for {self.pixels}; give a store of the same grid"
+            )
         flux_BP, ivar_BP = self.seen(flux_BP, ivar_BP)
         if continuum_BP is None and "continuum" in self.inputs:
-            raise ValueError(f"model: {type(self).__module__.rpartition('.')[2]} needs continua; ingest with prepare.continuum=dual")
+            raise ValueError(
+                f"model: {type(self).__module__.rpartition('.')[2]} needs continua; ingest with prepare.continuum=dual"
+            )
         return self.answer(flux_BP, ivar_BP, continuum_BP)
 
     def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:

@@ -22,7 +22,12 @@ class Options(Settings):
     hidden: int = Field(256, ge=4, le=8192, description="width of the layers after that")
     depth: int = Field(2, ge=1, le=16, description="number of these layers")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features left out in training")
-    broad: int = Field(0, ge=0, le=256, description="bins of the continuum's shape that are looked at too; 0 = none; needs prepare.continuum=dual")
+    broad: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="bins of the continuum's shape that are looked at too; 0 = none; needs prepare.continuum=dual",
+    )
 
 
 class Net(Network):
@@ -31,7 +36,9 @@ class Net(Network):
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
         if pixels < options.components or pixels < options.broad:
-            raise ValueError(f"prism: {pixels} pixels are fewer than options.components={options.components} or broad={options.broad}; give fewer")
+            raise ValueError(
+                f"prism: {pixels} pixels are fewer than options.components={options.components} or broad={options.broad}; give fewer"
+            )
         self.inputs = ("continuum",) if options.broad else ()
         self.difference = Difference(pixels)
         self.components = nn.Linear(pixels, options.components)
@@ -40,7 +47,9 @@ class Net(Network):
             self.broad = nn.Linear(options.broad, options.components // 4)
             width += options.components // 4
         self.first = nn.Linear(width, options.hidden)
-        self.layers = nn.ModuleList(nn.Linear(options.hidden, options.hidden) for _ in range(options.depth - 1))
+        self.layers = nn.ModuleList(
+            nn.Linear(options.hidden, options.hidden) for _ in range(options.depth - 1)
+        )
         self.dropout = Dropout(options.dropout)
         self.heads = Heads(options.hidden, options.hidden, task)
 
@@ -65,7 +74,9 @@ class Net(Network):
         with torch.autocast(flux_BP.device.type, enabled=False):  # differences of a few thousandths
             z_BD: Tensor = self.components(self.difference(flux_BP, ivar_BP)[0])
         if continuum_BP is not None and hasattr(self, "broad"):
-            shape_BK = functional.adaptive_avg_pool1d(continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features)[:, 0]
+            shape_BK = functional.adaptive_avg_pool1d(
+                continuum_BP.clamp_min(1e-3).log()[:, None], self.broad.in_features
+            )[:, 0]
             z_BD = torch.cat([z_BD, self.broad(shape_BK)], 1)
         z_BD = self.dropout(functional.silu(self.first(z_BD)))
         for layer in self.layers:

@@ -10,7 +10,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.inception_layers import Perceptron, PerceptronHeads, Residual, demand, mean_over_steps, rectifier
+from survey.models.inception_layers import (
+    Perceptron,
+    PerceptronHeads,
+    Residual,
+    demand,
+    mean_over_steps,
+    rectifier,
+)
 from survey.models.network import Answers, Dropout, Network, Task
 from survey.settings import Settings
 
@@ -35,9 +42,15 @@ VERSIONS = {
 class Options(Settings):
     """Which SpectralResCNN."""
 
-    version: Literal["first", "second"] = Field("first", description="of system 1: wide and pooled by 4, or narrow, leaky and pooled by 2")
-    dropout: float | None = Field(None, ge=0, lt=1, description="in the perceptron; null: the version's 0.5 or 0.2")
-    dropout_body: float | None = Field(None, ge=0, lt=1, description="after each group; null: the version's 0.2 or 0.1")
+    version: Literal["first", "second"] = Field(
+        "first", description="of system 1: wide and pooled by 4, or narrow, leaky and pooled by 2"
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="in the perceptron; null: the version's 0.5 or 0.2"
+    )
+    dropout_body: float | None = Field(
+        None, ge=0, lt=1, description="after each group; null: the version's 0.2 or 0.1"
+    )
 
 
 class Net(Network):
@@ -47,15 +60,24 @@ class Net(Network):
         super().__init__(pixels, task, options)
         made = VERSIONS[options.version]
         demand("rescnn", pixels, made.pool ** len(made.groups))
-        body, last = (usual if given is None else given for usual, given in zip(made.dropout, (options.dropout_body, options.dropout), strict=True))
+        body, last = (
+            usual if given is None else given
+            for usual, given in zip(made.dropout, (options.dropout_body, options.dropout), strict=True)
+        )
         channels, kernel = made.stem
-        self.stem = nn.Sequential(nn.Conv1d(1, channels, kernel, padding=kernel // 2), nn.BatchNorm1d(channels), rectifier(made.slope))
+        self.stem = nn.Sequential(
+            nn.Conv1d(1, channels, kernel, padding=kernel // 2),
+            nn.BatchNorm1d(channels),
+            rectifier(made.slope),
+        )
         self.groups = nn.Sequential()
         for width, kernel in made.groups:
             blocks = Residual(channels, width, kernel, made.slope), Residual(width, width, kernel, made.slope)
             self.groups.append(nn.Sequential(*blocks, nn.MaxPool1d(made.pool), Dropout(body)))
             channels = width
-        self.heads = PerceptronHeads(Perceptron(channels, made.hidden, [last] * len(made.hidden), made.slope), task)
+        self.heads = PerceptronHeads(
+            Perceptron(channels, made.hidden, [last] * len(made.hidden), made.slope), task
+        )
         if options.version == "second":
             self.apply(_kaiming)
 
@@ -68,7 +90,9 @@ class Net(Network):
 def _kaiming(layer: nn.Module) -> None:
     """Weights of such spread that leaky layers keep the variance of what goes through; the last layers keep torch's own."""
     if isinstance(layer, nn.Conv1d):
-        nn.init.kaiming_normal_(layer.weight, a=VERSIONS["second"].slope, mode="fan_out", nonlinearity="leaky_relu")
+        nn.init.kaiming_normal_(
+            layer.weight, a=VERSIONS["second"].slope, mode="fan_out", nonlinearity="leaky_relu"
+        )
     elif isinstance(layer, Perceptron):
         for inner in layer:
             if isinstance(inner, nn.Linear):

@@ -18,7 +18,10 @@ class Options(Ends):
     blocks: int = Field(1, ge=1, description="blocks of each stage")
     kernel: Kernel = Field(3, description="pixels of a convolution, odd")
     pool: int = Field(3, ge=2, description="pixels that become one after each stage")
-    norm: Norm = Field("none", description="after each convolution of a block: nothing, batch norm, or layer norm over channels and pixels")
+    norm: Norm = Field(
+        "none",
+        description="after each convolution of a block: nothing, batch norm, or layer norm over channels and pixels",
+    )
 
 
 class Net(Network):
@@ -28,7 +31,13 @@ class Net(Network):
 
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
-        self.trunk = Trunk(options.channels, options.blocks, options.pool, ((options.kernel, options.kernel),), norm=options.norm)
+        self.trunk = Trunk(
+            options.channels,
+            options.blocks,
+            options.pool,
+            ((options.kernel, options.kernel),),
+            norm=options.norm,
+        )
         self.start = Start(pixels, options.multiple, options.centred, least=self.trunk.shrinks)
         self.heads = Dense(self.start.length // self.trunk.shrinks * options.channels[-1], options, task)
 

@@ -18,12 +18,22 @@ from survey.models.network import Answers, Network, Task
 class Options(Ends):
     """Architecture of an RRNet; the defaults are the CEMP search's."""
 
-    mode: Mode = Field("post-RNN", description="where the recurrent layer stands: nowhere, before the trunk, after it")
+    mode: Mode = Field(
+        "post-RNN", description="where the recurrent layer stands: nowhere, before the trunk, after it"
+    )
     channels: Sizes = Field((20, 40, 80, 160), description="channels of each stage")
     kernel: Kernel = Field(3, description="pixels of a convolution of the trunk, odd")
     pool: int = Field(3, ge=2, description="pixels that become one after each stage")
-    embedding: int | None = Field(50, ge=1, description="post-RNN: channels of the convolution before it, shortening by 3; null: cut into `steps`")
-    steps: int = Field(20, ge=1, description="equal pieces to read: of the spectrum (pre-RNN), of the trunk's output (post-RNN without embedding)")
+    embedding: int | None = Field(
+        50,
+        ge=1,
+        description="post-RNN: channels of the convolution before it, shortening by 3; null: cut into `steps`",
+    )
+    steps: int = Field(
+        20,
+        ge=1,
+        description="equal pieces to read: of the spectrum (pre-RNN), of the trunk's output (post-RNN without embedding)",
+    )
 
     @property
     def unit(self) -> int:
@@ -48,7 +58,9 @@ class Net(Network):
         self.before = Pieces(self.start.length, steps) if options.mode == "pre-RNN" else None
         self.embed = None
         if options.mode == "post-RNN" and options.embedding is not None:
-            self.embed = nn.Sequential(nn.Conv1d(wide, options.embedding, 3, stride=3, padding=1), nn.ReLU(inplace=True))
+            self.embed = nn.Sequential(
+                nn.Conv1d(wide, options.embedding, 3, stride=3, padding=1), nn.ReLU(inplace=True)
+            )
             length, wide = (length - 1) // 3 + 1, options.embedding
             steps = length
         self.after = Pieces(length * wide, steps) if options.mode == "post-RNN" else None

@@ -34,8 +34,13 @@ class Part:
 def parts(net: Network) -> list[Part]:
     """The children of a network in the order it holds them; what it computes outside them comes last, where that is anything."""
     counts = _counts(net)
-    rows = [_part(name, child.parameters(), _flops(child, f"{type(net).__name__}.{name}", counts)) for name, child in net.named_children()]
-    rest = _part(REST, net.parameters(recurse=False), counts.get("Global", 0) - sum(row.flops for row in rows))
+    rows = [
+        _part(name, child.parameters(), _flops(child, f"{type(net).__name__}.{name}", counts))
+        for name, child in net.named_children()
+    ]
+    rest = _part(
+        REST, net.parameters(recurse=False), counts.get("Global", 0) - sum(row.flops for row in rows)
+    )
     return rows + [rest] * bool(rest.parameters or rest.flops)
 
 
@@ -51,14 +56,21 @@ def text(net: Network) -> str:
     cells = [("part", "parameters", "trained", "MFLOP", "share")]
     for row in (*rows, total):
         share = f"{row.flops / total.flops:.1%}" if total.flops else ""
-        cells.append((row.name, f"{row.parameters:,}", f"{row.trainable:,}", f"{row.flops / 1e6:,.2f}", share))
+        cells.append(
+            (row.name, f"{row.parameters:,}", f"{row.trainable:,}", f"{row.flops / 1e6:,.2f}", share)
+        )
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
-        "  ".join((name.ljust(wide[0]), *(cell.rjust(width) for cell, width in zip(numbers, wide[1:], strict=True)))) for name, *numbers in cells
+        "  ".join(
+            (name.ljust(wide[0]), *(cell.rjust(width) for cell, width in zip(numbers, wide[1:], strict=True)))
+        )
+        for name, *numbers in cells
     ]
     asked = f"{net.task.kind} {' '.join(net.task.labels)}".rstrip()
     fitted = [f"fitted, not trained: {net.size():,} numbers"] * (net.size() != total.parameters)
-    return "\n".join([f"{type(net).__module__.rpartition('.')[2]}: {asked}, {net.pixels:,} pixels", *lines, *fitted])
+    return "\n".join(
+        [f"{type(net).__module__.rpartition('.')[2]}: {asked}, {net.pixels:,} pixels", *lines, *fitted]
+    )
 
 
 def _part(name: str, parameters: Iterable[nn.Parameter], flops: int) -> Part:
@@ -79,7 +91,9 @@ def _counts(net: Network) -> dict[str, int]:
     for module in watched.modules():
         if isinstance(module, nn.RNNBase):
             module.forward = partial(_as_products, module)
-    spectrum_BP = torch.ones((1, net.pixels), dtype=next((held.dtype for held in net.parameters()), torch.float32))
+    spectrum_BP = torch.ones(
+        (1, net.pixels), dtype=next((held.dtype for held in net.parameters()), torch.float32)
+    )
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         watched(spectrum_BP, spectrum_BP, spectrum_BP if "continuum" in net.inputs else None)
     return {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
@@ -96,4 +110,6 @@ def _as_products(rnn: nn.RNNBase, x: Tensor, state: Any = None) -> tuple[Tensor,
     batch = x.shape[0 if rnn.batch_first else 1 : -1][: x.ndim - 2]
     last = x.new_zeros(directions * rnn.num_layers, *batch, features)
     cell = x.new_zeros(directions * rnn.num_layers, *batch, rnn.hidden_size)
-    return x.new_zeros(*x.shape[:-1], directions * features), (last, cell) if isinstance(rnn, nn.LSTM) else last
+    return x.new_zeros(*x.shape[:-1], directions * features), (last, cell) if isinstance(
+        rnn, nn.LSTM
+    ) else last

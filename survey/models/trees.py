@@ -32,13 +32,27 @@ CLASSES = "classes"
 class Trees(Settings):
     """What trees look at and how they grow."""
 
-    features: Literal["both", "pixels", "components"] = Field("both", description="what trees look at: binned pixels, principal components, both")
+    features: Literal["both", "pixels", "components"] = Field(
+        "both", description="what trees look at: binned pixels, principal components, both"
+    )
     bin: int = Field(8, ge=1, description="neighbouring pixels that are put together")
     components: int = Field(64, ge=1, le=1024, description="principal components; the latent features too")
-    rounds: int = Field(1000, ge=1, le=100_000, description="trees of a forest, at most (of the classes: of each class)")
-    patience: int = Field(50, ge=0, description="a forest that has not become better on the validation part for so many rounds is done; 0 = never")
-    report: int = Field(50, ge=1, description="rounds after which the forests are validated together and written down: an epoch of the history")
-    lr: float = Field(0.1, gt=0, le=1, description="learning rate: the share of a tree's answer that is believed")
+    rounds: int = Field(
+        1000, ge=1, le=100_000, description="trees of a forest, at most (of the classes: of each class)"
+    )
+    patience: int = Field(
+        50,
+        ge=0,
+        description="a forest that has not become better on the validation part for so many rounds is done; 0 = never",
+    )
+    report: int = Field(
+        50,
+        ge=1,
+        description="rounds after which the forests are validated together and written down: an epoch of the history",
+    )
+    lr: float = Field(
+        0.1, gt=0, le=1, description="learning rate: the share of a tree's answer that is believed"
+    )
     depth: int = Field(4, ge=1, le=16, description="questions from the root of a tree to its leaves, at most")
     subsample: float = Field(0.8, gt=0, le=1, description="share of the spectra that a tree learns from")
     colsample: float = Field(0.2, gt=0, le=1, description="share of the features that a tree may ask about")
@@ -91,14 +105,25 @@ class Forest(nn.Module):
         whole = self.raw.cpu().numpy().tobytes()
         if not whole and not int(self.grown):
             return b""
-        if len(whole) <= SEAL or hashlib.sha256(whole[:-SEAL]).digest() != whole[-SEAL:] or not 0 < int(self.best) <= int(self.grown):
-            raise ValueError(f"model: the trees of {self.name} are damaged (their checksum differs); put a copy of the run back, or train it anew")
+        if (
+            len(whole) <= SEAL
+            or hashlib.sha256(whole[:-SEAL]).digest() != whole[-SEAL:]
+            or not 0 < int(self.best) <= int(self.grown)
+        ):
+            raise ValueError(
+                f"model: the trees of {self.name} are damaged (their checksum differs); put a copy of the run back, or train it anew"
+            )
         return whole[:-SEAL]
 
     def ended(self, options: Trees, aim: Aim) -> bool:
         """Whether more rounds are of no use."""
-        grown, most = int(self.grown), min(options.rounds, options.report * aim.reports if aim.reports else options.rounds)
-        return grown >= most or bool(aim.choose and options.patience and grown - int(self.best) >= options.patience)
+        grown, most = (
+            int(self.grown),
+            min(options.rounds, options.report * aim.reports if aim.reports else options.rounds),
+        )
+        return grown >= most or bool(
+            aim.choose and options.patience and grown - int(self.best) >= options.patience
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"opened": None}
@@ -123,7 +148,9 @@ class Boosted(Fitted):
         self.trees = options
         library(self.NAME)  # now, not when the spectra have been read
         if options.bin > pixels:
-            raise ValueError(f"{self.NAME}: options.bin={options.bin}: spectra have {pixels} pixels; give a smaller one")
+            raise ValueError(
+                f"{self.NAME}: options.bin={options.bin}: spectra have {pixels} pixels; give a smaller one"
+            )
         self.components = Components(pixels, min(options.components, pixels))
         names = [CLASSES] * task.classifies + [f"label_{name}" for name in task.labels]
         self.forests = nn.ModuleDict({name: Forest(name.removeprefix("label_")) for name in names})
@@ -156,13 +183,18 @@ class Boosted(Fitted):
         part_BK = self.components(flux_BP.clamp(0, BRIGHT)).float()
         if self.trees.features == "components":
             return torch.as_tensor(part_BK)
-        return torch.cat([part_BK, binned(flux_BP.float().clamp(0, BRIGHT), ivar_BP.float(), self.trees.bin)], 1)
+        return torch.cat(
+            [part_BK, binned(flux_BP.float().clamp(0, BRIGHT), ivar_BP.float(), self.trees.bin)], 1
+        )
 
     def told(self, feature_BF: Tensor) -> Answers:
         """What the forests say, each as far as it was best; one that has not grown says 0."""
         answers = {"latent": feature_BF[:, : self.components.axes_PK.shape[1]]}
         looked_BF = self._looked(feature_BF)
-        said = {name: torch.from_numpy(self._asked(name, forest, looked_BF)).to(feature_BF.device) for name, forest in self._forests().items()}
+        said = {
+            name: torch.from_numpy(self._asked(name, forest, looked_BF)).to(feature_BF.device)
+            for name, forest in self._forests().items()
+        }
         if self.task.classifies:
             answers["logits"] = said[CLASSES].log_softmax(1)
         if self.task.regresses:
@@ -173,7 +205,9 @@ class Boosted(Fitted):
         """All forests so many rounds on, then a report; to the end of the rounds or of everybody's patience."""
         tables: dict[str, tuple[Any, Any]] = {}
         with self.joined(aim):
-            while going := {name: forest for name, forest in self._forests().items() if not forest.ended(self.trees, aim)}:
+            while going := {
+                name: forest for name, forest in self._forests().items() if not forest.ended(self.trees, aim)
+            }:
                 for name, forest in going.items():
                     if name not in tables:
                         tables[name] = self._tables(name, train, validation, aim)
@@ -182,11 +216,15 @@ class Boosted(Fitted):
                     forest.write(content, values if aim.choose else [], rounds)
                 yield {"rounds": float(max(int(forest.grown) for forest in self._forests().values()))}
 
-    def _grown(self, name: str, forest: Forest, tables: tuple[Any, Any], rounds: int, aim: Aim) -> tuple[bytes, list[float]]:
+    def _grown(
+        self, name: str, forest: Forest, tables: tuple[Any, Any], rounds: int, aim: Aim
+    ) -> tuple[bytes, list[float]]:
         seed = int(np.random.SeedSequence([aim.seed, int(forest.grown)]).generate_state(1)[0] >> 1)
         content, values = self.grow(name == CLASSES, forest.content(), tables, rounds, seed, aim)
         if not all(map(math.isfinite, values)):
-            raise FitError(f"{self.NAME}: {forest.name}: the error on the validation part is not finite; give a smaller options.lr")
+            raise FitError(
+                f"{self.NAME}: {forest.name}: the error on the validation part is not finite; give a smaller options.lr"
+            )
         return content, values
 
     def _tables(self, name: str, train: Known, validation: Known, aim: Aim) -> tuple[Any, Any]:
@@ -204,8 +242,15 @@ class Boosted(Fitted):
                     f"train: {self.NAME}: no training spectrum that this worker has is labelled with {name.removeprefix('label_')}; "
                     "give more labels or fewer workers"
                 )
-            arrays = [values[known_N].numpy() for values in (self._looked(part.feature_NF), truth_N.float(), weight_N.float())]
-            made.append(self.table(name == CLASSES, (arrays[0], arrays[1], arrays[2]), made[0] if made else None, aim) if len(arrays[1]) else None)
+            arrays = [
+                values[known_N].numpy()
+                for values in (self._looked(part.feature_NF), truth_N.float(), weight_N.float())
+            ]
+            made.append(
+                self.table(name == CLASSES, (arrays[0], arrays[1], arrays[2]), made[0] if made else None, aim)
+                if len(arrays[1])
+                else None
+            )
         return made[0], made[1]
 
     def _asked(self, name: str, forest: Forest, looked_BF: Tensor) -> Array:
@@ -219,7 +264,11 @@ class Boosted(Fitted):
 
     def _looked(self, feature_NF: Tensor) -> Tensor:
         """Those of the features that trees look at."""
-        return feature_NF[:, self.components.axes_PK.shape[1] :] if self.trees.features == "pixels" else feature_NF
+        return (
+            feature_NF[:, self.components.axes_PK.shape[1] :]
+            if self.trees.features == "pixels"
+            else feature_NF
+        )
 
     def _forests(self) -> dict[str, Forest]:
         return {name: forest for name, forest in self.forests.items() if isinstance(forest, Forest)}
@@ -233,7 +282,9 @@ class Boosted(Fitted):
         """Features, truth and weights as the library wants them; `train` is the training table, for that of the validation part."""
         raise TypeError(f"{type(self).__module__} defines no table()")
 
-    def grow(self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim) -> tuple[bytes, list[float]]:
+    def grow(
+        self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim
+    ) -> tuple[bytes, list[float]]:
         """So many rounds more than `content` (empty: from the start) has, and how wrong each was on the validation part."""
         raise TypeError(f"{type(self).__module__} defines no grow()")
 
@@ -253,7 +304,9 @@ class Boosted(Fitted):
 def binned(flux_BP: Tensor, ivar_BP: Tensor, size: int) -> Tensor:
     """Mean flux of so many neighbouring pixels, weighted by ivar; NaN where none is good. What is left over at the end is a smaller bin."""
     rest = -flux_BP.shape[1] % size
-    flux_BFS, ivar_BFS = (nn.functional.pad(values, (0, rest)).reshape(len(values), -1, size) for values in (flux_BP, ivar_BP))
+    flux_BFS, ivar_BFS = (
+        nn.functional.pad(values, (0, rest)).reshape(len(values), -1, size) for values in (flux_BP, ivar_BP)
+    )
     most_BF = ivar_BFS.amax(2)  # weights relative to it: sums of large inverse variances would overflow
     weight_BFS = ivar_BFS / torch.where(most_BF > 0, most_BF, 1.0)[:, :, None]
     return torch.where(most_BF > 0, (flux_BFS * weight_BFS).sum(2) / weight_BFS.sum(2), torch.nan)

@@ -22,10 +22,19 @@ class View(Settings):
     """What is seen of a spectrum."""
 
     windows: tuple[Window, ...] = Field(
-        (), strict=False, description="wavelengths that are seen, from and to in vacuum angstrom, such as [[5160, 5190], [8490, 8670]]; none = all"
+        (),
+        strict=False,
+        description="wavelengths that are seen, from and to in vacuum angstrom, such as [[5160, 5190], [8490, 8670]]; none = all",
     )
-    clip: tuple[float, float] | None = Field(None, strict=False, description="flux below and above is set to these, such as [0, 2]")
-    smooth: int = Field(0, ge=0, le=99, description="pixels of a Savitzky-Golay filter of order 2, an odd number from 5; 0 = none")
+    clip: tuple[float, float] | None = Field(
+        None, strict=False, description="flux below and above is set to these, such as [0, 2]"
+    )
+    smooth: int = Field(
+        0,
+        ge=0,
+        le=99,
+        description="pixels of a Savitzky-Golay filter of order 2, an odd number from 5; 0 = none",
+    )
 
     @field_validator("windows")
     @classmethod
@@ -63,10 +72,16 @@ class Seeing(nn.Module):
         for low, high in view.windows:
             inside_P = (wave_P >= low) & (wave_P <= high)
             if not inside_P.any():
-                raise ValueError(f"view.windows: {low:g} to {high:g}: no pixel of the grid, which goes from {wave_P[0]:.0f} to {wave_P[-1]:.0f}")
+                raise ValueError(
+                    f"view.windows: {low:g} to {high:g}: no pixel of the grid, which goes from {wave_P[0]:.0f} to {wave_P[-1]:.0f}"
+                )
             seen_P |= inside_P
         self.register_buffer("seen_P", torch.from_numpy(seen_P), persistent=False)
-        self.register_buffer("kernel_K", torch.from_numpy(savgol_coeffs(view.smooth, 2).copy()).float() if view.smooth else None, persistent=False)
+        self.register_buffer(
+            "kernel_K",
+            torch.from_numpy(savgol_coeffs(view.smooth, 2).copy()).float() if view.smooth else None,
+            persistent=False,
+        )
 
     def forward(self, flux_BP: Tensor, ivar_BP: Tensor) -> tuple[Tensor, Tensor]:
         """Flux and ivar as they are seen; what is not seen is bad: flux 1, ivar 0."""
@@ -78,7 +93,9 @@ class Seeing(nn.Module):
         if self.view.smooth:
             with torch.autocast(flux_BP.device.type, enabled=False):  # differences of a few thousandths
                 kernel_K = self.kernel_K.to(flux_BP)
-                around_BP = functional.conv1d(flux_BP[:, None] - 1, kernel_K[None, None], padding=self.view.smooth // 2)[:, 0]
+                around_BP = functional.conv1d(
+                    flux_BP[:, None] - 1, kernel_K[None, None], padding=self.view.smooth // 2
+                )[:, 0]
                 flux_BP = torch.where(good_BP, 1 + around_BP, 1.0)
                 ivar_BP = ivar_BP / kernel_K.square().sum()
         return flux_BP, ivar_BP

@@ -30,14 +30,24 @@ class Net(Boosted):
         """A matrix of quantiles."""
         del classes, aim
         feature_NF, truth_N, weight_N = arrays
-        return self.library.QuantileDMatrix(feature_NF, truth_N, weight=weight_N, ref=train, nthread=torch.get_num_threads())
+        return self.library.QuantileDMatrix(
+            feature_NF, truth_N, weight=weight_N, ref=train, nthread=torch.get_num_threads()
+        )
 
-    def grow(self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim) -> tuple[bytes, list[float]]:
+    def grow(
+        self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim
+    ) -> tuple[bytes, list[float]]:
         """So many rounds more."""
         absolute = aim.errors == "absolute"
         metric = "mlogloss" if classes else "mae" if absolute else "rmse"
         objective = "multi:softprob" if classes else "reg:absoluteerror" if absolute else "reg:squarederror"
-        asked = {"objective": objective, "eval_metric": metric, "seed": seed, "nthread": torch.get_num_threads(), "verbosity": 0}
+        asked = {
+            "objective": objective,
+            "eval_metric": metric,
+            "seed": seed,
+            "nthread": torch.get_num_threads(),
+            "verbosity": 0,
+        }
         asked |= {"num_class": self.task.classes} if classes else {}
         train, check = tables
         found: dict[str, dict[str, list[float]]] = {}
@@ -82,4 +92,8 @@ class Net(Boosted):
 
     def leaves(self, forest: Forest) -> int:
         """Leaves as a dump has them."""
-        return sum(tree.count("leaf=") for tree in self.open(forest.content()).get_dump()) if int(forest.grown) else 0
+        return (
+            sum(tree.count("leaf=") for tree in self.open(forest.content()).get_dump())
+            if int(forest.grown)
+            else 0
+        )

@@ -24,8 +24,15 @@ def there(folder: str) -> bool:
 
 def write(predictions: Predictions) -> None:
     """The arrays of all shards, one after the other; `columns.json` is last."""
-    names = {"class_probabilities": [f"p_{name.lower()}" for name in predictions.about["classes"]], "labels": list(predictions.labels)}
-    held = {kind: np.empty((predictions.about["rows"], len(columns)), np.float32) for kind, columns in names.items() if columns}
+    names = {
+        "class_probabilities": [f"p_{name.lower()}" for name in predictions.about["classes"]],
+        "labels": list(predictions.labels),
+    }
+    held = {
+        kind: np.empty((predictions.about["rows"], len(columns)), np.float32)
+        for kind, columns in names.items()
+        if columns
+    }
     ids, at = _Ids(), 0
     for table in predictions.tables([*IDS, *names["class_probabilities"], *names["labels"]]):
         for kind, array in held.items():
@@ -40,7 +47,11 @@ def write(predictions: Predictions) -> None:
         np.save(buffer, array, allow_pickle=False)
         files.write(files.join(folder, f"{kind}.npy"), buffer.getbuffer())
     files.write(files.join(folder, "ids.parquet"), memoryview(ids.data()))
-    about = {"class_probabilities": predictions.about["classes"], "labels": names["labels"], "units": predictions.about["units"]}
+    about = {
+        "class_probabilities": predictions.about["classes"],
+        "labels": names["labels"],
+        "units": predictions.about["units"],
+    }
     files.write_json(files.join(folder, COLUMNS), about | {"predictions": predictions.about["id"]})
 
 

@@ -39,9 +39,21 @@ class Trial:
         """The choice, as JSON can hold it."""
         known = self.asking.inputs.load(shard, COLUMNS).spectra
         if not known.num_rows:
-            return written(Choice(self.wanted["batch"] or USUAL, self._plain(), False, (f"shard {shard} has no spectra, so nothing was measured",)))
-        batches = (self.wanted["batch"],) if self.wanted["batch"] else GPU_BATCHES if self.gpu else CPU_BATCHES
-        some = self._many(inputs.spectra(known, self.asking.inputs.path, self.ensemble.members.needs_continuum), max(batches))
+            return written(
+                Choice(
+                    self.wanted["batch"] or USUAL,
+                    self._plain(),
+                    False,
+                    (f"shard {shard} has no spectra, so nothing was measured",),
+                )
+            )
+        batches = (
+            (self.wanted["batch"],) if self.wanted["batch"] else GPU_BATCHES if self.gpu else CPU_BATCHES
+        )
+        some = self._many(
+            inputs.spectra(known, self.asking.inputs.path, self.ensemble.members.needs_continuum),
+            max(batches),
+        )
         snr_N = np.resize(snr(known), len(some))
         precision = self._precision(some, snr_N)
         batch, rate = self._fastest(some, snr_N, batches, precision)
@@ -63,23 +75,31 @@ class Trial:
         few, exact = some[:USUAL], self._said(some[:USUAL], snr_N[:USUAL], USUAL, "float32")
         for precision in ("fp16", "bf16"):
             off = apart(self.ensemble, exact, self._said(few, snr_N[:USUAL], USUAL, precision))
-            self.notes.append(f"{precision} differs from float32: {', '.join(f'{name} by {value:.1g}' for name, value in off.items())}")
+            self.notes.append(
+                f"{precision} differs from float32: {', '.join(f'{name} by {value:.1g}' for name, value in off.items())}"
+            )
             if all(value <= TOLERANCE[name] for name, value in off.items()):
                 return precision
         self.notes.append("neither is within the tolerance, so float32 it is")
         return "float32"
 
-    def _fastest(self, some: Spectra, snr_N: Any, batches: Sequence[int], precision: str) -> tuple[int, float]:
+    def _fastest(
+        self, some: Spectra, snr_N: Any, batches: Sequence[int], precision: str
+    ) -> tuple[int, float]:
         """The smallest batch that is about as fast as the fastest, and its rate."""
         if len(batches) == 1:
             return batches[0], self._rate(some, snr_N, batches[0], precision, 0.0)
         rates = dict(self._rates(some, snr_N, batches, precision))
         best = max(rates.values())
         batch = next(batch for batch, rate in rates.items() if rate >= NEARLY * best)
-        self.notes.append("spectra/s by batch: " + ", ".join(f"{size} {rate:,.0f}" for size, rate in rates.items()))
+        self.notes.append(
+            "spectra/s by batch: " + ", ".join(f"{size} {rate:,.0f}" for size, rate in rates.items())
+        )
         return batch, rates[batch]
 
-    def _rates(self, some: Spectra, snr_N: Any, batches: Sequence[int], precision: str) -> Iterator[tuple[int, float]]:
+    def _rates(
+        self, some: Spectra, snr_N: Any, batches: Sequence[int], precision: str
+    ) -> Iterator[tuple[int, float]]:
         """Rates by rising batch, until two in a row bring nothing or the memory is full."""
         best, worse, rate = 0.0, 0, 0.0
         self._said(some[: batches[0]], snr_N[: batches[0]], batches[0], precision)
@@ -113,7 +133,9 @@ class Trial:
             self._said(some[:batch], snr_N[:batch], batch, precision)
             rate = self._rate(some, snr_N, batch, precision, plain)
         except (RuntimeError, OSError) as error:  # what torch raises when it compiles is a RuntimeError
-            self.notes.append(f"compiling the networks failed ({str(error).splitlines()[0][:200]}); goes on without")
+            self.notes.append(
+                f"compiling the networks failed ({str(error).splitlines()[0][:200]}); goes on without"
+            )
             return False
         self.notes.append(f"compiled networks: {rate:,.0f} spectra/s instead of {plain:,.0f}")
         return self.wanted["compile"] == "always" or rate >= PAYS * plain
@@ -124,7 +146,11 @@ class Trial:
 
 def apart(ensemble: Ensemble, exact: Said, other: Said) -> dict[str, float]:
     """How far answers lie apart at most; labels and errors in units of the label's spread in training. Infinity where an answer is missing."""
-    spread = {name: scale for run in ensemble.members.runs for name, scale in zip(run.labels, run.scaling.scale_L, strict=True)}
+    spread = {
+        name: scale
+        for run in ensemble.members.runs
+        for name, scale in zip(run.labels, run.scaling.scale_L, strict=True)
+    }
     scale_L = np.array([spread[name] for name in ensemble.labels])
     pairs: dict[str, tuple[Any, Any, Any]] = {
         "probabilities": (exact.combined.p_NC, other.combined.p_NC, 1.0),
@@ -132,7 +158,11 @@ def apart(ensemble: Ensemble, exact: Said, other: Said) -> dict[str, float]:
         "errors": (exact.combined.total_NL, other.combined.total_NL, scale_L),
         "domain": (exact.domain_N, other.domain_N, 1.0),
     }
-    return {name: _worst((one - two) / unit, one) for name, (one, two, unit) in pairs.items() if one is not None and two is not None}
+    return {
+        name: _worst((one - two) / unit, one)
+        for name, (one, two, unit) in pairs.items()
+        if one is not None and two is not None
+    }
 
 
 def _worst(off: Any, known: Any) -> float:

@@ -43,9 +43,13 @@ class FromStore:
         """All shards that the store has now."""
         listed = files.join(store.path, SHARDS)
         if not files.exists(listed):
-            raise FileNotFoundError(f"predict: {listed}: is missing, though the store is finished; run jobs/ingest.py with its settings once more")
+            raise FileNotFoundError(
+                f"predict: {listed}: is missing, though the store is finished; run jobs/ingest.py with its settings once more"
+            )
         rows = files.read_table(listed, ["shard", "written", "spectra"]).sort_by("shard").to_pylist()
-        return cls(store.path, str(store.about["id"]), tuple((row["spectra"]["crc"], row["written"]) for row in rows))
+        return cls(
+            store.path, str(store.about["id"]), tuple((row["spectra"]["crc"], row["written"]) for row in rows)
+        )
 
     @property
     def shards(self) -> int:
@@ -67,9 +71,13 @@ class FromStore:
         try:
             data = files.read(path)
         except FileNotFoundError:
-            raise FileNotFoundError(f"predict: {path}: is missing, though the store is finished; {advice}") from None
+            raise FileNotFoundError(
+                f"predict: {path}: is missing, though the store is finished; {advice}"
+            ) from None
         if isal_zlib.crc32(data) != self.sums[shard][0]:
-            raise ValueError(f"predict: {path}: is not the file that the store has written (its checksum differs); {advice}")
+            raise ValueError(
+                f"predict: {path}: is not the file that the store has written (its checksum differs); {advice}"
+            )
         file = pq.ParquetFile(pa.BufferReader(data))
         table = file.read([name for name in columns if name in file.schema_arrow.names], use_threads=False)
         return Made(table, REFUSED_SCHEMA.empty_table(), table.num_rows)
@@ -104,7 +112,11 @@ class FromFiles:
     def load(self, shard: int, columns: list[str]) -> Made:
         """The spectra of a shard, fresh from their files."""
         found = made(self.making, shard)
-        return Made(found.spectra.select([name for name in columns if name in found.spectra.column_names]), found.refused, found.rows_in)
+        return Made(
+            found.spectra.select([name for name in columns if name in found.spectra.column_names]),
+            found.refused,
+            found.rows_in,
+        )
 
 
 Origin = FromStore | FromFiles
@@ -114,7 +126,15 @@ def from_files(settings: Ingest) -> tuple[FromFiles, manifest.Plan]:
     """List the input into the manifest of the folder `store`, or lengthen it by what is new; and what was found in doing so."""
     plan = manifest.plan(settings, settings.store)
     listed = manifest.open_manifest(settings.store)
-    making = Making(listed.store, listed, settings.sources, settings.options, settings.prepare, settings.bits, settings.fingerprint())
+    making = Making(
+        listed.store,
+        listed,
+        settings.sources,
+        settings.options,
+        settings.prepare,
+        settings.bits,
+        settings.fingerprint(),
+    )
     check_tables(settings, listed.shard(0))
     return FromFiles(settings.input, making), plan
 
@@ -123,7 +143,9 @@ def spectra(table: pa.Table, path: str, needs_continuum: bool) -> Spectra:
     """The arrays of a shard, as they lie in memory."""
     names = LOOKED_AT if needs_continuum else LOOKED_AT[:2]
     if missing := [name for name in names if name not in table.column_names]:
-        raise ValueError(f"predict: {path}: its spectra have no {missing[0]}, which a member looks at; prepare them with prepare.continuum=dual")
+        raise ValueError(
+            f"predict: {path}: its spectra have no {missing[0]}, which a member looks at; prepare them with prepare.continuum=dual"
+        )
     return Spectra(*(_tensor(table[name]) for name in names))
 
 

@@ -23,11 +23,19 @@ from survey.labels import CLASSES, Label, label
 from survey.spectrum import VISIT
 from survey.store.store import MEASURED, part
 
-PREDICTIONS, SETTINGS, PLAN, VALIDATION, ARRAYS = "predictions.json", "settings.json", "plan.json", "validation.parquet", "arrays"
+PREDICTIONS, SETTINGS, PLAN, VALIDATION, ARRAYS = (
+    "predictions.json",
+    "settings.json",
+    "plan.json",
+    "validation.parquet",
+    "arrays",
+)
 VERSION = 1
 
 IDENTITY = {name: MEASURED[name] for name in ("path", "row")} | VISIT
-IDENTITY |= {name: about for name, about in MEASURED.items() if name not in (*IDENTITY, "crc", "n_good", "n_outlier")}
+IDENTITY |= {
+    name: about for name, about in MEASURED.items() if name not in (*IDENTITY, "crc", "n_good", "n_outlier")
+}
 """Columns that come from the store as they are: Arrow type, meaning."""
 
 UNITS = {"ra": "deg", "dec": "deg", "lmjd": "d", "velocity": "km s-1", "egp": "mag"}
@@ -78,32 +86,65 @@ PLACE: dict[str, Column] = {
 NUMBERED = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
 DECISION: dict[str, Column] = {
     "said": ("int8", f"number of the likeliest class ({NUMBERED}); -1 = no answer", "", "src.class"),
-    "entropy": ("float32", "how undecided the class is, in all: 0 = sure, 1.1 = all three alike (nats)", "", "stat.value"),
-    "doubt": ("float32", "the part of the entropy that comes from the members' disagreement (nats)", "", "stat.value"),
+    "entropy": (
+        "float32",
+        "how undecided the class is, in all: 0 = sure, 1.1 = all three alike (nats)",
+        "",
+        "stat.value",
+    ),
+    "doubt": (
+        "float32",
+        "the part of the entropy that comes from the members' disagreement (nats)",
+        "",
+        "stat.value",
+    ),
 }
 DOMAIN: dict[str, Column] = {
-    "domain": ("float32", "distance from the training spectra; 1 = the distance that 1 % of the validation spectra exceed", "", "stat.value")
+    "domain": (
+        "float32",
+        "distance from the training spectra; 1 = the distance that 1 % of the validation spectra exceed",
+        "",
+        "stat.value",
+    )
 }
 
 
 def schema(
-    classes: tuple[str, ...], labels: tuple[str, ...], members: tuple[str, ...] = (), latent: int = 0, about: dict[str, str] | None = None
+    classes: tuple[str, ...],
+    labels: tuple[str, ...],
+    members: tuple[str, ...] = (),
+    latent: int = 0,
+    about: dict[str, str] | None = None,
 ) -> pa.Schema:
     """The columns of predictions of these classes and labels; where wanted, of each of these members, and so many features of the networks."""
     told = {name: (*meaning, UNITS.get(name, ""), UCDS[name]) for name, meaning in IDENTITY.items()}
-    told |= PLACE | dict(_of_classes(classes)) | {key: column for name in labels for key, column in _of_label(label(name))} | DOMAIN
+    told |= (
+        PLACE
+        | dict(_of_classes(classes))
+        | {key: column for name in labels for key, column in _of_label(label(name))}
+        | DOMAIN
+    )
     for number, name in enumerate(members):
         told |= dict(_of_member(number, name, classes, labels))
     columns = [described(name, column) for name, column in told.items()]
     if latent:
         lists = pa.list_(pa.field("element", pa.float32(), nullable=False), latent)
-        columns.append(pa.field("latent", lists, metadata={"description": "last features of the networks, member after member"}))
+        columns.append(
+            pa.field(
+                "latent",
+                lists,
+                metadata={"description": "last features of the networks, member after member"},
+            )
+        )
     return pa.schema(columns, metadata=about)
 
 
 def _of_classes(classes: tuple[str, ...]) -> Iterator[tuple[str, Column]]:
     for name in classes:
-        yield f"p_{name.lower()}", ("float32", f"probability of the class {name}, calibrated", "", "stat.probability")
+        yield (
+            f"p_{name.lower()}",
+            ("float32", f"probability of the class {name}, calibrated", "", "stat.probability"),
+        )
     if classes:
         yield from DECISION.items()
 
@@ -123,26 +164,41 @@ def _of_label(row: Label) -> Iterator[tuple[str, Column]]:
         yield f"{row.name}_{name}", ("float32", meaning, row.unit, f"{row.ucd};stat.{kind}")
 
 
-def _of_member(number: int, member: str, classes: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[tuple[str, Column]]:
+def _of_member(
+    number: int, member: str, classes: tuple[str, ...], labels: tuple[str, ...]
+) -> Iterator[tuple[str, Column]]:
     """What one member alone says, not calibrated."""
     for name in classes:
-        yield f"m{number}_p_{name.lower()}", ("float32", f"probability of {name} by the member {member}", "", "stat.probability")
+        yield (
+            f"m{number}_p_{name.lower()}",
+            ("float32", f"probability of {name} by the member {member}", "", "stat.probability"),
+        )
     for row in map(label, labels):
         yield f"m{number}_{row.name}", ("float32", f"{row.about}, by the member {member}", row.unit, row.ucd)
-        yield f"m{number}_{row.name}_err", ("float32", f"{row.about}: error by the member {member}", row.unit, f"stat.error;{row.ucd}")
+        yield (
+            f"m{number}_{row.name}_err",
+            ("float32", f"{row.about}: error by the member {member}", row.unit, f"stat.error;{row.ucd}"),
+        )
 
 
 def described(name: str, column: Column) -> pa.Field:
     """A column as a table has it, with all that is to be known of it."""
     kind, meaning, unit, ucd = column
-    return pa.field(name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd})
+    return pa.field(
+        name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd}
+    )
 
 
 def packed(table: pa.Table) -> pa.Buffer:
     """A table of predictions as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table, sink, row_group_size=1 << 30, compression="zstd", compression_level=1, use_dictionary=["survey", "layout", "release", "class"]
+        table,
+        sink,
+        row_group_size=1 << 30,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=["survey", "layout", "release", "class"],
     )
     return sink.getvalue()
 
@@ -174,7 +230,9 @@ class Predictions:
         try:
             file = pq.ParquetFile(pa.BufferReader(files.read(path)))
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{path}: is gone; run jobs/predict.py again, which makes it anew") from error
+            raise FileNotFoundError(
+                f"{path}: is gone; run jobs/predict.py again, which makes it anew"
+            ) from error
         return file.read(columns, use_threads=False)  # twice as fast: threads cost more than a thousand rows
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -186,8 +244,12 @@ def open_predictions(path: str) -> Predictions:
     """Predictions that are finished."""
     note = files.join(path, PREDICTIONS)
     if not files.exists(note):
-        raise FileNotFoundError(f"{path}: no {PREDICTIONS} in it, so no finished predictions; run jobs/predict.py with predictions={path} to the end")
+        raise FileNotFoundError(
+            f"{path}: no {PREDICTIONS} in it, so no finished predictions; run jobs/predict.py with predictions={path} to the end"
+        )
     about = files.read_json(note)
     if about.get("version") != VERSION:
-        raise ValueError(f"{path}: the predictions are of version {about.get('version')}, this code reads {VERSION}; make them anew")
+        raise ValueError(
+            f"{path}: the predictions are of version {about.get('version')}, this code reads {VERSION}; make them anew"
+        )
     return Predictions(path, about)

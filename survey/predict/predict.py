@@ -40,29 +40,65 @@ class Predict(Settings):
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("ingest",)
     INERT: ClassVar[frozenset[str]] = frozenset(
-        {"ensemble", "store", "input", "ingest", "predictions", "prepared", "workers", "threads", "gpu", "arrays", "refuse_above"}
+        {
+            "ensemble",
+            "store",
+            "input",
+            "ingest",
+            "predictions",
+            "prepared",
+            "workers",
+            "threads",
+            "gpu",
+            "arrays",
+            "refuse_above",
+        }
     )
 
     ensemble: str = Field(description="the ensemble to ask, or a run")
     store: str | None = Field(None, description="the store whose spectra are asked about")
-    input: str | None = Field(None, description="or survey files: a folder, an s3:// prefix, a catalogue or a table, as jobs/ingest.py takes it")
-    ingest: dict[str, Any] = Field({}, description="how those files are read: settings of jobs/ingest.py; the recipe's section of that name")
-    predictions: str = Field(description="folder or s3:// prefix of the predictions to make or to lengthen")
-    prepared: Literal["same", "any"] = Field("same", description="spectra have to be prepared as those of the training; any = they need not")
-    precision: Literal["float32", "bf16", "fp16", "auto"] = Field(
-        "auto", description="of the networks' arithmetic; auto = 16 bits on a GPU where they say the same as float32"
+    input: str | None = Field(
+        None,
+        description="or survey files: a folder, an s3:// prefix, a catalogue or a table, as jobs/ingest.py takes it",
     )
-    batch: int | None = Field(None, ge=1, description="spectra that the networks see together; null = what is fastest on the first shard")
-    compile: Literal["auto", "always", "never"] = Field("auto", description="compile the networks; auto = on a GPU, for many spectra, if it pays")
-    workers: int | None = Field(None, ge=1, description="processes that predict; null = one per CPU, or per GPU; 1 = without Ray")
+    ingest: dict[str, Any] = Field(
+        {},
+        description="how those files are read: settings of jobs/ingest.py; the recipe's section of that name",
+    )
+    predictions: str = Field(description="folder or s3:// prefix of the predictions to make or to lengthen")
+    prepared: Literal["same", "any"] = Field(
+        "same", description="spectra have to be prepared as those of the training; any = they need not"
+    )
+    precision: Literal["float32", "bf16", "fp16", "auto"] = Field(
+        "auto",
+        description="of the networks' arithmetic; auto = 16 bits on a GPU where they say the same as float32",
+    )
+    batch: int | None = Field(
+        None,
+        ge=1,
+        description="spectra that the networks see together; null = what is fastest on the first shard",
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="compile the networks; auto = on a GPU, for many spectra, if it pays"
+    )
+    workers: int | None = Field(
+        None, ge=1, description="processes that predict; null = one per CPU, or per GPU; 1 = without Ray"
+    )
     threads: int | None = Field(None, ge=1, description="threads of a worker; null = its share of the CPUs")
-    gpu: Literal["auto", "never"] = Field("auto", description="use GPUs where there are some, one for each worker")
+    gpu: Literal["auto", "never"] = Field(
+        "auto", description="use GPUs where there are some, one for each worker"
+    )
     seed: int = Field(0, ge=0, description="of the random numbers that dropout passes draw")
-    embeddings: bool = Field(False, description="keep the last features of the networks too, as a column `latent`")
+    embeddings: bool = Field(
+        False, description="keep the last features of the networks too, as a column `latent`"
+    )
     members: bool = Field(False, description="keep what each member says too, as columns m0_..., m1_...")
     arrays: bool = Field(False, description="write probabilities and labels as .npy too, into arrays/")
     refuse_above: float | None = Field(
-        None, ge=0, le=1, description="a larger share of refused files fails the job, after all is written; null = as ingest.refuse_above says"
+        None,
+        ge=0,
+        le=1,
+        description="a larger share of refused files fails the job, after all is written; null = as ingest.refuse_above says",
     )
 
 
@@ -82,7 +118,9 @@ def predict(settings: Predict, crew: Crew | None = None) -> Report:
     ensemble, found, fixed, plan = _begin(settings)
     asking = _asking(settings, ensemble, found)
     asking = replace(asking, choice=_choice(settings, asking, crew))
-    said = json.dumps([fixed["settings"], fixed["ensemble"], written(replace(asking.choice, notes=()))], sort_keys=True)
+    said = json.dumps(
+        [fixed["settings"], fixed["ensemble"], written(replace(asking.choice, notes=()))], sort_keys=True
+    )
     asking = replace(asking, fingerprint=hashlib.sha256(said.encode()).hexdigest()[:16])
     done = _done(asking, bool(settings.ingest.get("reread")))
     missing = [shard for shard in range(found.shards) if shard not in done]
@@ -90,7 +128,9 @@ def predict(settings: Predict, crew: Crew | None = None) -> Report:
     for marker in _made(crew, asking, missing, done):
         done[marker["shard"]] = marker
     if len(done) != found.shards:
-        raise RuntimeError(f"predict: {asking.folder}: {len(done)} of {found.shards} shards were made; please report this")
+        raise RuntimeError(
+            f"predict: {asking.folder}: {len(done)} of {found.shards} shards were made; please report this"
+        )
     about = _about(asking, ensemble, fixed, [done[shard] for shard in sorted(done)])
     _finish(settings, asking, about)
     _check_refusals(settings, asking.folder, about)
@@ -100,21 +140,37 @@ def predict(settings: Predict, crew: Crew | None = None) -> Report:
 def _asking(settings: Predict, ensemble: Ensemble, found: Origin) -> Asking:
     """What every shard is predicted with, as far as it is known without a trial."""
     folder, where = read.absolute(settings.predictions), read.absolute(settings.ensemble)
-    choice = Choice(settings.batch or USUAL, "float32" if settings.precision == "auto" else settings.precision, False)
-    return Asking(folder, where, ensemble.id, found, choice, "", settings.seed, settings.members, settings.embeddings)
+    choice = Choice(
+        settings.batch or USUAL, "float32" if settings.precision == "auto" else settings.precision, False
+    )
+    return Asking(
+        folder, where, ensemble.id, found, choice, "", settings.seed, settings.members, settings.embeddings
+    )
 
 
 def _begin(settings: Predict) -> tuple[Ensemble, Origin, dict[str, Any], manifest.Plan | None]:
     """Check everything, write the settings, list the input: what comes before the first shard."""
     if (settings.store is None) == (settings.input is None):
         what = "neither is given" if settings.store is None else "both are given"
-        raise SettingsError(f"predict: store, input: {what}; give store= with the folder of a store, or input= with survey files")
+        raise SettingsError(
+            f"predict: store, input: {what}; give store= with the folder of a store, or input= with survey files"
+        )
     ensemble = open_ensemble(settings.ensemble)
     reading = _reading(settings, ensemble)
     fixed: dict[str, Any] = {"settings": json.loads(json.dumps(settings.lasting())), "ensemble": ensemble.id}
     if settings.store is not None:
         found: Origin = _stored(settings, ensemble)
-        _agree(settings, fixed | {"origin": {"kind": found.kind, "path": found.path, "first": found.version(0) if found.shards else None}})
+        _agree(
+            settings,
+            fixed
+            | {
+                "origin": {
+                    "kind": found.kind,
+                    "path": found.path,
+                    "first": found.version(0) if found.shards else None,
+                }
+            },
+        )
         return ensemble, found, fixed, None
     fixed["settings"]["ingest"] = json.loads(json.dumps(reading.lasting(), default=str))
     _agree(settings, fixed | {"origin": {"kind": "files", "path": reading.input, "first": None}})
@@ -132,9 +188,17 @@ def _reading(settings: Predict, ensemble: Ensemble) -> Ingest:
     if settings.input is not None:
         check_sources(reading)
         grid = reading.prepare.points()
-        ensemble.fits({**{name: getattr(grid, name) for name in ("start", "stop", "step", "scale")}, "points": len(grid)}, "predict: ingest.prepare")
+        ensemble.fits(
+            {
+                **{name: getattr(grid, name) for name in ("start", "stop", "step", "scale")},
+                "points": len(grid),
+            },
+            "predict: ingest.prepare",
+        )
         if settings.prepared == "same":
-            inputs.check_prepared(ensemble, json.loads(reading.prepare.model_dump_json()), "predict: ingest.prepare")
+            inputs.check_prepared(
+                ensemble, json.loads(reading.prepare.model_dump_json()), "predict: ingest.prepare"
+            )
     return reading
 
 
@@ -153,7 +217,9 @@ def _agree(settings: Predict, fixed: dict[str, Any]) -> None:
     before = files.read_json(path) if files.exists(path) else {}
     if "ensemble" not in before:
         if strangers := files.names(folder):
-            raise SettingsError(f"predict: predictions: {folder}: holds {', '.join(strangers[:3])} but no predictions; give an empty or a new folder")
+            raise SettingsError(
+                f"predict: predictions: {folder}: holds {', '.join(strangers[:3])} but no predictions; give an empty or a new folder"
+            )
     elif before["version"] != VERSION:
         raise SettingsError(
             f"predict: predictions: {folder}: is of version {before['version']}, this code writes {VERSION}; give another predictions="
@@ -197,7 +263,9 @@ def _choice(settings: Predict, asking: Asking, crew: Crew) -> Choice:
 
 def _done(asking: Asking, reread: bool) -> dict[int, dict[str, Any]]:
     """Markers of the shards that are done: of these settings and this version of the spectra, with their files there in full."""
-    kinds = {"predictions": "predictions"} | ({"refused": "refused_files"} if asking.inputs.kind == "files" else {})
+    kinds = {"predictions": "predictions"} | (
+        {"refused": "refused_files"} if asking.inputs.kind == "files" else {}
+    )
     there, done = markers.whole(asking.folder, kinds), {}
     for shard, marker in there.items():
         if shard >= asking.inputs.shards:  # of a store that was made anew and is smaller now
@@ -205,7 +273,9 @@ def _done(asking: Asking, reread: bool) -> dict[int, dict[str, Any]]:
                 files.remove(part(asking.folder, kind, shard))
         elif marker["settings"] == asking.fingerprint and marker["version"] == asking.inputs.version(shard):
             done[shard] = marker
-    return {shard: marker for shard, marker in done.items() if not (reread and returned(asking.folder, marker))}
+    return {
+        shard: marker for shard, marker in done.items() if not (reread and returned(asking.folder, marker))
+    }
 
 
 def _withdraw(folder: str, missing: list[int]) -> None:
@@ -215,7 +285,9 @@ def _withdraw(folder: str, missing: list[int]) -> None:
         files.remove(path)
 
 
-def _made(crew: Crew, asking: Asking, missing: list[int], done: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _made(
+    crew: Crew, asking: Asking, missing: list[int], done: dict[int, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Make the missing shards and say how it goes."""
     if not missing:
         return
@@ -224,16 +296,23 @@ def _made(crew: Crew, asking: Asking, missing: list[int], done: dict[int, dict[s
     with Progress("predict", sum(map(asking.inputs.rows_in, missing)), "spectra") as progress:
         for marker in crew(partial(Worker, asking), missing):
             refused, silent = refused + sum(marker["refused"].values()), silent + marker["silent"]
-            progress.add(marker["rows_in"], f"{refused:,} refused" + (f", {silent:,} without an answer" if silent else ""))
+            progress.add(
+                marker["rows_in"],
+                f"{refused:,} refused" + (f", {silent:,} without an answer" if silent else ""),
+            )
             yield marker
 
 
-def _about(asking: Asking, ensemble: Ensemble, fixed: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _about(
+    asking: Asking, ensemble: Ensemble, fixed: dict[str, Any], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     """What the predictions are; every row that went in has to be in them or among the refused."""
     totals: dict[str, Counter[str]] = {name: Counter() for name in ("refused", "said")}
     digest = hashlib.sha256(asking.fingerprint.encode())
     for row in rows:
-        digest.update(f"{row['shard']} {row['predictions']['crc']} {row.get('refused_files', {}).get('crc')}\n".encode())
+        digest.update(
+            f"{row['shard']} {row['predictions']['crc']} {row.get('refused_files', {}).get('crc')}\n".encode()
+        )
         for name, total in totals.items():
             total.update(row[name])
     counts = {name: sum(row[name] for row in rows) for name in ("rows_in", "rows", "silent", "outside")}

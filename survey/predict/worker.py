@@ -84,7 +84,9 @@ class Worker:
         table = self._table(made.spectra, shard)
         rows, refused = table.num_rows, made.refused.num_rows
         if made.rows_in != rows + refused:
-            raise RuntimeError(f"predict: shard {shard}: {made.rows_in} rows in, {rows} predicted and {refused} refused; please report this")
+            raise RuntimeError(
+                f"predict: shard {shard}: {made.rows_in} rows in, {rows} predicted and {refused} refused; please report this"
+            )
         marker = {
             "shard": shard,
             "rows_in": made.rows_in,
@@ -102,12 +104,30 @@ class Worker:
 
     def _table(self, known: pa.Table, shard: int) -> pa.Table:
         asking, choice = self.asking, self.asking.choice
-        some = inputs.spectra(known, f"shard {shard} of {asking.inputs.path}", self.ensemble.members.needs_continuum)
+        some = inputs.spectra(
+            known, f"shard {shard} of {asking.inputs.path}", self.ensemble.members.needs_continuum
+        )
         seed = int(chance(asking.seed, shard).integers(1 << 62))
         with self.turn:
-            said = self.ensemble.said(some, snr(known), batch=choice.batch, precision=choice.precision, seed=seed)
-        about = {"ensemble": asking.ensemble_id, "predictions": asking.fingerprint, "code": __version__, asking.inputs.kind: asking.inputs.id}
-        return predicted(self.ensemble, said, known, shard, inputs.without_light(some), asking.members, asking.embeddings, about)
+            said = self.ensemble.said(
+                some, snr(known), batch=choice.batch, precision=choice.precision, seed=seed
+            )
+        about = {
+            "ensemble": asking.ensemble_id,
+            "predictions": asking.fingerprint,
+            "code": __version__,
+            asking.inputs.kind: asking.inputs.id,
+        }
+        return predicted(
+            self.ensemble,
+            said,
+            known,
+            shard,
+            inputs.without_light(some),
+            asking.members,
+            asking.embeddings,
+            about,
+        )
 
 
 def snr(known: pa.Table) -> NDArray[np.float64]:

@@ -39,18 +39,30 @@ def picture(settings: Augment, wave: np.ndarray, flux: np.ndarray, ivar: np.ndar
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(16, 2.7 * rows + 0.4))
         head, body = cast(np.ndarray, figure.subfigures(2, 1, height_ratios=[0.4, 2.7 * rows], hspace=0))
-        head.text(0.02, 0.4, "augmentation   grey: before, blue: after, red: difference; shaded: pixels that become bad", fontsize=12, va="center")
+        head.text(
+            0.02,
+            0.4,
+            "augmentation   grey: before, blue: after, red: difference; shaded: pixels that become bad",
+            fontsize=12,
+            va="center",
+        )
         cells = cast(np.ndarray, body.subfigures(rows, 2, wspace=0, hspace=0)).ravel()
         for cell, (title, (drawn, rank)) in zip(cells, shown.items(), strict=False):
-            _panel(cell, title, wave, np.where(ivar > 0, flux, np.nan), *_after(drawn, flux, ivar, seed, rank))
+            _panel(
+                cell, title, wave, np.where(ivar > 0, flux, np.nan), *_after(drawn, flux, ivar, seed, rank)
+            )
         sink = BytesIO()
         figure.savefig(sink, dpi=100)
     return sink.getvalue()
 
 
-def _after(settings: Augment, flux: np.ndarray, ivar: np.ndarray, seed: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+def _after(
+    settings: Augment, flux: np.ndarray, ivar: np.ndarray, seed: int, rank: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The spectrum as a network gets it, NaN where nothing ever was, and the pixels that become bad; of some draws that of this rank by effect."""
-    flux_BP, ivar_BP = (torch.from_numpy(np.array(values, np.float32)).expand(TRIES, -1) for values in (flux, ivar))
+    flux_BP, ivar_BP = (
+        torch.from_numpy(np.array(values, np.float32)).expand(TRIES, -1) for values in (flux, ivar)
+    )
     made_BP, left_BP, _ = augmented(settings, flux_BP, ivar_BP, None, torch.Generator().manual_seed(seed))
     effect_B = (made_BP - torch.where(ivar_BP > 0, flux_BP, 1.0)).square().mean(1)
     row = int(effect_B.argsort()[rank])
@@ -60,7 +72,11 @@ def _after(settings: Augment, flux: np.ndarray, ivar: np.ndarray, seed: int, ran
 
 def _title(name: str, values: dict[str, Any]) -> str:
     """A method, its strengths, and how often it is used."""
-    strengths = [ABOUT.get(key, f"{key} {{}}").format(value) for key, value in values[name].items() if key != "probability"]
+    strengths = [
+        ABOUT.get(key, f"{key} {{}}").format(value)
+        for key, value in values[name].items()
+        if key != "probability"
+    ]
     often = values["probability"] * values[name]["probability"]
     return "   ".join(filter(None, (name.replace("_", " "), ", ".join(strengths), _often(often))))
 
@@ -69,7 +85,9 @@ def _often(share: float) -> str:
     return f"used on {share:.0%}" if share else "not used"
 
 
-def _panel(cell: SubFigure, title: str, wave: np.ndarray, before: np.ndarray, after: np.ndarray, gone: np.ndarray) -> None:
+def _panel(
+    cell: SubFigure, title: str, wave: np.ndarray, before: np.ndarray, after: np.ndarray, gone: np.ndarray
+) -> None:
     """Above the spectrum, below the difference; left all of it, right close up."""
     near = (wave >= NEAR[0]) & (wave <= NEAR[1])
     near = near if near.sum() > 20 else np.arange(len(wave)) < 120
@@ -84,7 +102,9 @@ def _panel(cell: SubFigure, title: str, wave: np.ndarray, before: np.ndarray, af
         "hspace": 0.1,
     }
     axes = cell.subplots(2, 2, gridspec_kw=sizes, sharex="col", sharey="row")
-    axes[0, 0].set_title(title, loc="left", color=GREY if title.endswith("not used") else INK, fontweight="bold")
+    axes[0, 0].set_title(
+        title, loc="left", color=GREY if title.endswith("not used") else INK, fontweight="bold"
+    )
     difference = after - before
     for column, part, width in ((0, slice(None), 0.4), (1, near, 0.9)):
         over, under = axes[:, column]
@@ -95,7 +115,16 @@ def _panel(cell: SubFigure, title: str, wave: np.ndarray, before: np.ndarray, af
         under.set_xlim(wave[part][0], wave[part][-1])
         under.xaxis.set_major_locator(MaxNLocator(6 // (column + 1), prune="both"))
         for axis in (over, under):
-            axis.fill_between(wave[part], 0, 1, where=gone[part], transform=axis.get_xaxis_transform(), color=RED, alpha=0.25, lw=0)
+            axis.fill_between(
+                wave[part],
+                0,
+                1,
+                where=gone[part],
+                transform=axis.get_xaxis_transform(),
+                color=RED,
+                alpha=0.25,
+                lw=0,
+            )
     low, high = _reach(np.concatenate((before, after)))
     axes[0, 0].set_ylim(min(low, 0.8) - 0.05, max(high, 1.1) + 0.05)
     most = max(map(abs, _reach(difference[difference != 0])))
@@ -110,4 +139,6 @@ def _panel(cell: SubFigure, title: str, wave: np.ndarray, before: np.ndarray, af
 def _reach(shown: np.ndarray) -> tuple[float, float]:
     """Limits that single wild pixels do not decide."""
     finite = shown[np.isfinite(shown)]
-    return (float(np.percentile(finite, 0.2)), float(np.percentile(finite, 99.8))) if len(finite) else (0.0, 0.0)
+    return (
+        (float(np.percentile(finite, 0.2)), float(np.percentile(finite, 99.8))) if len(finite) else (0.0, 0.0)
+    )

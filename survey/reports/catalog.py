@@ -25,7 +25,9 @@ Floats = NDArray[np.float64]
 def pictures(outcome: Outcome) -> list[str]:
     """Draw what is not there yet; the paths of all plots."""
     drawn = files.join(outcome.folder, DRAWN)
-    before = [files.join(outcome.folder, name) for name in files.read_json(drawn)] if files.exists(drawn) else []
+    before = (
+        [files.join(outcome.folder, name) for name in files.read_json(drawn)] if files.exists(drawn) else []
+    )
     if not outcome.made and before:
         return before
     for path in before:
@@ -66,13 +68,21 @@ def of_list(outcome: Outcome, kind: Kind) -> bytes | None:
 
 def _sky(axis: Axes, table: pa.Table, kind: Kind) -> None:
     points(axis, column(table, "ra"), column(table, "dec"))
-    axis.set(xlabel="right ascension (deg)", ylabel="declination (deg)", title=f"{kind} candidates, {many(table.num_rows, 'stars')}")
+    axis.set(
+        xlabel="right ascension (deg)",
+        ylabel="declination (deg)",
+        title=f"{kind} candidates, {many(table.num_rows, 'stars')}",
+    )
     axis.invert_xaxis()
 
 
 def _kiel(axis: Axes, table: pa.Table, kind: Kind) -> None:
     points(axis, column(table, "Teff"), column(table, "logg"))
-    axis.set(xlabel=f"{symbol('Teff')} ({unit('Teff')})", ylabel=f"{symbol('logg')} ({unit('logg')})", title="Kiel diagram")
+    axis.set(
+        xlabel=f"{symbol('Teff')} ({unit('Teff')})",
+        ylabel=f"{symbol('logg')} ({unit('logg')})",
+        title="Kiel diagram",
+    )
     axis.invert_xaxis()
     axis.invert_yaxis()
 
@@ -82,14 +92,29 @@ def _carbon(axis: Axes, table: pa.Table, kind: Kind) -> None:
     points(axis, feh, cfe)
     for kind_of_line in (axis.axvline(-1, color=RED, lw=1), axis.axhline(0.7, color=RED, lw=1)):
         kind_of_line.set_linestyle("--")
-    axis.set(xlabel=f"{symbol('FeH')} (dex)", ylabel=f"{symbol('CFe')} (dex)", title="by parameters; dashed: [Fe/H] -1, [C/Fe] 0.7")
+    axis.set(
+        xlabel=f"{symbol('FeH')} (dex)",
+        ylabel=f"{symbol('CFe')} (dex)",
+        title="by parameters; dashed: [Fe/H] -1, [C/Fe] 0.7",
+    )
 
 
 def _scores(axis: Axes, table: pa.Table, kind: Kind) -> None:
     score = column(table, f"score_{kind.lower()}")
     axis.plot(np.arange(1, len(score) + 1), score, color=BLUE, lw=1.5)
-    axis.fill_between(np.arange(1, len(score) + 1), np.cumsum(score) / np.arange(1, len(score) + 1), color=GREY, alpha=0.25, lw=0)
-    axis.set(ylim=(0, 1.02), xlabel="rank", ylabel="score", title="score by rank; shaded: expected purity of the list to there")
+    axis.fill_between(
+        np.arange(1, len(score) + 1),
+        np.cumsum(score) / np.arange(1, len(score) + 1),
+        color=GREY,
+        alpha=0.25,
+        lw=0,
+    )
+    axis.set(
+        ylim=(0, 1.02),
+        xlabel="rank",
+        ylabel="score",
+        title="score by rank; shaded: expected purity of the list to there",
+    )
 
 
 def of_curves(outcome: Outcome) -> bytes | None:
@@ -103,10 +128,21 @@ def of_curves(outcome: Outcome) -> bytes | None:
     def draw(figure: Figure) -> None:
         for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
             for metric, color in (("purity", BLUE), ("completeness", RED)):
-                mine = [row for row in rows if (row["search"], row["metric"]) == (kind, metric) and row["value"] is not None]
+                mine = [
+                    row
+                    for row in rows
+                    if (row["search"], row["metric"]) == (kind, metric) and row["value"] is not None
+                ]
                 x = [row["threshold"] for row in mine]
                 axis.plot(x, [row["value"] for row in mine], color=color, label=f"expected {metric}")
-                axis.fill_between(x, [row["low"] for row in mine], [row["high"] for row in mine], color=color, alpha=0.15, lw=0)
+                axis.fill_between(
+                    x,
+                    [row["low"] for row in mine],
+                    [row["high"] for row in mine],
+                    color=color,
+                    alpha=0.15,
+                    lw=0,
+                )
             chosen = outcome.about["thresholds"][kind]["value"]
             axis.axvline(chosen, color=INK, lw=1, ls="--", label=f"threshold {chosen:.3f}")
             axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="least score of a candidate", title=f"{kind} search")
@@ -127,14 +163,20 @@ def of_selection(outcome: Outcome) -> bytes | None:
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(METRICS), len(kinds), squeeze=False)
         for axis, (metric, kind) in zip(axes.flat, product(METRICS, kinds), strict=True):
-            found = {(row["snr"], row["Teff"]): row for row in rows if (row["search"], row["metric"]) == (kind, metric)}
+            found = {
+                (row["snr"], row["Teff"]): row
+                for row in rows
+                if (row["search"], row["metric"]) == (kind, metric)
+            }
             _cells(axis, found, snr, teff)
             axis.set_title(f"{kind} list: expected {metric}")
 
     return png(draw, 6 * len(kinds), 1.5 + len(METRICS) * (1 + 0.45 * len(teff))) if kinds else None
 
 
-def _cells(axis: Axes, found: Mapping[tuple[str, str], dict[str, Any]], snr: Sequence[str], teff: Sequence[str]) -> None:
+def _cells(
+    axis: Axes, found: Mapping[tuple[str, str], dict[str, Any]], snr: Sequence[str], teff: Sequence[str]
+) -> None:
     """Shares in bins, each written out with its count; faint where few stars carry it."""
     value, sure = np.full((len(teff), len(snr)), np.nan), np.ones((len(teff), len(snr)))
     for (column_name, row_name), cell in found.items():
@@ -143,11 +185,16 @@ def _cells(axis: Axes, found: Mapping[tuple[str, str], dict[str, Any]], snr: Seq
         text = "-" if cell["value"] is None else f"{cell['value']:.2f}\n({cell['n']:,})"
         sure[place] = 0.25 if cell["few"] else 1
         dark = np.nan_to_num(value[place]) > 0.7 and not cell["few"]
-        axis.text(place[1], place[0], text, ha="center", va="center", fontsize=8, color="white" if dark else INK)
+        axis.text(
+            place[1], place[0], text, ha="center", va="center", fontsize=8, color="white" if dark else INK
+        )
     axis.imshow(value, cmap=SHARE, vmin=0, vmax=1, aspect="auto", alpha=sure)
     axis.set_xticks(range(len(snr)), snr)
     axis.set_yticks(range(len(teff)), teff)
-    axis.set(xlabel="S/N   (in brackets: validation stars; faint: too few)", ylabel=f"{symbol('Teff')} ({unit('Teff')})")
+    axis.set(
+        xlabel="S/N   (in brackets: validation stars; faint: too few)",
+        ylabel=f"{symbol('Teff')} ({unit('Teff')})",
+    )
 
 
 def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
@@ -160,14 +207,22 @@ def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
         f"from       {about['predictions']['path']}  {about['predictions']['rows']:,} spectra, {len(about['ensemble']['members'])} members",
         f"stars      {about['stars']:,}, {visits.get('stars with several', 0):,} with several visits, {about['unplaced']:,} without a position",
     ]
-    lines += [f"{'':<10} {again:,} spectra are of visits that are there more than once: the best of each counts"] if again else []
+    lines += (
+        [f"{'':<10} {again:,} spectra are of visits that are there more than once: the best of each counts"]
+        if again
+        else []
+    )
     for name, title in (("said", "classes"), ("said_labels", "by labels"), ("feh_class", "by [Fe/H]")):
         if counted := about["counts"].get(name):
             ordered = sorted(counted.items(), key=lambda item: CLASS_ORDER.index(item[0]))
             lines.append(f"{title:<10} {', '.join(f'{count:,} {what}' for what, count in ordered)}")
     for name, title in (("flag_warn", "look twice"), ("flag_bad", "do not use")):
         counted = dict(about["counts"].get(name, {"any": 0}))
-        bits = ", ".join(f"{count:,} {what.lower()}" for what, count in sorted(counted.items(), key=lambda item: -item[1]) if what != "any")
+        bits = ", ".join(
+            f"{count:,} {what.lower()}"
+            for what, count in sorted(counted.items(), key=lambda item: -item[1])
+            if what != "any"
+        )
         lines.append(f"{title:<10} {counted['any']:,}{f' ({bits})' if bits else ''}")
     lines += [line for kind in KINDS for line in _list(about, kind)]
     lines += _known(outcome) + _truth(outcome)
@@ -187,9 +242,13 @@ def _list(about: dict[str, Any], kind: Kind) -> list[str]:
     if threshold := about["thresholds"].get(kind):
         goal = "the best F1" if threshold["goal"] == "f1" else f"{threshold['goal']} {threshold['level']:g}"
         told = [f"{metric} {_interval(threshold[metric])}" for metric in ("purity", "completeness")]
-        lines[0] += f": score of {threshold['value']:.3f} or more, chosen for {goal}; expected {', '.join(told)}"
+        lines[0] += (
+            f": score of {threshold['value']:.3f} or more, chosen for {goal}; expected {', '.join(told)}"
+        )
         true = about["expected"][kind]
-        lines.append(f"{'':<10} {true['true']:.0f} ± {true['spread']:.0f} of them are what they are listed as, by their own scores")
+        lines.append(
+            f"{'':<10} {true['true']:.0f} ± {true['spread']:.0f} of them are what they are listed as, by their own scores"
+        )
         mix = ", ".join(f"{one['share']:.2%} {name}" for name, one in threshold["mix"]["classes"].items())
         lines.append(f"{'':<10} in the survey's mix of classes, {threshold['mix']['how']}: {mix}")
         lines += [f"{'':<10} note: {note}" for note in threshold["notes"]]
@@ -209,7 +268,9 @@ def _known(outcome: Outcome) -> list[str]:
     for row in [] if table is None else table.to_pylist():
         lost = f" ({row['unplaced']:,} more have no position)" if row["unplaced"] else ""
         seen = f"{row['observed']:,} of {row['stars']:,} are in the catalog{lost}"
-        lines.append(f"{'known':<10} {row['list']}: {seen}, {row['found']:,} of these {row['search']} candidates")
+        lines.append(
+            f"{'known':<10} {row['list']}: {seen}, {row['found']:,} of these {row['search']} candidates"
+        )
     return lines
 
 
@@ -220,5 +281,8 @@ def _truth(outcome: Outcome) -> list[str]:
         return []
     counts = outcome.about["truth"]
     known = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    told = (f"{'':<10} {row['search']:<4} {row['metric']:<13} {_interval(row)}  ({row['hits']:,} of {row['n']:,})" for row in table.to_pylist())
+    told = (
+        f"{'':<10} {row['search']:<4} {row['metric']:<13} {_interval(row)}  ({row['hits']:,} of {row['n']:,})"
+        for row in table.to_pylist()
+    )
     return [f"truth      {known}", *told]

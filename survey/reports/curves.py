@@ -25,14 +25,20 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     column = {name: _numbers([row.get(name) for row in rows]) for name in names}
     place = np.arange(len(rows), dtype=np.float64)
     epoch = np.where(np.isfinite(column["epoch"]), column["epoch"], place) if "epoch" in column else place
-    errors = [name for name in names if name.removeprefix("validation_").startswith("mae_") and np.isfinite(column[name]).any()]
+    errors = [
+        name
+        for name in names
+        if name.removeprefix("validation_").startswith("mae_") and np.isfinite(column[name]).any()
+    ]
     scores = _scores(column)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2, 2, sharex=True).ravel()
         axes[0].set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
         _losses(axes[0], epoch, column)
-        _lines(axes[1], epoch, {name.replace("_", " "): column[name] for name in scores}, "scores (1 is perfect)")
+        _lines(
+            axes[1], epoch, {name.replace("_", " "): column[name] for name in scores}, "scores (1 is perfect)"
+        )
         _errors(axes[2], epoch, {name: column[name] for name in errors})
         _lines(axes[3], epoch, {"lr": column["lr"]} if "lr" in column else {}, "learning rate")
         if "lr" in column and (column["lr"] > 0).any():
@@ -58,7 +64,15 @@ def _scores(column: Mapping[str, Floats]) -> list[str]:
 
 def _line(axis: Axes, epoch: Floats, values: Floats, color: str, told: str) -> None:
     some = np.isfinite(values)
-    axis.plot(epoch[some], values[some], color=color, lw=1.4, marker="o" if some.sum() < 30 else "", ms=3, label=told)
+    axis.plot(
+        epoch[some],
+        values[some],
+        color=color,
+        lw=1.4,
+        marker="o" if some.sum() < 30 else "",
+        ms=3,
+        label=told,
+    )
 
 
 def _losses(axis: Axes, epoch: Floats, column: Mapping[str, Floats]) -> None:
@@ -76,7 +90,9 @@ def _losses(axis: Axes, epoch: Floats, column: Mapping[str, Floats]) -> None:
         axis.set_yscale("log")
 
 
-def _lines(axis: Axes, epoch: Floats, lines: Mapping[str, Floats], title: str, colors: Sequence[str] = SERIES) -> None:
+def _lines(
+    axis: Axes, epoch: Floats, lines: Mapping[str, Floats], title: str, colors: Sequence[str] = SERIES
+) -> None:
     axis.set_title(title)
     for (name, values), color in zip(lines.items(), colors, strict=False):
         _line(axis, epoch, values, color, name)

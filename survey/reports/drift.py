@@ -34,17 +34,29 @@ def summary(trend: Trend, pictures: Sequence[str]) -> str:
         *(_label(trend, name) for name in trend.labels),
     ]
     shares = [[name, *_share(trend, f"{SHARE}{name}")] for name in trend.classes]
-    shares += [["far off (domain > 1)", *_share(trend, "outside")]] if np.isfinite(trend.column("outside")).any() else []
+    shares += (
+        [["far off (domain > 1)", *_share(trend, "outside")]]
+        if np.isfinite(trend.column("outside")).any()
+        else []
+    )
     blocks = ["\n".join(lines)]
     blocks += [aligned(cells)] if trend.labels else []
     blocks += [aligned([["share", "of all", "lowest shard", "highest shard"], *shares])] if shares else []
     blocks += [_unlike(trend)]
-    return "\n\n".join([*blocks, f"look at    {trend.folder}  {BATCHES}, {', '.join(path.rpartition('/')[2] for path in pictures)}"])
+    return "\n\n".join(
+        [
+            *blocks,
+            f"look at    {trend.folder}  {BATCHES}, {', '.join(path.rpartition('/')[2] for path in pictures)}",
+        ]
+    )
 
 
 def _label(trend: Trend, name: str) -> list[str]:
     digits = 1 if label(name).unit == "K" else 3
-    middle = [_middle(trend.column(column)) for column in (name, f"{name}{SIXTEEN}", f"{name}{EIGHTY_FOUR}", f"{name}{ERROR}")]
+    middle = [
+        _middle(trend.column(column))
+        for column in (name, f"{name}{SIXTEEN}", f"{name}{EIGHTY_FOUR}", f"{name}{ERROR}")
+    ]
     values = trend.column(name)[np.isfinite(trend.column(name))]
     ends = [values.min(), values.max()] if len(values) else [np.nan, np.nan]
     return [name, *("-" if np.isnan(value) else f"{value:.{digits}f}" for value in (*middle, *ends))]
@@ -60,7 +72,14 @@ def _share(trend: Trend, name: str) -> list[str]:
     known = np.isfinite(values)
     if not known.any():
         return ["-", "-", "-"]
-    return [f"{value:.2%}" for value in (np.average(values[known], weights=np.maximum(rows[known], 1)), values[known].min(), values[known].max())]
+    return [
+        f"{value:.2%}"
+        for value in (
+            np.average(values[known], weights=np.maximum(rows[known], 1)),
+            values[known].min(),
+            values[known].max(),
+        )
+    ]
 
 
 def _unlike(trend: Trend) -> str:
@@ -87,7 +106,9 @@ def picture(trend: Trend) -> bytes:
             _band(axis, trend, name)
             axis.set(ylabel=f"{symbol(name)} ({unit(name)})", title=f"{symbol(name)}: median and middle 68 %")
         last = list(axes[len(trend.labels) : panels])
-        for axis, names, title in zip(last[::-1], (["snr"], shares), ("median signal to noise", "share of spectra"), strict=False):
+        for axis, names, title in zip(
+            last[::-1], (["snr"], shares), ("median signal to noise", "share of spectra"), strict=False
+        ):
             for name, color in zip(names, SERIES, strict=False):
                 _line(axis, trend, name, color, "far off" if name == "outside" else name.removeprefix(SHARE))
             axis.set_title(title)
@@ -103,7 +124,14 @@ def picture(trend: Trend) -> bytes:
 
 def _band(axis: Axes, trend: Trend, name: str) -> None:
     shard = trend.column("shard")
-    axis.fill_between(shard, trend.column(f"{name}{SIXTEEN}"), trend.column(f"{name}{EIGHTY_FOUR}"), color=BLUE, alpha=0.18, lw=0)
+    axis.fill_between(
+        shard,
+        trend.column(f"{name}{SIXTEEN}"),
+        trend.column(f"{name}{EIGHTY_FOUR}"),
+        color=BLUE,
+        alpha=0.18,
+        lw=0,
+    )
     axis.axhline(_middle(trend.column(name)), color=GREY, lw=0.8, ls=":")
     _line(axis, trend, name, BLUE, None)
 

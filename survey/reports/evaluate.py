@@ -38,12 +38,16 @@ def _drawn(folder: str) -> dict[str, Any]:
 
 
 def _draw(found: Outcome, curves: Sequence[Isochrone], looks: dict[str, Any]) -> list[str]:
-    made = evaluation_plots.pictures(found.judged, found.criterion, curves) | ensemble.of_judged(found.judged, found.raw, found.compared)
+    made = evaluation_plots.pictures(found.judged, found.criterion, curves) | ensemble.of_judged(
+        found.judged, found.raw, found.compared
+    )
     made |= compare.pictures(found.against) if found.against is not None else {}
     files.write(files.join(found.folder, RESIDUALS), residuals.report(found.judged, found.answers()).encode())
     for name, png in made.items():
         files.write(files.join(found.folder, f"{name}.png"), png)
-    files.write_json(files.join(found.folder, DRAWN), {"names": [f"{name}.png" for name in made], "looks": looks})
+    files.write_json(
+        files.join(found.folder, DRAWN), {"names": [f"{name}.png" for name in made], "looks": looks}
+    )
     return [files.join(found.folder, f"{name}.png") for name in made]
 
 
@@ -72,7 +76,11 @@ def _met(about: dict[str, Any], called: str) -> list[str]:
     if "met" not in about:
         return []
     told = [f"truth      {called}, of {about['key']['settings']['labels']}"]
-    told += [f"left out   {about['met']:,} spectra of stars that a member has met in training, {about['silent']:,} without an answer"]
+    told += [
+        f"left out   {about['met']:,} spectra of stars that a member has met in training, {about['silent']:,} without an answer"
+    ]
     if about["unread"]:
-        told.append(f"beware     {about['unread']} members are not where they were: stars that they have learned from may be among these")
+        told.append(
+            f"beware     {about['unread']} members are not where they were: stars that they have learned from may be among these"
+        )
     return told

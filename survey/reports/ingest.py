@@ -20,7 +20,9 @@ def ingest(report: Report, pictures: Sequence[str] = ()) -> str:
     ]
     lines += [f"  {count:>9,}  {reason}: {REASONS[reason]}" for reason, count in report.refused.items()]
     if report.plan.changed:
-        lines.append(f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; reread=true reads them again")
+        lines.append(
+            f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; reread=true reads them again"
+        )
     if report.refused.get("missing"):
         lines.append("missing    once the files are there, reread=true reads them")
     spectra = files.join(report.store, "spectra")
@@ -29,7 +31,9 @@ def ingest(report: Report, pictures: Sequence[str] = ()) -> str:
         f"           {files.join(report.store, 'refused')}",
     ]
     if pictures:
-        lines.append(f"           {files.join(report.store, 'preview')}  {len(pictures)} spectra, drawn stage by stage")
+        lines.append(
+            f"           {files.join(report.store, 'preview')}  {len(pictures)} spectra, drawn stage by stage"
+        )
     return "\n".join(lines)
 
 
@@ -41,5 +45,8 @@ def mock(out: str, made: dict[str, Any]) -> str:
         f"files      {made['files']:,} of {made['stars']:,} stars, {news}",
         f"defective  {sum(made['defects'].values()):,}",
     ]
-    lines += [f"{kind:<10} {', '.join(f'{count:,} {name}' for name, count in made[kind].items())}" for kind in ("classes", "layouts")]
+    lines += [
+        f"{kind:<10} {', '.join(f'{count:,} {name}' for name, count in made[kind].items())}"
+        for kind in ("classes", "layouts")
+    ]
     return "\n".join([*lines, f"next       python jobs/ingest.py recipes/cemp.yaml input={out} store=..."])

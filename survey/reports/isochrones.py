@@ -37,7 +37,9 @@ class Isochrone:
     @property
     def name(self) -> str:
         """What it is, as a legend says it."""
-        return f"{self.gyr:.3g} Gyr, [Fe/H] {self.feh:+.2f}" if np.isfinite(self.feh) else f"{self.gyr:.3g} Gyr"
+        return (
+            f"{self.gyr:.3g} Gyr, [Fe/H] {self.feh:+.2f}" if np.isfinite(self.feh) else f"{self.gyr:.3g} Gyr"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def nearest(path: str, there: Sequence[Isochrone], ages: Sequence[float]) -> lis
         place = int(np.argmin(np.abs(log - np.log10(age))))
         if abs(log[place] - np.log10(age)) > NEAR:
             told = ", ".join(f"{one.gyr:.3g}" for one in sorted(there, key=lambda one: one.gyr))
-            raise ValueError(f"isochrones: {path}: none of {age:g} Gyr; its ages are {told}: give ages= of these, or another file")
+            raise ValueError(
+                f"isochrones: {path}: none of {age:g} Gyr; its ages are {told}: give ages= of these, or another file"
+            )
         found.append(there[place])
     return found
 
@@ -76,14 +80,25 @@ def read(path: str) -> list[Isochrone]:
     try:
         lines = files.read(path).decode().splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"isochrones: {path}: no text (byte {error.start}: {error.reason}); {ADVICE}") from error
+        raise ValueError(
+            f"isochrones: {path}: no text (byte {error.start}: {error.reason}); {ADVICE}"
+        ) from error
     feh = _composition(lines)
     found = [_isochrone(path, block, feh) for block in _blocks(path, lines)]
-    announced = next((line.rpartition("=")[2].split() for line in lines if line.startswith("#") and "number of isochrones" in line), [])
+    announced = next(
+        (
+            line.rpartition("=")[2].split()
+            for line in lines
+            if line.startswith("#") and "number of isochrones" in line
+        ),
+        [],
+    )
     if not found:
         raise ValueError(f"isochrones: {path}: no block of an age in it ({len(lines)} lines); {ADVICE}")
     if announced and announced[0].isdigit() and int(announced[0]) != len(found):
-        raise ValueError(f"isochrones: {path}: announces {announced[0]} isochrones and holds {len(found)}: cut off? {ADVICE}")
+        raise ValueError(
+            f"isochrones: {path}: announces {announced[0]} isochrones and holds {len(found)}: cut off? {ADVICE}"
+        )
     return found
 
 
@@ -101,17 +116,23 @@ def _composition(lines: Sequence[str]) -> float:
 
 def _blocks(path: str, lines: Sequence[str]) -> Iterator[_Block]:
     """The blocks of a file, each with as many rows as it announces."""
-    starts = [number for number, line in enumerate(lines) if line.startswith("#") and "number of EEPs" in line]
+    starts = [
+        number for number, line in enumerate(lines) if line.startswith("#") and "number of EEPs" in line
+    ]
     for start, end in pairwise([*starts, len(lines)]):
         sizes = lines[start].rpartition("=")[2].split()
         heads = [line for line in lines[start + 1 : end] if line.startswith("#")]
         names = next((line.lstrip("# ").split() for line in heads if AGES.keys() & set(line.split())), None)
         rows = [line for line in lines[start + 1 : end] if line.strip() and not line.startswith("#")]
         if names is None:
-            raise ValueError(f"isochrones: {path}: line {start + 1}: a block whose names have no age ({', '.join(AGES)}); {ADVICE}")
+            raise ValueError(
+                f"isochrones: {path}: line {start + 1}: a block whose names have no age ({', '.join(AGES)}); {ADVICE}"
+            )
         if not sizes or not sizes[0].isdigit() or int(sizes[0]) != len(rows):
             told = sizes[0] if sizes else "no"
-            raise ValueError(f"isochrones: {path}: line {start + 1}: a block of {len(rows)} rows that announces {told}: cut off? {ADVICE}")
+            raise ValueError(
+                f"isochrones: {path}: line {start + 1}: a block of {len(rows)} rows that announces {told}: cut off? {ADVICE}"
+            )
         yield _Block(start + 1, int(sizes[0]), tuple(names), rows)
 
 
@@ -120,17 +141,27 @@ def _isochrone(path: str, block: _Block, feh: float) -> Isochrone:
     where = f"isochrones: {path}: line {block.line}"
     log_age = next(name for name in AGES if name in block.names)
     if missing := [name for name in ("log_Teff", "log_g") if name not in block.names]:
-        raise ValueError(f"{where}: a block without {', '.join(missing)}; it has {', '.join(block.names[:12])}; {ADVICE}")
+        raise ValueError(
+            f"{where}: a block without {', '.join(missing)}; it has {', '.join(block.names[:12])}; {ADVICE}"
+        )
     wanted = [log_age, "log_Teff", "log_g", *(["phase"] if "phase" in block.names else [])]
     if not block.rows:
         raise ValueError(f"{where}: a block without rows; {ADVICE}")
     try:
         values = np.loadtxt(block.rows, usecols=[block.names.index(name) for name in wanted], ndmin=2)
     except ValueError as error:
-        raise ValueError(f"{where}: rows that are no table of {len(block.names)} numbers ({error}); {ADVICE}") from error
+        raise ValueError(
+            f"{where}: rows that are no table of {len(block.names)} numbers ({error}); {ADVICE}"
+        ) from error
     age, teff, logg = values[0, 0], 10 ** values[:, 1], values[:, 2]
     years = 10**age if AGES[log_age] else age
     if not np.isfinite(values[:, :3]).all() or not 0 < years < 1e12 or np.ptp(values[:, 0]) > 0:
-        raise ValueError(f"{where}: a block that is of no one age (from {values[:, 0].min():g} to {values[:, 0].max():g} {log_age}); {ADVICE}")
-    kept = (values[:, 3] >= STAGES[0]) & (values[:, 3] <= STAGES[1]) if len(wanted) > 3 else np.ones(len(values), bool)
+        raise ValueError(
+            f"{where}: a block that is of no one age (from {values[:, 0].min():g} to {values[:, 0].max():g} {log_age}); {ADVICE}"
+        )
+    kept = (
+        (values[:, 3] >= STAGES[0]) & (values[:, 3] <= STAGES[1])
+        if len(wanted) > 3
+        else np.ones(len(values), bool)
+    )
     return Isochrone(float(years / 1e9), feh, teff[kept], logg[kept])

@@ -25,14 +25,21 @@ SHADES = (INK, "#8b5cb8", "#0f8a6d", "#b7880b")
 
 def kiel(judged: Judged, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
     """Kiel diagrams of the truth and of the prediction, coloured by [Fe/H]."""
-    teff, logg, teff_said, logg_said = judged.truth("Teff"), judged.truth("logg"), judged.said("Teff"), judged.said("logg")
+    teff, logg, teff_said, logg_said = (
+        judged.truth("Teff"),
+        judged.truth("logg"),
+        judged.said("Teff"),
+        judged.said("logg"),
+    )
     if teff is None or logg is None or teff_said is None or logg_said is None:
         return None
     some = np.isfinite(teff) & np.isfinite(logg)
     if not some.any():
         return None
     unknown = np.full(len(judged), np.nan)
-    true_color, said_color = (unknown if feh is None else feh for feh in (judged.truth("FeH"), judged.said("FeH")))
+    true_color, said_color = (
+        unknown if feh is None else feh for feh in (judged.truth("FeH"), judged.said("FeH"))
+    )
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -50,7 +57,12 @@ def kiel(judged: Judged, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
 
 def carbon(judged: Judged, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
     """Where in the Kiel diagram [C/Fe] goes wrong; the largest errors on top."""
-    teff, logg, truth, said = judged.truth("Teff"), judged.truth("logg"), judged.truth("CFe"), judged.said("CFe")
+    teff, logg, truth, said = (
+        judged.truth("Teff"),
+        judged.truth("logg"),
+        judged.truth("CFe"),
+        judged.said("CFe"),
+    )
     if teff is None or logg is None or truth is None or said is None:
         return None
     some = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
@@ -63,7 +75,13 @@ def carbon(judged: Judged, isochrones: Sequence[Isochrone] = ()) -> bytes | None
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         drawn = _stars(axis, teff[some][order], logg[some][order], error[order], SIGNED, (-limit, limit))
-        figure.colorbar(drawn, ax=axis, label=f"{symbol('CFe')} predicted - {judged.called} ({unit('CFe')})", extend="both", pad=0.02)
+        figure.colorbar(
+            drawn,
+            ax=axis,
+            label=f"{symbol('CFe')} predicted - {judged.called} ({unit('CFe')})",
+            extend="both",
+            pad=0.02,
+        )
         axis.set_title(f"error of {symbol('CFe')}, {many(len(error))}")
         _finish(figure, [axis], isochrones)
 
@@ -88,9 +106,16 @@ def abundance(judged: Judged, name: str, isochrones: Sequence[Isochrone] = ()) -
     if some.sum() < 2:
         return None
     error = (said - truth)[some]
-    limit, limits = _limit(error), (float(np.quantile(truth[some], 0.01)), float(np.quantile(truth[some], 0.99)))
+    limit, limits = (
+        _limit(error),
+        (float(np.quantile(truth[some], 0.01)), float(np.quantile(truth[some], 0.99))),
+    )
     named = f"{symbol(name)} ({unit(name)})"
-    panels = ((truth[some], judged.called), (said[some], "predicted"), (error, f"predicted - {judged.called}"))
+    panels = (
+        (truth[some], judged.called),
+        (said[some], "predicted"),
+        (error, f"predicted - {judged.called}"),
+    )
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, 3, sharex=True, sharey=True)
@@ -98,7 +123,12 @@ def abundance(judged: Judged, name: str, isochrones: Sequence[Isochrone] = ()) -
             apart = color is error
             order = np.argsort(np.abs(color - np.median(color)))  # what is unusual on top
             drawn = _stars(
-                axis, teff[some][order], logg[some][order], color[order], SIGNED if apart else "viridis", (-limit, limit) if apart else limits
+                axis,
+                teff[some][order],
+                logg[some][order],
+                color[order],
+                SIGNED if apart else "viridis",
+                (-limit, limit) if apart else limits,
             )
             axis.set_title(f"{title}, {many(len(error))}" if axis is axes[0] else title)
             axis.set_xlabel(f"{whose} {axis.get_xlabel()}")
@@ -122,13 +152,24 @@ def _limit(error: Floats) -> float:
     return max(float(np.quantile(np.abs(error), 0.98)), 1e-9)
 
 
-def _stars(axis: Axes, teff: Floats, logg: Floats, color: Floats, colors: str | Colormap, limits: tuple[float, float]) -> PathCollection:
+def _stars(
+    axis: Axes, teff: Floats, logg: Floats, color: Floats, colors: str | Colormap, limits: tuple[float, float]
+) -> PathCollection:
     """Stars in a Kiel diagram, grey where there is no number to colour them by."""
     size = float(np.clip(2e4 / max(len(teff), 1), 2, 16))
     axis.set(xlabel=f"{symbol('Teff')} ({label('Teff').unit})", ylabel=f"{symbol('logg')} ({unit('logg')})")
     missing = np.isnan(color)
     axis.scatter(teff[missing], logg[missing], s=size, color=GREY, lw=0, alpha=0.7)
-    return axis.scatter(teff[~missing], logg[~missing], c=color[~missing], s=size, cmap=colors, vmin=limits[0], vmax=limits[1], lw=0)
+    return axis.scatter(
+        teff[~missing],
+        logg[~missing],
+        c=color[~missing],
+        s=size,
+        cmap=colors,
+        vmin=limits[0],
+        vmax=limits[1],
+        lw=0,
+    )
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], isochrones: Sequence[Isochrone]) -> None:
@@ -138,7 +179,10 @@ def _finish(figure: Figure, axes: Sequence[Axes], isochrones: Sequence[Isochrone
     ages, irons = sorted({one.gyr for one in isochrones}), sorted({one.feh for one in isochrones})
     for axis in axes:
         for one in isochrones:
-            color, stroke = SHADES[irons.index(one.feh) % len(SHADES)], STROKES[ages.index(one.gyr) % len(STROKES)]
+            color, stroke = (
+                SHADES[irons.index(one.feh) % len(SHADES)],
+                STROKES[ages.index(one.gyr) % len(STROKES)],
+            )
             axis.plot(one.teff, one.logg, color=color, ls=stroke, lw=1.1, alpha=0.9, label=one.name)
     first.set(xlim=across[::-1], ylim=up[::-1])
     for axis in axes[1:]:
@@ -146,7 +190,14 @@ def _finish(figure: Figure, axes: Sequence[Axes], isochrones: Sequence[Isochrone
     if isochrones:
         handles, names = first.get_legend_handles_labels()
         columns = WIDE if len(axes) > 1 else NARROW
-        figure.legend(handles, names, loc="outside lower center", ncols=columns, title="MIST isochrones", title_fontsize=9)
+        figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=columns,
+            title="MIST isochrones",
+            title_fontsize=9,
+        )
 
 
 def _room(isochrones: Sequence[Isochrone], columns: int = WIDE) -> float:

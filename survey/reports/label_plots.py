@@ -35,7 +35,11 @@ def of_label(judged: Judged, name: str) -> bytes | None:
     if judged.mu_NL is None or len(truth_N) < 2:
         return None
     residual_N = said_N - truth_N
-    over = {axis: column[some] for axis, column in _over(judged, name).items() if (np.isfinite(column[some])).sum() > 1}
+    over = {
+        axis: column[some]
+        for axis, column in _over(judged, name).items()
+        if (np.isfinite(column[some])).sum() > 1
+    }
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2, 2 + (len(over) > 0))
@@ -60,7 +64,10 @@ def of_label(judged: Judged, name: str) -> bytes | None:
 def _over(judged: Judged, name: str) -> dict[str, Floats]:
     """What residuals of a label are drawn over, beside its truth."""
     other, snr = "logg" if name == "Teff" else "Teff", judged.snr()
-    found = {f"{judged.called} {symbol(other)} ({unit(other)})": judged.truth(other), SNR: None if snr is None else np.where(snr > 0, snr, np.nan)}
+    found = {
+        f"{judged.called} {symbol(other)} ({unit(other)})": judged.truth(other),
+        SNR: None if snr is None else np.where(snr > 0, snr, np.nan),
+    }
     return {what: column for what, column in found.items() if column is not None}
 
 
@@ -70,7 +77,12 @@ def _against(axis: Axes, name: str, truth_N: Floats, said_N: Floats, called: str
     span = (low - edge, high + edge)
     points(axis, truth_N, said_N)
     axis.plot(span, span, color=RED, lw=1)
-    axis.set(xlim=span, ylim=span, xlabel=f"{called} {symbol(name)} ({unit(name)})", ylabel=f"predicted {symbol(name)} ({unit(name)})")
+    axis.set(
+        xlim=span,
+        ylim=span,
+        xlabel=f"{called} {symbol(name)} ({unit(name)})",
+        ylabel=f"predicted {symbol(name)} ({unit(name)})",
+    )
     axis.set_title(f"{symbol(name)}, {many(len(truth_N))}, R² = {labels.r2(truth_N, said_N):.3f}")
 
 
@@ -81,13 +93,28 @@ def _residuals(axis: Axes, name: str, x_N: Floats, residual_N: Floats) -> None:
     points(axis, x_N[~far], residual_N[~far])
     if far.any():
         axis.plot(x_N[far], np.sign(residual_N[far]) * limit, "D", color=RED, ms=3, mew=0, clip_on=False)
-        axis.annotate(f"{far.sum():,} beyond", (0.99, 0.98), xycoords="axes fraction", color=RED, fontsize=8.5, ha="right", va="top")
+        axis.annotate(
+            f"{far.sum():,} beyond",
+            (0.99, 0.98),
+            xycoords="axes fraction",
+            color=RED,
+            fontsize=8.5,
+            ha="right",
+            va="top",
+        )
     axis.axhline(0, color=RED, lw=1)
     log = axis.get_xscale() == "log"
     middle, bounds = running(np.log(x_N) if log else x_N, residual_N)
     middle = np.exp(middle) if log else middle
     for column, style in zip(bounds.T, ("--", "-", "--"), strict=True):
-        axis.plot(middle, column, color=INK, lw=1.3, ls=style, path_effects=[withStroke(linewidth=2.8, foreground="white")])
+        axis.plot(
+            middle,
+            column,
+            color=INK,
+            lw=1.3,
+            ls=style,
+            path_effects=[withStroke(linewidth=2.8, foreground="white")],
+        )
     axis.set(ylim=(-limit * 1.02, limit * 1.02), ylabel=f"residual {symbol(name)} ({unit(name)})")
 
 
@@ -107,24 +134,45 @@ def running(x_N: Floats, y_N: Floats, least: int = 15, bins: int = 20) -> tuple[
     if len(x_N) < least:
         return np.zeros(0), np.zeros((0, 3))
     parts = np.split(order, cuts[1:])
-    return np.array([np.median(x_N[part]) for part in parts]), np.array([np.quantile(y_N[part], (0.16, 0.5, 0.84)) for part in parts])
+    return np.array([np.median(x_N[part]) for part in parts]), np.array(
+        [np.quantile(y_N[part], (0.16, 0.5, 0.84)) for part in parts]
+    )
 
 
 def _distribution(axis: Axes, name: str, residual_N: Floats) -> None:
-    limit, middle, spread = _limit(residual_N), float(np.median(residual_N)), labels.robust_scatter(residual_N)
+    limit, middle, spread = (
+        _limit(residual_N),
+        float(np.median(residual_N)),
+        labels.robust_scatter(residual_N),
+    )
     edges = np.linspace(-limit, limit, int(np.clip(np.sqrt(len(residual_N)), 10, 80)) + 1)
     axis.hist(residual_N, edges.tolist(), color=BLUE, alpha=0.45)
     if spread > 0:
         x = np.linspace(-limit, limit, 400)
         height = len(residual_N) * (edges[1] - edges[0]) / (spread * np.sqrt(2 * np.pi))
-        axis.plot(x, height * np.exp(-0.5 * ((x - middle) / spread) ** 2), color=RED, lw=1.3, label="normal: median, robust scatter")
+        axis.plot(
+            x,
+            height * np.exp(-0.5 * ((x - middle) / spread) ** 2),
+            color=RED,
+            lw=1.3,
+            label="normal: median, robust scatter",
+        )
         axis.legend(loc="upper left")
     axis.set_ylim(0, axis.get_ylim()[1] * 1.18)  # room for the words
-    told = {"MAE": np.abs(residual_N).mean(), "bias": residual_N.mean(), "scatter": residual_N.std(), "robust": spread}
+    told = {
+        "MAE": np.abs(residual_N).mean(),
+        "bias": residual_N.mean(),
+        "scatter": residual_N.std(),
+        "robust": spread,
+    }
     digits = 1 if told["MAE"] >= 10 else 3
     lines = "\n".join(f"{word} {value:.{digits}f}" for word, value in told.items())
     axis.annotate(lines, (0.98, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=8.5)
-    axis.set(xlabel=f"residual {symbol(name)} ({unit(name)})", ylabel="spectra", title="distribution of the residuals")
+    axis.set(
+        xlabel=f"residual {symbol(name)} ({unit(name)})",
+        ylabel="spectra",
+        title="distribution of the residuals",
+    )
 
 
 def _normality(axis: Axes, residual_N: Floats) -> None:
@@ -133,9 +181,17 @@ def _normality(axis: Axes, residual_N: Floats) -> None:
     ordered = np.sort(residual_N - np.median(residual_N)) / spread
     size = len(ordered)
     rank = np.unique(np.round(np.geomspace(1, size, 300)).astype(int))
-    rank = np.unique(np.concatenate([rank, size + 1 - rank, np.linspace(1, size, min(size, 400)).astype(int)]))
+    rank = np.unique(
+        np.concatenate([rank, size + 1 - rank, np.linspace(1, size, min(size, 400)).astype(int)])
+    )
     expected = ndtri((rank - 0.5) / size)
-    axis.fill_between(expected, *(ndtri(beta.ppf(level, rank, size + 1 - rank)) for level in (0.025, 0.975)), color=GREY, alpha=0.35, lw=0)
+    axis.fill_between(
+        expected,
+        *(ndtri(beta.ppf(level, rank, size + 1 - rank)) for level in (0.025, 0.975)),
+        color=GREY,
+        alpha=0.35,
+        lw=0,
+    )
     axis.plot(expected, expected, color=RED, lw=1)
     axis.plot(expected, np.clip(ordered[rank - 1], -10, 10), "o", color=BLUE, ms=3, mew=0)
     axis.set(xlabel="normal quantile", ylabel="residual / robust scatter")
@@ -168,7 +224,11 @@ def by_snr(judged: Judged) -> bytes | None:
 
 def coverage(judged: Judged) -> bytes | None:
     """Whether predicted errors are true: share of truths within intervals of every level, and where truths lie in their distributions (PIT)."""
-    sigma_of = {name: sigma for name in judged.labels if (sigma := judged.sigma(name)) is not None and len(known(judged, name)[0]) > 1}
+    sigma_of = {
+        name: sigma
+        for name in judged.labels
+        if (sigma := judged.sigma(name)) is not None and len(known(judged, name)[0]) > 1
+    }
     if not sigma_of:
         return None
     level = np.linspace(0, 1, 101)[1:-1]
@@ -181,13 +241,24 @@ def coverage(judged: Judged) -> bytes | None:
             inside = np.sort(np.abs(2 * place - 1))
             hits = np.searchsorted(inside, level, side="right")
             left.fill_between(level, *wilson(hits, len(inside)), color=color, alpha=0.15, lw=0)
-            left.plot(level, hits / len(inside), color=color, lw=1.4, label=f"{symbol(name)}, n = {len(inside):,}")
+            left.plot(
+                level, hits / len(inside), color=color, lw=1.4, label=f"{symbol(name)}, n = {len(inside):,}"
+            )
             density, edges = np.histogram(place, 20, (0, 1), density=True)
             right.stairs(density, edges, color=color, lw=1.4)
         left.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":")
         right.axhline(1, color=GREY, lw=1, ls=":")
-        left.set(xlabel="level of the predicted interval", ylabel="share of truths inside", title="coverage; bands: 95 %, dotted: true errors")
-        right.set(xlabel="truth in its predicted distribution (PIT)", ylabel="density", title="∪: errors too small, ∩: too large", ylim=(0, None))
+        left.set(
+            xlabel="level of the predicted interval",
+            ylabel="share of truths inside",
+            title="coverage; bands: 95 %, dotted: true errors",
+        )
+        right.set(
+            xlabel="truth in its predicted distribution (PIT)",
+            ylabel="density",
+            title="∪: errors too small, ∩: too large",
+            ylim=(0, None),
+        )
         left.legend(loc="upper left")
 
     return png(draw, 9.6, 4.5)

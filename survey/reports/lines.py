@@ -23,5 +23,10 @@ CARBON = {
 }
 """Bands that carbon makes, from their heads."""
 
-TELLURIC = {"O₂ B": (6868.9, 6945.9), "H₂O": (7162.0, 7342.0), "O₂ A": (7596.1, 7702.1), "H₂O ": (8132.2, 8352.3)}
+TELLURIC = {
+    "O₂ B": (6868.9, 6945.9),
+    "H₂O": (7162.0, 7342.0),
+    "O₂ A": (7596.1, 7702.1),
+    "H₂O ": (8132.2, 8352.3),
+}
 """Bands of the Earth's air, at rest in the observed frame."""

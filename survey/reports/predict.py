@@ -21,7 +21,9 @@ def summary(report: Report) -> str:
     if report.plan:
         lines.insert(3, f"input      {report.plan}")
     if report.plan and report.plan.changed:
-        lines.append(f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; ingest.reread=true reads them again")
+        lines.append(
+            f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; ingest.reread=true reads them again"
+        )
     refused = about["refused"]
     if refused:
         lines.append(f"refused    {sum(refused.values()):,} ({sum(refused.values()) / about['rows_in']:.2%})")
@@ -29,14 +31,22 @@ def summary(report: Report) -> str:
     if about["classes"]:
         lines.append(f"said       {', '.join(f'{name} {count:,}' for name, count in about['said'].items())}")
     if asked.get("domain"):
-        lines.append(f"far off    {about['outside']:,} are farther from the training spectra than 99 % of the validation ones (domain > 1)")
+        lines.append(
+            f"far off    {about['outside']:,} are farther from the training spectra than 99 % of the validation ones (domain > 1)"
+        )
     if about["silent"]:
         lines.append(f"no answer  {about['silent']:,} rows, which have nulls")
     choice = about["choice"]
-    lines.append(f"with       batches of {choice['batch']}, {choice['precision']}{', compiled networks' if choice['compiled'] else ''}")
+    lines.append(
+        f"with       batches of {choice['batch']}, {choice['precision']}{', compiled networks' if choice['compiled'] else ''}"
+    )
     lines += [f"           {note}" for note in choice["notes"]]
     within = files.join(report.path, "predictions")
-    lines.append(f"look at    {within}  with pandas.read_parquet, pyarrow, or duckdb: from '{within}/*.parquet'")
+    lines.append(
+        f"look at    {within}  with pandas.read_parquet, pyarrow, or duckdb: from '{within}/*.parquet'"
+    )
     if about["arrays"]:
-        lines.append(f"           {files.join(report.path, ARRAYS)}  class_probabilities.npy, labels.npy, ids.parquet")
+        lines.append(
+            f"           {files.join(report.path, ARRAYS)}  class_probabilities.npy, labels.npy, ids.parquet"
+        )
     return "\n".join(lines)

@@ -28,12 +28,21 @@ def preview(settings: Ingest) -> list[str]:
     store, preparer = open_store(settings.store), Preparer(settings.prepare, curves=True)
     drawn = []
     for number, row in enumerate(_spread(store, settings.preview)):
-        found = [item.found for item in items(row.select(["path", "row"]), readers(settings.sources, settings.options))]
+        found = [
+            item.found
+            for item in items(row.select(["path", "row"]), readers(settings.sources, settings.options))
+        ]
         values = row.to_pylist()[0]
-        same = [spectrum for spectrum in found if isinstance(spectrum, Spectrum) and spectrum.visit.get("visit") == values["visit"]]
+        same = [
+            spectrum
+            for spectrum in found
+            if isinstance(spectrum, Spectrum) and spectrum.visit.get("visit") == values["visit"]
+        ]
         if not same:
             continue
-        path = files.join(settings.store, "preview", f"{number:03d}-{values['visit'] or 'spectrum'}.png".replace("/", "_"))
+        path = files.join(
+            settings.store, "preview", f"{number:03d}-{values['visit'] or 'spectrum'}.png".replace("/", "_")
+        )
         files.write(path, picture(same[0], values, preparer))
         drawn.append(path)
     return drawn
@@ -85,7 +94,12 @@ def _raw(axis: Axes, raw: Spectrum, row: dict[str, Any]) -> None:
     _limit(axis, flux)
     bottom = axis.get_ylim()[0]
     axis.plot(rest[bad], np.full(int(bad.sum()), bottom), "|", color=RED, ms=6, label="bad pixel")
-    told = [f"[{row['survey']} {row['layout']}]", row["visit"], row["subclass"] or "", f"S/N {row['snr']:.0f}"]
+    told = [
+        f"[{row['survey']} {row['layout']}]",
+        row["visit"],
+        row["subclass"] or "",
+        f"S/N {row['snr']:.0f}",
+    ]
     velocity = "velocity not known" if row["velocity"] is None else f"{row['velocity']:+.0f} km/s taken out"
     axis.set_title(f"as in the file   {'  '.join(filter(None, told))}  {velocity}", loc="left")
 
@@ -96,7 +110,15 @@ def _final(axis: Axes, wave: np.ndarray, flux: np.ndarray, good: np.ndarray, row
     axis.set_ylim(0, 1.5)
     for number, (name, place) in enumerate(LINES.items()):
         axis.axvline(place, color=BLUE, lw=0.5, alpha=0.5, zorder=0)
-        axis.annotate(name, (place, 1.49 - 0.22 * (number % 2)), rotation=90, ha="center", va="top", fontsize=7, color=BLUE)
+        axis.annotate(
+            name,
+            (place, 1.49 - 0.22 * (number % 2)),
+            rotation=90,
+            ha="center",
+            va="top",
+            fontsize=7,
+            color=BLUE,
+        )
     for number, (name, (low, high)) in enumerate(CARBON.items()):
         axis.axvspan(low, high, color=RED, alpha=0.12, lw=0, zorder=0)
         axis.annotate(name, ((low + high) / 2, 0.03 + 0.1 * (number % 2)), ha="center", fontsize=7, color=RED)
@@ -104,7 +126,10 @@ def _final(axis: Axes, wave: np.ndarray, flux: np.ndarray, good: np.ndarray, row
     for name, (low, high) in TELLURIC.items():
         axis.axvspan(low / shift, high / shift, color=GREY, alpha=0.25, lw=0, zorder=0)
         axis.annotate(name, ((low + high) / 2 / shift, 0.03), ha="center", fontsize=7, color=GREY)
-    axis.set_title("final: flux over continuum; blue: lines, red: carbon bands, grey: the Earth's air; gaps: bad points", loc="left")
+    axis.set_title(
+        "final: flux over continuum; blue: lines, red: carbon bands, grey: the Earth's air; gaps: bad points",
+        loc="left",
+    )
 
 
 def _limit(axis: Axes, flux: np.ndarray) -> None:

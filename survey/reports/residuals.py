@@ -28,8 +28,12 @@ def report(judged: Judged, answers: pa.Table) -> str:
     for name in judged.labels if judged.mu_NL is not None else ():
         truth_N, said_N, some_N = known(judged, name)
         if len(truth_N):
-            blocks.append(f"{name} ({label(name).unit}): {label(name).about}, {len(truth_N):,} spectra\n{_numbers(truth_N, said_N)}")
-            blocks.append(f"the {min(WORST, len(truth_N))} spectra farthest off in {name}\n{_worst(judged, name, answers, some_N)}")
+            blocks.append(
+                f"{name} ({label(name).unit}): {label(name).about}, {len(truth_N):,} spectra\n{_numbers(truth_N, said_N)}"
+            )
+            blocks.append(
+                f"the {min(WORST, len(truth_N))} spectra farthest off in {name}\n{_worst(judged, name, answers, some_N)}"
+            )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -49,9 +53,15 @@ def _numbers(truth_N: Floats, said_N: Floats) -> str:
         ("Pearson r", labels.pearson(truth_N, said_N), 4),
         ("skewness (normal: 0)", float(skew(residual_N)) if shaped else np.nan, 3),
         ("excess kurtosis (normal: 0)", float(kurtosis(residual_N)) if shaped else np.nan, 3),
-        (f"% beyond {FAR} standard deviations (normal: 0.27)", 100 * float((np.abs(residual_N - residual_N.mean()) > FAR * spread).mean()), 2),
+        (
+            f"% beyond {FAR} standard deviations (normal: 0.27)",
+            100 * float((np.abs(residual_N - residual_N.mean()) > FAR * spread).mean()),
+            2,
+        ),
     ]
-    return aligned([[f"  {word}", "-" if np.isnan(value) else f"{value:.{places}f}"] for word, value, places in told])
+    return aligned(
+        [[f"  {word}", "-" if np.isnan(value) else f"{value:.{places}f}"] for word, value, places in told]
+    )
 
 
 def _worst(judged: Judged, name: str, answers: pa.Table, some_N: NDArray[np.bool_]) -> str:
@@ -60,14 +70,27 @@ def _worst(judged: Judged, name: str, answers: pa.Table, some_N: NDArray[np.bool
     assert said_N is not None
     off_N = np.where(some_N, np.abs(said_N - truth_N), -1.0)
     order = np.argsort(-off_N, kind="stable")[: min(WORST, int(some_N.sum()))]
-    who = {column: answers[column].take(pa.array(order)).to_pylist() for column in NAMES if column in answers.column_names}
+    who = {
+        column: answers[column].take(pa.array(order)).to_pylist()
+        for column in NAMES
+        if column in answers.column_names
+    }
     who |= {"path": [path and path.rpartition("/")[2] for path in who["path"]]} if "path" in who else {}
     digits, snr = 1 if off_N.max() >= 10 else 3, judged.snr()
     lines = [["  " + (next(iter(who), "row")), *list(who)[1:], judged.called, "predicted", "residual", "S/N"]]
     for number, row in enumerate(order.tolist()):
-        names = [str(column[number]) if column[number] is not None else "-" for column in who.values()] or [str(row)]
+        names = [str(column[number]) if column[number] is not None else "-" for column in who.values()] or [
+            str(row)
+        ]
         numbers = [f"{value:.{digits}f}" for value in (truth_N[row], said_N[row], said_N[row] - truth_N[row])]
-        lines.append(["  " + names[0], *names[1:], *numbers, "-" if snr is None or np.isnan(snr[row]) else f"{snr[row]:.0f}"])
+        lines.append(
+            [
+                "  " + names[0],
+                *names[1:],
+                *numbers,
+                "-" if snr is None or np.isnan(snr[row]) else f"{snr[row]:.0f}",
+            ]
+        )
     return aligned(lines)
 
 
@@ -77,13 +100,18 @@ def by_gravity(table: pa.Table) -> str:
     for row in table.to_pylist():
         if row["kind"] in ("all", "gravity"):
             found[row["group"], row["subject"], row["metric"]] = row
-    subjects: Sequence[str] = [subject for group, subject, metric in found if group == "all" and metric == "mae"]
+    subjects: Sequence[str] = [
+        subject for group, subject, metric in found if group == "all" and metric == "mae"
+    ]
     lines = [["label", "stars", "n", "MAE", "bias", "scatter"]]
     for subject in subjects:
         for group in ("all", "dwarf", "giant", "not known"):
             if one := found.get((group, subject, "mae")):
                 digits = 1 if found["all", subject, "mae"]["value"] >= 10 else 3
-                cells = [cell(found.get((group, subject, metric)), True, digits) for metric in ("mae", "bias", "scatter")]
+                cells = [
+                    cell(found.get((group, subject, metric)), True, digits)
+                    for metric in ("mae", "bias", "scatter")
+                ]
                 lines.append([subject if group == "all" else "", GROUPS[group], f"{one['n']:,}", *cells])
     return aligned(lines) if any(line[1] == "dwarfs" or line[1] == "giants" for line in lines) else ""
 

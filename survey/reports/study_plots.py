@@ -32,9 +32,16 @@ def pictures(quest: Quest) -> dict[str, bytes]:
     if mattered := [importances(quest, number) for number in range(len(quest.aim.metrics))]:
         made |= {"importances": _importances(quest, mattered)} if any(mattered) else {}
     finished = [row for row in told if row["state"] == "complete"]
-    keys = [one.key for one in quest.aim.space.knobs if len({str(row.get(f"set_{one.key}")) for row in _tried(quest, finished)}) > 1]
+    keys = [
+        one.key
+        for one in quest.aim.space.knobs
+        if len({str(row.get(f"set_{one.key}")) for row in _tried(quest, finished)}) > 1
+    ]
     if len(finished) > 1 and keys:
-        made |= {"parallel": parallel(quest, _tried(quest, finished), keys), "slices": slices(quest, _tried(quest, told), keys)}
+        made |= {
+            "parallel": parallel(quest, _tried(quest, finished), keys),
+            "slices": slices(quest, _tried(quest, told), keys),
+        }
     if len(quest.aim.metrics) > 1 and finished:
         made["front"] = front(quest, finished)
     return made
@@ -44,7 +51,9 @@ def metric_name(metric: str) -> str:
     """A metric as a plot's axis tells it."""
     kind, _, name = metric.partition("_")
     if kind in NAMES and name and name != "mean":
-        return f"{NAMES[kind]} of {symbol(name)}" + (f" ({unit(name)})" if kind != "r2" and unit(name) else "")
+        return f"{NAMES[kind]} of {symbol(name)}" + (
+            f" ({unit(name)})" if kind != "r2" and unit(name) else ""
+        )
     return {"training_seconds": "training (s)"}.get(metric, metric.replace("_", " "))
 
 
@@ -56,8 +65,13 @@ def history(quest: Quest, told: Rows) -> bytes:
         axes = figure.subplots(len(metrics), 1, squeeze=False, sharex=True)[:, 0]
         for axis, metric, sign in zip(axes, metrics, quest.aim.signs, strict=True):
             _history(axis, told, metric, sign)
-        counts = {state: sum(row["state"] == state for row in told) for state in ("complete", "pruned", "failed", "running")}
-        axes[0].set_title(f"{_subject(quest)}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
+        counts = {
+            state: sum(row["state"] == state for row in told)
+            for state in ("complete", "pruned", "failed", "running")
+        }
+        axes[0].set_title(
+            f"{_subject(quest)}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}"
+        )
         axes[-1].set_xlabel("trial")
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
@@ -70,17 +84,30 @@ def _subject(quest: Quest) -> str:
 
 
 def _history(axis: Axes, told: Rows, metric: str, sign: int) -> None:
-    by_state = {state: [row for row in told if row["state"] == state] for state in ("complete", "pruned", "failed")}
+    by_state = {
+        state: [row for row in told if row["state"] == state] for state in ("complete", "pruned", "failed")
+    }
     x, y = _xy(by_state["complete"], metric)
     if len(x):
         best = sign * np.minimum.accumulate(sign * y)
-        axis.step([*x, len(told) - 1], [*best, best[-1]], where="post", color=INK, lw=1.2, label="best so far")
+        axis.step(
+            [*x, len(told) - 1], [*best, best[-1]], where="post", color=INK, lw=1.2, label="best so far"
+        )
         axis.plot(x, y, "o", color=BLUE, ms=5, mew=0, label="complete")
         _bounded(axis, y)
     px, py = _xy(by_state["pruned"], metric)
     if len(px):
         low, high = axis.get_ylim()
-        axis.plot(px, np.clip(py, low, high), "o", mfc="none", mec=GREY, ms=5, clip_on=False, label="stopped early (best until then)")
+        axis.plot(
+            px,
+            np.clip(py, low, high),
+            "o",
+            mfc="none",
+            mec=GREY,
+            ms=5,
+            clip_on=False,
+            label="stopped early (best until then)",
+        )
     for row in told:
         if row["recipe_as_it_is"] and np.isfinite(row[metric]):
             axis.axhline(row[metric], color=RED, lw=0.9, ls=":", label="the recipe as it is")
@@ -136,12 +163,18 @@ def _places(quest: Quest, key: str, told: Rows) -> tuple[Floats, list[tuple[floa
         knob = next(knob for knob in quest.aim.space.knobs if knob.key == key)
         step = max(len(knob.choices) - 1, 1)
         found = [np.nan if value is None else knob.choices.index(value) / step for value in values]
-        return np.array(found, float), [(number / step, _short(choice)) for number, choice in enumerate(knob.choices)]
+        return np.array(found, float), [
+            (number / step, _short(choice)) for number, choice in enumerate(knob.choices)
+        ]
     scale = np.log10 if one.log else np.asarray
     low, high = scale(one.low), scale(one.high)
     numbers = np.array([np.nan if value is None else value for value in values], float)
     middle = 10 ** ((low + high) / 2) if one.log else (low + high) / 2
-    return (scale(numbers) - low) / (high - low), [(0.0, _short(one.low)), (0.5, _short(float(middle))), (1.0, _short(one.high))]
+    return (scale(numbers) - low) / (high - low), [
+        (0.0, _short(one.low)),
+        (0.5, _short(float(middle))),
+        (1.0, _short(one.high)),
+    ]
 
 
 def _short(value: Any) -> str:
@@ -163,14 +196,26 @@ def parallel(quest: Quest, told: Rows, keys: Sequence[str]) -> bytes:
         for number in np.argsort(-rank):
             some = np.isfinite(paths[number])
             points = np.stack([np.flatnonzero(some), paths[number][some]], 1)
-            axis.add_collection(LineCollection([points], colors=[SIGNED(rank[number])], lw=0.8 + 1.4 * (rank[number] < 0.1)))
+            axis.add_collection(
+                LineCollection([points], colors=[SIGNED(rank[number])], lw=0.8 + 1.4 * (rank[number] < 0.1))
+            )
         for place, (_, ticks) in enumerate(columns):
             axis.axvline(place, color=INK, lw=0.8)
             for at, told_there in ticks:
-                axis.annotate(told_there, (place, at), (4, 0), textcoords="offset points", fontsize=7.5, va="center", color=INK)
+                axis.annotate(
+                    told_there,
+                    (place, at),
+                    (4, 0),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    va="center",
+                    color=INK,
+                )
         axis.axvline(len(keys), color=INK, lw=0.8)
         for at, value in ((1.0, sign * low), (0.0, sign * high)):
-            axis.annotate(f"{value:.3g}", (len(keys), at), (4, 0), textcoords="offset points", fontsize=7.5, va="center")
+            axis.annotate(
+                f"{value:.3g}", (len(keys), at), (4, 0), textcoords="offset points", fontsize=7.5, va="center"
+            )
         axis.set_xticks(range(len(keys) + 1), [*keys, metric], rotation=20, ha="right", fontsize=8.5)
         axis.set(xlim=(-0.1, len(keys) + 0.35), ylim=(-0.04, 1.04), yticks=[])
         axis.spines["left"].set_visible(False)
@@ -197,8 +242,25 @@ def slices(quest: Quest, told: Rows, keys: Sequence[str]) -> bytes:
             x, ticks = _places(quest, key, told)
             stopped = ~complete & np.isfinite(x)
             if stopped.any():  # unclipped nothing would be taken for something at the figure's corner
-                axis.plot(x[stopped], np.clip(y, low, high)[stopped], "o", mfc="none", mec=GREY, ms=4, alpha=0.7, clip_on=False)
-            axis.scatter(x[complete], np.clip(y, low, high)[complete], c=np.flatnonzero(complete), cmap="Blues", vmin=-len(y), s=22, lw=0)
+                axis.plot(
+                    x[stopped],
+                    np.clip(y, low, high)[stopped],
+                    "o",
+                    mfc="none",
+                    mec=GREY,
+                    ms=4,
+                    alpha=0.7,
+                    clip_on=False,
+                )
+            axis.scatter(
+                x[complete],
+                np.clip(y, low, high)[complete],
+                c=np.flatnonzero(complete),
+                cmap="Blues",
+                vmin=-len(y),
+                s=22,
+                lw=0,
+            )
             axis.set_xticks([at for at, _ in ticks], [name for _, name in ticks], fontsize=8)
             axis.set(xlabel=key, xlim=(-0.08, 1.08))
             if usual:
@@ -224,7 +286,14 @@ def front(quest: Quest, finished: Rows) -> bytes:
             axis.plot(row[first], row[second], "o", color=BLUE if on else GREY, ms=6 if on else 4, mew=0)
             if row["recipe_as_it_is"]:
                 axis.plot(row[first], row[second], "o", mfc="none", mec=RED, ms=11)
-                axis.annotate("the recipe as it is", (row[first], row[second]), (9, 6), textcoords="offset points", color=RED, fontsize=8.5)
+                axis.annotate(
+                    "the recipe as it is",
+                    (row[first], row[second]),
+                    (9, 6),
+                    textcoords="offset points",
+                    color=RED,
+                    fontsize=8.5,
+                )
         edge = np.array(sorted((row[first], row[second]) for row in finished if row["trial"] in best))
         if len(quest.aim.metrics) == 2:
             axis.plot(*edge.T, color=BLUE, lw=0.9)

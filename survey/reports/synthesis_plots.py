@@ -32,12 +32,17 @@ def picture(likeness: Likeness, names: Sequence[str], wave: NDArray[np.float64])
 
 def _panel(axis: Axes, likeness: Likeness, number: int, name: str, wave: NDArray[np.float64]) -> None:
     middle, reach = float(likeness.center_I[number]), WIDTH * float(likeness.scale_I[number])
-    low, high = max(middle - reach, float(likeness.low_I[number])), min(middle + reach, float(likeness.high_I[number]))
+    low, high = (
+        max(middle - reach, float(likeness.low_I[number])),
+        min(middle + reach, float(likeness.high_I[number])),
+    )
     values = torch.linspace(low, high, STEPS, dtype=torch.float64)
     label_NI = likeness.center_I.double().repeat(STEPS, 1)
     label_NI[:, number] = values
     for step, flux in enumerate(likeness(label_NI).numpy()):
-        axis.plot(wave, flux, color=style.SIGNED(step / (STEPS - 1)), lw=0.6, label=f"{float(values[step]):.4g}")
+        axis.plot(
+            wave, flux, color=style.SIGNED(step / (STEPS - 1)), lw=0.6, label=f"{float(values[step]):.4g}"
+        )
     axis.set_xlim(wave[0], wave[-1])
     axis.set_ylim(0, 1.35)
     axis.set_ylabel("flux")

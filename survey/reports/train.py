@@ -38,9 +38,20 @@ def pictures(settings: Train) -> list[str]:
             files.write(made[AUGMENTATION], _augmentation(settings, run))
         if LABELS in made:
             tensors, about = checkpoint.read_tensors(learned)
-            files.write(made[LABELS], synthesis_plots.picture(Likeness.of(tensors, about["order"]), about["labels"], run.grid.wave))
+            files.write(
+                made[LABELS],
+                synthesis_plots.picture(Likeness.of(tensors, about["order"]), about["labels"], run.grid.wave),
+            )
         with Tracker(settings.tracking, settings.run, settings.lasting()) as tracker:
-            tracker.keep([*made.values(), *(files.join(settings.run, name) for name in (bundle.RUN, bundle.MODEL, bundle.HISTORY, samples.SAMPLES))])
+            tracker.keep(
+                [
+                    *made.values(),
+                    *(
+                        files.join(settings.run, name)
+                        for name in (bundle.RUN, bundle.MODEL, bundle.HISTORY, samples.SAMPLES)
+                    ),
+                ]
+            )
     return list(made.values())
 
 
@@ -50,13 +61,17 @@ def _augmentation(settings: Train, run: bundle.Run) -> bytes:
     some = train.at(np.arange(min(len(train), 200)))
     best = int(np.nanargmax(np.nan_to_num(some.about["snr"].to_numpy(zero_copy_only=False).astype(float))))
     spectrum = read_places(open_store(settings.store), some.place_N2[[best]], False)
-    return augmentations.picture(settings.augment, run.grid.wave, spectrum.flux[0].numpy(), spectrum.ivar[0].numpy(), settings.seed)
+    return augmentations.picture(
+        settings.augment, run.grid.wave, spectrum.flux[0].numpy(), spectrum.ivar[0].numpy(), settings.seed
+    )
 
 
 def summary(settings: Train, made: bool, pictures: Sequence[str]) -> str:
     """What was trained on what, how good it is on the validation part, and where to look."""
     about = bundle.about_run(settings.run)
-    parts = ", ".join(f"{count['spectra']:,} {name} ({count['stars']:,} stars)" for name, count in about["parts"].items())
+    parts = ", ".join(
+        f"{count['spectra']:,} {name} ({count['stars']:,} stars)" for name, count in about["parts"].items()
+    )
     lines = [
         files.read(files.join(settings.run, JOINED)).decode().rstrip(),
         "",
@@ -69,7 +84,9 @@ def summary(settings: Train, made: bool, pictures: Sequence[str]) -> str:
     if about["skipped_steps"]:
         lines.append(f"skipped    {about['skipped_steps']} steps without finite gradients")
     if about.get("unused"):
-        lines.append(f"not used   {', '.join(about['unused'])}: settings of networks that mean nothing to a {about['model']}")
+        lines.append(
+            f"not used   {', '.join(about['unused'])}: settings of networks that mean nothing to a {about['model']}"
+        )
     if settings.tracking.wanted():
         lines.append(f"tracked    mlflow ui --backend-store-uri {settings.tracking.address(settings.run)}")
     lines += [f"look at    {', '.join(pictures)}", f"next       python jobs/evaluate.py of={settings.run}"]

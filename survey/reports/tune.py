@@ -32,7 +32,13 @@ def _drawn(quest: Quest, folder: str, winners: Sequence[str]) -> list[str]:
         files.write(files.join(folder, names[-1]), png)
     own = [path for path in winners if f"-{quest.aim.name}" in path.rpartition("/")[2]]
     with tracker(quest) as tracked:
-        tracked.keep([*(files.join(folder, name) for name in names), *own, *(files.join(quest.settings.study, name) for name in (TABLE, STUDY))])
+        tracked.keep(
+            [
+                *(files.join(folder, name) for name in names),
+                *own,
+                *(files.join(quest.settings.study, name) for name in (TABLE, STUDY)),
+            ]
+        )
     return names
 
 
@@ -49,7 +55,9 @@ def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
     lines.append(f"study      {settings.study}{'' if outcome.made else ', finished before: nothing to do'}")
     if pictures:
         counted = f"{len(pictures)} plot{'s' if len(pictures) > 1 else ''}"
-        lines.append(f"look at    {files.join(settings.study, PLOTS)}  {counted}; {files.join(settings.study, TABLE)}")
+        lines.append(
+            f"look at    {files.join(settings.study, PLOTS)}  {counted}; {files.join(settings.study, TABLE)}"
+        )
     if settings.tracking.wanted():
         lines.append(f"tracked    mlflow ui --backend-store-uri {settings.tracking.address(settings.study)}")
     if outcome.winners:
@@ -66,14 +74,24 @@ def table(name: str, found: Mapping[str, Any]) -> str:
     for role, word in ROLES.items():
         if role in found:
             one = found[role]
-            told = " ".join(f"{key}={value}" for key, value in one["set"].items()) or ("as it is" if role == "usual" else "none changed")
-            lines.append(f"  {word:<8} {one['trial']:>6} {one['values'][0]:>14.5g}   {_repeated(one['repeated']):<32} {told}")
+            told = " ".join(f"{key}={value}" for key, value in one["set"].items()) or (
+                "as it is" if role == "usual" else "none changed"
+            )
+            lines.append(
+                f"  {word:<8} {one['trial']:>6} {one['values'][0]:>14.5g}   {_repeated(one['repeated']):<32} {told}"
+            )
     if gain := found.get("gain"):
         low_high = f" ({_between(gain['interval'])})" if gain["interval"] else ""
-        nothing = "; no sure gain: the interval holds 0" if gain["interval"] and gain["interval"][0] <= 0 <= gain["interval"][1] else ""
+        nothing = (
+            "; no sure gain: the interval holds 0"
+            if gain["interval"] and gain["interval"][0] <= 0 <= gain["interval"][1]
+            else ""
+        )
         share = f", {gain['share']:+.1%}" if gain["share"] is not None else ""
         itself = found["usual"]["trial"] == found["best"]["trial"]
-        whole = "nothing that was tried is better" if itself else f"{gain['by']:+.4g}{low_high}{share}{nothing}"
+        whole = (
+            "nothing that was tried is better" if itself else f"{gain['by']:+.4g}{low_high}{share}{nothing}"
+        )
         lines.append(f"  gain over the recipe {whole}")
     elif "best" not in found:
         lines.append("  no trial went to its end")

@@ -42,14 +42,22 @@ class Knob:
         if isinstance(distribution, CategoricalDistribution):
             return self.plain(trial.suggest_categorical(self.key, distribution.choices))
         if isinstance(distribution, IntDistribution):
-            return trial.suggest_int(self.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-        found = trial.suggest_float(self.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+            return trial.suggest_int(
+                self.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+            )
+        found = trial.suggest_float(
+            self.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
         return self.plain(found)
 
     def plain(self, told: Any) -> Any:
         """What the settings say for what the storage says."""
         if self.choices:
-            return next(choice for choice in self.choices if _told(choice) == told and isinstance(_told(choice), type(told)))
+            return next(
+                choice
+                for choice in self.choices
+                if _told(choice) == told and isinstance(_told(choice), type(told))
+            )
         if isinstance(told, float) and isinstance(self.distribution, FloatDistribution):
             short = float(f"{told:.{DIGITS}g}")
             return min(max(short, self.distribution.low), self.distribution.high)
@@ -58,7 +66,13 @@ class Knob:
     def told(self, value: Any) -> Any:
         """What the storage says for what the settings say, or None where that is none of its values."""
         try:
-            found: Any = _told(value) if self.choices else float(value) if isinstance(self.distribution, FloatDistribution) else value
+            found: Any = (
+                _told(value)
+                if self.choices
+                else float(value)
+                if isinstance(self.distribution, FloatDistribution)
+                else value
+            )
             inside = self.distribution._contains(self.distribution.to_internal_repr(found))
         except (TypeError, ValueError):
             return None
@@ -78,7 +92,10 @@ class Knob:
         if one.step and not one.log:
             steps = round((one.high - one.low) / one.step)
             taken = np.unique(np.linspace(0, steps, min(count, steps + 1)).round())
-            return [one.low + (int(step) if isinstance(one, IntDistribution) else float(step)) * one.step for step in taken]
+            return [
+                one.low + (int(step) if isinstance(one, IntDistribution) else float(step)) * one.step
+                for step in taken
+            ]
         spread = np.geomspace(one.low, one.high, count) if one.log else np.linspace(one.low, one.high, count)
         if isinstance(one, IntDistribution):
             return sorted({int(value) for value in spread.round()})
@@ -107,7 +124,9 @@ def _told(value: Any) -> Any:
 def knob(where: str, key: str, line: Any, whole: bool) -> Knob:
     """A line of a space, checked by itself; `whole`: its setting is a whole number."""
     if not isinstance(line, dict) or len([name for name in KINDS if name in line]) != 1:
-        raise SettingsError(f"{where}: {line!r}: say how it varies: {{log: [low, high]}}, {{range: [low, high], step: 1}} or {{choices: [...]}}")
+        raise SettingsError(
+            f"{where}: {line!r}: say how it varies: {{log: [low, high]}}, {{range: [low, high], step: 1}} or {{choices: [...]}}"
+        )
     if strange := [name for name in line if name not in (*KINDS, "step", "when")]:
         raise SettingsError(f"{where}: {strange[0]}: unknown word; there are {', '.join(KINDS)}, step, when")
     when = _conditions(where, line.get("when", {}))
@@ -116,15 +135,29 @@ def knob(where: str, key: str, line: Any, whole: bool) -> Knob:
     kind = "log" if "log" in line else "range"
     low, high = _ends(f"{where}: {kind}", line[kind], whole)
     if kind == "log" and low <= 0:
-        raise SettingsError(f"{where}: log: begins at {low:g}, which has no logarithm; begin above 0, or give a range")
+        raise SettingsError(
+            f"{where}: log: begins at {low:g}, which has no logarithm; begin above 0, or give a range"
+        )
     if "step" not in line:
-        return Knob(key, IntDistribution(low, high, log=kind == "log") if whole else FloatDistribution(low, high, log=kind == "log"), when)
+        return Knob(
+            key,
+            IntDistribution(low, high, log=kind == "log")
+            if whole
+            else FloatDistribution(low, high, log=kind == "log"),
+            when,
+        )
     if kind == "log":
-        raise SettingsError(f"{where}: step: {line['step']!r}: a range in logarithms has no steps; leave it out, or give a range")
+        raise SettingsError(
+            f"{where}: step: {line['step']!r}: a range in logarithms has no steps; leave it out, or give a range"
+        )
     step = _number(f"{where}: step", line["step"], whole)
     if step <= 0 or step > high - low or abs((high - low) / step - round((high - low) / step)) > 1e-6:
-        raise SettingsError(f"{where}: step: {step:g}: does not lead from {low:g} to {high:g}; give one that does")
-    return Knob(key, IntDistribution(low, high, step=step) if whole else FloatDistribution(low, high, step=step), when)
+        raise SettingsError(
+            f"{where}: step: {step:g}: does not lead from {low:g} to {high:g}; give one that does"
+        )
+    return Knob(
+        key, IntDistribution(low, high, step=step) if whole else FloatDistribution(low, high, step=step), when
+    )
 
 
 def _of_choices(where: str, key: str, line: dict[str, Any], when: dict[str, tuple[Any, ...]]) -> Knob:
@@ -143,7 +176,9 @@ def _ends(where: str, ends: Any, whole: bool) -> tuple[Any, Any]:
         raise SettingsError(f"{where}: {ends!r}: give two numbers, [low, high]")
     low, high = (_number(where, end, whole) for end in ends)
     if low >= high:
-        raise SettingsError(f"{where}: from {low:g} to {high:g} there is nothing; give the smaller number first, [{high:g}, {low:g}]")
+        raise SettingsError(
+            f"{where}: from {low:g} to {high:g} there is nothing; give the smaller number first, [{high:g}, {low:g}]"
+        )
     return low, high
 
 
@@ -157,5 +192,7 @@ def _number(where: str, value: Any, whole: bool) -> Any:
 
 def _conditions(where: str, when: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(when, dict):
-        raise SettingsError(f"{where}: when: {when!r}: give the settings and values with which it counts, such as {{model: rescnn}}")
+        raise SettingsError(
+            f"{where}: when: {when!r}: give the settings and values with which it counts, such as {{model: rescnn}}"
+        )
     return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in when.items()}

@@ -35,7 +35,10 @@ class Standing:
 def standings(ident: str, storage: BaseStorage) -> list[Standing]:
     """All aims of the study of this id."""
     names = sorted(name for name in optuna.get_all_study_names(storage) if name.startswith(f"{ident}-"))
-    return [standing(optuna.load_study(study_name=name, storage=storage), name.removeprefix(f"{ident}-")) for name in names]
+    return [
+        standing(optuna.load_study(study_name=name, storage=storage), name.removeprefix(f"{ident}-"))
+        for name in names
+    ]
 
 
 def standing(study: optuna.Study, name: str) -> Standing:
@@ -43,7 +46,12 @@ def standing(study: optuna.Study, name: str) -> Standing:
     trials = study.get_trials(deepcopy=False)
     signs = tuple(1 if direction == StudyDirection.MINIMIZE else -1 for direction in study.directions)
     by_state = Counter(one.state for one in trials)
-    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL, "running": TrialState.RUNNING}
+    states = {
+        "complete": TrialState.COMPLETE,
+        "pruned": TrialState.PRUNED,
+        "failed": TrialState.FAIL,
+        "running": TrialState.RUNNING,
+    }
     complete = [one for one in trials if one.state == TrialState.COMPLETE]
     running = [one for one in trials if one.state == TrialState.RUNNING]
     wanted = int(study.user_attrs.get(WANTED, len(trials)))
@@ -74,14 +82,25 @@ def text(one: Standing) -> str:
     """How one aim stands, as a few lines."""
     counts = ", ".join(f"{count} {state}" for state, count in one.counts.items() if count)
     left = f", about {clock(one.seconds_left)} left" if one.seconds_left is not None else ""
-    lines = [f"{one.name:<10} {one.finished} of {one.wanted} trials finished ({counts or 'none begun'}){left}"]
+    lines = [
+        f"{one.name:<10} {one.finished} of {one.wanted} trials finished ({counts or 'none begun'}){left}"
+    ]
     if one.best:
-        values = ", ".join(f"{name} {value:.5g}" for name, value in zip(one.metrics, one.best.values, strict=True))
+        values = ", ".join(
+            f"{name} {value:.5g}" for name, value in zip(one.metrics, one.best.values, strict=True)
+        )
         lines.append(f"  best     {values}: trial {one.best.number}, {_params(one.best)}")
     for trial in one.running:
-        reached = f", {one.metrics[0]} {trial.intermediate_values[max(trial.intermediate_values)]:.5g}" if trial.intermediate_values else ""
+        reached = (
+            f", {one.metrics[0]} {trial.intermediate_values[max(trial.intermediate_values)]:.5g}"
+            if trial.intermediate_values
+            else ""
+        )
         lines.append(f"  running  trial {trial.number}, epoch {last_epoch(trial)}{reached}: {_params(trial)}")
-    lines += [f"  failed   {count} times: {reason}" for reason, count in sorted(one.reasons.items(), key=lambda item: -item[1])]
+    lines += [
+        f"  failed   {count} times: {reason}"
+        for reason, count in sorted(one.reasons.items(), key=lambda item: -item[1])
+    ]
     return "\n".join(lines)
 
 
@@ -97,4 +116,6 @@ def _shown(value: Any) -> str:
 
 def clock(left: float) -> str:
     """A duration for people."""
-    return f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min" if left < 6000 else f"{left / 3600:.1f} h"
+    return (
+        f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min" if left < 6000 else f"{left / 3600:.1f} h"
+    )

@@ -22,7 +22,12 @@ NOTHING = {"by": 0.0, "share": 0.0, "interval": None}
 """The gain where nothing that was tried is better than the recipe as it is."""
 ENOUGH = 6
 """Fewer trials say nothing of what mattered."""
-STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
 
 
 def rows(quest: Quest) -> list[dict[str, Any]]:
@@ -61,15 +66,28 @@ def table(quests: Sequence[Quest]) -> pa.Table:
         values = [row.get(name) for row in told]
         kinds = {type(value) for value in values if value is not None}
         plain = kinds <= {int, float} or kinds in ({str}, {bool})
-        columns[name] = pa.array([float(v) if kinds == {int, float} and v is not None else v if plain or v is None else str(v) for v in values])
+        columns[name] = pa.array(
+            [
+                float(v) if kinds == {int, float} and v is not None else v if plain or v is None else str(v)
+                for v in values
+            ]
+        )
     return pa.table(columns)
 
 
 def importances(quest: Quest, metric: int = 0) -> dict[str, float]:
     """How much of the difference between trials each setting explains; nothing where there are few trials, or settings with conditions only."""
     space = quest.aim.space.distributions()
-    everywhere = {key: one for key, one in space.items() if not next(knob for knob in quest.aim.space.knobs if knob.key == key).when}
-    plain = [_bare(one, everywhere, metric) for one in quest.study.complete() if everywhere.keys() <= one.params.keys()]
+    everywhere = {
+        key: one
+        for key, one in space.items()
+        if not next(knob for knob in quest.aim.space.knobs if knob.key == key).when
+    }
+    plain = [
+        _bare(one, everywhere, metric)
+        for one in quest.study.complete()
+        if everywhere.keys() <= one.params.keys()
+    ]
     if len(plain) < ENOUGH or not everywhere or len({one.values[0] for one in plain}) < 2:
         return {}
     study = optuna.create_study(direction="minimize" if quest.aim.signs[metric] > 0 else "maximize")
@@ -86,7 +104,9 @@ def importances(quest: Quest, metric: int = 0) -> dict[str, float]:
 
 def _bare(one: FrozenTrial, space: dict[str, Any], metric: int) -> FrozenTrial:
     """A trial with one value, of the whole space: a second stage has ranges of its own."""
-    return optuna.trial.create_trial(params={key: one.params[key] for key in space}, distributions=space, value=one.values[metric])
+    return optuna.trial.create_trial(
+        params={key: one.params[key] for key in space}, distributions=space, value=one.values[metric]
+    )
 
 
 def found(quest: Quest) -> dict[str, Any]:
@@ -127,10 +147,18 @@ def differing(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     other = over(below, above)
     kept: dict[str, Any] = {}
     for name, value in above.items():
-        same = name in below and below[name] == other[name] and not ("model" in above and name == "options" and above["model"] != below.get("model"))
+        same = (
+            name in below
+            and below[name] == other[name]
+            and not ("model" in above and name == "options" and above["model"] != below.get("model"))
+        )
         if same:
             continue
         inner = below.get(name)
-        partly = isinstance(value, dict) and isinstance(inner, dict) and not (name == "options" and above.get("model") != below.get("model"))
+        partly = (
+            isinstance(value, dict)
+            and isinstance(inner, dict)
+            and not (name == "options" and above.get("model") != below.get("model"))
+        )
         kept[name] = differing(inner, value) if partly and isinstance(inner, dict) else value
     return kept

@@ -46,12 +46,16 @@ def pruner(settings: Tune, aim: Aim) -> BasePruner:
     wanted = settings.prune
     name = ("halving" if len(aim.metrics) == 1 else "none") if wanted.name == "auto" else wanted.name
     epochs = most_epochs(aim)
-    first = wanted.first or epochs // (9 if name == "hyperband" else 3) + 1  # one look at a third, for hyperband at a ninth too; none near the end
+    first = (
+        wanted.first or epochs // (9 if name == "hyperband" else 3) + 1
+    )  # one look at a third, for hyperband at a ninth too; none near the end
     if name == "halving":
         return SuccessiveHalvingPruner(min_resource=first, reduction_factor=wanted.factor)
     if name == "hyperband":
         with experimental():
-            return HyperbandPruner(min_resource=first, max_resource=max(epochs, first), reduction_factor=wanted.factor)
+            return HyperbandPruner(
+                min_resource=first, max_resource=max(epochs, first), reduction_factor=wanted.factor
+            )
     if name == "median":
         return MedianPruner(n_startup_trials=wanted.startup, n_warmup_steps=first - 1)
     return NopPruner()

@@ -28,13 +28,20 @@ class Repeated:
         """From the single values; NaN without any."""
         if len(values) < 2:
             return cls(values[0] if values else math.nan, values=tuple(values))
-        mean, half = sum(values) / len(values), stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values)
+        mean, half = (
+            sum(values) / len(values),
+            stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values),
+        )
         return cls(mean, mean - float(half), mean + float(half), tuple(values))
 
     def told(self) -> dict[str, Any]:
         """As JSON and YAML have it."""
         interval = [short(self.low), short(self.high)] if math.isfinite(self.low) else None
-        return {"mean": short(self.mean), "interval": interval, "values": [short(value) for value in self.values]}
+        return {
+            "mean": short(self.mean),
+            "interval": interval,
+            "values": [short(value) for value in self.values],
+        }
 
 
 def short(value: float) -> float | None:
@@ -47,10 +54,16 @@ def gain(usual: Repeated, best: Repeated, sign: int) -> dict[str, Any] | None:
     difference = sign * (usual.mean - best.mean)
     if not math.isfinite(difference):
         return None
-    told: dict[str, Any] = {"by": short(difference), "share": short(difference / abs(usual.mean)) if usual.mean else None, "interval": None}
+    told: dict[str, Any] = {
+        "by": short(difference),
+        "share": short(difference / abs(usual.mean)) if usual.mean else None,
+        "interval": None,
+    }
     parts = [stats.sem(one.values) ** 2 if len(one.values) > 1 else math.nan for one in (usual, best)]
     if all(math.isfinite(part) for part in parts) and sum(parts) > 0:
-        freedom = sum(parts) ** 2 / sum(part**2 / (len(one.values) - 1) for part, one in zip(parts, (usual, best), strict=True))
+        freedom = sum(parts) ** 2 / sum(
+            part**2 / (len(one.values) - 1) for part, one in zip(parts, (usual, best), strict=True)
+        )
         half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(sum(parts))
         told["interval"] = [short(difference - half), short(difference + half)]
     return told

@@ -31,8 +31,14 @@ class Prune(Settings):
         "auto",
         description="asynchronous successive halving (ASHA), hyperband, worse than the median, or never; auto = halving, never for several metrics",
     )
-    first: int | None = Field(None, ge=1, description="epochs before the first look; null = a third of the recipe's epochs, hyperband: a ninth")
-    factor: int = Field(3, ge=2, description="halving, hyperband: one in so many goes on, for so many times as long")
+    first: int | None = Field(
+        None,
+        ge=1,
+        description="epochs before the first look; null = a third of the recipe's epochs, hyperband: a ninth",
+    )
+    factor: int = Field(
+        3, ge=2, description="halving, hyperband: one in so many goes on, for so many times as long"
+    )
     startup: int = Field(5, ge=0, description="median: trainings that are finished before one is stopped")
 
 
@@ -41,26 +47,59 @@ class Tune(Settings):
 
     SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
     INERT: ClassVar[frozenset[str]] = frozenset(
-        {"study", "elements", "trials", "seeds", "keep", "retrain", "winners", "name", "tracking", "threads", "gpu", "workers", "failures", "show"}
+        {
+            "study",
+            "elements",
+            "trials",
+            "seeds",
+            "keep",
+            "retrain",
+            "winners",
+            "name",
+            "tracking",
+            "threads",
+            "gpu",
+            "workers",
+            "failures",
+            "show",
+        }
     )
 
     study: str = Field(description="folder or s3:// prefix of the study to make, or to go on with")
     store: str | None = Field(None, description="store of the spectra; null = that of the recipe's train")
     labels: str | None = Field(None, description="table of labels; null = that of the recipe's train")
-    train: dict[str, Any] = Field({}, description="what every training has: the recipe's section train; python jobs/train.py --help lists it")
-    space: str | None = Field(None, description="file that says what is tried, such as tune/rescnn.yaml; its own train: lies over the recipe's")
-    elements: tuple[str, ...] = Field(
-        (), strict=False, description="labels to search for one by one, by any of their names; none = the recipe's own task and targets, together"
+    train: dict[str, Any] = Field(
+        {},
+        description="what every training has: the recipe's section train; python jobs/train.py --help lists it",
     )
-    trials: int = Field(30, ge=1, description="trainings that are to be finished in all, for each element; a larger number later goes on from there")
+    space: str | None = Field(
+        None,
+        description="file that says what is tried, such as tune/rescnn.yaml; its own train: lies over the recipe's",
+    )
+    elements: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="labels to search for one by one, by any of their names; none = the recipe's own task and targets, together",
+    )
+    trials: int = Field(
+        30,
+        ge=1,
+        description="trainings that are to be finished in all, for each element; a larger number later goes on from there",
+    )
     sampler: Literal["tpe", "random", "grid"] = Field(
-        "tpe", description="what is tried next: what looks best (tree-structured Parzen estimator), anything, or every combination"
+        "tpe",
+        description="what is tried next: what looks best (tree-structured Parzen estimator), anything, or every combination",
     )
     points: int = Field(3, ge=2, description="grid: values of each range")
     stages: int = Field(
-        1, ge=1, le=2, description="2: after a share of the trials, numbers only from half to twice the best so far, choices as there"
+        1,
+        ge=1,
+        le=2,
+        description="2: after a share of the trials, numbers only from half to twice the best so far, choices as there",
     )
-    wide: float = Field(0.6, gt=0, lt=1, description="two stages: share of the trials that is spent on the whole space first")
+    wide: float = Field(
+        0.6, gt=0, lt=1, description="two stages: share of the trials that is spent on the whole space first"
+    )
     metrics: tuple[str, ...] = Field(
         (),
         strict=False,
@@ -73,19 +112,47 @@ class Tune(Settings):
         description="where trials are noted: journal or sqlite (a file in the study), or the URL of a database server; passwords as it knows them",
     )
     seed: int = Field(0, ge=0, description="of what is tried; trainings have their own, train.seed")
-    seeds: int = Field(3, ge=0, description="the best two, and the recipe as it is, are trained again with so many other seeds; 0 = not")
-    keep: Literal["best", "all"] = Field("best", description="whose weights are kept: the best two trials', or all")
-    retrain: bool = Field(False, description="train the winner on training and validation part together, into winners/ in the study")
-    winners: str = Field("tune", description="folder for the files of the best two, NAME-ELEMENT.yaml, which with= lays over a recipe")
+    seeds: int = Field(
+        3,
+        ge=0,
+        description="the best two, and the recipe as it is, are trained again with so many other seeds; 0 = not",
+    )
+    keep: Literal["best", "all"] = Field(
+        "best", description="whose weights are kept: the best two trials', or all"
+    )
+    retrain: bool = Field(
+        False,
+        description="train the winner on training and validation part together, into winners/ in the study",
+    )
+    winners: str = Field(
+        "tune",
+        description="folder for the files of the best two, NAME-ELEMENT.yaml, which with= lays over a recipe",
+    )
     name: str = Field("", description="what these files begin with; empty = the name of the study's folder")
     workers: int | None = Field(
-        None, ge=1, description="trainings at a time; null = as many as there are CPUs, or shares of GPUs; 1 = one after the other, without Ray"
+        None,
+        ge=1,
+        description="trainings at a time; null = as many as there are CPUs, or shares of GPUs; 1 = one after the other, without Ray",
     )
-    threads: int | None = Field(None, ge=1, description="threads of a training; null = 1, or all CPUs where one is done after the other")
-    gpu: float | None = Field(None, ge=0, le=8, description="GPUs for each training, such as 0.5; null = 1 where there are some; 0 = none")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="threads of a training; null = 1, or all CPUs where one is done after the other",
+    )
+    gpu: float | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="GPUs for each training, such as 0.5; null = 1 where there are some; 0 = none",
+    )
     failures: int = Field(2, ge=0, description="how often a training whose process died goes on in a new one")
-    tracking: Tracking = Field(Tracking(), description="where numbers go, beside the study's folder: a run for each element, trials below it")
-    show: bool = Field(False, description="only tell how far the study is, also while it runs elsewhere; nothing is changed")
+    tracking: Tracking = Field(
+        Tracking(),
+        description="where numbers go, beside the study's folder: a run for each element, trials below it",
+    )
+    show: bool = Field(
+        False, description="only tell how far the study is, also while it runs elsewhere; nothing is changed"
+    )
 
     @field_validator("storage")
     @classmethod
@@ -95,7 +162,9 @@ class Tune(Settings):
         if not re.match(r"[a-z0-9_+]+://", value):
             raise ValueError("neither journal nor sqlite nor a URL such as postgresql://user@host/database")
         if re.match(r"[a-z0-9_+]+://[^/@]*:[^/@]*@", value) or "password=" in value:
-            raise ValueError("holds a password; give it as the database's client knows it, such as PGPASSWORD or ~/.pgpass")
+            raise ValueError(
+                "holds a password; give it as the database's client knows it, such as PGPASSWORD or ~/.pgpass"
+            )
         return value
 
     @model_validator(mode="after")
@@ -103,7 +172,9 @@ class Tune(Settings):
         if self.stages == 2 and self.sampler == "grid":
             raise ValueError("stages: 2: a grid is not narrowed; give stages=1, or sampler=tpe")
         if len(self.metrics) > 1 and self.prune.name not in ("auto", "none"):
-            raise ValueError(f"prune.name: {self.prune.name}: trainings with several metrics cannot be compared half-way; give prune.name=none")
+            raise ValueError(
+                f"prune.name: {self.prune.name}: trainings with several metrics cannot be compared half-way; give prune.name=none"
+            )
         if files.is_remote(self.study) and self.storage in ("journal", "sqlite"):
             raise ValueError(
                 f"storage: {self.storage}: {self.study} is in a bucket, where no file can be written bit by bit; give the URL of a database server"
@@ -132,7 +203,9 @@ class Aim:
 
     def training(self, run: str, chosen: dict[str, Any], **other: Any) -> Train:
         """The settings of a training with values for some keys."""
-        return space.checked(f"tune: {self.name}: train", laid_over(self.train, chosen) | {"run": run} | other)
+        return space.checked(
+            f"tune: {self.name}: train", laid_over(self.train, chosen) | {"run": run} | other
+        )
 
 
 def sign(metric: str) -> int:
@@ -153,10 +226,16 @@ def aims(settings: Tune) -> list[Aim]:
         raise SettingsError(f"tune: {missing[0]}: not given, but needed to train; give {missing[0]}=...")
     base |= {"run": files.join(settings.study, "trials"), "workers": 1}
     if settings.space is None:
-        raise SettingsError("tune: space: not given; give space=FILE with what is to be tried, such as one of tune/*.yaml")
-    found = [_aim(settings, element, base, settings.space) for element in settings.elements] or [_aim(settings, None, base, settings.space)]
+        raise SettingsError(
+            "tune: space: not given; give space=FILE with what is to be tried, such as one of tune/*.yaml"
+        )
+    found = [_aim(settings, element, base, settings.space) for element in settings.elements] or [
+        _aim(settings, None, base, settings.space)
+    ]
     names = [labels.label(element).name for element in settings.elements]
-    if twice := [element for element, name in zip(settings.elements, names, strict=True) if names.count(name) > 1]:
+    if twice := [
+        element for element, name in zip(settings.elements, names, strict=True) if names.count(name) > 1
+    ]:
         raise SettingsError(f"tune: elements: {', '.join(twice)} are one; give it once")
     return found
 
@@ -171,7 +250,9 @@ def _aim(settings: Tune, element: str | None, base: dict[str, Any], path: str) -
     tried = space.read(path, base | own)
     train = over(base, dict(tried.fixed)) | own
     if "monitor" in tried.fixed or (element is not None and {"task", "targets"} & tried.fixed.keys()):
-        raise SettingsError(f"{path}: train: says task, targets or monitor, which the search sets; leave them out")
+        raise SettingsError(
+            f"{path}: train: says task, targets or monitor, which the search sets; leave them out"
+        )
     made = space.checked("tune: train", train)
     wanted = settings.metrics or (("mae",) if name else (made.monitor,))
     found = tuple(f"{metric}_{name}" if name and metric in PER_LABEL else metric for metric in wanted)
@@ -185,7 +266,12 @@ def _check_metrics(aim: Aim, made: Train) -> None:
     task = made.asked()
     blank = np.zeros((1, len(task.labels))) if task.regresses else None
     some = (np.zeros(1, int), np.eye(1, task.classes)) if task.classifies else (None, None)
-    there = [*metrics.quick(class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0), *MEASURED]
+    there = [
+        *metrics.quick(
+            class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0
+        ),
+        *MEASURED,
+    ]
     for name in aim.metrics:
         if name not in there:
             near = difflib.get_close_matches(name, there, 1)
@@ -197,5 +283,9 @@ def _check_metrics(aim: Aim, made: Train) -> None:
         raise SettingsError(
             f"tune: metrics: {', '.join(aim.metrics)}: say nothing of how right a network is; give one of validation too, such as mae"
         )
-    if "loss" in aim.metrics and (tried := [one.key for one in aim.space.knobs if one.key.startswith("loss")]):
-        raise SettingsError(f"tune: metrics: loss: {tried[0]} is tried, so losses do not compare; give another metric, such as mae or r2_mean")
+    if "loss" in aim.metrics and (
+        tried := [one.key for one in aim.space.knobs if one.key.startswith("loss")]
+    ):
+        raise SettingsError(
+            f"tune: metrics: loss: {tried[0]} is tried, so losses do not compare; give another metric, such as mae or r2_mean"
+        )

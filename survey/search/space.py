@@ -26,7 +26,21 @@ from survey.settings import Settings, SettingsError, over, section
 from survey.training.fit import UNUSED
 from survey.training.train import Train
 
-OWN = ("store", "labels", "join", "run", "task", "targets", "split", "monitor", "seed", "before", "freeze", "learn_from", "keep")
+OWN = (
+    "store",
+    "labels",
+    "join",
+    "run",
+    "task",
+    "targets",
+    "split",
+    "monitor",
+    "seed",
+    "before",
+    "freeze",
+    "learn_from",
+    "keep",
+)
 """Settings that a search does not try: it sets them itself, or scores would not compare."""
 Values = dict[str, Any]
 MOST = 100_000
@@ -47,7 +61,9 @@ class Space:
         chosen: Values = {}
         for one in self.knobs:
             if one.counts(chosen):
-                chosen[one.key] = (one if near is None else Knob(one.key, one.near(near.get(one.key)), one.when, one.choices)).drawn(trial)
+                chosen[one.key] = (
+                    one if near is None else Knob(one.key, one.near(near.get(one.key)), one.when, one.choices)
+                ).drawn(trial)
         return chosen
 
     def plain(self, params: Mapping[str, Any]) -> Values:
@@ -68,14 +84,18 @@ class Space:
         """Every combination of choices and of so many values of each range, in an order drawn by the seed."""
         count = float(np.prod([len(one.points(points)) for one in self.knobs], dtype=float))
         if count > MOST:
-            raise SettingsError(f"{self.path}: space: a grid of {count:,.0f} points; give fewer points=, fewer knobs, or sampler=tpe")
+            raise SettingsError(
+                f"{self.path}: space: a grid of {count:,.0f} points; give fewer points=, fewer knobs, or sampler=tpe"
+            )
         found: dict[str, Values] = {}
         for values in itertools.product(*(one.points(points) for one in self.knobs)):
             chosen: Values = {}
             for one, value in zip(self.knobs, values, strict=True):
                 if one.counts(chosen):
                     chosen[one.key] = value
-            found.setdefault(str(chosen), {one.key: one.told(chosen[one.key]) for one in self.knobs if one.key in chosen})
+            found.setdefault(
+                str(chosen), {one.key: one.told(chosen[one.key]) for one in self.knobs if one.key in chosen}
+            )
         rows = list(found.values())
         return [rows[number] for number in np.random.default_rng(seed).permutation(len(rows))]
 
@@ -98,26 +118,35 @@ def laid_over(train: Values, chosen: Mapping[str, Any]) -> Values:
 def checked(where: str, values: Values) -> Train:
     """The settings of a training, those of its network too."""
     made = Train.checked(where, values)
-    plugins.load("models", made.model).Options.checked(f"{where}: options of {made.model}", made.options)
+    plugins.options("models", made.model).checked(f"{where}: options of {made.model}", made.options)
     return made
 
 
 def read(path: str, train: Values) -> Space:
     """The space of a file, checked against the training that it is laid over."""
     if not Path(path).is_file():
-        raise SettingsError(f"tune: space: {path}: no such file; give a YAML file with a space, such as one of tune/*.yaml")
+        raise SettingsError(
+            f"tune: space: {path}: no such file; give a YAML file with a space, such as one of tune/*.yaml"
+        )
     told = section(Path(path), "space")
     if not told:
-        raise SettingsError(f"{path}: space: says nothing; name settings and how they vary, such as optimiser.lr: {{log: [1e-5, 1e-2]}}")
+        raise SettingsError(
+            f"{path}: space: says nothing; name settings and how they vary, such as optimiser.lr: {{log: [1e-5, 1e-2]}}"
+        )
     fixed = section(Path(path), "train")
     base = over(train, fixed)
     models = _models(f"{path}: space", told, base)
-    knobs = [knob(f"{path}: space: {key}", key, line, _whole(f"{path}: space: {key}", key, models)) for key, line in told.items()]
+    knobs = [
+        knob(f"{path}: space: {key}", key, line, _whole(f"{path}: space: {key}", key, models))
+        for key, line in told.items()
+    ]
     ordered = _ordered(path, {one.key: one for one in knobs})
     space = Space(path, tuple(ordered), fixed, {"space": told, "train": fixed})
     for one in ordered:
         if _at(fixed, one.key) is not None:
-            raise SettingsError(f"{path}: {one.key}: {_at(fixed, one.key)!r} in its train:, but tried in its space:; keep one of them")
+            raise SettingsError(
+                f"{path}: {one.key}: {_at(fixed, one.key)!r} in its train:, but tried in its space:; keep one of them"
+            )
     _rehearse(space, base)
     return space
 
@@ -147,8 +176,10 @@ def _models(where: str, told: Values, base: Values) -> dict[str, list[str]]:
     listed = line.get("choices") if isinstance(line, dict) else None
     every = [str(name) for name in listed] if isinstance(listed, list) else [usual]
     for name in every:
-        if name not in plugins.available("models"):
-            raise SettingsError(f"{where}: model: there is no network {name!r}; there are {', '.join(plugins.available('models'))}")
+        if name not in plugins.names("models"):
+            raise SettingsError(
+                f"{where}: model: there is no network {name!r}; there are {', '.join(plugins.names('models'))}"
+            )
     found: dict[str, list[str]] = {}
     for key, inner in told.items():
         when = inner.get("when") if isinstance(inner, dict) else None
@@ -161,19 +192,29 @@ def _models(where: str, told: Values, base: Values) -> dict[str, list[str]]:
 def _whole(where: str, key: str, models: Mapping[str, list[str]]) -> bool:
     """Whether a key's setting is a whole number; an error where there is no such setting, or none to try."""
     if key.split(".")[0] in OWN or key in Train.INERT or key.split(".")[0] in Train.INERT:
-        why = "does not change what comes out" if key.split(".")[0] in Train.INERT else "is set by the search itself, or scores would not compare"
+        why = (
+            "does not change what comes out"
+            if key.split(".")[0] in Train.INERT
+            else "is set by the search itself, or scores would not compare"
+        )
         raise SettingsError(f"{where}: {why}; leave it out")
     kinds = []
     for model in models[key]:
-        there = dict(_keys(Train, "")) | dict(_keys(plugins.load("models", model).Options, "options."))
+        there = dict(_keys(Train, "")) | dict(_keys(plugins.options("models", model), "options."))
         if key not in there:
             near = difflib.get_close_matches(key, there, 1)
             advice = f"did you mean {near[0]}?" if near else "python jobs/train.py --help lists them"
             other = f" of {model}" if key.startswith("options.") else ""
-            last = "; or give when: {model: [...]}" if key.startswith("options.") and len(models[key]) > 1 else ""
+            last = (
+                "; or give when: {model: [...]}"
+                if key.startswith("options.") and len(models[key]) > 1
+                else ""
+            )
             raise SettingsError(f"{where}: unknown setting{other}; {advice}{last}")
         if key.split(".")[0] in UNUSED and issubclass(plugins.load("models", model).Net, Fitted):
-            raise SettingsError(f"{where}: means nothing to {model}, which is fitted at once; leave it out, or say when: {{model: [...]}} it counts")
+            raise SettingsError(
+                f"{where}: means nothing to {model}, which is fitted at once; leave it out, or say when: {{model: [...]}} it counts"
+            )
         kinds.append(there[key])
     return all(int in _plain_kinds(kind) and float not in _plain_kinds(kind) for kind in kinds)
 
@@ -205,15 +246,25 @@ def _ordered(path: str, knobs: dict[str, Knob]) -> list[Knob]:
             where = f"{path}: space: {one.key}: when"
             if key not in knobs:
                 near = difflib.get_close_matches(key, knobs, 1)
-                raise SettingsError(f"{where}: {key} is not tried in this space; {f'did you mean {near[0]}?' if near else 'leave the condition out'}")
+                raise SettingsError(
+                    f"{where}: {key} is not tried in this space; {f'did you mean {near[0]}?' if near else 'leave the condition out'}"
+                )
             if not knobs[key].choices:
-                raise SettingsError(f"{where}: {key} has a range, no choices; give it choices, or leave the condition out")
+                raise SettingsError(
+                    f"{where}: {key} has a range, no choices; give it choices, or leave the condition out"
+                )
             if never := [value for value in wanted if value not in knobs[key].choices]:
-                raise SettingsError(f"{where}: {key} is never {never[0]!r}; its choices are {', '.join(map(repr, knobs[key].choices))}")
+                raise SettingsError(
+                    f"{where}: {key} is never {never[0]!r}; its choices are {', '.join(map(repr, knobs[key].choices))}"
+                )
     while len(done) < len(knobs):
-        ready = [one for one in knobs.values() if one.key not in done and all(key in done for key in one.when)]
+        ready = [
+            one for one in knobs.values() if one.key not in done and all(key in done for key in one.when)
+        ]
         if not ready:
-            raise SettingsError(f"{path}: space: {', '.join(key for key in knobs if key not in done)} hang on one another; take one condition out")
+            raise SettingsError(
+                f"{path}: space: {', '.join(key for key in knobs if key not in done)} hang on one another; take one condition out"
+            )
         done |= {one.key: one for one in ready}
     return list(done.values())
 

@@ -52,7 +52,9 @@ def opened(study: str, storage: str, write: bool = True) -> BaseStorage:
         return _server(storage)
     path = Path(study, JOURNAL if storage == "journal" else SQLITE)
     if not write and not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, so no trials yet; run jobs/tune.py with study={study}")
+        raise FileNotFoundError(
+            f"{path}: no such file, so no trials yet; run jobs/tune.py with study={study}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     if storage == "sqlite":
         return _server(f"sqlite:///{path.absolute()}")
@@ -86,10 +88,14 @@ def _server(url: str) -> BaseStorage:
     try:
         return optuna.storages.get_storage(RDBStorage(url, skip_compatibility_check=False))
     except ImportError as error:
-        raise SettingsError(f"tune: storage: {url}: its client is not installed ({error}); pip install it, such as psycopg2-binary") from error
+        raise SettingsError(
+            f"tune: storage: {url}: its client is not installed ({error}); pip install it, such as psycopg2-binary"
+        ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, RuntimeError) as error:
         told = " ".join(str(error.__cause__ or error).split())
-        raise SettingsError(f"tune: storage: {url}: cannot be used ({told[:300]}); start it, or give another storage=") from error
+        raise SettingsError(
+            f"tune: storage: {url}: cannot be used ({told[:300]}); start it, or give another storage="
+        ) from error
 
 
 @contextmanager
@@ -104,7 +110,9 @@ def alone(study: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise JobError(f"tune: {study}: is at work already ({driver(study)}); wait for it, stop it, or look at it with show=true") from error
+            raise JobError(
+                f"tune: {study}: is at work already ({driver(study)}); wait for it, stop it, or look at it with show=true"
+            ) from error
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         file.flush()

@@ -57,11 +57,17 @@ class Study:
         made = cls(settings, aim, name, storage)
         directions = [StudyDirection.MINIMIZE if one > 0 else StudyDirection.MAXIMIZE for one in aim.signs]
         made.study = optuna.create_study(
-            storage=storage, study_name=name, directions=directions, load_if_exists=True, pruner=sampling.pruner(settings, aim)
+            storage=storage,
+            study_name=name,
+            directions=directions,
+            load_if_exists=True,
+            pruner=sampling.pruner(settings, aim),
         )
         made.left = [trial.number for trial in made.trials() if trial.state == TrialState.RUNNING]
         made.grid = aim.space.grid(settings.points, settings.seed) if settings.sampler == "grid" else []
-        made.usual_first = not any(USUAL in trial.user_attrs and trial.state != TrialState.FAIL for trial in made.trials())
+        made.usual_first = not any(
+            USUAL in trial.user_attrs and trial.state != TrialState.FAIL for trial in made.trials()
+        )
         made.epochs = sampling.most_epochs(aim)
         made.study.set_user_attr(WANTED, made.wanted)
         made.study.set_user_attr(METRICS, list(aim.metrics))
@@ -93,7 +99,9 @@ class Study:
         """The next trial, those first that an earlier driver was at; None where there are enough, or what runs may make it enough."""
         if self.left:
             number = self.left.pop(0)
-            return self._picked(number, self._around(number) if self.trials()[number].user_attrs.get(STAGE) == 2 else None)
+            return self._picked(
+                number, self._around(number) if self.trials()[number].user_attrs.get(STAGE) == 2 else None
+            )
         if self._enough():
             return None
         self._enqueue()
@@ -154,7 +162,11 @@ class Study:
         """The stage of a new trial and, in the second, the values that it stays close to."""
         if self.settings.stages == 1:
             return 1, None
-        first = [trial for trial in self.trials() if trial.user_attrs.get(STAGE, 1) == 1 and trial.state != TrialState.FAIL]
+        first = [
+            trial
+            for trial in self.trials()
+            if trial.user_attrs.get(STAGE, 1) == 1 and trial.state != TrialState.FAIL
+        ]
         if len(first) < math.ceil(self.settings.wide * self.settings.trials):
             return 1, None
         near = self._around(len(self.trials()))
@@ -162,7 +174,11 @@ class Study:
 
     def _around(self, number: int) -> Values | None:
         """The values of the best of the first stage, as the storage says them."""
-        first = [trial for trial in self.complete() if trial.user_attrs.get(STAGE, 1) == 1 and trial.number < number and trial.params]
+        first = [
+            trial
+            for trial in self.complete()
+            if trial.user_attrs.get(STAGE, 1) == 1 and trial.number < number and trial.params
+        ]
         return min(first, key=self.score).params if first else None
 
     def _is_choice(self, key: str) -> bool:
@@ -215,9 +231,17 @@ class Study:
         """A training went to its end: `about` is what run.json says. One without a finite score has failed."""
         if not self._under_way(number):
             return
-        values = [measured(name, about[name] if name in MEASURED else about["validation"].get(name, math.nan)) for name in self.aim.metrics]
-        if strange := [name for name, value in zip(self.aim.metrics, values, strict=True) if not math.isfinite(value)]:
-            self.failed(number, f"{', '.join(strange)} is no finite number in its best epoch, {about['best_epoch']} of {about['epochs']}")
+        values = [
+            measured(name, about[name] if name in MEASURED else about["validation"].get(name, math.nan))
+            for name in self.aim.metrics
+        ]
+        if strange := [
+            name for name, value in zip(self.aim.metrics, values, strict=True) if not math.isfinite(value)
+        ]:
+            self.failed(
+                number,
+                f"{', '.join(strange)} is no finite number in its best epoch, {about['best_epoch']} of {about['epochs']}",
+            )
             return
         for name in ("best_epoch", "parameters", "training_seconds"):
             self._note(number, name, about[name])

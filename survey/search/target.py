@@ -51,7 +51,10 @@ class Quest:
     def next(self) -> Order | None:
         """What is to be trained next; None where nothing is, or not before what runs has ended."""
         if picked := self.study.next():
-            return Order(f"{TRIALS}/{self.aim.name}/{picked.number}", self.training(f"{TRIALS}/{self.aim.name}/{picked.number}", picked.chosen))
+            return Order(
+                f"{TRIALS}/{self.aim.name}/{picked.number}",
+                self.training(f"{TRIALS}/{self.aim.name}/{picked.number}", picked.chosen),
+            )
         if not self.study.over:
             return None
         waiting = [order for order in self._repeats() if not self._settled(order.key)]
@@ -65,11 +68,18 @@ class Quest:
     @property
     def over(self) -> bool:
         """Whether nothing is left to do, nor under way."""
-        return self.study.over and not self.out and all(self._settled(order.key) for order in (*self._repeats(), *self._retraining()))
+        return (
+            self.study.over
+            and not self.out
+            and all(self._settled(order.key) for order in (*self._repeats(), *self._retraining()))
+        )
 
     def training(self, name: str, chosen: dict[str, Any], **other: Any) -> Train:
         """The settings of a training in a folder of the study."""
-        changes = {"tracking": self.tracking.model_dump(), "gpu": "never" if self.settings.gpu == 0 else "auto"}
+        changes = {
+            "tracking": self.tracking.model_dump(),
+            "gpu": "never" if self.settings.gpu == 0 else "auto",
+        }
         return self.aim.training(files.join(self.settings.study, name), chosen, **changes, **other)
 
     def _settled(self, key: str) -> bool:
@@ -85,21 +95,27 @@ class Quest:
         """The same, the best and the second in the order that other seeds put them in."""
         found = self.picks()
         if len(self.aim.metrics) == 1 and {"best", "second"} <= found.keys():
-            best, second = (self.aim.signs[0] * self.repeated(found[role].number).mean for role in ("best", "second"))
+            best, second = (
+                self.aim.signs[0] * self.repeated(found[role].number).mean for role in ("best", "second")
+            )
             if second < best:
                 found |= {"best": found["second"], "second": found["best"]}
         return found
 
     def repeated(self, number: int) -> Repeated:
         """What a trial's values reach with other seeds."""
-        return read([files.join(self.settings.study, name) for name in self.repeats(number)], self.aim.metrics[0])
+        return read(
+            [files.join(self.settings.study, name) for name in self.repeats(number)], self.aim.metrics[0]
+        )
 
     def _best_two(self) -> Iterator[FrozenTrial]:
         """The best by the one metric; of several, from those that none betters in all: best by the first, and best by the second."""
         ranked = sorted(self.study.complete(), key=self.study.score)
         if len(self.aim.metrics) > 1:
             front = sorted(self.study.study.best_trials, key=self.study.score)
-            ranked = front[:1] + sorted(front, key=lambda one: self.aim.signs[1] * float(one.values[1])) + front
+            ranked = (
+                front[:1] + sorted(front, key=lambda one: self.aim.signs[1] * float(one.values[1])) + front
+            )
         seen: list[Any] = []
         for one in ranked:
             if (values := self.study.chosen(one)) not in seen and len(seen) < 2:
@@ -109,18 +125,27 @@ class Quest:
     def repeats(self, number: int) -> list[str]:
         """The folders of a trial's repetitions. With seeds that had no part in its being chosen, which its own seed had."""
         seed = self.training(TRIALS, {}).seed
-        return [f"{REPEATS}/{self.aim.name}/{number}-{seed + extra}" for extra in range(1, self.settings.seeds + 1)]
+        return [
+            f"{REPEATS}/{self.aim.name}/{number}-{seed + extra}"
+            for extra in range(1, self.settings.seeds + 1)
+        ]
 
     def _repeats(self) -> Iterator[Order]:
         for one in {one.number: one for one in self.picks().values()}.values():
             for name in self.repeats(one.number):
-                yield Order(name, self.training(name, self.study.chosen(one), seed=int(name.rpartition("-")[2])))
+                yield Order(
+                    name, self.training(name, self.study.chosen(one), seed=int(name.rpartition("-")[2]))
+                )
 
     def _retraining(self) -> Iterator[Order]:
         """The winner's settings once more, on training and validation part together, for as many epochs as were best."""
         best = self.ranked().get("best")
         if self.settings.retrain and best:
-            more = {"learn_from": "train+validation", "keep": "last", "epochs": int(best.user_attrs["best_epoch"])}
+            more = {
+                "learn_from": "train+validation",
+                "keep": "last",
+                "epochs": int(best.user_attrs["best_epoch"]),
+            }
             name = f"{WINNERS}/{self.aim.name}"
             yield Order(name, self.training(name, self.study.chosen(best) | more))
 
@@ -149,7 +174,10 @@ class Quest:
             self.unwell[key] = reason
         self.out.discard(key)
         if len(self.failures) >= (ONCE_WELL if self.well else PATIENCE):
-            reasons, which = "; ".join(dict.fromkeys(self.failures[-PATIENCE:])), "last" if self.well else "first"
+            reasons, which = (
+                "; ".join(dict.fromkeys(self.failures[-PATIENCE:])),
+                "last" if self.well else "first",
+            )
             raise JobError(
                 f"tune: {self.aim.name}: the {which} {len(self.failures)} trainings failed: {reasons}; mend that, then the same command goes on"
             )
@@ -167,5 +195,8 @@ class Quest:
         for one in self.study.trials():
             wanted = one.number in kept
             if one.state in (*FINISHED, TrialState.FAIL) and self.forgotten.get(one.number) != wanted:
-                trial.forget(files.join(self.settings.study, TRIALS, self.aim.name, str(one.number)), weights=not wanted)
+                trial.forget(
+                    files.join(self.settings.study, TRIALS, self.aim.name, str(one.number)),
+                    weights=not wanted,
+                )
                 self.forgotten[one.number] = wanted

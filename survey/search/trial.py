@@ -66,7 +66,11 @@ def _tidy() -> None:
 def same_labels(settings: Train) -> Train:
     """A training that was begun goes on with the path of its table as it was: the table was read then, and may lie elsewhere now."""
     noted = files.join(settings.run, bundle.SETTINGS)
-    return settings.model_copy(update={"labels": files.read_json(noted)["settings"]["labels"]}) if files.exists(noted) else settings
+    return (
+        settings.model_copy(update={"labels": files.read_json(noted)["settings"]["labels"]})
+        if files.exists(noted)
+        else settings
+    )
 
 
 def known(settings: Train) -> list[dict[str, float]]:
@@ -74,8 +78,12 @@ def known(settings: Train) -> list[dict[str, float]]:
     if files.exists(files.join(settings.run, bundle.HISTORY)):
         return bundle.history(settings.run)
     last = checkpoint.last(files.join(settings.run, bundle.CHECKPOINTS))
-    rows: list[dict[str, float]] = checkpoint.read_tensors(last)[1]["state"]["history"] if files.exists(last) else []
-    return [{name: float(value) if value is not None else math.nan for name, value in row.items()} for row in rows]
+    rows: list[dict[str, float]] = (
+        checkpoint.read_tensors(last)[1]["state"]["history"] if files.exists(last) else []
+    )
+    return [
+        {name: float(value) if value is not None else math.nan for name, value in row.items()} for row in rows
+    ]
 
 
 def forget(run: str, weights: bool) -> None:

@@ -66,7 +66,9 @@ def tune(settings: Tune, place: Place = here) -> Outcome:
     ident = _agreed(settings, wanted)
     with storage.alone(settings.study), ExitStack() as stack:
         noted = storage.opened(settings.study, settings.storage)
-        quests = [Quest(settings, aim, Study.opened(settings, aim, f"{ident}-{aim.name}", noted)) for aim in wanted]
+        quests = [
+            Quest(settings, aim, Study.opened(settings, aim, f"{ident}-{aim.name}", noted)) for aim in wanted
+        ]
         if made := not all(quest.over for quest in quests):
             for quest in quests:
                 stack.enter_context(_tracked(quest))
@@ -78,9 +80,14 @@ def tune(settings: Tune, place: Place = here) -> Outcome:
 
 def _absolute(settings: Tune) -> Tune:
     """Paths that mean the same wherever a training runs."""
-    own = {name: absolute(path) for name in ("study", "store", "labels", "winners") if (path := getattr(settings, name))}
+    own = {
+        name: absolute(path)
+        for name in ("study", "store", "labels", "winners")
+        if (path := getattr(settings, name))
+    }
     train = {
-        name: absolute(path) if name in ("store", "labels", "before") and isinstance(path, str) else path for name, path in settings.train.items()
+        name: absolute(path) if name in ("store", "labels", "before") and isinstance(path, str) else path
+        for name, path in settings.train.items()
     }
     return settings.model_copy(update=own | {"train": train})
 
@@ -89,10 +96,14 @@ def _looked_at(settings: Tune) -> Outcome:
     """How a study stands, from what lies in its folder and its storage."""
     path = files.join(settings.study, SETTINGS)
     if not files.exists(path):
-        raise FileNotFoundError(f"{settings.study}: no {SETTINGS} in it, so no study; give study= of one that was begun")
+        raise FileNotFoundError(
+            f"{settings.study}: no {SETTINGS} in it, so no study; give study= of one that was begun"
+        )
     told = _told(path)
     noted = storage.opened(settings.study, told["settings"]["storage"], write=False)
-    return Outcome(settings, progress.standings(told["id"], noted), [], {}, [], False, storage.driver(settings.study))
+    return Outcome(
+        settings, progress.standings(told["id"], noted), [], {}, [], False, storage.driver(settings.study)
+    )
 
 
 def _told(path: str) -> dict[str, Any]:
@@ -101,7 +112,9 @@ def _told(path: str) -> dict[str, Any]:
     if not isinstance(told, dict) or "id" not in told or "storage" not in told.get("settings", {}):
         raise SettingsError(f"tune: study: {path}: is of no study; give a new folder")
     if told["version"] != VERSION:
-        raise SettingsError(f"tune: study: {path}: is of version {told['version']}, this code writes {VERSION}; give another study=")
+        raise SettingsError(
+            f"tune: study: {path}: is of version {told['version']}, this code writes {VERSION}; give another study="
+        )
     return told
 
 
@@ -110,9 +123,13 @@ def _agreed(settings: Tune, wanted: list[Aim]) -> str:
     path, lasting = files.join(settings.study, SETTINGS), _lasting(settings, wanted)
     told = _told(path) if files.exists(path) else None
     if told and (found := list(differences(told["settings"], lasting))):
-        raise SettingsError(f"tune: {settings.study}: is a study of other settings: {'; '.join(found)}; give these again, or another study=")
+        raise SettingsError(
+            f"tune: {settings.study}: is a study of other settings: {'; '.join(found)}; give these again, or another study="
+        )
     if not told and (strangers := files.names(settings.study)):
-        raise SettingsError(f"tune: study: {settings.study}: holds {', '.join(strangers[:3])} but is no study; give an empty or a new folder")
+        raise SettingsError(
+            f"tune: study: {settings.study}: holds {', '.join(strangers[:3])} but is no study; give an empty or a new folder"
+        )
     for aim in wanted:
         if not files.exists(files.join(settings.study, TRIALS, aim.name)):
             _rehearse(aim)
@@ -134,12 +151,21 @@ def _rehearse(aim: Aim) -> None:
 def _lasting(settings: Tune, wanted: list[Aim]) -> dict[str, Any]:
     """What decides what a study finds; store and labels by what they are, not by where they are now."""
     first = checked("tune: train", wanted[0].train)
-    kept = {name: value for name, value in settings.lasting().items() if name not in ("store", "labels", "space", "train")}
-    base = Train.checked("tune: train", settings.train | {"store": first.store, "labels": first.labels, "run": first.run}).lasting()
+    kept = {
+        name: value
+        for name, value in settings.lasting().items()
+        if name not in ("store", "labels", "space", "train")
+    }
+    base = Train.checked(
+        "tune: train", settings.train | {"store": first.store, "labels": first.labels, "run": first.run}
+    ).lasting()
     if not files.exists(first.labels):
         raise SettingsError(f"tune: labels: {first.labels}: no such file; give labels=TABLE")
     digest = hashlib.sha256(files.read(first.labels)).hexdigest()[:16]
-    kept |= {"train": base | {"store": open_store(first.store).about["id"], "labels": digest}, "tried": wanted[0].space.text}
+    kept |= {
+        "train": base | {"store": open_store(first.store).about["id"], "labels": digest},
+        "tried": wanted[0].space.text,
+    }
     lasting: dict[str, Any] = json.loads(json.dumps(kept, default=str))
     return lasting
 
@@ -190,7 +216,9 @@ def _concluded(settings: Tune, quests: list[Quest]) -> tuple[dict[str, dict[str,
         return found, made, False
     if others := [name for name in before if name not in found]:
         old = files.read_table(files.join(settings.study, TABLE))
-        table = pa.concat_tables([old.filter(pc.is_in(old["element"], pa.array(others))), table], promote_options="permissive")
+        table = pa.concat_tables(
+            [old.filter(pc.is_in(old["element"], pa.array(others))), table], promote_options="permissive"
+        )
     files.write_table(files.join(settings.study, TABLE), table)
     files.write_json(path, {"version": VERSION, "code": __version__, "found": told})
     return found, made, True

@@ -18,7 +18,10 @@ LOCAL = ("store", "labels", "run", "workers")
 def paths(settings: Tune, quest: Quest) -> dict[str, str]:
     """Where the files of an aim's best two are."""
     begins = settings.name or settings.study.rstrip("/").rpartition("/")[2]
-    return {role: files.join(settings.winners, f"{begins}-{quest.aim.name}{ending}.yaml") for role, ending in ENDINGS.items()}
+    return {
+        role: files.join(settings.winners, f"{begins}-{quest.aim.name}{ending}.yaml")
+        for role, ending in ENDINGS.items()
+    }
 
 
 def write(settings: Tune, quest: Quest, found: dict[str, Any]) -> list[str]:
@@ -35,9 +38,15 @@ def write(settings: Tune, quest: Quest, found: dict[str, Any]) -> list[str]:
 
 def _text(settings: Tune, quest: Quest, found: dict[str, Any], role: str) -> str:
     one, usual = found[role], found.get("usual", {})
-    train = {name: value for name, value in laid_over(quest.aim.train, one["set"]).items() if name not in LOCAL}
+    train = {
+        name: value for name, value in laid_over(quest.aim.train, one["set"]).items() if name not in LOCAL
+    }
     metric, score = found["metrics"][0], one["repeated"]
-    with_seeds = f"{score['mean']:.4g} (mean of {len(score['values'])} seeds)" if score["values"] else f"{one['values'][0]:.4g} (one training)"
+    with_seeds = (
+        f"{score['mean']:.4g} (mean of {len(score['values'])} seeds)"
+        if score["values"]
+        else f"{one['values'][0]:.4g} (one training)"
+    )
     told = {
         "about": f"{quest.aim.name}, {'the best' if role == 'best' else 'the second best'} of a search: {metric} {with_seeds} on the validation part",
         "found": {
@@ -48,7 +57,9 @@ def _text(settings: Tune, quest: Quest, found: dict[str, Any], role: str) -> str
             "interval": score["interval"],
             "seeds": len(score["values"]),
             "trials": found["trials"],
-            "recipe": {"score": usual["repeated"]["mean"], "interval": usual["repeated"]["interval"]} if usual else None,
+            "recipe": {"score": usual["repeated"]["mean"], "interval": usual["repeated"]["interval"]}
+            if usual
+            else None,
             "gain": found.get("gain") if role == "best" else None,
         },
         "train": differing(settings.train, train),

@@ -52,7 +52,8 @@ class Options(Settings):
     """How arrays are read."""
 
     grid: str | Points | None = Field(
-        None, description=f"wavelengths of the pixels: one of {', '.join(KNOWN)}, or start, stop, step, scale; null = told by the length"
+        None,
+        description=f"wavelengths of the pixels: one of {', '.join(KNOWN)}, or start, stop, step, scale; null = told by the length",
     )
 
 
@@ -69,9 +70,17 @@ def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | 
     with table_files.opened(path) as table:
         missing = [row for row in rows if not 0 <= row < table.count]
         if missing:
-            raise ValueError(f"{path}: there is no row {missing[0]}, the file has {table.count}; make the manifest anew")
+            raise ValueError(
+                f"{path}: there is no row {missing[0]}, the file has {table.count}; make the manifest anew"
+            )
         grid = None if table.has_wave else _grid(path, table.pixels, settings)
-        wave = None if grid is None else LogWave(grid.start, grid.step, len(grid)) if grid.scale == "log" else grid.wave
+        wave = (
+            None
+            if grid is None
+            else LogWave(grid.start, grid.step, len(grid))
+            if grid.scale == "log"
+            else grid.wave
+        )
         columns = _visit_columns(table.names)
         found: dict[int, Spectrum | Refused] = {}
         with np.errstate(all="ignore"):
@@ -82,12 +91,18 @@ def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | 
         return [found[row] for row in rows]
 
 
-def _spectrum(row: table_files.Row, wave: LogWave | np.ndarray | None, facts: dict[str, Any], default: str) -> Spectrum | Refused:
+def _spectrum(
+    row: table_files.Row, wave: LogWave | np.ndarray | None, facts: dict[str, Any], default: str
+) -> Spectrum | Refused:
     """A spectrum of one row; without an inverse variance every finite pixel weighs 1."""
     try:
         flux = _numbers(row.flux, "flux")
         wave = wavelengths.settled(_numbers(row.wave, "wave")) if wave is None else wave
-        ivar = np.isfinite(flux).astype(np.float32) if row.ivar is table_files.NO_COLUMN else _numbers(row.ivar, "ivar")
+        ivar = (
+            np.isfinite(flux).astype(np.float32)
+            if row.ivar is table_files.NO_COLUMN
+            else _numbers(row.ivar, "ivar")
+        )
         bad, suspect = _mask(row.bad, len(flux)), _mask(row.suspect, len(flux))
     except Refused as refused:
         return refused
@@ -100,9 +115,23 @@ def _spectrum(row: table_files.Row, wave: LogWave | np.ndarray | None, facts: di
 
 def _numbers(value: Any, name: str) -> np.ndarray:
     """A list of a row as floating-point numbers; more than a few are needed for wavelengths to rise."""
-    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "fiu" or len(value) < 2:
-        raise Refused("bad_row", f"{name} is {'null' if value is None else f'{np.shape(value)} of {np.asarray(value).dtype}'}, no list of numbers")
-    return value.astype(np.float32) if value.dtype.itemsize < 4 else value if value.dtype.kind == "f" else value.astype(float)
+    if (
+        not isinstance(value, np.ndarray)
+        or value.ndim != 1
+        or value.dtype.kind not in "fiu"
+        or len(value) < 2
+    ):
+        raise Refused(
+            "bad_row",
+            f"{name} is {'null' if value is None else f'{np.shape(value)} of {np.asarray(value).dtype}'}, no list of numbers",
+        )
+    return (
+        value.astype(np.float32)
+        if value.dtype.itemsize < 4
+        else value
+        if value.dtype.kind == "f"
+        else value.astype(float)
+    )
 
 
 def _mask(value: Any, size: int) -> np.ndarray | None:
@@ -129,7 +158,9 @@ def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
         fitting = [known for known in KNOWN.values() if len(known) == pixels]
         if not fitting:
             found = "lists of any length" if pixels is None else f"{pixels} pixels"
-            raise ValueError(f"{path}: {found} and no wavelengths; give options.arrays.grid= ({names}), or a column wave or loglam in a Parquet")
+            raise ValueError(
+                f"{path}: {found} and no wavelengths; give options.arrays.grid= ({names}), or a column wave or loglam in a Parquet"
+            )
         grid = fitting[0]
     elif wanted in KNOWN:
         grid = KNOWN[wanted]
@@ -145,5 +176,7 @@ def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
 def _visit_columns(names: list[str]) -> dict[str, str]:
     """Which column of a table gives each column of a visit."""
     there = {name.lower(): name for name in names}
-    found = {column: [there[alias] for alias in aliases if alias in there] for column, aliases in ALIASES.items()}
+    found = {
+        column: [there[alias] for alias in aliases if alias in there] for column, aliases in ALIASES.items()
+    }
     return {column: options[0] for column, options in found.items() if options}

@@ -108,7 +108,10 @@ class Cards:
         try:
             self._text = header.decode("ascii")
         except UnicodeDecodeError as error:
-            raise Refused("bad_header", f"a header with bytes that are no ASCII text: {error.object[error.start : error.end]!r}") from error
+            raise Refused(
+                "bad_header",
+                f"a header with bytes that are no ASCII text: {error.object[error.start : error.end]!r}",
+            ) from error
         keys = np.frombuffer(header, _CARDS)["key"].tobytes()
         self._places = _shared_places(keys) if len(keys) < LONGEST_SHARED else _places(keys)
 
@@ -135,7 +138,10 @@ class Cards:
         """For each set of names the value of the first that has one."""
         starts = self._places.asked.get(wanted)
         if starts is None:
-            starts = [tuple(start for name in names if (start := self._places.get(_key(name))) is not None) for names in wanted]
+            starts = [
+                tuple(start for name in names if (start := self._places.get(_key(name))) is not None)
+                for names in wanted
+            ]
             self._places.asked[wanted] = starts
         return [self._first(some) for some in starts]
 
@@ -166,7 +172,10 @@ class Cards:
             scaled = self.get(f"TSCAL{number}", 1) != 1 or (zero != 0 and zero != _UNSIGNED.get(code))
             plain = (code in _CELLS or code == "A") and not scaled and f"TDIM{number}" not in self
             if isinstance(name, str):
-                found.setdefault(name.strip().upper(), Field(offset, repeat, code, plain, _UNSIGNED[code] if zero and plain else 0))
+                found.setdefault(
+                    name.strip().upper(),
+                    Field(offset, repeat, code, plain, _UNSIGNED[code] if zero and plain else 0),
+                )
             offset += (repeat + 7) // 8 if code == "X" else repeat * _WIDTHS[code]
         if offset > width:
             raise Refused("bad_header", f"NAXIS1 = {width}, but the columns take {offset} bytes")
@@ -184,7 +193,9 @@ class Hdu:
 
     def __init__(self, data: Bytes, place: int, header_start: int) -> None:
         header, self._start = _header(data, header_start)
-        self.cards = cards = _shared_cards(header) if place and len(header) < LONGEST_SHARED else Cards(header)
+        self.cards = cards = (
+            _shared_cards(header) if place and len(header) < LONGEST_SHARED else Cards(header)
+        )
         axes = tuple(cards.count(f"NAXIS{axis}") for axis in range(cards.count("NAXIS", highest=9), 0, -1))
         bits = cards.get("BITPIX")
         if type(bits) is not int or bits not in _PIXELS:
@@ -194,7 +205,10 @@ class Hdu:
         if place:
             size = max(cards.count("GCOUNT", 1), 1) * (size + abs(bits) // 8 * cards.count("PCOUNT", 0))
         if self._start + size > len(data):
-            raise Refused("truncated", f"HDU {place} announces {size} bytes of data, {max(len(data) - self._start, 0)} are there")
+            raise Refused(
+                "truncated",
+                f"HDU {place} announces {size} bytes of data, {max(len(data) - self._start, 0)} are there",
+            )
         self.stop: int = self._start + -(-size // BLOCK) * BLOCK
         self._data, self._place, self._kind = data, place, _PIXELS[bits]
 
@@ -218,7 +232,10 @@ class Hdu:
         """The pixels, as a view of the file where they are stored plainly."""
         cards = self.cards
         if cards.get("ZIMAGE") is True:
-            raise Refused("unknown_layout", f"HDU {self._place} is an image in compressed tiles, which are not read; unpack it with funpack")
+            raise Refused(
+                "unknown_layout",
+                f"HDU {self._place} is an image in compressed tiles, which are not read; unpack it with funpack",
+            )
         if cards.get("XTENSION", "IMAGE") != "IMAGE" or not self.shape or 0 in self.shape:
             raise Refused("bad_header", f"HDU {self._place} is no image with pixels")
         if cards.get("BSCALE", 1) != 1 or cards.get("BZERO", 0) != 0 or "BLANK" in cards:
@@ -235,7 +252,9 @@ class Hdu:
         if not field.plain:
             if field.code in "PQ" and field.repeat and rows:
                 kind = ">i4" if field.code == "P" else ">i8"
-                lengths: np.ndarray = np.ndarray((rows,), kind, self._data, self._start + field.offset, (width,))
+                lengths: np.ndarray = np.ndarray(
+                    (rows,), kind, self._data, self._start + field.offset, (width,)
+                )
                 rare_fits.check_heap(lengths, self.cards.count("PCOUNT"))
             return rare_fits.column(self._data, self._place, name)
         cell = np.dtype(f"S{field.repeat or 1}" if field.code == "A" else _CELLS[field.code])
@@ -259,7 +278,8 @@ def _header(data: Bytes, start: int) -> tuple[bytes, int]:
     if stop < 0:
         long = len(data) > limit
         raise Refused(
-            "bad_header" if long else "truncated", f"no END card in {LONGEST_HEADER} bytes of header" if long else "the header has no END card"
+            "bad_header" if long else "truncated",
+            f"no END card in {LONGEST_HEADER} bytes of header" if long else "the header has no END card",
         )
     return bytes(data[start:stop]), start + -(-(stop + 80 - start) // BLOCK) * BLOCK
 

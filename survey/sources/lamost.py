@@ -50,7 +50,9 @@ NO_OBJECT = ("sky", "unused", "poserr", "dead")
 class Options(Settings):
     """How LAMOST files are read."""
 
-    mrs: Literal["coadd", "single"] = Field("coadd", description="of medium-resolution files: the co-added spectrum, or every single exposure")
+    mrs: Literal["coadd", "single"] = Field(
+        "coadd", description="of medium-resolution files: the co-added spectrum, or every single exposure"
+    )
 
 
 def read(hdus: Hdus, name: str, settings: Options) -> list[Spectrum] | None:
@@ -86,9 +88,13 @@ def _image(hdu: Hdu, name: str, is_lamost: bool) -> list[Spectrum] | None:
         if not is_lamost:
             return None  # five rows without wavelengths: spSpec files of old SDSS look like this
         if wave is None:
-            raise Refused("bad_wavelength", f"no row of wavelengths, and COEFF0 = {start!r}, COEFF1 = {step!r}")
+            raise Refused(
+                "bad_wavelength", f"no row of wavelengths, and COEFF0 = {start!r}, COEFF1 = {step!r}"
+            )
     masked = rows[3:5] != 0  # NaN is not 0: bad
-    return [Spectrum(_vacuum(wave, cards), rows[0], rows[1], masked[0], masked[1], _visit(cards, layout, name))]
+    return [
+        Spectrum(_vacuum(wave, cards), rows[0], rows[1], masked[0], masked[1], _visit(cards, layout, name))
+    ]
 
 
 def _mostly_wavelengths(row: np.ndarray) -> bool:
@@ -127,7 +133,9 @@ def _mask(table: Hdu, column: str, size: int) -> np.ndarray | None:
 
 def _check_size(size: int, *others: int) -> None:
     if not FEWEST <= size <= MOST or any(other != size for other in others):
-        raise Refused("unknown_layout", f"{(size, *others)} pixels; {FEWEST} to {MOST} of each kind make a spectrum")
+        raise Refused(
+            "unknown_layout", f"{(size, *others)} pixels; {FEWEST} to {MOST} of each kind make a spectrum"
+        )
 
 
 def _vacuum(wave: LogWave | np.ndarray, cards: Cards) -> LogWave | np.ndarray:
@@ -140,7 +148,9 @@ def _vacuum(wave: LogWave | np.ndarray, cards: Cards) -> LogWave | np.ndarray:
 def _visit(cards: Cards, layout: str, name: str) -> dict[str, Any]:
     """What the header says of the visit; refused where it says that no object was seen."""
     kind = cards.get("OBS_TYPE")
-    if isinstance(kind, str) and kind.strip() and kind.strip().upper() != "OBJ":  # two sound files of the survey say 0
+    if (
+        isinstance(kind, str) and kind.strip() and kind.strip().upper() != "OBJ"
+    ):  # two sound files of the survey say 0
         raise Refused("no_object", f"OBS_TYPE = {kind!r}")
     for card in ("FIBERTYP", "FIB_TYPE", "OBJTYPE"):
         kind = cards.get(card)
@@ -179,7 +189,9 @@ def _joined(cards: Cards, exposure: str, tables: dict[str, Hdu], name: str) -> S
     arms = [_arm(tables[letter], cards) for letter in "BR" if letter in tables]
     whole = arms[0] if len(arms) == 1 else _side_by_side(*arms)
     whole.visit = _visit(cards, "mrs_coadd" if exposure == "COADD" else "mrs_single", name)
-    whole.visit |= visits.sound((f"snr_{'g' if letter == 'B' else 'r'}", table.cards.get("SNR")) for letter, table in tables.items())
+    whole.visit |= visits.sound(
+        (f"snr_{'g' if letter == 'B' else 'r'}", table.cards.get("SNR")) for letter, table in tables.items()
+    )
     if exposure != "COADD":
         whole.visit["visit"] += f"-{exposure}"
     return whole
@@ -200,7 +212,11 @@ def _side_by_side(blue: Spectrum, red: Spectrum) -> Spectrum:
 def _arm(table: Hdu, cards: Cards) -> Spectrum:
     """One arm in rising wavelength; red single exposures are stored from red to blue."""
     flux, ivar = _pixels(table, "FLUX"), _pixels(table, "IVAR")
-    wave = wavelengths.angstrom(_pixels(table, "LOGLAM")) if "LOGLAM" in table.columns else _pixels(table, "WAVELENGTH").astype(float)
+    wave = (
+        wavelengths.angstrom(_pixels(table, "LOGLAM"))
+        if "LOGLAM" in table.columns
+        else _pixels(table, "WAVELENGTH").astype(float)
+    )
     _check_size(len(flux), len(ivar), len(wave))
     bad = _mask(table, "ANDMASK" if "ANDMASK" in table.columns else "PIXMASK", len(flux))
     suspect = _mask(table, "ORMASK", len(flux))
@@ -208,4 +224,10 @@ def _arm(table: Hdu, cards: Cards) -> Spectrum:
     wave = wave[order]
     wavelengths.check(wave)
     vacuum = _vacuum(wave, cards)
-    return Spectrum(vacuum, flux[order], ivar[order], None if bad is None else bad[order], None if suspect is None else suspect[order])
+    return Spectrum(
+        vacuum,
+        flux[order],
+        ivar[order],
+        None if bad is None else bad[order],
+        None if suspect is None else suspect[order],
+    )

@@ -13,7 +13,9 @@ from survey.spectrum import Refused, Spectrum
 def spectra(data: bytes, name: str, sources: Mapping[str, Settings]) -> list[Spectrum]:
     """The spectra of a file, or `Refused`, whatever the bytes; `sources` are the plugins to ask, in order, with their options."""
     hdus = fits.parse(gzipped.unpack(data))
-    with np.errstate(all="ignore"):  # damaged numbers are found by what comes out, not by the processor's flags
+    with np.errstate(
+        all="ignore"
+    ):  # damaged numbers are found by what comes out, not by the processor's flags
         for source, settings in sources.items():
             read = getattr(plugins.load("sources", source), "read", None)
             found: list[Spectrum] | None = read(hdus, name, settings) if read else None

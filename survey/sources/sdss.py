@@ -39,7 +39,14 @@ COLUMNS = {
 }
 """Which column of SPECOBJ or SPALL holds each column of a visit."""
 
-CARDS = {"release": "RUN2D", "ra": "PLUG_RA", "dec": "PLUG_DEC", "lmjd": "MJD", "planid": "PLATEID", "fiberid": "FIBERID"}
+CARDS = {
+    "release": "RUN2D",
+    "ra": "PLUG_RA",
+    "dec": "PLUG_DEC",
+    "lmjd": "MJD",
+    "planid": "PLATEID",
+    "fiberid": "FIBERID",
+}
 """The same for the cards of the first header, which count where the table says nothing."""
 
 
@@ -65,7 +72,9 @@ def read(hdus: Hdus, name: str, settings: Options) -> list[Spectrum] | None:
 def _pixels(table: Hdu, column: str) -> np.ndarray:
     found = table.column(column)
     if found.ndim != 1 or found.dtype.kind not in "fiu":
-        raise Refused("bad_header", f"the column {column} holds {found.shape} {found.dtype}, not a number a row")
+        raise Refused(
+            "bad_header", f"the column {column} holds {found.shape} {found.dtype}, not a number a row"
+        )
     return found
 
 
@@ -85,7 +94,9 @@ def _wave(loglam: np.ndarray, cards: Cards) -> LogWave | np.ndarray:
     plate = wavelengths.from_coefficients(start, step, len(loglam))
     if plate is not None and 0 < loglam[0] < 9:
         start, step = plate.start, plate.step
-        start += step * round((float(loglam[0]) - start) / step)  # COEFF0 is of the plate; a fibre may start some pixels later
+        start += step * round(
+            (float(loglam[0]) - start) / step
+        )  # COEFF0 is of the plate; a fibre may start some pixels later
     wave = wavelengths.settled(wavelengths.angstrom(loglam), start, step, wavelengths.rounding(loglam))
     if cards.get("VACUUM") not in (False, "F"):
         return wave
@@ -118,7 +129,15 @@ def _visit(cards: Cards, seen: Hdu | None, name: str) -> dict[str, Any]:
     return visit
 
 
-WANTED = ("SOURCETYPE", "OBJTYPE", "ZWARNING", "SN_MEDIAN", "THING_ID", "BESTOBJID", *(source for sources in COLUMNS.values() for source in sources))
+WANTED = (
+    "SOURCETYPE",
+    "OBJTYPE",
+    "ZWARNING",
+    "SN_MEDIAN",
+    "THING_ID",
+    "BESTOBJID",
+    *(source for sources in COLUMNS.values() for source in sources),
+)
 
 
 def _row(table: Hdu) -> dict[str, Any]:

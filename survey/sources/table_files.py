@@ -50,18 +50,28 @@ class Npy:
         self._file, self._path = file, path
         try:
             version = np.lib.format.read_magic(file)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, fortran, self._kind = header(file)
         except (ValueError, SyntaxError, tokenize.TokenError) as error:
-            raise ValueError(f"{path}: no header of a .npy file ({error}); save the array with numpy.save") from error
+            raise ValueError(
+                f"{path}: no header of a .npy file ({error}); save the array with numpy.save"
+            ) from error
         if self._kind.kind != "f" or len(shape) != 2 or fortran or min(shape) < 0:
             order = "column by column" if fortran else "row by row"
-            raise ValueError(f"{path}: an array {shape} of {self._kind}, {order}; give floating-point numbers [spectra, pixels], row by row")
+            raise ValueError(
+                f"{path}: an array {shape} of {self._kind}, {order}; give floating-point numbers [spectra, pixels], row by row"
+            )
         self.count, self.pixels = shape
         self._start = file.tell()
         size, needed = file.seek(0, io.SEEK_END), self._start + self.count * self.pixels * self._kind.itemsize
         if size < needed:
-            raise ValueError(f"{path}: {size} bytes, but {self.count} spectra of {self.pixels} pixels take {needed}; copy the file again")
+            raise ValueError(
+                f"{path}: {size} bytes, but {self.count} spectra of {self.pixels} pixels take {needed}; copy the file again"
+            )
         self._labels = self._read_labels()
 
     def _read_labels(self) -> pa.Table | None:
@@ -72,9 +82,13 @@ class Npy:
         try:
             labels = pyarrow.csv.read_csv(io.BytesIO(files.read(beside)))
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{beside}: no readable CSV ({error}); give a first line of names and one line for each spectrum") from error
+            raise ValueError(
+                f"{beside}: no readable CSV ({error}); give a first line of names and one line for each spectrum"
+            ) from error
         if labels.num_rows != self.count:
-            raise ValueError(f"{beside}: {labels.num_rows} rows, but {self._path} has {self.count} spectra; give one row for each spectrum")
+            raise ValueError(
+                f"{beside}: {labels.num_rows} rows, but {self._path} has {self.count} spectra; give one row for each spectrum"
+            )
         return labels
 
     @property
@@ -95,7 +109,13 @@ class Parquet:
     """A table with a list of fluxes in each row and, where there are such columns, of inverse variances, wavelengths and masks."""
 
     layout = "parquet"
-    LISTS = (("flux",), ("ivar",), ("wave", "wavelength", "loglam"), ("andmask", "and_mask", "mask"), ("ormask", "or_mask"))
+    LISTS = (
+        ("flux",),
+        ("ivar",),
+        ("wave", "wavelength", "loglam"),
+        ("andmask", "and_mask", "mask"),
+        ("ormask", "or_mask"),
+    )
 
     def __init__(self, file: Any, path: str) -> None:
         self._path = path
@@ -109,7 +129,9 @@ class Parquet:
         self._lists = [next((there[name] for name in names if name in there), None) for names in self.LISTS]
         flux, _, wave, *_ = self._lists
         if flux is None:
-            raise ValueError(f"{path}: the columns are {', '.join(self.names[:20])}; a Parquet of spectra needs a column of lists named flux")
+            raise ValueError(
+                f"{path}: the columns are {', '.join(self.names[:20])}; a Parquet of spectra needs a column of lists named flux"
+            )
         kind = schema.field(flux).type
         fixed = pa.types.is_fixed_size_list(kind)
         if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
@@ -125,7 +147,9 @@ class Parquet:
             stop = start + self._file.metadata.row_group(group).num_rows
             inside = [number for number in wanted if start <= number < stop]
             if inside:
-                yield from zip(inside, self._group(group, [number - start for number in inside], facts), strict=True)
+                yield from zip(
+                    inside, self._group(group, [number - start for number in inside], facts), strict=True
+                )
             start = stop
 
     def _group(self, group: int, places: list[int], facts: tuple[str, ...]) -> Iterator[Row]:
@@ -133,12 +157,16 @@ class Parquet:
         try:
             table = self._file.read_row_group(group, columns=columns)
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{self._path}: row group {group} is damaged ({error}); copy the file again") from error
+            raise ValueError(
+                f"{self._path}: row group {group} is damaged ({error}); copy the file again"
+            ) from error
         said = _facts(table, facts, places)
         lists = [None if name is None else table.column(name) for name in self._lists]
         log = (self._lists[2] or "").lower() == "loglam"
         for place, values in zip(places, said, strict=True):
-            flux, ivar, wave, bad, suspect = (NO_COLUMN if column is None else _cell(column[place]) for column in lists)
+            flux, ivar, wave, bad, suspect = (
+                NO_COLUMN if column is None else _cell(column[place]) for column in lists
+            )
             if log and isinstance(wave, np.ndarray):
                 wave = 10.0 ** np.clip(wave.astype(float), 0, 9)
             yield Row(flux, ivar, wave, bad, suspect, values)
@@ -146,11 +174,17 @@ class Parquet:
 
 def _facts(table: pa.Table | None, columns: tuple[str, ...], places: list[int]) -> list[dict[str, Any]]:
     """These columns of these rows; a table of no columns would have no rows either."""
-    return table.select(list(columns)).take(places).to_pylist() if table is not None and columns else [{}] * len(places)
+    return (
+        table.select(list(columns)).take(places).to_pylist()
+        if table is not None and columns
+        else [{}] * len(places)
+    )
 
 
 def _cell(value: pa.Scalar) -> Any:
     """A list as an array, anything else as Python's own."""
-    if not value.is_valid or not isinstance(value, (pa.ListScalar, pa.LargeListScalar, pa.FixedSizeListScalar)):
+    if not value.is_valid or not isinstance(
+        value, (pa.ListScalar, pa.LargeListScalar, pa.FixedSizeListScalar)
+    ):
         return value.as_py()
     return value.values.to_numpy(zero_copy_only=False)

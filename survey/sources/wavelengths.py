@@ -23,7 +23,9 @@ def _kept_grid(start: float, step: float) -> np.ndarray:
     return LogWave(start, step, _KEPT).angstrom()
 
 
-def log_linear(wave: np.ndarray, start: object, step: object, tolerance: float | np.ndarray = TOLERANCE) -> LogWave | None:
+def log_linear(
+    wave: np.ndarray, start: object, step: object, tolerance: float | np.ndarray = TOLERANCE
+) -> LogWave | None:
     """The log-linear wavelengths of these coefficients, if every wavelength of the file is that near to them."""
     found = from_coefficients(start, step, len(wave))
     if found is None:
@@ -43,7 +45,9 @@ def from_coefficients(start: object, step: object, size: int) -> LogWave | None:
     return LogWave(float(start), float(step), size) if sound else None
 
 
-def settled(wave: np.ndarray, start: object = None, step: object = None, tolerance: float | np.ndarray = TOLERANCE) -> LogWave | np.ndarray:
+def settled(
+    wave: np.ndarray, start: object = None, step: object = None, tolerance: float | np.ndarray = TOLERANCE
+) -> LogWave | np.ndarray:
     """The wavelengths of a file, in its order: by the header's coefficients where they agree, by those of its ends, or as they are."""
     found = log_linear(wave, start, step, tolerance)
     if found is not None:
@@ -58,11 +62,17 @@ def check(wave: np.ndarray) -> None:
     """Refuse wavelengths that are not finite, rising and of ultraviolet, visible or infrared light."""
     exact = np.asarray(wave, dtype=float)
     if not np.isfinite(exact).all():
-        raise Refused("bad_wavelength", f"{int((~np.isfinite(exact)).sum())} of {len(exact)} wavelengths are no finite numbers")
+        raise Refused(
+            "bad_wavelength",
+            f"{int((~np.isfinite(exact)).sum())} of {len(exact)} wavelengths are no finite numbers",
+        )
     if exact.min() < LOWEST or exact.max() > HIGHEST:
         raise Refused("bad_wavelength", f"wavelengths from {exact.min():g} to {exact.max():g} angstrom")
     if (exact[1:] <= exact[:-1]).any():
-        raise Refused("bad_wavelength", f"wavelengths do not rise at {int((exact[1:] <= exact[:-1]).sum())} of {len(exact)} pixels")
+        raise Refused(
+            "bad_wavelength",
+            f"wavelengths do not rise at {int((exact[1:] <= exact[:-1]).sum())} of {len(exact)} pixels",
+        )
 
 
 def angstrom(loglam: np.ndarray) -> np.ndarray:

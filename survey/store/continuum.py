@@ -27,7 +27,13 @@ ROUNDS = 60
 
 def fitter(method: Method, grid: Grid, device: torch.device) -> Fit:
     """The method made ready for a grid."""
-    makers: dict[Method, Callable[[Grid, torch.device], Fit]] = {"msfl": msfl, "segment": segment, "spline": spline, "dual": spline, "none": none}
+    makers: dict[Method, Callable[[Grid, torch.device], Fit]] = {
+        "msfl": msfl,
+        "segment": segment,
+        "spline": spline,
+        "dual": spline,
+        "none": none,
+    }
     return makers[method](grid, device)
 
 
@@ -47,7 +53,9 @@ def none(grid: Grid, device: torch.device) -> Fit:
 
 def mean_good(flux_BG: Tensor, good_BG: Tensor) -> Tensor:
     """The mean over good points [B, 1]; 0 where there are none."""
-    mean_B1: Tensor = torch.linalg.vecdot(flux_BG, good_BG)[:, None] / good_BG.sum(1, keepdim=True).clamp(min=1)
+    mean_B1: Tensor = torch.linalg.vecdot(flux_BG, good_BG)[:, None] / good_BG.sum(1, keepdim=True).clamp(
+        min=1
+    )
     return mean_B1
 
 
@@ -72,7 +80,9 @@ def msfl(grid: Grid, device: torch.device) -> Fit:
     return fit
 
 
-def _clipped(rest_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.0, high: float = 4.0) -> Tensor:
+def _clipped(
+    rest_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.0, high: float = 4.0
+) -> Tensor:
     """Coefficients of the clipped fit. What is kept is the residual in units of its sigma: 'put onto the fit' is then 'set to 0'.
 
     No comparison makes a mask: shrinking to 0 within limits is several times faster on a CPU. Rows that are done leave the work.
@@ -83,7 +93,9 @@ def _clipped(rest_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.
     coef_BK, scale_B1, live_B1 = coef_BK.contiguous(), torch.ones_like(points_B1), torch.ones_like(points_B1)
     rows_B = torch.arange(len(rest_BG), device=rest_BG.device)
     for _ in range(ROUNDS):
-        sigma_B1 = torch.linalg.vector_norm(rest_BG, dim=1, keepdim=True).div_(points_B1.sqrt()).clamp_(min=1e-30)
+        sigma_B1 = (
+            torch.linalg.vector_norm(rest_BG, dim=1, keepdim=True).div_(points_B1.sqrt()).clamp_(min=1e-30)
+        )
         scale_B1 = scale_B1 * sigma_B1
         # stretched below 0 the limits are the same on both sides, and one shrinking finds what is beyond them
         even_BG = leaky_relu(rest_BG.mul_(1 / sigma_B1), high / low)
@@ -95,7 +107,12 @@ def _clipped(rest_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.
         rest_BG = leaky_relu(even_BG.sub_(hits_BG), low / high, inplace=True)
         if len(left_B) < 0.75 * len(rows_B):
             rest_BG, good_BG = rest_BG[left_B], good_BG[left_B]
-            rows_B, scale_B1, points_B1, live_B1 = rows_B[left_B], scale_B1[left_B], points_B1[left_B], live_B1[left_B]
+            rows_B, scale_B1, points_B1, live_B1 = (
+                rows_B[left_B],
+                scale_B1[left_B],
+                points_B1[left_B],
+                live_B1[left_B],
+            )
         step_BK = (basis_KG @ rest_BG.T).T * live_B1
         coef_BK.index_add_(0, rows_B, step_BK * scale_B1)
         rest_BG.addmm_(step_BK, basis_KG, alpha=-1).mul_(good_BG)
@@ -112,7 +129,8 @@ def segment(grid: Grid, device: torch.device) -> Fit:
     linearly there. Each piece is smoothed (median of 11) first, and its continuum is at least a twentieth of its highest point.
     """
     pieces = [
-        (part, _constant(_vander(part.stop - part.start), device, torch.float64), _constant(weight, device)) for part, weight in _pieces(len(grid))
+        (part, _constant(_vander(part.stop - part.start), device, torch.float64), _constant(weight, device))
+        for part, weight in _pieces(len(grid))
     ]
 
     def fit(flux_BG: Tensor, ivar_BG: Tensor) -> Tensor:
@@ -132,7 +150,9 @@ def _pieces(points: int) -> list[tuple[slice, np.ndarray]]:
     found = []
     for number, (start, stop) in enumerate(pairwise(bounds)):
         rise = np.ones(points) if number == 0 else np.clip((x - (start - reach)) / (2 * reach), 0, 1)
-        fall = np.zeros(points) if number == SEGMENTS - 1 else np.clip((x - (stop - reach)) / (2 * reach), 0, 1)
+        fall = (
+            np.zeros(points) if number == SEGMENTS - 1 else np.clip((x - (stop - reach)) / (2 * reach), 0, 1)
+        )
         part = slice(max(0, start - reach), min(points, stop + reach))
         found.append((part, (rise - fall)[part].astype(np.float32)))
     return found
@@ -185,7 +205,9 @@ def spline(grid: Grid, device: torch.device) -> Fit:
         used_BG = weight_BG
         for _ in range(6):
             normal_BKK = (used_BG @ pairs_GL)[:, where_KK] + strength_B11 * penalty_KK
-            coef_BK1 = torch.cholesky_solve(((used_BG * value_BG) @ basis_GK)[..., None], torch.linalg.cholesky(normal_BKK))
+            coef_BK1 = torch.cholesky_solve(
+                ((used_BG * value_BG) @ basis_GK)[..., None], torch.linalg.cholesky(normal_BKK)
+            )
             fit_BG = coef_BK1[..., 0] @ basis_GK.T
             below_BG = (fit_BG - value_BG) * weight_BG.sqrt()
             used_BG = weight_BG / (1 + below_BG.sub_(0.5).clamp_(min=0).square_())
@@ -212,7 +234,9 @@ def _products(basis_GK: Tensor) -> tuple[Tensor, Tensor]:
     """Products of splines that overlap, as columns [G, L], and where each pair's column is; the last column is 0 for pairs that do not."""
     size = basis_GK.shape[1]
     pairs = [(one, two) for one in range(size) for two in range(one, min(one + 4, size))]
-    columns = torch.stack([basis_GK[:, one] * basis_GK[:, two] for one, two in pairs] + [torch.zeros_like(basis_GK[:, 0])], 1)
+    columns = torch.stack(
+        [basis_GK[:, one] * basis_GK[:, two] for one, two in pairs] + [torch.zeros_like(basis_GK[:, 0])], 1
+    )
     where = torch.full((size, size), len(pairs), dtype=torch.int64, device=basis_GK.device)
     for number, (one, two) in enumerate(pairs):
         where[one, two] = where[two, one] = number

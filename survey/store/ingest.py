@@ -35,13 +35,28 @@ class Ingest(manifest.Input):
     INERT: ClassVar[frozenset[str]] = manifest.Input.INERT | {"store", "refuse_above", "workers", "preview"}
 
     store: str = Field(description="folder or s3:// prefix of the store to make or to lengthen")
-    sources: tuple[str, ...] = Field(("lamost", "sdss"), strict=False, description="plugins asked in turn who knows a file")
-    options: dict[str, dict[str, Any]] = Field({}, description="options of plugins, such as {lamost: {mrs: single}}")
+    sources: tuple[str, ...] = Field(
+        ("lamost", "sdss"), strict=False, description="plugins asked in turn who knows a file"
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="options of plugins, such as {lamost: {mrs: single}}"
+    )
     prepare: Prepare = Field(Prepare(), description="how spectra are brought onto the grid")
     bits: Bits = Field(Bits(), description="how exactly numbers are kept")
-    refuse_above: float = Field(0.05, ge=0, le=1, description="a larger share of refused files fails the job, after all is written")
-    workers: int | None = Field(None, ge=1, description="shards made at a time; null = one per CPU of this machine or cluster; 1 = without Ray")
-    preview: int = Field(0, ge=0, le=1000, description="so many spectra are drawn, stage by stage, as PNG in the store's preview/")
+    refuse_above: float = Field(
+        0.05, ge=0, le=1, description="a larger share of refused files fails the job, after all is written"
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="shards made at a time; null = one per CPU of this machine or cluster; 1 = without Ray",
+    )
+    preview: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="so many spectra are drawn, stage by stage, as PNG in the store's preview/",
+    )
 
 
 class RefusalsError(JobError):
@@ -80,7 +95,9 @@ def ingest(settings: Ingest, run: Run = map) -> Report:
     for marker in _made(run, making, missing, done):
         done[marker["shard"]] = marker
     if len(done) != making.manifest.shards:
-        raise RuntimeError(f"ingest: {making.store}: {len(done)} of {making.manifest.shards} shards were made; please report this")
+        raise RuntimeError(
+            f"ingest: {making.store}: {len(done)} of {making.manifest.shards} shards were made; please report this"
+        )
     report = _report(making.store, done, plan, len(missing))
     _finish(making, settings, report, done)
     if report.refused_share > settings.refuse_above:
@@ -95,7 +112,15 @@ def begin(settings: Ingest) -> tuple[manifest.Plan, Making]:
     _agree(settings)
     plan = manifest.plan(settings, settings.store, partial(_crc, settings.store))
     listed = manifest.open_manifest(settings.store)
-    return plan, Making(listed.store, listed, settings.sources, settings.options, settings.prepare, settings.bits, settings.fingerprint())
+    return plan, Making(
+        listed.store,
+        listed,
+        settings.sources,
+        settings.options,
+        settings.prepare,
+        settings.bits,
+        settings.fingerprint(),
+    )
 
 
 def check_tables(settings: Ingest, rows: pa.Table) -> None:
@@ -109,17 +134,20 @@ def check_tables(settings: Ingest, rows: pa.Table) -> None:
 
 def check_sources(settings: Ingest) -> None:
     """Every source is there and its options are known, before any work."""
-    there = plugins.available("sources")
+    there = plugins.names("sources")
     for name in (*settings.sources, *settings.options):
         if name not in there:
             raise SettingsError(f"ingest: sources: there is no source {name!r}; there are {', '.join(there)}")
     for name, options in settings.options.items():
-        there[name].Options.checked(f"ingest: options.{name}", options)
+        plugins.options("sources", name).checked(f"ingest: options.{name}", options)
 
 
 def _agree(settings: Ingest) -> None:
     """The store is new or was made with the same settings; with others, as long as nothing was made."""
-    path, lasting = files.join(settings.store, SETTINGS), json.loads(json.dumps(settings.lasting(), default=str))
+    path, lasting = (
+        files.join(settings.store, SETTINGS),
+        json.loads(json.dumps(settings.lasting(), default=str)),
+    )
     if files.exists(path):
         before = files.read_json(path)
         if before["version"] != VERSION:
@@ -134,8 +162,13 @@ def _agree(settings: Ingest) -> None:
                 f"ingest: store: {settings.store}: was made with other settings: {'; '.join(differing)}; give these again, or another store="
             )
     elif strangers := files.names(settings.store):
-        raise SettingsError(f"ingest: store: {settings.store}: holds {', '.join(strangers[:3])} but is no store; give an empty or a new folder")
-    files.write_json(path, {"version": VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting})
+        raise SettingsError(
+            f"ingest: store: {settings.store}: holds {', '.join(strangers[:3])} but is no store; give an empty or a new folder"
+        )
+    files.write_json(
+        path,
+        {"version": VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting},
+    )
 
 
 def _crc(store: str, shard: int) -> pa.Table:
@@ -145,7 +178,9 @@ def _crc(store: str, shard: int) -> pa.Table:
         path = part(store, kind, shard)
         if files.exists(path):
             tables.append(files.read_table(path, ["path", "row", "crc"]).replace_schema_metadata())
-    empty = pa.table({"path": pa.array([], "string"), "row": pa.array([], "int64"), "crc": pa.array([], "int64")})
+    empty = pa.table(
+        {"path": pa.array([], "string"), "row": pa.array([], "int64"), "crc": pa.array([], "int64")}
+    )
     return pa.concat_tables([empty, *(table.cast(empty.schema) for table in tables)])
 
 
@@ -153,10 +188,15 @@ def _markers(making: Making) -> dict[int, dict[str, Any]]:
     """Markers of the shards that are done: of these settings and this version of their rows, with both files there in full."""
 
     def current(marker: dict[str, Any]) -> bool:
-        return bool(marker["settings"] == making.fingerprint and marker["version"] == making.manifest.versions.get(marker["shard"], 0))
+        return bool(
+            marker["settings"] == making.fingerprint
+            and marker["version"] == making.manifest.versions.get(marker["shard"], 0)
+        )
 
     there = markers.whole(making.store, {"spectra": "spectra", "refused": "refused_files"})
-    return {shard: marker for shard, marker in there.items() if current(marker) and shard < making.manifest.shards}
+    return {
+        shard: marker for shard, marker in there.items() if current(marker) and shard < making.manifest.shards
+    }
 
 
 def returned(store: str, marker: dict[str, Any]) -> bool:
@@ -174,7 +214,9 @@ def _withdraw(store: str, missing: list[int]) -> None:
         files.remove(path)
 
 
-def _made(run: Run, making: Making, missing: list[int], done: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _made(
+    run: Run, making: Making, missing: list[int], done: dict[int, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
     """Make the missing shards and say how it goes."""
     refused = sum(sum(marker["refused"].values()) for marker in done.values())
     total = sum(making.manifest.rows_in(shard) for shard in missing)
@@ -194,9 +236,20 @@ def _report(store: str, done: dict[int, dict[str, Any]], plan: manifest.Plan, ma
         refused.update(marker["refused"])
     rows_in, written = (sum(marker[name] for marker in done.values()) for name in ("rows_in", "written"))
     if rows_in != written + refused.total():
-        raise RuntimeError(f"ingest: {store}: {rows_in} rows in, {written} written and {refused.total()} refused; please report this")
+        raise RuntimeError(
+            f"ingest: {store}: {rows_in} rows in, {written} written and {refused.total()} refused; please report this"
+        )
     counted = dict(sorted(refused.items(), key=lambda item: -item[1]))
-    return Report(store, sum(marker["files"] for marker in done.values()), rows_in, written, counted, len(done), made, plan)
+    return Report(
+        store,
+        sum(marker["files"] for marker in done.values()),
+        rows_in,
+        written,
+        counted,
+        len(done),
+        made,
+        plan,
+    )
 
 
 def _finish(making: Making, settings: Ingest, report: Report, done: dict[int, dict[str, Any]]) -> None:
@@ -216,7 +269,13 @@ def _finish(making: Making, settings: Ingest, report: Report, done: dict[int, di
         "rows_in": report.rows_in,
         "written": report.written,
         "refused": report.refused,
-        "grid": {"start": grid.start, "stop": grid.stop, "step": grid.step, "scale": grid.scale, "points": len(grid)},
+        "grid": {
+            "start": grid.start,
+            "stop": grid.stop,
+            "step": grid.step,
+            "scale": grid.scale,
+            "points": len(grid),
+        },
         "fingerprint": making.fingerprint,
         "settings": settings.lasting(),
     }

@@ -21,7 +21,16 @@ from survey.spectrum import VISIT, Refused, Spectrum
 from survey.store.manifest import Manifest
 from survey.store.prepare import Prepare, Preparer
 from survey.store.quality import Flag
-from survey.store.store import ARRAYS, REFUSED_SCHEMA, Bits, array_column, packed, part, rounded, spectra_schema
+from survey.store.store import (
+    ARRAYS,
+    REFUSED_SCHEMA,
+    Bits,
+    array_column,
+    packed,
+    part,
+    rounded,
+    spectra_schema,
+)
 
 SLICE = 128
 """Files held in memory at a time; their spectra are prepared together."""
@@ -43,7 +52,7 @@ class Making:
 def readers(sources: tuple[str, ...], options: dict[str, dict[str, Any]]) -> dict[str, Settings]:
     """The sources to ask, and `arrays` for tables of spectra, with their checked options."""
     return {
-        name: plugins.load("sources", name).Options.checked(f"ingest: options.{name}", options.get(name, {}))
+        name: plugins.options("sources", name).checked(f"ingest: options.{name}", options.get(name, {}))
         for name in dict.fromkeys((*sources, "arrays"))
     }
 
@@ -76,12 +85,18 @@ def made(making: Making, shard: int) -> Made:
     preparer = _preparer(making.prepare.model_dump_json())
     schema = spectra_schema(preparer.grid, making.prepare.continuum == "dual")
     spectra, refused, count = [], [], 0
-    for batch in _batches(items(making.manifest.shard(shard), readers(making.sources, making.options)), SLICE):
+    for batch in _batches(
+        items(making.manifest.shard(shard), readers(making.sources, making.options)), SLICE
+    ):
         count += len(batch)
         good, bad = _prepared(batch, preparer, making.bits, schema)
         spectra.append(good)
         refused.append(bad)
-    found = Made(pa.concat_tables(spectra or [schema.empty_table()]), pa.concat_tables(refused or [REFUSED_SCHEMA.empty_table()]), count)
+    found = Made(
+        pa.concat_tables(spectra or [schema.empty_table()]),
+        pa.concat_tables(refused or [REFUSED_SCHEMA.empty_table()]),
+        count,
+    )
     if count != found.spectra.num_rows + found.refused.num_rows:
         raise RuntimeError(
             f"ingest: shard {shard}: {count} rows in, {found.spectra.num_rows} written and {found.refused.num_rows} refused; please report this"
@@ -167,7 +182,9 @@ def _from_table(path: str, known: list[dict[str, Any]], options: Settings) -> It
         yield Item(about, None, spectrum)
 
 
-def _prepared(batch: list[Item], preparer: Preparer, bits: Bits, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
+def _prepared(
+    batch: list[Item], preparer: Preparer, bits: Bits, schema: pa.Schema
+) -> tuple[pa.Table, pa.Table]:
     """The rows of spectra and the rows of refused files that a batch becomes."""
     read = [item for item in batch if isinstance(item.found, Spectrum)]
     spectra = [item.found for item in read if isinstance(item.found, Spectrum)]
@@ -223,6 +240,12 @@ def _refusals(batch: list[Item], read: list[Item], judged: dict[int, Refused]) -
         refusal = item.found if isinstance(item.found, Refused) else by_item.get(id(item))
         if refusal is not None:
             rows.append(
-                {"path": item.known["path"], "row": item.known["row"], "reason": refusal.reason, "detail": refusal.detail[:500], "crc": item.crc}
+                {
+                    "path": item.known["path"],
+                    "row": item.known["row"],
+                    "reason": refusal.reason,
+                    "detail": refusal.detail[:500],
+                    "crc": item.crc,
+                }
             )
     return pa.Table.from_pylist(rows, schema=REFUSED_SCHEMA)

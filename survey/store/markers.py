@@ -10,7 +10,10 @@ from survey.store.store import part
 
 def whole(folder: str, kinds: dict[str, str]) -> dict[int, dict[str, Any]]:
     """The markers by shard whose files are all there in full; `kinds` maps a folder of such files to what a marker calls them."""
-    sizes = {kind: {entry.path.rpartition("/")[2]: entry.size for entry in _files_of(folder, kind)} for kind in (*kinds, "markers")}
+    sizes = {
+        kind: {entry.path.rpartition("/")[2]: entry.size for entry in _files_of(folder, kind)}
+        for kind in (*kinds, "markers")
+    }
     found = {}
     for text in files.read_all([files.join(folder, "markers", name) for name in sizes["markers"]]):
         try:
@@ -26,4 +29,8 @@ def whole(folder: str, kinds: dict[str, str]) -> dict[int, dict[str, Any]]:
 
 def _files_of(folder: str, kind: str) -> Iterator[files.Entry]:
     within = files.join(folder, kind)
-    return (entry for entry in files.walk(within) if not entry.path.endswith(".tmp")) if files.exists(within) else iter(())
+    return (
+        (entry for entry in files.walk(within) if not entry.path.endswith(".tmp"))
+        if files.exists(within)
+        else iter(())
+    )

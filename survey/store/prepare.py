@@ -38,13 +38,27 @@ SHARPEST = 1e12
 class Prepare(Settings):
     """How spectra are brought onto the grid."""
 
-    grid: str | dict[str, float | str] = Field("cemp4900", description=f"{', '.join(GRIDS)}, or {{start, stop, step, scale: linear|log}}")
-    velocity: Literal["rv_or_z", "z", "none"] = Field("rv_or_z", description="rest frame by the catalogue's rv, else z (rv_or_z); by z; or left")
-    masks: Literal["and", "or", "none"] = Field("and", description="the survey's mask that makes pixels bad: set in all exposures, in any, not used")
-    despike: Literal["noise", "clip", "none"] = Field("noise", description="spikes by their noise, by system 0's clip of 3 and 4 sigma, or kept")
-    resampling: Literal["linear", "conserving"] = Field("linear", description="straight lines between pixels, or means that conserve flux")
-    continuum: Method = Field("msfl", description="how the continuum is found; dual keeps it beside the normalised flux")
-    floor: float = Field(0.05, ge=0, lt=1, description="where the continuum is below this share of its mean, points are bad")
+    grid: str | dict[str, float | str] = Field(
+        "cemp4900", description=f"{', '.join(GRIDS)}, or {{start, stop, step, scale: linear|log}}"
+    )
+    velocity: Literal["rv_or_z", "z", "none"] = Field(
+        "rv_or_z", description="rest frame by the catalogue's rv, else z (rv_or_z); by z; or left"
+    )
+    masks: Literal["and", "or", "none"] = Field(
+        "and", description="the survey's mask that makes pixels bad: set in all exposures, in any, not used"
+    )
+    despike: Literal["noise", "clip", "none"] = Field(
+        "noise", description="spikes by their noise, by system 0's clip of 3 and 4 sigma, or kept"
+    )
+    resampling: Literal["linear", "conserving"] = Field(
+        "linear", description="straight lines between pixels, or means that conserve flux"
+    )
+    continuum: Method = Field(
+        "msfl", description="how the continuum is found; dual keeps it beside the normalised flux"
+    )
+    floor: float = Field(
+        0.05, ge=0, lt=1, description="where the continuum is below this share of its mean, points are bad"
+    )
     lowest: float = Field(-1.0, description="a normalised flux below this is an outlier: cut to it, and bad")
     highest: float = Field(4.0, description="a normalised flux above this is an outlier: cut to it, and bad")
     gates: Gates = Field(Gates(), description="limits of quality")
@@ -65,9 +79,13 @@ def _grid(value: str | dict[str, float | str]) -> Grid:
         try:
             return Grid(**value)  # type: ignore[arg-type]
         except TypeError:
-            raise ValueError(f"a grid has start, stop, step and scale, not {', '.join(map(str, value))}") from None
+            raise ValueError(
+                f"a grid has start, stop, step and scale, not {', '.join(map(str, value))}"
+            ) from None
     if value not in GRIDS:
-        raise ValueError(f"there is no grid of this name; there are {', '.join(GRIDS)}, or give start, stop, step and scale")
+        raise ValueError(
+            f"there is no grid of this name; there are {', '.join(GRIDS)}, or give start, stop, step and scale"
+        )
     return GRIDS[value]
 
 
@@ -105,11 +123,15 @@ class Preparer:
         parts = []
         for rows in self._batches(spectra):
             with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, which is damage
-                flux_BG, ivar_BG, covered_B, unit_B1 = self._on_grid([spectra[i] for i in rows], [shifts[i] or 0.0 for i in rows])
+                flux_BG, ivar_BG, covered_B, unit_B1 = self._on_grid(
+                    [spectra[i] for i in rows], [shifts[i] or 0.0 for i in rows]
+                )
             part = judge(flux_BG, ivar_BG, covered_B, self.grid)
             flux_BG, ivar_BG, curve_BG, scale_B = self._normalised(flux_BG, ivar_BG, part)
             judged.put(rows, part)
-            parts.append((rows, (flux_BG, ivar_BG, scale_B * unit_B1[:, 0], *((curve_BG,) if self.curves else ()))))
+            parts.append(
+                (rows, (flux_BG, ivar_BG, scale_B * unit_B1[:, 0], *((curve_BG,) if self.curves else ())))
+            )
         flux, ivar, scale, *curves = self._together(parts, len(spectra))
         known = [None if shift is None else shift * LIGHT for shift in shifts]
         judged.conclude(self.settings.gates, [velocity is not None for velocity in known])
@@ -119,7 +141,10 @@ class Preparer:
         """The arrays of all batches in the order of the spectra."""
         if len(parts) == 1:
             return [tensor.cpu().numpy() for tensor in parts[0][1]]
-        whole = [np.empty((size, *width), np.float32) for width in [(len(self.grid),)] * 2 + [()] + [(len(self.grid),)] * self.curves]
+        whole = [
+            np.empty((size, *width), np.float32)
+            for width in [(len(self.grid),)] * 2 + [()] + [(len(self.grid),)] * self.curves
+        ]
         for rows, tensors in parts:
             for array, tensor in zip(whole, tensors, strict=True):
                 array[rows] = tensor.cpu().numpy()
@@ -142,7 +167,9 @@ class Preparer:
         for rows in kinds.values():
             yield from (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
-    def _on_grid(self, spectra: list[Spectrum], shifts: list[float]) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
+    def _on_grid(
+        self, spectra: list[Spectrum], shifts: list[float]
+    ) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
         """Flux and ivar at the grid points, how many points each spectrum covers, and the unit of its flux."""
         step = self._step(spectra[0])
         return self._by_lattice(spectra, shifts, step) if step else self._by_search(spectra, shifts)
@@ -154,7 +181,9 @@ class Preparer:
         millionths = spectrum.wave.step * 1e6
         return spectrum.wave.step if abs(millionths - round(millionths)) < 1e-9 and millionths < 1e4 else 0.0
 
-    def _by_lattice(self, spectra: list[Spectrum], shifts: list[float], step: float) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
+    def _by_lattice(
+        self, spectra: list[Spectrum], shifts: list[float], step: float
+    ) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
         lattice = self._lattice(step)
         flux_BW, ivar_BW = (np.zeros((len(spectra), lattice.width), np.float32) for _ in range(2))
         part_B, ends_B2 = np.empty(len(spectra), np.float32), np.empty((len(spectra), 2))
@@ -180,7 +209,9 @@ class Preparer:
             del self.lattices[next(iter(self.lattices))]
         return found
 
-    def _by_search(self, spectra: list[Spectrum], shifts: list[float]) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
+    def _by_search(
+        self, spectra: list[Spectrum], shifts: list[float]
+    ) -> tuple[Tensor, Tensor, np.ndarray, Tensor]:
         longest = max(len(spectrum.wave) for spectrum in spectra)
         flux_BP, ivar_BP = (np.zeros((len(spectra), longest), np.float32) for _ in range(2))
         wave_BP = np.empty((len(spectra), longest))
@@ -188,10 +219,15 @@ class Preparer:
             size = len(spectrum.wave)
             wave_BP[row, :size] = spectrum.angstrom / (1 + shift)
             step = wave_BP[row, size - 1] - wave_BP[row, size - 2]
-            wave_BP[row, size:] = wave_BP[row, size - 1] + step * np.arange(1, longest - size + 1)  # the last pixel keeps its outer edge
+            wave_BP[row, size:] = wave_BP[row, size - 1] + step * np.arange(
+                1, longest - size + 1
+            )  # the last pixel keeps its outer edge
             self._lay(spectrum, slice(0, size), flux_BP[row], ivar_BP[row], 0)
         flux_BT, var_BT, unit_B1 = self._cleaned(flux_BP, ivar_BP)
-        wave_BT, size_B = torch.from_numpy(wave_BP).to(self.device), torch.tensor([len(s.wave) for s in spectra], device=self.device)
+        wave_BT, size_B = (
+            torch.from_numpy(wave_BP).to(self.device),
+            torch.tensor([len(s.wave) for s in spectra], device=self.device),
+        )
         if self.settings.resampling == "linear":
             at = resample.places(wave_BT, size_B, self.wave_G)
             flux_BG, ivar_BG = resample.linear(flux_BT, var_BT, at)
@@ -202,7 +238,9 @@ class Preparer:
         covered_B = (at.covered_BG[:, 1:] & at.covered_BG[:, :-1]).sum(1)
         return flux_BG, ivar_BG, covered_B.cpu().numpy(), unit_B1
 
-    def _lay(self, spectrum: Spectrum, inside: slice, flux_P: np.ndarray, ivar_P: np.ndarray, column: int) -> None:
+    def _lay(
+        self, spectrum: Spectrum, inside: slice, flux_P: np.ndarray, ivar_P: np.ndarray, column: int
+    ) -> None:
         """Copy a stretch of a spectrum into a row, native float32, with ivar 0 under the survey's mask."""
         there = slice(column, column + inside.stop - inside.start)
         flux_P[there] = spectrum.flux[inside]
@@ -216,7 +254,10 @@ class Preparer:
 
         A unit is a power of two: dividing by it rounds nothing, so that a mean that differs in its last digit changes nothing.
         """
-        flux_BT, ivar_BT = torch.from_numpy(flux_BP).to(self.device), torch.from_numpy(ivar_BP).to(self.device)
+        flux_BT, ivar_BT = (
+            torch.from_numpy(flux_BP).to(self.device),
+            torch.from_numpy(ivar_BP).to(self.device),
+        )
         ivar_BT.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).clamp_(min=0)
         good_BT = ivar_BT.sign()
         flux_BT.mul_(good_BT)
@@ -228,15 +269,21 @@ class Preparer:
             mean_B1 = mean_good(flux_BT.abs(), ivar_BT.sign())
         unit_B1 = torch.ldexp(torch.ones_like(mean_B1), torch.frexp(mean_B1).exponent)
         flux_BT.div_(unit_B1)
-        ivar_BT.mul_(unit_B1 * mean_B1.sign()).mul_(unit_B1).clamp_(max=SHARPEST)  # a flux that is 0 everywhere was never measured
+        ivar_BT.mul_(unit_B1 * mean_B1.sign()).mul_(unit_B1).clamp_(
+            max=SHARPEST
+        )  # a flux that is 0 everywhere was never measured
         if self.settings.despike != "none":
             flux_BT, ivar_BT = despiked(flux_BT, ivar_BT, self.settings.despike)
         return flux_BT, ivar_BT.clamp(min=1 / resample.FAR).reciprocal_(), unit_B1
 
-    def _normalised(self, flux_BG: Tensor, ivar_BG: Tensor, part: Judgement) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _normalised(
+        self, flux_BG: Tensor, ivar_BG: Tensor, part: Judgement
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalised flux, its ivar, the continuum relative to its mean, and that mean; fills what the judgement says of the continuum."""
         curve_BG = self.fit(flux_BG, ivar_BG)
-        scale_B1 = curve_BG.abs().mean(1, keepdim=True).clamp_(min=1e-6)  # of the mean |flux|; less is no continuum
+        scale_B1 = (
+            curve_BG.abs().mean(1, keepdim=True).clamp_(min=1e-6)
+        )  # of the mean |flux|; less is no continuum
         curve_BG = curve_BG * (1 / scale_B1)
         safe_BG = curve_BG.clamp(min=max(self.settings.floor, 1e-3))
         good_BG = ivar_BG.sign()
@@ -247,7 +294,9 @@ class Preparer:
         rate_BG = flux_BG / below_BG
         cut_BG = rate_BG.clamp(self.settings.lowest, self.settings.highest)
         good_BG.mul_(1 - rate_BG.sub_(cut_BG).abs_().sign_())
-        part.floored, part.outliers = ((one - two).cpu().numpy() for one, two in ((counted_B, high_B), (high_B, good_BG.sum(1))))
+        part.floored, part.outliers = (
+            (one - two).cpu().numpy() for one, two in ((counted_B, high_B), (high_B, good_BG.sum(1)))
+        )
         ivar_BG = below_BG.square_().mul_(good_BG).mul_(ivar_BG)
         return torch.addcmul(self.one, cut_BG.sub_(1), ivar_BG.sign()), ivar_BG, curve_BG, scale_B1[:, 0]
 
@@ -264,9 +313,15 @@ def despiked(flux_BP: Tensor, ivar_BP: Tensor, method: str) -> tuple[Tensor, Ten
     sound_BP = ivar_BP.sign()
     good = sound_BP[:, :-2] * sound_BP[:, 1:-1] * sound_BP[:, 2:]
     test = rest.mul_(good).mul_(ivar_BP[:, 1:-1].sqrt()) if method == "noise" else rest.mul_(good)
-    spread = torch.linalg.vector_norm(test, dim=1, keepdim=True) / good.sum(1, keepdim=True).clamp_(min=1).sqrt()
+    spread = (
+        torch.linalg.vector_norm(test, dim=1, keepdim=True) / good.sum(1, keepdim=True).clamp_(min=1).sqrt()
+    )
     test /= spread.clamp_(min=1.0 if method == "noise" else 1e-30)
-    hit = hardshrink(test.clamp_(min=0), 6.0).sign_() if method == "noise" else hardshrink(test - 0.5, 3.5).abs_().sign_()
+    hit = (
+        hardshrink(test.clamp_(min=0), 6.0).sign_()
+        if method == "noise"
+        else hardshrink(test - 0.5, 3.5).abs_().sign_()
+    )
     flux_BP[:, 1:-1] = torch.lerp(here, median, hit)
     ivar_BP[:, 1:-1] *= 1 - hit
     return flux_BP, ivar_BP

@@ -56,7 +56,9 @@ class Gate(Settings):
 class Gates(Settings):
     """The gates of quality."""
 
-    coverage: Gate = Field(Gate(limit=0.9, then="refuse"), description="least share of the grid that is covered")
+    coverage: Gate = Field(
+        Gate(limit=0.9, then="refuse"), description="least share of the grid that is covered"
+    )
     bad_pixels: Gate = Field(Gate(limit=0.3), description="largest share of covered points that are bad")
     few_pixels: Gate = Field(Gate(limit=100, then="refuse"), description="fewest good points")
     low_snr: Gate = Field(Gate(limit=3.0), description="least signal to noise (median per point)")
@@ -118,7 +120,9 @@ class Judgement:
         }
         for row in np.flatnonzero((self.good == 0) | (self.covered == 0)):
             reason = "coverage" if self.covered[row] == 0 else "no_good_pixel"
-            self.refused[int(row)] = Refused(reason, "none of the grid is covered" if reason == "coverage" else REASONS[reason])
+            self.refused[int(row)] = Refused(
+                reason, "none of the grid is covered" if reason == "coverage" else REASONS[reason]
+            )
         for name, (value, sign, words) in tests.items():
             gate: Gate = getattr(gates, name)
             if gate.limit is None:
@@ -126,7 +130,9 @@ class Judgement:
             for row in np.flatnonzero(~(sign * value <= sign * gate.limit)):
                 self.flags[row] |= Flag[name.upper()]
                 if gate.then == "refuse" and int(row) not in self.refused:
-                    self.refused[int(row)] = Refused(name, f"{value[row]:.4g} {words}, the gate is {gate.limit:g}")
+                    self.refused[int(row)] = Refused(
+                        name, f"{value[row]:.4g} {words}, the gate is {gate.limit:g}"
+                    )
         self.flags[~np.asarray(moved, bool)] |= Flag.NO_VELOCITY
         self.flags[self.floored > 0] |= Flag.LOW_CONTINUUM
         self.flags[self.negative > 0.1 * self.good] |= Flag.NEGATIVE
@@ -135,10 +141,14 @@ class Judgement:
 def judge(flux_BG: Tensor, ivar_BG: Tensor, covered_B: np.ndarray, grid: Grid) -> Judgement:
     """The numbers that flux and ivar on the grid give, before normalisation."""
     good_BG = ivar_BG.sign()
-    few_BS = flux_BG[:, ::8] * ivar_BG[:, ::8].sqrt() / good_BG[:, ::8]  # every eighth point: the same median within 2 %, NaN where bad
+    few_BS = (
+        flux_BG[:, ::8] * ivar_BG[:, ::8].sqrt() / good_BG[:, ::8]
+    )  # every eighth point: the same median within 2 %, NaN where bad
     snr_B = few_BS.nanmedian(1).values.nan_to_num_(0.0)
     good_B = good_BG.sum(1)
-    negative_B = (good_B - torch.linalg.vecdot(flux_BG.sign(), good_BG)) / 2  # a flux of exactly 0 counts half
+    negative_B = (
+        good_B - torch.linalg.vecdot(flux_BG.sign(), good_BG)
+    ) / 2  # a flux of exactly 0 counts half
     values = (good_B, snr_B, egp(flux_BG, good_BG, grid), negative_B)
     good, snr, index, negative = (value.double().cpu().numpy() for value in values)
     nothing = np.zeros(len(covered_B))

@@ -46,7 +46,9 @@ class Lattice:
     def linear(self, flux_BW: Tensor, var_BW: Tensor, part_B: Tensor) -> tuple[Tensor, Tensor]:
         """Flux and inverse variance at the grid points; `part` is what `window` gives beside the column."""
         way_BG = hardshrink(self.part_G - part_B[:, None], NEAR)  # -1 .. 1: to the pixel before or after
-        bend = 0.5 * np.log(10.0) * self.step  # a line in wavelength, not in its logarithm; the next term is 1e-8
+        bend = (
+            0.5 * np.log(10.0) * self.step
+        )  # a line in wavelength, not in its logarithm; the next term is 1e-8
         way_BG.addcmul_(way_BG.abs().sub_(1).mul_(way_BG.sign()), way_BG, value=bend)
         here_BG = hardshrink(1 - way_BG.abs(), NEAR)
         side_BG = torch.copysign(1 - here_BG, way_BG)
@@ -118,7 +120,9 @@ def conserving(flux_BP: Tensor, var_BP: Tensor, width_BP: Tensor, edges: Places)
     safe_BG = torch.where(enough_BG, used_BG, 1.0)
     flux_BG = _between(flux_BP.double() * used_BP, edges) / safe_BG
     var_BG = _squares_between(var_BP.double() * used_BP**2, edges) / safe_BG**2
-    var_BG = var_BG.clamp(min=1e-12)  # a difference of sums may lose a tiny variance beside huge ones; none is below 0
+    var_BG = var_BG.clamp(
+        min=1e-12
+    )  # a difference of sums may lose a tiny variance beside huge ones; none is below 0
     return (flux_BG * enough_BG).float(), _inverse(torch.where(enough_BG, var_BG, FAR).float())
 
 

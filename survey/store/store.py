@@ -41,9 +41,21 @@ MEASURED = {
     "bad_share": ("float32", "share of the covered points that are bad"),
     "n_good": ("int32", "good points that were normalised"),
     "n_outlier": ("int32", "points cut as outliers after normalisation"),
-    "egp": ("float32", "index of the CH G band, -2.5 log10(F(4200-4400) / F(4425-4520)); null where not covered"),
-    "flags": ("int32", "quality bits: " + "; ".join(f"{flag.value} {flag.name.lower()}: {words}" for flag, words in MEANINGS.items() if flag.name)),
-    "flux_scale": ("float32", "flux of the file = flux * continuum * flux_scale (continuum: mean 1 over the grid)"),
+    "egp": (
+        "float32",
+        "index of the CH G band, -2.5 log10(F(4200-4400) / F(4425-4520)); null where not covered",
+    ),
+    "flags": (
+        "int32",
+        "quality bits: "
+        + "; ".join(
+            f"{flag.value} {flag.name.lower()}: {words}" for flag, words in MEANINGS.items() if flag.name
+        ),
+    ),
+    "flux_scale": (
+        "float32",
+        "flux of the file = flux * continuum * flux_scale (continuum: mean 1 over the grid)",
+    ),
 }
 ARRAYS = {
     "flux": "normalised flux at the grid points, rest frame, vacuum; 1 where bad",
@@ -60,14 +72,18 @@ REFUSED = {
 
 
 def _field(name: str, kind: Any, meaning: str) -> pa.Field:
-    return pa.field(name, pa.type_for_alias(kind) if isinstance(kind, str) else kind, metadata={"description": meaning})
+    return pa.field(
+        name, pa.type_for_alias(kind) if isinstance(kind, str) else kind, metadata={"description": meaning}
+    )
 
 
 def spectra_schema(grid: Grid, with_continuum: bool) -> pa.Schema:
     """The columns of spectra; the grid is in the schema's metadata."""
     columns = [_field(name, *MEASURED[name]) for name in ("path", "row", "crc")]
     columns += [_field(name, *about) for name, about in VISIT.items()]
-    columns += [_field(name, *about) for name, about in MEASURED.items() if name not in ("path", "row", "crc")]
+    columns += [
+        _field(name, *about) for name, about in MEASURED.items() if name not in ("path", "row", "crc")
+    ]
     names = ("flux", "ivar", "continuum") if with_continuum else ("flux", "ivar")
     columns += [_field(name, _lists(len(grid)), ARRAYS[name]) for name in names]
     about = {
@@ -164,8 +180,12 @@ def open_store(path: str) -> Store:
     """A store whose ingest has finished."""
     manifest = files.join(path, STORE)
     if not files.exists(manifest):
-        raise FileNotFoundError(f"{path}: no {STORE} in it, so no finished store; run jobs/ingest.py with store={path} to the end")
+        raise FileNotFoundError(
+            f"{path}: no {STORE} in it, so no finished store; run jobs/ingest.py with store={path} to the end"
+        )
     about = json.loads(files.read(manifest))
     if about.get("version") != VERSION:
-        raise ValueError(f"{path}: the store is of version {about.get('version')}, this code reads {VERSION}; ingest it anew")
+        raise ValueError(
+            f"{path}: the store is of version {about.get('version')}, this code reads {VERSION}; ingest it anew"
+        )
     return Store(path, about)

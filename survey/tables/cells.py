@@ -3,7 +3,22 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MISSING = ("", "-9999", "-9999.0", "-9999.00", "NULL", "Null", "null", "nan", "NaN", "NAN", "None", "N/A", "--", "*")
+MISSING = (
+    "",
+    "-9999",
+    "-9999.0",
+    "-9999.00",
+    "NULL",
+    "Null",
+    "null",
+    "nan",
+    "NaN",
+    "NAN",
+    "None",
+    "N/A",
+    "--",
+    "*",
+)
 """How the catalogues of surveys write that they do not know."""
 
 SENTINELS = (-9999.0, 9999.0, -99999.0, 99999.0, -999.0, 999.0)
@@ -16,7 +31,9 @@ def text(column: pa.Array) -> pa.Array:
     """Cells as trimmed text."""
     column = _plain(column)
     if pa.types.is_floating(column.type):
-        column = pc.cast(_finite(column), pa.int64(), safe=False)  # pandas makes a float of a number with gaps
+        column = pc.cast(
+            _finite(column), pa.int64(), safe=False
+        )  # pandas makes a float of a number with gaps
     values = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     return pc.if_else(pc.is_in(values, pa.array(MISSING)), None, values)
 
@@ -29,7 +46,9 @@ def numbers(column: pa.Array) -> pa.Array:
             values = pc.cast(column, pa.float64())
         except pa.ArrowInvalid:
             trimmed = pc.utf8_trim_whitespace(column)
-            values = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, NUMBER), trimmed, None), pa.float64())
+            values = pc.cast(
+                pc.if_else(pc.match_substring_regex(trimmed, NUMBER), trimmed, None), pa.float64()
+            )
     else:
         values = pc.cast(column, pa.float64(), safe=False)
     return _finite(values)
@@ -65,7 +84,11 @@ def dates(column: pa.Array) -> pa.Array:
 def _plain(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    known = pa.types.is_string(column.type) or pa.types.is_primitive(column.type) or pa.types.is_decimal(column.type)
+    known = (
+        pa.types.is_string(column.type)
+        or pa.types.is_primitive(column.type)
+        or pa.types.is_decimal(column.type)
+    )
     return column if known else column.cast(pa.string())
 
 

@@ -34,8 +34,12 @@ def meanings(schema: pa.Schema) -> list[Meaning]:
     for field in schema:
         said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
         if not said.get("description"):
-            raise ValueError(f"catalog: column {field.name}: no description in its field's metadata; give one where the column is made")
-        found.append(Meaning(field.name, field.type, said["description"], said.get("unit", ""), said.get("ucd", "")))
+            raise ValueError(
+                f"catalog: column {field.name}: no description in its field's metadata; give one where the column is made"
+            )
+        found.append(
+            Meaning(field.name, field.type, said["description"], said.get("unit", ""), said.get("ucd", ""))
+        )
     return found
 
 
@@ -43,8 +47,16 @@ def described(schema: pa.Schema, about: Mapping[str, str]) -> pa.Schema:
     """The schema as it is written: units as astropy reads them, and in its metadata where all this comes from."""
     fields = []
     for meaning in meanings(schema):
-        said = {"description": meaning.description, "unit": spelled(meaning.unit, "generic"), "ucd": meaning.ucd}
-        fields.append(pa.field(meaning.name, meaning.type, metadata={key: value for key, value in said.items() if value}))
+        said = {
+            "description": meaning.description,
+            "unit": spelled(meaning.unit, "generic"),
+            "ucd": meaning.ucd,
+        }
+        fields.append(
+            pa.field(
+                meaning.name, meaning.type, metadata={key: value for key, value in said.items() if value}
+            )
+        )
     return pa.schema(fields, metadata=dict(about))
 
 

@@ -53,19 +53,31 @@ class LabelTable:
         except ConnectionError:
             raise
         except (*_DAMAGE, KeyError) as error:
-            raise ValueError(f"labels: {self.path}: damaged or no such kind of file ({str(error).strip()}); {ADVICE}") from error
+            raise ValueError(
+                f"labels: {self.path}: damaged or no such kind of file ({str(error).strip()}); {ADVICE}"
+            ) from error
 
     def near(self, name: str) -> str:
         """The columns of names like this one, and all of them: the end of a message about a column that is not there."""
         lower = {known.lower(): known for known in self.names}
         alike = [lower[found] for found in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
-        there = ", ".join(self.names[:60]) + (f" and {len(self.names) - 60} more" if len(self.names) > 60 else "")
+        there = ", ".join(self.names[:60]) + (
+            f" and {len(self.names) - 60} more" if len(self.names) > 60 else ""
+        )
         return f"{'like it: ' + ', '.join(alike) + '; ' if alike else ''}the columns are {there}"
 
     def has(self, *names: str) -> str | None:
         """The first column of one of these names in any case, with or without the ``combined_`` of LAMOST's tables."""
         lower = {known.lower(): known for known in reversed(self.names)}
-        return next((lower[prefix + name.lower()] for name in names for prefix in ("", "combined_") if prefix + name.lower() in lower), None)
+        return next(
+            (
+                lower[prefix + name.lower()]
+                for name in names
+                for prefix in ("", "combined_")
+                if prefix + name.lower() in lower
+            ),
+            None,
+        )
 
 
 _DAMAGE: Any = (*streams.DAMAGE, TypeError, IndexError, ExpatError, igzip_lib.IsalError)
@@ -74,7 +86,9 @@ _DAMAGE: Any = (*streams.DAMAGE, TypeError, IndexError, ExpatError, igzip_lib.Is
 def open_table(path: str) -> LabelTable:
     """The table in a file, of which only the names of its columns have been read."""
     if not path or not files.exists(path):
-        raise FileNotFoundError(f"labels: {path or 'no path'}: no such file; give labels=, {ADVICE.removeprefix('give ')}")
+        raise FileNotFoundError(
+            f"labels: {path or 'no path'}: no such file; give labels=, {ADVICE.removeprefix('give ')}"
+        )
     try:
         with streams.opened(path) as stream:
             start = _unpacked(stream).read(16)
@@ -88,7 +102,9 @@ def open_table(path: str) -> LabelTable:
     except ConnectionError:
         raise
     except _DAMAGE as error:
-        raise ValueError(f"labels: {path}: damaged or no such kind of file ({str(error).strip()}); {ADVICE}") from error
+        raise ValueError(
+            f"labels: {path}: damaged or no such kind of file ({str(error).strip()}); {ADVICE}"
+        ) from error
     if not any(names):
         raise ValueError(f"labels: {path}: empty, or without a first line of names; {ADVICE}")
     return LabelTable(path, tuple(names), "csv", delimiter)
@@ -107,7 +123,9 @@ def _header(stream: Any) -> tuple[str, list[str]]:
     if "\0" in line:
         raise ValueError("bytes that are no text")
     delimiter = max(streams.DELIMITERS, key=line.count)
-    return delimiter, [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])]
+    return delimiter, [
+        name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    ]
 
 
 def _read_csv(table: LabelTable, stream: Any, wanted: list[str]) -> pa.Table:
@@ -115,7 +133,11 @@ def _read_csv(table: LabelTable, stream: Any, wanted: list[str]) -> pa.Table:
     numbers = [str(table.names.index(name)) for name in wanted]
     read = pyarrow.csv.read_csv(
         pa.PythonFile(_unpacked(stream), mode="r"),
-        pyarrow.csv.ReadOptions(column_names=[str(number) for number in range(len(table.names))], skip_rows=1, block_size=streams.BLOCK),
+        pyarrow.csv.ReadOptions(
+            column_names=[str(number) for number in range(len(table.names))],
+            skip_rows=1,
+            block_size=streams.BLOCK,
+        ),
         pyarrow.csv.ParseOptions(delimiter=table.delimiter),
         pyarrow.csv.ConvertOptions(
             include_columns=numbers or ["0"],
@@ -149,7 +171,11 @@ def _binary_table(stream: Any) -> Any:
 
 def _scalars(hdu: Any) -> list[str]:
     """The columns of one value in each row."""
-    return [column.name for column in hdu.columns if column.name and hdu.data[column.name].ndim == 1 and column.format[0] not in "PQ"]
+    return [
+        column.name
+        for column in hdu.columns
+        if column.name and hdu.data[column.name].ndim == 1 and column.format[0] not in "PQ"
+    ]
 
 
 def _read_fits(table: LabelTable, stream: Any, wanted: list[str]) -> pa.Table:
@@ -168,16 +194,30 @@ def _fits_column(hdu: Any, name: str) -> pa.Array:
 def _votable(stream: Any) -> dict[str, pa.Array]:
     """The columns of one value in each row of the first table of a VOTable; it is read as a whole, for it has to be parsed as a whole."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VOWarning)  # about the letter of the standard, which many services break
-        found = parse_single_table(io.BytesIO(_unpacked(stream).read()), verify="ignore").to_table(use_names_over_ids=True)
-    return {name: _votable_column(found[name]) for name in found.colnames if found[name].ndim == 1 and found[name].dtype.kind in "biufUSO"}
+        warnings.simplefilter(
+            "ignore", VOWarning
+        )  # about the letter of the standard, which many services break
+        found = parse_single_table(io.BytesIO(_unpacked(stream).read()), verify="ignore").to_table(
+            use_names_over_ids=True
+        )
+    return {
+        name: _votable_column(found[name])
+        for name in found.colnames
+        if found[name].ndim == 1 and found[name].dtype.kind in "biufUSO"
+    }
 
 
 def _votable_column(column: Any) -> pa.Array:
     missing = np.ma.getmaskarray(np.ma.asarray(column))
     values = np.ma.getdata(column)
     if values.dtype.kind in "USO":
-        return pa.array([None if gone else str(text) for text, gone in zip(values.tolist(), missing.tolist(), strict=True)], pa.string())
+        return pa.array(
+            [
+                None if gone else str(text)
+                for text, gone in zip(values.tolist(), missing.tolist(), strict=True)
+            ],
+            pa.string(),
+        )
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=missing)
 
 

@@ -33,7 +33,9 @@ def absolute(path: str) -> str:
 
 def opened(path: str) -> BinaryIO:
     """A file to read from, local or in a bucket."""
-    stream: BinaryIO = files.bucket_system().open(path, "rb") if files.is_remote(path) else Path(path).open("rb")  # noqa: SIM115 - the caller closes it
+    stream: BinaryIO = (
+        files.bucket_system().open(path, "rb") if files.is_remote(path) else Path(path).open("rb")
+    )  # noqa: SIM115 - the caller closes it
     return stream
 
 
@@ -45,7 +47,9 @@ def named(path: str) -> Iterator[None]:
     except ConnectionError:
         raise  # the bucket is away: the file may be sound
     except DAMAGE as error:
-        raise ValueError(f"ingest: {path}: damaged or no such kind of file ({str(error).strip()}); write or fetch it again") from error
+        raise ValueError(
+            f"ingest: {path}: damaged or no such kind of file ({str(error).strip()}); write or fetch it again"
+        ) from error
 
 
 def head(path: str) -> bytes:
@@ -63,7 +67,12 @@ def csv_header(path: str) -> tuple[str, list[str]]:
     with opened(path) as raw, named(path):
         packed = raw.read(2) == GZIP
         raw.seek(0)
-        line: str = (igzip.IGzipFile(fileobj=raw) if packed else raw).readline(1 << 20).decode("utf-8-sig", "replace").strip("\r\n")
+        line: str = (
+            (igzip.IGzipFile(fileobj=raw) if packed else raw)
+            .readline(1 << 20)
+            .decode("utf-8-sig", "replace")
+            .strip("\r\n")
+        )
         delimiter = max(DELIMITERS, key=line.count)
         names = next(csv.reader([line.lstrip("# ")], delimiter=delimiter), [])
     return delimiter, [name.strip() for name in names]
@@ -77,10 +86,18 @@ def csv_cells(path: str, delimiter: str, columns: int, wanted: Sequence[int]) ->
         raw.seek(0)
         reader = pyarrow.csv.open_csv(
             pa.PythonFile(igzip.IGzipFile(fileobj=raw) if packed else raw, mode="r"),
-            pyarrow.csv.ReadOptions(column_names=[str(number) for number in range(columns)], skip_rows=1, block_size=BLOCK, use_threads=False),
+            pyarrow.csv.ReadOptions(
+                column_names=[str(number) for number in range(columns)],
+                skip_rows=1,
+                block_size=BLOCK,
+                use_threads=False,
+            ),
             pyarrow.csv.ParseOptions(delimiter=delimiter),
             pyarrow.csv.ConvertOptions(
-                include_columns=kept, column_types=dict.fromkeys(kept, pa.string()), null_values=list(cells.MISSING), strings_can_be_null=True
+                include_columns=kept,
+                column_types=dict.fromkeys(kept, pa.string()),
+                null_values=list(cells.MISSING),
+                strings_can_be_null=True,
             ),
         )
         for batch in reader:
@@ -102,7 +119,9 @@ def parquet_rows(path: str) -> int:
 def parquet_cells(path: str, names: Sequence[str], wanted: Sequence[int]) -> Iterator[Columns]:
     """The wanted columns of a Parquet file."""
     with opened(path) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(1 << 16, columns=[names[number] for number in wanted], use_threads=False):
+        for batch in pq.ParquetFile(stream).iter_batches(
+            1 << 16, columns=[names[number] for number in wanted], use_threads=False
+        ):
             yield {number: batch.column(names[number]) for number in wanted}
 
 
@@ -110,7 +129,13 @@ def array_rows(path: str) -> int:
     """How many rows a .npy file of spectra has."""
     with opened(path) as stream, named(path):
         version = np.lib.format.read_magic(stream)
-        shape = np.lib.format.read_array_header_1_0(stream)[0] if version == (1, 0) else np.lib.format.read_array_header_2_0(stream)[0]
+        shape = (
+            np.lib.format.read_array_header_1_0(stream)[0]
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0(stream)[0]
+        )
     if len(shape) != 2:
-        raise ValueError(f"ingest: {path}: an array of shape {shape}; a table of spectra has the shape (spectra, pixels)")
+        raise ValueError(
+            f"ingest: {path}: an array of shape {shape}; a table of spectra has the shape (spectra, pixels)"
+        )
     return int(shape[0])

@@ -87,7 +87,8 @@ class Augment(Settings):
     """How spectra are changed in training; the fields from `flip` on are the methods, in the order in which they are used."""
 
     preset: Literal["none", "light", "full", "survey"] = Field(
-        "none", description="values of all that is null: nothing; system 0's light or full; or what LAMOST and SDSS do to a spectrum"
+        "none",
+        description="values of all that is null: nothing; system 0's light or full; or what LAMOST and SDSS do to a spectrum",
     )
     probability: float | None = _given("share of the spectra that are augmented at all", ge=0, le=1)
     flip: Flip = Field(Flip(), description="back to front; destroys the meaning of wavelengths")
@@ -107,7 +108,9 @@ class Augment(Settings):
 
 
 METHODS: dict[str, Callable[..., Spectra]] = {
-    name: getattr(distortions, name) for name, field in Augment.model_fields.items() if isinstance(field.default, Method)
+    name: getattr(distortions, name)
+    for name, field in Augment.model_fields.items()
+    if isinstance(field.default, Method)
 }
 """The methods by name, in the order in which they are used: the light's way from the star through the telescope to the reduction."""
 
@@ -124,7 +127,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "ivar_noise": {"probability": 0.0, "strength": 1.0},
         "dropout": {"probability": 0.0, "bands": 2, "width": 60},
     },
-    "light": {"probability": 0.3, "noise": {"probability": 0.5, "sd": 0.005}, "scaling": {"probability": 0.4, "by": 0.05}},
+    "light": {
+        "probability": 0.3,
+        "noise": {"probability": 0.5, "sd": 0.005},
+        "scaling": {"probability": 0.4, "by": 0.05},
+    },
     "full": {
         "probability": 0.6,
         "noise": {"probability": 0.4, "sd": 0.008},
@@ -148,7 +155,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def _laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Nested values, those above before those below except where they are None."""
-    filled = {name: _laid(below[name], value) if isinstance(value, dict) else value for name, value in above.items()}
+    filled = {
+        name: _laid(below[name], value) if isinstance(value, dict) else value for name, value in above.items()
+    }
     return below | {name: value for name, value in filled.items() if value is not None}
 
 
@@ -176,9 +185,13 @@ def augmented(
     """
     rank, size = share
     if not 0 <= rank < size:
-        raise ValueError(f"augment: share is place {rank} of {size} workers; give a place from 0 to {size - 1}")
+        raise ValueError(
+            f"augment: share is place {rank} of {size} workers; give a place from 0 to {size - 1}"
+        )
     if ivar_BP.shape != flux_BP.shape or (continuum_BP is not None and continuum_BP.shape != flux_BP.shape):
-        raise ValueError(f"augment: flux is {tuple(flux_BP.shape)}, ivar or continuum of another shape; give arrays of one batch and grid")
+        raise ValueError(
+            f"augment: flux is {tuple(flux_BP.shape)}, ivar or continuum of another shape; give arrays of one batch and grid"
+        )
     values = settings.lasting()
     rows, used = len(flux_BP), [name for name in METHODS if values[name]["probability"] > 0]
     flux_BP, ivar_BP = _mended(flux_BP, ivar_BP)

@@ -42,7 +42,9 @@ class Spectra:
         return self._each(lambda part: part.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Spectra":
-        return Spectra(change(self.flux), change(self.ivar), None if self.continuum is None else change(self.continuum))
+        return Spectra(
+            change(self.flux), change(self.ivar), None if self.continuum is None else change(self.continuum)
+        )
 
 
 Read = Callable[[Iterable[Places]], Iterator[Spectra]]
@@ -54,7 +56,11 @@ def together(parts: list[Spectra]) -> Spectra:
     if len(parts) == 1:
         return parts[0]
     continua = [part.continuum for part in parts if part.continuum is not None]
-    return Spectra(torch.cat([part.flux for part in parts]), torch.cat([part.ivar for part in parts]), torch.cat(continua) if continua else None)
+    return Spectra(
+        torch.cat([part.flux for part in parts]),
+        torch.cat([part.ivar for part in parts]),
+        torch.cat(continua) if continua else None,
+    )
 
 
 def read_places(store: Store, places: Places, continuum: bool) -> Spectra:
@@ -97,7 +103,9 @@ def chance(seed: int, *what: int) -> np.random.Generator:
     return np.random.default_rng([seed, *what])
 
 
-def windows(shard_N: Places, weight_N: NDArray[np.float64] | None, seed: int, epoch: int, size: int) -> Iterator[Places]:
+def windows(
+    shard_N: Places, weight_N: NDArray[np.float64] | None, seed: int, epoch: int, size: int
+) -> Iterator[Places]:
     """The order of an epoch as windows of about `size` places into the list of samples.
 
     With weights, each sample comes as often as its weight says (a rest is drawn), so rare classes can be made common in either way of reading.
@@ -106,7 +114,11 @@ def windows(shard_N: Places, weight_N: NDArray[np.float64] | None, seed: int, ep
     shards = np.unique(shard_N)
     by_shard = np.argsort(shard_N, kind="stable")
     bounds = np.append(np.searchsorted(shard_N[by_shard], shards), len(shard_N))
-    times = np.ones(len(shard_N), np.int64) if weight_N is None else np.floor(weight_N + dice.random(len(weight_N))).astype(np.int64)
+    times = (
+        np.ones(len(shard_N), np.int64)
+        if weight_N is None
+        else np.floor(weight_N + dice.random(len(weight_N))).astype(np.int64)
+    )
     held: list[Places] = []
     for number in dice.permutation(len(shards)):
         here = by_shard[bounds[number] : bounds[number + 1]]
@@ -163,7 +175,10 @@ class Feed:
         """The steps of an epoch, at most `steps()` of them."""
         some = self._some(number)
         weight_N = None if self.weight_N is None else self.weight_N[some]
-        order = (some[window] for window in windows(self.place_N2[some, 0], weight_N, self.seed, number, self.window))
+        order = (
+            some[window]
+            for window in windows(self.place_N2[some, 0], weight_N, self.seed, number, self.window)
+        )
         if self.held is None:
             yield from self._streamed(order, self.steps(number))
             return
@@ -192,7 +207,10 @@ class Feed:
 
         places, there = np.empty(0, np.int64), None
         for spectra in self.read(lists()):  # in order, in whatever portions
-            places, there = np.concatenate([places, *listed]), spectra if there is None else together([there, spectra])
+            places, there = (
+                np.concatenate([places, *listed]),
+                spectra if there is None else together([there, spectra]),
+            )
             listed.clear()
             count = min(len(places) // self.batch, len(there) // each, todo)
             for step in range(count):

@@ -41,7 +41,9 @@ def read_tensors(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         (size,) = struct.unpack("<Q", raw[:8])
         about = json.loads(json.loads(raw[8 : 8 + size]).get("__metadata__", {}).get("about", "{}"))
     except (SafetensorError, ValueError, struct.error) as error:
-        raise ValueError(f"{path}: no sound safetensors file ({error}); remove it and run the job again, or put a copy back") from error
+        raise ValueError(
+            f"{path}: no sound safetensors file ({error}); remove it and run the job again, or put a copy back"
+        ) from error
     return tensors, about
 
 
@@ -81,12 +83,21 @@ def load_strictly(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: st
         found = [
             *(f"{name} is missing" for name in missing[:3]),
             *(f"{name} is unknown" for name in strange[:3]),
-            *(f"{name} has shape {list(tensors[name].shape)}, not {list(own[name].shape)}" for name in sorted(other)[:3]),
+            *(
+                f"{name} has shape {list(tensors[name].shape)}, not {list(own[name].shape)}"
+                for name in sorted(other)[:3]
+            ),
         ]
         count = len(missing) + len(strange) + len(other)
         advice = "give the run that they belong to, or train it anew if the network has changed since"
-        raise ValueError(f"{where}: the weights do not fit the network: {', '.join(found)} ({count} in all); {advice}")
-    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+        raise ValueError(
+            f"{where}: the weights do not fit the network: {', '.join(found)} ({count} in all); {advice}"
+        )
+    broken = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
     if broken:
         raise ValueError(f"{where}: {broken[0]} holds values that are not finite; train the run anew")
     net.load_state_dict(dict(tensors), strict=True)

@@ -11,12 +11,18 @@ class Growth(Settings):
     """How much of the training part an epoch sees. Those seen in an epoch are seen in all later ones too."""
 
     first: float = Field(1.0, gt=0, le=1, description="share of the training spectra in the first epoch")
-    epochs: int = Field(0, ge=0, description="epochs until all are seen; the share grows by the same factor from one to the next")
+    epochs: int = Field(
+        0,
+        ge=0,
+        description="epochs until all are seen; the share grows by the same factor from one to the next",
+    )
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
         if (self.first < 1) != (self.epochs > 0):
-            raise ValueError(f"growth: first={self.first:g} with epochs={self.epochs}: give both, such as first=0.25 epochs=6, or neither")
+            raise ValueError(
+                f"growth: first={self.first:g} with epochs={self.epochs}: give both, such as first=0.25 epochs=6, or neither"
+            )
         return self
 
     def share(self, epoch: int) -> float:

@@ -42,11 +42,15 @@ class Draws:
 
     def uniform(self, width: int = 1) -> Tensor:
         """Numbers between 0 and 1, [B, width]."""
-        return self._here(torch.rand((self.rows, width), generator=self.generator, device=self.generator.device))
+        return self._here(
+            torch.rand((self.rows, width), generator=self.generator, device=self.generator.device)
+        )
 
     def normal(self, width: int = 1) -> Tensor:
         """Numbers of mean 0 and standard deviation 1, [B, width]."""
-        return self._here(torch.randn((self.rows, width), generator=self.generator, device=self.generator.device))
+        return self._here(
+            torch.randn((self.rows, width), generator=self.generator, device=self.generator.device)
+        )
 
     def sign(self) -> Tensor:
         """Numbers between -1 and 1, [B, 1]."""
@@ -58,7 +62,11 @@ class Draws:
 
 def flip(lit: Spectra, draws: Draws) -> Spectra:
     """The spectrum back to front; wavelengths lose their meaning, so this is of use in comparisons only."""
-    return Spectra(lit.flux_BP.flip(1), lit.ivar_BP.flip(1), lit.continuum_BP.flip(1) if lit.continuum_BP is not None else None)
+    return Spectra(
+        lit.flux_BP.flip(1),
+        lit.ivar_BP.flip(1),
+        lit.continuum_BP.flip(1) if lit.continuum_BP is not None else None,
+    )
 
 
 def shift(lit: Spectra, draws: Draws, max_pixels: float) -> Spectra:
@@ -122,7 +130,9 @@ def drift(lit: Spectra, draws: Draws, strength: float) -> Spectra:
     basis_KP = _slow(lit.flux_BP.shape[1], lit.flux_BP)
     share_BK = draws.normal(len(basis_KP))
     curve_BP = torch.zeros_like(lit.flux_BP)
-    for number, wave_P in enumerate(basis_KP):  # a matrix product would round by the number of rows, and so by that of workers
+    for number, wave_P in enumerate(
+        basis_KP
+    ):  # a matrix product would round by the number of rows, and so by that of workers
         curve_BP.addcmul_(share_BK[:, number : number + 1], wave_P)
     height_B1 = strength * draws.uniform() / curve_BP.abs().amax(1, keepdim=True).clamp(min=1e-6)
     return _times(lit, 1 + height_B1 * curve_BP)
@@ -141,7 +151,9 @@ def _times(lit: Spectra, factor: Tensor) -> Spectra:
     continuum_BP = lit.continuum_BP
     if continuum_BP is not None:
         bent_BP = continuum_BP / factor
-        continuum_BP = bent_BP * (continuum_BP.abs().mean(1, keepdim=True) / bent_BP.abs().mean(1, keepdim=True).clamp(min=1e-6))
+        continuum_BP = bent_BP * (
+            continuum_BP.abs().mean(1, keepdim=True) / bent_BP.abs().mean(1, keepdim=True).clamp(min=1e-6)
+        )
     return Spectra(lit.flux_BP * factor, lit.ivar_BP / factor**2, continuum_BP)
 
 

@@ -52,4 +52,6 @@ class Crew:
             return net
         if device.type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # there is none for a CPU, where each worker normalises by its own share
-        return nn.parallel.DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None)
+        return nn.parallel.DistributedDataParallel(
+            net, device_ids=[device] if device.type == "cuda" else None
+        )

@@ -42,7 +42,11 @@ UNUSED = (
     "start",
 )
 """Settings of a training that mean nothing to a model that is fitted; a recipe has them for its networks."""
-ERRORS: dict[str, Literal["squared", "absolute"]] = {"mse": "squared", "gaussian_nll": "squared", "mae": "absolute"}
+ERRORS: dict[str, Literal["squared", "absolute"]] = {
+    "mse": "squared",
+    "gaussian_nll": "squared",
+    "mae": "absolute",
+}
 """The losses of labels that a model can be fitted by; in place of others it is squared errors."""
 JUDGED = 4096
 """Training spectra by which the training loss is told."""
@@ -57,9 +61,19 @@ LOG_VAR = torch.linspace(-12, 8, 2001, dtype=torch.float64)
 def unused(course: Course, loss: Loss) -> list[str]:
     """The settings that are given and make no difference, in words."""
     names = [name for name in UNUSED if name != "epochs" or course.keep == "best"]
-    told = [name for name, field in type(course).model_fields.items() if name in names and getattr(course, name) != field.default]
-    other = [name for name in ("cls", "label_smoothing") if getattr(loss, name) != Loss.model_fields[name].default]
-    return told + [f"loss.{name}" for name in other] + [f"loss.reg={loss.reg} (squared errors instead)"] * (loss.reg not in ERRORS)
+    told = [
+        name
+        for name, field in type(course).model_fields.items()
+        if name in names and getattr(course, name) != field.default
+    ]
+    other = [
+        name for name in ("cls", "label_smoothing") if getattr(loss, name) != Loss.model_fields[name].default
+    ]
+    return (
+        told
+        + [f"loss.{name}" for name in other]
+        + [f"loss.reg={loss.reg} (squared errors instead)"] * (loss.reg not in ERRORS)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,9 @@ class Part:
 class Fitting:
     """One fit. `folder` receives a checkpoint at each report; a fitting made anew on it goes on after the last one."""
 
-    def __init__(self, course: Course, net: Fitted, criterion: Criterion, exam: Exam, folder: str, crew: Crew) -> None:
+    def __init__(
+        self, course: Course, net: Fitted, criterion: Criterion, exam: Exam, folder: str, crew: Crew
+    ) -> None:
         self.course, self.net, self.criterion, self.exam, self.crew = course, net, criterion, exam, crew
         self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
         choose, errors = course.keep == "best", ERRORS.get(criterion.settings.reg, "squared")
@@ -95,14 +111,24 @@ class Fitting:
             self.state = State(**about["state"])
             checkpoint.load_strictly(net, tensors, self.last)
 
-    def run(self, beheld: Callable[[], Spectra], train: Part, validation: Part, room: float, watch: Watch, advance: Advance) -> State:
+    def run(
+        self,
+        beheld: Callable[[], Spectra],
+        train: Part,
+        validation: Part,
+        room: float,
+        watch: Watch,
+        advance: Advance,
+    ) -> State:
         """Fit to the end; `beheld` gives the spectra that features are fixed by, `watch` gets a row of numbers at each report."""
         net = self.net.eval()
         if not self.state.epoch:
             some = _sound(beheld())
             net.behold(*net.seen(some.flux, some.ivar))
         if net.task.sigma and not len(validation.place_N2):
-            raise SettingsError(f"train: model={_name(net)}: its sigmas are told by validation spectra, and there are none; give another loss.reg")
+            raise SettingsError(
+                f"train: model={_name(net)}: its sigmas are told by validation spectra, and there are none; give another loss.reg"
+            )
         self._check_room(train, validation, room)
         known, check = self._known(train.share(self.crew), advance), self._known(validation, advance)
         started = time.perf_counter()
@@ -110,7 +136,11 @@ class Fitting:
         while (report := self._next(reports)) is not None:
             self.state.epoch += 1
             if self.crew.leads:
-                row = {"epoch": float(self.state.epoch), "lr": self.lr} | report | self._judged(known, train.truth, check)
+                row = (
+                    {"epoch": float(self.state.epoch), "lr": self.lr}
+                    | report
+                    | self._judged(known, train.truth, check)
+                )
                 row |= {"seconds": time.perf_counter() - started, "skipped_steps": 0.0}
                 self._write(row)
                 advance(0, f"fit {report.get('rounds', 1):.0f}/{net.rounds}")
@@ -162,12 +192,19 @@ class Fitting:
             self._spread(said["mu"])
             for answers in (said, heard):
                 answers["log_var"] = self.net.log_var_L.float().expand(len(answers["mu"]), -1)
-        loss = self.criterion.total(self.criterion.sums(heard, mine, 0, scoring=True), self.criterion.weights(mine))
-        return {"train_loss": float(loss)} | {f"validation_{name}": value for name, value in (self.exam.judged(said) if len(check) else {}).items()}
+        loss = self.criterion.total(
+            self.criterion.sums(heard, mine, 0, scoring=True), self.criterion.weights(mine)
+        )
+        return {"train_loss": float(loss)} | {
+            f"validation_{name}": value
+            for name, value in (self.exam.judged(said) if len(check) else {}).items()
+        }
 
     def _said(self, feature_NF: Tensor) -> Answers:
         parts = [self.net.told(some_BF) for some_BF in torch.split(feature_NF, PIECE)]
-        return {name: torch.cat([part[name] for part in parts]).float() for name in ANSWERS if name in parts[0]}
+        return {
+            name: torch.cat([part[name] for part in parts]).float() for name in ANSWERS if name in parts[0]
+        }
 
     def _spread(self, mu_NL: Tensor) -> None:
         """The variance of each label that makes the validation part likeliest, the same for all spectra."""
@@ -176,8 +213,17 @@ class Fitting:
             known_N = ~truth.label_BL[:, number].isnan()
             if bool(known_N.any()):
                 error_N = (mu_NL[:, number] - truth.label_BL[:, number])[known_N].double()
-                own_N = truth.error_BL[known_N, number].nan_to_num(nan=0.0).double() ** 2 if settings.label_errors else torch.zeros_like(error_N)
-                losses = torch.stack([gaussian_nll(error_N, log_var.expand(len(error_N)), 0.0, own_N).mean() for log_var in LOG_VAR])
+                own_N = (
+                    truth.error_BL[known_N, number].nan_to_num(nan=0.0).double() ** 2
+                    if settings.label_errors
+                    else torch.zeros_like(error_N)
+                )
+                losses = torch.stack(
+                    [
+                        gaussian_nll(error_N, log_var.expand(len(error_N)), 0.0, own_N).mean()
+                        for log_var in LOG_VAR
+                    ]
+                )
                 self.net.log_var_L[number] = LOG_VAR[losses.argmin()]
 
     def _write(self, row: dict[str, float]) -> None:
@@ -185,11 +231,16 @@ class Fitting:
         monitor, last = self.course.monitor, self.course.keep == "last"
         found = row.get(f"validation_{monitor}", math.nan)
         if f"validation_{monitor}" not in row and not last:
-            there = ", ".join(name.removeprefix("validation_") for name in row if name.startswith("validation_"))
+            there = ", ".join(
+                name.removeprefix("validation_") for name in row if name.startswith("validation_")
+            )
             raise JobError(f"train: monitor={monitor}: there is no such metric; there are {there}")
         state = self.net.state_dict()
         if last or better(monitor, found, self.state.best) or self.state.best is None:
-            self.state.best, self.state.best_epoch = (found if math.isfinite(found) else None), self.state.epoch
+            self.state.best, self.state.best_epoch = (
+                (found if math.isfinite(found) else None),
+                self.state.epoch,
+            )
             checkpoint.write_tensors(self.best, state, {"epoch": self.state.best_epoch})
         self.state.history.append(row)
         checkpoint.write_tensors(self.last, state, {"state": self.state.__dict__})
@@ -199,7 +250,9 @@ def _sound(some: Spectra) -> Spectra:
     """The spectra, if their good pixels are numbers: one that is none would spoil the components of all."""
     if not bool((torch.isfinite(some.flux) | (some.ivar <= 0)).all()):
         row = int((~torch.isfinite(some.flux) & (some.ivar > 0)).any(1).nonzero()[0])
-        raise JobError(f"train: spectrum {row} of {len(some)} that were read together holds good pixels that are not finite; ingest the store anew")
+        raise JobError(
+            f"train: spectrum {row} of {len(some)} that were read together holds good pixels that are not finite; ingest the store anew"
+        )
     return some
 
 

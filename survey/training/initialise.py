@@ -23,7 +23,11 @@ def rescaled(net: Network, spectra: Spectra, count: int = 256) -> None:
     """Let the network see the data, and scale its layers by some of them, one after the other in the order in which they are used."""
     net.behold(*net.seen(spectra.flux, spectra.ivar), spectra.continuum)
     last, small = set(net.last_layers()), set(net.small_layers())
-    layers = [part for part in net.modules() if isinstance(part, nn.Conv1d | nn.Linear) and part.weight.requires_grad and part not in small]
+    layers = [
+        part
+        for part in net.modules()
+        if isinstance(part, nn.Conv1d | nn.Linear) and part.weight.requires_grad and part not in small
+    ]
     hooks = [part.register_forward_hook(partial(_rescale, LAST if part in last else 1.0)) for part in layers]
     was = net.training
     net.train()  # with its dropout and batch statistics: what they add is part of what the next layer meets

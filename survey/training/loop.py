@@ -36,16 +36,32 @@ class Course(Settings):
 
     epochs: int = Field(60, ge=1, description="how often the training set is gone through, at most")
     batch: int = Field(64, ge=1, description="spectra of one step, over all workers")
-    accumulate: int = Field(1, ge=1, description="parts in which a step is worked off, for batches that do not fit into memory")
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a step is worked off, for batches that do not fit into memory"
+    )
     optimiser: Optimiser = Field(Optimiser(), description="how gradients become steps")
     schedule: Schedule = Field(Schedule(), description="how the learning rate goes on")
-    clip: float = Field(1.0, ge=0, description="longest gradient; longer ones are shortened to it; 0 = as they are")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of a running mean of the weights, which is then what is kept; 0 = none")
-    precision: Precision = Field("auto", description="of the arithmetic in the network; auto = bf16 on GPUs that have it")
+    clip: float = Field(
+        1.0, ge=0, description="longest gradient; longer ones are shortened to it; 0 = as they are"
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of a running mean of the weights, which is then what is kept; 0 = none",
+    )
+    precision: Precision = Field(
+        "auto", description="of the arithmetic in the network; auto = bf16 on GPUs that have it"
+    )
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights the run keeps")
-    monitor: str = Field("loss", description="validation metric that says which epoch is best, such as loss, f1_CEMP or mae_FeH")
+    monitor: str = Field(
+        "loss",
+        description="validation metric that says which epoch is best, such as loss, f1_CEMP or mae_FeH",
+    )
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better one; 0 = never")
-    nan: Literal["stop", "skip"] = Field("stop", description="a step without finite gradients ends the training, or is left out and counted")
+    nan: Literal["stop", "skip"] = Field(
+        "stop", description="a step without finite gradients ends the training, or is left out and counted"
+    )
     seed: int = Field(2024, ge=0, description="of all random numbers")
     augment: Augment = Field(Augment(), description="how spectra are changed in training")
 
@@ -101,7 +117,14 @@ class Loop:
         device: torch.device,
         variation: Variation | None = None,
     ) -> None:
-        self.course, self.net, self.criterion, self.feed, self.crew, self.device = course, net, criterion, feed, crew, device
+        self.course, self.net, self.criterion, self.feed, self.crew, self.device = (
+            course,
+            net,
+            criterion,
+            feed,
+            crew,
+            device,
+        )
         self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
         self.truth, self.variation = truth.to(device), variation
         self.lr = course.optimiser.lr or net.rate
@@ -111,7 +134,11 @@ class Loop:
         self._resume()
         self.shared = crew.shared(net, device)
         self.dice = torch.Generator(device)
-        self.changes = any(method["probability"] > 0 for method in course.augment.lasting().values() if isinstance(method, dict))
+        self.changes = any(
+            method["probability"] > 0
+            for method in course.augment.lasting().values()
+            if isinstance(method, dict)
+        )
 
     def run(self, validate: Validate, watch: Watch, advance: Advance) -> State:
         """Train to the end; `watch` gets a row of numbers after each epoch, `advance` the spectra done after each step."""
@@ -127,11 +154,21 @@ class Loop:
                 if self.crew.leads:
                     advance(len(step.all), f"epoch {self.state.epoch + 1}/{self.course.epochs}")
             if number < 0:
-                raise JobError(f"train: epoch {self.state.epoch + 1}: not one batch of {self.feed.batch} came together; give a smaller batch=")
+                raise JobError(
+                    f"train: epoch {self.state.epoch + 1}: not one batch of {self.feed.batch} came together; give a smaller batch="
+                )
             trained = time.perf_counter() - started
-            row = {"epoch": float(self.state.epoch + 1), "lr": lr, "train_loss": float(self.crew.summed(loss)) / (number + 1)}
+            row = {
+                "epoch": float(self.state.epoch + 1),
+                "lr": lr,
+                "train_loss": float(self.crew.summed(loss)) / (number + 1),
+            }
             row |= {f"validation_{name}": value for name, value in self._validated(validate).items()}
-            row |= {"seconds": time.perf_counter() - started, "spectra_per_second": seen / trained, "skipped_steps": float(self.state.skipped)}
+            row |= {
+                "seconds": time.perf_counter() - started,
+                "spectra_per_second": seen / trained,
+                "skipped_steps": float(self.state.skipped),
+            }
             if self.device.type == "cuda":
                 row["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
             self._close(row)
@@ -143,7 +180,11 @@ class Loop:
         """Dropout and batch statistics on, except in layers that are frozen: theirs stay as they are."""
         self.shared.train()
         for part in self.net.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine and not any(own.requires_grad for own in part.parameters()):
+            if (
+                isinstance(part, nn.modules.batchnorm._BatchNorm)
+                and part.affine
+                and not any(own.requires_grad for own in part.parameters())
+            ):
                 part.eval()
 
     def _out_of_patience(self) -> bool:
@@ -172,7 +213,9 @@ class Loop:
             rows = slice(first, first + size)
             with self._together(first + size >= len(lit)):
                 loss = self._loss(lit[rows], mine[rows], weights)
-                torch.autograd.backward(loss * self.crew.size)  # workers' gradients are averaged, the loss is a sum over them
+                torch.autograd.backward(
+                    loss * self.crew.size
+                )  # workers' gradients are averaged, the loss is a sum over them
             total += loss.detach()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.course.clip or math.inf)
         if bool(torch.isfinite(norm)):
@@ -190,7 +233,9 @@ class Loop:
         if not self.changes:
             return spectra
         share = (self.crew.rank, self.crew.size)
-        return Spectra(*augmented(self.course.augment, spectra.flux, spectra.ivar, spectra.continuum, self.dice, share))
+        return Spectra(
+            *augmented(self.course.augment, spectra.flux, spectra.ivar, spectra.continuum, self.dice, share)
+        )
 
     def _loss(self, lit: Spectra, truth: Truth, weights: Tensor) -> Tensor:
         with arithmetic(self.course.precision, self.device):
@@ -203,7 +248,9 @@ class Loop:
         if self.course.ema:
             decay = min(self.course.ema, (1 + self.state.updates) / (10 + self.state.updates))
             with torch.no_grad():
-                torch._foreach_lerp_(self.mean, [value.detach() for value in self.net.parameters()], 1 - decay)
+                torch._foreach_lerp_(
+                    self.mean, [value.detach() for value in self.net.parameters()], 1 - decay
+                )
 
     def _troubled(self, step: Step, number: int, lit: Spectra) -> None:
         """A step whose gradients are not finite: which, and what came in."""
@@ -212,8 +259,14 @@ class Loop:
             return
         sound = bool(torch.isfinite(lit.flux).all() and torch.isfinite(lit.ivar).all())
         where = f"epoch {self.state.epoch + 1}, step {number + 1}, samples {step.all[:3].tolist()} ... of the training set"
-        cause = "the network's arithmetic went out of range" if sound else "the spectra hold values that are not finite"
-        raise JobError(f"train: {where}: the gradients are not finite: {cause}; give a smaller lr, precision=float32, clip, or nan=skip")
+        cause = (
+            "the network's arithmetic went out of range"
+            if sound
+            else "the spectra hold values that are not finite"
+        )
+        raise JobError(
+            f"train: {where}: the gradients are not finite: {cause}; give a smaller lr, precision=float32, clip, or nan=skip"
+        )
 
     def _validated(self, validate: Validate) -> dict[str, float]:
         """The metrics of the weights that would be kept, and the best epoch brought up to date."""
@@ -221,13 +274,24 @@ class Loop:
             found = validate(self.net)
             value = self.crew.agreed(found.get(self.course.monitor, math.nan))
             if self.course.monitor not in found and self.course.keep == "best":
-                raise JobError(f"train: monitor={self.course.monitor}: there is no such metric; there are {', '.join(found)}")
+                raise JobError(
+                    f"train: monitor={self.course.monitor}: there is no such metric; there are {', '.join(found)}"
+                )
             loss = self.crew.agreed(found.get("loss", math.nan))
             self.plateau.saw(self.course.schedule, loss, self.state.epoch + 1)
-            if self.course.keep == "last" or better(self.course.monitor, value, self.state.best) or self.state.best is None:
-                self.state.best, self.state.best_epoch = (value if math.isfinite(value) else None), self.state.epoch + 1
+            if (
+                self.course.keep == "last"
+                or better(self.course.monitor, value, self.state.best)
+                or self.state.best is None
+            ):
+                self.state.best, self.state.best_epoch = (
+                    (value if math.isfinite(value) else None),
+                    self.state.epoch + 1,
+                )
                 if self.crew.leads:
-                    checkpoint.write_tensors(self.best, self.net.state_dict(), {"epoch": self.state.best_epoch})
+                    checkpoint.write_tensors(
+                        self.best, self.net.state_dict(), {"epoch": self.state.best_epoch}
+                    )
         return found
 
     def _close(self, row: dict[str, float]) -> None:
@@ -237,7 +301,9 @@ class Loop:
         self.state.plateau = self.plateau.state()
         if self.crew.leads:
             tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-            tensors |= {f"mean.{number}": value for number, value in enumerate(self.mean)} | checkpoint.optimiser_tensors(self.optimiser)
+            tensors |= {
+                f"mean.{number}": value for number, value in enumerate(self.mean)
+            } | checkpoint.optimiser_tensors(self.optimiser)
             checkpoint.write_tensors(self.last, tensors, {"state": self.state.__dict__})
         self.crew.wait()
 

@@ -24,11 +24,22 @@ class Optimiser(Settings):
     """How weights follow their gradients."""
 
     name: Literal["adamw", "adam", "sgd", "rmsprop"] = Field("adamw", description="the rule")
-    lr: float | None = Field(None, gt=0, le=100, description="learning rate that the schedule starts from; null = the network's own")
-    weight_decay: float = Field(0.01, ge=0, description="how strongly weights are drawn to 0: by themselves (adamw) or through the gradient")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="learning rate that the schedule starts from; null = the network's own",
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="how strongly weights are drawn to 0: by themselves (adamw) or through the gradient",
+    )
     decay_all: bool = Field(False, description="draw biases and the numbers of normalisations to 0 too")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
-    betas: tuple[float, float] = Field((0.9, 0.999), strict=False, description="memory of adamw and adam, for gradients and their squares")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), strict=False, description="memory of adamw and adam, for gradients and their squares"
+    )
 
     @field_validator("betas")
     @classmethod
@@ -41,17 +52,33 @@ class Optimiser(Settings):
 class Schedule(Settings):
     """How the learning rate goes. All times are epochs, fractions allowed, counted from the end of the warm-up."""
 
-    name: Literal["none", "step", "multi_step", "plateau", "cosine", "cosine_restarts"] = Field("step", description="the course of the rate")
-    warm_up: float = Field(0.0, ge=0, description=f"epochs before all else in which the rate rises from {FIRST:g} of itself")
+    name: Literal["none", "step", "multi_step", "plateau", "cosine", "cosine_restarts"] = Field(
+        "step", description="the course of the rate"
+    )
+    warm_up: float = Field(
+        0.0, ge=0, description=f"epochs before all else in which the rate rises from {FIRST:g} of itself"
+    )
     step_size: float = Field(30.0, gt=0, description="step: epochs between cuts")
-    gamma: float = Field(0.75, gt=0, le=1, description="step, multi_step: what is left of the rate after a cut")
+    gamma: float = Field(
+        0.75, gt=0, le=1, description="step, multi_step: what is left of the rate after a cut"
+    )
     milestones: tuple[float, ...] = Field((), strict=False, description="multi_step: when the rate is cut")
-    patience: int = Field(10, ge=0, description="plateau: epochs without a better loss that are borne before a cut")
+    patience: int = Field(
+        10, ge=0, description="plateau: epochs without a better loss that are borne before a cut"
+    )
     factor: float = Field(0.5, gt=0, lt=1, description="plateau: what is left of the rate after a cut")
-    threshold: float = Field(1e-4, ge=0, lt=1, description="plateau: share by which a loss must be lower to be better")
-    min_lr: float = Field(1e-6, ge=0, description="the rate falls no lower, and the cosines end here; where the rate itself is lower it stays")
+    threshold: float = Field(
+        1e-4, ge=0, lt=1, description="plateau: share by which a loss must be lower to be better"
+    )
+    min_lr: float = Field(
+        1e-6,
+        ge=0,
+        description="the rate falls no lower, and the cosines end here; where the rate itself is lower it stays",
+    )
     t0: float = Field(10.0, gt=0.01, description="cosine_restarts: length of the first course")
-    t_mult: float = Field(1.0, ge=1, description="cosine_restarts: each course is so many times as long as the one before")
+    t_mult: float = Field(
+        1.0, ge=1, description="cosine_restarts: each course is so many times as long as the one before"
+    )
 
     @field_validator("milestones")
     @classmethod
@@ -105,7 +132,9 @@ class Plateau:
         """What is left after an epoch that ended at `epoch` with this loss (NaN is not better); a warm-up is not judged."""
         if schedule.name != "plateau" or epoch <= schedule.warm_up + CLOSE:
             return self.cut
-        if math.isfinite(loss) and (self.best is None or loss < self.best - abs(self.best) * schedule.threshold):
+        if math.isfinite(loss) and (
+            self.best is None or loss < self.best - abs(self.best) * schedule.threshold
+        ):
             self.best, self.waited = loss, 0
         else:
             self.waited += 1
@@ -128,7 +157,10 @@ def make(settings: Optimiser, net: nn.Module, lr: float = 1e-3) -> torch.optim.O
     rest: dict[str, Any] = {"lr": settings.lr or lr}
     if settings.name == "rmsprop":
         return torch.optim.RMSprop(groups, momentum=settings.momentum, **rest)
-    rest["fused"] = all(parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in net.parameters())
+    rest["fused"] = all(
+        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda")
+        for parameter in net.parameters()
+    )
     if settings.name == "sgd":
         return torch.optim.SGD(groups, momentum=settings.momentum, **rest)
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
@@ -144,9 +176,14 @@ def _groups(settings: Optimiser, net: nn.Module) -> list[dict[str, Any]]:
                 free = "bias" in name or parameter.ndim < 2 or "Norm" in type(module).__name__
                 drawn.setdefault(parameter, settings.decay_all or not free)
     if not drawn:
-        raise ValueError(f"optimise: {type(net).__name__} has no parameter that learns; free some of its layers (requires_grad)")
+        raise ValueError(
+            f"optimise: {type(net).__name__} has no parameter that learns; free some of its layers (requires_grad)"
+        )
     groups = [
-        {"params": [parameter for parameter, decays in drawn.items() if decays], "weight_decay": settings.weight_decay},
+        {
+            "params": [parameter for parameter, decays in drawn.items() if decays],
+            "weight_decay": settings.weight_decay,
+        },
         {"params": [parameter for parameter, decays in drawn.items() if not decays], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

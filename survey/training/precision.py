@@ -15,5 +15,9 @@ LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """The precision of a network's layers on a device; `auto` = bf16 on GPUs that have it. Weights and losses are float32 always."""
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        precision = (
+            "bf16"
+            if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            else "float32"
+        )
     return torch.autocast(device.type, LOW[precision]) if precision in LOW else nullcontext()

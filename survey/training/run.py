@@ -28,7 +28,13 @@ from survey.training.batches import Spectra
 from survey.training.scaling import Scaling
 from survey.training.validation import asked, units
 
-RUN, MODEL, HISTORY, SETTINGS, CHECKPOINTS = "run.json", "model.safetensors", "history.parquet", "settings.json", "checkpoints"
+RUN, MODEL, HISTORY, SETTINGS, CHECKPOINTS = (
+    "run.json",
+    "model.safetensors",
+    "history.parquet",
+    "settings.json",
+    "checkpoints",
+)
 VERSION = 1
 
 
@@ -56,7 +62,10 @@ class Run:
         """Spectra of this grid can be asked about, or an error says why not."""
         own = self.about["grid"]
         if any(own[name] != grid[name] for name in ("start", "stop", "step", "scale", "points")):
-            told = [f"{about['points']} {about['scale']} points from {about['start']:g} to {about['stop']:g}" for about in (own, grid)]
+            told = [
+                f"{about['points']} {about['scale']} points from {about['start']:g} to {about['stop']:g}"
+                for about in (own, grid)
+            ]
             raise ValueError(
                 f"{where}: its grid has {told[1]}, the run {self.path} was trained on {told[0]}; give a store of that grid, or another run"
             )
@@ -70,7 +79,9 @@ class Run:
 def build(model: str, options: dict[str, Any], task: Task, pixels: int) -> Network:
     """A new network of that name."""
     plugin = plugins.load("models", model)
-    net: Network = plugin.Net(pixels, task, plugin.Options.checked(f"train: options of {model}", options))
+    net: Network = plugin.Net(
+        pixels, task, plugins.options("models", model).checked(f"train: options of {model}", options)
+    )
     return net
 
 
@@ -90,7 +101,9 @@ def freeze(net: Network, what: tuple[str, ...]) -> None:
         chosen = [
             parameter
             for path, parameter in net.named_parameters()
-            if (name == "body" and not path.startswith("heads.")) or path == name or path.startswith(f"{name}.")
+            if (name == "body" and not path.startswith("heads."))
+            or path == name
+            or path.startswith(f"{name}.")
         ]
         if not chosen:
             parts = ", ".join(part for part, _ in net.named_children())
@@ -99,22 +112,31 @@ def freeze(net: Network, what: tuple[str, ...]) -> None:
             parameter.requires_grad_(False)
 
 
-def finish(folder: str, weights: dict[str, Tensor], history: list[dict[str, float]], about: dict[str, Any]) -> None:
+def finish(
+    folder: str, weights: dict[str, Tensor], history: list[dict[str, float]], about: dict[str, Any]
+) -> None:
     """Write what a run keeps, its description last."""
     checkpoint.write_tensors(files.join(folder, MODEL), weights, {"version": VERSION})
     files.write_table(files.join(folder, HISTORY), pa.Table.from_pylist(history))
     digest = hashlib.sha256(files.read(files.join(folder, MODEL))).hexdigest()
-    files.write_json(files.join(folder, RUN), {"version": VERSION, "id": digest[:16], "code": __version__, "weights_sha256": digest} | about)
+    files.write_json(
+        files.join(folder, RUN),
+        {"version": VERSION, "id": digest[:16], "code": __version__, "weights_sha256": digest} | about,
+    )
 
 
 def about_run(path: str) -> dict[str, Any]:
     """The description of a finished run."""
     manifest = files.join(path, RUN)
     if not files.exists(manifest):
-        raise FileNotFoundError(f"{path}: no {RUN} in it, so no finished run; run jobs/train.py with run={path} to the end")
+        raise FileNotFoundError(
+            f"{path}: no {RUN} in it, so no finished run; run jobs/train.py with run={path} to the end"
+        )
     about: dict[str, Any] = files.read_json(manifest)
     if about.get("version") != VERSION:
-        raise ValueError(f"{path}: the run is of version {about.get('version')}, this code reads {VERSION}; train it anew")
+        raise ValueError(
+            f"{path}: the run is of version {about.get('version')}, this code reads {VERSION}; train it anew"
+        )
     return about
 
 
@@ -129,7 +151,9 @@ def open_run(path: str, device: torch.device | None = None) -> Run:
     about, where = about_run(path), device or torch.device("cpu")
     raw = files.join(path, MODEL)
     if hashlib.sha256(files.read(raw)).hexdigest() != about["weights_sha256"]:
-        raise ValueError(f"{raw}: is not the file that the run wrote (its checksum differs); put a copy back, or train the run anew")
+        raise ValueError(
+            f"{raw}: is not the file that the run wrote (its checksum differs); put a copy back, or train the run anew"
+        )
     net = network(about)
     tensors, _ = checkpoint.read_tensors(raw)
     checkpoint.load_strictly(net, tensors, raw)

@@ -54,12 +54,18 @@ class Scaling:
     def of(cls, about: dict[str, dict[str, Any]]) -> Self:
         """The scaling that `as_dict` gave."""
         try:
-            rows = [(name, row["kind"], float(row["center"]), float(row["scale"])) for name, row in about.items()]
+            rows = [
+                (name, row["kind"], float(row["center"]), float(row["scale"])) for name, row in about.items()
+            ]
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ValueError(f"scaling: {about!r} ({error!r}); each label has a kind, a center and a scale") from error
+            raise ValueError(
+                f"scaling: {about!r} ({error!r}); each label has a kind, a center and a scale"
+            ) from error
         for name, kind, center, scale in rows:
             if kind not in KINDS or not np.isfinite(center) or not 0 < scale < np.inf:
-                raise ValueError(f"scaling: {name}: kind {kind!r}, center {center}, scale {scale}; take those that a training has written")
+                raise ValueError(
+                    f"scaling: {name}: kind {kind!r}, center {center}, scale {scale}; take those that a training has written"
+                )
         return cls(
             tuple(row[0] for row in rows),
             tuple(row[1] for row in rows),
@@ -70,7 +76,9 @@ class Scaling:
     def _wide(self, values: ArrayLike) -> Floats:
         array = np.asarray(values, np.float64)
         if array.shape[-1:] != (len(self.labels),):
-            raise ValueError(f"scaling: an array of shape {array.shape} for the labels {', '.join(self.labels)}; give one column for each")
+            raise ValueError(
+                f"scaling: an array of shape {array.shape} for the labels {', '.join(self.labels)}; give one column for each"
+            )
         return array
 
 
@@ -78,9 +86,16 @@ def fit(kind: Scaler | Sequence[Scaler], label_NL: Floats, labels: Sequence[str]
     """The scaling of these labels by these values, of one kind or of one for each."""
     kinds = (kind,) * len(labels) if isinstance(kind, str) else tuple(kind)
     if label_NL.ndim != 2 or label_NL.shape[1] != len(labels) or len(kinds) != len(labels):
-        raise ValueError(f"scaling: values of shape {label_NL.shape} and {len(kinds)} kinds for {len(labels)} labels; give one of each for each")
+        raise ValueError(
+            f"scaling: values of shape {label_NL.shape} and {len(kinds)} kinds for {len(labels)} labels; give one of each for each"
+        )
     pairs = [_fitted(*row) for row in zip(kinds, label_NL.T, labels, strict=True)]
-    return Scaling(tuple(labels), kinds, np.array([center for center, _ in pairs], np.float64), np.array([scale for _, scale in pairs], np.float64))
+    return Scaling(
+        tuple(labels),
+        kinds,
+        np.array([center for center, _ in pairs], np.float64),
+        np.array([scale for _, scale in pairs], np.float64),
+    )
 
 
 def _fitted(kind: Scaler, values: Floats, name: str) -> tuple[float, float]:
@@ -89,18 +104,24 @@ def _fitted(kind: Scaler, values: Floats, name: str) -> tuple[float, float]:
         raise ValueError(f"scaling: {name}: there is no kind {kind!r}; there are {', '.join(KINDS)}")
     known = values[np.isfinite(values)]
     if known.size < 2:
-        raise ValueError(f"scaling: {name}: {known.size} values in the training part; label at least 2 stars with it, or leave it out of the labels")
+        raise ValueError(
+            f"scaling: {name}: {known.size} values in the training part; label at least 2 stars with it, or leave it out of the labels"
+        )
     if kind == "none":
         return 0.0, 1.0
     low, high = float(known.min()), float(known.max())
     flat = FLAT * max(abs(low), abs(high), 1)
     if high - low <= flat:
-        raise ValueError(f"scaling: {name}: all {known.size} values of the training part are {low:g}; leave it out of the labels")
+        raise ValueError(
+            f"scaling: {name}: all {known.size} values of the training part are {low:g}; leave it out of the labels"
+        )
     if kind == "standard":
         return float(known.mean()), float(known.std())
     if kind == "minmax":
         return low, high - low
     lower, middle, upper = np.percentile(known, (25, 50, 75)).tolist()
     if upper - lower <= flat:
-        raise ValueError(f"scaling: {name}: half of {known.size} values are {middle:g}, so their interquartile range is 0; give scale=standard")
+        raise ValueError(
+            f"scaling: {name}: half of {known.size} values are {middle:g}, so their interquartile range is 0; give scale=standard"
+        )
     return middle, upper - lower

@@ -56,11 +56,19 @@ class Likeness:
             sums_PK = sums_PK + ((worth_BP * torch.where(ivar_BP > 0, flux_BP, 0.0)).T @ term_BK).double()
             total, at = total + float(worth_BP.double().sum()), at + len(flux_BP)
         mean = total / (at * len(squares_PS))
-        small_K = torch.tensor([1e-6 if not power else 1.0 for power in powers], dtype=torch.float64) * RIDGE * mean * at
+        small_K = (
+            torch.tensor([1e-6 if not power else 1.0 for power in powers], dtype=torch.float64)
+            * RIDGE
+            * mean
+            * at
+        )
         solved = [
-            _solved(*parts, upper, torch.diag(small_K)) for parts in zip(torch.split(squares_PS, PIXELS), torch.split(sums_PK, PIXELS), strict=True)
+            _solved(*parts, upper, torch.diag(small_K))
+            for parts in zip(torch.split(squares_PS, PIXELS), torch.split(sums_PK, PIXELS), strict=True)
         ]
-        return cls(powers, center_I, scale_I, label.amin(0), label.amax(0), torch.cat(solved).T.float().contiguous())
+        return cls(
+            powers, center_I, scale_I, label.amin(0), label.amax(0), torch.cat(solved).T.float().contiguous()
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is needed to make it again, beside its order."""
@@ -73,7 +81,9 @@ class Likeness:
 
     def to(self, device: torch.device) -> Self:
         """The same, making spectra on a device; labels stay where they are."""
-        return type(self)(self.powers, self.center_I, self.scale_I, self.low_I, self.high_I, self.weight_KP.to(device))
+        return type(self)(
+            self.powers, self.center_I, self.scale_I, self.low_I, self.high_I, self.weight_KP.to(device)
+        )
 
     def __call__(self, label_NI: Tensor) -> Tensor:
         """The spectra of stars of these labels."""
@@ -95,11 +105,15 @@ def _solved(squares_PS: Tensor, sums_PK: Tensor, upper: Tensor, small_KK: Tensor
 
 def terms(labels: int, order: int) -> tuple[tuple[int, ...], ...]:
     """The terms of a polynomial: which labels are multiplied in each, none in the constant."""
-    every = chain.from_iterable(combinations_with_replacement(range(labels), power) for power in range(order + 1))
+    every = chain.from_iterable(
+        combinations_with_replacement(range(labels), power) for power in range(order + 1)
+    )
     return tuple(every)
 
 
-def _terms(label_NI: Tensor, center_I: Tensor, scale_I: Tensor, powers: tuple[tuple[int, ...], ...]) -> Tensor:
+def _terms(
+    label_NI: Tensor, center_I: Tensor, scale_I: Tensor, powers: tuple[tuple[int, ...], ...]
+) -> Tensor:
     scaled_NI = ((label_NI - center_I) / scale_I).clamp(-FAR, FAR)
     columns = [scaled_NI.new_ones(len(scaled_NI))]
     by_power: dict[tuple[int, ...], Tensor] = {(): columns[0]}

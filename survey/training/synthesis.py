@@ -41,9 +41,13 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
 class Anew(Settings):
     """Labels that are drawn anew from a range, such as that of rare stars."""
 
-    probability: float = Field(0.0, ge=0, le=1, description="share of the spectra in `where` whose labels are drawn anew")
+    probability: float = Field(
+        0.0, ge=0, le=1, description="share of the spectra in `where` whose labels are drawn anew"
+    )
     between: Ranges = Field({}, description="from where to where, by label, such as {CFe: [-0.3, 2.3]}")
-    where: Ranges = Field({}, description="of which stars, by their own labels, such as {FeH: [-9, -0.7]}; none = of all")
+    where: Ranges = Field(
+        {}, description="of which stars, by their own labels, such as {FeH: [-9, -0.7]}; none = of all"
+    )
 
     @field_validator("between", "where")
     @classmethod
@@ -56,18 +60,31 @@ class Anew(Settings):
             if not low < high:
                 raise ValueError(f"{name}: from {low:g} to {high:g} is no range; give [lower, higher]")
         if self.probability > 0 and not self.between:
-            raise ValueError("probability without between changes nothing; say which labels, or give probability=0")
+            raise ValueError(
+                "probability without between changes nothing; say which labels, or give probability=0"
+            )
         return self
 
 
 class Vary(Settings):
     """How the labels of training stars are changed, and their spectra with them."""
 
-    probability: float = Field(0.0, ge=0, le=1, description="share of the spectra whose labels are changed a little; 0 = none")
-    by: dict[str, float] = Field({}, description="standard deviation of these changes by label, such as {Teff: 120, logg: 0.3, FeH: 0.25, CFe: 0.25}")
+    probability: float = Field(
+        0.0, ge=0, le=1, description="share of the spectra whose labels are changed a little; 0 = none"
+    )
+    by: dict[str, float] = Field(
+        {},
+        description="standard deviation of these changes by label, such as {Teff: 120, logg: 0.3, FeH: 0.25, CFe: 0.25}",
+    )
     anew: Anew = Field(Anew(), description="labels drawn anew")
-    order: int = Field(3, ge=1, le=5, description="of the polynomials that tell how a spectrum follows its labels")
-    spectra: int = Field(20000, ge=100, description="most training spectra that they are fitted to; rare classes are all among them")
+    order: int = Field(
+        3, ge=1, le=5, description="of the polynomials that tell how a spectrum follows its labels"
+    )
+    spectra: int = Field(
+        20000,
+        ge=100,
+        description="most training spectra that they are fitted to; rare classes are all among them",
+    )
 
     @field_validator("by")
     @classmethod
@@ -79,7 +96,9 @@ class Vary(Settings):
         if any(width <= 0 for width in self.by.values()):
             raise ValueError("by: changes need widths above 0")
         if self.probability > 0 and not self.by:
-            raise ValueError("probability without by changes nothing; say which labels, or give probability=0")
+            raise ValueError(
+                "probability without by changes nothing; say which labels, or give probability=0"
+            )
         return self
 
     @property
@@ -94,16 +113,28 @@ class Vary(Settings):
         told, named = told_by(task.labels), {*self.by} if self.probability else set()
         named |= {*self.anew.between, *self.anew.where} if self.anew.probability else set()
         if strange := sorted(named - set(told)):
-            follows = f"; {SUM[0]} follows from {' and '.join(SUM[1])}: name these" if SUM[0] in strange and SUM[0] in task.labels else ""
+            follows = (
+                f"; {SUM[0]} follows from {' and '.join(SUM[1])}: name these"
+                if SUM[0] in strange and SUM[0] in task.labels
+                else ""
+            )
             there = f"not among the labels that spectra are told by ({', '.join(told) or 'none'})"
-            raise ValueError(f"vary: {', '.join(strange)}: {there}{follows}; vary.probability=0 vary.anew.probability=0 varies nothing")
+            raise ValueError(
+                f"vary: {', '.join(strange)}: {there}{follows}; vary.probability=0 vary.anew.probability=0 varies nothing"
+            )
         if task.classifies and not {"FeH", "CFe"} <= set(told):
-            raise ValueError("vary: what class a changed star is of needs FeH and CFe among the targets; add them, or give task=reg")
+            raise ValueError(
+                "vary: what class a changed star is of needs FeH and CFe among the targets; add them, or give task=reg"
+            )
         if (count := len(terms(len(told), self.order))) > MOST:
-            raise ValueError(f"vary: order={self.order} in {len(told)} labels is {count} terms, {MOST} are the most; give a lower order")
+            raise ValueError(
+                f"vary: order={self.order} in {len(told)} labels is {count} terms, {MOST} are the most; give a lower order"
+            )
         if (known := int(np.isfinite(columns(train, told)).all(1).sum())) < 2 * count:
             there = f"{known} training spectra with {', '.join(told)} known are too few to learn {count} terms from"
-            raise ValueError(f"vary: {there}; give a lower vary.order, or vary.probability=0 vary.anew.probability=0")
+            raise ValueError(
+                f"vary: {there}; give a lower vary.order, or vary.probability=0 vary.anew.probability=0"
+            )
 
 
 def told_by(names: Sequence[str]) -> tuple[str, ...]:
@@ -139,8 +170,23 @@ class Drawn:
 class Variation:
     """Changes batches of training stars as the settings say."""
 
-    def __init__(self, settings: Vary, task: Task, train: Samples, scaling: Scaling, criterion: Criterion, likeness: Likeness) -> None:
-        self.settings, self.task, self.train, self.scaling, self.criterion, self.likeness = settings, task, train, scaling, criterion, likeness
+    def __init__(
+        self,
+        settings: Vary,
+        task: Task,
+        train: Samples,
+        scaling: Scaling,
+        criterion: Criterion,
+        likeness: Likeness,
+    ) -> None:
+        self.settings, self.task, self.train, self.scaling, self.criterion, self.likeness = (
+            settings,
+            task,
+            train,
+            scaling,
+            criterion,
+            likeness,
+        )
         self.told = told_by(train.labels)
         self.label_NI = columns(train, self.told)
         able_N = np.asarray(np.isfinite(self.label_NI).all(1))
@@ -154,7 +200,9 @@ class Variation:
 
     def _classes(self, label_NI: NDArray[np.float64]) -> NDArray[np.int8]:
         column = {name: label_NI[:, number] for number, name in enumerate(self.told)}
-        return labels.classes(column["FeH"], column["CFe"], self.criterion, column.get("Teff"), column.get("logg"))
+        return labels.classes(
+            column["FeH"], column["CFe"], self.criterion, column.get("Teff"), column.get("logg")
+        )
 
     def drawn(self, places: Places, seed: Sequence[int]) -> Drawn:
         """Whose labels of a batch become others, and which."""
@@ -172,7 +220,11 @@ class Variation:
             after_BI[:, column] = np.where(anew_B, dice.uniform(low, high, len(places)), after_BI[:, column])
         index_V = np.flatnonzero(little_B | anew_B)
         limits = self.likeness.low_I.numpy(), self.likeness.high_I.numpy()
-        return Drawn(index_V, torch.from_numpy(before_BI[index_V]), torch.from_numpy(np.clip(after_BI[index_V], *limits)))
+        return Drawn(
+            index_V,
+            torch.from_numpy(before_BI[index_V]),
+            torch.from_numpy(np.clip(after_BI[index_V], *limits)),
+        )
 
     def truth(self, whole: Truth, drawn: Drawn) -> Truth:
         """What is known of a batch with these changes."""
@@ -182,7 +234,9 @@ class Variation:
         for number, name in enumerate(self.told):
             step_VL[:, self.train.labels.index(name)] = step_VI[:, number]
         if SUM[0] in self.train.labels and SUM[0] not in self.told:
-            step_VL[:, self.train.labels.index(SUM[0])] = sum(step_VI[:, self.told.index(name)] for name in SUM[1])
+            step_VL[:, self.train.labels.index(SUM[0])] = sum(
+                step_VI[:, self.told.index(name)] for name in SUM[1]
+            )
         scaled_VL = torch.from_numpy(self.scaling.errors_scaled(step_VL)).to(whole.label_BL)
         changed = replace(whole, label_BL=whole.label_BL.index_add(0, index_V, scaled_VL))
         if not self.task.classifies:

@@ -27,8 +27,13 @@ TRACKED = "tracking.json"
 class Tracking(Settings):
     """Where the numbers of a run go."""
 
-    use: Literal["auto", "always", "never"] = Field("auto", description="track in MLflow; auto = if it is installed (pip install 'survey[tracking]')")
-    uri: str | None = Field(None, description="MLflow server or database, such as http://host:5000; null = mlflow.db beside the run")
+    use: Literal["auto", "always", "never"] = Field(
+        "auto", description="track in MLflow; auto = if it is installed (pip install 'survey[tracking]')"
+    )
+    uri: str | None = Field(
+        None,
+        description="MLflow server or database, such as http://host:5000; null = mlflow.db beside the run",
+    )
     experiment: str = Field("survey", description="experiment that the run belongs to")
     parent: str | None = Field(None, description="MLflow run that this one is a child of, as in a sweep")
 
@@ -36,14 +41,18 @@ class Tracking(Settings):
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
         if value and urlsplit(value).password:
-            raise ValueError("holds a password; give it in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead")
+            raise ValueError(
+                "holds a password; give it in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+            )
         return value
 
     def wanted(self) -> bool:
         """Whether to track."""
         there = importlib.util.find_spec("mlflow") is not None
         if self.use == "always" and not there:
-            raise SettingsError("train: tracking.use=always: MLflow is not installed; pip install 'survey[tracking]', or give tracking.use=auto")
+            raise SettingsError(
+                "train: tracking.use=always: MLflow is not installed; pip install 'survey[tracking]', or give tracking.use=auto"
+            )
         return there and self.use != "never"
 
     def address(self, run: str) -> str:
@@ -84,7 +93,11 @@ class Tracker:
         from mlflow.entities import Metric
 
         now, step = _now(), int(row["epoch"])
-        found = [Metric(name, float(value), now, step) for name, value in row.items() if name != "epoch" and math.isfinite(value)]
+        found = [
+            Metric(name, float(value), now, step)
+            for name, value in row.items()
+            if name != "epoch" and math.isfinite(value)
+        ]
         with self._forgiving():
             self.client.log_batch(self.id, metrics=found)
 
@@ -95,7 +108,9 @@ class Tracker:
                 with self._forgiving():
                     self.client.log_artifact(self.id, path)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.client is not None:
             with self._forgiving():
                 self.client.set_terminated(self.id, _ending(kind))
@@ -110,10 +125,16 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.ERROR)
         address, noted = self.tracking.address(self.run), files.join(self.run, TRACKED)
         self.client = MlflowClient(tracking_uri=address)
-        if files.exists(noted) and (found := files.read_json(noted))["address"] == address and self._there(found["id"]):
+        if (
+            files.exists(noted)
+            and (found := files.read_json(noted))["address"] == address
+            and self._there(found["id"])
+        ):
             self.id = found["id"]
             return
-        tags = {"mlflow.runName": Path(self.run).name} | ({"mlflow.parentRunId": self.tracking.parent} if self.tracking.parent else {})
+        tags = {"mlflow.runName": Path(self.run).name} | (
+            {"mlflow.parentRunId": self.tracking.parent} if self.tracking.parent else {}
+        )
         self.id = self.client.create_run(self._experiment(), tags=tags).info.run_id
         for name, value in flat(self.params):
             self.client.log_param(self.id, name, value)
@@ -154,7 +175,11 @@ class Tracker:
         found = self.client.get_experiment_by_name(self.tracking.experiment)
         if found is None:
             try:
-                return str(self.client.create_experiment(self.tracking.experiment, artifact_location=self._artifacts()))
+                return str(
+                    self.client.create_experiment(
+                        self.tracking.experiment, artifact_location=self._artifacts()
+                    )
+                )
             except MlflowException:  # another run has made it in this moment
                 found = self.client.get_experiment_by_name(self.tracking.experiment)
         return str(found.experiment_id)

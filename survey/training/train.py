@@ -37,35 +37,65 @@ PLAN, JOINED = "plan.json", "labels.txt"
 class Train(Course):
     """Settings of a training."""
 
-    INERT: ClassVar[frozenset[str]] = frozenset({"run", "workers", "threads", "gpu", "data", "resident_gb", "tracking", "failures"})
+    INERT: ClassVar[frozenset[str]] = frozenset(
+        {"run", "workers", "threads", "gpu", "data", "resident_gb", "tracking", "failures"}
+    )
 
     store: str = Field(description="folder or s3:// prefix of the store with the spectra")
     labels: str = Field(description="table of labels: CSV, Parquet or FITS")
     run: str = Field(description="folder or s3:// prefix of the run to make, or to go on with")
     join: Labels = Field(Labels(), description="how labels and spectra find each other")
     model: str = Field("echelle", description="network: a file of survey/models/")
-    options: dict[str, Any] = Field({}, description="settings of its architecture; python jobs/train.py model=NAME --help lists them")
+    options: dict[str, Any] = Field(
+        {}, description="settings of its architecture; python jobs/train.py model=NAME --help lists them"
+    )
     task: Literal["cls", "reg", "cls_reg"] = Field("cls_reg", description="classes, labels, or both")
-    targets: tuple[str, ...] = Field(("Teff", "logg", "FeH", "CH", "CFe"), strict=False, description="labels to learn: rows of survey/labels.py")
+    targets: tuple[str, ...] = Field(
+        ("Teff", "logg", "FeH", "CH", "CFe"),
+        strict=False,
+        description="labels to learn: rows of survey/labels.py",
+    )
     split: Split = Field(Split(), description="who is trained on, who chooses, who tests")
     view: View = Field(View(), description="what of a spectrum the network sees")
-    scale: Literal["standard", "minmax", "robust", "none"] = Field("standard", description="how labels are scaled; fitted on the training part")
+    scale: Literal["standard", "minmax", "robust", "none"] = Field(
+        "standard", description="how labels are scaled; fitted on the training part"
+    )
     loss: Loss = Field(Loss(), description="what is made small")
-    vary: Vary = Field(Vary(), description="training stars with other labels, their spectra changed as those of such stars would be")
+    vary: Vary = Field(
+        Vary(),
+        description="training stars with other labels, their spectra changed as those of such stars would be",
+    )
     growth: Growth = Field(Growth(), description="more and more of the training part as the training goes on")
     learn_from: Literal["train", "train+validation"] = Field(
-        "train", description="train+validation: of both, as when all is chosen; nothing is validated then, and keep=last is needed"
+        "train",
+        description="train+validation: of both, as when all is chosen; nothing is validated then, and keep=last is needed",
     )
-    balance: Literal["none", "balanced", "sqrt_balanced"] = Field("none", description="draw rare classes more often: evenly, or half-way")
-    start: Literal["rescaled", "plain"] = Field("rescaled", description="layers scaled by some training spectra, or as torch sets them")
-    before: str | None = Field(None, description="a finished run to go on from (fine-tuning): its network, weights and scaling")
-    freeze: tuple[str, ...] = Field((), strict=False, description="what stays as it is: body, heads, or beginnings of parameter names")
-    data: Literal["auto", "resident", "streaming"] = Field("auto", description="load the spectra once, or read them anew each epoch; auto by size")
-    resident_gb: float | None = Field(None, gt=0, description="most memory for loaded spectra; null = half of what is free")
+    balance: Literal["none", "balanced", "sqrt_balanced"] = Field(
+        "none", description="draw rare classes more often: evenly, or half-way"
+    )
+    start: Literal["rescaled", "plain"] = Field(
+        "rescaled", description="layers scaled by some training spectra, or as torch sets them"
+    )
+    before: str | None = Field(
+        None, description="a finished run to go on from (fine-tuning): its network, weights and scaling"
+    )
+    freeze: tuple[str, ...] = Field(
+        (), strict=False, description="what stays as it is: body, heads, or beginnings of parameter names"
+    )
+    data: Literal["auto", "resident", "streaming"] = Field(
+        "auto", description="load the spectra once, or read them anew each epoch; auto by size"
+    )
+    resident_gb: float | None = Field(
+        None, gt=0, description="most memory for loaded spectra; null = half of what is free"
+    )
     window: int = Field(8192, ge=1, description="spectra that are shuffled together")
-    workers: int = Field(1, ge=1, description="processes that share each batch; more than one run under Ray Train")
+    workers: int = Field(
+        1, ge=1, description="processes that share each batch; more than one run under Ray Train"
+    )
     threads: int | None = Field(None, ge=1, description="threads of a worker; null = its share of the CPUs")
-    gpu: Literal["auto", "never"] = Field("auto", description="use GPUs where there are some, one for each worker")
+    gpu: Literal["auto", "never"] = Field(
+        "auto", description="use GPUs where there are some, one for each worker"
+    )
     failures: int = Field(3, ge=0, description="how often lost workers are replaced")
     tracking: Tracking = Field(Tracking(), description="where the numbers of a run go, beside its folder")
 
@@ -73,9 +103,9 @@ class Train(Course):
     def more_help(cls, arguments: list[str]) -> str:
         """The settings of the networks: of those named as model=NAME, else of the default."""
         named = [argument.removeprefix("model=") for argument in arguments if argument.startswith("model=")]
-        there, told = plugins.available("models"), []
+        there, told = plugins.names("models"), []
         for name in named or [cls.model_fields["model"].default]:
-            rows = table(plugins.load("models", name).Options, "options.")
+            rows = table(plugins.options("models", name), "options.")
             told.append(f"options of model={name} (there are {', '.join(there)})\n\n{rows}\n")
         return "\n" + "\n".join(told)
 
@@ -105,32 +135,47 @@ def _rehearse(settings: Train, plan: dict[str, Any], train: Samples) -> None:
     """What would go wrong later goes wrong now, before anything is written: network, frozen parts, losses, the metric to watch."""
     task, net = bundle.task_of(plan), bundle.network(plan)
     if settings.before and isinstance(net, Fitted):
-        raise SettingsError(f"train: before: a {plan['model']} is fitted from the start and cannot go on from another run; leave before out")
+        raise SettingsError(
+            f"train: before: a {plan['model']} is fitted from the start and cannot go on from another run; leave before out"
+        )
     bundle.freeze(net, settings.freeze)
     plan["options"] = net.options.model_dump(mode="json")
     counts = [plan["parts"]["train"][name] for name in CLASSES]
     if task.classifies and not settings.before and min(counts) < 1:
         told = ", ".join(f"{name} {count}" for name, count in zip(CLASSES, counts, strict=True))
-        raise SettingsError(f"train: split: the training part has a class without a star ({told}); give split.stratify=true, or more labels")
+        raise SettingsError(
+            f"train: split: the training part has a class without a star ({told}); give split.stratify=true, or more labels"
+        )
     Criterion(settings.loss, task, counts)
     if not isinstance(net, Fitted):
         settings.vary.check(task, train)
     blank = np.zeros((1, len(task.labels))) if task.regresses else None
     some = (np.zeros(1, int), np.eye(1, task.classes)) if task.classifies else (None, None)
-    there = metrics.quick(class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0)
+    there = metrics.quick(
+        class_N=some[0], p_NC=some[1], label_NL=blank, mu_NL=blank, labels=task.labels, loss=0.0
+    )
     if settings.monitor not in there:
-        raise SettingsError(f"train: monitor={settings.monitor}: there is no such metric; there are {', '.join(there)}")
+        raise SettingsError(
+            f"train: monitor={settings.monitor}: there is no such metric; there are {', '.join(there)}"
+        )
 
 
 def _written(settings: Train) -> dict[str, Any]:
     lasting = json.loads(json.dumps(settings.lasting(), default=str))
-    return {"version": bundle.VERSION, "code": __version__, "fingerprint": settings.fingerprint(), "settings": lasting}
+    return {
+        "version": bundle.VERSION,
+        "code": __version__,
+        "fingerprint": settings.fingerprint(),
+        "settings": lasting,
+    }
 
 
 def _check(settings: Train) -> None:
     """What can be said without looking at data."""
     if settings.batch % settings.workers:
-        raise SettingsError(f"train: batch: {settings.batch} spectra cannot be shared evenly by workers={settings.workers}; give a multiple of it")
+        raise SettingsError(
+            f"train: batch: {settings.batch} spectra cannot be shared evenly by workers={settings.workers}; give a multiple of it"
+        )
     plugins.load("models", settings.model)
     settings.asked()
     _check_keep(settings)
@@ -139,7 +184,9 @@ def _check(settings: Train) -> None:
             "train: split: leaves no validation part, by which the best epoch is chosen; give it a share, such as parts=[0.7, 0.1, 0.2]"
         )
     if settings.freeze and not settings.before:
-        raise SettingsError(f"train: freeze: {', '.join(settings.freeze)} of a network that has learned nothing; give before=RUN, or freeze nothing")
+        raise SettingsError(
+            f"train: freeze: {', '.join(settings.freeze)} of a network that has learned nothing; give before=RUN, or freeze nothing"
+        )
 
 
 def _check_keep(settings: Train) -> None:
@@ -155,15 +202,21 @@ def _check_keep(settings: Train) -> None:
             "train: learn_from=train+validation: nobody is left who says which epoch is best; give keep=last, and as many epochs as did"
         )
     if settings.schedule.name == "plateau":
-        raise SettingsError("train: learn_from=train+validation: schedule.name=plateau goes by validation, of which nothing is left; give another")
+        raise SettingsError(
+            "train: learn_from=train+validation: schedule.name=plateau goes by validation, of which nothing is left; give another"
+        )
 
 
 def _agree(settings: Train) -> bool:
     """Whether the run has been begun, with these settings; with others it is an error that names what differs."""
     path = files.join(settings.run, bundle.SETTINGS)
     if not files.exists(path):
-        if strangers := [name for name in files.names(settings.run) if name not in (samples.SAMPLES, JOINED, PLAN)]:
-            raise SettingsError(f"train: run: {settings.run}: holds {', '.join(strangers[:3])} but is no run; give an empty or a new folder")
+        if strangers := [
+            name for name in files.names(settings.run) if name not in (samples.SAMPLES, JOINED, PLAN)
+        ]:
+            raise SettingsError(
+                f"train: run: {settings.run}: holds {', '.join(strangers[:3])} but is no run; give an empty or a new folder"
+            )
         return False
     before, now = files.read_json(path), _written(settings)
     before["settings"] = with_defaults(before["settings"])
@@ -171,12 +224,18 @@ def _agree(settings: Train) -> bool:
     if files.exists(files.join(settings.store, STORE)) and open_store(settings.store).about["id"] == own:
         now["settings"]["store"] = before["settings"]["store"]  # the same store, wherever it lies now
     if before["version"] != bundle.VERSION:
-        raise SettingsError(f"train: run: {settings.run}: is of version {before['version']}, this code writes {bundle.VERSION}; give another run=")
+        raise SettingsError(
+            f"train: run: {settings.run}: is of version {before['version']}, this code writes {bundle.VERSION}; give another run="
+        )
     differing = [
-        f"{key}={before['settings'].get(key)} there, {value} now" for key, value in now["settings"].items() if before["settings"].get(key) != value
+        f"{key}={before['settings'].get(key)} there, {value} now"
+        for key, value in now["settings"].items()
+        if before["settings"].get(key) != value
     ]
     if differing:
-        raise SettingsError(f"train: run: {settings.run}: was begun with other settings: {'; '.join(differing)}; give these again, or another run=")
+        raise SettingsError(
+            f"train: run: {settings.run}: was begun with other settings: {'; '.join(differing)}; give these again, or another run="
+        )
     return True
 
 
@@ -190,7 +249,9 @@ def _samples(settings: Train, store: Store) -> tuple[Samples, str]:
     """The labelled spectra and their parts, and what became of the table's rows and the store's spectra."""
     joining = settings.join.model_copy(update={"table": settings.labels})
     task = settings.asked()
-    wanted = labelling.present(joining, task.labels) if settings.before else task.labels  # fine-tuning may look at some labels
+    wanted = (
+        labelling.present(joining, task.labels) if settings.before else task.labels
+    )  # fine-tuning may look at some labels
     labelled = labelling.join(joining, store, wanted, settings.split.column)
     if not settings.before:  # and some classes only
         labelling.check(labelled, settings.task)
@@ -206,11 +267,18 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     """What is fixed before the first step and stays with the run."""
     task, train = settings.asked(), found.part("train")
     before = bundle.about_run(settings.before) if settings.before else None
-    scaled = before["scaling"] if before else scaling.fit(settings.scale, train.label_NL, task.labels).as_dict()
+    scaled = (
+        before["scaling"] if before else scaling.fit(settings.scale, train.label_NL, task.labels).as_dict()
+    )
     plan = {
         "model": settings.model,
         "options": settings.options,
-        "task": {"kind": task.kind, "labels": list(task.labels), "classes": task.classes, "sigma": task.sigma},
+        "task": {
+            "kind": task.kind,
+            "labels": list(task.labels),
+            "classes": task.classes,
+            "sigma": task.sigma,
+        },
         "classes": list(CLASSES),
         "units": {name: label(name).unit for name in task.labels},
         "view": json.loads(json.dumps(settings.view.lasting())),
@@ -223,14 +291,22 @@ def _plan(settings: Train, store: Store, found: Samples) -> dict[str, Any]:
     }
     if before is None:
         return plan
-    given: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "options", "scale", "view") if name in settings.model_fields_set}
+    given: dict[str, Any] = {
+        name: getattr(settings, name)
+        for name in ("model", "options", "scale", "view")
+        if name in settings.model_fields_set
+    }
     met = len(training_history.unseen(str(settings.before), found.about)) < len(found)
     return plan | training_history.taken_over(plan, before, given, str(settings.before), met)
 
 
 def _counted(part: Samples) -> dict[str, Any]:
     stars = len(set(part.about["star"].to_pylist()))
-    return {"spectra": len(part), "stars": stars, **{name: int((part.class_N == number).sum()) for number, name in enumerate(CLASSES)}}
+    return {
+        "spectra": len(part),
+        "stars": stars,
+        **{name: int((part.class_N == number).sum()) for number, name in enumerate(CLASSES)},
+    }
 
 
 def plan_split(settings: Train) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def named_alike(known: Samples, about: pa.Table) -> tuple[list[str], list[str]]:
 
     def both(name: str) -> pa.Array:
         columns = (table[name].combine_chunks() for table in (known.about, about))
-        return pa.concat_arrays([column.cast(pa.string()) if name not in ("ra", "dec") else column for column in columns])
+        return pa.concat_arrays(
+            [column.cast(pa.string()) if name not in ("ra", "dec") else column for column in columns]
+        )
 
     ra, dec = (keys.degrees(both(name)) for name in ("ra", "dec"))
     names = star_id.identities([both("star"), both("visit")], ra, dec, both("visit"))
@@ -48,7 +50,9 @@ def inherited(before: str | None, about: pa.Table, part_N: Parts) -> Parts:
         for star, part in zip(theirs, known.part_N.tolist(), strict=True):
             if part >= 0:
                 seen[star] = min(part, seen.get(star, part))
-        part_N = np.array([seen.get(star, part) for star, part in zip(ours, part_N.tolist(), strict=True)], np.int8)
+        part_N = np.array(
+            [seen.get(star, part) for star, part in zip(ours, part_N.tolist(), strict=True)], np.int8
+        )
     return part_N
 
 
@@ -64,7 +68,9 @@ def unseen(run: str, about: pa.Table) -> NDArray[np.int64]:
     return np.flatnonzero(fresh)
 
 
-def taken_over(plan: dict[str, Any], before: dict[str, Any], given: dict[str, Any], path: str, met: bool) -> dict[str, Any]:
+def taken_over(
+    plan: dict[str, Any], before: dict[str, Any], given: dict[str, Any], path: str, met: bool
+) -> dict[str, Any]:
     """The plan of a fine-tuned run; task and grid must be those of the run before, the split too where it has `met` some of the stars, and what is
     `given` must not say otherwise.
     """
@@ -76,10 +82,17 @@ def taken_over(plan: dict[str, Any], before: dict[str, Any], given: dict[str, An
     ):
         if before[name] != plan[name] and (met or name != "split"):
             raise SettingsError(f"{where}: its {name} is {before[name]}, not {plan[name]}; give {advice}")
-    own = {"model": before["model"], "options": before["options"], "scale": before["settings"]["scale"], "view": before.get("view", {})}
+    own = {
+        "model": before["model"],
+        "options": before["options"],
+        "scale": before["settings"]["scale"],
+        "view": before.get("view", {}),
+    }
     for name, value in given.items():
         if not _within(value, own[name]):
-            raise SettingsError(f"{where}: its {name} is {own[name]}, not {value}; give {name} as there, or not at all")
+            raise SettingsError(
+                f"{where}: its {name} is {own[name]}, not {value}; give {name} as there, or not at all"
+            )
     kept = {name: before[name] for name in ("model", "options", "scaling")} | {"view": own["view"]}
     return kept | {"before": {"path": path, "id": before["id"]}}
 
@@ -88,4 +101,8 @@ def _within(value: Any, own: Any) -> bool:
     """Whether settings say nothing else than others do, as far as they go."""
     if isinstance(value, dict) and isinstance(own, dict):
         return all(name in own and _within(inner, own[name]) for name, inner in value.items())
-    return bool(list(value) == list(own)) if isinstance(value, Sequence) and not isinstance(value, str) else bool(value == own)
+    return (
+        bool(list(value) == list(own))
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else bool(value == own)
+    )

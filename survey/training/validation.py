@@ -101,11 +101,23 @@ class Exam:
         count, size = len(self.samples), self.crew.size
         bounds = np.linspace(0, count, size + 1).astype(int)
         first, last = int(bounds[self.crew.rank]), int(bounds[self.crew.rank + 1])
-        spectra = [self.held[first:last]] if self.held is not None else self.read(lists(self.samples.place_N2[first:last]))
+        spectra = (
+            [self.held[first:last]]
+            if self.held is not None
+            else self.read(lists(self.samples.place_N2[first:last]))
+        )
         mine = asked(net, spectra, self.device, self.precision)
         task, size = self.criterion.task, len(self.samples.labels)
-        wide = {"logits": task.classes * task.classifies, "mu": size * task.regresses, "log_var": size * task.sigma}
-        return {name: self._whole(mine.get(name, torch.empty(0, width)), first, count) for name, width in wide.items() if width}
+        wide = {
+            "logits": task.classes * task.classifies,
+            "mu": size * task.regresses,
+            "log_var": size * task.sigma,
+        }
+        return {
+            name: self._whole(mine.get(name, torch.empty(0, width)), first, count)
+            for name, width in wide.items()
+            if width
+        }
 
     def _whole(self, rows: Tensor, first: int, count: int) -> Tensor:
         if self.crew.size == 1:

@@ -83,12 +83,33 @@ def learn(
         _started(lesson, device)
     lesson.net.to(device)
     variation = _variation(lesson, crew, folder, device)
-    loop = Loop(settings, lesson.net, lesson.criterion, feed, _truth(lesson.train, lesson.scaling), folder, crew, device, variation)
+    loop = Loop(
+        settings,
+        lesson.net,
+        lesson.criterion,
+        feed,
+        _truth(lesson.train, lesson.scaling),
+        folder,
+        crew,
+        device,
+        variation,
+    )
     validation = _truth(lesson.validation, lesson.scaling)
     exam = Exam(
-        lesson.validation, validation, lesson.criterion, lesson.scaling, lesson.read, held[1] if held else None, crew, device, settings.precision
+        lesson.validation,
+        validation,
+        lesson.criterion,
+        lesson.scaling,
+        lesson.read,
+        held[1] if held else None,
+        crew,
+        device,
+        settings.precision,
     )
-    with Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker, _bar(loop, crew, progress) as bar:
+    with (
+        Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker,
+        _bar(loop, crew, progress) as bar,
+    ):
         teller = Teller(bar, tracker, settings.monitor, watch)
         state = loop.run(exam, teller.epoch, teller.step)
         if crew.leads:
@@ -97,24 +118,46 @@ def learn(
     return state
 
 
-def _fitted(lesson: Lesson, net: Fitted, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]], watch: Watch | None) -> State:
+def _fitted(
+    lesson: Lesson,
+    net: Fitted,
+    crew: Crew,
+    progress: Callable[[str, int, str], AbstractContextManager[Any]],
+    watch: Watch | None,
+) -> State:
     """The same where the model is fitted: on the CPU, every worker with its share of the training spectra."""
     settings, cpu = lesson.settings, torch.device("cpu")
     truth, check = (_truth(part, lesson.scaling) for part in (lesson.train, lesson.validation))
     weight_N = _weights(lesson)
     if weight_N is not None:
         truth = replace(truth, weight_B=torch.from_numpy(weight_N).float())
-    exam = Exam(lesson.validation, check, lesson.criterion, lesson.scaling, lesson.read, None, Crew(), cpu, "float32")
+    exam = Exam(
+        lesson.validation, check, lesson.criterion, lesson.scaling, lesson.read, None, Crew(), cpu, "float32"
+    )
     fitting = Fitting(settings, net, lesson.criterion, exam, files.join(settings.run, run.CHECKPOINTS), crew)
-    train, validation = Part(lesson.train.place_N2, truth, lesson.read), Part(lesson.validation.place_N2, check, lesson.read)
-    room = settings.resident_gb * 1e9 if settings.resident_gb else 0.5 * psutil.virtual_memory().available / settings.workers
+    train, validation = (
+        Part(lesson.train.place_N2, truth, lesson.read),
+        Part(lesson.validation.place_N2, check, lesson.read),
+    )
+    room = (
+        settings.resident_gb * 1e9
+        if settings.resident_gb
+        else 0.5 * psutil.virtual_memory().available / settings.workers
+    )
     count = len(lesson.train) // crew.size + len(lesson.validation)
     with (
         Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker,
         progress("train", count, "spectra") if crew.leads else nullcontext() as bar,
     ):
         teller = Teller(bar, tracker, settings.monitor, watch)
-        state = fitting.run(lambda: together(list(lesson.read([_seen(lesson)]))), train, validation, room, teller.epoch, teller.step)
+        state = fitting.run(
+            lambda: together(list(lesson.read([_seen(lesson)]))),
+            train,
+            validation,
+            room,
+            teller.epoch,
+            teller.step,
+        )
         if crew.leads:
             _finish(lesson, fitting)
     return state
@@ -137,14 +180,26 @@ class Teller:
 
     def epoch(self, row: dict[str, float]) -> None:
         """An epoch is over."""
-        names = dict.fromkeys(("train_loss", "validation_loss", f"validation_{self.monitor}", "validation_accuracy", "validation_f1_CEMP"))
-        self.note = "".join(f", {name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row)
+        names = dict.fromkeys(
+            (
+                "train_loss",
+                "validation_loss",
+                f"validation_{self.monitor}",
+                "validation_accuracy",
+                "validation_f1_CEMP",
+            )
+        )
+        self.note = "".join(
+            f", {name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row
+        )
         self.tracker.epoch(row)
         if self.watch:
             self.watch(row)
 
 
-def _bar(loop: Loop, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]]) -> AbstractContextManager[Any]:
+def _bar(
+    loop: Loop, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]]
+) -> AbstractContextManager[Any]:
     left = sum(map(loop.feed.steps, range(loop.state.epoch, loop.course.epochs))) * loop.feed.batch
     return progress("train", left, "spectra") if crew.leads else nullcontext()
 
@@ -163,7 +218,9 @@ def prepare(settings: Train) -> Lesson:
     torch.manual_seed(settings.seed)
     net = run.network(plan)
     if settings.before:
-        checkpoint.load_strictly(net, checkpoint.read_tensors(files.join(settings.before, run.MODEL))[0], settings.before)
+        checkpoint.load_strictly(
+            net, checkpoint.read_tensors(files.join(settings.before, run.MODEL))[0], settings.before
+        )
         run.freeze(net, settings.freeze)
     counts = [int((train.class_N == number).sum()) for number in range(task.classes)]
     criterion = Criterion(settings.loss, task, counts)
@@ -183,7 +240,11 @@ def _held(lesson: Lesson, device: torch.device) -> tuple[Spectra, Spectra] | Non
     settings, points = lesson.settings, lesson.net.pixels
     arrays = 3 if "continuum" in lesson.net.inputs else 2
     size = (len(lesson.train) + len(lesson.validation)) * points * 4 * arrays
-    room = settings.resident_gb * 1e9 if settings.resident_gb else 0.5 * psutil.virtual_memory().available / settings.workers
+    room = (
+        settings.resident_gb * 1e9
+        if settings.resident_gb
+        else 0.5 * psutil.virtual_memory().available / settings.workers
+    )
     if settings.data == "streaming" or (settings.data == "auto" and size > room):
         return None
     loaded = [_loaded(lesson, part.place_N2, arrays) for part in (lesson.train, lesson.validation)]
@@ -208,9 +269,22 @@ def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held:
     most = len(train) if weight_N is None else int(weight_N.sum() * 0.9)  # so many come in any epoch
     batch = min(settings.batch, most - most % crew.size)
     if not batch:
-        raise SettingsError(f"train: {len(train)} spectra to train on are too few for workers={crew.size}; give fewer workers or more labels")
+        raise SettingsError(
+            f"train: {len(train)} spectra to train on are too few for workers={crew.size}; give fewer workers or more labels"
+        )
     read = reader(settings.store, "continuum" in lesson.net.inputs)
-    return Feed(train.place_N2, batch, settings.seed, settings.window, read, held, weight_N, crew.rank, crew.size, settings.growth)
+    return Feed(
+        train.place_N2,
+        batch,
+        settings.seed,
+        settings.window,
+        read,
+        held,
+        weight_N,
+        crew.rank,
+        crew.size,
+        settings.growth,
+    )
 
 
 def _weights(lesson: Lesson) -> NDArray[np.float64] | None:
@@ -245,11 +319,19 @@ def _variation(lesson: Lesson, crew: Crew, folder: str, device: torch.device) ->
     told = told_by(lesson.train.labels)
     if crew.leads and not files.exists(path):
         some = lesson.train.at(sampled(vary, lesson.train, told))
-        likeness = Likeness.fit(columns(some, told), ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))), vary.order)
-        checkpoint.write_tensors(path, likeness.tensors(), {"labels": told, "order": vary.order, "spectra": len(some)})
+        likeness = Likeness.fit(
+            columns(some, told),
+            ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))),
+            vary.order,
+        )
+        checkpoint.write_tensors(
+            path, likeness.tensors(), {"labels": told, "order": vary.order, "spectra": len(some)}
+        )
     crew.wait()
     likeness = Likeness.of(checkpoint.read_tensors(path)[0], vary.order).to(device)
-    return Variation(vary, lesson.criterion.task, lesson.train, lesson.scaling, lesson.settings.join.criterion, likeness)
+    return Variation(
+        vary, lesson.criterion.task, lesson.train, lesson.scaling, lesson.settings.join.criterion, likeness
+    )
 
 
 def _finish(lesson: Lesson, loop: Loop | Fitting) -> None:
@@ -266,7 +348,9 @@ def _finish(lesson: Lesson, loop: Loop | Fitting) -> None:
         "skipped_steps": loop.state.skipped,
         "monitor": lesson.settings.monitor,
         "validation": {
-            name.removeprefix("validation_"): value for name, value in best.items() if name.startswith("validation_") and math.isfinite(value)
+            name.removeprefix("validation_"): value
+            for name, value in best.items()
+            if name.startswith("validation_") and math.isfinite(value)
         },
         "training_seconds": round(sum(row["seconds"] for row in loop.state.history), 2),
         "device": str(loop.device),

@@ -22,7 +22,10 @@ def probabilities(feature_N2: np.ndarray, mix: tuple[float, ...] = BALANCED) -> 
 
 def table(class_N: np.ndarray, p_NC: np.ndarray, **more: np.ndarray) -> pa.Table:
     """Validation stars as a table."""
-    columns = {name: pa.array(p_NC[:, number], from_pandas=True) for number, name in enumerate(("p_mp", "p_cemp", "p_nmp"))}
+    columns = {
+        name: pa.array(p_NC[:, number], from_pandas=True)
+        for number, name in enumerate(("p_mp", "p_cemp", "p_nmp"))
+    }
     return pa.table(columns | {"true_class": class_N.astype(np.int8)} | more)
 
 

@@ -15,7 +15,9 @@ from survey.predict.output import Predictions
 LABELS = ("Teff", "FeH", "CFe")
 
 
-def rows(ra: np.ndarray, dec: np.ndarray, star: list[str | None], seed: int = 0, labels: tuple[str, ...] = LABELS) -> pa.Table:
+def rows(
+    ra: np.ndarray, dec: np.ndarray, star: list[str | None], seed: int = 0, labels: tuple[str, ...] = LABELS
+) -> pa.Table:
     """A row of predictions for each position, NaN = none, with random answers."""
     random, count = np.random.default_rng(seed), len(ra)
     schema = output.schema(CLASSES, labels)
@@ -47,12 +49,21 @@ def folder(path: Path, table: pa.Table, shard: int = 100) -> Predictions:
     for number in range(shards):
         part = table.slice(number * shard, shard)
         files.write(str(path / "predictions" / f"part-{number:05d}.parquet"), memoryview(output.packed(part)))
-    about = {"version": output.VERSION, "id": "abc", "shards": shards, "rows": table.num_rows, "labels": list(LABELS), "classes": list(CLASSES)}
+    about = {
+        "version": output.VERSION,
+        "id": "abc",
+        "shards": shards,
+        "rows": table.num_rows,
+        "labels": list(LABELS),
+        "classes": list(CLASSES),
+    }
     files.write_json(str(path / output.PREDICTIONS), about)
     return output.open_predictions(str(path))
 
 
-def cluster(ra: float, dec: float, count: int, radius: float, seed: int, apart: float = 3.5) -> tuple[np.ndarray, np.ndarray]:
+def cluster(
+    ra: float, dec: float, count: int, radius: float, seed: int, apart: float = 3.5
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions in degrees within so many arcsec of a point (a pole as well), no two nearer than `apart`."""
     random = np.random.default_rng(seed)
     turn, far = random.uniform(0, 360, count), radius * np.sqrt(random.random(count))

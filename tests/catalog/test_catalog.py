@@ -25,11 +25,16 @@ def survey(folder: Path, classes: bool = True, seed: int = 0, shard: int = 400) 
     class_S, feature_S2 = mixed_stars.stars(random, COUNTS)
     order = random.permutation(len(class_S))
     class_S, feature_S2 = class_S[order], feature_S2[order]
-    ra_S, dec_S = random.uniform(0, 360, len(class_S)), np.degrees(np.arcsin(random.uniform(-0.1, 0.9, len(class_S))))
+    ra_S, dec_S = (
+        random.uniform(0, 360, len(class_S)),
+        np.degrees(np.arcsin(random.uniform(-0.1, 0.9, len(class_S)))),
+    )
     star_N = np.concatenate([np.arange(len(class_S)), np.arange(0, len(class_S), 4)])
     table = skies.rows(ra_S[star_N], dec_S[star_N], [f"J{number}" for number in star_N], seed)
     p_NC = mixed_stars.probabilities(feature_S2)[star_N]
-    values = {f"p_{name}": p_NC[:, number] for number, name in enumerate(("mp", "cemp", "nmp"))} | {"said": p_NC.argmax(1)}
+    values = {f"p_{name}": p_NC[:, number] for number, name in enumerate(("mp", "cemp", "nmp"))} | {
+        "said": p_NC.argmax(1)
+    }
     values |= {
         "FeH": (p_NC * IRON).sum(1),
         "CFe": (p_NC * CARBON).sum(1),
@@ -38,18 +43,33 @@ def survey(folder: Path, classes: bool = True, seed: int = 0, shard: int = 400) 
     }
     for name, array in values.items():
         place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(place), pa.array(array).cast(table.schema.field(place).type))
+        table = table.set_column(
+            place, table.schema.field(place), pa.array(array).cast(table.schema.field(place).type)
+        )
     if not classes:
-        table = table.drop_columns([name for name in table.column_names if name.startswith("p_") or name in ("said", "entropy", "doubt")])
+        table = table.drop_columns(
+            [
+                name
+                for name in table.column_names
+                if name.startswith("p_") or name in ("said", "entropy", "doubt")
+            ]
+        )
     skies.folder(folder / "said", table, shard)
     described(folder, ["MP", "CEMP", "NMP"] if classes else [])
     validation = mixed_stars.validation((400, 400, 400), seed + 1)
     count = validation.num_rows
-    more = {"star": [f"v{number}" for number in range(count)], "snr": random.uniform(10, 90, count), "Teff": random.uniform(4500, 6500, count)}
+    more = {
+        "star": [f"v{number}" for number in range(count)],
+        "snr": random.uniform(10, 90, count),
+        "Teff": random.uniform(4500, 6500, count),
+    }
     for name, values_V in more.items():
         validation = validation.append_column(name, pa.array(values_V))
     pq.write_table(validation, folder / "said" / output.VALIDATION)
-    lines = [f"J{number},{ra:.6f},{dec:.6f},{IRON[c]},{CARBON[c]}" for number, (ra, dec, c) in enumerate(zip(ra_S, dec_S, class_S, strict=True))]
+    lines = [
+        f"J{number},{ra:.6f},{dec:.6f},{IRON[c]},{CARBON[c]}"
+        for number, (ra, dec, c) in enumerate(zip(ra_S, dec_S, class_S, strict=True))
+    ]
     (folder / "truth.csv").write_text("\n".join(["star,ra,dec,FeH,CFe", *lines]) + "\n")
     return class_S
 
@@ -59,7 +79,11 @@ def described(folder: Path, classes: list[str], **more: Any) -> None:
     note = folder / "said" / output.PREDICTIONS
     about = json.loads(note.read_text()) | {
         "classes": classes,
-        "ensemble": {"path": "ensemble", "id": "e1", "about": {"members": [{"name": "one", "model": "prism", "id": "m1", "path": "nowhere"}]}},
+        "ensemble": {
+            "path": "ensemble",
+            "id": "e1",
+            "about": {"members": [{"name": "one", "model": "prism", "id": "m1", "path": "nowhere"}]},
+        },
         "source": {"kind": "store", "path": "store", "id": "s1"},
         **more,
     }
@@ -126,7 +150,12 @@ def test_known_stars_are_marked_and_counted(outcome: Outcome) -> None:
 
 def test_the_summary_and_the_plots_tell_what_there_is(outcome: Outcome) -> None:
     pictures = candidates.pictures(outcome)
-    assert [Path(path).name for path in pictures] == ["purity_completeness.png", "selection.png", "mp_candidates.png", "cemp_candidates.png"]
+    assert [Path(path).name for path in pictures] == [
+        "purity_completeness.png",
+        "selection.png",
+        "mp_candidates.png",
+        "cemp_candidates.png",
+    ]
     assert all(Path(path).stat().st_size > 10_000 for path in pictures)
     told = candidates.summary(outcome, pictures)
     assert f"{sum(COUNTS):,}, 320 with several visits, 0 without a position" in told
@@ -134,7 +163,9 @@ def test_the_summary_and_the_plots_tell_what_there_is(outcome: Outcome) -> None:
     assert "CEMP purity" in told
 
 
-def test_a_catalog_that_is_there_is_left_alone_and_made_anew_when_the_predictions_have_grown(tmp_path: Path) -> None:
+def test_a_catalog_that_is_there_is_left_alone_and_made_anew_when_the_predictions_have_grown(
+    tmp_path: Path,
+) -> None:
     survey(tmp_path)
     first = made(tmp_path)
     proof = Path(first.folder) / "hats" / "collection.properties"
@@ -149,7 +180,9 @@ def test_a_catalog_that_is_there_is_left_alone_and_made_anew_when_the_prediction
     assert proof.stat().st_mtime_ns != before
 
 
-def test_a_catalog_that_was_killed_half_way_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalog_that_was_killed_half_way_is_made_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     survey(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("survey.catalog.catalog._publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -174,7 +207,9 @@ def test_no_spectrum_at_all_is_an_empty_catalog(tmp_path: Path) -> None:
     skies.folder(tmp_path / "said", skies.rows(np.empty(0), np.empty(0), []))
     described(tmp_path, ["MP", "CEMP", "NMP"], rows=0)
     pq.write_table(
-        mixed_stars.validation((40, 40, 40)).append_column("star", pa.array([str(number) for number in range(120)])),
+        mixed_stars.validation((40, 40, 40)).append_column(
+            "star", pa.array([str(number) for number in range(120)])
+        ),
         tmp_path / "said" / "validation.parquet",
     )
     found = made(tmp_path)
@@ -188,10 +223,16 @@ def test_what_cannot_be_done_is_told_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.csv: no such file"):
         made(tmp_path, known=[str(tmp_path / "nowhere.csv")])
     assert made(tmp_path).made, "a mistyped path does not spoil the folder"
-    with pytest.raises(SettingsError, match=r"was made with other settings: radius=3\.0 there, 2\.0 now; give these again, or another catalog="):
+    with pytest.raises(
+        SettingsError,
+        match=r"was made with other settings: radius=3\.0 there, 2\.0 now; give these again, or another catalog=",
+    ):
         made(tmp_path, radius=2.0)
     (tmp_path / "said" / "validation.parquet").unlink()
-    with pytest.raises(SettingsError, match=r"nothing says how right ensemble is: it has no validation; make an ensemble of it"):
+    with pytest.raises(
+        SettingsError,
+        match=r"nothing says how right ensemble is: it has no validation; make an ensemble of it",
+    ):
         made(tmp_path, catalog=str(tmp_path / "other"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")

@@ -30,14 +30,20 @@ def place() -> Iterator[Workplace]:
 
 def begun(place: Workplace, folder: Path, catalog: Path) -> Job:
     """A job that has begun to write."""
-    job = place.python("jobs/catalog.py", f"predictions={folder / 'said'}", f"catalog={catalog}", "rows_per_file=1000")
+    job = place.python(
+        "jobs/catalog.py", f"predictions={folder / 'said'}", f"catalog={catalog}", "rows_per_file=1000"
+    )
     assert job.until(lambda: (catalog / WORK).exists() or (catalog / CATALOG).exists()), job.err
     return job
 
 
 def contents(catalog: Path) -> dict[str, bytes]:
     """All files by name, but for those that are dated."""
-    files = [path for path in catalog.rglob("*") if path.is_file() and not path.name.endswith(DATED) and path.suffix != ".png"]
+    files = [
+        path
+        for path in catalog.rglob("*")
+        if path.is_file() and not path.name.endswith(DATED) and path.suffix != ".png"
+    ]
     return {str(path.relative_to(catalog)): path.read_bytes() for path in files}
 
 

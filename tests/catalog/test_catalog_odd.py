@@ -21,7 +21,9 @@ from tests.catalog.test_catalog import described, made, survey
 
 def changed(folder: Path, change: Callable[[pa.Table], pa.Table], classes: list[str], **more: Any) -> None:
     """Predictions of which something is otherwise."""
-    table = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "said" / "predictions").glob("*.parquet"))])
+    table = pa.concat_tables(
+        [pq.read_table(path) for path in sorted((folder / "said" / "predictions").glob("*.parquet"))]
+    )
     skies.folder(folder / "said", change(table), 400)
     described(folder, classes, **more)
 
@@ -29,10 +31,14 @@ def changed(folder: Path, change: Callable[[pa.Table], pa.Table], classes: list[
 def only(*labels: str) -> Callable[[pa.Table], pa.Table]:
     """The table without classes, and of all labels with these alone."""
     gone = ("p_", *(f"{name}" for name in skies.LABELS if name not in labels))
-    return lambda table: table.drop_columns([name for name in table.column_names if name.startswith(gone) or name in ("said", "entropy", "doubt")])
+    return lambda table: table.drop_columns(
+        [name for name in table.column_names if name.startswith(gone) or name in ("said", "entropy", "doubt")]
+    )
 
 
-def test_iron_alone_tells_who_is_metal_poor_and_that_nobody_is_known_to_be_carbon_enhanced(tmp_path: Path) -> None:
+def test_iron_alone_tells_who_is_metal_poor_and_that_nobody_is_known_to_be_carbon_enhanced(
+    tmp_path: Path,
+) -> None:
     survey(tmp_path)
     changed(tmp_path, only("FeH"), [], labels=["FeH"])
     found = made(tmp_path, exports=[])
@@ -40,12 +46,17 @@ def test_iron_alone_tells_who_is_metal_poor_and_that_nobody_is_known_to_be_carbo
     assert table is not None
     assert table.num_rows == found.about["candidates"]["MP"] > 300
     assert max(table["FeH"].to_pylist()) < -1
-    assert "CEMP list  0 candidates, told by nothing: neither class probabilities nor" in catalog.summary(found, catalog.pictures(found))
+    assert "CEMP list  0 candidates, told by nothing: neither class probabilities nor" in catalog.summary(
+        found, catalog.pictures(found)
+    )
 
 
 def test_a_criterion_that_the_labels_do_not_tell_is_refused(tmp_path: Path) -> None:
     survey(tmp_path)
-    with pytest.raises(SettingsError, match=r"criterion=aoki2007: needs Teff and logg, the predictions are of Teff, FeH, CFe; give carbon_0\.7 or"):
+    with pytest.raises(
+        SettingsError,
+        match=r"criterion=aoki2007: needs Teff and logg, the predictions are of Teff, FeH, CFe; give carbon_0\.7 or",
+    ):
         made(tmp_path, criterion="aoki2007")
 
 
@@ -67,12 +78,18 @@ def test_validation_stars_that_a_flag_would_bar_count_as_not_found(tmp_path: Pat
     before = made(tmp_path, exports=[]).about["thresholds"]["MP"]["completeness"]["value"]
     path = tmp_path / "said" / output.VALIDATION
     table = pq.read_table(path)
-    pq.write_table(table.append_column("domain", pa.array(np.where(np.arange(table.num_rows) % 2, 9.0, 0.5))), path)
-    after = made(tmp_path, exports=[], catalog=str(tmp_path / "barred")).about["thresholds"]["MP"]["completeness"]["value"]
+    pq.write_table(
+        table.append_column("domain", pa.array(np.where(np.arange(table.num_rows) % 2, 9.0, 0.5))), path
+    )
+    after = made(tmp_path, exports=[], catalog=str(tmp_path / "barred")).about["thresholds"]["MP"][
+        "completeness"
+    ]["value"]
     assert abs(after - before / 2) < 0.1
 
 
-def test_nothing_is_left_of_a_run_with_other_settings_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_of_a_run_with_other_settings_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     survey(tmp_path)
     truth = str(tmp_path / "truth.csv")
     with monkeypatch.context() as patch:
@@ -86,7 +103,9 @@ def test_nothing_is_left_of_a_run_with_other_settings_that_was_killed(tmp_path: 
     assert not (tmp_path / "catalog" / "truth.parquet").exists()
 
 
-def test_truth_that_goes_with_no_star_is_told_before_the_work_and_spares_the_catalog_that_is_there(tmp_path: Path) -> None:
+def test_truth_that_goes_with_no_star_is_told_before_the_work_and_spares_the_catalog_that_is_there(
+    tmp_path: Path,
+) -> None:
     survey(tmp_path)
     truth = tmp_path / "own.csv"
     truth.write_text((tmp_path / "truth.csv").read_text())
@@ -102,7 +121,11 @@ def test_truth_that_goes_with_no_star_is_told_before_the_work_and_spares_the_cat
 def test_iron_alone_tells_no_purity_of_carbon_enhanced_stars(tmp_path: Path) -> None:
     survey(tmp_path)
     truth = tmp_path / "iron.csv"
-    truth.write_text("".join(",".join(line.split(",")[:4]) + "\n" for line in (tmp_path / "truth.csv").read_text().splitlines()))
+    truth.write_text(
+        "".join(
+            ",".join(line.split(",")[:4]) + "\n" for line in (tmp_path / "truth.csv").read_text().splitlines()
+        )
+    )
     found = made(tmp_path, truth=str(truth), exports=[])
     compared = found.table("truth.parquet")
     assert compared is not None
@@ -119,12 +142,18 @@ def test_every_table_says_where_it_comes_from_and_what_its_columns_are(tmp_path:
     assert len(tables) == 6
     for path in tables:
         about = pq.read_schema(path).metadata
-        assert (about[b"ensemble"], about[b"predictions"], about[b"source"]) == (b"e1", b"abc", b"store s1"), path
+        assert (about[b"ensemble"], about[b"predictions"], about[b"source"]) == (
+            b"e1",
+            b"abc",
+            b"store s1",
+        ), path
     assert (Path(found.folder) / COLUMNS).exists()
     assert found.about["definitions"]["CEMP"] == "[Fe/H] < -1 and [C/Fe] >= 0.7 (criterion carbon_0.7)"
 
 
-def test_small_files_of_a_large_survey_do_not_open_more_files_than_a_process_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_files_of_a_large_survey_do_not_open_more_files_than_a_process_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     survey(tmp_path)
     rows: list[int] = []
     from survey.catalog import catalog as job
@@ -158,5 +187,8 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_predictions_that_have_lost_a_shard_say_what_to_do(tmp_path: Path) -> None:
     survey(tmp_path)
     (tmp_path / "said" / "predictions" / "part-00001.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"part-00001\.parquet: is gone; run jobs/predict\.py again, which makes it anew"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"part-00001\.parquet: is gone; run jobs/predict\.py again, which makes it anew",
+    ):
         made(tmp_path)

@@ -37,19 +37,28 @@ def test_stars_are_those_of_training_numbered_along_the_sky(tmp_path: Path, seed
     assert len(pairs) == len(set(truth.tolist())) == len(found)
     assert sorted(set(found.star_N.tolist())) == list(range(len(found)))
     assert (np.diff(found.pixel_S[: found.placed]) >= 0).all()
-    assert (found.pixel_S[: found.placed] == sky.pixels(found.ra_S[: found.placed], found.dec_S[: found.placed])).all()
+    assert (
+        found.pixel_S[: found.placed] == sky.pixels(found.ra_S[: found.placed], found.dec_S[: found.placed])
+    ).all()
     assert np.isnan(found.ra_S[found.placed :]).all()
     assert (found.pixel_S[found.placed :] == stars.NOWHERE).all()
     assert found.before_K.tolist() == [*range(0, count, 7), count]
     for star in range(found.placed):
         where = [row for row in np.flatnonzero(found.star_N == star) if np.isfinite(ra[row])]
-        mean = SkyCoord(ra[where] * deg, dec[where] * deg).cartesian.mean().represent_as(UnitSphericalRepresentation)
+        mean = (
+            SkyCoord(ra[where] * deg, dec[where] * deg)
+            .cartesian.mean()
+            .represent_as(UnitSphericalRepresentation)
+        )
         here = SkyCoord(found.ra_S[star] * deg, found.dec_S[star] * deg)
         assert here.separation(SkyCoord(mean)).arcsec < 1e-4
 
 
 def test_a_star_whose_visits_agree_lies_exactly_where_they_say(tmp_path: Path) -> None:
-    ra, dec = np.array([123.456789012345, 123.456789012345, 360.0, 359.99999]), np.array([-7.1234567890123, -7.1234567890123, 5.0, 5.0])
+    ra, dec = (
+        np.array([123.456789012345, 123.456789012345, 360.0, 359.99999]),
+        np.array([-7.1234567890123, -7.1234567890123, 5.0, 5.0]),
+    )
     found = stars.find(skies.folder(tmp_path, skies.rows(ra, dec, [None] * 4)))
     first, second = sorted(set(found.star_N[:2])), sorted(set(found.star_N[2:]))
     assert len(first) == len(second) == 1
@@ -60,7 +69,9 @@ def test_a_star_whose_visits_agree_lies_exactly_where_they_say(tmp_path: Path) -
 def test_visits_without_name_and_position_are_told_apart_by_the_visit(tmp_path: Path) -> None:
     nowhere = np.full(4, np.nan)
     table = skies.rows(nowhere, nowhere, [None] * 4)
-    table = table.set_column(table.schema.get_field_index("visit"), table.schema.field("visit"), [["a", "b", "a", None]])
+    table = table.set_column(
+        table.schema.get_field_index("visit"), table.schema.field("visit"), [["a", "b", "a", None]]
+    )
     found = stars.find(skies.folder(tmp_path, table, shard=3))
     assert found.star_N[0] == found.star_N[2]
     assert len(found) == 3

@@ -14,7 +14,12 @@ NAN = np.nan
 
 
 def stars(**columns: list[float] | np.ndarray) -> pa.Table:
-    return pa.table({name: pa.array(np.asarray(values, float), pa.float32(), from_pandas=True) for name, values in columns.items()})
+    return pa.table(
+        {
+            name: pa.array(np.asarray(values, float), pa.float32(), from_pandas=True)
+            for name, values in columns.items()
+        }
+    )
 
 
 value = st.floats(-4, 1, width=32).map(lambda x: round(x, 3)) | st.just(NAN)
@@ -23,23 +28,45 @@ value = st.floats(-4, 1, width=32).map(lambda x: round(x, 3)) | st.just(NAN)
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(
-        st.tuples(value, value.map(lambda x: x + 1), st.sampled_from([4500.0, 5500.0]), st.sampled_from([1.0, 4.5])), min_size=1, max_size=20
+        st.tuples(
+            value, value.map(lambda x: x + 1), st.sampled_from([4500.0, 5500.0]), st.sampled_from([1.0, 4.5])
+        ),
+        min_size=1,
+        max_size=20,
     )
 )
 def test_every_criterion_is_that_of_the_definition_star_by_star(rows: list[tuple[float, ...]]) -> None:
     feh, cfe, teff, logg = np.array(rows, np.float32).T
     found = judged(stars(FeH=feh, CFe=cfe, Teff=teff, logg=logg)).to_pylist()
     for (iron, carbon, hot, heavy), row in zip(zip(feh, cfe, teff, logg, strict=True), found, strict=True):
-        assert row["feh_class"] == (None if np.isnan(iron) else "EMP" if iron < -3 else "VMP" if iron < -2 else "MP" if iron < -1 else "NMP")
+        assert row["feh_class"] == (
+            None
+            if np.isnan(iron)
+            else "EMP"
+            if iron < -3
+            else "VMP"
+            if iron < -2
+            else "MP"
+            if iron < -1
+            else "NMP"
+        )
         light = luminosity(hot, heavy)
-        for column, least in (("cemp_07", 0.7), ("cemp_10", 1.0), ("cemp_aoki", 0.7 if light <= 2.3 else 3 - light)):
+        for column, least in (
+            ("cemp_07", 0.7),
+            ("cemp_10", 1.0),
+            ("cemp_aoki", 0.7 if light <= 2.3 else 3 - light),
+        ):
             known = not np.isnan(iron) and not (iron < -1 and np.isnan(carbon))
             assert row[column] == (bool(iron < -1 and carbon >= least) if known else None)
-        assert row["said_labels"] == (-1 if row["cemp_07"] is None else 1 if row["cemp_07"] else 0 if iron < -1 else 2)
+        assert row["said_labels"] == (
+            -1 if row["cemp_07"] is None else 1 if row["cemp_07"] else 0 if iron < -1 else 2
+        )
 
 
 def test_the_criterion_decides_the_class_that_is_compared() -> None:
-    table = stars(FeH=[-2, -2, -0.5, -2], CFe=[0.8, 0.8, 2, NAN]).append_column("said", pa.array([1, 0, 2, 0], pa.int8()))
+    table = stars(FeH=[-2, -2, -0.5, -2], CFe=[0.8, 0.8, 2, NAN]).append_column(
+        "said", pa.array([1, 0, 2, 0], pa.int8())
+    )
     assert judged(table)["said_labels"].to_pylist() == [1, 1, 2, -1]
     assert judged(table)["classes_disagree"].to_pylist() == [False, True, False, False]
     assert judged(table, "carbon_1.0")["said_labels"].to_pylist() == [0, 0, 2, -1]
@@ -88,7 +115,9 @@ def test_an_identity_of_which_one_part_is_not_known_is_not_violated() -> None:
 def test_carbon_comes_from_c_over_h_where_its_own_label_is_not_told() -> None:
     found = judged(stars(FeH=[-2, -2], CH=[-1.2, -1.9]))
     assert found["cemp_07"].to_pylist() == [True, False]
-    assert not {"identity", "cemp_aoki", "classes_disagree", "p_feh_mp", "cemp_subclass"} & set(found.column_names)
+    assert not {"identity", "cemp_aoki", "classes_disagree", "p_feh_mp", "cemp_subclass"} & set(
+        found.column_names
+    )
 
 
 @pytest.mark.parametrize("labels", [{}, {"Teff": [5000.0]}, {"CFe": [1.0]}, {"CH": [-1.0]}])
@@ -107,14 +136,28 @@ def test_a_criterion_that_the_labels_do_not_allow_gives_no_class_but_the_others_
 
 
 def test_kinds_of_cemp_stars_follow_barium_and_europium() -> None:
-    table = stars(FeH=[-2.5] * 6, CFe=[1, 1, 1, 1, 1, 0.2], BaFe=[1.5, -0.5, 1.2, 0.5, NAN, 1.5], EuFe=[0.2, NAN, 1.0, 1.4, NAN, 0.2])
-    assert judged(table)["cemp_subclass"].to_pylist() == ["CEMP-s", "CEMP-no", "CEMP-r/s", "CEMP-r", None, None]
+    table = stars(
+        FeH=[-2.5] * 6,
+        CFe=[1, 1, 1, 1, 1, 0.2],
+        BaFe=[1.5, -0.5, 1.2, 0.5, NAN, 1.5],
+        EuFe=[0.2, NAN, 1.0, 1.4, NAN, 0.2],
+    )
+    assert judged(table)["cemp_subclass"].to_pylist() == [
+        "CEMP-s",
+        "CEMP-no",
+        "CEMP-r/s",
+        "CEMP-r",
+        None,
+        None,
+    ]
     alone = judged(stars(FeH=[-2.5, -2.5, -2.5], CFe=[1, 1, 1], BaFe=[1.5, -0.5, 0.5]))
     assert alone["cemp_subclass"].to_pylist() == ["CEMP-s", "CEMP-no", None]
 
 
 def test_every_column_says_what_it_means() -> None:
-    table = stars(**{name: [0.0] for name in ("FeH", "FeH_err", "CFe", "CH", "Teff", "logg", "BaFe")}).append_column("said", pa.array([2], pa.int8()))
+    table = stars(
+        **{name: [0.0] for name in ("FeH", "FeH_err", "CFe", "CH", "Teff", "logg", "BaFe")}
+    ).append_column("said", pa.array([2], pa.int8()))
     found = judged(table)
     assert set(found.column_names) - set(table.column_names) == set(COLUMNS)
     for name in COLUMNS:
@@ -124,5 +167,8 @@ def test_every_column_says_what_it_means() -> None:
 
 
 def test_an_unknown_criterion_is_told() -> None:
-    with pytest.raises(ValueError, match=r"catalog: there is no carbon criterion 'beers'; there are carbon_0\.7, carbon_1\.0, aoki2007"):
+    with pytest.raises(
+        ValueError,
+        match=r"catalog: there is no carbon criterion 'beers'; there are carbon_0\.7, carbon_1\.0, aoki2007",
+    ):
         judged(stars(FeH=[0.0]), "beers")

@@ -19,7 +19,13 @@ NAN = np.nan
 
 
 def a_list(ra: np.ndarray, dec: np.ndarray, name: str = "list.csv") -> Known:
-    return Known(name, pa.array([f"{name} {number}" for number in range(len(ra))], pa.string()), np.asarray(ra, float), np.asarray(dec, float), 0)
+    return Known(
+        name,
+        pa.array([f"{name} {number}" for number in range(len(ra))], pa.string()),
+        np.asarray(ra, float),
+        np.asarray(dec, float),
+        0,
+    )
 
 
 def sky(random: np.random.Generator, count: int, pole: float, hour: float) -> tuple[np.ndarray, np.ndarray]:
@@ -38,18 +44,28 @@ def sky(random: np.random.Generator, count: int, pole: float, hour: float) -> tu
 def test_matches_are_those_of_astropy(seed: int, pole: float, hour: float, radius: float) -> None:
     random = np.random.default_rng(seed)
     (ra_S, dec_S), (ra_R, dec_R) = sky(random, 30, pole, hour), sky(random, 12, pole, hour)
-    found = matched([a_list(ra_R[:5], dec_R[:5], "one"), a_list(ra_R[5:], dec_R[5:], "two")], ra_S, dec_S, radius)
+    found = matched(
+        [a_list(ra_R[:5], dec_R[:5], "one"), a_list(ra_R[5:], dec_R[5:], "two")], ra_S, dec_S, radius
+    )
     stars, known = SkyCoord(ra_S * deg, dec_S * deg), SkyCoord(ra_R * deg, dec_R * deg)
-    for mine, index, here, there in ((found.arcsec_S, found.row_S, stars, known), (None, found.star_R, known, stars)):
+    for mine, index, here, there in (
+        (found.arcsec_S, found.row_S, stars, known),
+        (None, found.star_R, known, stars),
+    ):
         least = here.match_to_catalog_sky(there)[1].arcsec
         assert ((index >= 0) == (least <= radius)).all()
         hit = index >= 0
-        assert here[hit].separation(there[index[hit]]).arcsec == pytest.approx(least[hit], abs=1e-6)  # of several as near any will do
+        assert here[hit].separation(there[index[hit]]).arcsec == pytest.approx(
+            least[hit], abs=1e-6
+        )  # of several as near any will do
         assert mine is None or mine[hit] == pytest.approx(least[hit], abs=1e-5)
 
 
 def test_a_star_has_the_name_list_and_distance_of_the_nearest_known_one() -> None:
-    lists = [a_list(np.array([10.0, 50.0]), np.array([0.0, 0.0]), "a.csv"), a_list(np.array([10.0003]), np.array([0.0]), "b.fits")]
+    lists = [
+        a_list(np.array([10.0, 50.0]), np.array([0.0, 0.0]), "a.csv"),
+        a_list(np.array([10.0003]), np.array([0.0]), "b.fits"),
+    ]
     stars = pa.table({"ra": [10.0001, 10.0004, 80.0, NAN]})
     found = matched(lists, stars["ra"].to_numpy(), np.zeros(4)).beside(stars)
     assert found.column_names == ["ra", *COLUMNS]
@@ -81,13 +97,28 @@ def test_recovery_counts_known_stars_that_the_catalog_has_and_those_that_are_can
     candidates = {"MP": random.random(500) < 0.7, "CEMP": random.random(500) < 0.1}
     listed = np.r_[np.arange(40), np.arange(40)]  # each twice: visits of the list's own
     elsewhere = random.uniform(0, 360, 20), random.uniform(-80, 80, 20)
-    one = Known("jina", pa.array(["x"] * 100), np.r_[ra[listed], elsewhere[0]], np.r_[dec[listed], elsewhere[1]], 3)
-    rows = matched([one, a_list(np.array([5.0]), np.array([89.0]), "none")], ra, dec).recovery(candidates).to_pylist()
-    far = SkyCoord(elsewhere[0] * deg, elsewhere[1] * deg).match_to_catalog_sky(SkyCoord(ra * deg, dec * deg))[1]
+    one = Known(
+        "jina", pa.array(["x"] * 100), np.r_[ra[listed], elsewhere[0]], np.r_[dec[listed], elsewhere[1]], 3
+    )
+    rows = (
+        matched([one, a_list(np.array([5.0]), np.array([89.0]), "none")], ra, dec)
+        .recovery(candidates)
+        .to_pylist()
+    )
+    far = SkyCoord(elsewhere[0] * deg, elsewhere[1] * deg).match_to_catalog_sky(
+        SkyCoord(ra * deg, dec * deg)
+    )[1]
     observed = 80 + int((far < 3 * arcsec).sum())
     for row, (kind, chosen) in zip(rows[:2], candidates.items(), strict=True):
         hits = int(chosen[listed].sum())
-        assert (row["list"], row["search"], row["stars"], row["unplaced"], row["observed"], row["found"]) == ("jina", kind, 100, 3, observed, hits)
+        assert (row["list"], row["search"], row["stars"], row["unplaced"], row["observed"], row["found"]) == (
+            "jina",
+            kind,
+            100,
+            3,
+            observed,
+            hits,
+        )
         assert row["recovery"] == hits / observed
         assert (row["low"], row["high"]) == tuple(float(bound) for bound in wilson(hits, observed))
     assert (rows[2]["observed"], rows[2]["recovery"], rows[2]["low"]) == (0, None, None)
@@ -110,7 +141,9 @@ FORMS = {
     "parquet": lambda path: pq.write_table(pa.table(FRAME), path),
     "fits": _fits,
     "votable": _votable,
-    "hours": lambda path: path.write_text("Name|RAJ2000|DEJ2000\nHE 0107-5240|1 9 26.4|-52 24 36\nHE 1327-2326|13 30 4.8|-23 42 00\n"),
+    "hours": lambda path: path.write_text(
+        "Name|RAJ2000|DEJ2000\nHE 0107-5240|1 9 26.4|-52 24 36\nHE 1327-2326|13 30 4.8|-23 42 00\n"
+    ),
 }
 
 
@@ -134,7 +167,9 @@ def test_rows_without_position_are_left_out_and_rows_without_name_have_their_num
 
 
 def test_lists_of_the_field_are_read_as_their_authors_wrote_them(shared: Path) -> None:
-    jina, placco = (read(str(shared / "labels" / name)) for name in ("jinabase_2021.csv", "placco2014_cemp.csv"))
+    jina, placco = (
+        read(str(shared / "labels" / name)) for name in ("jinabase_2021.csv", "placco2014_cemp.csv")
+    )
     assert len(jina) > 1000
     number = placco.names.to_pylist().index("BD+06:0648")
     assert (
@@ -149,8 +184,14 @@ def test_lists_of_the_field_are_read_as_their_authors_wrote_them(shared: Path) -
 
 def test_a_list_without_positions_is_told(tmp_path: Path) -> None:
     (tmp_path / "known.csv").write_text("name,Teff\na,5000\n")
-    with pytest.raises(ValueError, match=r"catalog: known=.*known\.csv: no columns of positions, the columns are name, Teff; name them ra and dec"):
+    with pytest.raises(
+        ValueError,
+        match=r"catalog: known=.*known\.csv: no columns of positions, the columns are name, Teff; name them ra and dec",
+    ):
         read(str(tmp_path / "known.csv"))
     (tmp_path / "empty.csv").write_text("ra,dec\n-9999,-9999\n")
-    with pytest.raises(ValueError, match=r"catalog: known=.*empty\.csv: none of 1 rows has a position in ra, dec; give degrees, or hours"):
+    with pytest.raises(
+        ValueError,
+        match=r"catalog: known=.*empty\.csv: none of 1 rows has a position in ra, dec; give degrees, or hours",
+    ):
         read(str(tmp_path / "empty.csv"))

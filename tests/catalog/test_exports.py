@@ -26,9 +26,13 @@ ABOUT = {"ensemble": "0123abcd", "store": "s3://mine/dr8 & more", "made": "surve
 LONG = "a meaning that is much longer than the 68 characters that one card of a FITS header can hold, with <signs> & 'quotes'"
 
 
-def column(name: str, kind: pa.DataType, values: list[Any], unit: str = "", ucd: str = "", words: str = "") -> tuple[pa.Field, pa.Array]:
+def column(
+    name: str, kind: pa.DataType, values: list[Any], unit: str = "", ucd: str = "", words: str = ""
+) -> tuple[pa.Field, pa.Array]:
     """A column that says what it is."""
-    return pa.field(name, kind, metadata={"description": words or f"what {name} is", "unit": unit, "ucd": ucd}), pa.array(values, kind)
+    return pa.field(
+        name, kind, metadata={"description": words or f"what {name} is", "unit": unit, "ucd": ucd}
+    ), pa.array(values, kind)
 
 
 COLUMNS = [
@@ -55,7 +59,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table in all formats."""
     made = tmp_path_factory.mktemp("exports")
     paths = exports.export(TABLE, str(made), "list", ABOUT)
-    assert sorted(Path(path).name for path in paths) == ["columns.csv", "list.csv", "list.fits", "list.parquet", "list.vot"]
+    assert sorted(Path(path).name for path in paths) == [
+        "columns.csv",
+        "list.csv",
+        "list.fits",
+        "list.parquet",
+        "list.vot",
+    ]
     return made
 
 
@@ -64,7 +74,10 @@ def test_parquet_keeps_values_meanings_and_origin(folder: Path) -> None:
     for name in TABLE.column_names:
         values = TABLE[name].fill_null("") if pa.types.is_string(TABLE[name].type) else TABLE[name]
         assert table[name].combine_chunks().equals(values.combine_chunks()) or name == "p_cemp"
-        assert table.schema.field(name).metadata[b"description"] == TABLE.schema.field(name).metadata[b"description"]
+        assert (
+            table.schema.field(name).metadata[b"description"]
+            == TABLE.schema.field(name).metadata[b"description"]
+        )
     assert table["p_cemp"].null_count == 1
     assert table.schema.field("logg").metadata[b"unit"] == b"dex(cm s-2)"
     assert table.schema.metadata[b"store"] == ABOUT["store"].encode()
@@ -77,7 +90,9 @@ def test_pandas_duckdb_and_astropy_read_the_parquet(folder: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     assert duckdb.sql(f"select obsid, star from '{path}' where cemp_07").fetchall() == [(2**63 - 1, "J0001")]
     assert Table.read(path)["FeH"].tolist() == [-3.25, -1.0, 0.5]
-    exports.export(TABLE.drop_columns(["cemp_07"]), str(folder / "some"), "list", ABOUT, kinds=("parquet",))  # astropy takes no null for a bool
+    exports.export(
+        TABLE.drop_columns(["cemp_07"]), str(folder / "some"), "list", ABOUT, kinds=("parquet",)
+    )  # astropy takes no null for a bool
     table = Table.read(folder / "some" / "list.parquet", format="parquet.votable")
     assert str(table["rv"].unit) == "km / s"
     assert table["p_cemp"].description == LONG
@@ -85,7 +100,9 @@ def test_pandas_duckdb_and_astropy_read_the_parquet(folder: Path) -> None:
 
 
 def test_astropy_reads_the_votable(folder: Path) -> None:
-    with pytest.warns(Warning, match=r"Invalid unit string 'log\(cm.s\*\*-2\)'") as warned:  # VOUnits have logarithms, astropy's have not
+    with pytest.warns(
+        Warning, match=r"Invalid unit string 'log\(cm.s\*\*-2\)'"
+    ) as warned:  # VOUnits have logarithms, astropy's have not
         document = parse_single_table(folder / "list.vot", verify="warn")
     assert len(warned) == 1
     table = document.to_table()
@@ -122,7 +139,12 @@ def test_astropy_reads_the_fits_table(folder: Path) -> None:
     assert table["star"].filled("").tolist() == ["J0001", "", "a,b \"c\" <d> & 'e'"]
     assert table["ra"].tolist() == TABLE["ra"].to_pylist()
     assert table["sure"].tolist() == [True, False, True]
-    assert {name: str(table[name].unit) for name in ("ra", "FeH", "rv", "logg")} == {"ra": "deg", "FeH": "dex", "rv": "km / s", "logg": "log(cm s-2)"}
+    assert {name: str(table[name].unit) for name in ("ra", "FeH", "rv", "logg")} == {
+        "ra": "deg",
+        "FeH": "dex",
+        "rv": "km / s",
+        "logg": "log(cm s-2)",
+    }
     with fits.open(folder / "list.fits", logical_as_bytes=True) as hdus:
         hdus.verify("exception")
         header = hdus[1].header
@@ -167,14 +189,18 @@ def test_stilts_reads_units_meanings_and_values(folder: Path, stilts: Callable[.
     source = f"in={folder / 'list'}.{kind}"
     asked = ("Name", "UCD", "Units", "Description")
     found = stilts("tpipe", source, f"cmd=meta {' '.join(asked)}", "omode=out", "ofmt=csv")
-    by_name = pd.read_csv(io.StringIO(found), keep_default_na=False).set_index("Name", drop=False).to_dict("index")
+    by_name = (
+        pd.read_csv(io.StringIO(found), keep_default_na=False).set_index("Name", drop=False).to_dict("index")
+    )
     assert list(by_name) == TABLE.column_names
     assert by_name["p_cemp"]["UCD"] == "stat.probability"
     assert by_name["p_cemp"]["Description"] == LONG
     speed, gravity = ("km s-1", "log(cm s-2)") if kind == "fits" else ("km.s**-1", "log(cm.s**-2)")
     units = {"ra": "deg", "FeH": "dex", "rv": speed, "logg": gravity}
     assert {name: by_name[name]["Units"] for name in units} == units
-    cells = pd.read_csv(io.StringIO(stilts("tpipe", source, "omode=out", "ofmt=csv")), dtype=str, keep_default_na=False)
+    cells = pd.read_csv(
+        io.StringIO(stilts("tpipe", source, "omode=out", "ofmt=csv")), dtype=str, keep_default_na=False
+    )
     assert cells["obsid"].tolist() == ["9223372036854775807", "1234567890123456789", ""]
     assert cells["said"].tolist() == ["-1", "1", ""]
     assert cells["tiny"].tolist() == ["0", "255", ""]
@@ -184,7 +210,9 @@ def test_stilts_reads_units_meanings_and_values(folder: Path, stilts: Callable[.
     assert float(cells["ra"][0]) == 359.99999999999994
 
 
-def test_stilts_finds_nothing_wrong_with_the_votables(folder: Path, stilts: Callable[..., str], tmp_path: Path) -> None:
+def test_stilts_finds_nothing_wrong_with_the_votables(
+    folder: Path, stilts: Callable[..., str], tmp_path: Path
+) -> None:
     head = pq.read_schema(folder / "list.parquet").metadata[votable.PARQUET_CONTENT.encode()]
     (tmp_path / "head.vot").write_bytes(head)
     for path in (folder / "list.vot", tmp_path / "head.vot"):
@@ -194,20 +222,30 @@ def test_stilts_finds_nothing_wrong_with_the_votables(folder: Path, stilts: Call
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     numbers=st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=8),
-    words=st.lists(st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=5), min_size=1, max_size=8),
+    words=st.lists(
+        st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=5),
+        min_size=1,
+        max_size=8,
+    ),
 )
-def test_any_number_and_any_text_come_back(tmp_path: Path, numbers: list[int | None], words: list[str | None]) -> None:
+def test_any_number_and_any_text_come_back(
+    tmp_path: Path, numbers: list[int | None], words: list[str | None]
+) -> None:
     count = min(len(numbers), len(words))
     columns = [column("number", pa.int64(), numbers[:count]), column("word", pa.string(), words[:count])]
     table = pa.table([array for _, array in columns], schema=pa.schema([field for field, _ in columns]))
     exports.export(table, str(tmp_path), "any", {})
-    assert pq.read_table(tmp_path / "any.parquet")["word"].to_pylist() == [word or "" for word in words[:count]]
+    assert pq.read_table(tmp_path / "any.parquet")["word"].to_pylist() == [
+        word or "" for word in words[:count]
+    ]
     read = parse_single_table(tmp_path / "any.vot").to_table()
     assert read["number"].tolist() == numbers[:count]
     assert [word or "" for word in read["word"].tolist()] == [word or "" for word in words[:count]]
     with fits.open(tmp_path / "any.fits") as hdus:
         null = hdus[1].header.get("TNULL1")
-        assert [None if number == null else number for number in hdus[1].data["number"].tolist()] == numbers[:count]
+        assert [None if number == null else number for number in hdus[1].data["number"].tolist()] == numbers[
+            :count
+        ]
 
 
 def test_a_list_without_a_star_opens_too(tmp_path: Path) -> None:
@@ -222,7 +260,9 @@ def test_a_list_without_a_star_opens_too(tmp_path: Path) -> None:
 def test_columns_of_a_catalog_all_go_out(tmp_path: Path) -> None:
     table = visits.combined(skies.rows(np.arange(30.0), np.arange(30.0), [None] * 30), np.arange(30))
     exports.export(table, str(tmp_path), "stars", ABOUT, kinds=("votable", "fits"))
-    assert parse_single_table(tmp_path / "stars.vot").to_table()["Teff"].tolist() == pytest.approx(table["Teff"].to_pylist())
+    assert parse_single_table(tmp_path / "stars.vot").to_table()["Teff"].tolist() == pytest.approx(
+        table["Teff"].to_pylist()
+    )
     with fits.open(tmp_path / "stars.fits") as hdus:
         assert hdus[1].data["obsid"].tolist() == table["obsid"].to_pylist()
     assert not (tmp_path / "stars.csv").exists()
@@ -231,12 +271,17 @@ def test_columns_of_a_catalog_all_go_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["votable", "fits"])
 def test_a_column_that_is_no_cell_is_named(tmp_path: Path, kind: exports.Kind) -> None:
     field, array = column("latent", pa.list_(pa.float32(), 2), [[1.0, 2.0]])
-    with pytest.raises(ValueError, match=r"column latent is fixed_size_list.*numbers, text and true/false only: leave it out"):
+    with pytest.raises(
+        ValueError, match=r"column latent is fixed_size_list.*numbers, text and true/false only: leave it out"
+    ):
         exports.export(pa.table([array], schema=pa.schema([field])), str(tmp_path), "x", {}, kinds=(kind,))
 
 
 def test_a_column_without_meaning_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"column x: no description in its field's metadata; give one where the column is made"):
+    with pytest.raises(
+        ValueError,
+        match=r"column x: no description in its field's metadata; give one where the column is made",
+    ):
         exports.export(pa.table({"x": [1]}), str(tmp_path), "x", {})
 
 

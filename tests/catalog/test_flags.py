@@ -14,7 +14,12 @@ RANGES = {"Teff": (4000.0, 7000.0), "FeH": (-4.0, 0.5)}
 
 
 def table(**columns: Any) -> pa.Table:
-    return pa.table({name: pa.array([value], {"flags": pa.int32(), "visits_disagree": pa.bool_()}.get(name)) for name, value in columns.items()})
+    return pa.table(
+        {
+            name: pa.array([value], {"flags": pa.int32(), "visits_disagree": pa.bool_()}.get(name))
+            for name, value in columns.items()
+        }
+    )
 
 
 def bits(**columns: Any) -> tuple[Bit, Bit]:
@@ -78,10 +83,20 @@ def test_every_bit_is_tried_above_and_has_one_row_of_its_own() -> None:
 
 def test_the_dictionary_tells_every_bit() -> None:
     rows = dictionary().to_pylist()
-    assert [row["value"] for row in rows] == [1 << row["bit"] for row in rows] == [1 << number for number in range(len(rows))]
+    assert (
+        [row["value"] for row in rows]
+        == [1 << row["bit"] for row in rows]
+        == [1 << number for number in range(len(rows))]
+    )
     assert {row["severity"] for row in rows} == {"warn", "bad"}
     assert all(len(row["description"]) > 10 for row in rows)
-    assert rows[13] == {"bit": 13, "value": 8192, "name": "NO_ANSWER", "severity": "bad", "description": "the networks gave no answer"}
+    assert rows[13] == {
+        "bit": 13,
+        "value": 8192,
+        "name": "NO_ANSWER",
+        "severity": "bad",
+        "description": "the networks gave no answer",
+    }
 
 
 def test_flags_fit_their_columns_and_are_those_of_each_row() -> None:

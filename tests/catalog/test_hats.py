@@ -25,7 +25,9 @@ SOME = ["visit", "ra", "dec"]
 PLACES = [(0.0, 0.0), (0.0, 90.0), (45.0, 41.81), (120.0, -30.0)]
 
 
-def write(folder: Path, table: pa.Table, most: int = 120, margin: float = 10.0, rows: int = 500) -> hats.Written:
+def write(
+    folder: Path, table: pa.Table, most: int = 120, margin: float = 10.0, rows: int = 500
+) -> hats.Written:
     """The catalog of these predictions."""
     predictions = skies.folder(folder / "predictions", table, 400)
     found = stars.find(predictions)
@@ -42,7 +44,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, hats.Written]:
     random = np.random.default_rng(8)
     crowds = [skies.cluster(ra, dec, 500, 300, seed) for seed, (ra, dec) in enumerate(PLACES)]
     ra = np.concatenate([random.uniform(0, 360, 800), *(crowd[0] for crowd in crowds), np.full(5, np.nan)])
-    dec = np.concatenate([np.degrees(np.arcsin(random.uniform(-1, 1, 800))), *(crowd[1] for crowd in crowds), np.full(5, np.nan)])
+    dec = np.concatenate(
+        [
+            np.degrees(np.arcsin(random.uniform(-1, 1, 800))),
+            *(crowd[1] for crowd in crowds),
+            np.full(5, np.nan),
+        ]
+    )
     folder = tmp_path_factory.mktemp("catalog")
     return folder, write(folder, skies.rows(ra, dec, [None] * len(ra)))
 
@@ -64,7 +72,9 @@ def frame(made: tuple[Path, hats.Written]) -> pd.DataFrame:
     return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pandas()
 
 
-def test_lsdb_opens_it_with_all_stars_and_a_margin(made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame) -> None:
+def test_lsdb_opens_it_with_all_stars_and_a_margin(
+    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame
+) -> None:
     folder, written = made
     catalog = lsdb.open_catalog(folder / "hats")
     assert len(catalog) == len(frame) == written.stars - written.unplaced
@@ -79,14 +89,22 @@ def test_lsdb_opens_it_with_all_stars_and_a_margin(made: tuple[Path, hats.Writte
 
 
 @pytest.mark.parametrize(("ra", "dec"), PLACES)
-def test_a_cone_holds_what_brute_force_finds(made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame, ra: float, dec: float) -> None:
-    far = SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg).separation(SkyCoord(ra * deg, dec * deg)).arcsec
+def test_a_cone_holds_what_brute_force_finds(
+    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame, ra: float, dec: float
+) -> None:
+    far = (
+        SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg)
+        .separation(SkyCoord(ra * deg, dec * deg))
+        .arcsec
+    )
     found = lsdb.open_catalog(made[0] / "hats", columns=SOME).cone_search(ra, dec, 150).compute()
     assert len(found) > 50
     assert sorted(found["visit"]) == sorted(frame["visit"][far <= 150])
 
 
-def test_a_match_across_edges_finds_what_brute_force_finds(made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame) -> None:
+def test_a_match_across_edges_finds_what_brute_force_finds(
+    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame
+) -> None:
     """Our stars are the right side: the margin is what finds them beyond an edge. The left side is lsdb's own."""
     random = np.random.default_rng(5)
     parts = [skies.cluster(ra, dec, 1500, 320, 50 + seed, apart=0) for seed, (ra, dec) in enumerate(PLACES)]
@@ -94,25 +112,41 @@ def test_a_match_across_edges_finds_what_brute_force_finds(made: tuple[Path, hat
     near = some.directional_offset_by(random.uniform(0, 360, 300) * deg, random.uniform(0, 9, 300) * arcsec)
     ra = np.concatenate([*(part[0] for part in parts), near.ra.deg])
     dec = np.concatenate([*(part[1] for part in parts), near.dec.deg])
-    left = lsdb.from_dataframe(pd.DataFrame({"number": np.arange(len(ra)), "ra": ra, "dec": dec}), margin_threshold=None)
-    matched = left.crossmatch(lsdb.open_catalog(made[0] / "hats", columns=SOME), radius_arcsec=9.5, suffixes=("_left", "_right")).compute()
-    nearest, far, _ = SkyCoord(ra * deg, dec * deg).match_to_catalog_sky(SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg))
+    left = lsdb.from_dataframe(
+        pd.DataFrame({"number": np.arange(len(ra)), "ra": ra, "dec": dec}), margin_threshold=None
+    )
+    matched = left.crossmatch(
+        lsdb.open_catalog(made[0] / "hats", columns=SOME), radius_arcsec=9.5, suffixes=("_left", "_right")
+    ).compute()
+    nearest, far, _ = SkyCoord(ra * deg, dec * deg).match_to_catalog_sky(
+        SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg)
+    )
     hit = far.arcsec <= 9.5
-    pairs = dict(zip(np.flatnonzero(hit).tolist(), frame["visit"].to_numpy()[nearest[hit]].tolist(), strict=True))
+    pairs = dict(
+        zip(np.flatnonzero(hit).tolist(), frame["visit"].to_numpy()[nearest[hit]].tolist(), strict=True)
+    )
     assert len(pairs) > 2000
-    number, visit = (next(name for name in matched.columns if name.startswith(wanted)) for wanted in ("number", "visit"))
+    number, visit = (
+        next(name for name in matched.columns if name.startswith(wanted)) for wanted in ("number", "visit")
+    )
     assert dict(zip(matched[number], matched[visit], strict=True)) == pairs
     tiles = sky.cut(frame[sorting.PIXEL].sort_values().to_numpy(), 120, sky.margin_order(10) - 1)
-    across = tiles.of(sky.pixels(ra[hit], dec[hit])) != tiles.of(frame[sorting.PIXEL].to_numpy()[nearest[hit]])
+    across = tiles.of(sky.pixels(ra[hit], dec[hit])) != tiles.of(
+        frame[sorting.PIXEL].to_numpy()[nearest[hit]]
+    )
     assert across.sum() > 50
 
 
 @pytest.mark.parametrize("part", [".", "stars", "stars_10arcs"])
-def test_it_passes_the_verification_of_hats_import(made: tuple[Path, hats.Written], part: str, tmp_path: Path) -> None:
+def test_it_passes_the_verification_of_hats_import(
+    made: tuple[Path, hats.Written], part: str, tmp_path: Path
+) -> None:
     verification = pytest.importorskip("hats_import.verification.run_verification")
     from hats_import.verification.arguments import VerificationArguments
 
-    arguments = VerificationArguments(input_catalog_path=made[0] / "hats" / part, output_path=tmp_path, check_metadata=True, verbose=False)
+    arguments = VerificationArguments(
+        input_catalog_path=made[0] / "hats" / part, output_path=tmp_path, check_metadata=True, verbose=False
+    )
     results = verification.run(arguments).results
     assert len(results) >= 7
     assert [(result.test, result.target) for result in results if not result.passed] == []
@@ -120,9 +154,18 @@ def test_it_passes_the_verification_of_hats_import(made: tuple[Path, hats.Writte
 
 def test_columns_keep_their_meaning_and_origin_in_every_file(made: tuple[Path, hats.Written]) -> None:
     dataset = made[0] / "hats" / "stars" / "dataset"
-    for file in (dataset / "_common_metadata", dataset / "_metadata", next(dataset.rglob("*.parquet")), made[0] / "unplaced.parquet"):
+    for file in (
+        dataset / "_common_metadata",
+        dataset / "_metadata",
+        next(dataset.rglob("*.parquet")),
+        made[0] / "unplaced.parquet",
+    ):
         schema = pq.read_schema(file)
-        assert schema.field("Teff").metadata == {b"description": b"effective temperature", b"unit": b"K", b"ucd": b"phys.temperature.effective"}
+        assert schema.field("Teff").metadata == {
+            b"description": b"effective temperature",
+            b"unit": b"K",
+            b"ucd": b"phys.temperature.effective",
+        }
         assert all(b"description" in field.metadata for field in schema)
         assert schema.metadata[b"ensemble"] == b"0123abcd"
         assert schema.metadata[b"store"] == b"feed5678"
@@ -137,10 +180,14 @@ def test_tiles_are_sorted_by_the_column_that_the_format_names(made: tuple[Path, 
             assert ((pixel >> 2 * (29 - order)) == number).all() == (part == "stars")
 
 
-def test_duckdb_pandas_and_astropy_read_the_tiles(made: tuple[Path, hats.Written], frame: pd.DataFrame) -> None:
+def test_duckdb_pandas_and_astropy_read_the_tiles(
+    made: tuple[Path, hats.Written], frame: pd.DataFrame
+) -> None:
     duckdb = pytest.importorskip("duckdb")
     dataset = made[0] / "hats" / "stars" / "dataset"
-    [(count, best)] = duckdb.sql(f"select count(*), max(p_cemp) from read_parquet('{dataset}/**/*.parquet')").fetchall()
+    [(count, best)] = duckdb.sql(
+        f"select count(*), max(p_cemp) from read_parquet('{dataset}/**/*.parquet')"
+    ).fetchall()
     assert count == len(frame)
     assert best == pytest.approx(frame["p_cemp"].max())
     file = next(dataset.rglob("*.parquet"))
@@ -150,7 +197,9 @@ def test_duckdb_pandas_and_astropy_read_the_tiles(made: tuple[Path, hats.Written
     assert head.get_field_by_id_or_name("Teff").unit == "K"
 
 
-def test_maps_show_where_the_stars_are(made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame) -> None:
+def test_maps_show_where_the_stars_are(
+    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame
+) -> None:
     occupied = np.unique(sky.pixels(frame["ra"], frame["dec"], hats.MAP_ORDER))
     moc = MOC.from_fits(made[0] / "hats" / "stars" / "moc.fits")
     assert np.array_equal(np.sort(moc.flatten()), occupied)
@@ -193,7 +242,9 @@ def test_the_margin_is_a_choice(tmp_path: Path, margin: float, lsdb: Any) -> Non
 
 def test_stars_out_of_order_and_changing_columns_are_refused(tmp_path: Path) -> None:
     table = pa.table({sorting.PIXEL: pa.array([5, 3]), "ra": [1.0, 2.0]})
-    table = table.cast(pa.schema([sorting.PIXEL_FIELD, pa.field("ra", pa.float64(), metadata={"description": "here"})]))
+    table = table.cast(
+        pa.schema([sorting.PIXEL_FIELD, pa.field("ra", pa.float64(), metadata={"description": "here"})])
+    )
     writer = hats.Writer(tmp_path, sky.cut(np.array([3, 5]), 10, 5), ABOUT)
     with pytest.raises(ValueError, match="stars come out of order; add them sorted by their pixels"):
         writer.add(table)

@@ -22,7 +22,9 @@ def observed(counts: tuple[int, ...] = (300, 200, 400), seed: int = 0) -> pa.Tab
     class_N, feature_N2 = stars(random, counts)
     snr = random.choice([5.0, 20.0, 80.0], len(class_N))
     feature_N2 += random.standard_normal(feature_N2.shape) * (5 / snr)[:, None]
-    return mixed_stars.table(class_N, probabilities(feature_N2), snr=snr, Teff=random.uniform(4500, 6500, len(class_N)))
+    return mixed_stars.table(
+        class_N, probabilities(feature_N2), snr=snr, Teff=random.uniform(4500, 6500, len(class_N))
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -33,8 +35,12 @@ def test_bins_are_those_of_counting_by_hand(kind: Kind) -> None:
     frame = table.to_pandas()
     frame["true"] = frame["true_class"].isin(TRUE[kind])
     frame["listed"] = found.passes(frame[["p_mp", "p_cemp", "p_nmp"]].to_numpy())
-    frame["snr_bin"] = pd.cut(frame["snr"], [-np.inf, 10, 30, np.inf], right=False, labels=["<10", "10-30", ">30"]).astype(str)
-    frame["teff_bin"] = pd.cut(frame["Teff"], [-np.inf, 5000, 6000, np.inf], right=False, labels=["<5000", "5000-6000", ">6000"]).astype(str)
+    frame["snr_bin"] = pd.cut(
+        frame["snr"], [-np.inf, 10, 30, np.inf], right=False, labels=["<10", "10-30", ">30"]
+    ).astype(str)
+    frame["teff_bin"] = pd.cut(
+        frame["Teff"], [-np.inf, 5000, 6000, np.inf], right=False, labels=["<5000", "5000-6000", ">6000"]
+    ).astype(str)
     assert len(rows) == 2 * 4 * 4
     for row in rows.to_pylist():
         part = frame
@@ -49,12 +55,19 @@ def test_bins_are_those_of_counting_by_hand(kind: Kind) -> None:
         if 10 < hits < len(asked) - 5:
             plain = 1 / (1 + np.exp(-np.log(row["value"] / (1 - row["value"])) - optimism))
             assert plain == pytest.approx(hits / len(asked))
-            assert (row["low"], row["high"]) == pytest.approx((float(low), float(high)), abs=0.08)  # Jeffreys, less the optimism
+            assert (row["low"], row["high"]) == pytest.approx(
+                (float(low), float(high)), abs=0.08
+            )  # Jeffreys, less the optimism
 
 
 def test_the_row_of_all_stars_is_what_the_threshold_promises() -> None:
     table = observed()
-    found = choose(table, "MP", Search(goal="f1", prior={"MP": 1, "CEMP": 1, "NMP": 8}), mix_of(table, {"MP": 1, "CEMP": 1, "NMP": 8}))
+    found = choose(
+        table,
+        "MP",
+        Search(goal="f1", prior={"MP": 1, "CEMP": 1, "NMP": 8}),
+        mix_of(table, {"MP": 1, "CEMP": 1, "NMP": 8}),
+    )
     purity, completeness = by_bins(table, found).to_pylist()[:2]
     for row, told in ((purity, found.purity), (completeness, found.completeness)):
         assert (row["snr"], row["Teff"], row["metric"]) == ("all", "all", told.metric)
@@ -80,7 +93,9 @@ def test_an_empty_bin_is_null_and_marked() -> None:
     table = observed()
     rows = by_bins(table, choose(table, "MP"), Bins(snr=(1.0,), teff=())).to_pylist()
     empty = [row for row in rows if row["snr"] == "<1"]
-    assert [(row["value"], row["low"], row["high"], row["n"], row["few"]) for row in empty] == [(None, None, None, 0, True)] * 2
+    assert [(row["value"], row["low"], row["high"], row["n"], row["few"]) for row in empty] == [
+        (None, None, None, 0, True)
+    ] * 2
 
 
 def test_the_signal_to_noise_of_all_visits_comes_first_and_without_any_there_are_no_bins_of_it() -> None:
@@ -89,7 +104,9 @@ def test_the_signal_to_noise_of_all_visits_comes_first_and_without_any_there_are
     total = table.append_column("snr_total", pa.array(np.full(table.num_rows, 1e3)))
     filled = {row["snr"] for row in by_bins(total, found, EDGES).to_pylist() if row["n"]}
     assert filled == {"all", ">30"}
-    assert {(row["snr"], row["Teff"]) for row in by_bins(table.drop_columns(["snr"]), found).to_pylist()} == {("all", "all")}
+    assert {(row["snr"], row["Teff"]) for row in by_bins(table.drop_columns(["snr"]), found).to_pylist()} == {
+        ("all", "all")
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,7 +119,11 @@ def test_a_curve_runs_through_what_each_threshold_gives(kind: Kind) -> None:
     for row in rows:
         chosen = score >= row["threshold"]
         share = true[chosen].mean() if row["metric"] == "purity" and chosen.any() else chosen[true].mean()
-        assert row["value"] is None if row["metric"] == "purity" and not chosen.any() else row["value"] == pytest.approx(share)
+        assert (
+            row["value"] is None
+            if row["metric"] == "purity" and not chosen.any()
+            else row["value"] == pytest.approx(share)
+        )
     complete = [row["value"] for row in rows if row["metric"] == "completeness"]
     assert complete[0] == 1
     assert (np.diff(complete) <= 0).all()
@@ -118,5 +139,7 @@ def test_tables_have_the_columns_that_they_say_and_no_star_is_no_crash() -> None
 
 
 def test_edges_have_to_rise() -> None:
-    with pytest.raises(SettingsError, match=r"catalog: snr: .*edges 10, 5 do not rise; give each above the one before"):
+    with pytest.raises(
+        SettingsError, match=r"catalog: snr: .*edges 10, 5 do not rise; give each above the one before"
+    ):
         Bins.checked("catalog", {"snr": [10.0, 5.0]})

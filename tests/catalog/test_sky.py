@@ -22,7 +22,10 @@ def whole_sky(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 300), most=st.integers(1, 50))
 def test_tiles_cover_the_sky_once_and_are_as_large_as_they_may_be(seed: int, count: int, most: int) -> None:
     ra, dec = whole_sky(count, seed)
-    ra, dec = np.append(ra, np.full(count // 3, 10.0) + np.arange(count // 3) * 1e-3), np.append(dec, np.full(count // 3, 20.0))
+    ra, dec = (
+        np.append(ra, np.full(count // 3, 10.0) + np.arange(count // 3) * 1e-3),
+        np.append(dec, np.full(count // 3, 20.0)),
+    )
     pixel = np.sort(sky.pixels(ra, dec))
     tiles = sky.cut(pixel, most, 20)
     ends = tiles.starts + (1 << 2 * (sky.ORDER - tiles.order_T))
@@ -41,7 +44,8 @@ def test_tiles_cover_the_sky_once_and_are_as_large_as_they_may_be(seed: int, cou
 
 def test_more_stars_in_a_place_than_a_tile_may_hold_are_told_what_to_change() -> None:
     with pytest.raises(
-        ValueError, match=r"a tile of order 3 \(440 arcmin\).* holds more than 5 stars; give a larger rows_per_file or a narrower margin"
+        ValueError,
+        match=r"a tile of order 3 \(440 arcmin\).* holds more than 5 stars; give a larger rows_per_file or a narrower margin",
     ):
         sky.cut(np.sort(sky.pixels(np.full(6, 10.0), np.full(6, 20.0))), 5, 3)
 
@@ -92,7 +96,9 @@ def test_numbers_of_pixels_are_those_of_another_implementation() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2000])
 def test_the_footprint_is_read_back_by_another_library(tmp_path: object, count: int) -> None:
     pixel = sky.pixels(*whole_sky(count, 7))
-    pixel = np.append(pixel, np.arange(4 * 5**4, 4 * 6**4) << 2 * (sky.ORDER - 6)) if count > 1 else pixel  # a whole patch, told by larger pixels
+    pixel = (
+        np.append(pixel, np.arange(4 * 5**4, 4 * 6**4) << 2 * (sky.ORDER - 6)) if count > 1 else pixel
+    )  # a whole patch, told by larger pixels
     occupied = sky.counts(pixel, 6) > 0
     path = f"{tmp_path}/moc.fits"
     sky.coverage(occupied, 6).writeto(path)

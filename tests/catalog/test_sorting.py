@@ -83,7 +83,10 @@ def test_regions_are_whole_tiles_of_about_as_many_rows_as_asked_for(tmp_path: Pa
 
 def test_the_same_tables_come_out_whatever_the_size_of_a_region(tmp_path: Path) -> None:
     predictions, _ = survey(tmp_path)
-    small, large = (pa.concat_tables(sorted_stars(predictions, tmp_path / "scratch", rows)).combine_chunks() for rows in (1, 10**6))
+    small, large = (
+        pa.concat_tables(sorted_stars(predictions, tmp_path / "scratch", rows)).combine_chunks()
+        for rows in (1, 10**6)
+    )
     assert small.equals(large)
 
 
@@ -96,7 +99,9 @@ def test_predictions_without_a_row_give_a_table_with_all_columns(tmp_path: Path)
 
 def test_a_survey_without_any_position_is_combined_as_well(tmp_path: Path) -> None:
     nowhere = np.full(500, np.nan)
-    predictions = skies.folder(tmp_path, skies.rows(nowhere, nowhere, [f"S{number // 2}" for number in range(500)]))
+    predictions = skies.folder(
+        tmp_path, skies.rows(nowhere, nowhere, [f"S{number // 2}" for number in range(500)])
+    )
     parts = sorted_stars(predictions, tmp_path / "scratch")
     assert [part.num_rows for part in parts] == [50] * 5
     assert pc.all(pc.equal(pa.concat_tables(parts)["n_visits"], 2)).as_py()
@@ -107,7 +112,16 @@ def test_a_shard_that_changes_meanwhile_is_named(tmp_path: Path) -> None:
     found = stars.find(predictions)
     skies.folder(tmp_path / "predictions", table.slice(0, 650), 90)
     with pytest.raises(ValueError, match=r"predictions: shard 7 has 20 rows now, 70 before; run it again"):
-        list(sorting.by_region(predictions, found, sky.cut(found.pixel_S[: found.placed], 40, 12), visits.combined, tmp_path / "scratch", 100))
+        list(
+            sorting.by_region(
+                predictions,
+                found,
+                sky.cut(found.pixel_S[: found.placed], 40, 12),
+                visits.combined,
+                tmp_path / "scratch",
+                100,
+            )
+        )
 
 
 def test_a_combination_that_loses_stars_is_found_out(tmp_path: Path) -> None:
@@ -115,4 +129,12 @@ def test_a_combination_that_loses_stars_is_found_out(tmp_path: Path) -> None:
     found = stars.find(predictions)
     tiles = sky.cut(found.pixel_S[: found.placed], 40, 12)
     with pytest.raises(RuntimeError, match=r"stars went in, .* rows came out; please report this"):
-        list(sorting.by_region(predictions, found, tiles, lambda table, star: visits.combined(table, star).slice(1), tmp_path / "scratch"))
+        list(
+            sorting.by_region(
+                predictions,
+                found,
+                tiles,
+                lambda table, star: visits.combined(table, star).slice(1),
+                tmp_path / "scratch",
+            )
+        )

@@ -20,7 +20,9 @@ SHARES = {"MP": 0.1, "CEMP": 0.02, "NMP": 0.88}
 TRUE = {"MP": (0, 1), "CEMP": (1,)}
 
 
-def by_hand(table: pa.Table, kind: Kind, prior: Prior) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def by_hand(
+    table: pa.Table, kind: Kind, prior: Prior
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Score, truth and weight in the survey's mix of each validation star."""
     mixed = mix_of(table, prior)
     p_NC = mixed.adjusted(np.stack([table[name].to_numpy() for name in thresholds.PROBABILITIES], 1))
@@ -49,7 +51,9 @@ def test_the_lists_are_those_of_a_search_by_hand(kind: Kind, prior: Prior) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_the_mix_of_validation_shares_are_the_plain_ones_with_nearly_wilson_s_intervals(kind: Kind) -> None:
+def test_in_the_mix_of_validation_shares_are_the_plain_ones_with_nearly_wilson_s_intervals(
+    kind: Kind,
+) -> None:
     table = mixed_stars.validation((150, 100, 200), 2)
     score, true, _, _ = by_hand(table, kind, "validation")
     mixed, counts = mix_of(table, "validation"), np.array([150, 100, 200])
@@ -60,7 +64,9 @@ def test_in_the_mix_of_validation_shares_are_the_plain_ones_with_nearly_wilson_s
         (thresholds.completeness(k_1C, counts, kind, mixed)[0], true[chosen].sum(), true.sum()),
     ):
         assert (measure.value, measure.n) == (pytest.approx(hits / n), n)
-        assert (measure.low, measure.high) == pytest.approx([float(bound) for bound in wilson(hits, n)], abs=0.02)
+        assert (measure.low, measure.high) == pytest.approx(
+            [float(bound) for bound in wilson(hits, n)], abs=0.02
+        )
 
 
 def truth_of(found: thresholds.Threshold, class_N: np.ndarray, p_NC: np.ndarray) -> tuple[float, float]:
@@ -76,8 +82,12 @@ def held(kind: Kind, goal: Goal, prior: Prior, repetitions: int, level: float = 
         table = mixed_stars.validation((300, 300, 300), seed)
         class_N, feature_N2 = stars(random, tuple(random.multinomial(10_000, SKY)))
         p_NC = probabilities(feature_N2)
-        found = choose(table, kind, Search(goal=goal, level=level, prior=prior), mix_of(table, prior, Tally.of(p_NC)))
-        for number, (value, told) in enumerate(zip(truth_of(found, class_N, p_NC), (found.purity, found.completeness), strict=True)):
+        found = choose(
+            table, kind, Search(goal=goal, level=level, prior=prior), mix_of(table, prior, Tally.of(p_NC))
+        )
+        for number, (value, told) in enumerate(
+            zip(truth_of(found, class_N, p_NC), (found.purity, found.completeness), strict=True)
+        ):
             hits[number] += told.low <= value <= told.high
     return hits / repetitions
 
@@ -99,7 +109,9 @@ def test_what_is_expected_comes_out_as_often_as_is_said_in_a_given_mix(kind: Kin
 @pytest.mark.timeout(900)
 def test_what_is_expected_comes_out_as_often_as_is_said_in_an_estimated_mix() -> None:
     """Over all searches, as each of them costs seconds; all of one seed share their stars."""
-    found = np.array([held(kind, goal, "estimated", 30) for kind in KINDS for goal in ("purity", "completeness", "f1")])
+    found = np.array(
+        [held(kind, goal, "estimated", 30) for kind in KINDS for goal in ("purity", "completeness", "f1")]
+    )
     assert (found.mean(0) >= 0.9).all(), found
 
 
@@ -117,7 +129,12 @@ def test_a_balanced_validation_would_promise_too_much_and_the_survey_s_mix_does_
 def test_where_no_false_one_was_seen_purity_is_not_called_sure() -> None:
     class_N = np.repeat([0, 1, 2], 60)
     p_NC = np.where(np.eye(3)[class_N] == 1, 0.98, 0.01)
-    found = choose(mixed_stars.table(class_N, p_NC), "CEMP", Search(prior=SHARES), mix_of(mixed_stars.table(class_N, p_NC), SHARES))
+    found = choose(
+        mixed_stars.table(class_N, p_NC),
+        "CEMP",
+        Search(prior=SHARES),
+        mix_of(mixed_stars.table(class_N, p_NC), SHARES),
+    )
     assert found.purity.value == 1
     assert found.purity.low < 0.6
     assert found.completeness.value == 1
@@ -127,7 +144,9 @@ def test_a_level_that_cannot_be_reached_is_told_and_the_nearest_list_taken() -> 
     random = np.random.default_rng(0)
     table = mixed_stars.table(random.integers(0, 3, 400), random.dirichlet(np.ones(3), 400))
     found = choose(table, "CEMP", Search(level=0.99, prior="validation"))
-    assert found.notes == ("no threshold reaches a purity of 0.99 on validation; this is the one that comes nearest",)
+    assert found.notes == (
+        "no threshold reaches a purity of 0.99 on validation; this is the one that comes nearest",
+    )
     assert found.listed >= 5
     barred = table.append_column("flag_bad", pa.array(np.arange(400) % 2, pa.int32()))
     found = choose(barred, "CEMP", Search(goal="completeness", level=0.9))
@@ -146,13 +165,21 @@ def test_stars_with_a_bad_flag_are_never_listed_but_count_among_those_to_be_foun
     assert found.completeness.value < 0.76 < 0.9 < plain.completeness.value
 
 
-@pytest.mark.parametrize(("counts", "true", "other"), [((4, 0, 60), 4, 60), ((0, 0, 40), 0, 40), ((30, 0, 3), 30, 3), ((0, 0, 0), 0, 0)])
-def test_with_too_few_stars_the_threshold_is_a_half_with_a_note_and_wide_intervals(counts: tuple[int, ...], true: int, other: int) -> None:
+@pytest.mark.parametrize(
+    ("counts", "true", "other"),
+    [((4, 0, 60), 4, 60), ((0, 0, 40), 0, 40), ((30, 0, 3), 30, 3), ((0, 0, 0), 0, 0)],
+)
+def test_with_too_few_stars_the_threshold_is_a_half_with_a_note_and_wide_intervals(
+    counts: tuple[int, ...], true: int, other: int
+) -> None:
     table = mixed_stars.validation(counts, 3)
     for prior in ("validation", SHARES):
         found = choose(table, "MP", Search(prior=prior), mix_of(table, prior))
         assert found.value == 0.5
-        assert f"validation has {true} stars that are MP and {other} that are not: too few to choose a threshold by" in found.notes[-1]
+        assert (
+            f"validation has {true} stars that are MP and {other} that are not: too few to choose a threshold by"
+            in found.notes[-1]
+        )
         assert np.isnan(found.purity.value) or found.purity.high - found.purity.low > 0.05
         assert json.loads(json.dumps(found.told(), allow_nan=False))["search"] == "MP"
 
@@ -175,8 +202,14 @@ def test_a_survey_without_the_class_has_no_completeness_and_no_purity() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), counts=st.tuples(*[st.integers(0, 12)] * 3), goal=st.sampled_from(["purity", "completeness", "f1"]))
-def test_any_validation_gives_a_threshold_whatever_its_order(seed: int, counts: tuple[int, ...], goal: Goal) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    counts=st.tuples(*[st.integers(0, 12)] * 3),
+    goal=st.sampled_from(["purity", "completeness", "f1"]),
+)
+def test_any_validation_gives_a_threshold_whatever_its_order(
+    seed: int, counts: tuple[int, ...], goal: Goal
+) -> None:
     random = np.random.default_rng(seed)
     class_N = np.repeat([0, 1, 2], counts)
     p_NC = random.multinomial(10, random.dirichlet([0.5, 0.5, 0.5], len(class_N))) / 10
@@ -227,22 +260,36 @@ def test_many_validation_stars_take_no_longer_than_a_moment() -> None:
 def test_a_threshold_is_told_as_json() -> None:
     table = mixed_stars.validation((50, 50, 50))
     told = json.loads(json.dumps(choose(table, "CEMP", Search(prior="validation")).told()))
-    assert (told["search"], told["score"], told["goal"], told["level"]) == ("CEMP", "score_cemp", "purity", 0.9)
+    assert (told["search"], told["score"], told["goal"], told["level"]) == (
+        "CEMP",
+        "score_cemp",
+        "purity",
+        0.9,
+    )
     assert told["purity"]["low"] < told["purity"]["value"] < told["purity"]["high"]
     assert told["validation"]["true"] == 50
     assert told["mix"]["how"] == "validation"
 
 
 def test_validation_without_classes_is_told() -> None:
-    with pytest.raises(ValueError, match="catalog: validation has no column p_mp; thresholds need an ensemble that tells the classes MP, CEMP, NMP"):
+    with pytest.raises(
+        ValueError,
+        match="catalog: validation has no column p_mp; thresholds need an ensemble that tells the classes MP, CEMP, NMP",
+    ):
         choose(pa.table({"Teff": [5000.0], "true_class": [1]}), "MP")
     with pytest.raises(ValueError, match="catalog: validation has no column true_class"):
         choose(mixed_stars.validation((1, 1, 1)).drop_columns(["true_class"]), "MP")
 
 
 def test_settings_of_a_search_are_checked() -> None:
-    assert Search.checked("catalog", {"prior": {"MP": 4, "CEMP": 1, "NMP": 95}}).prior == {"MP": 4, "CEMP": 1, "NMP": 95}
-    with pytest.raises(SettingsError, match=r"catalog: prior: .*give a share of at least 0 for each of MP, CEMP, NMP"):
+    assert Search.checked("catalog", {"prior": {"MP": 4, "CEMP": 1, "NMP": 95}}).prior == {
+        "MP": 4,
+        "CEMP": 1,
+        "NMP": 95,
+    }
+    with pytest.raises(
+        SettingsError, match=r"catalog: prior: .*give a share of at least 0 for each of MP, CEMP, NMP"
+    ):
         Search.checked("catalog", {"prior": {"MP": 4}})
     with pytest.raises(SettingsError, match="catalog: level"):
         Search.checked("catalog", {"level": 1.5})
@@ -253,6 +300,9 @@ def test_settings_of_a_search_are_checked() -> None:
 def test_the_mix_of_a_survey_needs_no_more_than_probabilities() -> None:
     table = mixed_stars.validation((60, 60, 60))
     one = mix_of(table, "validation")
-    two = mix(np.stack([table[name].to_numpy() for name in thresholds.PROBABILITIES], 1), table["true_class"].to_numpy())
+    two = mix(
+        np.stack([table[name].to_numpy() for name in thresholds.PROBABILITIES], 1),
+        table["true_class"].to_numpy(),
+    )
     assert (one.told_C == two.told_C).all()
     assert one.share_C == pytest.approx(BALANCED)

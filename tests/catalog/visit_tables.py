@@ -35,12 +35,25 @@ def visits(star: list[int], seed: int = 0, **given: Any) -> pa.Table:
     for name in LABELS:
         data, model = random.uniform(0.05, 0.3, (2, count))
         error = np.hypot(data, model)
-        columns |= {f"{name}": random.normal(0, 1, count), f"{name}_err": error, f"{name}_err_data": data, f"{name}_err_model": model}
-        columns |= {f"{name}_spread": model / 2, f"{name}_low": columns[name] - 2 * error, f"{name}_high": columns[name] + 3 * error}
+        columns |= {
+            f"{name}": random.normal(0, 1, count),
+            f"{name}_err": error,
+            f"{name}_err_data": data,
+            f"{name}_err_model": model,
+        }
+        columns |= {
+            f"{name}_spread": model / 2,
+            f"{name}_low": columns[name] - 2 * error,
+            f"{name}_high": columns[name] + 3 * error,
+        }
     columns |= given
     fields = [field for field in output.schema(CLASSES, LABELS) if field.name in columns]
     return pa.table([_column(columns[field.name], field.type) for field in fields], pa.schema(fields))
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
-    return pa.array(np.asarray(values, np.int64) if pa.types.is_integer(kind) else values, kind, from_pandas=pa.types.is_floating(kind))
+    return pa.array(
+        np.asarray(values, np.int64) if pa.types.is_integer(kind) else values,
+        kind,
+        from_pandas=pa.types.is_floating(kind),
+    )

@@ -15,7 +15,14 @@ def small_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     import ray
 
     folder = tempfile.mkdtemp(prefix="sv-", dir="/tmp")  # sockets: a path of pytest's is too long
-    ray.init(num_cpus=2, address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=folder)
+    ray.init(
+        num_cpus=2,
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _temp_dir=folder,
+    )
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

@@ -40,7 +40,9 @@ def test_a_crew_of_actors_gives_the_results_of_a_loop_from_other_processes():
 @pytest.mark.parametrize(("workers", "items"), [(1, [1, 2, 3]), (None, [5]), (4, [])])
 def test_one_worker_or_one_item_needs_no_ray(monkeypatch: pytest.MonkeyPatch, workers: int, items: list[int]):
     monkeypatch.setattr(stream, "connect", lambda: pytest.fail("Ray was started"))
-    assert [result["square"] for result in actors.crew(workers, 1, False)(square, items)] == [item * item for item in items]
+    assert [result["square"] for result in actors.crew(workers, 1, False)(square, items)] == [
+        item * item for item in items
+    ]
 
 
 def refusing(threads: int, gpu: bool) -> Work:
@@ -52,7 +54,9 @@ def failing(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("small_ray")
-def test_an_error_of_a_worker_or_of_its_hiring_is_raised_as_what_it_builds_on(capfd: pytest.CaptureFixture[str]):
+def test_an_error_of_a_worker_or_of_its_hiring_is_raised_as_what_it_builds_on(
+    capfd: pytest.CaptureFixture[str],
+):
     with pytest.raises(FileNotFoundError, match="predict: ensemble: is missing; give another"):
         list(ONE(refusing, range(4)))
     with pytest.raises(RuntimeError, match=r"shard .: found 7; give 8") as caught:
@@ -84,7 +88,9 @@ def test_items_of_actors_that_die_are_done_again_and_come_once(tmp_path: Path):
 @pytest.mark.usefixtures("small_ray")
 def test_an_item_that_kills_every_actor_ends_in_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream, "DEADLY", 2)
-    with pytest.raises(ChildProcessError, match=r"item .: 2 workers in turn died of it, likely for want of memory"):
+    with pytest.raises(
+        ChildProcessError, match=r"item .: 2 workers in turn died of it, likely for want of memory"
+    ):
         list(ONE(partial(mortal, tmp_path, 2), range(4)))
 
 
@@ -107,7 +113,9 @@ def node(alive: bool = True, **resources: float) -> dict[str, Any]:
         ([node(CPU=16)], {"items": 3}, Pool(3, 1, False)),
     ],
 )
-def test_what_there_is_is_shared_out(monkeypatch: pytest.MonkeyPatch, nodes: list[Any], asked: dict[str, Any], pool: Pool):
+def test_what_there_is_is_shared_out(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[Any], asked: dict[str, Any], pool: Pool
+):
     monkeypatch.setattr(actors.ray, "nodes", lambda: nodes)
     assert actors._pool(**{"workers": None, "threads": None, "gpu": True, "items": 100} | asked) == pool
 
@@ -122,7 +130,13 @@ def place(tmp_path: Path) -> Path:
 def test_predictions_by_actors_are_those_of_a_loop_byte_for_byte(place: Path):
     written = []
     for name, crew in (("loop", None), ("actors", actors.crew(2, None, False))):
-        values = {"ensemble": str(place / "ensemble"), "store": str(place / "store"), "predictions": str(place / name), "threads": 1, "batch": 3}
+        values = {
+            "ensemble": str(place / "ensemble"),
+            "store": str(place / "store"),
+            "predictions": str(place / name),
+            "threads": 1,
+            "batch": 3,
+        }
         report = predict(Predict.checked("predict", values), crew)
         written.append((report.about, [path.read_bytes() for path in sorted((place / name).rglob("part-*"))]))
     assert written[0] == written[1]

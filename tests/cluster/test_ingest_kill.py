@@ -28,7 +28,9 @@ PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "lin
 def contents(store: Path) -> dict[str, bytes]:
     """Everything in a store that says something of spectra."""
     kinds = ("spectra/*.parquet", "refused/*.parquet", "markers/*.json", "store.json", "shards.parquet")
-    return {str(path.relative_to(store)): path.read_bytes() for kind in kinds for path in sorted(store.glob(kind))}
+    return {
+        str(path.relative_to(store)): path.read_bytes() for kind in kinds for path in sorted(store.glob(kind))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,13 @@ def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(input_folder: Path) -> dict[str, bytes]:
     """What a run that nobody disturbs writes."""
-    values = {"input": str(input_folder), "store": str(input_folder.parent / "store"), "shard": SIZE, "refuse_above": 1.0, "prepare": PREPARE}
+    values = {
+        "input": str(input_folder),
+        "store": str(input_folder.parent / "store"),
+        "shard": SIZE,
+        "refuse_above": 1.0,
+        "prepare": PREPARE,
+    }
     report = ingest(Ingest.checked("ingest", values))
     assert (report.shards, report.rows_in) == (SHARDS, SHARDS * SIZE)
     return contents(input_folder.parent / "store")
@@ -59,7 +67,13 @@ def place() -> Iterator[Workplace]:
 
 
 def job(place: Workplace, input_folder: Path) -> Job:
-    arguments = [f"input={input_folder}", f"store={place.folder}/store", f"shard={SIZE}", "refuse_above=1.0", f"prepare={json.dumps(PREPARE)}"]
+    arguments = [
+        f"input={input_folder}",
+        f"store={place.folder}/store",
+        f"shard={SIZE}",
+        "refuse_above=1.0",
+        f"prepare={json.dumps(PREPARE)}",
+    ]
     return place.python("jobs/ingest.py", *arguments, "workers=2")
 
 
@@ -92,13 +106,21 @@ def is_whole(place: Workplace, undisturbed: dict[str, bytes]) -> bool:
         for part in sorted((store / kind).glob("*.parquet"))
         for path in pq.read_table(part)["path"].to_pylist()
     ]
-    assert len(paths) == len(set(paths)) == about["rows_in"] == about["written"] + sum(about["refused"].values()) == SHARDS * SIZE
+    assert (
+        len(paths)
+        == len(set(paths))
+        == about["rows_in"]
+        == about["written"] + sum(about["refused"].values())
+        == SHARDS * SIZE
+    )
     assert written.keys() == undisturbed.keys()
     assert all(written[name] == undisturbed[name] for name in written)
     return True
 
 
-def test_a_driver_may_be_killed_at_any_moment(place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]) -> None:
+def test_a_driver_may_be_killed_at_any_moment(
+    place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]
+) -> None:
     chance = random.Random(1)
     moments, orphans = [], []
     for number in range(KILLS):
@@ -118,17 +140,25 @@ def test_a_driver_may_be_killed_at_any_moment(place: Workplace, input_folder: Pa
             assert is_whole(place, undisturbed)
             place.sweep()
             shutil.rmtree(place.folder / "store")
-    print(f"{KILLS} kills of the driver with so many shards done: {moments}; workers that outlived it: {orphans}")
+    print(
+        f"{KILLS} kills of the driver with so many shards done: {moments}; workers that outlived it: {orphans}"
+    )
     assert any(0 < moment < SHARDS for moment in moments)
 
 
-def test_workers_may_be_killed_at_any_moment(place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]) -> None:
+def test_workers_may_be_killed_at_any_moment(
+    place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]
+) -> None:
     chance = random.Random(2)
     moments: list[int] = []
     while len(moments) < KILLS:
         run = job(place, input_folder)
         wanted = chance.randint(0, 4)
-        while len(moments) < KILLS and wanted < SHARDS - 1 and run.until(lambda wanted=wanted: bool(workers(place)) and markers(place) >= wanted):
+        while (
+            len(moments) < KILLS
+            and wanted < SHARDS - 1
+            and run.until(lambda wanted=wanted: bool(workers(place)) and markers(place) >= wanted)
+        ):
             time.sleep(chance.uniform(0, 0.3))
             found = workers(place)
             if found and markers(place) < SHARDS:

@@ -28,7 +28,9 @@ SHARDS, SIZE = 20, 100
 def contents(said: Path) -> dict[str, bytes]:
     """Everything in predictions that says something of spectra."""
     kinds = ("predictions/*.parquet", "markers/*.json", "predictions.json")
-    return {str(path.relative_to(said)): path.read_bytes() for kind in kinds for path in sorted(said.glob(kind))}
+    return {
+        str(path.relative_to(said)): path.read_bytes() for kind in kinds for path in sorted(said.glob(kind))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,13 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(folder: Path, said: Path) -> Predict:
-    given = {"ensemble": str(folder / "ensemble"), "store": str(folder / "store"), "predictions": str(said), "threads": 1, "batch": 16}
+    given = {
+        "ensemble": str(folder / "ensemble"),
+        "store": str(folder / "store"),
+        "predictions": str(said),
+        "threads": 1,
+        "batch": 16,
+    }
     return Predict.checked("predict", given)
 
 
@@ -58,7 +66,14 @@ def place() -> Iterator[Workplace]:
 
 
 def job(place: Workplace, folder: Path, workers: int) -> Job:
-    given = [f"ensemble={folder}/ensemble", f"store={folder}/store", f"predictions={place.folder}/said", "threads=1", "batch=16", "gpu=never"]
+    given = [
+        f"ensemble={folder}/ensemble",
+        f"store={folder}/store",
+        f"predictions={place.folder}/said",
+        "threads=1",
+        "batch=16",
+        "gpu=never",
+    ]
     return place.python("jobs/predict.py", *given, f"workers={workers}")
 
 
@@ -69,7 +84,11 @@ def markers(place: Workplace) -> int:
 def is_whole(place: Workplace, folder: Path) -> bool:
     """The predictions are those of the undisturbed run, byte for byte; and every spectrum is there once."""
     said = place.folder / "said"
-    paths = [path for part in sorted((said / "predictions").glob("*.parquet")) for path in pq.read_table(part)["path"].to_pylist()]
+    paths = [
+        path
+        for part in sorted((said / "predictions").glob("*.parquet"))
+        for path in pq.read_table(part)["path"].to_pylist()
+    ]
     assert len(paths) == len(set(paths)) == open_store(str(folder / "store")).about["written"]
     assert open_predictions(str(said)).about["rows"] == len(paths)
     written, wanted = contents(said), contents(folder / "said")
@@ -120,7 +139,11 @@ def test_workers_may_be_killed_at_any_moment(place: Workplace, origin: Path) -> 
     while len(moments) < KILLS:
         run = job(place, origin, 2)
         wanted = chance.randint(0, 6)
-        while len(moments) < KILLS and wanted < SHARDS - 1 and run.until(lambda wanted=wanted: bool(actors(place)) and markers(place) >= wanted):
+        while (
+            len(moments) < KILLS
+            and wanted < SHARDS - 1
+            and run.until(lambda wanted=wanted: bool(actors(place)) and markers(place) >= wanted)
+        ):
             time.sleep(chance.uniform(0, 0.3))
             found = actors(place)
             if found and markers(place) < SHARDS:

@@ -54,8 +54,17 @@ def test_a_sweep_of_two_elements_side_by_side(toys: Path, tmp_path: Path, monkey
         monkeypatch.setattr(search, "next", counting)
         cluster.place(settings)(search)
 
-    given = {"space": "space.yaml", "study": "study", "winners": "winners", "elements": ["C_FE", "FE"], "trials": 4, "seeds": 2}
-    settings = wanted(toys, tmp_path, **given, train=sweeps.TRAIN | {"epochs": 4}, prune={"name": "halving", "first": 1})
+    given = {
+        "space": "space.yaml",
+        "study": "study",
+        "winners": "winners",
+        "elements": ["C_FE", "FE"],
+        "trials": 4,
+        "seeds": 2,
+    }
+    settings = wanted(
+        toys, tmp_path, **given, train=sweeps.TRAIN | {"epochs": 4}, prune={"name": "halving", "first": 1}
+    )
     outcome = tune.tune(settings, watched)
     assert [one.finished for one in outcome.standings] == [4, 4]
     assert all(one.counts["running"] == 0 for one in outcome.standings)
@@ -99,7 +108,10 @@ def test_a_dead_process_costs_its_training_one_step_and_one_that_always_dies_is_
         return work(settings, telling)
 
     monkeypatch.setattr(cluster, "_work", _carried(deadly))
-    given = {"space": str(sweeps.space(tmp_path, {"batch": {"choices": [16, 32]}})), "train": sweeps.TRAIN | {"epochs": 3, "batch": 16}}
+    given = {
+        "space": str(sweeps.space(tmp_path, {"batch": {"choices": [16, 32]}})),
+        "train": sweeps.TRAIN | {"epochs": 3, "batch": 16},
+    }
     settings = wanted(toys, tmp_path, trials=3, sampler="grid", failures=1, prune={"name": "none"}, **given)
     outcome = tune.tune(settings, cluster.place(settings))
     counts = outcome.standings[0].counts
@@ -110,7 +122,9 @@ def test_a_dead_process_costs_its_training_one_step_and_one_that_always_dies_is_
     assert first.with_suffix(".died").exists()
 
 
-def test_a_place_of_work_that_breaks_down_has_its_trainings_done_again_but_not_for_ever(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_place_of_work_that_breaks_down_has_its_trainings_done_again_but_not_for_ever(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """As Ray does when it kills for want of memory, which Tune does not expect."""
     broken: list[int] = []
 
@@ -129,7 +143,9 @@ def test_a_place_of_work_that_breaks_down_has_its_trainings_done_again_but_not_f
     assert all("the node runs low on memory" in reason for reason in outcome.standings[0].reasons)
 
 
-def test_trouble_with_all_trainings_ends_the_search(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_trouble_with_all_trainings_ends_the_search(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def hopeless(settings: Any, tell: Any) -> Any:
         return {"failed": "no luck today"}
 

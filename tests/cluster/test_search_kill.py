@@ -32,8 +32,23 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(toys: Path, folder: Path, trials: int = TRIALS, epochs: int = 6) -> list[str]:
     train = [f"train.{key}={json.dumps(value)}" for key, value in (sweeps.TRAIN | {"epochs": epochs}).items()]
-    own = [f"space={toys / 'space.yaml'}", "elements=[FE]", f"trials={trials}", "seeds=1", "tracking.use=never", "gpu=0", "prune.first=2"]
-    return [f"store={toys / 'store'}", f"labels={toys / 'labels.csv'}", f"study={folder / 'study'}", f"winners={folder / 'winners'}", *train, *own]
+    own = [
+        f"space={toys / 'space.yaml'}",
+        "elements=[FE]",
+        f"trials={trials}",
+        "seeds=1",
+        "tracking.use=never",
+        "gpu=0",
+        "prune.first=2",
+    ]
+    return [
+        f"store={toys / 'store'}",
+        f"labels={toys / 'labels.csv'}",
+        f"study={folder / 'study'}",
+        f"winners={folder / 'winners'}",
+        *train,
+        *own,
+    ]
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -47,16 +62,22 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 def finished(folder: Path) -> dict[int, Any]:
     """Trials that are over, by number: how they ended, and with what."""
-    return {one.number: (one.state, one.values, one.params) for one in trials(folder) if one.state.is_finished()}
+    return {
+        one.number: (one.state, one.values, one.params) for one in trials(folder) if one.state.is_finished()
+    }
 
 
-def test_no_finished_trial_is_lost_when_the_driver_is_killed_and_a_copy_goes_on_elsewhere(toys: Path, workplace: Workplace):
+def test_no_finished_trial_is_lost_when_the_driver_is_killed_and_a_copy_goes_on_elsewhere(
+    toys: Path, workplace: Workplace
+):
     folder, dice = workplace.folder / "here", random.Random(5)
     over: dict[int, Any] = {}
     for _ in range(KILLS):
         job = workplace.python("jobs/tune.py", *arguments(toys, folder))
         before = len(over)
-        if not job.until(lambda before=before: any(one.intermediate_values for one in trials(folder)[before:]), 200):
+        if not job.until(
+            lambda before=before: any(one.intermediate_values for one in trials(folder)[before:]), 200
+        ):
             assert job.wait() == 0, job.err
             break
         time.sleep(dice.uniform(0, 4))
@@ -83,13 +104,30 @@ def test_no_finished_trial_is_lost_when_the_driver_is_killed_and_a_copy_goes_on_
 def test_a_sweep_is_submitted_to_a_cluster_and_watched_from_another_shell(toys: Path, workplace: Workplace):
     page, folder, token = free_port(), workplace.folder, {"RAY_AUTH_MODE": "token"}
     assert workplace.start("ray", "get-auth-token", "--generate", **token).wait() == 0
-    options = [f"--port={free_port()}", f"--dashboard-port={page}", f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=2"]
+    options = [
+        f"--port={free_port()}",
+        f"--dashboard-port={page}",
+        f"--dashboard-agent-listen-port={free_port()}",
+        "--num-cpus=2",
+    ]
     options += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}/ray", "--object-store-memory=100000000"]
     head = workplace.start("ray", "start", "--head", *options, **token)
     assert head.wait(100) == 0, head.err
-    command = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/tune.py", *arguments(toys, folder, 20, 60)]
+    command = [
+        "ray",
+        "job",
+        "submit",
+        "--working-dir",
+        str(ROOT),
+        "--",
+        "python",
+        "jobs/tune.py",
+        *arguments(toys, folder, 20, 60),
+    ]
     command += ["prune.name=none"]  # long enough to be looked at
-    job = workplace.start(*command, RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{page}", RAY_ADDRESS="", **token)
+    job = workplace.start(
+        *command, RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{page}", RAY_ADDRESS="", **token
+    )
     assert job.until(lambda: any(one.intermediate_values for one in trials(folder)), 200), job.out
     look = workplace.python("jobs/tune.py", f"study={folder / 'study'}", "show=true")
     assert look.wait() == 0, look.err

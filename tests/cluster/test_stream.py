@@ -31,17 +31,23 @@ def square(number: int) -> dict[str, Any]:
 @pytest.mark.usefixtures("small_ray")
 def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
     results = sorted(stream.runner(2)(square, range(7)), key=lambda result: result["number"])
-    assert [{**result, "pid": 0} for result in results] == [{**square(number), "pid": 0} for number in range(7)]
+    assert [{**result, "pid": 0} for result in results] == [
+        {**square(number), "pid": 0} for number in range(7)
+    ]
     assert os.getpid() not in {result["pid"] for result in results}
 
 
 @pytest.mark.usefixtures("small_ray")
 def test_items_may_be_texts() -> None:
-    assert sorted(result["said"] for result in stream.runner()(lambda text: {"said": text.upper()}, ["a", "b/c", "ü"])) == ["A", "B/C", "Ü"]
+    assert sorted(
+        result["said"] for result in stream.runner()(lambda text: {"said": text.upper()}, ["a", "b/c", "ü"])
+    ) == ["A", "B/C", "Ü"]
 
 
 @pytest.mark.parametrize(("workers", "items"), [(1, [1, 2, 3]), (None, [1]), (4, [])])
-def test_one_worker_or_one_item_needs_no_ray(monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]) -> None:
+def test_one_worker_or_one_item_needs_no_ray(
+    monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]
+) -> None:
     monkeypatch.setattr(stream, "connect", lambda: pytest.fail("Ray was started"))
     assert list(stream.runner(workers)(square, items)) == [square(item) for item in items]
 
@@ -60,7 +66,12 @@ class UnableToTravel(Exception):  # noqa: N818
 
 @pytest.mark.usefixtures("small_ray")
 @pytest.mark.parametrize(
-    ("kind", "becomes"), [(SettingsError, ValueError), (FileNotFoundError, FileNotFoundError), (ZeroDivisionError, ZeroDivisionError)]
+    ("kind", "becomes"),
+    [
+        (SettingsError, ValueError),
+        (FileNotFoundError, FileNotFoundError),
+        (ZeroDivisionError, ZeroDivisionError),
+    ],
 )
 def test_an_error_on_a_worker_is_raised_as_what_it_builds_on_and_says_where(
     kind: type[Exception], becomes: type[Exception], capfd: pytest.CaptureFixture[str]
@@ -104,7 +115,10 @@ def dies_always(number: int) -> dict[str, Any]:
 @pytest.mark.usefixtures("small_ray")
 def test_an_item_that_kills_every_worker_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "DEADLY", 3)
-    with pytest.raises(ChildProcessError, match="item 2: 3 workers in turn died of it, likely for want of memory; make items smaller"):
+    with pytest.raises(
+        ChildProcessError,
+        match="item 2: 3 workers in turn died of it, likely for want of memory; make items smaller",
+    ):
         list(stream.runner(2)(dies_always, range(4)))
 
 
@@ -112,17 +126,35 @@ def test_an_item_that_kills_every_worker_ends_in_an_error(monkeypatch: pytest.Mo
 def test_an_ingest_by_ray_writes_the_bytes_that_a_loop_writes(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "in", range(10), broken=True)
     for name, run in (("loop", map), ("ray", stream.runner(2))):
-        values = {"input": str(tmp_path / "in"), "store": str(tmp_path / name), "shard": 3, "refuse_above": 1.0, "prepare": COARSE}
+        values = {
+            "input": str(tmp_path / "in"),
+            "store": str(tmp_path / name),
+            "shard": 3,
+            "refuse_above": 1.0,
+            "prepare": COARSE,
+        }
         ingest(Ingest.checked("ingest", values), run)
-    written = [{path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("part-*")} for name in ("loop", "ray")]
-    written = [{path: data for path, data in files.items() if path.parts[0] != "manifest"} for files in written]
+    written = [
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("part-*")}
+        for name in ("loop", "ray")
+    ]
+    written = [
+        {path: data for path, data in files.items() if path.parts[0] != "manifest"} for files in written
+    ]
     assert written[0] == written[1]
     assert len(written[0]) == 15
 
 
 def job(workplace: Workplace, *arguments: str, **environment: str) -> Job:
     survey_files.write(workplace.folder / "in", range(6), broken=True)
-    return workplace.python("jobs/ingest.py", f"input={workplace.folder}/in", f"store={workplace.folder}/store", "shard=3", *arguments, **environment)
+    return workplace.python(
+        "jobs/ingest.py",
+        f"input={workplace.folder}/in",
+        f"store={workplace.folder}/store",
+        "shard=3",
+        *arguments,
+        **environment,
+    )
 
 
 def test_a_job_with_a_ray_of_its_own_says_only_what_it_does(workplace: Workplace) -> None:
@@ -147,7 +179,10 @@ def test_an_address_without_ray_fails_at_once(workplace: Workplace) -> None:
     run = job(workplace, RAY_ADDRESS=f"127.0.0.1:{free_port()}")
     assert run.wait(40) == 1
     assert "Traceback" not in run.err, run.err
-    assert "there is no Ray ([Errno 111] Connection refused); start one with `ray start --head`, or unset RAY_ADDRESS" in run.err
+    assert (
+        "there is no Ray ([Errno 111] Connection refused); start one with `ray start --head`, or unset RAY_ADDRESS"
+        in run.err
+    )
     assert time.monotonic() - started < 30
 
 
@@ -168,15 +203,38 @@ def cluster() -> Iterator[tuple[Workplace, dict[str, str]]]:
         token = place.start("ray", "get-auth-token", "--generate", RAY_AUTH_MODE="token")
         assert token.wait() == 0, token.err
         port, page = free_port(), free_port()
-        options = ["--num-cpus=2", f"--port={port}", f"--dashboard-port={page}", f"--include-dashboard={HAS_DASHBOARD}", "--block"]
-        options += [f"--temp-dir={place.folder}/ray", "--node-ip-address=127.0.0.1", "--object-store-memory=100000000"]
-        options += [f"--dashboard-agent-listen-port={free_port()}"]  # another Ray on this machine has the usual one
+        options = [
+            "--num-cpus=2",
+            f"--port={port}",
+            f"--dashboard-port={page}",
+            f"--include-dashboard={HAS_DASHBOARD}",
+            "--block",
+        ]
+        options += [
+            f"--temp-dir={place.folder}/ray",
+            "--node-ip-address=127.0.0.1",
+            "--object-store-memory=100000000",
+        ]
+        options += [
+            f"--dashboard-agent-listen-port={free_port()}"
+        ]  # another Ray on this machine has the usual one
         head = place.start("ray", "start", "--head", *options, RAY_AUTH_MODE="token")
-        assert head.until(lambda: "Ray runtime started" in head.out + head.err and (not HAS_DASHBOARD or answers(page)))
-        yield place, {"RAY_AUTH_MODE": "token", "RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}"}
+        assert head.until(
+            lambda: "Ray runtime started" in head.out + head.err and (not HAS_DASHBOARD or answers(page))
+        )
+        yield (
+            place,
+            {
+                "RAY_AUTH_MODE": "token",
+                "RAY_ADDRESS": f"127.0.0.1:{port}",
+                "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}",
+            },
+        )
 
 
-def test_a_job_on_a_cluster_with_a_token_runs_and_an_error_on_a_worker_is_its_message_alone(cluster: tuple[Workplace, dict[str, str]]) -> None:
+def test_a_job_on_a_cluster_with_a_token_runs_and_an_error_on_a_worker_is_its_message_alone(
+    cluster: tuple[Workplace, dict[str, str]],
+) -> None:
     place, environment = cluster
     first = survey_files.write(place.folder / "in", range(6), broken=True)
     values = {"input": str(first), "store": str(place.folder / "store"), "shard": 3, "refuse_above": 0.5}
@@ -195,7 +253,9 @@ def test_a_job_on_a_cluster_with_a_token_runs_and_an_error_on_a_worker_is_its_me
 
 
 @pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
-def test_a_submitted_job_runs_to_its_end_and_its_failure_is_a_failure(cluster: tuple[Workplace, dict[str, str]]) -> None:
+def test_a_submitted_job_runs_to_its_end_and_its_failure_is_a_failure(
+    cluster: tuple[Workplace, dict[str, str]],
+) -> None:
     place, environment = cluster
     survey_files.write(place.folder / "in", range(6), broken=True)
     command = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/ingest.py"]

@@ -17,7 +17,9 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.timeout(300),
     pytest.mark.usefixtures("small_ray"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray copies settings of its own that it has given up
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning:ray"
+    ),  # Ray copies settings of its own that it has given up
 ]
 
 
@@ -29,18 +31,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def history(place: Path, name: str, **changes: object) -> list[dict[str, float]]:
-    settings = lessons.training(place, run=str(place / name), epochs=3, augment={"preset": "full"}, ema=0.9, **changes)
+    settings = lessons.training(
+        place, run=str(place / name), epochs=3, augment={"preset": "full"}, ema=0.9, **changes
+    )
     assert fit(settings)
     assert not fit(settings)
     return run.history(settings.run)
 
 
 @pytest.mark.parametrize("data", ["resident", "streaming"])
-def test_two_workers_end_as_one_does(place: Path, data: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_two_workers_end_as_one_does(
+    place: Path, data: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(place)  # relative paths are right for workers too, whom Ray Train moves elsewhere
-    vary = {"probability": 0.5, "by": {"FeH": 0.2}, "anew": {"probability": 0.3, "between": {"CFe": [0.0, 2.0]}}}
+    vary = {
+        "probability": 0.5,
+        "by": {"FeH": 0.2},
+        "anew": {"probability": 0.3, "between": {"CFe": [0.0, 2.0]}},
+    }
     relative = {"store": "store", "labels": "labels.csv", "data": data, "vary": vary}
-    alone, shared = history(Path(), f"one-{data}", **relative), history(Path(), f"two-{data}", workers=2, **relative)
+    alone, shared = (
+        history(Path(), f"one-{data}", **relative),
+        history(Path(), f"two-{data}", workers=2, **relative),
+    )
     for one, two in zip(alone, shared, strict=True):
         for name in ("train_loss", "validation_loss", "validation_mae_FeH", "lr"):
             assert two[name] == pytest.approx(one[name], rel=2e-4), name
@@ -50,7 +63,9 @@ def test_two_workers_end_as_one_does(place: Path, data: str, capfd: pytest.Captu
 def test_ray_reads_what_this_process_reads_in_the_same_order(place: Path):
     dice = np.random.default_rng(3)
     lists = [np.stack([dice.integers(0, 4, 30), dice.integers(0, 40, 30)], 1) for _ in range(5)]
-    here, there = (together(list(reader(str(place / "store"), True)(lists))) for reader in (Reader, RayReader))
+    here, there = (
+        together(list(reader(str(place / "store"), True)(lists))) for reader in (Reader, RayReader)
+    )
     for name in ("flux", "ivar", "continuum"):
         assert np.array_equal(getattr(here, name).numpy(), getattr(there, name).numpy())
     assert len(open_store(str(place / "store")).about) > 0

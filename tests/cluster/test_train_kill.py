@@ -38,7 +38,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toy stars, and an undisturbed run on them."""
     place = tmp_path_factory.mktemp("fit-kill")
     lessons.store(place / "store")
-    settings = lessons.training(place, run=str(place / "undisturbed"), epochs=EPOCHS, ema=0.9, augment={"preset": "full"}, optimiser={"lr": 1e-3})
+    settings = lessons.training(
+        place,
+        run=str(place / "undisturbed"),
+        epochs=EPOCHS,
+        ema=0.9,
+        augment={"preset": "full"},
+        optimiser={"lr": 1e-3},
+    )
     begin(settings)
     learn(settings)
     return place
@@ -51,7 +58,13 @@ def place() -> Iterator[Workplace]:
 
 
 def arguments(folder: Path, run: Path, workers: int) -> list[str]:
-    return [f"store={folder / 'store'}", f"labels={folder / 'labels.csv'}", f"run={run}", f"workers={workers}", *ARGUMENTS]
+    return [
+        f"store={folder / 'store'}",
+        f"labels={folder / 'labels.csv'}",
+        f"run={run}",
+        f"workers={workers}",
+        *ARGUMENTS,
+    ]
 
 
 def rows(run: Path) -> list[dict[str, float]]:
@@ -70,7 +83,9 @@ def test_a_killed_driver_leaves_a_run_that_ends_as_an_undisturbed_one(folder: Pa
     for _ in range(KILLS):
         job = place.python("jobs/train.py", *arguments(folder, run, 1))
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        if not job.until(lambda before=before: checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
+        if not job.until(
+            lambda before=before: checkpoint.exists() and checkpoint.stat().st_mtime_ns > before
+        ):
             break
         time.sleep(dice.uniform(0, 0.5))
         if job.process.poll() is None:

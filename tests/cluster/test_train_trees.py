@@ -15,7 +15,9 @@ from tests.training import lessons
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.timeout(300),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # Ray copies settings of its own that it has given up
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning:ray"
+    ),  # Ray copies settings of its own that it has given up
 ]
 OPTIONS = {"components": 16, "rounds": 40, "report": 20, "lr": 0.3, "colsample": 0.5}
 
@@ -32,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_workers_grow_trees_as_good_as_those_of_one(folder: Path, model: str):
     found = []
     for workers in (1, 2):
-        settings = lessons.training(folder, run=str(folder / f"{model}-{workers}"), model=model, options=OPTIONS, workers=workers)
+        settings = lessons.training(
+            folder, run=str(folder / f"{model}-{workers}"), model=model, options=OPTIONS, workers=workers
+        )
         assert fit(settings)
         found.append(bundle.history(settings.run))
     assert [row["rounds"] for row in found[1]] == [20, 40]
@@ -43,7 +47,12 @@ def test_two_workers_grow_trees_as_good_as_those_of_one(folder: Path, model: str
 
 @pytest.mark.usefixtures("small_ray")
 def test_what_takes_seconds_is_left_to_one_worker(folder: Path):
-    one, two = (lessons.training(folder, run=str(folder / f"mean-{workers}"), model="mean", options={}, workers=workers) for workers in (1, 2))
+    one, two = (
+        lessons.training(
+            folder, run=str(folder / f"mean-{workers}"), model="mean", options={}, workers=workers
+        )
+        for workers in (1, 2)
+    )
     assert fit(one)
     assert fit(two)
     assert bundle.about_run(one.run)["weights_sha256"] == bundle.about_run(two.run)["weights_sha256"]
@@ -56,7 +65,14 @@ def test_a_lost_worker_costs_the_portion_in_work(folder: Path, workplace: Workpl
     options = "options={components: 16, rounds: 600, report: 50, patience: 0, colsample: 0.5}"
     job = workplace.python(
         "jobs/train.py",
-        *(f"store={folder / 'store'}", f"labels={folder / 'labels.csv'}", f"run={run}", "workers=2", "model=xgboost", options),
+        *(
+            f"store={folder / 'store'}",
+            f"labels={folder / 'labels.csv'}",
+            f"run={run}",
+            "workers=2",
+            "model=xgboost",
+            options,
+        ),
         *("task=reg", "targets=[FeH]", "tracking.use=never", "threads=1"),
     )
     checkpoint = run / bundle.CHECKPOINTS / "last.safetensors"

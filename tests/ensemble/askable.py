@@ -34,12 +34,25 @@ SMALL = {"components": 8, "hidden": 16, "dropout": 0.2}
 def store(folder: Path, numbers: range = range(10), broken: bool = False, **given: Any) -> Store:
     """A finished store of small LAMOST files, in `folder/store`, made from or lengthened by `folder/files`."""
     survey_files.write(folder / "files", numbers, broken)
-    values = {"input": str(folder / "files"), "store": str(folder / "store"), "shard": 4, "refuse_above": 1.0, "prepare": COARSE}
+    values = {
+        "input": str(folder / "files"),
+        "store": str(folder / "store"),
+        "shard": 4,
+        "refuse_above": 1.0,
+        "prepare": COARSE,
+    }
     ingest(Ingest.checked("ingest", values | given))
     return open_store(str(folder / "store"))
 
 
-def run(folder: Path, of: Store, kind: str = "cls_reg", labels: tuple[str, ...] = ("Teff", "FeH"), seed: int = 0, **given: Any) -> Path:
+def run(
+    folder: Path,
+    of: Store,
+    kind: str = "cls_reg",
+    labels: tuple[str, ...] = ("Teff", "FeH"),
+    seed: int = 0,
+    **given: Any,
+) -> Path:
     """A run of a small network with random weights."""
     task = Task(kind, () if kind == "cls" else labels, len(CLASSES), given.pop("sigma", False))  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
@@ -51,7 +64,12 @@ def run(folder: Path, of: Store, kind: str = "cls_reg", labels: tuple[str, ...] 
     about = {
         "model": "prism",
         "options": SMALL,
-        "task": {"kind": task.kind, "labels": list(task.labels), "classes": task.classes, "sigma": task.sigma},
+        "task": {
+            "kind": task.kind,
+            "labels": list(task.labels),
+            "classes": task.classes,
+            "sigma": task.sigma,
+        },
         "classes": list(CLASSES),
         "units": {name: label(name).unit for name in task.labels},
         "scaling": scaling.fit("standard", truth, task.labels).as_dict() if task.labels else {},
@@ -77,10 +95,23 @@ def three(folder: Path, of: Store, passes: int = 0) -> Path:
     dice = np.random.default_rng(0)
     _, latents = members.ask(Spectra(torch.ones(2, len(members.grid)), torch.ones(2, len(members.grid))))
     domain = Domain.fit([dice.normal(size=(50, latent.shape[1])) for latent in latents])
-    about = {"version": ensemble.VERSION, "id": "three-members", "code": "0", "passes": passes, "calibrated": True, "domain": True}
-    checkpoint.write_tensors(str(folder / DOMAIN), {name: torch.from_numpy(array) for name, array in domain.tensors().items()}, {"version": 1})
+    about = {
+        "version": ensemble.VERSION,
+        "id": "three-members",
+        "code": "0",
+        "passes": passes,
+        "calibrated": True,
+        "domain": True,
+    }
+    checkpoint.write_tensors(
+        str(folder / DOMAIN),
+        {name: torch.from_numpy(array) for name, array in domain.tensors().items()},
+        {"version": 1},
+    )
     pq.write_table(pa.table({"true_class": [0, 1], "p_mp": [0.9, 0.2]}), folder / "validation.parquet")
     told = described(members, weights)
-    told["members"] = [member | {"path": told_path(str(folder), member["path"])} for member in told["members"]]
+    told["members"] = [
+        member | {"path": told_path(str(folder), member["path"])} for member in told["members"]
+    ]
     (folder / ENSEMBLE).write_text(json.dumps(about | told | {"calibration": calibration.told()}))
     return folder

@@ -31,7 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_they_are_judged_beside_each_other(folder: Path):
     found = evaluate(Evaluate.checked("evaluate", {"of": str(folder / "team"), "threads": 1}))
-    rows = {row["who"]: row["value"] for row in found.compared.to_pylist() if (row["kind"], row["subject"], row["metric"]) == ("all", "FeH", "mae")}
+    rows = {
+        row["who"]: row["value"]
+        for row in found.compared.to_pylist()
+        if (row["kind"], row["subject"], row["metric"]) == ("all", "FeH", "mae")
+    }
     assert rows["trees"] < 0.6 * rows["mean"]
     assert rows["ensemble"] < rows["mean"]
 

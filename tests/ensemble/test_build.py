@@ -39,7 +39,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(made: Path, folder: Path, **changes: Any) -> Build:
-    values = {"ensemble": str(folder / "team"), "runs": [str(made / name) for name in RUNS], "threads": 1, "gpu": "never"}
+    values = {
+        "ensemble": str(folder / "team"),
+        "runs": [str(made / name) for name in RUNS],
+        "threads": 1,
+        "gpu": "never",
+    }
     return Build.checked("ensemble", values | changes)
 
 
@@ -86,7 +91,11 @@ def test_validation_spectra_stand_beside_the_truth_with_all_that_is_said(made: P
 
 
 def test_calibrated_errors_hold_on_validation(team: Built):
-    rows = {(row["who"], row["subject"], row["metric"]): row["value"] for row in team.metrics.to_pylist() if row["kind"] == "all"}
+    rows = {
+        (row["who"], row["subject"], row["metric"]): row["value"]
+        for row in team.metrics.to_pylist()
+        if row["kind"] == "all"
+    }
     for name in ("FeH", "CFe"):
         assert rows["ensemble", name, "coverage_68"] == pytest.approx(0.683, abs=0.02)
         assert rows["ensemble", name, "coverage_interval"] == pytest.approx(0.95, abs=0.02)
@@ -107,11 +116,16 @@ def test_a_second_run_does_nothing(made: Path, team: Built):
 
 
 def test_other_settings_on_a_finished_ensemble_are_refused(made: Path, team: Built):
-    with pytest.raises(SettingsError, match=r"team: was made with other settings: how=mean there, vote now; give these again, or another ensemble="):
+    with pytest.raises(
+        SettingsError,
+        match=r"team: was made with other settings: how=mean there, vote now; give these again, or another ensemble=",
+    ):
         build(settings(made, made, how="vote"))
 
 
-def test_an_ensemble_that_was_cut_off_is_made_again_also_with_other_settings(made: Path, team: Built, tmp_path: Path):
+def test_an_ensemble_that_was_cut_off_is_made_again_also_with_other_settings(
+    made: Path, team: Built, tmp_path: Path
+):
     shutil.copytree(team.folder, tmp_path / "team")
     (tmp_path / "team" / ENSEMBLE).unlink()
     again = build(settings(made, tmp_path, weights="equal", domain=False))
@@ -122,7 +136,9 @@ def test_an_ensemble_that_was_cut_off_is_made_again_also_with_other_settings(mad
 def test_a_folder_of_something_else_is_left_alone(made: Path, tmp_path: Path):
     (tmp_path / "team").mkdir()
     (tmp_path / "team" / "thesis.tex").write_text("mine")
-    with pytest.raises(SettingsError, match=r"team: holds thesis.tex but is no ensemble; give an empty or a new folder"):
+    with pytest.raises(
+        SettingsError, match=r"team: holds thesis.tex but is no ensemble; give an empty or a new folder"
+    ):
         build(settings(made, tmp_path))
 
 
@@ -130,7 +146,9 @@ def test_a_folder_of_something_else_is_left_alone(made: Path, tmp_path: Path):
 def test_settings_of_something_else_are_left_alone(made: Path, tmp_path: Path, told: str):
     (tmp_path / "team").mkdir()
     (tmp_path / "team" / "settings.json").write_text(told)
-    with pytest.raises(SettingsError, match=r"team: holds settings.json but is no ensemble; give an empty or a new folder"):
+    with pytest.raises(
+        SettingsError, match=r"team: holds settings.json but is no ensemble; give an empty or a new folder"
+    ):
         build(settings(made, tmp_path))
     assert (tmp_path / "team" / "settings.json").read_text() == told
 
@@ -138,7 +156,9 @@ def test_settings_of_something_else_are_left_alone(made: Path, tmp_path: Path, t
 def test_the_folder_of_a_run_is_left_alone_though_it_has_settings_too(made: Path, tmp_path: Path):
     run = Path(shutil.copytree(made / "both", tmp_path / "team"))
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    with pytest.raises(SettingsError, match=r"team: holds checkpoints, .* but is no ensemble; give an empty or a new folder"):
+    with pytest.raises(
+        SettingsError, match=r"team: holds checkpoints, .* but is no ensemble; give an empty or a new folder"
+    ):
         build(settings(made, tmp_path))
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
@@ -153,18 +173,31 @@ def test_a_member_that_is_called_ensemble_is_told_from_the_ensemble(made: Path, 
 
 def test_weights_may_be_given_and_are_made_to_sum_to_one(made: Path, tmp_path: Path):
     about = build(settings(made, tmp_path, weights=[1, 3, 4])).about
-    assert about["weights"] == {"how": "mean", "classes": [0.125, 0.375, 0.5], "labels": [[0.25, 0.75, 0.0], [0.25, 0.75, 0.0]]}
+    assert about["weights"] == {
+        "how": "mean",
+        "classes": [0.125, 0.375, 0.5],
+        "labels": [[0.25, 0.75, 0.0], [0.25, 0.75, 0.0]],
+    }
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"weights": [1, 2]}, r"^ensemble: weights: 2 numbers for 3 members; give one for each, in their order$"),
-        ({"weights": [1, -1, 2]}, r"weights: \[1, -1, 2\]: neither validation nor equal nor numbers of 0 or more"),
+        (
+            {"weights": [1, 2]},
+            r"^ensemble: weights: 2 numbers for 3 members; give one for each, in their order$",
+        ),
+        (
+            {"weights": [1, -1, 2]},
+            r"weights: \[1, -1, 2\]: neither validation nor equal nor numbers of 0 or more",
+        ),
         ({"weights": [0, 0, 0]}, r"weights: \[0, 0, 0\]: no weight is above 0"),
         ({"weights": "best"}, r"weights: 'best': neither validation nor equal"),
         ({"metric": "f1"}, r"metric: 'f1': should be 'log_loss'"),
-        ({"runs": [], "members": []}, r"runs, members: there are none; give runs=\[...\] of finished runs, or members="),
+        (
+            {"runs": [], "members": []},
+            r"runs, members: there are none; give runs=\[...\] of finished runs, or members=",
+        ),
         ({"coverage": 1.0}, r"coverage: 1.0"),
     ],
 )
@@ -177,10 +210,16 @@ def test_a_mistake_in_the_settings_is_told(made: Path, tmp_path: Path, changes: 
     ("changes", "told"),
     [
         ({"passes": 1}, "passes=1: one pass has no scatter"),
-        ({"metric": "f1_cemp", "how": "vote", "runs": ["nowhere"]}, r"nowhere: no run.json in it, so no finished run"),
+        (
+            {"metric": "f1_cemp", "how": "vote", "runs": ["nowhere"]},
+            r"nowhere: no run.json in it, so no finished run",
+        ),
         ({"store": "nowhere"}, r"nowhere: no store.json in it"),
         ({"store": "nowhere", "weights": [0, 0, 1]}, r"weights: all members that give FeH have the weight 0"),
-        ({"store": "nowhere", "runs": ["{made}/both", "{made}/both/"]}, r"runs: .*both is given twice; give each run once"),
+        (
+            {"store": "nowhere", "runs": ["{made}/both", "{made}/both/"]},
+            r"runs: .*both is given twice; give each run once",
+        ),
     ],
 )
 def test_a_mistake_in_what_is_there_is_told(made: Path, tmp_path: Path, changes: dict[str, Any], told: str):
@@ -204,9 +243,15 @@ def test_without_common_validation_nothing_is_fitted(made: Path, tmp_path: Path)
 def test_on_another_store_nothing_was_learned(made: Path, tmp_path: Path):
     lessons.store(tmp_path / "other" / "store", count=40, seed=8)
     plain = {"store": str(tmp_path / "other" / "store"), "calibrate": False, "weights": "equal"}
-    with pytest.raises(SettingsError, match=r"store: is not the store of a member, so that no label of its spectra is known; give labels= too"):
+    with pytest.raises(
+        SettingsError,
+        match=r"store: is not the store of a member, so that no label of its spectra is known; give labels= too",
+    ):
         build(settings(made, tmp_path, store=plain["store"]))
-    with pytest.raises(SettingsError, match=r"no labelled spectrum in it was trained on, so that none shows what is far from them"):
+    with pytest.raises(
+        SettingsError,
+        match=r"no labelled spectrum in it was trained on, so that none shows what is far from them",
+    ):
         build(settings(made, tmp_path, **plain))
     found = build(settings(made, tmp_path, **plain, domain=False))
     assert (found.metrics, found.diversity, found.judged) == (None, None, None)
@@ -221,10 +266,19 @@ def test_members_that_know_spectra_of_another_preparation_are_refused(made: Path
         (tmp_path / name / "run.json").write_text(json.dumps(about))
     shutil.copytree(made / "store", tmp_path / "store")
     store = json.loads((tmp_path / "store" / "store.json").read_text())
-    (tmp_path / "store" / "store.json").write_text(json.dumps(store | {"settings": {"prepare": {"continuum": "msfl"}}}))
+    (tmp_path / "store" / "store.json").write_text(
+        json.dumps(store | {"settings": {"prepare": {"continuum": "msfl"}}})
+    )
     told = r"prepared otherwise than those that .*sure has learned from: continuum is msfl, not spline; give runs that were trained on"
     with pytest.raises(SettingsError, match=told):
-        build(settings(tmp_path, tmp_path, runs=[str(tmp_path / name) for name in ("both", "sure")], store=str(tmp_path / "store")))
+        build(
+            settings(
+                tmp_path,
+                tmp_path,
+                runs=[str(tmp_path / name) for name in ("both", "sure")],
+                store=str(tmp_path / "store"),
+            )
+        )
 
 
 def test_labels_of_another_table_may_validate(made: Path, tmp_path: Path):
@@ -252,7 +306,10 @@ def test_a_deep_ensemble_is_trained_in_one_go_and_its_runs_are_used_again(made: 
     assert [member["path"] for member in first.about["members"]] == [f"./runs/{name}" for name in names]
     assert not build(both, train).made
     assert asked == names
-    with pytest.raises(SettingsError, match=r"other settings: runs=prism-2024, prism-2025, .* there, prism-2024, bands-2024 now"):
+    with pytest.raises(
+        SettingsError,
+        match=r"other settings: runs=prism-2024, prism-2025, .* there, prism-2024, bands-2024 now",
+    ):
         build(both.model_copy(update={"seeds": 1}), train)
     shutil.move(tmp_path / "team", tmp_path / "moved")
     ensemble = open_ensemble(str(tmp_path / "moved"))
@@ -267,9 +324,15 @@ def test_what_is_wrong_with_one_member_is_told_before_any_is_trained(made: Path,
     for changes, told in (
         ({"members": [{}, {"monitor": "f1_CEPM", "name": "b"}]}, "monitor=f1_CEPM: there is no such metric"),
         ({"members": [{}, {"model": "prims"}]}, r"no .*prims"),
-        ({"members": [{}, {"epocs": 3, "name": "b"}]}, r"ensemble: train: epocs: unknown setting \(value 3\); did you mean epochs\?"),
+        (
+            {"members": [{}, {"epocs": 3, "name": "b"}]},
+            r"ensemble: train: epocs: unknown setting \(value 3\); did you mean epochs\?",
+        ),
         ({"members": [{"options": {"dropout": 0.0}}], "passes": 4}, "no member has a layer with dropout"),
-        ({"members": [{}, {}]}, r"members: two are called prism-2024; give each of them a name, such as \{model: prism, name: wide\}"),
+        (
+            {"members": [{}, {}]},
+            r"members: two are called prism-2024; give each of them a name, such as \{model: prism, name: wide\}",
+        ),
         ({"store": None}, r"store: not given, but needed to train members; give store=..., or runs=\[...\]"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -277,7 +340,11 @@ def test_what_is_wrong_with_one_member_is_told_before_any_is_trained(made: Path,
 
 
 def test_a_member_with_another_network_has_its_own_options(made: Path, tmp_path: Path):
-    found = trainings(trained(made, tmp_path, members=[{"model": "bganet"}, {"epochs": 4, "options": {"hidden": 8}}], seeds=1))
+    found = trainings(
+        trained(
+            made, tmp_path, members=[{"model": "bganet"}, {"epochs": 4, "options": {"hidden": 8}}], seeds=1
+        )
+    )
     assert [(one.model, one.options, one.epochs) for one in found] == [
         ("bganet", {}, 2),
         ("prism", {"components": 8, "hidden": 8}, 4),
@@ -286,21 +353,36 @@ def test_a_member_with_another_network_has_its_own_options(made: Path, tmp_path:
 
 @pytest.mark.parametrize("name", ["../../both", "a/b", "", "..", [1]])
 def test_a_name_that_is_no_folder_in_that_of_the_ensemble_is_refused(made: Path, tmp_path: Path, name: Any):
-    with pytest.raises(SettingsError, match=r"members: name: .* is no name of a folder; give letters and digits"):
+    with pytest.raises(
+        SettingsError, match=r"members: name: .* is no name of a folder; give letters and digits"
+    ):
         trainings(trained(made, tmp_path, members=[{"name": name}]))
 
 
 def test_options_stay_where_a_member_names_the_usual_network(made: Path, tmp_path: Path):
     train = {"options": {"kernel": 5}}
-    plain, named, other = trainings(trained(made, tmp_path, train=train, members=[{}, {"model": "echelle", "name": "named"}, {"model": "prism"}]))
+    plain, named, other = trainings(
+        trained(
+            made,
+            tmp_path,
+            train=train,
+            members=[{}, {"model": "echelle", "name": "named"}, {"model": "prism"}],
+        )
+    )
     assert plain.options == named.options == {"kernel": 5}
     assert other.options == {}
 
 
 def test_the_recipe_of_the_search_trains_its_own_members():
     recipe = str(Path(__file__).resolve().parents[2] / "recipes" / "cemp.yaml")
-    found = trainings(load(Build, "ensemble", [recipe, "ensemble=x", "store=y", "labels=z", "train.epochs=7", "seeds=2"]))
-    assert [one.run for one in found[:3]] == ["x/runs/echelle-2024", "x/runs/echelle-2025", "x/runs/prism-2024"]
+    found = trainings(
+        load(Build, "ensemble", [recipe, "ensemble=x", "store=y", "labels=z", "train.epochs=7", "seeds=2"])
+    )
+    assert [one.run for one in found[:3]] == [
+        "x/runs/echelle-2024",
+        "x/runs/echelle-2025",
+        "x/runs/prism-2024",
+    ]
     assert [one.epochs for one in found[::2]] == [7, 30, 80]
     assert {one.ema for one in found} == {0.995}
     assert not trainings(load(Build, "ensemble", [recipe, "ensemble=x", "runs=[a, b]"]))
@@ -309,12 +391,17 @@ def test_the_recipe_of_the_search_trains_its_own_members():
 def test_the_fingerprint_goes_by_what_the_members_are_trained_with(made: Path, tmp_path: Path):
     one = trained(made, tmp_path)
     assert one.fingerprint() == trained(made, tmp_path / "elsewhere").fingerprint()
-    assert one.fingerprint() == trained(made, tmp_path, train=PRISM | {"tracking": {"use": "auto"}}).fingerprint()
+    assert (
+        one.fingerprint()
+        == trained(made, tmp_path, train=PRISM | {"tracking": {"use": "auto"}}).fingerprint()
+    )
     assert one.fingerprint() != trained(made, tmp_path, train=PRISM | {"epochs": 3}).fingerprint()
     assert settings(made, tmp_path).fingerprint() == settings(made, tmp_path, train=PRISM).fingerprint()
 
 
-def test_an_ensemble_says_the_same_after_it_was_killed_in_the_middle(made: Path, team: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_ensemble_says_the_same_after_it_was_killed_in_the_middle(
+    made: Path, team: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     written: list[str] = []
     write = building.files.write
 

@@ -33,7 +33,14 @@ TRAIN = {
 
 def test_a_killed_ensemble_ends_as_an_undisturbed_one(tmp_path: Path):
     teams.place(tmp_path)
-    given = {"store": str(tmp_path / "store"), "labels": str(tmp_path / "labels.csv"), "train": TRAIN, "seeds": 2, "threads": 1, "gpu": "never"}
+    given = {
+        "store": str(tmp_path / "store"),
+        "labels": str(tmp_path / "labels.csv"),
+        "train": TRAIN,
+        "seeds": 2,
+        "threads": 1,
+        "gpu": "never",
+    }
     wanted = build(Build.checked("ensemble", given | {"ensemble": str(tmp_path / "undisturbed")})).about["id"]
     team, dice = tmp_path / "team", random.Random(3)
     arguments = [f"{name}={json.dumps(value)}" for name, value in (given | {"ensemble": str(team)}).items()]

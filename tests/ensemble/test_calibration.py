@@ -27,7 +27,14 @@ def tempered(rows: int, temperature: float, seed: int = 0) -> tuple[Combined, np
     return combine(told, equal(told)), truth
 
 
-def scattered(rows: int, factor: float, law: tuple[float, float] = (0.05, 2.0), slope: float = 0.0, seed: int = 0, knows: bool = True):
+def scattered(
+    rows: int,
+    factor: float,
+    law: tuple[float, float] = (0.05, 2.0),
+    slope: float = 0.0,
+    seed: int = 0,
+    knows: bool = True,
+):
     """Members that scatter around the truth by a law of signal to noise, and tell errors that are too small by a factor."""
     rng = np.random.default_rng(seed)
     snr, truth = rng.lognormal(3.2, 0.6, rows), rng.normal(-1, 0.8, rows)
@@ -116,7 +123,14 @@ def test_impossible_answers_that_come_true_are_survived() -> None:
         {"factor": 1.0, "knows": False},
         {"factor": 1.0, "knows": False, "law": (0.1, 0.5)},
     ],
-    ids=["over-confident", "under-confident", "worse at high S/N", "worse at low S/N", "no errors told", "no errors told, flat"],
+    ids=[
+        "over-confident",
+        "under-confident",
+        "worse at high S/N",
+        "worse at low S/N",
+        "no errors told",
+        "no errors told, flat",
+    ],
 )
 def test_calibrated_errors_and_intervals_hold_at_every_signal_to_noise(how: dict[str, float]) -> None:
     combined, truth, snr = scattered(2500, **how)
@@ -139,7 +153,9 @@ def test_another_coverage_makes_other_intervals() -> None:
 def test_residuals_far_off_do_not_blow_up_the_errors_of_the_others() -> None:
     combined, truth, snr = scattered(2500, 1.5)
     spoilt = np.where(np.arange(2500)[:, None] % 50 == 0, truth + 30, truth)
-    clean, other = (fit(combined, none(2500), known, snr).errors[0].scale.of(snr) for known in (truth, spoilt))
+    clean, other = (
+        fit(combined, none(2500), known, snr).errors[0].scale.of(snr) for known in (truth, spoilt)
+    )
     assert other == pytest.approx(clean, rel=0.08)
 
 
@@ -155,7 +171,9 @@ def test_both_parts_of_an_error_are_scaled_and_the_spread_stays_as_it_is() -> No
 def test_a_spectrum_without_told_error_among_others_follows_the_law() -> None:
     combined, truth, snr = scattered(2500, 3.0)
     found = fit(combined, none(2500), truth, snr)
-    said = found.apply(replace(combined, data_NL=np.where(np.arange(2500)[:, None] < 1250, np.nan, combined.data_NL)), snr)
+    said = found.apply(
+        replace(combined, data_NL=np.where(np.arange(2500)[:, None] < 1250, np.nan, combined.data_NL)), snr
+    )
     for half in (slice(0, 1250), slice(1250, None)):
         assert (np.abs(said.mu_NL - truth) <= said.total_NL)[half].mean() == pytest.approx(0.683, abs=0.04)
 
@@ -165,7 +183,10 @@ def test_an_unknown_signal_to_noise_counts_as_the_median_one() -> None:
     known = np.where(np.arange(500) < 100, np.nan, snr)
     found = fit(combined, none(500), truth, known)
     assert found.snr == pytest.approx(np.median(snr[100:]))
-    assert np.array_equal(found.apply(combined, np.full(500, np.nan)).total_NL, found.apply(combined, np.full(500, found.snr)).total_NL)
+    assert np.array_equal(
+        found.apply(combined, np.full(500, np.nan)).total_NL,
+        found.apply(combined, np.full(500, found.snr)).total_NL,
+    )
     blind = fit(combined, none(500), truth, np.full(500, np.nan))
     assert blind.errors[0].law.b == 0
     assert np.isfinite(blind.apply(combined, snr).total_NL).all()
@@ -190,7 +211,9 @@ def test_what_nobody_said_stays_unknown() -> None:
     assert np.isfinite(np.delete(said.total_NL, 3)).all()
     told = answers.told(2, 30, 0, holes=0.7)
     warm = replace(calibrate.none(()), temperature=2.0).apply(combine(told, equal(told)), np.full(30, np.nan))
-    assert np.isnan(warm.p_NC).any(1).sum() == np.isnan(warm.doubt_N).sum() == (~told.says_class().any(0)).sum()
+    assert (
+        np.isnan(warm.p_NC).any(1).sum() == np.isnan(warm.doubt_N).sum() == (~told.says_class().any(0)).sum()
+    )
 
 
 def test_no_calibration_changes_nothing() -> None:
@@ -199,7 +222,11 @@ def test_no_calibration_changes_nothing() -> None:
     found = calibrate.none(told.labels)
     same = found.apply(combined, np.full(50, np.nan))
     for name, array in vars(combined).items():
-        assert np.array_equal(getattr(same, name), array, equal_nan=True) if isinstance(array, np.ndarray) else getattr(same, name) == array
+        assert (
+            np.array_equal(getattr(same, name), array, equal_nan=True)
+            if isinstance(array, np.ndarray)
+            else getattr(same, name) == array
+        )
     low, high = found.interval(same)
     assert (high - low) / same.total_NL == pytest.approx(2 * 1.959964)
 
@@ -208,7 +235,10 @@ def test_a_calibration_is_the_same_after_json() -> None:
     told = answers.told(3, 60, 2)
     combined = combine(told, equal(told))
     truth = np.stack([np.zeros(60), np.full(60, np.nan)], 1)
-    for found in (fit(combined, np.arange(60) % 3, truth, np.linspace(5, 90, 60)), calibrate.none(told.labels)):
+    for found in (
+        fit(combined, np.arange(60) % 3, truth, np.linspace(5, 90, 60)),
+        calibrate.none(told.labels),
+    ):
         text = json.dumps(found.told(), allow_nan=False)
         again = Calibration.of(json.loads(text))
         assert again.told() == found.told()
@@ -250,7 +280,12 @@ def test_the_order_of_stars_changes_nothing(seed: int, knows: bool) -> None:
     told = answers.told(3, 80, 2, seed=seed, holes=0.1)
     if not knows:
         told.var_MNL[:] = np.nan
-    truth, classes, snr, rows = rng.normal(0, 1, (80, 2)), rng.integers(-1, 3, 80), rng.lognormal(3, 1, 80), rng.permutation(80)
+    truth, classes, snr, rows = (
+        rng.normal(0, 1, (80, 2)),
+        rng.integers(-1, 3, 80),
+        rng.lognormal(3, 1, 80),
+        rng.permutation(80),
+    )
     moved = answers.of(told, rows=rows)
     first = fit(combine(told, equal(told)), classes, truth, snr)
     second = fit(combine(moved, equal(moved)), classes[rows], truth[rows], snr[rows])
@@ -262,8 +297,14 @@ def test_the_order_of_stars_changes_nothing(seed: int, knows: bool) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coverage": 1.0}, "coverage=1; give the share of truths that an interval is to hold, above 0 and below 1"),
-        ({"label_NL": np.zeros((40, 3))}, r"true labels of shape \(40, 3\), answers of shape \(40, 2\); give both for the same spectra"),
+        (
+            {"coverage": 1.0},
+            "coverage=1; give the share of truths that an interval is to hold, above 0 and below 1",
+        ),
+        (
+            {"label_NL": np.zeros((40, 3))},
+            r"true labels of shape \(40, 3\), answers of shape \(40, 2\); give both for the same spectra",
+        ),
         ({"snr_N": np.zeros(3)}, r"signal to noise of shape \(3,\) beside 40 spectra; give one for each"),
         ({"class_N": np.full(40, 7)}, "a true class is 7; classes are 0 to 2, and -1 where not known"),
     ],

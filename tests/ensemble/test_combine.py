@@ -22,12 +22,16 @@ def drawn(told: Told, seed: int, how: str = "mean") -> Weights:
 
 def same(one: Combined, other: Combined) -> None:
     for name in ("p_NC", "entropy_N", "doubt_N", "mu_NL", "data_NL", "model_NL", "spread_NL"):
-        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-9, abs=1e-9, nan_ok=True), name
+        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-9, abs=1e-9, nan_ok=True), (
+            name
+        )
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, members=st.integers(1, 5), share=holes)
-def test_probabilities_are_the_weighted_mean_of_those_who_answer(seed: int, members: int, share: float) -> None:
+def test_probabilities_are_the_weighted_mean_of_those_who_answer(
+    seed: int, members: int, share: float
+) -> None:
     told = answers.told(members, 12, seed=seed, holes=share)
     weights = drawn(told, seed)
     found = combine(told, weights)
@@ -40,14 +44,18 @@ def test_probabilities_are_the_weighted_mean_of_those_who_answer(seed: int, memb
         p = np.average(told.p_MNC[say, row], axis=0, weights=weights.class_M[say])
         assert found.p_NC[row] == pytest.approx(p)
         assert found.entropy_N[row] == pytest.approx(stats.entropy(p))
-        own = np.average([stats.entropy(told.p_MNC[member, row]) for member in say], weights=weights.class_M[say])
+        own = np.average(
+            [stats.entropy(told.p_MNC[member, row]) for member in say], weights=weights.class_M[say]
+        )
         assert found.doubt_N[row] == pytest.approx(stats.entropy(p) - own, abs=1e-12)
         assert 0 <= found.doubt_N[row] <= found.entropy_N[row]
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, members=st.integers(1, 5), share=holes)
-def test_errors_of_labels_are_the_moments_of_the_mixture_of_members(seed: int, members: int, share: float) -> None:
+def test_errors_of_labels_are_the_moments_of_the_mixture_of_members(
+    seed: int, members: int, share: float
+) -> None:
     """Total variance as the mean of mu² + var, less the square of the mean; the passes of a member belong to the model's part."""
     told = answers.told(members, 12, seed=seed, holes=share)
     weights = drawn(told, seed)
@@ -56,11 +64,18 @@ def test_errors_of_labels_are_the_moments_of_the_mixture_of_members(seed: int, m
         mu, var, within = (array[:, row, label] for array in (told.mu_MNL, told.var_MNL, told.within_MNL))
         say = np.isfinite(mu)
         if not say.any():
-            assert np.isnan([array[row, label] for array in (found.mu_NL, found.data_NL, found.model_NL, found.spread_NL, found.total_NL)]).all()
+            assert np.isnan(
+                [
+                    array[row, label]
+                    for array in (found.mu_NL, found.data_NL, found.model_NL, found.spread_NL, found.total_NL)
+                ]
+            ).all()
             continue
         w = weights.label_ML[say, label] / weights.label_ML[say, label].sum()
         assert found.mu_NL[row, label] == pytest.approx(w @ mu[say])
-        assert found.model_NL[row, label] ** 2 == pytest.approx(w @ (mu[say] ** 2 + within[say]) - (w @ mu[say]) ** 2, abs=1e-9)
+        assert found.model_NL[row, label] ** 2 == pytest.approx(
+            w @ (mu[say] ** 2 + within[say]) - (w @ mu[say]) ** 2, abs=1e-9
+        )
         assert found.spread_NL[row, label] == pytest.approx(mu[say].std())
         knows = say & np.isfinite(var)
         if not knows.any():
@@ -113,7 +128,9 @@ def test_neither_the_order_of_members_nor_that_of_spectra_nor_the_size_of_weight
 
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, members=st.integers(1, 6), share=holes)
-def test_a_vote_goes_to_the_class_with_most_weight_and_a_tie_to_the_likelier_one(seed: int, members: int, share: float) -> None:
+def test_a_vote_goes_to_the_class_with_most_weight_and_a_tie_to_the_likelier_one(
+    seed: int, members: int, share: float
+) -> None:
     told = answers.told(members, 20, seed=seed, holes=share)
     weights = counting.equal(told, "vote")
     found = combine(told, weights)
@@ -141,7 +158,9 @@ def test_classes_that_tie_divide_their_votes_by_their_probabilities() -> None:
 def test_weights_that_sum_to_one_but_for_rounding_still_tie() -> None:
     told = answers.classified([[[0.8, 0.2, 0]], [[0.8, 0.2, 0]], [[0.1, 0.9, 0]]])
     found = combine(told, counting.fixed(told, [0.1, 0.2, 0.3], "vote"))
-    assert found.p_NC[0].argmax() == combine(told, counting.fixed(told, [0.1, 0.2, 0.3])).p_NC[0].argmax() == 1
+    assert (
+        found.p_NC[0].argmax() == combine(told, counting.fixed(told, [0.1, 0.2, 0.3])).p_NC[0].argmax() == 1
+    )
 
 
 def test_without_classes_or_without_labels_there_are_none() -> None:
@@ -170,9 +189,18 @@ def changed(**arrays: object) -> Told:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: changed(p_MNC=np.ones((3, 40, 2)) / 2), r"p_MNC has shape \(3, 40, 2\); 3 members, 40 spectra and 3 columns need \(3, 40, 3\)"),
-        (lambda: changed(mu_MNL=np.full((3, 40, 2), np.inf)), "mu_MNL of member 0 is infinite in row 0; give NaN where a member has no sound"),
-        (lambda: changed(var_MNL=np.full((3, 40, 2), -1.0)), "a variance is below 0; give var_MNL and within_MNL as squares"),
+        (
+            lambda: changed(p_MNC=np.ones((3, 40, 2)) / 2),
+            r"p_MNC has shape \(3, 40, 2\); 3 members, 40 spectra and 3 columns need \(3, 40, 3\)",
+        ),
+        (
+            lambda: changed(mu_MNL=np.full((3, 40, 2), np.inf)),
+            "mu_MNL of member 0 is infinite in row 0; give NaN where a member has no sound",
+        ),
+        (
+            lambda: changed(var_MNL=np.full((3, 40, 2), -1.0)),
+            "a variance is below 0; give var_MNL and within_MNL as squares",
+        ),
         (
             lambda: changed(p_MNC=np.full((3, 40, 3), 2.0)),
             r"member 0 gives \[2.0, 2.0, 2.0\] in row 0, which are no class probabilities; put a softmax",
@@ -181,7 +209,10 @@ def changed(**arrays: object) -> Told:
             lambda: combine(answers.told(), Weights(np.ones(2) / 2, np.ones((3, 2)) / 3)),
             r"weights class_M of shape \(2,\) for 3 members and 2 labels",
         ),
-        (lambda: combine(answers.told(), Weights(np.ones(3) / 3, np.ones((3, 1)) / 3)), r"weights label_ML of shape \(3, 1\) .* they need \(3, 2\)"),
+        (
+            lambda: combine(answers.told(), Weights(np.ones(3) / 3, np.ones((3, 1)) / 3)),
+            r"weights label_ML of shape \(3, 1\) .* they need \(3, 2\)",
+        ),
     ],
 )
 def test_what_cannot_be_combined_is_told(wrong: object, message: str) -> None:

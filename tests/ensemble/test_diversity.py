@@ -17,10 +17,16 @@ NAMES = ("a", "b", "c")
 def judged(rows: int = 300) -> tuple[Told, np.ndarray, np.ndarray]:
     told = answers.told(3, rows, 2, seed=4)
     rng = np.random.default_rng(0)
-    return told, rng.integers(-1, 3, rows), np.where(rng.random((rows, 2)) < 0.1, np.nan, rng.normal(0, 1, (rows, 2)))
+    return (
+        told,
+        rng.integers(-1, 3, rows),
+        np.where(rng.random((rows, 2)) < 0.1, np.nan, rng.normal(0, 1, (rows, 2))),
+    )
 
 
-def rows_of(told: Told, truth: np.ndarray, labels: np.ndarray) -> dict[tuple[str, str, str, str | None], dict[str, float]]:
+def rows_of(
+    told: Told, truth: np.ndarray, labels: np.ndarray
+) -> dict[tuple[str, str, str, str | None], dict[str, float]]:
     found = table(told, combine(told, equal(told)), truth, labels, NAMES[: told.members])
     assert found.schema.equals(SCHEMA, check_metadata=True)
     keyed = {(row["subject"], row["metric"], row["one"], row["other"]): row for row in found.to_pylist()}
@@ -33,7 +39,10 @@ def test_metrics_and_agreement_of_classes_are_those_of_scikit_learn() -> None:
     found, known = rows_of(told, truth, labels), truth >= 0
     p = dict(zip((*NAMES, ENSEMBLE), (*told.p_MNC, combine(told, equal(told)).p_NC), strict=True))
     accuracy = {name: sk.accuracy_score(truth[known], one[known].argmax(1)) for name, one in p.items()}
-    losses = {name: sk.log_loss(truth[known], np.clip(one[known], 1e-12, 1), labels=[0, 1, 2]) for name, one in p.items()}
+    losses = {
+        name: sk.log_loss(truth[known], np.clip(one[known], 1e-12, 1), labels=[0, 1, 2])
+        for name, one in p.items()
+    }
     for name in p:
         assert found["classes", "accuracy", name, None]["value"] == pytest.approx(accuracy[name])
         assert found["classes", "log_loss", name, None]["value"] == pytest.approx(losses[name], rel=1e-6)
@@ -43,7 +52,9 @@ def test_metrics_and_agreement_of_classes_are_those_of_scikit_learn() -> None:
     assert gain["value"] == pytest.approx(accuracy[ENSEMBLE] - accuracy[best])
     assert gain["low"] <= gain["value"] <= gain["high"]
     best = min(NAMES, key=lambda name: losses[name])
-    assert found["classes", "log_loss_gain", ENSEMBLE, best]["value"] == pytest.approx(losses[best] - losses[ENSEMBLE], rel=1e-6)
+    assert found["classes", "log_loss_gain", ENSEMBLE, best]["value"] == pytest.approx(
+        losses[best] - losses[ENSEMBLE], rel=1e-6
+    )
     for one, other in combinations(NAMES, 2):
         alike = sk.accuracy_score(p[one].argmax(1), p[other].argmax(1))
         assert found["classes", "agreement", one, other]["value"] == pytest.approx(alike)
@@ -72,8 +83,12 @@ def test_the_same_member_thrice_gains_nothing() -> None:
     told, truth, labels = judged()
     found = rows_of(answers.of(told, [0, 0, 0]), truth, labels)
     assert {row["value"] for key, row in found.items() if key[1] == "agreement"} == {1.0}
-    assert all(row["value"] == pytest.approx(0, abs=1e-12) for key, row in found.items() if key[1].endswith("_gain"))
-    assert all(row["value"] == pytest.approx(1) for key, row in found.items() if key[1] == "residual_correlation")
+    assert all(
+        row["value"] == pytest.approx(0, abs=1e-12) for key, row in found.items() if key[1].endswith("_gain")
+    )
+    assert all(
+        row["value"] == pytest.approx(1) for key, row in found.items() if key[1] == "residual_correlation"
+    )
 
 
 def test_an_interval_of_a_gain_holds_the_true_gain_as_often_as_promised() -> None:
@@ -105,10 +120,18 @@ def test_without_known_truth_members_agree_but_are_not_judged() -> None:
     told, truth, labels = judged()
     found = rows_of(told, np.full_like(truth, -1), np.full_like(labels, np.nan))
     assert {key[1] for key in found} == {"agreement"}
-    assert rows_of(answers.labelled([[1.0], [2.0]]), np.array([-1]), np.zeros((1, 1)))["FeH", "mae_gain", ENSEMBLE, "a"]["low"] is None
+    assert (
+        rows_of(answers.labelled([[1.0], [2.0]]), np.array([-1]), np.zeros((1, 1)))[
+            "FeH", "mae_gain", ENSEMBLE, "a"
+        ]["low"]
+        is None
+    )
 
 
 def test_names_that_do_not_fit_are_told() -> None:
     told, truth, labels = judged()
-    with pytest.raises(ValueError, match="2 names and 300 answers of the ensemble for 3 members and 300 spectra; give one for each"):
+    with pytest.raises(
+        ValueError,
+        match="2 names and 300 answers of the ensemble for 3 members and 300 spectra; give one for each",
+    ):
         table(told, combine(told, equal(told)), truth, labels, ("a", "b"))

@@ -15,7 +15,10 @@ def blobs(rows: int, features: tuple[int, ...] = (6, 10), seed: int = 0) -> list
     """Latents of several members: correlated, off centre, each with scales of its own."""
     rng = np.random.default_rng(seed)
     mixing = [np.random.default_rng(99 + size).normal(0, 1, (size, size)) for size in features]
-    return [(rng.normal(0, 1, (rows, len(mix))) @ mix * 10**number + 5).astype(np.float32) for number, mix in enumerate(mixing)]
+    return [
+        (rng.normal(0, 1, (rows, len(mix))) @ mix * 10**number + 5).astype(np.float32)
+        for number, mix in enumerate(mixing)
+    ]
 
 
 def test_a_distance_is_that_of_mahalanobis() -> None:
@@ -44,7 +47,10 @@ def test_a_normal_blob_has_the_distances_of_a_chi_distribution() -> None:
 
 def test_what_is_far_is_told_from_what_is_near() -> None:
     train, validation, near = blobs(2000), blobs(500, seed=1), blobs(500, seed=2)
-    far = [one + 8 * one.std(0) * np.random.default_rng(0).choice([-1, 1], one.shape[1]) for one in blobs(500, seed=3)]
+    far = [
+        one + 8 * one.std(0) * np.random.default_rng(0).choice([-1, 1], one.shape[1])
+        for one in blobs(500, seed=3)
+    ]
     domain = Domain.fit(train, validation)
     scores = np.concatenate([domain.score(near), domain.score(far)])
     assert roc_auc_score(np.repeat([0, 1], 500), scores) > 0.999
@@ -76,9 +82,13 @@ def test_constant_features_and_a_feature_of_rounding_change_nothing() -> None:
     rng = np.random.default_rng(0)
 
     def widened(latent: np.ndarray) -> np.ndarray:
-        return np.concatenate([latent, np.full((len(latent), 2), 7.0), 1e-9 * rng.normal(0, 1, (len(latent), 1))], 1)
+        return np.concatenate(
+            [latent, np.full((len(latent), 2), 7.0), 1e-9 * rng.normal(0, 1, (len(latent), 1))], 1
+        )
 
-    assert Domain.fit([widened(train)]).score([widened(new)]) == pytest.approx(Domain.fit([train]).score([new]), rel=1e-6)
+    assert Domain.fit([widened(train)]).score([widened(new)]) == pytest.approx(
+        Domain.fit([train]).score([new]), rel=1e-6
+    )
 
 
 def test_by_a_latent_that_never_varies_nothing_is_told() -> None:
@@ -112,7 +122,9 @@ def test_a_member_without_a_sound_latent_is_left_out() -> None:
 def test_sick_training_stars_are_left_out() -> None:
     train, new = blobs(500), blobs(20, seed=1)
     spoilt = [np.concatenate([latent, np.full((3, latent.shape[1]), np.nan)]) for latent in train]
-    assert Domain.fit(spoilt, blobs(100, seed=2)).score(new) == pytest.approx(Domain.fit(train, blobs(100, seed=2)).score(new))
+    assert Domain.fit(spoilt, blobs(100, seed=2)).score(new) == pytest.approx(
+        Domain.fit(train, blobs(100, seed=2)).score(new)
+    )
     assert np.isfinite(Domain.fit(train, [np.full_like(latent, np.nan) for latent in train]).score(new)).all()
 
 
@@ -123,7 +135,9 @@ def test_a_domain_is_the_same_after_safetensors_and_when_it_is_fitted_again() ->
     assert np.array_equal(again.score(new), domain.score(new))
     assert np.array_equal(Domain.fit(train, validation).score(new), domain.score(new))
     order = np.random.default_rng(0).permutation(500)
-    assert Domain.fit([latent[order] for latent in train], validation).score(new) == pytest.approx(domain.score(new), rel=1e-6)
+    assert Domain.fit([latent[order] for latent in train], validation).score(new) == pytest.approx(
+        domain.score(new), rel=1e-6
+    )
 
 
 def test_neither_the_order_of_members_nor_the_scale_of_a_latent_changes_a_distance() -> None:
@@ -143,12 +157,30 @@ def test_without_validation_stars_the_training_stars_say_what_is_usual() -> None
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda domain: Domain.fit(blobs(9), blobs(9)[:1]), "latents of 2 members for training and of 1 for validation; give both of each member"),
-        (lambda domain: Domain.fit(blobs(9), [blobs(9)[0], blobs(8)[1]]), "different numbers of validation stars; give those of the same stars"),
-        (lambda domain: domain.score(blobs(3)[:1]), "latents of 1 members; it was fitted for 2, give one array for each"),
-        (lambda domain: domain.score(blobs(3, (5, 10))), r"latents of shape \(3, 5\); the training stars had 6 features, give as many"),
-        (lambda domain: Domain.fit([np.full((5, 2), np.nan)]), "member 0 has no finite latent of 5 training stars; leave the member out, or"),
-        (lambda domain: Domain.of({"usual": np.ones(1), "0.centre": np.zeros(3)}), "there is no tensor '0.axes'; .* make the ensemble anew"),
+        (
+            lambda domain: Domain.fit(blobs(9), blobs(9)[:1]),
+            "latents of 2 members for training and of 1 for validation; give both of each member",
+        ),
+        (
+            lambda domain: Domain.fit(blobs(9), [blobs(9)[0], blobs(8)[1]]),
+            "different numbers of validation stars; give those of the same stars",
+        ),
+        (
+            lambda domain: domain.score(blobs(3)[:1]),
+            "latents of 1 members; it was fitted for 2, give one array for each",
+        ),
+        (
+            lambda domain: domain.score(blobs(3, (5, 10))),
+            r"latents of shape \(3, 5\); the training stars had 6 features, give as many",
+        ),
+        (
+            lambda domain: Domain.fit([np.full((5, 2), np.nan)]),
+            "member 0 has no finite latent of 5 training stars; leave the member out, or",
+        ),
+        (
+            lambda domain: Domain.of({"usual": np.ones(1), "0.centre": np.zeros(3)}),
+            "there is no tensor '0.axes'; .* make the ensemble anew",
+        ),
     ],
 )
 def test_what_is_no_domain_is_told(wrong: object, message: str) -> None:

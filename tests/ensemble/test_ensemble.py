@@ -26,7 +26,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs and an ensemble of them."""
     folder = teams.place(tmp_path_factory.mktemp("ensemble"), *RUNS)
     runs = [str(folder / name) for name in RUNS]
-    build(Build.checked("ensemble", {"ensemble": str(folder / "team"), "runs": runs, "threads": 1, "gpu": "never"}))
+    build(
+        Build.checked(
+            "ensemble", {"ensemble": str(folder / "team"), "runs": runs, "threads": 1, "gpu": "never"}
+        )
+    )
     return folder
 
 
@@ -41,7 +45,12 @@ SNR = np.where(np.arange(30) % 7 == 0, np.nan, np.linspace(5, 90, 30))
 def test_a_run_is_an_ensemble_of_one_that_says_what_the_run_says(made: Path, spectra: Spectra):
     one, run = open_ensemble(str(made / "sure")), bundle.open_run(str(made / "sure"))
     said, alone = one.said(spectra, SNR), run.said(spectra, "float32")
-    assert (one.id, one.names, one.labels, one.classes) == (run.about["id"], ("sure",), ("CFe", "FeH"), ("MP", "CEMP", "NMP"))
+    assert (one.id, one.names, one.labels, one.classes) == (
+        run.about["id"],
+        ("sure",),
+        ("CFe", "FeH"),
+        ("MP", "CEMP", "NMP"),
+    )
     assert one.units == {"CFe": "dex", "FeH": "dex"}
     assert np.array_equal(said.combined.p_NC, alone["p"])
     assert np.array_equal(said.combined.mu_NL, alone["mu"])
@@ -59,7 +68,9 @@ def test_an_ensemble_says_what_its_members_make_of_it(made: Path, spectra: Spect
     assert (team.names, team.labels) == (RUNS, ("FeH", "CFe"))
     assert np.array_equal(said.combined.mu_NL, raw.mu_NL)
     assert np.allclose(raw.p_NC, np.einsum("m,mnc->nc", team.weights.class_M, told.p_MNC))
-    assert np.allclose(raw.mu_NL, sum(team.weights.label_ML[member] * told.mu_MNL[member] for member in range(2)))
+    assert np.allclose(
+        raw.mu_NL, sum(team.weights.label_ML[member] * told.mu_MNL[member] for member in range(2))
+    )
     assert (said.low_NL < said.combined.mu_NL).all()
     assert (said.high_NL > said.combined.mu_NL).all()
     assert np.array_equal(said.domain_N, team.domain.score(latents))
@@ -73,7 +84,9 @@ def test_answers_as_columns_are_those_of_the_tables(made: Path, spectra: Spectra
     assert list(columns)[6:] == [*(f"{name}{kind}" for name in ("FeH", "CFe") for kind in kinds), "domain"]
     assert {array.dtype.name for name, array in columns.items() if name != "said"} == {"float32"}
     assert np.array_equal(columns["said"], said.combined.p_NC.argmax(1))
-    assert np.allclose(columns["FeH_err"] ** 2, columns["FeH_err_data"] ** 2 + columns["FeH_err_model"] ** 2, rtol=1e-5)
+    assert np.allclose(
+        columns["FeH_err"] ** 2, columns["FeH_err_data"] ** 2 + columns["FeH_err_model"] ** 2, rtol=1e-5
+    )
 
 
 def test_where_nobody_answers_the_class_is_no_class(made: Path, spectra: Spectra):
@@ -113,14 +126,19 @@ def moved(made: Path, folder: Path) -> Path:
 def test_a_domain_that_is_missing_is_named(made: Path, tmp_path: Path):
     team = moved(made, tmp_path)
     (team / DOMAIN).unlink()
-    with pytest.raises(FileNotFoundError, match=r"domain.safetensors: is missing, though the ensemble is finished; put a copy back, or make"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"domain.safetensors: is missing, though the ensemble is finished; put a copy back, or make",
+    ):
         open_ensemble(str(team))
 
 
 def test_a_member_that_is_missing_is_named(made: Path, tmp_path: Path):
     team = moved(made, tmp_path)
     shutil.rmtree(tmp_path / "sure")
-    with pytest.raises(FileNotFoundError, match=r"team: its member sure is not at .*sure; put the run back there"):
+    with pytest.raises(
+        FileNotFoundError, match=r"team: its member sure is not at .*sure; put the run back there"
+    ):
         open_ensemble(str(team))
 
 
@@ -128,7 +146,10 @@ def test_a_member_that_has_changed_since_is_refused(made: Path, tmp_path: Path):
     team = moved(made, tmp_path)
     shutil.rmtree(tmp_path / "sure")
     shutil.copytree(made / "both", tmp_path / "sure")
-    with pytest.raises(ValueError, match=r"its member sure at .* has changed since \(\w{16} then, \w{16} now\); put that run back"):
+    with pytest.raises(
+        ValueError,
+        match=r"its member sure at .* has changed since \(\w{16} then, \w{16} now\); put that run back",
+    ):
         open_ensemble(str(team))
 
 
@@ -141,7 +162,10 @@ def test_an_ensemble_of_another_version_is_refused(made: Path, tmp_path: Path):
 
 
 def test_a_folder_that_is_neither_is_told(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"no ensemble.json and no run.json in it, so no finished ensemble or run; run jobs/ensemble.py"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no ensemble.json and no run.json in it, so no finished ensemble or run; run jobs/ensemble.py",
+    ):
         open_ensemble(str(tmp_path))
 
 
@@ -157,7 +181,11 @@ def test_names_are_the_ends_of_paths_as_long_as_is_needed():
 def test_the_id_is_that_of_what_an_ensemble_says(made: Path, tmp_path: Path):
     runs, team = [str(made / name) for name in RUNS], open_ensemble(str(made / "team"))
     again, voting = (
-        build(Build.checked("ensemble", {"ensemble": str(tmp_path / how), "runs": runs, "threads": 1, "how": how})).about["id"]
+        build(
+            Build.checked(
+                "ensemble", {"ensemble": str(tmp_path / how), "runs": runs, "threads": 1, "how": how}
+            )
+        ).about["id"]
         for how in ("mean", "vote")
     )
     assert again == team.id

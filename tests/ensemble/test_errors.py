@@ -20,10 +20,15 @@ def test_a_law_is_found_again_also_under_outliers(a: float, b: float) -> None:
     rng, snr = noisy(4000)
     model = rng.gamma(4, 0.2 * np.hypot(a, b / 25) / 4, 4000)
     residual = rng.normal(0, np.sqrt(a**2 + (b / snr) ** 2 + model**2))
-    clean, spoilt = law(residual, model, snr), law(np.where(rng.random(4000) < 0.02, 50 * residual, residual), model, snr)
+    clean, spoilt = (
+        law(residual, model, snr),
+        law(np.where(rng.random(4000) < 0.02, 50 * residual, residual), model, snr),
+    )
     for found, slack in ((clean, 0.15), (spoilt, 0.25)):
         ratio = found.sigma(snr) / Law(a, b).sigma(snr)
-        assert (abs(np.quantile(ratio, [0.05, 0.5, 0.95]) / np.median(ratio) - 1) < slack).all(), "its course with signal to noise is right"
+        assert (abs(np.quantile(ratio, [0.05, 0.5, 0.95]) / np.median(ratio) - 1) < slack).all(), (
+            "its course with signal to noise is right"
+        )
         assert np.median(ratio) == pytest.approx(1, abs=0.08), "and its size"
 
 
@@ -50,12 +55,16 @@ def test_the_unit_of_a_label_and_the_order_of_stars_change_nothing(seed: int, un
     first, second = law(residual, model, snr), law(unit * residual[rows], unit * model[rows], snr[rows])
     assert second.sigma(snr) == pytest.approx(unit * first.sigma(snr), rel=0.02)
     sigma = first.sigma(snr)
-    assert scale(unit * residual[rows], unit * sigma[rows], snr[rows]).of(snr) == pytest.approx(scale(residual, sigma, snr).of(snr), rel=1e-4)
+    assert scale(unit * residual[rows], unit * sigma[rows], snr[rows]).of(snr) == pytest.approx(
+        scale(residual, sigma, snr).of(snr), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("tails", [stats.norm(), stats.t(3)])
 @pytest.mark.parametrize(("factor", "slope"), [(0.4, 0.0), (2.5, 0.0), (1.5, 0.4), (0.7, -0.3)])
-def test_a_scale_is_found_again_whatever_the_tails(factor: float, slope: float, tails: stats.rv_continuous) -> None:
+def test_a_scale_is_found_again_whatever_the_tails(
+    factor: float, slope: float, tails: stats.rv_continuous
+) -> None:
     rng, snr = noisy(6000)
     sigma = rng.gamma(5, 0.02, 6000)
     pull = tails.rvs(6000, random_state=rng) / tails.ppf(0.5 + WITHIN / 2)
@@ -66,7 +75,9 @@ def test_a_scale_is_found_again_whatever_the_tails(factor: float, slope: float, 
 
 def test_beyond_the_signals_to_noise_that_were_seen_a_scale_changes_no_more() -> None:
     found = Scale(2.0, 0.5, 10.0, 20.0, 40.0)
-    assert found.of(np.array([1.0, 10.0, 20.0, 40.0, 900.0])) == pytest.approx(2 * np.sqrt([0.5, 0.5, 1, 2, 2]))
+    assert found.of(np.array([1.0, 10.0, 20.0, 40.0, 900.0])) == pytest.approx(
+        2 * np.sqrt([0.5, 0.5, 1, 2, 2])
+    )
 
 
 def test_a_few_stars_make_no_slope() -> None:

@@ -23,7 +23,7 @@ from tests.ensemble import teams
 from tests.models import batches
 
 PIXELS = 301
-every_net = pytest.mark.parametrize("name", plugins.available("models"))
+every_net = pytest.mark.parametrize("name", plugins.names("models"))
 ARRAYS = ("p_MNC", "mu_MNL", "var_MNL", "within_MNL", "own_MN")
 
 
@@ -39,7 +39,9 @@ def members(made: Path) -> Members:
 
 @pytest.fixture(scope="module")
 def spectra(made: Path) -> Spectra:
-    return read_places(open_store(str(made / "store")), np.array([(row % 3, row) for row in range(40)]), False)
+    return read_places(
+        open_store(str(made / "store")), np.array([(row % 3, row) for row in range(40)]), False
+    )
 
 
 class Toy(Network):
@@ -58,7 +60,9 @@ def toy(p: float = 0.25, scale: float = 3.0, kind: type[Toy] = Toy) -> Members:
     torch.manual_seed(5)
     grid = {"start": 4000.0, "stop": 4007.0, "step": 1.0, "scale": "linear", "points": 8}
     scaling = Scaling(("FeH",), ("standard",), np.array([-1.0]), np.array([scale]))
-    return Members((Run("toy", {"grid": grid, "classes": []}, kind(8, p).eval(), scaling, torch.device("cpu")),))
+    return Members(
+        (Run("toy", {"grid": grid, "classes": []}, kind(8, p).eval(), scaling, torch.device("cpu")),)
+    )
 
 
 def some(rows: int = 3) -> Spectra:
@@ -72,12 +76,17 @@ def test_together_they_say_what_each_says_alone(members: Members, spectra: Spect
     for number, run in enumerate(members.runs):
         alone = run.said(spectra, "float32")
         columns = [members.labels.index(name) for name in run.labels]
-        wanted = {"p_MNC": alone.get("p"), "mu_MNL": alone.get("mu"), "var_MNL": None if "sigma" not in alone else alone["sigma"] ** 2}
+        wanted = {
+            "p_MNC": alone.get("p"),
+            "mu_MNL": alone.get("mu"),
+            "var_MNL": None if "sigma" not in alone else alone["sigma"] ** 2,
+        }
         for name, array in wanted.items():
             found = getattr(told, name)[number]
-            assert np.array_equal(found if name == "p_MNC" else found[:, columns], np.full_like(found, np.nan) if array is None else array) or (
-                array is None and np.isnan(found).all()
-            )
+            assert np.array_equal(
+                found if name == "p_MNC" else found[:, columns],
+                np.full_like(found, np.nan) if array is None else array,
+            ) or (array is None and np.isnan(found).all())
         others = [place for place in range(len(members.labels)) if place not in columns]
         assert np.isnan(told.mu_MNL[number][:, others]).all()
         assert np.array_equal(latents[number], alone["latent"])
@@ -94,7 +103,9 @@ def test_what_is_said_does_not_depend_on_the_batches(members: Members, spectra: 
 def test_spectra_of_a_store_are_asked_about_in_the_order_of_their_places(made: Path, members: Members):
     place_N2 = np.array([(2, 5), (0, 7), (2, 1)])
     told, latents = members.ask_store(str(made / "store"), place_N2, "asking")
-    single = [members.ask(read_places(open_store(str(made / "store")), place[None], False))[0] for place in place_N2]
+    single = [
+        members.ask(read_places(open_store(str(made / "store")), place[None], False))[0] for place in place_N2
+    ]
     assert np.allclose(told.mu_MNL, together(single).mu_MNL, rtol=1e-4, equal_nan=True)
     assert [len(latent_ND) for latent_ND in latents] == [3] * 5
 
@@ -148,8 +159,18 @@ def test_passes_are_means_over_all_that_is_said(members: Members, spectra: Spect
         with dropping(run.net, (seed, number, 0), torch.device("cpu")), torch.inference_mode():
             for _ in range(passes):
                 answers = run.net(spectra.flux, spectra.ivar)
-                sigma = run.scaling.errors_unscaled((answers["log_var"].double() / 2).exp()) if "log_var" in answers else None
-                each.append((answers["logits"].double().softmax(1).numpy(), run.scaling.unscaled(answers["mu"].double()), sigma))
+                sigma = (
+                    run.scaling.errors_unscaled((answers["log_var"].double() / 2).exp())
+                    if "log_var" in answers
+                    else None
+                )
+                each.append(
+                    (
+                        answers["logits"].double().softmax(1).numpy(),
+                        run.scaling.unscaled(answers["mu"].double()),
+                        sigma,
+                    )
+                )
         columns = [members.labels.index(name) for name in run.labels]
         assert np.allclose(told.p_MNC[number], np.mean([one[0] for one in each], 0))
         assert np.allclose(told.mu_MNL[number][:, columns], np.mean([one[1] for one in each], 0))
@@ -191,9 +212,14 @@ def test_a_member_without_dropout_does_not_scatter(spectra: Spectra):
 
 
 def test_passes_that_make_no_sense_are_refused(members: Members):
-    with pytest.raises(SettingsError, match="passes=1: one pass has no scatter; give 0 for none, or at least 2"):
+    with pytest.raises(
+        SettingsError, match="passes=1: one pass has no scatter; give 0 for none, or at least 2"
+    ):
         check_passes([members.runs[0].net], 1, "ensemble")
-    with pytest.raises(SettingsError, match="passes=4: no member has a layer with dropout, so all passes would be alike; give passes=0"):
+    with pytest.raises(
+        SettingsError,
+        match="passes=4: no member has a layer with dropout, so all passes would be alike; give passes=0",
+    ):
         check_passes([toy(p=0.0).runs[0].net], 4, "ensemble")
     check_passes([toy(p=0.0).runs[0].net, members.runs[0].net], 4, "ensemble")
 
@@ -231,7 +257,9 @@ def test_no_network_drops_anything_beside_its_layers_of_dropout(name: str):
                 module.eval()
         learning = net(*batch)
     for key in ("logits", "mu", "log_var"):
-        assert torch.allclose(plain[key], learning[key], atol=1e-6), f"{key} depends on training beside batch norm and dropout"
+        assert torch.allclose(plain[key], learning[key], atol=1e-6), (
+            f"{key} depends on training beside batch norm and dropout"
+        )
 
 
 def test_dropout_inside_of_recurrent_layers_is_found_and_switched():
@@ -268,14 +296,18 @@ def changed(made: Path, folder: Path, **about: object) -> str:
 def test_a_run_on_another_grid_is_refused_by_name(made: Path, tmp_path: Path):
     named = {"start": 3900.0, "stop": 8799.0, "step": 1.0, "scale": "linear", "points": 4900}
     other = changed(made, tmp_path / "other", grid=named)
-    with pytest.raises(SettingsError, match=r"other: its grid is cemp4900, that of .*both is 300 linear points from 4000 to 4598 in steps of 2"):
+    with pytest.raises(
+        SettingsError,
+        match=r"other: its grid is cemp4900, that of .*both is 300 linear points from 4000 to 4598 in steps of 2",
+    ):
         open_members([str(made / "both"), other])
 
 
 def test_a_run_with_other_classes_is_refused(made: Path, tmp_path: Path):
     other = changed(made, tmp_path / "other", classes=["giant", "dwarf", "other"])
     with pytest.raises(
-        SettingsError, match=r"its classes are giant, dwarf, other, those of .*both are MP, CEMP, NMP; give runs of one set of classes"
+        SettingsError,
+        match=r"its classes are giant, dwarf, other, those of .*both are MP, CEMP, NMP; give runs of one set of classes",
     ):
         open_members([str(made / "both"), str(made / "warm"), other])
 

@@ -23,11 +23,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = teams.place(tmp_path_factory.mktemp("parts"))
     for name, split in SPLITS.items():
         teams.train(folder, name, split=split, epochs=1)
-    teams.train(folder, "tuned", split=SPLITS["first"], epochs=1, before=str(folder / "first"), join={"where": {"FeH": [-3, -0.5]}})
+    teams.train(
+        folder,
+        "tuned",
+        split=SPLITS["first"],
+        epochs=1,
+        before=str(folder / "first"),
+        join={"where": {"FeH": [-3, -0.5]}},
+    )
     for fold in range(3):
         teams.train(folder, f"fold-{fold}", split={"folds": 3, "fold": fold, "validation": 0.3}, epochs=1)
-    lessons.store(folder / "more" / "store", count=150, seed=4)  # the toy counts visits from 1000 on, so half of the stars are the same
-    teams.train(folder, "abroad", store=str(folder / "more" / "store"), labels=str(folder / "more" / "labels.csv"), epochs=1, targets=["Teff", "FeH"])
+    lessons.store(
+        folder / "more" / "store", count=150, seed=4
+    )  # the toy counts visits from 1000 on, so half of the stars are the same
+    teams.train(
+        folder,
+        "abroad",
+        store=str(folder / "more" / "store"),
+        labels=str(folder / "more" / "labels.csv"),
+        epochs=1,
+        targets=["Teff", "FeH"],
+    )
     return folder
 
 
@@ -40,7 +56,9 @@ def stars(made: Path, run: str, part: str) -> set[str]:
 
 
 def own(made: Path, name: str, *runs: str) -> set[str]:
-    return set(parts.own(opened(made, *runs), open_store(str(made / "store")), name).about["star"].to_pylist())
+    return set(
+        parts.own(opened(made, *runs), open_store(str(made / "store")), name).about["star"].to_pylist()
+    )
 
 
 def test_validation_is_what_some_member_chose_by_and_none_has_learned_from(made: Path):
@@ -65,7 +83,10 @@ def test_members_of_one_split_share_their_parts(made: Path):
 def test_a_run_alone_has_its_own_parts(made: Path):
     members = opened(made, "first")
     for name in ("train", "validation", "test", "all"):
-        found, wanted = parts.own(members, open_store(str(made / "store")), name), samples.read(str(made / "first")).part(name)
+        found, wanted = (
+            parts.own(members, open_store(str(made / "store")), name),
+            samples.read(str(made / "first")).part(name),
+        )
         assert np.array_equal(found.place_N2, wanted.place_N2)
         assert np.array_equal(found.label_NL, wanted.label_NL, equal_nan=True)
 
@@ -87,8 +108,12 @@ def test_what_the_run_before_has_seen_counts_as_seen(made: Path):
 
 
 def test_the_pool_holds_the_spectra_and_the_labels_of_all_members(made: Path):
-    teams.train(made, "rich", split=SPLITS["first"], epochs=1, join={"where": {"FeH": [-2, 1]}}, targets=["logg"])
-    teams.train(made, "lean", split=SPLITS["first"], epochs=1, join={"where": {"FeH": [-3, -0.5]}}, targets=["FeH"])
+    teams.train(
+        made, "rich", split=SPLITS["first"], epochs=1, join={"where": {"FeH": [-2, 1]}}, targets=["logg"]
+    )
+    teams.train(
+        made, "lean", split=SPLITS["first"], epochs=1, join={"where": {"FeH": [-3, -0.5]}}, targets=["FeH"]
+    )
     members = opened(made, "rich", "lean")
     pool = parts.pooled(members, open_store(str(made / "store")))
     truth = lessons.stars(teams.COUNT)

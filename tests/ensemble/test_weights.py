@@ -18,7 +18,9 @@ METRICS = {
     "accuracy": sk.accuracy_score,
     "f1_cemp": lambda truth, said: sk.f1_score(truth, said, labels=[1], average="macro", zero_division=0),
     "f1_mp": lambda truth, said: sk.f1_score(truth, said, labels=[0], average="macro", zero_division=0),
-    "f1_macro": lambda truth, said: sk.f1_score(truth, said, labels=[0, 1, 2], average="macro", zero_division=0),
+    "f1_macro": lambda truth, said: sk.f1_score(
+        truth, said, labels=[0, 1, 2], average="macro", zero_division=0
+    ),
 }
 
 
@@ -61,7 +63,9 @@ def test_weights_of_least_log_loss_are_those_that_scipy_finds(seed: int, rows: i
 
     sums = {"type": "eq", "fun": lambda weight: weight.sum() - 1}
     start = np.full(members, 1 / members)
-    other = minimize(loss, start, method="SLSQP", bounds=[(1e-6, 1)] * members, constraints=[sums], options={"ftol": 1e-12})
+    other = minimize(
+        loss, start, method="SLSQP", bounds=[(1e-6, 1)] * members, constraints=[sums], options={"ftol": 1e-12}
+    )
     found = best_simplex(told, truth)
     assert found.sum() == pytest.approx(1)
     assert loss(found) <= other.fun + 1e-6
@@ -92,7 +96,11 @@ def test_no_other_weights_give_a_better_metric(metric: str, how: str) -> None:
         return METRICS[metric](truth, combine(told, fixed(told, weight, how)).p_NC.argmax(1))
 
     found = best_simplex(told, truth, metric, how)
-    grid = [np.array([one, other, 20 - one - other]) for one, other in product(range(21), repeat=2) if one + other <= 20]
+    grid = [
+        np.array([one, other, 20 - one - other])
+        for one, other in product(range(21), repeat=2)
+        if one + other <= 20
+    ]
     best = max(worth(weight) for weight in grid)
     assert worth(found) >= best - 0.004
     assert worth(found) >= worth(np.ones(3))
@@ -132,7 +140,12 @@ def test_weights_of_labels_are_one_over_the_mean_squared_error() -> None:
     told.mu_MNL[2, :, 1] = np.nan
     found = inverse_mse(told, truth)
     for label, rows, members in ((0, slice(10, 40), [0, 1, 2]), (1, slice(0, 50), [0, 1])):
-        one_over = np.array([1 / sk.mean_squared_error(truth[rows, label], told.mu_MNL[member, rows, label]) for member in members])
+        one_over = np.array(
+            [
+                1 / sk.mean_squared_error(truth[rows, label], told.mu_MNL[member, rows, label])
+                for member in members
+            ]
+        )
         assert found[members, label] == pytest.approx(one_over / one_over.sum())
     assert found[2, 1] == 0
 
@@ -160,7 +173,9 @@ def test_validation_gives_both_kinds_of_weights() -> None:
     assert weights.class_M == pytest.approx(best_simplex(told, truth, "accuracy", "vote"))
     assert weights.label_ML == pytest.approx(inverse_mse(told, labels))
     assert weights.how == "vote"
-    assert not from_validation(answers.labelled([[1.0, 2.0]] * 2), np.array([-1, -1]), np.zeros((2, 1))).class_M.any()
+    assert not from_validation(
+        answers.labelled([[1.0, 2.0]] * 2), np.array([-1, -1]), np.zeros((2, 1))
+    ).class_M.any()
 
 
 @settings(max_examples=10, deadline=None)
@@ -169,26 +184,53 @@ def test_neither_the_order_of_members_nor_that_of_stars_changes_a_weight(seed: i
     told, truth = judged(50, (1.0, 1.7, 0.4), seed)
     rng = np.random.default_rng(seed)
     order, rows = rng.permutation(3), rng.permutation(50)
-    first, second = best_simplex(told, truth, metric), best_simplex(answers.of(told, order, rows), truth[rows], metric)
+    first, second = (
+        best_simplex(told, truth, metric),
+        best_simplex(answers.of(told, order, rows), truth[rows], metric),
+    )
     if metric == "log_loss":
         assert second == pytest.approx(first[order], abs=1e-6)
     else:
-        values = [METRICS[metric](truth, np.tensordot(one, told.p_MNC, 1).argmax(1)) for one in (first, second[np.argsort(order)])]
+        values = [
+            METRICS[metric](truth, np.tensordot(one, told.p_MNC, 1).argmax(1))
+            for one in (first, second[np.argsort(order)])
+        ]
         assert values[0] == pytest.approx(values[1])
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda told: fixed(told, [1, 2]), "weights: 2 numbers for 3 members; give one for each, in their order"),
-        (lambda told: fixed(told, [1, -2, 1]), r"weights: \[1.0, -2.0, 1.0\]; give finite numbers of 0 or more"),
+        (
+            lambda told: fixed(told, [1, 2]),
+            "weights: 2 numbers for 3 members; give one for each, in their order",
+        ),
+        (
+            lambda told: fixed(told, [1, -2, 1]),
+            r"weights: \[1.0, -2.0, 1.0\]; give finite numbers of 0 or more",
+        ),
         (lambda told: fixed(told, [1, np.nan, 1]), "give finite numbers of 0 or more"),
         (lambda told: fixed(told, [0, 0, 0]), "weights: all are 0; give at least one member a weight"),
-        (lambda told: best_simplex(told, np.zeros(40), "f2"), "metric: there is no 'f2'; there are log_loss, accuracy, f1_cemp"),
-        (lambda told: best_simplex(told, np.full(40, -1)), "of 40 validation spectra none has a known class .* give weights=equal"),
-        (lambda told: best_simplex(told, np.arange(40) % 2 * 2, "f1_cemp"), "f1_cemp: none of 40 validation stars is CEMP; give metric=log_loss"),
-        (lambda told: best_simplex(told, np.zeros(40), "f1_macro"), "none of 40 validation stars is CEMP or NMP"),
-        (lambda told: inverse_mse(told, np.zeros((40, 3))), r"true labels of shape \(40, 3\) beside answers of shape \(40, 2\)"),
+        (
+            lambda told: best_simplex(told, np.zeros(40), "f2"),
+            "metric: there is no 'f2'; there are log_loss, accuracy, f1_cemp",
+        ),
+        (
+            lambda told: best_simplex(told, np.full(40, -1)),
+            "of 40 validation spectra none has a known class .* give weights=equal",
+        ),
+        (
+            lambda told: best_simplex(told, np.arange(40) % 2 * 2, "f1_cemp"),
+            "f1_cemp: none of 40 validation stars is CEMP; give metric=log_loss",
+        ),
+        (
+            lambda told: best_simplex(told, np.zeros(40), "f1_macro"),
+            "none of 40 validation stars is CEMP or NMP",
+        ),
+        (
+            lambda told: inverse_mse(told, np.zeros((40, 3))),
+            r"true labels of shape \(40, 3\) beside answers of shape \(40, 2\)",
+        ),
     ],
 )
 def test_weights_that_cannot_be_are_told(wrong: object, message: str) -> None:
@@ -198,12 +240,16 @@ def test_weights_that_cannot_be_are_told(wrong: object, message: str) -> None:
 
 def test_a_class_that_no_member_has_is_told() -> None:
     told = replace(answers.classified(np.full((2, 5, 2), 0.5)), classes=("M0", "M1"))
-    with pytest.raises(ValueError, match="the members have no class CEMP, but M0, M1; give metric=f1_macro or log_loss"):
+    with pytest.raises(
+        ValueError, match="the members have no class CEMP, but M0, M1; give metric=f1_macro or log_loss"
+    ):
         best_simplex(told, np.zeros(5), "f1_cemp")
 
 
 def test_a_label_whose_members_all_have_no_weight_is_told() -> None:
     told = answers.told(3)
     told.mu_MNL[:2, :, 1] = np.nan
-    with pytest.raises(ValueError, match="all members that give L1 have the weight 0; give one of them a weight"):
+    with pytest.raises(
+        ValueError, match="all members that give L1 have the weight 0; give one of them a weight"
+    ):
         fixed(told, [1, 1, 0])

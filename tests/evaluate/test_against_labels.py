@@ -32,7 +32,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, path in enumerate(sorted((folder / "store" / "spectra").iterdir()))
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "store" / "shards.parquet")
-    values = {"ensemble": str(folder / "both"), "store": str(folder / "store"), "predictions": str(folder / "said"), "threads": 1}
+    values = {
+        "ensemble": str(folder / "both"),
+        "store": str(folder / "store"),
+        "predictions": str(folder / "said"),
+        "threads": 1,
+    }
     predict(Predict.checked("predict", values))
     return folder
 
@@ -49,34 +54,57 @@ def place(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made / "said", tmp_path / "said")
     truth = lessons.stars(teams.COUNT)
     spec = [f"spec-{obsid}.fits" for obsid in truth["obsid"]]
-    frame = pd.DataFrame({"spec": spec, "teff": truth["Teff"], "logg": truth["logg"], "C_FE": truth["CFe"] + 0.5})
+    frame = pd.DataFrame(
+        {"spec": spec, "teff": truth["Teff"], "logg": truth["logg"], "C_FE": truth["CFe"] + 0.5}
+    )
     frame.to_csv(tmp_path / "galah_C_FE.csv", index=False)
     return tmp_path
 
 
 def judged(place: Path, **given: Any) -> Outcome:
-    values = {"of": str(place / "said"), "labels": str(place / "galah_C_FE.csv"), "called": "GALAH", "join": {"classes": "none"}}
+    values = {
+        "of": str(place / "said"),
+        "labels": str(place / "galah_C_FE.csv"),
+        "called": "GALAH",
+        "join": {"classes": "none"},
+    }
     found = review(Evaluate.checked("evaluate", values | given))
     assert isinstance(found, Outcome)
     return found
 
 
-def test_what_was_said_stands_beside_their_labels_without_stars_of_the_training(place: Path, made: Path) -> None:
+def test_what_was_said_stands_beside_their_labels_without_stars_of_the_training(
+    place: Path, made: Path
+) -> None:
     found = judged(place)
     table = pq.read_table(Path(found.folder) / PREDICTIONS)
     test = samples.read(str(made / "both")).part("test")
     assert sorted(table["obsid"].to_pylist()) == sorted(test.about["obsid"].to_pylist())
-    assert (found.about["met"], found.about["silent"], found.about["unread"]) == (teams.COUNT - len(test), 0, 0)
-    said = pa.concat_tables([pq.read_table(path) for path in sorted((place / "said" / "predictions").iterdir())]).to_pandas().set_index("obsid")
+    assert (found.about["met"], found.about["silent"], found.about["unread"]) == (
+        teams.COUNT - len(test),
+        0,
+        0,
+    )
+    said = (
+        pa.concat_tables([pq.read_table(path) for path in sorted((place / "said" / "predictions").iterdir())])
+        .to_pandas()
+        .set_index("obsid")
+    )
     assert np.allclose(table["CFe"].to_numpy(), said.loc[table["obsid"].to_pylist(), "CFe"].to_numpy())
-    bias = next(row for row in found.table.to_pylist() if (row["kind"], row["subject"], row["metric"]) == ("all", "CFe", "bias"))
+    bias = next(
+        row
+        for row in found.table.to_pylist()
+        if (row["kind"], row["subject"], row["metric"]) == ("all", "CFe", "bias")
+    )
     assert bias["value"] == pytest.approx((table["CFe"].to_numpy() - table["true_CFe"].to_numpy()).mean())
     assert bias["low"] < bias["value"] < bias["high"] < 0
     assert {"scatter", "mae"} <= {row["metric"] for row in found.table.to_pylist() if row["low"] is not None}
     assert "FeH" not in found.judged.labels  # they do not know it
 
 
-def test_their_temperatures_and_gravities_group_and_place_the_stars(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_their_temperatures_and_gravities_group_and_place_the_stars(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sketch(monkeypatch)
     found = judged(place)
     assert {row["group"] for row in found.table.to_pylist() if row["kind"] == "gravity"} == {"dwarf", "giant"}
@@ -95,7 +123,10 @@ def test_it_is_shown_again_under_another_name_and_as_csv(place: Path) -> None:
     assert (first.made, again.made, again.judged.called) == (True, False, "LASP")
     assert np.allclose(again.judged.mu_NL, first.judged.mu_NL)
     assert again.table.equals(first.table)
-    assert pd.read_csv(Path(again.folder) / CSV)["obsid"].tolist() == pq.read_table(Path(again.folder) / PREDICTIONS)["obsid"].to_pylist()
+    assert (
+        pd.read_csv(Path(again.folder) / CSV)["obsid"].tolist()
+        == pq.read_table(Path(again.folder) / PREDICTIONS)["obsid"].to_pylist()
+    )
 
 
 def test_members_that_are_gone_are_told_and_nothing_is_left_out_for_them(place: Path) -> None:
@@ -115,7 +146,9 @@ def test_rows_without_an_answer_are_left_out_and_counted(place: Path, made: Path
     silent = [number for number, obsid in enumerate(table["obsid"].to_pylist()) if obsid in test][:2]
     for name in ("CFe", "CFe_err", "p_mp"):
         values = [None if number in silent else value for number, value in enumerate(table[name].to_pylist())]
-        table = table.set_column(table.column_names.index(name), table.schema.field(name), pa.array(values, pa.float32()))
+        table = table.set_column(
+            table.column_names.index(name), table.schema.field(name), pa.array(values, pa.float32())
+        )
     pq.write_table(table, path)
     found = judged(place)
     assert found.about["silent"] == 2
@@ -125,7 +158,10 @@ def test_rows_without_an_answer_are_left_out_and_counted(place: Path, made: Path
 def test_tables_that_do_not_fit_are_told(place: Path, made: Path) -> None:
     learned = samples.read(str(made / "both")).part("train").about["obsid"].to_pylist()
     pd.DataFrame({"obsid": learned, "C_FE": 0.1}).to_csv(place / "seen.csv", index=False)
-    with pytest.raises(SettingsError, match=rf"of {len(learned)} spectra that both know, the members have met the stars of {len(learned)}"):
+    with pytest.raises(
+        SettingsError,
+        match=rf"of {len(learned)} spectra that both know, the members have met the stars of {len(learned)}",
+    ):
         judged(place, labels=str(place / "seen.csv"))
     pd.DataFrame({"obsid": [5], "C_FE": [0.1]}).to_csv(place / "others.csv", index=False)
     with pytest.raises(ValueError, match=r"none of 1 rows goes with any of"):

@@ -24,7 +24,12 @@ from tests.ensemble import askable
 def said(tmp_path: Path) -> Path:
     """Predictions of ten spectra in three shards."""
     askable.three(tmp_path / "ensemble", askable.store(tmp_path))
-    values = {"ensemble": str(tmp_path / "ensemble"), "store": str(tmp_path / "store"), "predictions": str(tmp_path / "said"), "threads": 1}
+    values = {
+        "ensemble": str(tmp_path / "ensemble"),
+        "store": str(tmp_path / "store"),
+        "predictions": str(tmp_path / "said"),
+        "threads": 1,
+    }
     predict(Predict.checked("predict", values | {"batch": 4}))
     return tmp_path / "said"
 
@@ -37,7 +42,12 @@ def looked(said: Path, **given: Any) -> Trend:
 
 def test_a_shard_is_told_by_what_its_rows_say(said: Path) -> None:
     found = looked(said)
-    assert (found.finished, found.new, found.labels, found.classes) == (True, 3, ("Teff", "FeH"), ("MP", "CEMP", "NMP"))
+    assert (found.finished, found.new, found.labels, found.classes) == (
+        True,
+        3,
+        ("Teff", "FeH"),
+        ("MP", "CEMP", "NMP"),
+    )
     for number, row in enumerate(found.table.to_pylist()):
         part = pq.read_table(said / "predictions" / f"part-{number:05d}.parquet").to_pandas()
         assert row["rows"] == len(part)
@@ -49,7 +59,9 @@ def test_a_shard_is_told_by_what_its_rows_say(said: Path) -> None:
     assert found.unlike == {}
 
 
-def test_shards_that_come_in_are_added_and_the_others_are_not_read_again(said: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_that_come_in_are_added_and_the_others_are_not_read_again(
+    said: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     last = said / "markers" / "part-00002.json"
     marker = last.read_bytes()
     last.unlink()
@@ -94,13 +106,30 @@ def many(folder: Path, source: Path) -> Path:
     (folder / "settings.json").write_bytes((source / "settings.json").read_bytes())
     for number in range(30):
         rows = 4 if number == 29 else 60
-        values = {"Teff": dice.normal(5000, 500, rows) - 900 * (number == 10), "FeH": dice.normal(-1, 0.5, rows), "snr": dice.lognormal(3, 0.5, rows)}
-        values |= {"said": np.where(dice.random(rows) < (0.5 if number == 10 else 0.02), 1, 2), "domain": dice.uniform(0, 1, rows)}
+        values = {
+            "Teff": dice.normal(5000, 500, rows) - 900 * (number == 10),
+            "FeH": dice.normal(-1, 0.5, rows),
+            "snr": dice.lognormal(3, 0.5, rows),
+        }
+        values |= {
+            "said": np.where(dice.random(rows) < (0.5 if number == 10 else 0.02), 1, 2),
+            "domain": dice.uniform(0, 1, rows),
+        }
         values |= {"Teff_err": dice.normal(60, 2, rows), "FeH_err": dice.normal(0.1, 0.01, rows)}
-        columns = [pa.array(values[field.name]).cast(field.type) if field.name in values else pa.nulls(rows, field.type) for field in known]
+        columns = [
+            pa.array(values[field.name]).cast(field.type)
+            if field.name in values
+            else pa.nulls(rows, field.type)
+            for field in known
+        ]
         path = folder / "predictions" / f"part-{number:05d}.parquet"
         pq.write_table(pa.table(columns, schema=known), path)
-        marker = {"shard": number, "rows": rows, "silent": 0, "predictions": {"bytes": path.stat().st_size, "crc": number}}
+        marker = {
+            "shard": number,
+            "rows": rows,
+            "silent": 0,
+            "predictions": {"bytes": path.stat().st_size, "crc": number},
+        }
         (folder / "markers" / f"part-{number:05d}.json").write_text(json.dumps(marker))
     return folder
 
@@ -123,7 +152,13 @@ def test_what_departs_is_measured_by_the_scatter_of_shards_or_their_own_noise() 
 
 def test_predictions_without_classes_or_domain_have_a_trend_too(tmp_path: Path) -> None:
     run = askable.run(tmp_path / "run", askable.store(tmp_path), "reg", ("Teff",))
-    values = {"ensemble": str(run), "store": str(tmp_path / "store"), "predictions": str(tmp_path / "said"), "threads": 1, "batch": 4}
+    values = {
+        "ensemble": str(run),
+        "store": str(tmp_path / "store"),
+        "predictions": str(tmp_path / "said"),
+        "threads": 1,
+        "batch": 4,
+    }
     predict(Predict.checked("predict", values))
     found = looked(tmp_path / "said")
     assert (found.labels, found.classes) == (("Teff",), ())

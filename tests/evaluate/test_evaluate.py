@@ -66,22 +66,34 @@ def test_predictions_stand_beside_the_truth_of_the_test_part_alone(place: Path):
     assert table["obsid"].to_pylist() == test.about["obsid"].to_pylist()
     assert np.allclose(table["true_FeH"].to_numpy(), test.label_NL[:, 0])
     assert np.allclose(sum(table[f"p_{name}"].to_numpy() for name in ("mp", "cemp", "nmp")), 1)
-    mae = found.table.to_pandas().query("kind == 'all' and subject == 'FeH' and metric == 'mae'")["value"].item()
+    mae = (
+        found.table.to_pandas()
+        .query("kind == 'all' and subject == 'FeH' and metric == 'mae'")["value"]
+        .item()
+    )
     assert mae == pytest.approx(np.abs(table["FeH"].to_numpy() - table["true_FeH"].to_numpy()).mean())
 
 
 def test_other_stars_are_evaluated_where_none_of_them_was_learned_from(place: Path, tmp_path: Path):
     lessons.store(tmp_path / "new" / "store", count=60, seed=9)
-    found = evaluate(settings(place, store=str(tmp_path / "new" / "store"), labels=str(tmp_path / "new" / "labels.csv")))
+    found = evaluate(
+        settings(place, store=str(tmp_path / "new" / "store"), labels=str(tmp_path / "new" / "labels.csv"))
+    )
     learned = samples.read(str(place / "run")).part("train").about["star"].to_pylist()
     table = pq.read_table(Path(found.folder) / PREDICTIONS)
     assert 0 < table.num_rows < 60  # the toy numbers visits from 1000 on, also in another store
     assert not set(table["star"].to_pylist()) & set(learned)
 
 
-def test_stars_that_the_run_has_learned_from_are_known_under_any_name(place: Path, made: Path, tmp_path: Path):
+def test_stars_that_the_run_has_learned_from_are_known_under_any_name(
+    place: Path, made: Path, tmp_path: Path
+):
     lines = (made / "labels.csv").read_text().splitlines()
-    (tmp_path / "named.csv").write_text("\n".join([f"gaia_source_id,{lines[0]}", *(f"{7_000_000 + n},{line}" for n, line in enumerate(lines[1:]))]))
+    (tmp_path / "named.csv").write_text(
+        "\n".join(
+            [f"gaia_source_id,{lines[0]}", *(f"{7_000_000 + n},{line}" for n, line in enumerate(lines[1:]))]
+        )
+    )
     found = evaluate(settings(place, labels=str(tmp_path / "named.csv")))
     assert len(found.judged) == len(samples.read(str(place / "run")).part("test"))
 
@@ -134,5 +146,8 @@ def test_a_store_of_another_grid_is_refused(place: Path, tmp_path: Path):
     other = lessons.store(tmp_path / "other" / "store", count=20)
     about = json.loads((other / "store.json").read_text())
     (other / "store.json").write_text(json.dumps(about | {"grid": about["grid"] | {"start": 4001.0}}))
-    with pytest.raises(ValueError, match=r"300 linear points from 4001 to 4598, the run .* was trained on 300 linear points from 4000 to 4598"):
+    with pytest.raises(
+        ValueError,
+        match=r"300 linear points from 4001 to 4598, the run .* was trained on 300 linear points from 4000 to 4598",
+    ):
         evaluate(settings(place, store=str(other), labels=str(tmp_path / "other" / "labels.csv")))

@@ -33,7 +33,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(made: Path, tmp_path: Path) -> Path:
     """The runs, without evaluations."""
     for name in (*RUNS, "elsewhere"):
-        shutil.copytree(made / name, tmp_path / name, ignore=shutil.ignore_patterns("evaluations*", "checkpoints"))
+        shutil.copytree(
+            made / name, tmp_path / name, ignore=shutil.ignore_patterns("evaluations*", "checkpoints")
+        )
     return tmp_path
 
 
@@ -43,7 +45,11 @@ def settings(place: Path, of: str, *against: str, **changes: Any) -> Evaluate:
 
 
 def told(found: Any, **wanted: str) -> dict[str, Any]:
-    (one,) = [row for row in found.against.to_pylist() if all(row[name] == value for name, value in ({"kind": "all"} | wanted).items())]
+    (one,) = [
+        row
+        for row in found.against.to_pylist()
+        if all(row[name] == value for name, value in ({"kind": "all"} | wanted).items())
+    ]
     return one
 
 
@@ -51,11 +57,18 @@ def test_all_are_judged_by_the_same_spectra_as_alone(place: Path) -> None:
     found = evaluate(settings(place, "both", "sure"))
     for name in ("both", "sure"):
         alone = evaluate(settings(place, name))
-        mae = [row["value"] for row in alone.table.to_pylist() if (row["kind"], row["subject"], row["metric"]) == ("all", "CFe", "mae")]
+        mae = [
+            row["value"]
+            for row in alone.table.to_pylist()
+            if (row["kind"], row["subject"], row["metric"]) == ("all", "CFe", "mae")
+        ]
         assert told(found, subject="CFe", metric="mae", who=name)["value"] == pytest.approx(mae[0])
     row = told(found, subject="CFe", metric="mae", who="sure")
     assert row["difference_low"] <= row["difference"] <= row["difference_high"]
-    assert {row["group"] for row in found.against.to_pylist() if row["kind"] == "gravity"} == {"dwarf", "giant"}  # logg is no target of theirs
+    assert {row["group"] for row in found.against.to_pylist() if row["kind"] == "gravity"} == {
+        "dwarf",
+        "giant",
+    }  # logg is no target of theirs
 
 
 def test_a_comparison_is_shown_again_and_leaves_a_trace_with_everyone(place: Path) -> None:
@@ -74,11 +87,15 @@ def test_stars_that_another_has_learned_from_are_left_out_and_counted(place: Pat
     found = evaluate(settings(place, "both", "elsewhere"))
     mine = samples.read(str(place / "both")).part("test").about["star"].to_pylist()
     theirs = samples.read(str(place / "elsewhere"))
-    learned = set(theirs.at(np.flatnonzero((theirs.part_N == 0) | (theirs.part_N == 1))).about["star"].to_pylist())
+    learned = set(
+        theirs.at(np.flatnonzero((theirs.part_N == 0) | (theirs.part_N == 1))).about["star"].to_pylist()
+    )
     kept = pq.read_table(Path(found.folder) / PREDICTIONS)["star"].to_pylist()
     assert set(kept) == set(mine) - learned
     assert found.about["against"]["left_out"] == {"elsewhere": len(set(mine) & learned)}
-    assert f"elsewhere has seen {len(set(mine) & learned)} of those of the first one" in outcome.summary(found, [])
+    assert f"elsewhere has seen {len(set(mine) & learned)} of those of the first one" in outcome.summary(
+        found, []
+    )
 
 
 def test_nets_of_one_label_and_of_many_are_compared_by_what_both_tell(place: Path) -> None:
@@ -121,23 +138,40 @@ def test_a_run_that_is_not_there_is_told(place: Path) -> None:
         evaluate(settings(place, "both", "nowhere"))
 
 
-def test_runs_of_another_grid_or_of_spectra_prepared_otherwise_are_refused_by_name(place: Path, made: Path) -> None:
+def test_runs_of_another_grid_or_of_spectra_prepared_otherwise_are_refused_by_name(
+    place: Path, made: Path
+) -> None:
     store = Path(shutil.copytree(made / "store", place / "store"))
     told = json.loads((store / "store.json").read_text())
     (store / "store.json").write_text(json.dumps(told | {"settings": {"prepare": {"continuum": "msfl"}}}))
     about = json.loads((place / "sure" / "run.json").read_text())
-    (place / "sure" / "run.json").write_text(json.dumps(about | {"store": about["store"] | {"prepare": {"continuum": "spline"}}}))
-    with pytest.raises(SettingsError, match=r"against: sure: .*sure has learned from spectra prepared otherwise than those of .*continuum is"):
+    (place / "sure" / "run.json").write_text(
+        json.dumps(about | {"store": about["store"] | {"prepare": {"continuum": "spline"}}})
+    )
+    with pytest.raises(
+        SettingsError,
+        match=r"against: sure: .*sure has learned from spectra prepared otherwise than those of .*continuum is",
+    ):
         evaluate(settings(place, "both", "sure", store=str(store)))
     (place / "sure" / "run.json").write_text(json.dumps(about | {"grid": about["grid"] | {"start": 4100.0}}))
-    with pytest.raises(ValueError, match=r"its grid has 300 linear points from 4000 to 4598, the run .*sure was .* points from 4100"):
+    with pytest.raises(
+        ValueError,
+        match=r"its grid has 300 linear points from 4000 to 4598, the run .*sure was .* points from 4100",
+    ):
         evaluate(settings(place, "both", "sure"))
 
 
 def test_no_spectrum_left_is_told(place: Path, made: Path) -> None:
     lines = (made / "labels.csv").read_text().splitlines()
     theirs, mine = (samples.read(str(place / name)) for name in ("elsewhere", "both"))
-    learned = set(theirs.at(np.flatnonzero(theirs.part_N == 0)).about["obsid"].to_pylist()) & set(mine.part("test").about["obsid"].to_pylist())
-    (place / "seen.csv").write_text("\n".join([lines[0], *(line for line in lines[1:] if int(line.split(",")[0]) in learned)]))
-    with pytest.raises(SettingsError, match=rf"no spectrum is left that nobody has learned from .*elsewhere has seen {len(learned)}"):
+    learned = set(theirs.at(np.flatnonzero(theirs.part_N == 0)).about["obsid"].to_pylist()) & set(
+        mine.part("test").about["obsid"].to_pylist()
+    )
+    (place / "seen.csv").write_text(
+        "\n".join([lines[0], *(line for line in lines[1:] if int(line.split(",")[0]) in learned)])
+    )
+    with pytest.raises(
+        SettingsError,
+        match=rf"no spectrum is left that nobody has learned from .*elsewhere has seen {len(learned)}",
+    ):
         evaluate(settings(place, "both", "elsewhere", labels=str(place / "seen.csv")))

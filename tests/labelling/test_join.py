@@ -19,23 +19,46 @@ from tests.training.small_stores import store, visit
 VISITS = [visit(number) for number in range(10)]
 
 
-def joined(folder: Path, frame: pd.DataFrame, wanted: list[str], rows: list[dict[str, Any]] | None = None, **given: Any) -> Labelled:
+def joined(
+    folder: Path,
+    frame: pd.DataFrame,
+    wanted: list[str],
+    rows: list[dict[str, Any]] | None = None,
+    **given: Any,
+) -> Labelled:
     """The labels of a frame, written as CSV, joined to a store of these rows."""
     path = folder / "labels.csv"
     frame.to_csv(path, index=False)
     part = given.pop("part_column", None)
-    return join(Labels.checked("labels", {"table": str(path)} | given), store(folder / "store", VISITS if rows is None else rows), wanted, part)
+    return join(
+        Labels.checked("labels", {"table": str(path)} | given),
+        store(folder / "store", VISITS if rows is None else rows),
+        wanted,
+        part,
+    )
 
 
 def rows_and_spectra_are_accounted_for(counts: Counts) -> None:
-    rows = counts.used + counts.merged + counts.unused + sum(counts.refused.values()) + sum(counts.left_out_rows.values())
+    rows = (
+        counts.used
+        + counts.merged
+        + counts.unused
+        + sum(counts.refused.values())
+        + sum(counts.left_out_rows.values())
+    )
     assert rows == counts.rows
     assert counts.matched + counts.unmatched + sum(counts.left_out_spectra.values()) == counts.spectra
     assert counts.text()
 
 
 def test_spectra_come_in_the_order_of_the_store_with_their_place_in_it(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1009, 1001, 1004, 5], "FeH": [-0.9, -0.1, -0.4, -3.0], "feh_err": [0.09, 0.01, np.nan, 0.3]})
+    frame = pd.DataFrame(
+        {
+            "obsid": [1009, 1001, 1004, 5],
+            "FeH": [-0.9, -0.1, -0.4, -3.0],
+            "feh_err": [0.09, 0.01, np.nan, 0.3],
+        }
+    )
     found = joined(tmp_path, frame, ["FeH"])
     assert (found.shard.tolist(), found.row.tolist()) == ([0, 1, 2], [1, 0, 1])
     assert found.label_NL[:, 0].tolist() == [-0.1, -0.4, -0.9]
@@ -50,8 +73,14 @@ def test_spectra_come_in_the_order_of_the_store_with_their_place_in_it(tmp_path:
 
 def test_temperature_and_gravity_are_kept_beside_the_labels_and_decide_nothing(tmp_path: Path) -> None:
     """Rows that contradict each other in them are one row, and a row that has nothing else is no label."""
-    frame = pd.DataFrame({"spec": [row["path"].rpartition("/")[2] for row in (VISITS[1], VISITS[1], VISITS[4], VISITS[6])]})
-    frame["teff"], frame["logg"], frame["C_FE"] = [5000.0, 5100.0, -9999.0, 4800.0], [2.5, 2.5, 4.5, 1.0], [0.1, 0.1, 0.4, np.nan]
+    frame = pd.DataFrame(
+        {"spec": [row["path"].rpartition("/")[2] for row in (VISITS[1], VISITS[1], VISITS[4], VISITS[6])]}
+    )
+    frame["teff"], frame["logg"], frame["C_FE"] = (
+        [5000.0, 5100.0, -9999.0, 4800.0],
+        [2.5, 2.5, 4.5, 1.0],
+        [0.1, 0.1, 0.4, np.nan],
+    )
     found = joined(tmp_path, frame, ["CFe"], classes="none")
     assert found.counts.key == "file"
     assert found.about["obsid"].to_pylist() == [1001, 1004]
@@ -100,16 +129,26 @@ def test_rows_are_matched_by_whatever_both_sides_know(name: str, key: str, tmp_p
         assert found.counts.key == wanted
 
 
-def test_a_spectrum_in_a_table_of_many_is_known_by_its_visit_where_the_labels_name_files(tmp_path: Path) -> None:
+def test_a_spectrum_in_a_table_of_many_is_known_by_its_visit_where_the_labels_name_files(
+    tmp_path: Path,
+) -> None:
     rows = [visit(number, path="/data/X.npy", row=number, visit=f"spec-{number}") for number in range(4)]
-    found = joined(tmp_path, pd.DataFrame({"file": ["spec-2.fits", "X.npy"], "logg": [2.0, 4.0]}), ["logg"], rows)
+    found = joined(
+        tmp_path, pd.DataFrame({"file": ["spec-2.fits", "X.npy"], "logg": [2.0, 4.0]}), ["logg"], rows
+    )
     assert found.about["visit"].to_pylist() == ["spec-2"]
 
 
 def test_auto_prefers_the_visit_to_the_star_and_what_matches_to_what_hardly_does(tmp_path: Path) -> None:
     """Two visits of each star: by star every row would go to both."""
     rows = [visit(number, star=f"S{number // 2}", ra=float(number // 2), dec=0.5) for number in range(8)]
-    frame = pd.DataFrame({"obsid": [row["obsid"] for row in rows], "star": [row["star"] for row in rows], "logg": np.arange(8) / 2})
+    frame = pd.DataFrame(
+        {
+            "obsid": [row["obsid"] for row in rows],
+            "star": [row["star"] for row in rows],
+            "logg": np.arange(8) / 2,
+        }
+    )
     found = joined(tmp_path, frame, ["logg"], rows)
     assert (found.counts.key, len(found)) == ("obsid", 8)
     frame["obsid"] = [1000, 1, 2, 3, 4, 5, 6, 7]
@@ -119,7 +158,13 @@ def test_auto_prefers_the_visit_to_the_star_and_what_matches_to_what_hardly_does
 
 
 def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1002, 1003], "FeH": ["-9999", "999", "*", "-1.5"], "logg": [2.0, 2.5, 3.0, 3.5]})
+    frame = pd.DataFrame(
+        {
+            "obsid": [1000, 1001, 1002, 1003],
+            "FeH": ["-9999", "999", "*", "-1.5"],
+            "logg": [2.0, 2.5, 3.0, 3.5],
+        }
+    )
     found = joined(tmp_path, frame, ["FeH", "logg"])
     assert found.label_NL[:, 0].tolist() == pytest.approx([np.nan, np.nan, np.nan, -1.5], nan_ok=True)
     assert found.counts.out_of_range == {"FeH": 2, "logg": 0}
@@ -128,7 +173,9 @@ def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
 
 
 def test_rows_without_any_label_or_class_are_left_out_and_counted(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1002], "FeH": [-9999, -1.0, -9999], "f_CEMP": [None, None, 1]})
+    frame = pd.DataFrame(
+        {"obsid": [1000, 1001, 1002], "FeH": [-9999, -1.0, -9999], "f_CEMP": [None, None, 1]}
+    )
     found = joined(tmp_path, frame, ["FeH"])
     assert found.about["obsid"].to_pylist() == [1001, 1002]
     assert found.counts.refused["no label"] == 1
@@ -154,12 +201,22 @@ def test_the_same_said_twice_is_merged_and_a_contradiction_is_refused(tmp_path: 
 
 def test_errors_are_found_under_their_usual_names(tmp_path: Path) -> None:
     for name in ("e_FeH", "FeH_err", "FEH_ERR", "feh_err", "sigma_FeH", "fe_h_err"):
-        found = joined(tmp_path, pd.DataFrame({"obsid": [1000, 1001], "FeH": [-1.0, -2.0], name: [0.1, -9999]}), ["FeH"])
+        found = joined(
+            tmp_path, pd.DataFrame({"obsid": [1000, 1001], "FeH": [-1.0, -2.0], name: [0.1, -9999]}), ["FeH"]
+        )
         assert found.error_NL[:, 0].tolist() == pytest.approx([0.1, np.nan], nan_ok=True)
 
 
 def test_the_one_of_carbon_and_iron_that_is_missing_follows_from_the_other_two(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1002], "FeH": [-2.0, -2.0, None], "CH": [-1.0, None, -1.0], "e_FeH": 0.3, "e_CH": 0.4})
+    frame = pd.DataFrame(
+        {
+            "obsid": [1000, 1001, 1002],
+            "FeH": [-2.0, -2.0, None],
+            "CH": [-1.0, None, -1.0],
+            "e_FeH": 0.3,
+            "e_CH": 0.4,
+        }
+    )
     found = joined(tmp_path, frame, ["CFe"])
     assert found.label_NL[:, 0].tolist() == [1.0]
     assert found.error_NL[:, 0].tolist() == [0.5]
@@ -173,7 +230,14 @@ def test_the_one_of_carbon_and_iron_that_is_missing_follows_from_the_other_two(t
 
 
 def test_classes_come_from_numbers_words_or_are_derived(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1002, 1003], "FeH": [-2.0, -2.0, -0.5, -2.0], "CFe": [0.1, 0.9, 0.9, None], "class": "STAR"})
+    frame = pd.DataFrame(
+        {
+            "obsid": [1000, 1001, 1002, 1003],
+            "FeH": [-2.0, -2.0, -0.5, -2.0],
+            "CFe": [0.1, 0.9, 0.9, None],
+            "class": "STAR",
+        }
+    )
     found = joined(tmp_path, frame, ["FeH"])
     assert found.class_N.tolist() == [0, 1, 2, -1]
     assert found.counts.classes_from == "FeH and CFe by carbon_0.7"
@@ -181,43 +245,73 @@ def test_classes_come_from_numbers_words_or_are_derived(tmp_path: Path) -> None:
     assert joined(tmp_path, frame, ["FeH"], classes="none").class_N.tolist() == [-1] * 4
     for said in ([2, 1, 0, -1], ["nmp", "CEMP", "MP ", ""], [2.0, 1.0, 0.0, None]):
         assert joined(tmp_path, frame.assign(**{"class": said}), ["FeH"]).class_N.tolist() == [2, 1, 0, -1]
-        assert joined(tmp_path, frame.assign(mine=said), ["FeH"], classes="mine").class_N.tolist() == [2, 1, 0, -1]
-    with pytest.raises(ValueError, match=r"the column class holds 'STAR'; classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give join\.classes="):
+        assert joined(tmp_path, frame.assign(mine=said), ["FeH"], classes="mine").class_N.tolist() == [
+            2,
+            1,
+            0,
+            -1,
+        ]
+    with pytest.raises(
+        ValueError,
+        match=r"the column class holds 'STAR'; classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give join\.classes=",
+    ):
         joined(tmp_path, frame, ["FeH"], classes="class")
 
 
 def test_the_criterion_by_luminosity_needs_a_temperature_and_a_gravity(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1002], "FeH": -2.5, "CFe": 0.5, "Teff": [4500.0, 6000.0, np.nan], "logg": [1.0, 4.0, 4.0]})
+    frame = pd.DataFrame(
+        {
+            "obsid": [1000, 1001, 1002],
+            "FeH": -2.5,
+            "CFe": 0.5,
+            "Teff": [4500.0, 6000.0, np.nan],
+            "logg": [1.0, 4.0, 4.0],
+        }
+    )
     assert joined(tmp_path, frame, ["FeH"], criterion="aoki2007").class_N.tolist() == [1, 0, labels.MISSING]
     with pytest.raises(ValueError, match="classes by aoki2007 need Teff and logg beside FeH and CFe"):
         joined(tmp_path, frame.drop(columns="Teff"), ["FeH"], criterion="aoki2007")
 
 
 def test_limits_hold_for_labels_columns_of_the_table_and_of_the_store(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": np.arange(1000, 1010), "FeH": -np.arange(10) / 2, "ruwe": np.arange(10) % 2, "logg": 1.0})
+    frame = pd.DataFrame(
+        {"obsid": np.arange(1000, 1010), "FeH": -np.arange(10) / 2, "ruwe": np.arange(10) % 2, "logg": 1.0}
+    )
     found = joined(tmp_path, frame, ["logg"], where={"FeH": [-4, -1], "ruwe": [0.5, 2], "snr_g": [0, 15.5]})
     assert found.about["obsid"].to_pylist() == [1003, 1005]
     assert found.counts.left_out_rows == {"FeH -4 to -1": 3, "ruwe 0.5 to 2": 4}
     assert found.counts.left_out_spectra == {"snr_g 0 to 15.5": 4}
     rows_and_spectra_are_accounted_for(found.counts)
-    with pytest.raises(ValueError, match=r"where: no label or column 'rue' there or in the store; like it: ruwe"):
+    with pytest.raises(
+        ValueError, match=r"where: no label or column 'rue' there or in the store; like it: ruwe"
+    ):
         joined(tmp_path, frame, ["logg"], where={"rue": [0, 1]})
     with pytest.raises(SettingsError, match=r"where.*from 1 to 0 lies nothing"):
         Labels.checked("labels", {"where": {"FeH": [1, 0]}})
 
 
 def test_rows_whose_file_is_another_visit_than_their_plan_are_refused(tmp_path: Path) -> None:
-    told = [NAMED["file"](row) | NAMED["visit by plan"](row) | {"file": row["path"], "obsid": row["obsid"], "logg": 1.0} for row in VISITS]
+    told = [
+        NAMED["file"](row)
+        | NAMED["visit by plan"](row)
+        | {"file": row["path"], "obsid": row["obsid"], "logg": 1.0}
+        for row in VISITS
+    ]
     told[3]["file"] = VISITS[4]["path"]
     found = joined(tmp_path, pd.DataFrame(told), ["logg"])
     assert found.about["obsid"].to_pylist() == [1000, 1001, 1002, *range(1004, 1010)]
     assert found.counts.refused["plan"] == 1
 
 
-def test_the_published_catalogue_whose_last_rows_name_wrong_files_loses_just_these(shared: Path, tmp_path: Path) -> None:
+def test_the_published_catalogue_whose_last_rows_name_wrong_files_loses_just_these(
+    shared: Path, tmp_path: Path
+) -> None:
     path = shared / "labels" / "lamost_dr1_plan_catalog.csv"
     frame = pd.read_csv(path)
-    rows = [visit(number, obsid=obsid, path=name) for number, (obsid, name) in enumerate(zip(frame["obsid"], frame["filename"], strict=True))]
+    rows = [
+        visit(number, obsid=obsid, path=name)
+        for number, (obsid, name) in enumerate(zip(frame["obsid"], frame["filename"], strict=True))
+    ]
     found = join(Labels(table=str(path)), store(tmp_path, rows, 500), ["Teff", "logg", "FeH"])
     assert (found.counts.rows, found.counts.refused["plan"], len(found)) == (2125, 156, 1969)
     assert found.label_NL == pytest.approx(frame[["teff", "logg", "feh"]].to_numpy()[:1969])
@@ -238,7 +332,15 @@ def test_labels_that_share_a_table_with_their_spectra_are_read_alone(shared: Pat
 
 
 def test_names_of_columns_may_be_the_user_s_own(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"ID": ["1001.fits", "1003.fits"], "feh_x": [-1.0, -2.0], "s": [0.1, 0.2], "group": ["g", "g"], "t": ["train", None]})
+    frame = pd.DataFrame(
+        {
+            "ID": ["1001.fits", "1003.fits"],
+            "feh_x": [-1.0, -2.0],
+            "s": [0.1, 0.2],
+            "group": ["g", "g"],
+            "t": ["train", None],
+        }
+    )
     columns = {"obsid": "ID", "fe_h": "feh_x", "e_FeH": "s"}
     found = joined(tmp_path, frame, ["FeH"], columns=columns, star="group", part_column="t")
     assert found.about["obsid"].to_pylist() == [1001, 1003]
@@ -250,12 +352,32 @@ def test_names_of_columns_may_be_the_user_s_own(tmp_path: Path) -> None:
 def test_columns_that_are_not_there_are_errors_that_name_like_ones(tmp_path: Path) -> None:
     frame = pd.DataFrame({"obsid": [1000], "fehin": [-1.0], "gaia": [5]})
     wrong: list[tuple[dict[str, Any], list[str], str]] = [
-        ({}, ["FeH"], r"labels: .*labels\.csv: no column for FeH; like it: fehin; the columns are obsid, fehin, gaia; give join\.columns=\{FeH: "),
+        (
+            {},
+            ["FeH"],
+            r"labels: .*labels\.csv: no column for FeH; like it: fehin; the columns are obsid, fehin, gaia; give join\.columns=\{FeH: ",
+        ),
         ({"columns": {"FeH": "feh"}}, ["FeH"], r"there is no column 'feh' \(for FeH\); like it: fehin"),
-        ({"columns": {"FeH": "fehin"}, "star": "gaya"}, ["FeH"], r"no column 'gaya' of stars; like it: gaia.*give join\.star="),
-        ({"columns": {"FeH": "fehin"}, "classes": "kind"}, ["FeH"], r"no column 'kind' of classes.*give join\.classes="),
-        ({"columns": {"FeH": "fehin"}, "key": "file"}, ["FeH"], r"no column for join\.key=file.*another key: obsid"),
-        ({"columns": {"FeH": "fehin"}, "part_column": "set"}, ["FeH"], r"split: .*no column 'set' of parts.*give split\.column="),
+        (
+            {"columns": {"FeH": "fehin"}, "star": "gaya"},
+            ["FeH"],
+            r"no column 'gaya' of stars; like it: gaia.*give join\.star=",
+        ),
+        (
+            {"columns": {"FeH": "fehin"}, "classes": "kind"},
+            ["FeH"],
+            r"no column 'kind' of classes.*give join\.classes=",
+        ),
+        (
+            {"columns": {"FeH": "fehin"}, "key": "file"},
+            ["FeH"],
+            r"no column for join\.key=file.*another key: obsid",
+        ),
+        (
+            {"columns": {"FeH": "fehin"}, "part_column": "set"},
+            ["FeH"],
+            r"split: .*no column 'set' of parts.*give split\.column=",
+        ),
         ({"columns": {"wrong": "fehin"}}, ["FeH"], "there is no label 'wrong'"),
     ]
     for settings_, wanted, said in wrong:
@@ -272,7 +394,8 @@ def test_iron_on_another_scale_is_not_taken_for_a_label(tmp_path: Path) -> None:
 def test_nothing_matched_is_an_error_with_examples_of_both_sides(tmp_path: Path) -> None:
     frame = pd.DataFrame({"obsid": [7, 8], "ra": [200.0, 201.0], "dec": [1.0, 2.0], "FeH": [-1.0, -2.0]})
     with pytest.raises(
-        ValueError, match=r"none of 2 rows goes with any of 10 spectra of .*; obsid: 7, 8 in the table, 1000, 1001, 1002 in the store"
+        ValueError,
+        match=r"none of 2 rows goes with any of 10 spectra of .*; obsid: 7, 8 in the table, 1000, 1001, 1002 in the store",
     ) as error:
         joined(tmp_path, frame, ["FeH"])
     assert "none of 2 rows goes with any of 10 spectra of" in str(error.value)
@@ -285,20 +408,28 @@ def test_nothing_matched_is_an_error_with_examples_of_both_sides(tmp_path: Path)
 
 
 def test_labels_that_cannot_teach_a_task_are_an_error(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1002], "FeH": [-2.0, -0.5, -2.0], "CFe": [0.1, 0.1, 0.2], "Teff": -9999})
+    frame = pd.DataFrame(
+        {"obsid": [1000, 1001, 1002], "FeH": [-2.0, -0.5, -2.0], "CFe": [0.1, 0.1, 0.2], "Teff": -9999}
+    )
     found = joined(tmp_path, frame, ["FeH", "Teff"])
     with pytest.raises(
-        ValueError, match=r"no spectrum of class CEMP \(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 stars\)\); add such stars"
+        ValueError,
+        match=r"no spectrum of class CEMP \(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 stars\)\); add such stars",
     ):
         check(found, "cls")
-    with pytest.raises(ValueError, match=r"none of 3 spectra has a value for Teff \(3 cells out of its range\); look at join\.columns"):
+    with pytest.raises(
+        ValueError,
+        match=r"none of 3 spectra has a value for Teff \(3 cells out of its range\); look at join\.columns",
+    ):
         check(found, "reg")
     check(joined(tmp_path, frame, ["FeH"]), "reg")
     check(joined(tmp_path, frame.assign(CFe=[0.1, 0.1, 0.9]), []), "cls")
 
 
 def test_the_counts_are_told_in_lines_for_people(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"obsid": [1000, 1001, 1001, 7], "FeH": [-2.0, -0.5, -0.5, -1.0], "CFe": [0.9, 0.1, 0.1, 0.2]})
+    frame = pd.DataFrame(
+        {"obsid": [1000, 1001, 1001, 7], "FeH": [-2.0, -0.5, -0.5, -1.0], "CFe": [0.9, 0.1, 0.1, 0.2]}
+    )
     lines = joined(tmp_path, frame, ["FeH"]).counts.text().splitlines()
     assert lines[0].endswith("labels.csv: 4 rows")
     assert lines[2:] == [
@@ -314,7 +445,13 @@ def test_the_counts_are_told_in_lines_for_people(tmp_path: Path) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_join_is_that_of_the_obvious_loop(seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
-    frame = pd.DataFrame({"obsid": random.integers(995, 1012, 15), "FeH": random.choice([-1.0, -2.0, -9999.0], 15, p=[0.6, 0.2, 0.2]), "logg": 2.0})
+    frame = pd.DataFrame(
+        {
+            "obsid": random.integers(995, 1012, 15),
+            "FeH": random.choice([-1.0, -2.0, -9999.0], 15, p=[0.6, 0.2, 0.2]),
+            "logg": 2.0,
+        }
+    )
     frame.loc[random.random(15) < 0.3, "logg"] = np.nan
     try:
         found = joined(tmp_path, frame, ["FeH", "logg"])
@@ -323,8 +460,14 @@ def test_a_join_is_that_of_the_obvious_loop(seed: int, tmp_path: Path) -> None:
         return
     expected = {}
     for obsid, rows in frame.replace(-9999.0, np.nan).groupby("obsid"):
-        if 1000 <= obsid < 1010 and rows["FeH"].nunique() <= 1 and rows[["FeH", "logg"]].notna().to_numpy().any():
+        if (
+            1000 <= obsid < 1010
+            and rows["FeH"].nunique() <= 1
+            and rows[["FeH", "logg"]].notna().to_numpy().any()
+        ):
             expected[obsid] = [rows["FeH"].max(), rows["logg"].max()]
     assert found.about["obsid"].to_pylist() == sorted(expected)
-    assert found.label_NL == pytest.approx(np.array([expected[obsid] for obsid in sorted(expected)]), nan_ok=True)
+    assert found.label_NL == pytest.approx(
+        np.array([expected[obsid] for obsid in sorted(expected)]), nan_ok=True
+    )
     rows_and_spectra_are_accounted_for(found.counts)

@@ -22,8 +22,15 @@ def dealt(rule: Split, stars: np.ndarray, classes: np.ndarray | None = None) -> 
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 1000), stratify=st.booleans(), folds=st.sampled_from([None, 2, 5]), draw=st.integers(0, 2**32 - 1))
-def test_visits_of_a_star_stay_together_in_any_order(seed: int, stratify: bool, folds: int | None, draw: int) -> None:
+@given(
+    seed=st.integers(0, 1000),
+    stratify=st.booleans(),
+    folds=st.sampled_from([None, 2, 5]),
+    draw=st.integers(0, 2**32 - 1),
+)
+def test_visits_of_a_star_stay_together_in_any_order(
+    seed: int, stratify: bool, folds: int | None, draw: int
+) -> None:
     random = np.random.default_rng(draw)
     stars, classes = people(40)[random.integers(0, 40, 150)], random.integers(-1, 3, 150).astype(np.int8)
     rule = Split(seed=seed, stratify=stratify, folds=folds)
@@ -53,7 +60,10 @@ def test_another_seed_deals_out_anew() -> None:
 
 def test_a_whole_number_is_the_star_of_the_same_text() -> None:
     numbers = np.arange(50)
-    assert (divide(Split(), numbers, NO_CLASS) == divide(Split(), np.array([str(n) for n in numbers], object), NO_CLASS)).all()
+    assert (
+        divide(Split(), numbers, NO_CLASS)
+        == divide(Split(), np.array([str(n) for n in numbers], object), NO_CLASS)
+    ).all()
 
 
 def test_the_hash_is_fixed_for_all_time() -> None:
@@ -101,12 +111,17 @@ def test_a_column_of_the_user_decides_alone() -> None:
 
 def test_a_star_that_a_column_puts_into_two_parts_is_an_error_that_names_it() -> None:
     stars = np.array(["a", "b", "a"], object)
-    with pytest.raises(ValueError, match=r"split: column=part: 1 stars are in two parts, such as a in train and test; put all visits"):
+    with pytest.raises(
+        ValueError,
+        match=r"split: column=part: 1 stars are in two parts, such as a in train and test; put all visits",
+    ):
         divide(Split(column="part"), stars, np.zeros(3, np.int8), np.array(["train", "test", "test"], object))
 
 
 def test_a_column_of_other_words_is_an_error_that_shows_them() -> None:
-    with pytest.raises(ValueError, match=r"split: column=part: it says 'holdout'; write train, validation, test"):
+    with pytest.raises(
+        ValueError, match=r"split: column=part: it says 'holdout'; write train, validation, test"
+    ):
         divide(Split(column="part"), people(2), np.zeros(2, np.int8), np.array(["train", "holdout"], object))
     with pytest.raises(ValueError, match=r"split: column=part, but no parts are given"):
         divide(Split(column="part"), people(2), np.zeros(2, np.int8))
@@ -131,7 +146,10 @@ def test_rules_that_cannot_be_are_refused(wrong: dict[str, Any], said: str) -> N
 def test_a_part_of_fewer_than_two_stars_is_an_error_that_counts() -> None:
     stars = people(10)
     part_N = np.array([0] * 7 + [1] + [2] * 2, np.int8)
-    with pytest.raises(ValueError, match=r"split: validation would hold fewer than 2 of 10 stars \(train 7, validation 1, test 2\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"split: validation would hold fewer than 2 of 10 stars \(train 7, validation 1, test 2\)",
+    ):
         check(Split(), part_N, stars)
     check(Split(parts=(0.8, 0.0, 0.2)), np.array([0] * 8 + [2] * 2, np.int8), stars)
     check(Split(column="part"), np.array([0] * 8 + [1] * 2, np.int8), stars)

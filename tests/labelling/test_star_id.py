@@ -14,10 +14,17 @@ from survey.labelling import star_id
 NOTHING = np.nan
 
 
-def names(*ids: str | None, ra: list[float] | None = None, dec: list[float] | None = None, visit: list[str | None] | None = None) -> list[str]:
+def names(
+    *ids: str | None,
+    ra: list[float] | None = None,
+    dec: list[float] | None = None,
+    visit: list[str | None] | None = None,
+) -> list[str]:
     size = len(ids)
     where = (np.array(values if values is not None else [NOTHING] * size, float) for values in (ra, dec))
-    return star_id.identities([pa.array(ids, pa.string())], *where, pa.array(visit or [f"v{i}" for i in range(size)], pa.string())).tolist()
+    return star_id.identities(
+        [pa.array(ids, pa.string())], *where, pa.array(visit or [f"v{i}" for i in range(size)], pa.string())
+    ).tolist()
 
 
 def test_repeated_visits_that_a_survey_grouped_are_one_star_each(shared: Path) -> None:
@@ -30,12 +37,18 @@ def test_repeated_visits_that_a_survey_grouped_are_one_star_each(shared: Path) -
 def separation(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """arcsec between all pairs, by haversines."""
     a, d = np.radians(ra), np.radians(dec)
-    half = np.sin((d[:, None] - d) / 2) ** 2 + np.cos(d[:, None]) * np.cos(d) * np.sin((a[:, None] - a) / 2) ** 2
+    half = (
+        np.sin((d[:, None] - d) / 2) ** 2 + np.cos(d[:, None]) * np.cos(d) * np.sin((a[:, None] - a) / 2) ** 2
+    )
     return np.degrees(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1)))) * 3600
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), pole=st.sampled_from([-90.0, -30.0, 0.0, 89.9995, 90.0]), start=st.sampled_from([0.0, 120.0, 359.9995]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    pole=st.sampled_from([-90.0, -30.0, 0.0, 89.9995, 90.0]),
+    start=st.sampled_from([0.0, 120.0, 359.9995]),
+)
 def test_friends_of_friends_are_those_of_the_obvious_loop(seed: int, pole: float, start: float) -> None:
     random = np.random.default_rng(seed)
     dec = np.clip(pole + random.uniform(-20, 20, 30) / 3600, -90, 90)
@@ -56,7 +69,12 @@ def test_zero_hours_and_the_pole_are_no_borders() -> None:
 
 
 def test_unknown_positions_are_near_nothing() -> None:
-    assert star_id.near(np.array([0.0, 0.0, np.nan, np.nan]), np.array([0.0, 0.0, 5.0, 5.0])).tolist() == [-1, -1, -1, -1]
+    assert star_id.near(np.array([0.0, 0.0, np.nan, np.nan]), np.array([0.0, 0.0, 5.0, 5.0])).tolist() == [
+        -1,
+        -1,
+        -1,
+        -1,
+    ]
 
 
 def test_a_visit_without_id_belongs_to_the_star_with_one_within_3_arcsec() -> None:
@@ -84,12 +102,22 @@ def test_without_id_and_position_a_visit_is_a_star_of_its_own_and_the_same_visit
 
 
 def test_a_spectrum_of_which_nothing_is_known_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"stars: 1 spectra have neither id nor position nor visit; give join\.star="):
+    with pytest.raises(
+        ValueError, match=r"stars: 1 spectra have neither id nor position nor visit; give join\.star="
+    ):
         names(None, "a", visit=[None, "v"])
 
 
 def test_ids_are_compared_as_text_without_the_survey_s_decorations() -> None:
-    assert star_id.ids(pa.array(["LAMOST J01", " J01 ", "12.0", "0", "-9999", "", None])).to_pylist() == ["J01", "J01", "12", None, None, None, None]
+    assert star_id.ids(pa.array(["LAMOST J01", " J01 ", "12.0", "0", "-9999", "", None])).to_pylist() == [
+        "J01",
+        "J01",
+        "12",
+        None,
+        None,
+        None,
+        None,
+    ]
     assert star_id.ids(pa.array([12.0, np.nan])).to_pylist() == ["12", None]
     assert star_id.ids(pa.array([3089803084812330368])).to_pylist() == ["3089803084812330368"]
 
@@ -105,7 +133,20 @@ def test_names_depend_neither_on_the_order_of_rows_nor_on_other_stars(seed: int)
     found = np.array(names(*ids, ra=ra.tolist(), dec=dec.tolist(), visit=visit))
     assert ((found[:, None] == found) == (star[:, None] == star)).all()
     order = random.permutation(40)
-    again = names(*[ids[i] for i in order], ra=ra[order].tolist(), dec=dec[order].tolist(), visit=[visit[i] for i in order])
+    again = names(
+        *[ids[i] for i in order],
+        ra=ra[order].tolist(),
+        dec=dec[order].tolist(),
+        visit=[visit[i] for i in order],
+    )
     assert again == found[order].tolist()
     some = np.flatnonzero(star < 6)
-    assert names(*[ids[i] for i in some], ra=ra[some].tolist(), dec=dec[some].tolist(), visit=[visit[i] for i in some]) == found[some].tolist()
+    assert (
+        names(
+            *[ids[i] for i in some],
+            ra=ra[some].tolist(),
+            dec=dec[some].tolist(),
+            visit=[visit[i] for i in some],
+        )
+        == found[some].tolist()
+    )

@@ -37,9 +37,15 @@ def test_rates_of_classes_are_those_of_scikit_learn(seed: int, size: int) -> Non
         assert not found
         return
     assert found["all", "accuracy"].value == pytest.approx(sk.accuracy_score(truth, said))
-    assert np.array_equal(classes.confusion(truth, said, 3), sk.confusion_matrix(truth, said, labels=[0, 1, 2]))
+    assert np.array_equal(
+        classes.confusion(truth, said, 3), sk.confusion_matrix(truth, said, labels=[0, 1, 2])
+    )
     each = dict(
-        zip(("precision", "recall", "f1"), sk.precision_recall_fscore_support(truth, said, labels=[0, 1, 2], zero_division=np.nan), strict=False)
+        zip(
+            ("precision", "recall", "f1"),
+            sk.precision_recall_fscore_support(truth, said, labels=[0, 1, 2], zero_division=np.nan),
+            strict=False,
+        )
     )
     for metric, values in each.items():
         for name, value in zip(rows.CLASSES, values, strict=True):
@@ -48,15 +54,23 @@ def test_rates_of_classes_are_those_of_scikit_learn(seed: int, size: int) -> Non
     weighted = sk.precision_recall_fscore_support(truth, said, average="weighted", zero_division=0)
     for metric, value in zip(("precision", "recall", "f1"), weighted, strict=False):
         assert found["all", f"{metric}_weighted"].value == pytest.approx(value)
-    assert found["all", "f1_macro"].value == pytest.approx(sk.f1_score(truth, said, average="macro", zero_division=0))
+    assert found["all", "f1_macro"].value == pytest.approx(
+        sk.f1_score(truth, said, average="macro", zero_division=0)
+    )
 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), steps=st.sampled_from([3, 20, 10**9]))
-def test_curves_and_their_areas_are_those_of_scikit_learn_also_where_scores_are_equal(seed: int, steps: int) -> None:
+def test_curves_and_their_areas_are_those_of_scikit_learn_also_where_scores_are_equal(
+    seed: int, steps: int
+) -> None:
     rng = np.random.default_rng(seed)
     yes = np.append(rng.random(80) < 0.2, [True, False])
-    score = np.round(rng.random(82) * 0.8 + 0.2 * yes, 9) if steps > 100 else np.round(rng.random(82) * steps) / steps
+    score = (
+        np.round(rng.random(82) * 0.8 + 0.2 * yes, 9)
+        if steps > 100
+        else np.round(rng.random(82) * steps) / steps
+    )
     roc, curve = classes.roc(yes, score), classes.precision_recall(yes, score)
     x, y, threshold = sk.roc_curve(yes, score, drop_intermediate=False)
     assert np.allclose(roc.x, x)
@@ -82,17 +96,25 @@ def test_losses_of_probabilities_are_those_of_scikit_learn() -> None:
     found = by_name(classes.measures(truth, p))
     known = truth >= 0
     assert found["all", "log_loss"].value == pytest.approx(sk.log_loss(truth[known], p[known]))
-    assert found["all", "brier"].value == pytest.approx(((p[known] - np.eye(3)[truth[known]]) ** 2).sum() / known.sum())
+    assert found["all", "brier"].value == pytest.approx(
+        ((p[known] - np.eye(3)[truth[known]]) ** 2).sum() / known.sum()
+    )
     assert found["all", "brier"].n == known.sum()
-    assert found["MP_search", "auc"].value == pytest.approx(sk.roc_auc_score(truth[known] < 2, 1 - p[known, 2]))
-    assert found["CEMP_search", "average_precision"].value == pytest.approx(sk.average_precision_score(truth[known] == 1, p[known, 1]))
+    assert found["MP_search", "auc"].value == pytest.approx(
+        sk.roc_auc_score(truth[known] < 2, 1 - p[known, 2])
+    )
+    assert found["CEMP_search", "average_precision"].value == pytest.approx(
+        sk.average_precision_score(truth[known] == 1, p[known, 1])
+    )
 
 
 def test_a_search_joins_its_classes() -> None:
     truth, p = answers(4)
     found, known = by_name(classes.measures(truth, p)), truth >= 0
     wanted = sk.precision_recall_fscore_support(truth[known] < 2, p[known].argmax(1) < 2, average="binary")
-    assert [found["MP_search", metric].value for metric in ("precision", "recall", "f1")] == pytest.approx(wanted[:3])
+    assert [found["MP_search", metric].value for metric in ("precision", "recall", "f1")] == pytest.approx(
+        wanted[:3]
+    )
     assert found["CEMP_search", "recall"] == found["CEMP", "recall"]._replace(subject="CEMP_search")
 
 
@@ -147,7 +169,10 @@ def test_intervals_of_f1_and_areas_hold_the_truth_as_often_as_they_say() -> None
     yes = np.arange(280) < 28
     for _ in range(150):
         drawn = rng.normal(size=280) + 2 * yes
-        found = by_name(classes.of_scores("x", yes, 1 / (1 + np.exp(-drawn))) + classes.of_search("x", classes.confusion(yes, drawn > 1.5, 2)))
+        found = by_name(
+            classes.of_scores("x", yes, 1 / (1 + np.exp(-drawn)))
+            + classes.of_search("x", classes.confusion(yes, drawn > 1.5, 2))
+        )
         for metric, value in truth.items():
             one = found["x", metric]
             held[metric] += one.low <= value <= one.high
@@ -160,7 +185,9 @@ def test_a_bootstrap_within_classes_is_that_of_resampled_spectra() -> None:
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(1000):
-        rows_drawn = np.concatenate([rng.choice(np.flatnonzero(truth == c), (truth == c).sum()) for c in range(3)])
+        rows_drawn = np.concatenate(
+            [rng.choice(np.flatnonzero(truth == c), (truth == c).sum()) for c in range(3)]
+        )
         counts = classes.confusion(truth[rows_drawn], said[rows_drawn], 3)
         drawn.append(classes.rates(counts)[2])
     one = by_name(classes.of_counts(classes.confusion(truth, said, 3), rows.CLASSES))["MP", "f1"]
@@ -206,7 +233,9 @@ def test_drawn_means_and_their_normal_limit_give_the_same_intervals(monkeypatch:
         monkeypatch.setattr(intervals, "MANY", many)
         ends.append(np.quantile(intervals.means_drawn(values), [0.025, 0.975], axis=0))
     assert np.allclose(*ends, atol=0.015)
-    wanted = stats.bootstrap((values[:, 0],), np.mean, n_resamples=999, method="percentile", rng=0).confidence_interval
+    wanted = stats.bootstrap(
+        (values[:, 0],), np.mean, n_resamples=999, method="percentile", rng=0
+    ).confidence_interval
     assert ends[0][:, 0] == pytest.approx([wanted.low, wanted.high], abs=0.015)
 
 
@@ -238,7 +267,15 @@ def test_what_is_not_defined_is_not_given() -> None:
 
 def test_iron_classes_begin_below_their_limits() -> None:
     numbers = labels.iron_classes([-4, -3, -2.5, -2, -1.5, -1, 0.2, np.nan])
-    assert [labels.IRON[number] for number in numbers[:-1]] == ["EMP", "VMP", "VMP", "MP", "MP", "normal", "normal"]
+    assert [labels.IRON[number] for number in numbers[:-1]] == [
+        "EMP",
+        "VMP",
+        "VMP",
+        "MP",
+        "MP",
+        "normal",
+        "normal",
+    ]
     assert numbers[-1] == rows.MISSING
     found = by_name(labels.iron_measures([-4, -2.5, np.nan, 0], [-2.9, -2.5, 0, 0]))
     assert found["[Fe/H] classes", "accuracy"].value == pytest.approx(2 / 3)
@@ -272,7 +309,10 @@ def test_a_prediction_that_is_no_number_is_an_error_and_never_scored() -> None:
     p = np.full((4, 3), 1 / 3)
     p[2, 1] = np.nan
     for call in (lambda: classes.measures([0, 1, -1, 2], p), lambda: quick(class_N=[0, 1, -1, 2], p_NC=p)):
-        with pytest.raises(ValueError, match=r"class probabilities: 1 of 4 predictions are not finite, the first in row 2; .*learning rate"):
+        with pytest.raises(
+            ValueError,
+            match=r"class probabilities: 1 of 4 predictions are not finite, the first in row 2; .*learning rate",
+        ):
             call()
     for call in (
         lambda: labels.measures("FeH", [np.nan, 0.0], [np.inf, 0.0]),
@@ -287,12 +327,18 @@ def test_a_prediction_that_is_no_number_is_an_error_and_never_scored() -> None:
     ("truth", "p", "told"),
     [
         ([0], [[3.0, -1.0, 0.5]], "row 0 are .*put a softmax"),
-        ([0], [[0.5, 0.5]], r"shape \(1, 2\); give one row per spectrum and one column for each of 3 classes"),
+        (
+            [0],
+            [[0.5, 0.5]],
+            r"shape \(1, 2\); give one row per spectrum and one column for each of 3 classes",
+        ),
         ([3], [[0.2, 0.3, 0.5]], "a true class is 3; classes are 0 to 2, and -1 where not known"),
         ([0, 1], [[0.2, 0.3, 0.5]], r"true classes of shape \(2,\) beside 1 predictions"),
     ],
 )
-def test_what_are_no_classes_and_no_probabilities_is_said(truth: list[int], p: list[list[float]], told: str) -> None:
+def test_what_are_no_classes_and_no_probabilities_is_said(
+    truth: list[int], p: list[list[float]], told: str
+) -> None:
     with pytest.raises(ValueError, match=told):
         classes.measures(truth, p)
 
@@ -316,8 +362,14 @@ def test_the_numbers_of_an_epoch_are_those_of_the_long_way() -> None:
     fast = quick(class_N=truth, p_NC=p, label_NL=label, mu_NL=mu, labels=NAMES, loss=0.3)
     slow = {(one.subject, one.metric): one.value for one in classes.measures(truth, p)}
     for number, name in enumerate(NAMES):
-        slow |= {(one.subject, one.metric): one.value for one in labels.measures(name, label[:, number], mu[:, number])}
-    flat = {metric if subject == "all" else f"{metric}_{subject}": value for (subject, metric), value in slow.items()}
+        slow |= {
+            (one.subject, one.metric): one.value
+            for one in labels.measures(name, label[:, number], mu[:, number])
+        }
+    flat = {
+        metric if subject == "all" else f"{metric}_{subject}": value
+        for (subject, metric), value in slow.items()
+    }
     assert fast["loss"] == 0.3
     assert fast["r2_mean"] == pytest.approx(np.mean([flat[f"r2_{name}"] for name in NAMES]))
     rest = {name: value for name, value in fast.items() if name not in ("loss", "r2_mean")}
@@ -340,5 +392,9 @@ def test_the_order_of_spectra_changes_nothing() -> None:
     truth, p = answers(12)
     order = np.random.default_rng(0).permutation(len(truth))
     one, two = by_name(classes.measures(truth, p)), by_name(classes.measures(truth[order], p[order]))
-    assert {key: measure.value for key, measure in one.items()} == pytest.approx({key: measure.value for key, measure in two.items()})
-    assert classes.measures(truth, p) == classes.measures(truth, p), "the bootstrap draws the same samples each time"
+    assert {key: measure.value for key, measure in one.items()} == pytest.approx(
+        {key: measure.value for key, measure in two.items()}
+    )
+    assert classes.measures(truth, p) == classes.measures(truth, p), (
+        "the bootstrap draws the same samples each time"
+    )

@@ -26,7 +26,10 @@ def judged(size: int = 300, seed: int = 0) -> Judged:
     truth = np.where(rng.random(size) < 0.9, labels.classes(feh, cfe), labels.MISSING)
     label = np.where(rng.random(label.shape) < 0.05, np.nan, label)
     snr = np.where(rng.random(size) < 0.05, np.nan, rng.lognormal(3.3, 0.8, size))
-    about: dict[str, Any] = {"snr": snr, "layout": np.array(["new", "old", None], object)[rng.integers(3, size=size)]}
+    about: dict[str, Any] = {
+        "snr": snr,
+        "layout": np.array(["new", "old", None], object)[rng.integers(3, size=size)],
+    }
     return Judged(truth, label, NAMES, p, mu, np.full(label.shape, 0.2) * [1, 1, 1, 400, 1], about=about)
 
 
@@ -41,7 +44,9 @@ def table(whole: Judged) -> pa.Table:
 
 
 def value(table: pa.Table, *key: str) -> dict[str, Any]:
-    found = [row for row in table.to_pylist() if (row["kind"], row["group"], row["subject"], row["metric"]) == key]
+    found = [
+        row for row in table.to_pylist() if (row["kind"], row["group"], row["subject"], row["metric"]) == key
+    ]
     assert len(found) == 1, key
     return found[0]
 
@@ -74,11 +79,17 @@ def test_groups_of_a_kind_hold_every_spectrum_once(whole: Judged, table: pa.Tabl
 def test_edges_belong_to_the_bin_above_and_what_lies_below_the_first_is_not_known() -> None:
     some = judged(5)
     some = replace(some, about={"snr_g": np.array([10.0, 9.99, 5000.0, -1.0, np.nan]), "snr": np.zeros(5)})
-    found = {group: np.flatnonzero(chosen).tolist() for kind, group, chosen in groups(some, Evaluation()) if kind == "snr"}
+    found = {
+        group: np.flatnonzero(chosen).tolist()
+        for kind, group, chosen in groups(some, Evaluation())
+        if kind == "snr"
+    }
     assert found == {"0-10": [1], "10-20": [0], ">100": [2], "not known": [3, 4]}
     assert snr_names((0.0, 10.0)) == ["0-10", ">10"]
     other = replace(some, about={"snr_g": np.full(5, np.nan), "snr": np.full(5, 12.0)})
-    assert [group for kind, group, _ in groups(other, Evaluation()) if kind == "snr"] == ["10-20"], "a g band that nobody has is no g band"
+    assert [group for kind, group, _ in groups(other, Evaluation()) if kind == "snr"] == ["10-20"], (
+        "a g band that nobody has is no g band"
+    )
 
 
 def test_empty_groups_are_left_out_and_small_ones_marked() -> None:
@@ -99,10 +110,17 @@ def test_the_table_survives_parquet(table: pa.Table, tmp_path: Any) -> None:
 
 
 def test_carbon_stars_by_labels_stand_beside_those_by_probabilities(table: pa.Table) -> None:
-    by_class, by_labels = (value(table, "all", "all", subject, "recall") for subject in ("CEMP", "CEMP by labels"))
+    by_class, by_labels = (
+        value(table, "all", "all", subject, "recall") for subject in ("CEMP", "CEMP by labels")
+    )
     assert by_class["n"] == by_labels["n"]
-    assert value(table, "all", "all", "[Fe/H] classes", "accuracy")["n"] == value(table, "all", "all", "FeH", "mae")["n"]
-    assert value(table, "all", "all", "CFe", "identity_rms")["value"] == pytest.approx(0.1 * np.sqrt(3), rel=0.15)
+    assert (
+        value(table, "all", "all", "[Fe/H] classes", "accuracy")["n"]
+        == value(table, "all", "all", "FeH", "mae")["n"]
+    )
+    assert value(table, "all", "all", "CFe", "identity_rms")["value"] == pytest.approx(
+        0.1 * np.sqrt(3), rel=0.15
+    )
 
 
 def test_classes_alone_and_labels_alone_are_judged_too(whole: Judged) -> None:
@@ -112,7 +130,12 @@ def test_classes_alone_and_labels_alone_are_judged_too(whole: Judged) -> None:
     alone = evaluated(replace(whole, p_NC=None, sigma_NL=None, class_N=np.full(len(whole), -1))).to_pylist()
     assert "coverage_68" not in {row["metric"] for row in alone}
     assert {row["subject"] for row in alone} >= set(NAMES)
-    stars = Judged(np.array([0, 1, 4]), np.zeros((3, 0)), p_NC=np.eye(5)[[0, 1, 3]], classes=("M0", "M1", "M2", "M3", "M4"))
+    stars = Judged(
+        np.array([0, 1, 4]),
+        np.zeros((3, 0)),
+        p_NC=np.eye(5)[[0, 1, 3]],
+        classes=("M0", "M1", "M2", "M3", "M4"),
+    )
     assert value(evaluated(stars), "all", "all", "all", "accuracy")["value"] == pytest.approx(2 / 3)
     assert "M4" in text(evaluated(stars))
 
@@ -133,7 +156,14 @@ def test_the_summary_tells_classes_labels_and_groups_in_lines_for_a_mail(table: 
     line = next(line for line in told.splitlines() if line.startswith("Teff"))
     assert line.split()[:3] == ["Teff", "K", str(value(table, "all", "all", "Teff", "mae")["n"])]
     assert f"{value(table, 'all', 'all', 'Teff', 'mae')['value']:.1f} [" in line
-    for start in ("evaluation of 300 spectra", "  CEMP ", "S/N 20-30", "gravity giant", "[Fe/H] EMP", "layout new"):
+    for start in (
+        "evaluation of 300 spectra",
+        "  CEMP ",
+        "S/N 20-30",
+        "gravity giant",
+        "[Fe/H] EMP",
+        "layout new",
+    ):
         assert any(line.startswith(start) for line in told.splitlines()), start
     assert told.isascii()
     assert max(map(len, told.splitlines())) < 160
@@ -145,14 +175,23 @@ def test_the_summary_marks_what_rests_on_few_and_says_when_there_is_nothing() ->
     assert "* from few spectra" in small
     assert "* from few" not in text(evaluated(judged(6), Evaluation(few=1)))
     nothing = judged(6)
-    nothing = replace(nothing, class_N=np.full(6, -1), label_NL=np.full((6, 5), np.nan), labels=("Teff", "logg", "aFe", "vmic", "rv"), about={})
+    nothing = replace(
+        nothing,
+        class_N=np.full(6, -1),
+        label_NL=np.full((6, 5), np.nan),
+        labels=("Teff", "logg", "aFe", "vmic", "rv"),
+        about={},
+    )
     assert evaluated(nothing.of(np.zeros(6, bool))).num_rows == 0
     assert text(evaluated(nothing)) == "evaluation: no spectrum has a known class or label"
 
 
 def test_answers_that_do_not_fit_are_said_when_they_are_put_together(whole: Judged) -> None:
     for change, told in (
-        ({"mu_NL": np.zeros((3, 5))}, r"labels \(mu\) of shape \(3, 5\); 300 spectra with 5 labels need \(300, 5\)"),
+        (
+            {"mu_NL": np.zeros((3, 5))},
+            r"labels \(mu\) of shape \(3, 5\); 300 spectra with 5 labels need \(300, 5\)",
+        ),
         ({"about": {"snr": np.zeros(2)}}, "column snr of 2 values beside 300 spectra"),
         ({"p_NC": None, "mu_NL": None}, "neither class probabilities nor labels"),
         ({"p_NC": np.full((2, 3), 1 / 3)}, "2 rows of probabilities beside 300 spectra"),

@@ -18,13 +18,18 @@ def test_every_defect_states_reasons_of_the_closed_list() -> None:
 
 @pytest.mark.parametrize("layout", layouts.NAMES)
 def test_every_defect_in_every_layout_is_refused_for_a_stated_reason(layout: str) -> None:
-    settings = mock.Mock.checked("mock", {"out": "nowhere", "n": 100, "broken": 0.0, "layouts": {layout: 1.0}})
+    settings = mock.Mock.checked(
+        "mock", {"out": "nowhere", "n": 100, "broken": 0.0, "layouts": {layout: 1.0}}
+    )
     table = mock.facts(settings, 0)
     spectra = mock._exposures(settings, table, 0)
     for band in "ugriz":
         table[f"snr_{band}"] = table["snr"]
     for row, (name, defect) in enumerate(damage.DEFECTS.items()):
-        known = {key: column[row].item() for key, column in table.items()} | {"defect": name, "gz": defect.packed or row % 2 == 0}
+        known = {key: column[row].item() for key, column in table.items()} | {
+            "defect": name,
+            "gz": defect.packed or row % 2 == 0,
+        }
         known |= layouts.night(known["lmjd"]) | truth_table.card_values(known)
         known["step"] = damage.STEPS.get(name, "0.0001") if layout == "lrs_image_subcont" else "0.0001"
         data = mock._defective(settings, known, mock._parts(known, spectra, row))

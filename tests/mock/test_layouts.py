@@ -17,7 +17,9 @@ SOURCES = {"lamost": lamost.Options(), "sdss": sdss.Options()}
 @cache
 def sample(layout: str) -> tuple[dict[str, Any], list[layouts.Pixels], bytes]:
     """Truth, pixels and bytes of one sound file."""
-    settings = mock.Mock.checked("mock", {"out": "nowhere", "n": 100, "broken": 0.0, "gz": 0.0, "layouts": {layout: 1.0}})
+    settings = mock.Mock.checked(
+        "mock", {"out": "nowhere", "n": 100, "broken": 0.0, "gz": 0.0, "layouts": {layout: 1.0}}
+    )
     table, contents = mock.compute(settings, 0)
     row = 7
     spectra = mock._exposures(settings, table, 0)
@@ -59,7 +61,12 @@ def test_an_image_opens_in_astropy_with_the_rows_of_its_layout(layout: str) -> N
 
 def test_an_early_image_is_float64_and_writes_the_fibre_as_text() -> None:
     known, parts, _ = sample("lrs_image")
-    known = known | layouts.night(known["lmjd"]) | truth_table.card_values(known) | {"early": True, "step": "0.0001"}
+    known = (
+        known
+        | layouts.night(known["lmjd"])
+        | truth_table.card_values(known)
+        | {"early": True, "step": "0.0001"}
+    )
     with fits.open(io.BytesIO(layouts.lrs_image(known, parts))) as file:
         cards = file[0].header
         assert cards["BITPIX"] == -64
@@ -97,7 +104,16 @@ def test_a_medium_resolution_file_has_both_arms_and_their_exposures() -> None:
 def test_an_sdss_file_has_pixels_and_a_row() -> None:
     known, (pixels,), data = sample("sdss")
     with fits.open(io.BytesIO(data)) as file:
-        assert file[1].columns.names == ["flux", "loglam", "ivar", "and_mask", "or_mask", "wdisp", "sky", "model"]
+        assert file[1].columns.names == [
+            "flux",
+            "loglam",
+            "ivar",
+            "and_mask",
+            "or_mask",
+            "wdisp",
+            "sky",
+            "model",
+        ]
         assert np.array_equal(file[1].data["flux"], pixels["flux"])
         assert file[2].name in ("SPECOBJ", "SPALL")
         assert file[2].data["CLASS"][0] == "STAR"

@@ -6,7 +6,17 @@ from sklearn.linear_model import Ridge  # type: ignore[import-untyped]
 from survey.mock import light, lines, population
 
 WAVE = light.LOW.wave()
-GIANT = {"Teff": 4800.0, "logg": 2.3, "FeH": -1.5, "CFe": 0.0, "NFe": 0.0, "MgFe": 0.3, "CaFe": 0.3, "sFe": 0.0, "rv": 0.0}
+GIANT = {
+    "Teff": 4800.0,
+    "logg": 2.3,
+    "FeH": -1.5,
+    "CFe": 0.0,
+    "NFe": 0.0,
+    "MgFe": 0.3,
+    "CaFe": 0.3,
+    "sFe": 0.0,
+    "rv": 0.0,
+}
 
 
 def spectrum(**labels: float) -> np.ndarray:
@@ -37,7 +47,9 @@ def depth(flux: np.ndarray, low: float, high: float) -> float:
         ("Teff", (4800.0, 5500.0, 6200.0, 6900.0), (4850.0, 4877.0)),
     ],
 )
-def test_a_feature_deepens_with_its_label(label: str, values: tuple[float, ...], window: tuple[float, float]) -> None:
+def test_a_feature_deepens_with_its_label(
+    label: str, values: tuple[float, ...], window: tuple[float, float]
+) -> None:
     depths = [depth(spectrum(**{label: value}), *window) for value in values]
     assert np.all(np.diff(depths) > 0.002)
 
@@ -59,7 +71,10 @@ def test_swan_bands_need_more_carbon_than_a_normal_star_has() -> None:
 
 
 def test_strengths_saturate() -> None:
-    iron = [light.strengths({name: np.array([value]) for name, value in (GIANT | {"FeH": feh}).items()})[0] for feh in (-3.0, -2.0, -1.0)]
+    iron = [
+        light.strengths({name: np.array([value]) for name, value in (GIANT | {"FeH": feh}).items()})[0]
+        for feh in (-3.0, -2.0, -1.0)
+    ]
     faint = [row[[species.name for species in lines.SPECIES].index("fe_faint_low")] for row in iron]
     strong = [row[[species.name for species in lines.SPECIES].index("fe_strong_low")] for row in iron]
     assert faint[2] / faint[1] > 5

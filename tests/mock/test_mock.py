@@ -16,7 +16,11 @@ from survey.settings import SettingsError
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder but the facts about the run."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "mock.json"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "mock.json"
+    }
 
 
 def mock(folder: Path, **more: Any) -> Mock:
@@ -29,16 +33,23 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder, make(mock(folder))
 
 
-def test_the_same_settings_give_the_same_bytes_whatever_the_chunks(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_the_same_settings_give_the_same_bytes_whatever_the_chunks(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     make(mock(tmp_path, chunk=100), run=lambda function, items: map(function, reversed(list(items))))
     ours, theirs = contents(done[0]), contents(tmp_path)
     assert list(ours) == list(theirs)
-    assert {name for name in ours if ours[name] != theirs[name]} <= {"labels.parquet", "catalog.csv.gz"}  # pieces of these are chunks
+    assert {name for name in ours if ours[name] != theirs[name]} <= {
+        "labels.parquet",
+        "catalog.csv.gz",
+    }  # pieces of these are chunks
     assert gzip.decompress(ours["catalog.csv.gz"]) == gzip.decompress(theirs["catalog.csv.gz"])
     assert pd.read_parquet(done[0] / "labels.parquet").equals(pd.read_parquet(tmp_path / "labels.parquet"))
 
 
-def test_a_longer_survey_begins_with_the_same_files(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_longer_survey_begins_with_the_same_files(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     make(mock(tmp_path, n=330))
     longer = contents(tmp_path)
     assert all(longer[name] == data for name, data in contents(done[0]).items() if ".fits" in name)
@@ -57,12 +68,19 @@ def test_a_rerun_does_nothing(done: tuple[Path, dict[str, Any]]) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in done[0].rglob("*")}
 
 
-def test_other_settings_in_the_same_folder_are_refused_with_what_differs(done: tuple[Path, dict[str, Any]]) -> None:
-    with pytest.raises(SettingsError, match=r"mock: .*mock\.json: made with other settings \(seed was 0 and is 5\); give out= another folder"):
+def test_other_settings_in_the_same_folder_are_refused_with_what_differs(
+    done: tuple[Path, dict[str, Any]],
+) -> None:
+    with pytest.raises(
+        SettingsError,
+        match=r"mock: .*mock\.json: made with other settings \(seed was 0 and is 5\); give out= another folder",
+    ):
         make(mock(done[0], seed=5))
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     def stopping(function: Any, items: Any) -> Any:
         yield function(next(iter(items)))
         raise KeyboardInterrupt
@@ -73,21 +91,27 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(done: tuple[Path, dict[str,
     with pytest.raises(SettingsError, match="seed was 0 and is 1"):
         make(mock(tmp_path, chunk=100, seed=1))
     assert make(mock(tmp_path, chunk=100))["new"] == 150
-    assert {name for name in contents(tmp_path) if ".fits" in name} == {name for name in contents(done[0]) if ".fits" in name}
+    assert {name for name in contents(tmp_path) if ".fits" in name} == {
+        name for name in contents(done[0]) if ".fits" in name
+    }
     assert not list((tmp_path / "labels").iterdir())
 
 
 @pytest.mark.kill
 def test_a_killed_run_leaves_nothing_half_done(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     code = f"from survey.mock import Mock, make; make(Mock(out={str(tmp_path)!r}, n=100_000, broken=0.2, chunk=100))"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[3])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[3]
+    )
     while not (tmp_path / "labels" / "part-00001.parquet").exists():
         assert process.poll() is None
         time.sleep(0.002)
     process.kill()
     process.wait()
     assert not (tmp_path / "mock.json").exists()
-    finished = pd.concat([pd.read_parquet(path) for path in sorted((tmp_path / "labels").glob("part-*.parquet"))])
+    finished = pd.concat(
+        [pd.read_parquet(path) for path in sorted((tmp_path / "labels").glob("part-*.parquet"))]
+    )
     assert all((tmp_path / path).exists() for path in finished["path"])
     for name in {name for name in contents(done[0]) if ".fits" in name} & set(finished["path"]):
         assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes()
@@ -124,7 +148,10 @@ def test_expected_reasons_stand_beside_the_defects(done: tuple[Path, dict[str, A
 def test_the_catalogue_lists_every_file_as_the_survey_would(done: tuple[Path, dict[str, Any]]) -> None:
     text = gzip.decompress((done[0] / "catalog.csv.gz").read_bytes()).decode()
     head, *rows = text.splitlines()
-    assert head == "obsid|designation|obsdate|lmjd|planid|spid|fiberid|ra|dec|snru|snrg|snrr|snri|snrz|class|subclass|z|z_err|rv"
+    assert (
+        head
+        == "obsid|designation|obsdate|lmjd|planid|spid|fiberid|ra|dec|snru|snrg|snrr|snri|snrz|class|subclass|z|z_err|rv"
+    )
     assert len(rows) == 250
     assert any("|-9999|" in row for row in rows)
     first = rows[0].split("|")
@@ -133,7 +160,14 @@ def test_the_catalogue_lists_every_file_as_the_survey_would(done: tuple[Path, di
 
 
 def test_shares_and_weights_are_checked_before_any_work() -> None:
-    cases: list[tuple[str, Any]] = [("broken", 1.5), ("layouts", {}), ("layouts", {"lrs": 1.0}), ("layouts", {"mrs": -1.0}), ("chunk", 150), ("n", 0)]
+    cases: list[tuple[str, Any]] = [
+        ("broken", 1.5),
+        ("layouts", {}),
+        ("layouts", {"lrs": 1.0}),
+        ("layouts", {"mrs": -1.0}),
+        ("chunk", 150),
+        ("n", 0),
+    ]
     for key, wrong in cases:
         with pytest.raises(SettingsError, match=key):
             Mock.checked("mock", {"out": "nowhere", key: wrong})

@@ -31,7 +31,12 @@ def test_classes_follow_from_the_labels(balance: str) -> None:
 
 def test_labels_are_spread_like_those_of_the_reference_set() -> None:
     found = table(visits=0.0)
-    wanted = {"Teff": (4930, 560, 60, 90), "logg": (2.7, 1.1, 0.15, 0.15), "FeH": (-0.88, 0.67, 0.05, 0.06), "CFe": (-0.06, 0.29, 0.05, 0.05)}
+    wanted = {
+        "Teff": (4930, 560, 60, 90),
+        "logg": (2.7, 1.1, 0.15, 0.15),
+        "FeH": (-0.88, 0.67, 0.05, 0.06),
+        "CFe": (-0.06, 0.29, 0.05, 0.05),
+    }
     for name, (mean, spread, mean_off, spread_off) in wanted.items():
         assert found[name].mean() == pytest.approx(mean, abs=mean_off), name
         assert found[name].std() == pytest.approx(spread, abs=spread_off), name
@@ -42,7 +47,9 @@ def test_labels_are_spread_like_those_of_the_reference_set() -> None:
 
 def test_visits_of_a_star_share_its_labels_and_fibre_but_not_the_night() -> None:
     found = table(visits=0.5)
-    repeated = [np.flatnonzero(found["star"] == name) for name in np.unique(found["star"][found["nth"] > 0])[:50]]
+    repeated = [
+        np.flatnonzero(found["star"] == name) for name in np.unique(found["star"][found["nth"] > 0])[:50]
+    ]
     for rows in repeated:
         assert 2 <= len(rows) <= 4
         assert len(set(found["lmjd"][rows])) == len(set(found["planid"][rows])) == len(rows)
@@ -59,7 +66,9 @@ def test_the_share_of_stars_with_repeats_is_as_wanted() -> None:
 
 def test_no_two_files_share_a_fibre_of_a_plan() -> None:
     found = table(visits=0.4)
-    places = set(zip(found["plan_number"].tolist(), found["spid"].tolist(), found["fiberid"].tolist(), strict=True))
+    places = set(
+        zip(found["plan_number"].tolist(), found["spid"].tolist(), found["fiberid"].tolist(), strict=True)
+    )
     assert len(places) == 5000
     assert found["spid"].max() <= 16
     assert found["fiberid"].max() <= 250

@@ -7,7 +7,9 @@ from survey import plugins
 from survey.models.baseline import Aim, Fitted, Known
 from survey.models.network import Network
 
-TRAINED = [name for name, plugin in plugins.available("models").items() if not issubclass(plugin.Net, Fitted)]
+TRAINED = [
+    name for name in plugins.names("models") if not issubclass(plugins.load("models", name).Net, Fitted)
+]
 """Networks that are trained by gradients; the others are fitted."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -56,7 +58,9 @@ def parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def assert_alike(found: dict[str, Tensor], wanted: dict[str, Tensor], constant: frozenset[str] = frozenset()) -> None:
+def assert_alike(
+    found: dict[str, Tensor], wanted: dict[str, Tensor], constant: frozenset[str] = frozenset()
+) -> None:
     """Each answer differs from the wanted one by far less than what tells spectra apart; a fresh net does so by 3e-5 only, rounding by 3e-7."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():

@@ -40,7 +40,10 @@ def test_the_joint_class_averages_the_log_probabilities_of_both_ways() -> None:
     torch.manual_seed(0)
     net = Net(601, Task("cls_reg", LABELS), Options()).eval()
     answers = net(*spectra(3, 601)[:2])
-    ways = [net.get_submodule("heads.last.cls")(answers["latent"]), net.get_submodule("heads.of_labels")(answers["mu"])]
+    ways = [
+        net.get_submodule("heads.last.cls")(answers["latent"]),
+        net.get_submodule("heads.of_labels")(answers["mu"]),
+    ]
     mean_BC = torch.stack([way.log_softmax(1) for way in ways]).mean(0)
     torch.testing.assert_close(answers["logits"].softmax(1), mean_BC.softmax(1))
 

@@ -17,7 +17,9 @@ def test_it_has_the_parameters_of_the_original(recurrent: bool, parameters: int)
 
 @pytest.mark.parametrize("recurrent", [True, False])
 @pytest.mark.parametrize(("changed", "seen"), [(0, -1), (-1, 0)])
-def test_only_the_gru_carries_one_end_of_a_spectrum_to_the_other(recurrent: bool, changed: int, seen: int) -> None:
+def test_only_the_gru_carries_one_end_of_a_spectrum_to_the_other(
+    recurrent: bool, changed: int, seen: int
+) -> None:
     torch.manual_seed(0)
     net = Net(256, ONE, Options(recurrent=recurrent)).double().eval()
     merged = []
@@ -29,7 +31,11 @@ def test_only_the_gru_carries_one_end_of_a_spectrum_to_the_other(recurrent: bool
 
 
 def test_batch_norms_follow_new_batches_quickly() -> None:
-    momenta = {layer.momentum for layer in Net(256, ONE, Options()).modules() if isinstance(layer, torch.nn.BatchNorm1d)}
+    momenta = {
+        layer.momentum
+        for layer in Net(256, ONE, Options()).modules()
+        if isinstance(layer, torch.nn.BatchNorm1d)
+    }
     assert momenta == {0.5}
 
 

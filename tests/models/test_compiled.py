@@ -24,7 +24,9 @@ def test_a_compiled_network_answers_as_it_did(name: str) -> None:
     net = module.Net(256, Task("cls_reg", ("FeH", "CFe"), sigma=True), module.Options()).eval()
     flux = 1 + 0.1 * torch.randn(2, 256)
     batch = flux, torch.ones_like(flux), flux if net.inputs else None
-    recurrent = any(isinstance(layer, torch.nn.RNNBase) for layer in net.modules())  # these are run as they are, between two traced parts
+    recurrent = any(
+        isinstance(layer, torch.nn.RNNBase) for layer in net.modules()
+    )  # these are run as they are, between two traced parts
     with torch.no_grad():
         compiled = torch.compile(net, backend="eager", fullgraph=not recurrent)(*batch)  # type: ignore[no-untyped-call]
         wanted = net(*batch)

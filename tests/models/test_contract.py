@@ -25,7 +25,7 @@ TASKS = {
     "cls_sigma": Task("cls_reg", LABELS, sigma=True),
 }
 
-every_net = pytest.mark.parametrize("name", plugins.available("models"))
+every_net = pytest.mark.parametrize("name", plugins.names("models"))
 every_trained_net = pytest.mark.parametrize("name", TRAINED)
 every_task = pytest.mark.parametrize("kind", TASKS)
 
@@ -49,7 +49,9 @@ def asked(net: Network, batch: Batch) -> Answers:
 
 def loss(answers: Answers) -> Tensor:
     """Something of all that a task trains; what is only shown has no part in it."""
-    return torch.stack([(answers[name] - 1).square().mean() for name in ("logits", "mu", "log_var") if name in answers]).sum()
+    return torch.stack(
+        [(answers[name] - 1).square().mean() for name in ("logits", "mu", "log_var") if name in answers]
+    ).sum()
 
 
 @every_net
@@ -81,7 +83,9 @@ def test_every_parameter_gets_a_finite_gradient(name: str, kind: str) -> None:
     net = made(name, kind).train()
     loss(net(*spectra(ROWS, PIXELS))).backward()
     gradients = {path: parameter.grad for path, parameter in net.named_parameters()}
-    assert not [path for path, gradient in gradients.items() if gradient is None], "workers would wait for these"
+    assert not [path for path, gradient in gradients.items() if gradient is None], (
+        "workers would wait for these"
+    )
     assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
     assert sum(gradient.abs().sum() for gradient in gradients.values() if gradient is not None) > 0
 
@@ -92,7 +96,10 @@ def test_a_masked_pixel_changes_nothing_whatever_its_flux(name: str, value: floa
     flux_BP, ivar_BP, continuum_BP = spectra(ROWS, PIXELS)
     spoilt_BP = torch.where(ivar_BP > 0, flux_BP, value)
     net = ready(name)
-    found, wanted = asked(net, (spoilt_BP, ivar_BP, continuum_BP)), asked(net, (flux_BP, ivar_BP, continuum_BP))
+    found, wanted = (
+        asked(net, (spoilt_BP, ivar_BP, continuum_BP)),
+        asked(net, (flux_BP, ivar_BP, continuum_BP)),
+    )
     for answer in wanted:
         assert torch.equal(found[answer], wanted[answer])
 
@@ -103,7 +110,9 @@ def test_good_pixels_and_only_they_make_the_answers(name: str) -> None:
     net = ready(name)
     wanted = asked(net, (flux_BP, ivar_BP, continuum_BP))
     other = asked(net, (torch.where(ivar_BP > 0, 2 - flux_BP, flux_BP), ivar_BP, continuum_BP))
-    assert all(not torch.equal(other[answer], wanted[answer]) for answer in wanted if answer not in net.constant)
+    assert all(
+        not torch.equal(other[answer], wanted[answer]) for answer in wanted if answer not in net.constant
+    )
 
 
 @every_net
@@ -119,7 +128,9 @@ def test_a_batch_of_one_gives_what_the_batch_of_many_gives(name: str) -> None:
     batch, net = spectra(ROWS, PIXELS), ready(name)
     alone = [asked(net, (batch[0][[row]], batch[1][[row]], batch[2][[row]])) for row in range(ROWS)]
     together = asked(net, batch)
-    assert_alike({answer: torch.cat([one[answer] for one in alone]) for answer in together}, together, net.constant)
+    assert_alike(
+        {answer: torch.cat([one[answer] for one in alone]) for answer in together}, together, net.constant
+    )
 
 
 @every_net
@@ -129,7 +140,9 @@ def test_save_and_load_gives_the_same_numbers(name: str, kind: str, tmp_path: Pa
     batch = spectra(ROWS, PIXELS)
     wanted = asked(net, batch)
     assert any(not torch.equal(value, wanted[answer]) for answer, value in asked(other, batch).items())
-    assert all(isinstance(value, Tensor) for value in net.state_dict().values()), "what is no tensor would need pickle"
+    assert all(isinstance(value, Tensor) for value in net.state_dict().values()), (
+        "what is no tensor would need pickle"
+    )
     save_file(net.state_dict(), tmp_path / "model.safetensors")
     other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
     found = asked(other, batch)
@@ -142,7 +155,9 @@ def test_double_precision_agrees_with_single(name: str) -> None:
     double = made(name).double()
     found = asked(double, (batch[0].double(), batch[1].double(), batch[2].double()))
     assert {value.dtype for answer, value in found.items() if answer != "attention"} == {torch.float64}
-    assert_alike({answer: value.float() for answer, value in found.items()}, asked(single, batch), single.constant)
+    assert_alike(
+        {answer: value.float() for answer, value in found.items()}, asked(single, batch), single.constant
+    )
 
 
 @every_trained_net
@@ -151,7 +166,9 @@ def test_half_precision_trains(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         answers = net(*spectra(ROWS, PIXELS))
     loss({answer: value.float() for answer, value in answers.items()}).backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters()
+    )
 
 
 @every_net
@@ -173,9 +190,15 @@ def test_in_evaluation_nothing_is_drawn_and_nothing_is_kept(name: str) -> None:
 @every_net
 def test_dropout_does_not_depend_on_the_number_of_workers(name: str) -> None:
     for path, module in ready(name).named_modules():
-        assert not isinstance(module, nn.modules.dropout._DropoutNd), f"{path}: use survey.models.network.Dropout"
-        assert not (isinstance(module, nn.RNNBase) and module.dropout), f"{path}: put survey.models.network.Dropout between layers"
-        assert not (isinstance(module, nn.MultiheadAttention) and module.dropout), f"{path}: put survey.models.network.Dropout after it"
+        assert not isinstance(module, nn.modules.dropout._DropoutNd), (
+            f"{path}: use survey.models.network.Dropout"
+        )
+        assert not (isinstance(module, nn.RNNBase) and module.dropout), (
+            f"{path}: put survey.models.network.Dropout between layers"
+        )
+        assert not (isinstance(module, nn.MultiheadAttention) and module.dropout), (
+            f"{path}: put survey.models.network.Dropout after it"
+        )
         assert not isinstance(module, Dropout) or module.share == (0, 1)
 
 
@@ -190,7 +213,9 @@ def test_the_heads_hold_the_last_layers_and_the_body_the_rest(name: str, kind: s
 
 @every_net
 def test_spectra_of_another_grid_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"model: spectra of 600 pixels, built for 601; give a store of the same grid"):
+    with pytest.raises(
+        ValueError, match=r"model: spectra of 600 pixels, built for 601; give a store of the same grid"
+    ):
         ready(name)(*spectra(2, PIXELS - 1))
 
 

@@ -17,7 +17,14 @@ SMALL: dict[str, Any] = {
     "width": 8,
     "hidden": [16, 8],
 }
-LEFT_OUT = [(), ("backbone",), ("global_branch",), ("local_branch",), ("backbone", "global_branch"), ("global_branch", "local_branch")]
+LEFT_OUT = [
+    (),
+    ("backbone",),
+    ("global_branch",),
+    ("local_branch",),
+    ("backbone", "global_branch"),
+    ("global_branch", "local_branch"),
+]
 
 
 def net(pixels: int = 301, **options: Any) -> Net:
@@ -34,17 +41,28 @@ def answered(made: Net, rows: int = 2) -> Answers:
 @pytest.mark.parametrize("head", ["pyramid", "plain"])
 @pytest.mark.parametrize("fusion", ["add", "concat", "cross_attention"])
 @pytest.mark.parametrize("missing", LEFT_OUT, ids=lambda names: "+".join(names) or "none")
-def test_whatever_part_is_left_out_the_rest_answers_and_learns(missing: tuple[str, ...], fusion: str, head: str) -> None:
+def test_whatever_part_is_left_out_the_rest_answers_and_learns(
+    missing: tuple[str, ...], fusion: str, head: str
+) -> None:
     left_out: dict[str, Any] = dict.fromkeys(missing)
     made = net(fusion=fusion, head=head, **left_out)
     answers = answered(made)
-    assert {name: tuple(answers[name].shape) for name in ("logits", "mu", "log_var")} == {"logits": (2, 3), "mu": (2, 2), "log_var": (2, 2)}
+    assert {name: tuple(answers[name].shape) for name in ("logits", "mu", "log_var")} == {
+        "logits": (2, 3),
+        "mu": (2, 2),
+        "log_var": (2, 2),
+    }
     torch.autograd.backward([answers[name].square().sum() for name in ("logits", "mu", "log_var")])
-    assert [name for name, p in made.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    assert [
+        name for name, p in made.named_parameters() if p.grad is None or not p.grad.isfinite().all()
+    ] == []
 
 
 def test_without_backbone_and_branches_nothing_remains() -> None:
-    with pytest.raises(SettingsError, match=r"dualbranch: local_branch: None: backbone, global_branch and local_branch are all null; keep one"):
+    with pytest.raises(
+        SettingsError,
+        match=r"dualbranch: local_branch: None: backbone, global_branch and local_branch are all null; keep one",
+    ):
         Options.checked("dualbranch", {"backbone": None, "global_branch": None, "local_branch": None})
 
 
@@ -52,7 +70,10 @@ def test_without_backbone_and_branches_nothing_remains() -> None:
     ("given", "told"),
     [
         ({"heads": 3}, "heads: 3: does not divide the width 64"),
-        ({"backbone": {"repeats": [1, 2]}}, r"backbone\.repeats: \[1, 2\]: holds 2 entries, channels 4; give as many"),
+        (
+            {"backbone": {"repeats": [1, 2]}},
+            r"backbone\.repeats: \[1, 2\]: holds 2 entries, channels 4; give as many",
+        ),
         ({"local_branch": {"kernels": [[3], [3], [4]]}}, r"local_branch\.kernels\.2\.0: 4: is even"),
         ({"backbone": {"wide": 3}}, r"backbone\.wide: unknown setting"),
         ({"fusion": "film"}, "fusion: 'film'"),
@@ -71,7 +92,9 @@ def test_heads_that_do_not_divide_the_channels_of_the_backbone_are_refused() -> 
 def test_too_few_pixels_or_steps_are_an_error_that_says_what_would_do() -> None:
     with pytest.raises(ValueError, match="dualbranch: spectra of 255 pixels; it needs at least 256; take"):
         net(255)
-    with pytest.raises(ValueError, match="dualbranch: 2 steps come to the pyramid, which needs 4; take smaller strides"):
+    with pytest.raises(
+        ValueError, match="dualbranch: 2 steps come to the pyramid, which needs 4; take smaller strides"
+    ):
         net(256, backbone=None, patch=64)
     assert answered(net(256, backbone=None, patch=64, head="plain"))["mu"].shape == (2, 2)
 
@@ -100,7 +123,9 @@ def test_steps_are_foreseen_as_convolutions_leave_them(steps: int, stride: int, 
 def test_an_adjuster_gives_means_over_the_new_steps() -> None:
     x = torch.randn(2, 3, 12)
     torch.testing.assert_close(Adjuster(3, 12, 3, 4)(x), torch.nn.functional.adaptive_avg_pool1d(x, 4))
-    torch.testing.assert_close(shares(5, 2), torch.tensor([[0.4, 0], [0.4, 0], [0.2, 0.2], [0, 0.4], [0, 0.4]]))
+    torch.testing.assert_close(
+        shares(5, 2), torch.tensor([[0.4, 0], [0.4, 0], [0.2, 0.2], [0, 0.4], [0, 0.4]])
+    )
     torch.testing.assert_close(shares(154, 77).sum(0), torch.ones(77))
     torch.testing.assert_close(shares(307, 77).mean(1), torch.full((307,), 1 / 307))
 
@@ -111,7 +136,10 @@ def test_added_branches_are_summed_and_joined_ones_mixed() -> None:
     torch.testing.assert_close(Fusion([(4, 6), (4, 6)], 4, "add", 2)([far, near]), far + near)
     joined = Fusion([(4, 6), (4, 6)], 4, "concat", 2)
     assert joined.join is not None
-    wanted = torch.einsum("oc,bct->bot", joined.join.weight[:, :, 0], torch.cat([far, near], 1)) + joined.join.bias[:, None]  # type: ignore[index]
+    wanted = (
+        torch.einsum("oc,bct->bot", joined.join.weight[:, :, 0], torch.cat([far, near], 1))
+        + joined.join.bias[:, None]
+    )  # type: ignore[index]
     torch.testing.assert_close(joined([far, near]), wanted)
 
 
@@ -128,5 +156,8 @@ def test_in_cross_attention_the_global_branch_asks_and_the_local_one_answers_ste
 def test_each_answer_has_a_perceptron_of_its_own() -> None:
     made = net()
     torch.autograd.backward(answered(made)["mu"][:, 1].sum())
-    reached = [any(p.grad is not None and p.grad.any() for p in answer.parameters()) for answer in made.heads.get_submodule("answers").children()]
+    reached = [
+        any(p.grad is not None and p.grad.any() for p in answer.parameters())
+        for answer in made.heads.get_submodule("answers").children()
+    ]
     assert reached == [False, False, True]

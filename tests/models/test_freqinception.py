@@ -42,7 +42,9 @@ def test_the_continuum_goes_to_the_frequencies_and_the_flux_to_the_shapes() -> N
     flux, other = 1 + 0.1 * torch.randn(2, 1, 300)
     seen: dict[str, torch.Tensor] = {}
     for name in ("frequencies", "shapes"):
-        getattr(net, name).register_forward_hook(lambda _module, given, _made, name=name: seen.update({name: given[0]}))
+        getattr(net, name).register_forward_hook(
+            lambda _module, given, _made, name=name: seen.update({name: given[0]})
+        )
     net(flux, torch.ones_like(flux), other)
     assert torch.equal(seen["frequencies"], other - 1)
     assert torch.equal(seen["shapes"], flux[:, None] - 1)
@@ -62,7 +64,9 @@ def test_the_edge_of_a_featureless_spectrum_is_no_feature() -> None:
     seen: list[torch.Tensor] = []
     net = Net(256, FOUR, Options())
     for side in range(3):
-        net.get_submodule(f"shapes.0.0.sides.{side}.0").register_forward_hook(lambda _layer, _given, made: seen.append(made))
+        net.get_submodule(f"shapes.0.0.sides.{side}.0").register_forward_hook(
+            lambda _layer, _given, made: seen.append(made)
+        )
     flux = torch.ones(1, 256)
     net.eval()(flux, flux, flux)
     assert len(seen) == 3

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from survey.models.inception_layers import ChannelNorm, Inception, Perceptron, PerceptronHeads, Residual, SqueezeExcite
+from survey.models.inception_layers import (
+    ChannelNorm,
+    Inception,
+    Perceptron,
+    PerceptronHeads,
+    Residual,
+    SqueezeExcite,
+)
 from survey.models.network import Task
 
 
@@ -45,7 +52,9 @@ def test_a_residual_block_whose_way_gives_nothing_is_the_shortcut_alone() -> Non
 
 
 def test_the_latent_features_are_what_the_last_layers_see() -> None:
-    heads = PerceptronHeads(Perceptron(6, (5, 4), (0.5, 0.5), normed=True), Task("cls_reg", ("FeH",), sigma=True)).eval()
+    heads = PerceptronHeads(
+        Perceptron(6, (5, 4), (0.5, 0.5), normed=True), Task("cls_reg", ("FeH",), sigma=True)
+    ).eval()
     answers = heads(torch.randn(3, 6))
     assert set(answers) == {"logits", "mu", "log_var", "latent"}
     torch.testing.assert_close(heads.last.mu(answers["latent"]), answers["mu"])

@@ -31,14 +31,19 @@ def test_the_least_that_is_named_works_and_less_does_not(least: int, multiple: i
     smallest = min(pixels for pixels in range(1, 101) if -(-pixels // multiple) * multiple >= least)
     assert Start(smallest, multiple, False, least).length >= least
     if smallest > 1:
-        with pytest.raises(ValueError, match=rf"model: spectra of {smallest - 1} pixels are too short, {smallest} is the least that works; take"):
+        with pytest.raises(
+            ValueError,
+            match=rf"model: spectra of {smallest - 1} pixels are too short, {smallest} is the least that works; take",
+        ):
             Start(smallest - 1, multiple, False, least)
 
 
 @given(steps=st.integers(1, 30), channels=st.integers(1, 30), shrinks=st.integers(1, 9))
 def test_the_length_for_equal_pieces_is_the_smallest(steps: int, channels: int, shrinks: int) -> None:
     found = equal_pieces(steps, channels, shrinks)
-    assert found == next(length for length in range(shrinks, found + 1, shrinks) if length // shrinks * channels % steps == 0)
+    assert found == next(
+        length for length in range(shrinks, found + 1, shrinks) if length // shrinks * channels % steps == 0
+    )
 
 
 def test_pieces_are_read_one_after_the_other() -> None:
@@ -48,7 +53,9 @@ def test_pieces_are_read_one_after_the_other() -> None:
     state_BD, states = torch.zeros(3, 6), []
     for piece_BD in x_BD.split(6, 1):
         rnn = pieces.rnn
-        state_BD = torch.tanh(piece_BD @ rnn.weight_ih_l0.T + rnn.bias_ih_l0 + state_BD @ rnn.weight_hh_l0.T + rnn.bias_hh_l0)
+        state_BD = torch.tanh(
+            piece_BD @ rnn.weight_ih_l0.T + rnn.bias_ih_l0 + state_BD @ rnn.weight_hh_l0.T + rnn.bias_hh_l0
+        )
         states.append(state_BD)
     torch.testing.assert_close(pieces(x_BD), torch.cat(states, 1))
 
@@ -91,7 +98,9 @@ def test_dense_heads_have_what_their_tasks_need_and_no_more() -> None:
     shared, own = 4 * 6 + 6, 6 * 5 + 5
     assert parameters(Dense(4, options, Task("cls"))) == shared + own + 5 * 3 + 3
     assert parameters(Dense(4, options, Task("reg", labels))) == shared + own + 5 * 2 + 2
-    assert parameters(Dense(4, options, Task("cls_reg", labels, sigma=True))) == shared + 2 * own + 5 * 3 + 3 + 2 * (5 * 2 + 2)
+    assert parameters(
+        Dense(4, options, Task("cls_reg", labels, sigma=True))
+    ) == shared + 2 * own + 5 * 3 + 3 + 2 * (5 * 2 + 2)
 
 
 def test_the_latent_of_two_tasks_holds_the_features_of_both() -> None:

@@ -22,7 +22,9 @@ def test_it_says_the_mean_or_the_median_and_the_shares(aim: Aim, wanted: float):
     list(net.fit(KNOWN, KNOWN, aim))
     answers = net(torch.rand(3, 10), torch.ones(3, 10))
     assert answers["mu"].flatten().tolist() == pytest.approx([wanted] * 3)
-    torch.testing.assert_close(answers["logits"].softmax(1), torch.tensor([[0.5, 0.0, 0.5]] * 3), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        answers["logits"].softmax(1), torch.tensor([[0.5, 0.0, 0.5]] * 3), atol=2e-6, rtol=0
+    )
     assert answers["latent"].shape == (3, 1)
 
 

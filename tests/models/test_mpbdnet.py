@@ -70,12 +70,25 @@ def test_constrained_the_labels_train_the_classifier_too() -> None:
 
 @pytest.mark.parametrize("kind", ["cls", "reg"])
 def test_constrained_needs_both_tasks(kind: str) -> None:
-    with pytest.raises(ValueError, match=rf"model: constrained=true joins classes and labels, the task is {kind}; set constrained=false, or"):
+    with pytest.raises(
+        ValueError,
+        match=rf"model: constrained=true joins classes and labels, the task is {kind}; set constrained=false, or",
+    ):
         Net(601, Task(kind, LABELS), Options(constrained=True))  # type: ignore[arg-type]
 
 
 def test_the_variant_of_the_time_series_library_is_a_matter_of_settings() -> None:
-    options = Options.checked("model", {"channels": [16, 32, 64], "norm": "batch", "embedding": 128, "hidden": 128, "shared": 256, "own": 128})
+    options = Options.checked(
+        "model",
+        {
+            "channels": [16, 32, 64],
+            "norm": "batch",
+            "embedding": 128,
+            "hidden": 128,
+            "shared": 256,
+            "own": 128,
+        },
+    )
     net = Net(4800, Task("reg", ("Teff", "logg", "FeH", "CFe")), options)
     assert net(*spectra(2, 4800)[:2])["mu"].shape == (2, 4)
     assert net.lstm.hidden_size == 128

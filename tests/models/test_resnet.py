@@ -15,7 +15,9 @@ def test_it_is_rrnet_without_its_recurrent_layer() -> None:
     """The same weights, but for the order in which the trunk's output is laid out before the dense layer."""
     raw, net = rrnet.Net(601, TASK, rrnet.Options(mode="raw")).eval(), Net(601, TASK, Options()).eval()
     weights = raw.state_dict()
-    weights["heads.shared.0.weight"] = weights["heads.shared.0.weight"].unflatten(1, (-1, 160)).transpose(1, 2).flatten(1)
+    weights["heads.shared.0.weight"] = (
+        weights["heads.shared.0.weight"].unflatten(1, (-1, 160)).transpose(1, 2).flatten(1)
+    )
     net.load_state_dict(weights)
     flux_BP, ivar_BP, _ = spectra(3, 601)
     torch.testing.assert_close(net(flux_BP, ivar_BP), raw(flux_BP, ivar_BP))

@@ -37,7 +37,9 @@ def terms(z: np.ndarray) -> np.ndarray:
 def test_components_are_those_of_scikit_learn_up_to_their_sign():
     dice = np.random.default_rng(0)
     axes = np.linalg.qr(dice.normal(size=(60, 5)))[0].T
-    flux = (1 + dice.normal(size=(200, 5)) * (9, 7, 5, 3, 2) @ axes + 0.01 * dice.normal(size=(200, 60))).astype(np.float32)
+    flux = (
+        1 + dice.normal(size=(200, 5)) * (9, 7, 5, 3, 2) @ axes + 0.01 * dice.normal(size=(200, 60))
+    ).astype(np.float32)
     components = Components(60, 5)
     components.behold(torch.tensor(flux))
     found, wanted = components(torch.tensor(flux)).numpy(), PCA(5, whiten=True).fit_transform(flux)
@@ -65,7 +67,9 @@ def test_weights_are_those_of_scikit_learn():
     for number in range(2):
         weight = train.label_weight_NL[:, number].double().numpy()
         wanted = Ridge(3.0).fit(x, train.label_NL[:, number].double().numpy(), weight).predict(ask)
-        np.testing.assert_allclose(net.told(validation.feature_NF)["mu"][:, number].numpy(), wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            net.told(validation.feature_NF)["mu"][:, number].numpy(), wanted, rtol=1e-5, atol=1e-6
+        )
 
 
 def test_the_strength_is_the_one_that_the_validation_part_likes_best():
@@ -74,7 +78,9 @@ def test_the_strength_is_the_one_that_the_validation_part_likes_best():
         net = made(Task("reg", ("FeH",)), strengths=strengths)
         train, validation = parts(net)
         list(net.fit(train, validation, Aim()))
-        best[tuple(strengths)] = float((net.told(validation.feature_NF)["mu"] - validation.label_NL).square().mean())
+        best[tuple(strengths)] = float(
+            (net.told(validation.feature_NF)["mu"] - validation.label_NL).square().mean()
+        )
     assert best.pop((1e-3, 30.0, 1e5)) == min(best.values())
 
 
@@ -91,7 +97,10 @@ def test_where_nobody_can_choose_cross_validation_does(aim: Aim):
 
 def test_classes_are_told_apart_and_one_that_is_not_there_never_comes():
     net = made(Task("cls"), class_strengths=[0.1, 1.0])
-    train, validation = (replace(part, class_N=(part.feature_NF[:, 0] * part.feature_NF[:, 1] + 1).clamp(0, 2).long()) for part in parts(net, 400))
+    train, validation = (
+        replace(part, class_N=(part.feature_NF[:, 0] * part.feature_NF[:, 1] + 1).clamp(0, 2).long())
+        for part in parts(net, 400)
+    )
     list(net.fit(train, validation, Aim()))
     said = net.told(validation.feature_NF)["logits"]
     torch.testing.assert_close(said.exp().sum(1), torch.ones(200).double())

@@ -34,7 +34,9 @@ def test_all_modes_train_at_any_length(way: str, pixels: int) -> None:
     net = Net(pixels, Task("cls_reg", LABELS), WAYS[way])
     answers = net(*spectra(2, pixels)[:2])
     (answers["logits"].sum() + answers["mu"].sum()).backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters()
+    )
 
 
 @torch.no_grad()

@@ -22,7 +22,9 @@ def test_all_modes_train_at_any_length(mode: Mode, pixels: int) -> None:
     net = Net(pixels, Task("cls_reg", LABELS), Options(mode=mode, shared=32, own=16))
     answers = net(*spectra(2, pixels)[:2])
     (answers["logits"].sum() + answers["mu"].sum()).backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters()
+    )
 
 
 @torch.no_grad()
@@ -32,6 +34,11 @@ def test_it_is_two_convolutions_and_the_largest_of_four() -> None:
     flux_BP, ivar_BP, _ = spectra(3, 256)
     x_BCP = flux_BP[:, None]
     for number in (0, 2):
-        x_BCP = torch.conv1d(x_BCP, net.get_parameter(f"trunk.{number}.weight"), net.get_parameter(f"trunk.{number}.bias"), padding=1).clamp(min=0)
+        x_BCP = torch.conv1d(
+            x_BCP,
+            net.get_parameter(f"trunk.{number}.weight"),
+            net.get_parameter(f"trunk.{number}.bias"),
+            padding=1,
+        ).clamp(min=0)
     wanted = net.heads(x_BCP.unflatten(2, (64, 4)).amax(3).flatten(1))
     torch.testing.assert_close(net(flux_BP, ivar_BP), wanted)

@@ -46,7 +46,9 @@ BY_HAND = {
 
 
 def test_parts_have_the_parameters_and_operations_counted_by_hand() -> None:
-    wanted = [Part(name, size, 0 if name == "rows" else size, flops) for name, (size, flops) in BY_HAND.items()]
+    wanted = [
+        Part(name, size, 0 if name == "rows" else size, flops) for name, (size, flops) in BY_HAND.items()
+    ]
     assert summary.parts(Toy()) == wanted
     assert summary.megaflop(Toy()) == sum(flops for _, flops in BY_HAND.values()) / 1e6
 
@@ -70,10 +72,16 @@ def test_the_table_is_aligned_and_ends_in_the_total() -> None:
     assert [row.split()[0] for row in rows] == list(BY_HAND)
     assert len({len(line) for line in (head, *rows, last)}) == 1
     parameters = sum(size for size, _ in BY_HAND.values())
-    assert last.split() == ["total", f"{parameters:,}", f"{parameters - 20:,}", f"{summary.megaflop(Toy(2000)):,.2f}", "100.0%"]
+    assert last.split() == [
+        "total",
+        f"{parameters:,}",
+        f"{parameters - 20:,}",
+        f"{summary.megaflop(Toy(2000)):,.2f}",
+        "100.0%",
+    ]
 
 
-@pytest.mark.parametrize("name", plugins.available("models"))
+@pytest.mark.parametrize("name", plugins.names("models"))
 def test_the_parts_of_every_network_add_up(name: str) -> None:
     module = plugins.load("models", name)
     net = module.Net(300, LABELS, module.Options())
@@ -84,7 +92,11 @@ def test_the_parts_of_every_network_add_up(name: str) -> None:
     assert summary.REST not in [row.name for row in rows] or name not in TRAINED
 
 
-@pytest.mark.parametrize(("name", "measured"), [("mpbdnet", 1268), ("rrnet", 122), ("starnet", 12), ("bganet", 4.6)])
-def test_the_originals_cost_what_was_measured_at_2_operations_per_multiply_add(name: str, measured: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "measured"), [("mpbdnet", 1268), ("rrnet", 122), ("starnet", 12), ("bganet", 4.6)]
+)
+def test_the_originals_cost_what_was_measured_at_2_operations_per_multiply_add(
+    name: str, measured: float
+) -> None:
     module = plugins.load("models", name)
     assert summary.megaflop(module.Net(4900, LABELS, module.Options())) == pytest.approx(measured, rel=0.01)

@@ -39,7 +39,9 @@ def beheld(net: Boosted, rows: int = 120) -> tuple[Known, Known]:
     return batches.known(net, rows, 1), batches.known(net, rows // 2, 2)
 
 
-def fitted(name: str, task: Task = BOTH, aim: Aim | None = None, **options: Any) -> tuple[Boosted, Known, Known]:
+def fitted(
+    name: str, task: Task = BOTH, aim: Aim | None = None, **options: Any
+) -> tuple[Boosted, Known, Known]:
     net = made(name, task, **options)
     train, validation = beheld(net)
     list(net.fit(train, validation, aim or Aim()))
@@ -95,7 +97,12 @@ def test_each_forest_stops_when_it_gets_no_better_and_is_asked_as_far_as_it_was_
     net, _, validation = fitted(name, Task("reg", ("FeH", "CH")), rounds=3000, patience=20, lr=0.5)
     for number, forest in enumerate(net.forests.values()):
         assert 20 <= int(forest.grown) - int(forest.best) < 30  # of portions of ten
-        error = (net.told(validation.feature_NF)["mu"][:, number] - validation.label_NL[:, number]).square().mean().item()
+        error = (
+            (net.told(validation.feature_NF)["mu"][:, number] - validation.label_NL[:, number])
+            .square()
+            .mean()
+            .item()
+        )
         assert float(forest.value) == pytest.approx(error if name == "lightgbm" else error**0.5, rel=1e-4)
     kept, *_ = fitted(name, Task("reg", ("FeH", "CH")), Aim(choose=False), rounds=60, patience=20, lr=0.5)
     assert [(int(forest.grown), int(forest.best)) for forest in kept.forests.values()] == [(60, 60)] * 2
@@ -110,11 +117,16 @@ def test_a_label_that_is_not_known_does_not_count_whatever_stands_there(name: st
     raw = net.forests["label_FeH"].raw.clone()
     train.label_NL[::3] = 1e6
     again = made(name, Task("reg", ("FeH",)))
-    again.load_state_dict({key: value for key, value in net.state_dict().items() if not key.startswith("forests")}, strict=False)
+    again.load_state_dict(
+        {key: value for key, value in net.state_dict().items() if not key.startswith("forests")}, strict=False
+    )
     list(again.fit(train, validation, Aim()))
     assert torch.equal(again.forests["label_FeH"].raw, raw)
     train.label_weight_NL[:] = 0
-    with pytest.raises(SettingsError, match=f"{name}: no training spectrum that this worker has is labelled with FeH; give more labels"):
+    with pytest.raises(
+        SettingsError,
+        match=f"{name}: no training spectrum that this worker has is labelled with FeH; give more labels",
+    ):
         list(made(name, Task("reg", ("FeH",))).fit(train, validation, Aim()))
 
 
@@ -163,7 +175,9 @@ def test_damaged_trees_are_told_before_the_library_meets_them(name: str):
             state["forests.label_FeH.best"] += 99
         else:
             state["forests.label_FeH.raw"] = raw[: 40 if damage == "cut" else 0].clone()
-        with pytest.raises(ValueError, match=r"the trees of FeH are damaged .*; put a copy of the run back, or train it anew"):
+        with pytest.raises(
+            ValueError, match=r"the trees of FeH are damaged .*; put a copy of the run back, or train it anew"
+        ):
             checkpoint.load_strictly(made(name, Task("reg", ("FeH",))), state, "here")
     state = net.state_dict() | {"forests.label_FeH.raw": torch.zeros(3)}
     with pytest.raises((ValueError, RuntimeError)):
@@ -187,9 +201,12 @@ def test_without_the_library_it_can_be_listed_but_not_built(name: str, monkeypat
         raise ModuleNotFoundError(f"No module named '{wanted}'")
 
     monkeypatch.setattr(trees.importlib, "import_module", gone)
-    with pytest.raises(SettingsError, match=rf"train: model={name}: the library is not there \(No module .*\); pip install 'survey"):
+    with pytest.raises(
+        SettingsError,
+        match=rf"train: model={name}: the library is not there \(No module .*\); pip install 'survey",
+    ):
         made(name)
-    assert name in plugins.available("models")
+    assert name in plugins.names("models")
     assert plugins.load("models", name).Options().rounds == 1000
 
 
@@ -230,5 +247,7 @@ def test_bins_are_weighted_means_and_missing_where_no_pixel_is_good():
 
 @every_library
 def test_bins_wider_than_the_spectrum_are_refused(name: str):
-    with pytest.raises(ValueError, match=rf"{name}: options.bin=201: spectra have 200 pixels; give a smaller one"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: options.bin=201: spectra have 200 pixels; give a smaller one"
+    ):
         made(name, bin=201)

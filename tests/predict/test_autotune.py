@@ -32,10 +32,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asking(place: Path) -> Asking:
     origin = FromStore.of(open_store(str(place / "store")))
-    return Asking(str(place / "said"), str(place / "ensemble"), "three-members", origin, Choice(64, "float32", False), "", 0, False, False)
+    return Asking(
+        str(place / "said"),
+        str(place / "ensemble"),
+        "three-members",
+        origin,
+        Choice(64, "float32", False),
+        "",
+        0,
+        False,
+        False,
+    )
 
 
-def tried(place: Path, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], **wanted: Any) -> Choice:
+def tried(
+    place: Path, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], **wanted: Any
+) -> Choice:
     """The choice where a call of so many spectra in such batches takes so many seconds of a clock that only they move."""
     clock = {"now": 0.0}
     said = Ensemble.said
@@ -77,7 +89,9 @@ def test_a_full_memory_ends_the_search(place: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_batch_that_is_given_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch):
-    assert tried(place, monkeypatch, lambda batch: 1e-3, batch=24, precision="bf16") == Choice(24, "bf16", False)
+    assert tried(place, monkeypatch, lambda batch: 1e-3, batch=24, precision="bf16") == Choice(
+        24, "bf16", False
+    )
 
 
 def test_networks_that_cannot_be_compiled_go_on_without(place: Path, monkeypatch: pytest.MonkeyPatch):
@@ -89,7 +103,9 @@ def test_networks_that_cannot_be_compiled_go_on_without(place: Path, monkeypatch
         raise RuntimeError("no compiler here\nand a long story")
 
     monkeypatch.setattr(autotune, "compiled", broken)
-    found = chosen(Trial(asking(place), {"batch": 4, "precision": "float32", "compile": "always"}, 1, False)(0))
+    found = chosen(
+        Trial(asking(place), {"batch": 4, "precision": "float32", "compile": "always"}, 1, False)(0)
+    )
     assert not found.compiled
     assert found.notes == ("compiling the networks failed (no compiler here); goes on without",)
 
@@ -101,8 +117,12 @@ def test_answers_apart_are_measured_in_units_of_the_training(place: Path):
     assert exact.combined.mu_NL is not None
     off = {"probabilities": 0.0, "labels": 0.0, "errors": 0.0, "domain": 0.0}
     assert apart(asked, exact, exact) == off
-    warmer = replace(exact, combined=replace(exact.combined, mu_NL=exact.combined.mu_NL + np.array([5.0, 0.0])))
-    assert apart(asked, exact, warmer) == off | {"labels": pytest.approx(5.0 / asked.members.runs[0].scaling.scale_L[0])}
+    warmer = replace(
+        exact, combined=replace(exact.combined, mu_NL=exact.combined.mu_NL + np.array([5.0, 0.0]))
+    )
+    assert apart(asked, exact, warmer) == off | {
+        "labels": pytest.approx(5.0 / asked.members.runs[0].scaling.scale_L[0])
+    }
     lost = replace(exact, combined=replace(exact.combined, mu_NL=exact.combined.mu_NL * np.nan))
     assert apart(asked, exact, lost)["labels"] == np.inf
 
@@ -110,16 +130,25 @@ def test_answers_apart_are_measured_in_units_of_the_training(place: Path):
 def test_sixteen_bits_on_this_machine_are_within_the_tolerance(place: Path):
     asked = open_ensemble(str(place / "ensemble"))
     spectra = read_places(open_store(str(place / "store")), np.array([[0, row] for row in range(4)]), False)
-    exact, low = (asked.said(spectra, np.full(4, 40.0), precision=precision) for precision in ("float32", "bf16"))
+    exact, low = (
+        asked.said(spectra, np.full(4, 40.0), precision=precision) for precision in ("float32", "bf16")
+    )
     off = apart(asked, exact, low)
     assert max(off.values()) > 0
     assert all(value < 10 * autotune.TOLERANCE[name] for name, value in off.items())
 
 
-def test_what_was_found_is_written_down_and_holds_for_every_rerun(place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_was_found_is_written_down_and_holds_for_every_rerun(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(predict_module, "MANY", 10)
     monkeypatch.setattr(autotune, "SECONDS", 0.01)
-    values = {"ensemble": str(place / "ensemble"), "store": str(place / "store"), "predictions": str(place / "found"), "threads": 1}
+    values = {
+        "ensemble": str(place / "ensemble"),
+        "store": str(place / "store"),
+        "predictions": str(place / "found"),
+        "threads": 1,
+    }
     report = predict(Predict.checked("predict", values))
     notes = report.about["choice"]["notes"]
     assert "spectra/s by batch" in notes[0]
@@ -134,5 +163,15 @@ def test_what_was_found_is_written_down_and_holds_for_every_rerun(place: Path, m
 
 def test_few_spectra_are_not_worth_a_measurement(place: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(predict_module, "Trial", None)
-    values = {"ensemble": str(place / "ensemble"), "store": str(place / "store"), "predictions": str(place / "few"), "threads": 1}
-    assert predict(Predict.checked("predict", values)).about["choice"] == {"batch": 64, "precision": "float32", "compiled": False, "notes": ()}
+    values = {
+        "ensemble": str(place / "ensemble"),
+        "store": str(place / "store"),
+        "predictions": str(place / "few"),
+        "threads": 1,
+    }
+    assert predict(Predict.checked("predict", values)).about["choice"] == {
+        "batch": 64,
+        "precision": "float32",
+        "compiled": False,
+        "notes": (),
+    }

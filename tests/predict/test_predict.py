@@ -50,7 +50,13 @@ def place(origin: Path, tmp_path: Path) -> Path:
 
 
 def settings(folder: Path, **given: Any) -> Predict:
-    values = {"ensemble": str(folder / "ensemble"), "store": str(folder / "store"), "predictions": str(folder / "said"), "threads": 1, "batch": 3}
+    values = {
+        "ensemble": str(folder / "ensemble"),
+        "store": str(folder / "store"),
+        "predictions": str(folder / "said"),
+        "threads": 1,
+        "batch": 3,
+    }
     return Predict.checked("predict", values | given)
 
 
@@ -60,7 +66,11 @@ def made(folder: Path, **given: Any) -> tuple[Report, pa.Table]:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def parts(folder: Path) -> dict[str, bytes]:
@@ -113,8 +123,14 @@ def test_provenance_is_in_every_file(place: Path):
         assert about[b"store"].decode() == open_store(str(place / "store")).about["id"]
         assert about[b"predictions"].decode() == report.about["fingerprint"]
     assert report.about["source"]["kind"] == "store"
-    assert [member["name"] for member in report.about["ensemble"]["about"]["members"]] == ["both", "labels", "classes"]
-    assert (place / "said" / "validation.parquet").read_bytes() == (place / "ensemble" / "validation.parquet").read_bytes()
+    assert [member["name"] for member in report.about["ensemble"]["about"]["members"]] == [
+        "both",
+        "labels",
+        "classes",
+    ]
+    assert (place / "said" / "validation.parquet").read_bytes() == (
+        place / "ensemble" / "validation.parquet"
+    ).read_bytes()
 
 
 def test_a_second_run_touches_no_file(place: Path):
@@ -152,13 +168,19 @@ def test_a_store_may_move_and_another_store_is_refused(place: Path):
     shutil.move(place / "store", place / "elsewhere")
     assert made(place, store=str(place / "elsewhere"))[0].made == 0
     other = askable.store(place / "other", range(20, 30))
-    with pytest.raises(SettingsError, match=r"was made otherwise: store=.* there, .*other/store now, and its first spectra are others"):
+    with pytest.raises(
+        SettingsError,
+        match=r"was made otherwise: store=.* there, .*other/store now, and its first spectra are others",
+    ):
         made(place, store=other.path)
 
 
 def test_other_settings_or_another_ensemble_are_refused_by_name(place: Path):
     made(place)
-    with pytest.raises(SettingsError, match=r"was made otherwise: seed=0 there, 1 now; give the same again, or another predictions="):
+    with pytest.raises(
+        SettingsError,
+        match=r"was made otherwise: seed=0 there, 1 now; give the same again, or another predictions=",
+    ):
         made(place, seed=1)
     with pytest.raises(SettingsError, match=r"ensemble=three-members there, .* now"):
         made(place, ensemble=str(place / "ensemble" / "runs" / "both"))
@@ -189,7 +211,9 @@ def test_a_run_that_was_stopped_is_completed_to_what_an_undisturbed_one_makes(pl
     through, _ = made(place, predictions=str(place / "through"))
     with pytest.raises(KeyboardInterrupt):
         predict(settings(place), dying(1))
-    with pytest.raises(FileNotFoundError, match=r"no predictions.json in it, so no finished predictions; run jobs/predict.py"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no predictions.json in it, so no finished predictions; run jobs/predict.py"
+    ):
         open_predictions(str(place / "said"))
     rest, _ = made(place)
     assert rest.made == 2
@@ -210,10 +234,16 @@ def test_what_a_store_has_lost_is_named(place: Path):
     path = place / "store" / "spectra" / "part-00001.parquet"
     data = path.read_bytes()
     path.write_bytes(data[:-1000] + b"x" + data[-999:])
-    with pytest.raises(ValueError, match=r"part-00001.parquet: is not the file that the store has written .*; put a copy back, or remove it and run"):
+    with pytest.raises(
+        ValueError,
+        match=r"part-00001.parquet: is not the file that the store has written .*; put a copy back, or remove it and run",
+    ):
         made(place)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"part-00001.parquet: is missing, though the store is finished; put a copy back"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"part-00001.parquet: is missing, though the store is finished; put a copy back",
+    ):
         made(place)
     (place / "store" / "shards.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"shards.parquet: is missing, though the store is finished"):
@@ -223,14 +253,20 @@ def test_what_a_store_has_lost_is_named(place: Path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"store": None}, "predict: store, input: neither is given; give store= with the folder of a store, or input="),
+        (
+            {"store": None},
+            "predict: store, input: neither is given; give store= with the folder of a store, or input=",
+        ),
         ({"input": "x"}, "predict: store, input: both are given"),
         ({"ingest": {"sauces": []}}, "predict: ingest: sauces: unknown setting"),
         ({"ensemble": "nowhere"}, "nowhere: no ensemble.json and no run.json in it"),
         ({"store": "nowhere"}, "no store.json in it, so no finished store"),
         ({"precision": "double"}, "predict: precision: 'double'"),
         ({"predictions": "{place}/files"}, "but no predictions; give an empty or a new folder"),
-        ({"predictions": "{place}/store"}, "holds manifest, manifest.json, markers but no predictions; give an empty or a new folder"),
+        (
+            {"predictions": "{place}/store"},
+            "holds manifest, manifest.json, markers but no predictions; give an empty or a new folder",
+        ),
     ],
 )
 def test_a_mistake_is_told_before_any_work(origin: Path, tmp_path: Path, given: dict[str, Any], told: str):
@@ -244,11 +280,18 @@ def test_a_mistake_is_told_before_any_work(origin: Path, tmp_path: Path, given: 
 
 def test_spectra_that_are_prepared_otherwise_are_refused_by_the_key(place: Path):
     other = askable.store(place / "other", prepare=askable.COARSE | {"continuum": "msfl", "masks": "or"})
-    with pytest.raises(SettingsError, match="member both has learned from: masks is or, not and; continuum is msfl, not segment; prepare"):
+    with pytest.raises(
+        SettingsError,
+        match="member both has learned from: masks is or, not and; continuum is msfl, not segment; prepare",
+    ):
         made(place, store=other.path)
     assert made(place, store=other.path, prepared="any")[0].about["rows"] == 10
-    wide = askable.store(place / "wide", prepare=askable.COARSE | {"grid": askable.COARSE["grid"] | {"step": 20.0}})  # type: ignore[operator]
-    with pytest.raises(ValueError, match=r"its grid has 226 linear points from 4000 to 8500, the run .* was trained on 451"):
+    wide = askable.store(
+        place / "wide", prepare=askable.COARSE | {"grid": askable.COARSE["grid"] | {"step": 20.0}}
+    )  # type: ignore[operator]
+    with pytest.raises(
+        ValueError, match=r"its grid has 226 linear points from 4000 to 8500, the run .* was trained on 451"
+    ):
         made(place, store=wide.path)
 
 
@@ -257,15 +300,22 @@ def test_predictions_of_another_version_are_neither_read_nor_lengthened(place: P
     for name in ("settings.json", "predictions.json"):
         path = place / "said" / name
         path.write_text(path.read_text().replace('"version": 1', '"version": 99', 1))
-    with pytest.raises(ValueError, match="the predictions are of version 99, this code reads 1; make them anew"):
+    with pytest.raises(
+        ValueError, match="the predictions are of version 99, this code reads 1; make them anew"
+    ):
         open_predictions(str(place / "said"))
-    with pytest.raises(SettingsError, match="is of version 99, this code writes 1; give another predictions="):
+    with pytest.raises(
+        SettingsError, match="is of version 99, this code writes 1; give another predictions="
+    ):
         made(place)
 
 
 def test_a_member_that_looks_at_continua_needs_a_store_that_keeps_them(place: Path):
     table = open_store(str(place / "store")).spectra(0)
-    with pytest.raises(ValueError, match="predict: shard 0: its spectra have no continuum, which a member looks at; prepare them with"):
+    with pytest.raises(
+        ValueError,
+        match="predict: shard 0: its spectra have no continuum, which a member looks at; prepare them with",
+    ):
         worker.inputs.spectra(table, "shard 0", True)
 
 
@@ -276,8 +326,12 @@ def test_members_and_embeddings_are_kept_where_they_are_asked_for(place: Path):
     told, latents = asked.members.ask(spectra, batch=3)
     some = table.slice(0, 4)
     for number in range(3):
-        assert np.array_equal(numbers(some, f"m{number}_p_cemp"), told.p_MNC[number, :, 1].astype(np.float32), equal_nan=True)
-        assert np.array_equal(numbers(some, f"m{number}_Teff"), told.mu_MNL[number, :, 0].astype(np.float32), equal_nan=True)
+        assert np.array_equal(
+            numbers(some, f"m{number}_p_cemp"), told.p_MNC[number, :, 1].astype(np.float32), equal_nan=True
+        )
+        assert np.array_equal(
+            numbers(some, f"m{number}_Teff"), told.mu_MNL[number, :, 0].astype(np.float32), equal_nan=True
+        )
     assert np.array_equal(numbers(some, "m1_Teff_err"), np.sqrt(told.var_MNL[1, :, 0]).astype(np.float32))
     assert some["m0_Teff_err"].null_count == 4
     assert np.array_equal(np.stack(numbers(some, "latent")), np.concatenate(latents, 1))
@@ -289,7 +343,9 @@ def test_arrays_are_the_columns_and_follow_a_store_that_grows(place: Path):
     report, table = made(place, arrays=True)
     assert report.made == 0
     for size in (10, 12):
-        p_NC, label_NL = (np.load(place / "said" / "arrays" / f"{name}.npy") for name in ("class_probabilities", "labels"))
+        p_NC, label_NL = (
+            np.load(place / "said" / "arrays" / f"{name}.npy") for name in ("class_probabilities", "labels")
+        )
         ids = pq.read_table(place / "said" / "arrays" / "ids.parquet")
         assert p_NC.shape == (size, 3)
         assert np.array_equal(p_NC[:, 1], numbers(table, "p_cemp"))
@@ -314,7 +370,9 @@ def test_spectra_without_an_answer_are_written_and_counted(place: Path, monkeypa
     for row in (0, 1, 4, 5, 8, 9):
         told = table.slice(row, 1).to_pylist()[0]
         assert told["said"] == -1
-        assert [told[name] for name in ("p_mp", "entropy", "Teff", "FeH_err", "FeH_low", "domain")] == [None] * 6
+        assert [told[name] for name in ("p_mp", "entropy", "Teff", "FeH_err", "FeH_low", "domain")] == [
+            None
+        ] * 6
         assert told["obsid"] == 1000 + row
     assert numbers(table, "said")[2] >= 0
     assert "no answer  6 rows, which have nulls" in summary(report)
@@ -324,7 +382,10 @@ def test_dropout_passes_are_the_same_in_every_run(place: Path):
     store = open_store(str(place / "store"))
     shutil.rmtree(place / "ensemble")
     askable.three(place / "ensemble", store, passes=4)
-    one, two, other = (made(place, predictions=str(place / name), seed=seed)[1] for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    one, two, other = (
+        made(place, predictions=str(place / name), seed=seed)[1]
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     assert one.equals(two)
     assert not np.array_equal(numbers(one, "FeH_err_model"), numbers(other, "FeH_err_model"))
     assert (numbers(one, "FeH_err_model") > 0).all()
@@ -336,7 +397,10 @@ def test_an_ensemble_that_changes_while_it_is_asked_ends_the_job(place: Path):
         path.write_text(path.read_text().replace("three-members", "four-members"))
         yield from map(hire(1, False), items)
 
-    with pytest.raises(JobError, match=r"has become another ensemble since the job began \(three-members then, four-members now\)"):
+    with pytest.raises(
+        JobError,
+        match=r"has become another ensemble since the job began \(three-members then, four-members now\)",
+    ):
         predict(settings(place), crew)
 
 
@@ -352,14 +416,32 @@ def test_the_tables_open_in_the_usual_tools(place: Path):
     _, table = made(place, members=True, embeddings=True)
     folder = place / "said" / "predictions"
     assert pd.read_parquet(folder)["FeH"].tolist() == table["FeH"].to_pylist()
-    rows = duckdb.sql(f"select obsid, said, latent[1] from '{folder}/*.parquet' order by shard, place").fetchall()
-    assert rows == list(zip(table["obsid"].to_pylist(), table["said"].to_pylist(), [row[0] for row in table["latent"].to_pylist()], strict=True))
-    assert Table.read(folder / "part-00000.parquet", format="parquet", include_names=["p_mp"])["p_mp"].tolist() == table["p_mp"].to_pylist()[:4]
+    rows = duckdb.sql(
+        f"select obsid, said, latent[1] from '{folder}/*.parquet' order by shard, place"
+    ).fetchall()
+    assert rows == list(
+        zip(
+            table["obsid"].to_pylist(),
+            table["said"].to_pylist(),
+            [row[0] for row in table["latent"].to_pylist()],
+            strict=True,
+        )
+    )
+    assert (
+        Table.read(folder / "part-00000.parquet", format="parquet", include_names=["p_mp"])["p_mp"].tolist()
+        == table["p_mp"].to_pylist()[:4]
+    )
 
 
 def test_a_recipe_says_how_files_are_read(tmp_path: Path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("ingest: {sources: [lamost], prepare: {masks: or}}\npredict: {batch: 7, ingest: {shard: 5}}\n")
-    found = load(Predict, "predict", [str(recipe), "ensemble=e", "predictions=p", "input=i", "ingest.prepare.despike=clip"])
+    recipe.write_text(
+        "ingest: {sources: [lamost], prepare: {masks: or}}\npredict: {batch: 7, ingest: {shard: 5}}\n"
+    )
+    found = load(
+        Predict,
+        "predict",
+        [str(recipe), "ensemble=e", "predictions=p", "input=i", "ingest.prepare.despike=clip"],
+    )
     assert found.batch == 7
     assert found.ingest == {"sources": ["lamost"], "prepare": {"masks": "or", "despike": "clip"}, "shard": 5}

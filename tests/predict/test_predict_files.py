@@ -37,14 +37,22 @@ def place(origin: Path, tmp_path: Path) -> Path:
 
 
 def made(folder: Path, **given: Any) -> tuple[Report, pa.Table]:
-    values = {"ensemble": str(folder / "ensemble"), "predictions": str(folder / "said"), "threads": 1, "batch": 3, "refuse_above": 1.0}
+    values = {
+        "ensemble": str(folder / "ensemble"),
+        "predictions": str(folder / "said"),
+        "threads": 1,
+        "batch": 3,
+        "refuse_above": 1.0,
+    }
     values |= {"input": str(folder / "files"), "ingest": {"shard": 4, **given.pop("ingest", {})}}
     report = predict(Predict.checked("predict", values | given))
     return report, pa.concat_tables(open_predictions(report.path).tables())
 
 
 def test_files_give_the_rows_that_their_store_gives_to_the_last_bit(origin: Path, tmp_path: Path):
-    _, stored = made(origin, predictions=str(tmp_path / "stored"), input=None, store=str(origin / "store"), members=True)
+    _, stored = made(
+        origin, predictions=str(tmp_path / "stored"), input=None, store=str(origin / "store"), members=True
+    )
     report, fresh = made(origin, predictions=str(tmp_path / "fresh"), members=True)
     pd.testing.assert_frame_equal(stored.to_pandas(), fresh.to_pandas())
     assert (report.about["rows_in"], report.about["rows"]) == (13, 10)
@@ -58,12 +66,16 @@ def test_nothing_of_the_spectra_is_kept(place: Path):
         *("settings.json", "plan.json", "predictions.json", "manifest.json", "validation.parquet"),
         *("manifest", "markers", "predictions", "refused"),
     }  # fmt: skip
-    assert not {"flux", "ivar"} & set(pq.read_schema(place / "said" / "predictions" / "part-00000.parquet").names)
+    assert not {"flux", "ivar"} & set(
+        pq.read_schema(place / "said" / "predictions" / "part-00000.parquet").names
+    )
 
 
 def test_refused_files_are_named_with_their_reasons(place: Path):
     report, _ = made(place)
-    refused = pa.concat_tables(pq.read_table(path) for path in sorted((place / "said" / "refused").iterdir())).to_pandas()
+    refused = pa.concat_tables(
+        pq.read_table(path) for path in sorted((place / "said" / "refused").iterdir())
+    ).to_pandas()
     assert dict(zip(refused["path"].map(os.path.basename), refused["reason"], strict=True)) == {
         "broken-0.fits": "empty",
         "broken-1.fits": "not_fits",
@@ -113,10 +125,16 @@ def test_a_changed_file_is_read_again_where_that_is_wanted(place: Path):
 
 
 def test_files_are_prepared_as_the_spectra_of_the_training(place: Path):
-    with pytest.raises(SettingsError, match=r"ingest.prepare: the spectra are prepared otherwise .* member both .*: continuum is msfl, not segment"):
+    with pytest.raises(
+        SettingsError,
+        match=r"ingest.prepare: the spectra are prepared otherwise .* member both .*: continuum is msfl, not segment",
+    ):
         made(place, ingest={"prepare": {"continuum": "msfl"}})
     with pytest.raises(ValueError, match=r"predict: ingest.prepare: its grid has 226 linear points"):
-        made(place, ingest={"prepare": {"grid": {"start": 4000.0, "stop": 8500.0, "step": 20.0, "scale": "linear"}}})
+        made(
+            place,
+            ingest={"prepare": {"grid": {"start": 4000.0, "stop": 8500.0, "step": 20.0, "scale": "linear"}}},
+        )
     assert not (place / "said").exists()
     lenient = {"gates": {"low_snr": {"limit": 1000.0, "then": "refuse"}}}
     assert made(place, ingest={"prepare": lenient})[0].about["refused"]["low_snr"] == 10

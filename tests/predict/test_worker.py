@@ -63,7 +63,17 @@ def test_an_error_in_a_thread_is_raised_where_the_results_are_awaited():
 def test_networks_answer_for_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     askable.three(tmp_path / "ensemble", askable.store(tmp_path))
     origin = FromStore.of(open_store(str(tmp_path / "store")))
-    asking = Asking(str(tmp_path / "said"), str(tmp_path / "ensemble"), "three-members", origin, Choice(4, "float32", False), "x", 0, False, False)
+    asking = Asking(
+        str(tmp_path / "said"),
+        str(tmp_path / "ensemble"),
+        "three-members",
+        origin,
+        Choice(4, "float32", False),
+        "x",
+        0,
+        False,
+        False,
+    )
     inside, said = [], Ensemble.said
 
     def slow(self: Ensemble, *given: Any, **more: Any) -> Any:

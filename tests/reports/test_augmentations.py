@@ -16,7 +16,9 @@ from survey.training.augment import METHODS, Augment
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sixteenth of the dots, for time."""
     save = augmentations.Figure.savefig
-    monkeypatch.setattr(augmentations.Figure, "savefig", lambda figure, sink, dpi: save(figure, sink, dpi=dpi // 4))
+    monkeypatch.setattr(
+        augmentations.Figure, "savefig", lambda figure, sink, dpi: save(figure, sink, dpi=dpi // 4)
+    )
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def test_there_is_a_panel_per_method_and_one_for_all(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(augmentations, "_panel", noted)
     assert picture(Augment(preset="full"), *spectrum()).startswith(b"\x89PNG")
-    assert [re.split("  +", title)[0] for title in titles[:-1]] == [name.replace("_", " ") for name in METHODS]
+    assert [re.split("  +", title)[0] for title in titles[:-1]] == [
+        name.replace("_", " ") for name in METHODS
+    ]
     told = dict(re.split("  +", title, maxsplit=1) for title in titles)
     assert told["noise"] == "standard deviation 0.008   used on 24%"
     assert told["dropout"].endswith("not used")

@@ -15,7 +15,14 @@ def judged(scale: float, names: tuple[str, ...] = ("FeH",), size: int = 200) -> 
     dice = np.random.default_rng(0)
     truth, error = dice.normal(-1, 0.5, (size, len(names))), dice.normal(0, 0.2, (size, len(names)))
     classes = dice.integers(0, 3, size)
-    return Judged(classes, truth, names, np.eye(3)[classes], truth + scale * error, about={"snr": dice.uniform(0, 60, size)})
+    return Judged(
+        classes,
+        truth,
+        names,
+        np.eye(3)[classes],
+        truth + scale * error,
+        about={"snr": dice.uniform(0, 60, size)},
+    )
 
 
 def compared(**judged_of: Judged) -> tuple:
@@ -30,13 +37,18 @@ def test_better_and_worse_are_said_with_their_intervals() -> None:
     assert "two has seen 3 of those of the first one: left out" in text
     assert "three has seen" not in text
     assert "three alone tells Teff: not compared" in text
-    row, other = (next(line for line in text.splitlines() if line.split()[:2] == [who, "200"]) for who in ("two", "three"))
+    row, other = (
+        next(line for line in text.splitlines() if line.split()[:2] == [who, "200"])
+        for who in ("two", "three")
+    )
     assert row.endswith("better")
     assert other.endswith("worse")
     assert " ↓" in text
     assert " ↑" in text
     assert "accuracy" in text
-    told = next(one for one in found.to_pylist() if (one["kind"], one["who"], one["metric"]) == ("all", "two", "mae"))
+    told = next(
+        one for one in found.to_pylist() if (one["kind"], one["who"], one["metric"]) == ("all", "two", "mae")
+    )
     assert f"{told['difference']:+.3f} [{told['difference_low']:+.3f}, {told['difference_high']:+.3f}]" in row
 
 
@@ -47,7 +59,9 @@ def test_the_same_answers_are_not_called_better_or_worse() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 40])
 @pytest.mark.parametrize("names", [("FeH",), ("FeH", "Teff", "logg", "CFe")])
-def test_few_spectra_and_many_labels_are_drawn(size: int, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_spectra_and_many_labels_are_drawn(
+    size: int, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     sketch(monkeypatch)
     found, text = compared(one=judged(1.0, names, size), two=judged(0.5, names, size))
     assert set(pictures(found)) == {"against", "against_snr"}

@@ -28,7 +28,11 @@ def history(epochs: int) -> list[dict[str, float]]:
         history(1),
         history(60),
         [row | {"train_loss": np.nan, "f1_CEMP": np.nan} for row in history(3)],
-        [{"epoch": 0, "train_loss": 0.3}, {"epoch": 1, "validation_loss": None, "mae_FeH": 0.2}, {"train_loss": 0.1}],
+        [
+            {"epoch": 0, "train_loss": 0.3},
+            {"epoch": 1, "validation_loss": None, "mae_FeH": 0.2},
+            {"train_loss": 0.1},
+        ],
         [{"epoch": 4}],
         [{"epoch": 0, "train_loss": -3.0, "validation_loss": 0.0, "lr": 0.0, "mae_FeH": 0.0}],
         [{"epoch": 0, "validation_mae_CFe": 0.1, "validation_f1_M0": 0.3}],

@@ -56,5 +56,8 @@ def test_an_ensemble_that_was_not_calibrated_says_so(made: Path):
 
 def test_one_member_has_no_pairs_to_draw(made: Path):
     found = built(made, "single", runs=[str(made / "sure")])
-    assert {Path(path).name for path in ensemble.pictures(found)} == {"calibration.png", "coverage_by_snr.png"}
+    assert {Path(path).name for path in ensemble.pictures(found)} == {
+        "calibration.png",
+        "coverage_by_snr.png",
+    }
     assert "gain" not in ensemble.summary(found, [])

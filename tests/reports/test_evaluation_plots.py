@@ -19,7 +19,15 @@ OF_CLASSES = {"confusion", "curves", "reliability"}
 
 def judged(size: int, seed: int = 0) -> Judged:
     rng = np.random.default_rng(seed)
-    label = np.stack([rng.uniform(-3.5, 0.3, size), rng.normal(0.3, 0.5, size), rng.uniform(4000, 6500, size), rng.uniform(1, 5, size)], 1)
+    label = np.stack(
+        [
+            rng.uniform(-3.5, 0.3, size),
+            rng.normal(0.3, 0.5, size),
+            rng.uniform(4000, 6500, size),
+            rng.uniform(1, 5, size),
+        ],
+        1,
+    )
     mu = label + rng.standard_t(4, label.shape) * [0.1, 0.1, 80, 0.2]
     truth = labels.classes(label[:, 0], label[:, 1])
     p = np.eye(3)[labels.classes(mu[:, 0], mu[:, 1])] * 0.8 + 0.2 / 3
@@ -65,7 +73,15 @@ def test_answers_make_the_pictures_that_they_allow() -> None:
     whole = judged(40)
     assert set(pictures(whole, "aoki2007")) == OF_CLASSES | {f"label_{name}" for name in NAMES} | TOGETHER
     assert set(pictures(replace(whole, mu_NL=None, sigma_NL=None))) == OF_CLASSES
-    two = replace(whole, p_NC=None, sigma_NL=None, labels=("FeH", "CFe"), label_NL=whole.label_NL[:, :2], mu_NL=np.zeros((40, 2)), about={})
+    two = replace(
+        whole,
+        p_NC=None,
+        sigma_NL=None,
+        labels=("FeH", "CFe"),
+        label_NL=whole.label_NL[:, :2],
+        mu_NL=np.zeros((40, 2)),
+        about={},
+    )
     assert set(pictures(two)) == {"confusion", "label_FeH", "label_CFe"}
 
 
@@ -103,5 +119,14 @@ def test_classes_without_a_search_are_each_set_against_the_others() -> None:
 
 
 def test_names_and_units_are_set_as_papers_do() -> None:
-    assert [style.symbol(name) for name in ("FeH", "CFe", "Teff", "rv")] == ["[Fe/H]", "[C/Fe]", r"$T_\mathrm{eff}$", "rv"]
-    assert [style.unit(name) for name in ("Teff", "logg", "rv")] == ["K", "log$_{10}$(cm s$^{-2}$)", "km s$^{-1}$"]
+    assert [style.symbol(name) for name in ("FeH", "CFe", "Teff", "rv")] == [
+        "[Fe/H]",
+        "[C/Fe]",
+        r"$T_\mathrm{eff}$",
+        "rv",
+    ]
+    assert [style.unit(name) for name in ("Teff", "logg", "rv")] == [
+        "K",
+        "log$_{10}$(cm s$^{-2}$)",
+        "km s$^{-1}$",
+    ]

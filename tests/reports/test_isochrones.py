@@ -19,8 +19,30 @@ from tests.reports import test_evaluation_plots
 from tests.reports.sketches import sketch
 
 RULE = "# " + "-" * 86
-THEORY = ("log10_isochrone_age_yr", "initial_mass", "star_mass", "star_mdot", "log_L", "log_Teff", "log_R", "log_g", "surface_h1", "phase")
-CMD = ("isochrone_age_yr", "initial_mass", "star_mass", "log_Teff", "log_g", "log_L", "[Fe/H]_init", "[Fe/H]", "PS_g", "phase")
+THEORY = (
+    "log10_isochrone_age_yr",
+    "initial_mass",
+    "star_mass",
+    "star_mdot",
+    "log_L",
+    "log_Teff",
+    "log_R",
+    "log_g",
+    "surface_h1",
+    "phase",
+)
+CMD = (
+    "isochrone_age_yr",
+    "initial_mass",
+    "star_mass",
+    "log_Teff",
+    "log_g",
+    "log_L",
+    "[Fe/H]_init",
+    "[Fe/H]",
+    "PS_g",
+    "phase",
+)
 PHASES = (-1.0, 0.0, 2.0, 5.0, 6.0)
 
 
@@ -32,9 +54,20 @@ def block(age: float, names: Sequence[str] = THEORY, rows: int = 5, **values: fl
         "# EEP" + "".join(f"{name:>32}" for name in names),
     ]
     for row in range(rows):
-        told: dict[str, Any] = dict.fromkeys(names, 0.1 * row) | {"log_Teff": 3.6 + 0.02 * row, "log_g": 5.0 - row, "phase": PHASES[row % 5]}
-        told |= {name: np.log10(age) if name.startswith("log") else age for name in names if name.endswith(("age_yr", "log_age"))} | values
-        lines.append(f"{row + 251:5d}" + "".join(f"{told[name]:32.16E}".replace("E+", "E+0").replace("E-", "E-0") for name in names))
+        told: dict[str, Any] = dict.fromkeys(names, 0.1 * row) | {
+            "log_Teff": 3.6 + 0.02 * row,
+            "log_g": 5.0 - row,
+            "phase": PHASES[row % 5],
+        }
+        told |= {
+            name: np.log10(age) if name.startswith("log") else age
+            for name in names
+            if name.endswith(("age_yr", "log_age"))
+        } | values
+        lines.append(
+            f"{row + 251:5d}"
+            + "".join(f"{told[name]:32.16E}".replace("E+", "E+0").replace("E-", "E-0") for name in names)
+        )
     return "\n".join(lines)
 
 
@@ -71,8 +104,12 @@ def test_a_file_of_magnitudes_with_ages_in_years_is_read_too(tmp_path: Path) -> 
 
 def test_the_nearest_age_is_taken_under_its_own_name_and_each_once(tmp_path: Path) -> None:
     path = write(tmp_path / "a.iso", *(block(10**age) for age in (9.0, 9.5, 9.7, 10.0)))
-    assert [one.name for one in chosen([path], [1.0, 3.0, 5.0, 10.0, 10.1])] == [f"{age} Gyr, [Fe/H] -1.35" for age in ("1", "3.16", "5.01", "10")]
-    with pytest.raises(ValueError, match=r"a.iso: none of 2 Gyr; its ages are 1, 3.16, 5.01, 10: give ages= of these"):
+    assert [one.name for one in chosen([path], [1.0, 3.0, 5.0, 10.0, 10.1])] == [
+        f"{age} Gyr, [Fe/H] -1.35" for age in ("1", "3.16", "5.01", "10")
+    ]
+    with pytest.raises(
+        ValueError, match=r"a.iso: none of 2 Gyr; its ages are 1, 3.16, 5.01, 10: give ages= of these"
+    ):
         chosen([path], [2.0])
 
 
@@ -87,7 +124,9 @@ BAD = {
 def test_a_file_that_holds_none_is_told(name: str, tmp_path: Path) -> None:
     data, message = BAD[name]
     (tmp_path / "bad.iso").write_bytes(data)
-    with pytest.raises(ValueError, match=rf"isochrones: .*bad.iso: {message}.*give a file of MIST isochrones"):
+    with pytest.raises(
+        ValueError, match=rf"isochrones: .*bad.iso: {message}.*give a file of MIST isochrones"
+    ):
         read(str(tmp_path / "bad.iso"))
 
 
@@ -102,7 +141,10 @@ def test_a_file_that_was_cut_off_is_told(tmp_path: Path) -> None:
 
 
 def test_blocks_of_other_columns_or_of_no_one_age_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a block whose names have no age \(log10_isochrone_age_yr, log_age, isochrone_age_yr\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"a block whose names have no age \(log10_isochrone_age_yr, log_age, isochrone_age_yr\)",
+    ):
         read(write(tmp_path / "a.iso", block(1e9, ("log_Teff", "log_g"))))
     with pytest.raises(ValueError, match=r"a block without log_g; it has EEP, log_age, log_Teff"):
         read(write(tmp_path / "b.iso", block(1e9, ("log_age", "log_Teff"))))
@@ -115,8 +157,12 @@ def test_blocks_of_other_columns_or_of_no_one_age_are_told(tmp_path: Path) -> No
         read(str(tmp_path / "nowhere.iso"))
 
 
-def test_they_are_drawn_into_every_kiel_diagram_within_the_stars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    curves = chosen([write(tmp_path / "a.iso", block(1e9)), write(tmp_path / "b.iso", block(1e9), feh=0.0)], [1.0])
+def test_they_are_drawn_into_every_kiel_diagram_within_the_stars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = chosen(
+        [write(tmp_path / "a.iso", block(1e9)), write(tmp_path / "b.iso", block(1e9), feh=0.0)], [1.0]
+    )
     figures: list[Figure] = []
     own = Figure
 
@@ -127,7 +173,11 @@ def test_they_are_drawn_into_every_kiel_diagram_within_the_stars(tmp_path: Path,
     monkeypatch.setattr("tests.reports.sketches.Figure", kept)
     sketch(monkeypatch)
     stars = test_evaluation_plots.judged(40)
-    for draw in (kiel_plots.kiel, kiel_plots.carbon, lambda some, lines: kiel_plots.abundance(some, "FeH", lines)):
+    for draw in (
+        kiel_plots.kiel,
+        kiel_plots.carbon,
+        lambda some, lines: kiel_plots.abundance(some, "FeH", lines),
+    ):
         assert draw(stars, ()) is not None
         assert draw(stars, curves) is not None
         bare, with_them = figures[-2:]
@@ -135,12 +185,17 @@ def test_they_are_drawn_into_every_kiel_diagram_within_the_stars(tmp_path: Path,
         assert [len(axis.get_lines()) for axis in panels] == [2] * len(panels)
         assert with_them.axes[0].get_xlim() == bare.axes[0].get_xlim()
         assert with_them.axes[0].get_xlim()[0] > with_them.axes[0].get_xlim()[1]
-        assert [text.get_text() for text in with_them.legends[0].get_texts()] == ["1 Gyr, [Fe/H] -1.35", "1 Gyr, [Fe/H] +0.00"]
+        assert [text.get_text() for text in with_them.legends[0].get_texts()] == [
+            "1 Gyr, [Fe/H] -1.35",
+            "1 Gyr, [Fe/H] +0.00",
+        ]
 
 
 def test_files_are_read_before_any_work_and_ages_are_checked(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.iso: no such file"):
-        evaluate.drawing(Evaluate.checked("evaluate", {"of": "run", "isochrones": [str(tmp_path / "nowhere.iso")]}))
+        evaluate.drawing(
+            Evaluate.checked("evaluate", {"of": "run", "isochrones": [str(tmp_path / "nowhere.iso")]})
+        )
     assert evaluate.drawing(Evaluate.checked("evaluate", {"of": "run"})) == ()
     with pytest.raises(SettingsError, match=r"ages: .*ages are numbers of Gyr above 0"):
         Evaluate.checked("evaluate", {"of": "run", "ages": [0]})

@@ -19,7 +19,14 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_so_many_spectra_are_drawn_as_png(night: Path, tmp_path: Path):
-    settings = Ingest(input=str(night), store=str(tmp_path / "store"), sources=("lamost",), shard=50, refuse_above=1.0, preview=4)
+    settings = Ingest(
+        input=str(night),
+        store=str(tmp_path / "store"),
+        sources=("lamost",),
+        shard=50,
+        refuse_above=1.0,
+        preview=4,
+    )
     ingest(settings)
     drawn = preview(settings)
     assert len(drawn) == 4
@@ -31,7 +38,9 @@ def test_so_many_spectra_are_drawn_as_png(night: Path, tmp_path: Path):
 
 
 def test_a_file_that_is_gone_since_is_passed_over(night: Path, tmp_path: Path):
-    settings = Ingest(input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0, preview=3)
+    settings = Ingest(
+        input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0, preview=3
+    )
     ingest(settings)
     moved = night.rename(night.with_name("away"))
     try:
@@ -45,7 +54,9 @@ def test_no_preview_draws_nothing(night: Path, tmp_path: Path):
 
 
 def test_the_summary_tells_counts_reasons_and_places(night: Path, tmp_path: Path):
-    report = ingest(Ingest(input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0))
+    report = ingest(
+        Ingest(input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0)
+    )
     told = summary.ingest(report)
     assert f"written    {report.written:,}" in told
     assert f"refused    {sum(report.refused.values()):,}" in told

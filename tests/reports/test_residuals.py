@@ -22,7 +22,13 @@ def judged() -> Judged:
 
 
 def answers(rows: int = 80) -> pa.Table:
-    return pa.table({"visit": [f"v{number}" for number in range(rows)], "obsid": [*range(rows - 1), None], "path": ["/far/off/x.fits"] * rows})
+    return pa.table(
+        {
+            "visit": [f"v{number}" for number in range(rows)],
+            "obsid": [*range(rows - 1), None],
+            "path": ["/far/off/x.fits"] * rows,
+        }
+    )
 
 
 def number(text: str, word: str) -> float:
@@ -79,4 +85,7 @@ def test_dwarfs_and_giants_are_told_beside_all_stars(judged: Judged) -> None:
     giants = judged.about["logg"] < 4
     mae = np.abs(judged.mu_NL[giants, 1] - judged.label_NL[giants, 1])  # type: ignore[index]
     assert f"{np.nanmean(mae):.3f} [" in lines[6]
-    assert by_gravity(evaluated(Judged(judged.class_N, judged.label_NL, judged.labels, mu_NL=judged.mu_NL))) == ""
+    assert (
+        by_gravity(evaluated(Judged(judged.class_N, judged.label_NL, judged.labels, mu_NL=judged.mu_NL)))
+        == ""
+    )

@@ -30,7 +30,9 @@ class Server:
 
     def start(self) -> None:
         """It answers when this returns."""
-        self.job = self.place.python(str(Path(__file__).with_name("server.py")), str(self.port), str(self.journal), **self.given)
+        self.job = self.place.python(
+            str(Path(__file__).with_name("server.py")), str(self.port), str(self.journal), **self.given
+        )
         assert self.job.until(lambda: "ready" in self.job.out and self.answers()), self.job.err
 
     def answers(self) -> bool:

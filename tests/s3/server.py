@@ -34,9 +34,16 @@ class Journalled:
             return self.application(environ, start)
         length = environ.get("CONTENT_LENGTH")
         body = environ["wsgi.input"].read(int(length)) if length else environ["wsgi.input"].read()
-        kept = {name: value for name, value in environ.items() if isinstance(value, str) and name != "HTTP_TRANSFER_ENCODING"}
+        kept = {
+            name: value
+            for name, value in environ.items()
+            if isinstance(value, str) and name != "HTTP_TRANSFER_ENCODING"
+        }
         environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-        entry = {"environ": kept | {"CONTENT_LENGTH": str(len(body))}, "body": base64.b64encode(body).decode()}
+        entry = {
+            "environ": kept | {"CONTENT_LENGTH": str(len(body))},
+            "body": base64.b64encode(body).decode(),
+        }
         with self.lock:  # one change at a time, so that the journal has them in their order
             entry["when"] = moto.core.utils.utcnow().isoformat()
             answer = list(self.application(environ, start))
@@ -54,7 +61,12 @@ class Journalled:
         for entry in whole:
             when = datetime.fromisoformat(entry["when"])
             with mock.patch("moto.s3.models.utcnow", lambda when=when: when):  # an object keeps its time
-                run_wsgi_app(self.application, create_environ() | entry["environ"] | {"wsgi.input": io.BytesIO(base64.b64decode(entry["body"]))})
+                run_wsgi_app(
+                    self.application,
+                    create_environ()
+                    | entry["environ"]
+                    | {"wsgi.input": io.BytesIO(base64.b64decode(entry["body"]))},
+                )
         return len(whole)
 
 

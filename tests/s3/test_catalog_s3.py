@@ -16,11 +16,16 @@ from tests.s3.conftest import Server, put
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
 
 
-def test_a_catalog_takes_the_place_of_another_in_a_bucket(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalog_takes_the_place_of_another_in_a_bucket(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert server.answers()
     ra, dec = skies.cluster(10, 20, 60, 500, 1)
     skies.folder(tmp_path / "predictions", skies.rows(ra, dec, [None] * len(ra)))
-    put("s3://sky/catalog/hats", {"stars/dataset/Norder=0/Dir=0/Npix=99.parquet": b"of before", hats.PROOF: b"of before"})
+    put(
+        "s3://sky/catalog/hats",
+        {"stars/dataset/Norder=0/Dir=0/Npix=99.parquet": b"of before", hats.PROOF: b"of before"},
+    )
     written: list[str] = []
     before = files.write
     monkeypatch.setattr(files, "write", lambda path, data: (written.append(path), before(path, data)))
@@ -32,9 +37,16 @@ def test_a_catalog_takes_the_place_of_another_in_a_bucket(server: Server, tmp_pa
         for part in sorting.by_region(predictions, found, tiles, visits.combined, work / "rows"):
             writer.add(part)
         writer.finish()
-        made = {str(path.relative_to(work / "made" / "hats")): path.read_bytes() for path in (work / "made" / "hats").rglob("*") if path.is_file()}
+        made = {
+            str(path.relative_to(work / "made" / "hats")): path.read_bytes()
+            for path in (work / "made" / "hats").rglob("*")
+            if path.is_file()
+        }
         publish(work / "made" / "hats", "s3://sky/catalog/hats", hats.PROOF)
-    there = {entry.path.removeprefix("s3://sky/catalog/hats/"): files.read(entry.path) for entry in files.walk("s3://sky/catalog/hats")}
+    there = {
+        entry.path.removeprefix("s3://sky/catalog/hats/"): files.read(entry.path)
+        for entry in files.walk("s3://sky/catalog/hats")
+    }
     assert there == made
     assert written[-1] == f"s3://sky/catalog/hats/{hats.PROOF}"
     assert not work.exists()
@@ -44,7 +56,14 @@ def test_a_catalog_takes_the_place_of_another_in_a_bucket(server: Server, tmp_pa
 def test_a_whole_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp_path: Path) -> None:
     assert server.answers()
     survey(tmp_path)
-    put("s3://sky/whole", {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    put(
+        "s3://sky/whole",
+        {
+            str(path.relative_to(tmp_path)): path.read_bytes()
+            for path in tmp_path.rglob("*")
+            if path.is_file()
+        },
+    )
     given = {"known": ["s3://sky/whole/truth.csv"], "truth": "s3://sky/whole/truth.csv"}
     here = made(tmp_path, known=[str(tmp_path / "truth.csv")], truth=str(tmp_path / "truth.csv"))
     there = made(tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given)
@@ -54,4 +73,6 @@ def test_a_whole_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp
         assert mine is not None
         assert other is not None
         assert other.equals(mine)
-    assert not made(tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given).made
+    assert not made(
+        tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given
+    ).made

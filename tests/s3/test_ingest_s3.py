@@ -41,8 +41,14 @@ def run(source: str, store: str, runner: Callable[..., Any] = map, **given: Any)
 
 def rows(store: str, kind: str = "spectra") -> pd.DataFrame:
     """The rows of a store, their paths without folder."""
-    data = [files.read(entry.path) for entry in files.walk(files.join(store, kind)) if entry.path.endswith(".parquet")]
-    table = pa.concat_tables([pq.read_table(io.BytesIO(part)).replace_schema_metadata() for part in data]).to_pandas()
+    data = [
+        files.read(entry.path)
+        for entry in files.walk(files.join(store, kind))
+        if entry.path.endswith(".parquet")
+    ]
+    table = pa.concat_tables(
+        [pq.read_table(io.BytesIO(part)).replace_schema_metadata() for part in data]
+    ).to_pandas()
     return table.assign(path=table["path"].map(os.path.basename))
 
 
@@ -67,14 +73,21 @@ def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(server: Server) -> dict[str, bytes]:
     """200 objects in s3://sky/large, and the parts of a store that nobody disturbed."""
     base = list((survey_files.named(range(25)) | survey_files.BROKEN).items())
-    put("s3://sky/large", {f"{number:04d}-{base[number % 28][0]}": base[number % 28][1] for number in range(SHARDS * SIZE)})
+    put(
+        "s3://sky/large",
+        {f"{number:04d}-{base[number % 28][0]}": base[number % 28][1] for number in range(SHARDS * SIZE)},
+    )
     report = run("s3://sky/large", "s3://sky/undisturbed", shard=SIZE)
     assert (report.rows_in, report.shards) == (SHARDS * SIZE, SHARDS)
     return parts("s3://sky/undisturbed")
 
 
 def parts(store: str) -> dict[str, bytes]:
-    found = [entry.path for kind in ("spectra", "refused", "markers") for entry in files.walk(files.join(store, kind))]
+    found = [
+        entry.path
+        for kind in ("spectra", "refused", "markers")
+        for entry in files.walk(files.join(store, kind))
+    ]
     return {path.removeprefix(store): files.read(path) for path in found}
 
 
@@ -118,7 +131,9 @@ def test_a_changed_object_is_found_and_read_again() -> None:
     assert (report.made, report.plan.redo, report.refused) == (1, (0,), {"not_fits": 1})
 
 
-def test_an_object_is_read_by_one_request(server: Server, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_is_read_by_one_request(
+    server: Server, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: Counter[str] = Counter()
     send = buckets.S3FileSystem._call_s3
 
@@ -133,7 +148,9 @@ def test_an_object_is_read_by_one_request(server: Server, small: Path, monkeypat
     assert asked == {"get_object": 13}
 
 
-def test_what_is_not_there_or_too_large_is_refused(server: Server, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there_or_too_large_is_refused(
+    server: Server, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     zipped, plain = (f"s3://sky/small/{survey_files.name(number)}" for number in (0, 1))
     other = [zipped.removesuffix(".gz"), f"{plain}.gz"]
     assert list(files.fetch(other)) == [files.read(zipped), files.read(plain)]
@@ -152,7 +169,12 @@ def test_files_and_prefixes_are_told_apart() -> None:
     assert [files.exists(path) for path in (name, "s3://sky/small", "s3://sky/small/", "s3://sky", "s3://sky/smal", "s3://sky/none")] == [
         True, True, True, True, False, False,
     ]  # fmt: skip
-    assert [files.is_folder(path) for path in (name, "s3://sky/small", "s3://sky", "s3://sky/smal")] == [False, True, True, False]
+    assert [files.is_folder(path) for path in (name, "s3://sky/small", "s3://sky", "s3://sky/smal")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
     assert files.names("s3://sky/nowhere") == []
     assert survey_files.name(1) in files.names("s3://sky/small/")
     assert "small" in files.names("s3://sky")
@@ -171,7 +193,13 @@ def test_names_beyond_one_page_of_a_listing_are_all_there(server: Server) -> Non
 
 
 def job(place: Workplace, source: str, store: str, *arguments: str, **environment: str) -> Job:
-    given = [f"input={source}", f"store={store}", "refuse_above=1.0", f"prepare={json.dumps(PREPARE)}", *arguments]
+    given = [
+        f"input={source}",
+        f"store={store}",
+        "refuse_above=1.0",
+        f"prepare={json.dumps(PREPARE)}",
+        *arguments,
+    ]
     return place.python("jobs/ingest.py", *given, **environment)
 
 
@@ -186,10 +214,17 @@ def failed(run: Job, *said: str, seconds: float = 60) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_missing_bucket_is_named_with_what_to_do(place: Workplace, server: Server, tmp_path: Path) -> None:
-    said = ("s3://absent: there is no such bucket at", server.environment["AWS_ENDPOINT_URL"], "create it, or mend its name or AWS_ENDPOINT_URL")
+    said = (
+        "s3://absent: there is no such bucket at",
+        server.environment["AWS_ENDPOINT_URL"],
+        "create it, or mend its name or AWS_ENDPOINT_URL",
+    )
     failed(job(place, "s3://absent/in", str(tmp_path / "store"), "workers=1"), *said)
     (tmp_path / "catalogue.csv").write_text("filename,rv\na.fits,1\n")
-    wrong = [("s3://sky/small", "s3://absent/store", ""), (str(tmp_path / "catalogue.csv"), str(tmp_path / "other"), "s3://absent/in")]
+    wrong = [
+        ("s3://sky/small", "s3://absent/store", ""),
+        (str(tmp_path / "catalogue.csv"), str(tmp_path / "other"), "s3://absent/in"),
+    ]
     for source, store, folder in wrong:
         with pytest.raises(FileNotFoundError) as caught:
             run(source, store, files=folder)
@@ -202,10 +237,16 @@ ADVICE = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile in ~
 def test_a_wrong_key_is_named_with_what_to_do(place: Workplace) -> None:
     strict = Server(place, INITIAL_NO_AUTH_ACTION_COUNT="0")
     strict.start()
-    failed(job(place, "s3://sky/small", f"{place.folder}/store", "workers=1", **strict.environment), "s3://sky/small: ", ADVICE)
+    failed(
+        job(place, "s3://sky/small", f"{place.folder}/store", "workers=1", **strict.environment),
+        "s3://sky/small: ",
+        ADVICE,
+    )
 
 
-def test_no_key_at_all_is_named_with_what_to_do(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_at_all_is_named_with_what_to_do(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -233,14 +274,18 @@ def test_a_server_that_stays_away_fails_the_run_and_the_next_completes_it(
         run("s3://sky/large", "s3://sky/unplugged", unplugged, shard=SIZE)
     assert time.monotonic() - started < 30
     assert f"{server.environment['AWS_ENDPOINT_URL']} has not answered for " in str(caught.value)
-    assert "check the network and AWS_ENDPOINT_URL, then run it again: what is done stays done" in str(caught.value)
+    assert "check the network and AWS_ENDPOINT_URL, then run it again: what is done stays done" in str(
+        caught.value
+    )
     server.start()
     assert run("s3://sky/large", "s3://sky/unplugged", shard=SIZE).made == SHARDS - 3
     assert parts("s3://sky/unplugged") == large
 
 
 @pytest.mark.usefixtures("small")
-def test_a_bucket_that_is_away_is_not_taken_for_damage(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_is_away_is_not_taken_for_damage(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = io.BytesIO()
     pq.write_table(pa.table({"flux": [[1.0] * 5]}), table)
     put("s3://sky/away", {"catalogue.csv": b"filename\na.fits\n", "spectra/table.parquet": table.getvalue()})
@@ -259,7 +304,10 @@ def test_a_bucket_that_is_away_is_not_taken_for_damage(server: Server, monkeypat
             lambda: files.exists("s3://sky"),
         ]
         for read in reads:
-            with pytest.raises(ConnectionError, match=r"^s3://sky.* has not answered for \d+ s .*; check the network and AWS_ENDPOINT_URL"):
+            with pytest.raises(
+                ConnectionError,
+                match=r"^s3://sky.* has not answered for \d+ s .*; check the network and AWS_ENDPOINT_URL",
+            ):
                 read()
     finally:
         server.start()
@@ -272,14 +320,18 @@ def markers(store: str) -> int:
 @pytest.mark.kill
 @pytest.mark.cluster
 @pytest.mark.long
-def test_a_server_may_be_killed_and_come_back_in_the_middle_of_a_run(server: Server, place: Workplace, large: dict[str, bytes]) -> None:
+def test_a_server_may_be_killed_and_come_back_in_the_middle_of_a_run(
+    server: Server, place: Workplace, large: dict[str, bytes]
+) -> None:
     chance = random.Random(3)
     moments = []
     for number in range(KILLS):
         store = f"s3://sky/server-{number}"
         during = job(place, "s3://sky/large", store, f"shard={SIZE}", "workers=2")
         wanted = chance.randint(0, SHARDS - 4)
-        assert during.until(lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted)
+        assert during.until(
+            lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted
+        )
         moments.append((markers(store), round(away := chance.uniform(0, 12), 1)))
         server.restart(away)
         assert during.wait() == 0, during.err
@@ -296,14 +348,18 @@ def listed(store: str) -> int:
 
 @pytest.mark.kill
 @pytest.mark.cluster
-def test_a_driver_may_be_killed_while_its_store_is_in_a_bucket(server: Server, place: Workplace, large: dict[str, bytes]) -> None:
+def test_a_driver_may_be_killed_while_its_store_is_in_a_bucket(
+    server: Server, place: Workplace, large: dict[str, bytes]
+) -> None:
     chance = random.Random(4)
     moments = []
     for number in range(KILLS):
         store = f"s3://sky/driver-{number}"
         during = job(place, "s3://sky/large", store, f"shard={SIZE}", "workers=2")
         wanted = chance.randint(0, SHARDS - 4)
-        assert during.until(lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted)
+        assert during.until(
+            lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted
+        )
         time.sleep(chance.uniform(0, 0.3))
         during.kill()
         moments.append(markers(store))
@@ -319,13 +375,17 @@ def test_a_driver_may_be_killed_while_its_store_is_in_a_bucket(server: Server, p
 def wrote_no_secret(place: Workplace, store: str) -> bool:
     """Neither the store nor anything that the jobs left on the disk, Ray's logs included, holds the secret."""
     looked = [files.read(entry.path) for entry in files.walk(store)]
-    looked += [path.read_bytes() for path in place.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    looked += [
+        path.read_bytes() for path in place.folder.rglob("*") if path.is_file() and not path.is_symlink()
+    ]
     assert len(looked) > 50
     return not any(SECRET.encode() in data for data in looked)
 
 
 @pytest.mark.long
-def test_a_job_gives_up_a_server_that_stays_away_after_a_minute_or_two(server: Server, place: Workplace, large: dict[str, bytes]) -> None:
+def test_a_job_gives_up_a_server_that_stays_away_after_a_minute_or_two(
+    server: Server, place: Workplace, large: dict[str, bytes]
+) -> None:
     during = job(place, "s3://sky/large", "s3://sky/forsaken", f"shard={SIZE}", "workers=2")
     assert during.until(lambda: markers("s3://sky/forsaken") >= 2)
     server.kill()
@@ -342,7 +402,10 @@ def test_a_job_gives_up_a_server_that_stays_away_after_a_minute_or_two(server: S
 
 def test_threads_share_one_client(server: Server, small: Path) -> None:
     found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.append(files.read("s3://sky/small/broken-1.fits"))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append(files.read("s3://sky/small/broken-1.fits")))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

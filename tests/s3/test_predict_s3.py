@@ -25,7 +25,11 @@ SHARDS, SIZE = 8, 25
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +98,19 @@ def test_a_driver_may_be_killed_while_its_predictions_are_in_a_bucket(origin: Pa
     wanted = parts(str(origin / "here"))
     for number in range(KILLS):
         said = f"s3://sky/said/kill-{number}"
-        given = ["ensemble=s3://sky/said/ensemble", "store=s3://sky/said/store", f"predictions={said}", "batch=16", "workers=2", "gpu=never"]
+        given = [
+            "ensemble=s3://sky/said/ensemble",
+            "store=s3://sky/said/store",
+            f"predictions={said}",
+            "batch=16",
+            "workers=2",
+            "gpu=never",
+        ]
         during = place.python("jobs/predict.py", *given)
         target = chance.randint(1, SHARDS - 3)
-        assert during.until(lambda said=said, target=target: len(files.names(files.join(said, "markers"))) >= target), during.err
+        assert during.until(
+            lambda said=said, target=target: len(files.names(files.join(said, "markers"))) >= target
+        ), during.err
         time.sleep(chance.uniform(0, 0.2))
         during.kill()
         moments.append(len(files.names(files.join(said, "markers"))))

@@ -16,9 +16,20 @@ pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
 
 def test_a_run_in_a_bucket_is_the_run_on_a_disk(server: Server, tmp_path: Path):
     lessons.store(tmp_path / "store")
-    put("s3://sky/lesson", {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    put(
+        "s3://sky/lesson",
+        {
+            str(path.relative_to(tmp_path)): path.read_bytes()
+            for path in tmp_path.rglob("*")
+            if path.is_file()
+        },
+    )
     local = lessons.training(tmp_path, epochs=2)
-    there = {"store": "s3://sky/lesson/store", "labels": "s3://sky/lesson/labels.csv", "run": "s3://sky/lesson/run"}
+    there = {
+        "store": "s3://sky/lesson/store",
+        "labels": "s3://sky/lesson/labels.csv",
+        "run": "s3://sky/lesson/run",
+    }
     remote = lessons.training(tmp_path, epochs=2, **there)
     for settings in (local, remote):
         assert begin(settings)

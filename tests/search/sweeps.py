@@ -11,7 +11,12 @@ from survey.search.study import Study
 from survey.search.trial import Row, Told
 from survey.training.train import Train
 
-TRAIN: dict[str, Any] = {"model": "prism", "options": {"components": 16, "hidden": 32}, "epochs": 2, "threads": 1}
+TRAIN: dict[str, Any] = {
+    "model": "prism",
+    "options": {"components": 16, "hidden": 32},
+    "epochs": 2,
+    "threads": 1,
+}
 SPACE: dict[str, Any] = {
     "optimiser.lr": {"log": [1e-4, 1e-1]},
     "batch": {"choices": [16, 32]},
@@ -19,10 +24,19 @@ SPACE: dict[str, Any] = {
 }
 
 
-def space(folder: Path, lines: Mapping[str, Any] | None = None, train: Mapping[str, Any] | None = None, name: str = "space") -> Path:
+def space(
+    folder: Path,
+    lines: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    name: str = "space",
+) -> Path:
     """A file with a space."""
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump({"train": dict(train or {}), "space": dict(SPACE if lines is None else lines)}, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump(
+            {"train": dict(train or {}), "space": dict(SPACE if lines is None else lines)}, sort_keys=False
+        )
+    )
     return path
 
 
@@ -51,7 +65,9 @@ def study_of(settings: Tune, storage: Any) -> Study:
     return Study.opened(settings, aim, f"x-{aim.name}", storage)
 
 
-def pretended(score: Callable[[Train], float], epochs: int = 3) -> Callable[[Train, Callable[[Row], None]], Told]:
+def pretended(
+    score: Callable[[Train], float], epochs: int = 3
+) -> Callable[[Train, Callable[[Row], None]], Told]:
     """A training that reaches at once what a function of its settings says; NaN: it fails."""
 
     def work(settings: Train, tell: Callable[[Row], None]) -> Told:

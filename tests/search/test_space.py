@@ -23,14 +23,20 @@ def read(folder: Path, lines: dict[str, Any], train: dict[str, Any] | None = Non
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"optimiser.rl": {"log": [1e-5, 1e-2]}}, r"optimiser.rl: unknown setting; did you mean optimiser.lr\?"),
     ({"options.droput": {"range": [0.1, 0.2]}}, r"unknown setting of prism; did you mean options.dropout\?"),
-    ({"optimiser.lr": {"log": [1e-2, 1e-5]}}, r"from 0.01 to 1e-05 there is nothing; give the smaller number first, \[1e-05, 0.01\]"),
+    (
+        {"optimiser.lr": {"log": [1e-2, 1e-5]}},
+        r"from 0.01 to 1e-05 there is nothing; give the smaller number first, \[1e-05, 0.01\]",
+    ),
     ({"optimiser.lr": {"log": [0, 1e-2]}}, "begins at 0, which has no logarithm"),
     ({"optimiser.lr": {"log": ["tiny", 1e-2]}}, "'tiny' is no number; give one"),
     ({"optimiser.lr": {"log": [1e-5, 1000.0]}}, "optimiser.lr: 1000.0: should be less than or equal to 100"),
     ({"optimiser.lr": {"log": [1e-5]}}, "give two numbers"),
     ({"optimiser.lr": {"lgo": [1e-5, 1e-2]}}, "say how it varies"),
     ({"optimiser.lr": {"log": [1e-5, 1e-2], "range": [1, 2]}}, "say how it varies"),
-    ({"optimiser.lr": {"log": [1e-5, 1e-2], "steps": 3}}, "steps: unknown word; there are log, range, choices, step, when"),
+    (
+        {"optimiser.lr": {"log": [1e-5, 1e-2], "steps": 3}},
+        "steps: unknown word; there are log, range, choices, step, when",
+    ),
     ({"optimiser.lr": {"log": [1e-5, 1e-2], "step": 1e-3}}, "a range in logarithms has no steps"),
     ({"optimiser.lr": [1e-5, 1e-2]}, "say how it varies"),
     ({"epochs": {"range": [1.5, 4]}}, "1.5: the setting is a whole number"),
@@ -44,13 +50,25 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"options.depth": {"range": [0, 3]}}, "depth: 0: should be greater than or equal to 1"),
     ({"options.version": {"choices": ["first"], "when": {"model": "rescnn"}}}, "unknown setting of prism"),
     ({"batch": {"choices": [16, 32], "when": {"ema": 0.9}}}, "ema is not tried in this space"),
-    ({"batch": {"choices": [16, 32], "when": {"optimiser.lr": 0.1}}, "optimiser.lr": {"log": [0.01, 0.1]}}, "has a range, no choices"),
-    ({"ema": {"choices": [0.9], "when": {"batch": 64}}, "batch": {"choices": [16, 32]}}, "batch is never 64; its choices are 16, 32"),
-    ({"ema": {"choices": [0.9], "when": {"batch": 16}}, "batch": {"choices": [16], "when": {"ema": 0.9}}}, "ema, batch hang on one another"),
+    (
+        {"batch": {"choices": [16, 32], "when": {"optimiser.lr": 0.1}}, "optimiser.lr": {"log": [0.01, 0.1]}},
+        "has a range, no choices",
+    ),
+    (
+        {"ema": {"choices": [0.9], "when": {"batch": 64}}, "batch": {"choices": [16, 32]}},
+        "batch is never 64; its choices are 16, 32",
+    ),
+    (
+        {"ema": {"choices": [0.9], "when": {"batch": 16}}, "batch": {"choices": [16], "when": {"ema": 0.9}}},
+        "ema, batch hang on one another",
+    ),
     ({"seed": {"choices": [1, 2]}}, "seed: is set by the search itself"),
     ({"split.seed": {"choices": [1, 2]}}, "set by the search itself"),
     ({"threads": {"choices": [1, 2]}}, "threads: does not change what comes out"),
-    ({"model": {"choices": ["prism", "ridge"]}, "batch": {"choices": [16, 32]}}, "batch: means nothing to ridge, which is fitted at once"),
+    (
+        {"model": {"choices": ["prism", "ridge"]}, "batch": {"choices": [16, 32]}},
+        "batch: means nothing to ridge, which is fitted at once",
+    ),
     ({}, "says nothing"),
 ]
 
@@ -83,7 +101,10 @@ def draws(found: Space, count: int = 40) -> list[dict[str, Any]]:
 
 
 def test_what_is_drawn_lies_in_the_ranges_and_makes_a_training(tmp_path: Path):
-    lines = sweeps.SPACE | {"epochs": {"range": [10, 40], "step": 10}, "optimiser.betas": {"choices": [[0.9, 0.99], [0.8, 0.9]]}}
+    lines = sweeps.SPACE | {
+        "epochs": {"range": [10, 40], "step": 10},
+        "optimiser.betas": {"choices": [[0.9, 0.99], [0.8, 0.9]]},
+    }
     found = read(tmp_path, lines)
     made = draws(found)
     assert {row["epochs"] for row in made} == {10, 20, 30, 40}
@@ -111,7 +132,10 @@ def test_a_condition_decides_what_is_drawn_and_another_network_has_options_of_it
 def test_the_recipe_stands_where_the_space_knows_its_values(tmp_path: Path):
     found = read(tmp_path, sweeps.SPACE | {"epochs": {"range": [10, 40]}, "ema": {"choices": [0.9, 0.99]}})
     usual = found.usual(BASE)
-    assert usual == {"optimiser.lr": 1e-3, "options.dropout": 0.1}  # the network's own rate; 2 epochs, batch 64 and no mean are not in the space
+    assert usual == {
+        "optimiser.lr": 1e-3,
+        "options.dropout": 0.1,
+    }  # the network's own rate; 2 epochs, batch 64 and no mean are not in the space
 
 
 def test_near_the_best_is_half_to_twice_within_the_range_and_on_its_steps(tmp_path: Path):

@@ -17,7 +17,9 @@ from tests.search.sweeps import wanted
 
 def noted(folder: Path, trials: int) -> Path:
     """A study with so many trials in its journal."""
-    study = optuna.create_study(storage=storage.opened(str(folder), "journal"), study_name="x", load_if_exists=True)
+    study = optuna.create_study(
+        storage=storage.opened(str(folder), "journal"), study_name="x", load_if_exists=True
+    )
     for _ in range(trials):
         study.tell(study.ask({"a": optuna.distributions.FloatDistribution(0, 1)}), 0.5)
     return folder / storage.JOURNAL
@@ -54,7 +56,10 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path):
 def test_a_second_driver_is_told_who_is_at_work(tmp_path: Path):
     with storage.alone(str(tmp_path)):
         assert storage.driver(str(tmp_path)).startswith(f"process {os.getpid()} on ")
-        with pytest.raises(JobError, match=rf"is at work already \(process {os.getpid()} on .*show=true"), storage.alone(str(tmp_path)):
+        with (
+            pytest.raises(JobError, match=rf"is at work already \(process {os.getpid()} on .*show=true"),
+            storage.alone(str(tmp_path)),
+        ):
             pass
     assert storage.driver(str(tmp_path)) == ""
     with storage.alone(str(tmp_path)):
@@ -102,11 +107,19 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path: Path, url: str, told: s
         ({"storage": "postgresql://me:secret@host/db"}, "holds a password"),
         ({"storage": "postgresql://host/db?user=me&password=secret"}, "holds a password"),
         ({"storage": "jurnal"}, "neither journal nor sqlite nor a URL"),
-        ({"study": "s3://bucket/study"}, "is in a bucket, where no file can be written bit by bit; give the URL"),
+        (
+            {"study": "s3://bucket/study"},
+            "is in a bucket, where no file can be written bit by bit; give the URL",
+        ),
         ({"stages": 2, "sampler": "grid"}, "a grid is not narrowed"),
-        ({"metrics": ["mae", "parameters"], "prune": {"name": "halving"}}, "cannot be compared half-way; give prune.name=none"),
+        (
+            {"metrics": ["mae", "parameters"], "prune": {"name": "halving"}},
+            "cannot be compared half-way; give prune.name=none",
+        ),
     ],
 )
-def test_settings_that_do_not_go_together_are_told(toys: Path, tmp_path: Path, changes: dict[str, Any], told: str):
+def test_settings_that_do_not_go_together_are_told(
+    toys: Path, tmp_path: Path, changes: dict[str, Any], told: str
+):
     with pytest.raises(SettingsError, match=told):
         wanted(toys, tmp_path, **changes)

@@ -29,7 +29,13 @@ def row(epoch: int, value: float, metric: str = "mae_FeH") -> dict[str, float]:
 
 
 def about(value: float, metric: str = "mae_FeH", **other: Any) -> dict[str, Any]:
-    told = {"validation": {metric: value}, "parameters": 10, "training_seconds": 1.0, "best_epoch": 2, "epochs": 2}
+    told = {
+        "validation": {metric: value},
+        "parameters": 10,
+        "training_seconds": 1.0,
+        "best_epoch": 2,
+        "epochs": 2,
+    }
     return told | other
 
 
@@ -65,7 +71,11 @@ def test_trials_under_way_count_and_a_failed_one_is_made_up_for(toys: Path, tmp_
     study.done(first.number, about(0.5))
     study.done(third.number, about(0.4))
     assert study.over
-    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert [trial.state for trial in study.trials()] == [
+        TrialState.COMPLETE,
+        TrialState.FAIL,
+        TrialState.COMPLETE,
+    ]
     assert study.trials()[1].user_attrs["reason"] == "no luck"
     assert study.trials()[1].values is None
 
@@ -84,7 +94,9 @@ def test_what_a_killed_driver_was_at_comes_first_with_the_same_number_and_values
     assert again.trials()[1].intermediate_values == {1: 0.7}
 
 
-def test_a_driver_killed_between_a_trial_and_its_values_draws_those_that_are_missing(toys: Path, tmp_path: Path):
+def test_a_driver_killed_between_a_trial_and_its_values_draws_those_that_are_missing(
+    toys: Path, tmp_path: Path
+):
     settings = wanted(toys, tmp_path)
     study = study_of(settings, journal(tmp_path))
     finish(study)
@@ -120,7 +132,9 @@ def test_more_trials_go_on_from_there(toys: Path, tmp_path: Path):
 
 
 def test_what_does_badly_is_stopped_and_what_is_told_twice_counts_once(toys: Path, tmp_path: Path):
-    settings = wanted(toys, tmp_path, train=sweeps.TRAIN | {"epochs": 9}, prune={"name": "halving", "first": 1}, trials=10)
+    settings = wanted(
+        toys, tmp_path, train=sweeps.TRAIN | {"epochs": 9}, prune={"name": "halving", "first": 1}, trials=10
+    )
     study = study_of(settings, journal(tmp_path))
     first = study.next()
     assert first
@@ -138,7 +152,9 @@ def test_what_does_badly_is_stopped_and_what_is_told_twice_counts_once(toys: Pat
 
 
 def test_nobody_is_stopped_in_the_last_epoch_and_the_recipe_never(toys: Path, tmp_path: Path):
-    study = study_of(wanted(toys, tmp_path, prune={"name": "halving", "first": 2}, trials=10), journal(tmp_path))
+    study = study_of(
+        wanted(toys, tmp_path, prune={"name": "halving", "first": 2}, trials=10), journal(tmp_path)
+    )
     usual, good, poor = study.next(), study.next(), study.next()
     assert usual
     assert good
@@ -152,7 +168,10 @@ def test_nobody_is_stopped_in_the_last_epoch_and_the_recipe_never(toys: Path, tm
 @pytest.mark.parametrize("name", ["hyperband", "median"])
 def test_other_ways_of_stopping_stop_what_is_poor(toys: Path, tmp_path: Path, name: str):
     train = sweeps.TRAIN | {"epochs": 9}
-    study = study_of(wanted(toys, tmp_path, train=train, prune={"name": name, "first": 1, "startup": 2}, trials=30), journal(tmp_path))
+    study = study_of(
+        wanted(toys, tmp_path, train=train, prune={"name": name, "first": 1, "startup": 2}, trials=30),
+        journal(tmp_path),
+    )
     for _ in range(12):
         picked = study.next()
         assert picked
@@ -225,7 +244,9 @@ def test_a_score_that_is_no_number_is_a_failure_with_its_reason(toys: Path, tmp_
     assert study.trials()[0].user_attrs["reason"] == "mae_FeH is no finite number in its best epoch, 2 of 2"
 
 
-def searched(toys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float], **changes: Any) -> tuple[Search, Quest]:
+def searched(
+    toys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, score: Callable[[Any], float], **changes: Any
+) -> tuple[Search, Quest]:
     settings = wanted(toys, folder, **changes)
     quest = Quest(settings, aims(settings)[0], study_of(settings, optuna.storages.InMemoryStorage()))
     monkeypatch.setattr(schedule, "work", pretended(score))
@@ -234,18 +255,28 @@ def searched(toys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, score: C
     return made, quest
 
 
-def test_a_failing_trial_is_told_and_the_search_goes_on(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made, quest = searched(toys, tmp_path, monkeypatch, lambda train: math.nan if train.batch == 16 else 1.0, trials=5)
+def test_a_failing_trial_is_told_and_the_search_goes_on(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made, quest = searched(
+        toys, tmp_path, monkeypatch, lambda train: math.nan if train.batch == 16 else 1.0, trials=5
+    )
     made.settle()
     assert quest.over
     assert quest.study.count(TrialState.FAIL) > 0
-    assert {trial.user_attrs["reason"] for trial in quest.study.trials() if trial.state == TrialState.FAIL} == {"the gradients are not finite"}
+    assert {
+        trial.user_attrs["reason"] for trial in quest.study.trials() if trial.state == TrialState.FAIL
+    } == {"the gradients are not finite"}
 
 
-def test_when_the_first_five_fail_the_search_ends_and_says_why(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_when_the_first_five_fail_the_search_ends_and_says_why(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     made, quest = searched(toys, tmp_path, monkeypatch, lambda train: math.nan, trials=50)
     assert len(quest.study.trials()) == 5
-    with pytest.raises(JobError, match="FE: the first 5 trainings failed: the gradients are not finite; mend that"):
+    with pytest.raises(
+        JobError, match="FE: the first 5 trainings failed: the gradients are not finite; mend that"
+    ):
         made.settle()
 
 
@@ -259,6 +290,14 @@ def test_the_estimator_looks_where_it_was_good(toys: Path, tmp_path: Path, monke
     found = {}
     for sampler in ("tpe", "random"):
         (folder := tmp_path / sampler).mkdir()
-        _, quest = searched(toys, folder, monkeypatch, valley, trials=30, sampler=sampler, prune=Prune(name="none").model_dump())
+        _, quest = searched(
+            toys,
+            folder,
+            monkeypatch,
+            valley,
+            trials=30,
+            sampler=sampler,
+            prune=Prune(name="none").model_dump(),
+        )
         found[sampler] = sorted(quest.study.score(trial) for trial in quest.study.complete())
     assert found["tpe"][8] < 0.8 * found["random"][8]

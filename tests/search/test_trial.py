@@ -14,7 +14,9 @@ from tests.training import lessons
 
 
 def training(toys: Path, folder: Path, **changes: Any) -> Any:
-    return lessons.training(toys, run=str(folder / "run"), task="reg", targets=["FeH"], monitor="mae_FeH", epochs=4, **changes)
+    return lessons.training(
+        toys, run=str(folder / "run"), task="reg", targets=["FeH"], monitor="mae_FeH", epochs=4, **changes
+    )
 
 
 def test_a_training_that_was_left_goes_on_and_tells_its_epochs_again(toys: Path, tmp_path: Path):
@@ -65,7 +67,9 @@ def test_what_goes_wrong_is_an_answer(toys: Path, tmp_path: Path, changes: dict[
         assert told in answer["failed"]
 
 
-def test_an_error_of_another_kind_is_named_by_its_kind(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_error_of_another_kind_is_named_by_its_kind(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def exhausted(settings: Any, **more: Any) -> None:
         raise MemoryError("cannot allocate 1 TB")
 

@@ -63,23 +63,38 @@ def test_a_search_ends_with_the_best_two_of_each_element(searched: tuple[Tune, t
             low, high = found[role]["repeated"]["interval"]
             assert low < found[role]["repeated"]["mean"] < high
             runs = [study / "repeats" / name / f"{found[role]['trial']}-{seed}" for seed in (2025, 2026)]
-            assert np.allclose([bundle.about_run(str(run))["validation"][f"mae_{label}"] for run in runs], values, rtol=1e-4)
+            assert np.allclose(
+                [bundle.about_run(str(run))["validation"][f"mae_{label}"] for run in runs], values, rtol=1e-4
+            )
         if found["best"]["trial"] == found["usual"]["trial"]:
-            assert found["gain"] == {"by": 0.0, "share": 0.0, "interval": None}, "the recipe as it is gains nothing over itself"
+            assert found["gain"] == {"by": 0.0, "share": 0.0, "interval": None}, (
+                "the recipe as it is gains nothing over itself"
+            )
         else:
             assert found["gain"]["interval"][0] < found["gain"]["by"] < found["gain"]["interval"][1]
     table = files.read_table(str(study / "trials.parquet")).to_pylist()
     assert [row["trial"] for row in table] == [0, 1, 2, 0, 1, 2]
-    assert {"set_optimiser.lr", "set_batch", "state", "reason", "mae_CFe", "mae_FeH", "parameters"} <= table[0].keys()
+    assert {"set_optimiser.lr", "set_batch", "state", "reason", "mae_CFe", "mae_FeH", "parameters"} <= table[
+        0
+    ].keys()
 
 
-def test_a_winner_lies_over_a_recipe_and_trains_what_was_found(searched: tuple[Tune, tune.Outcome], tmp_path: Path):
+def test_a_winner_lies_over_a_recipe_and_trains_what_was_found(
+    searched: tuple[Tune, tune.Outcome], tmp_path: Path
+):
     settings, outcome = searched
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(json.dumps({"train": sweeps.TRAIN | {"task": "cls_reg"}}))
-    assert [path.rpartition("/")[2] for path in outcome.winners] == ["toy-C_FE.yaml", "toy-C_FE-second.yaml", "toy-FE.yaml", "toy-FE-second.yaml"]
+    assert [path.rpartition("/")[2] for path in outcome.winners] == [
+        "toy-C_FE.yaml",
+        "toy-C_FE-second.yaml",
+        "toy-FE.yaml",
+        "toy-FE-second.yaml",
+    ]
     given = [f"store={settings.store}", f"labels={settings.labels}", "run=r", "tracking.use=never"]
-    for path, name, role in zip(outcome.winners, ("C_FE", "C_FE", "FE", "FE"), ("best", "second") * 2, strict=True):
+    for path, name, role in zip(
+        outcome.winners, ("C_FE", "C_FE", "FE", "FE"), ("best", "second") * 2, strict=True
+    ):
         made = load(Train, "train", [str(recipe), f"with={path}", *given])
         run = Path(settings.study) / "trials" / name / str(outcome.found[name][role]["trial"])
         told = files.read_json(str(run / bundle.SETTINGS))["settings"]
@@ -102,7 +117,9 @@ def test_weights_are_kept_of_the_best_two_and_histories_of_all(searched: tuple[T
 def test_the_winner_is_trained_again_with_the_validation_stars(searched: tuple[Tune, tune.Outcome]):
     settings, outcome = searched
     winner = bundle.about_run(str(Path(settings.study) / "winners" / "FE"))
-    trial = bundle.about_run(str(Path(settings.study) / "trials" / "FE" / str(outcome.found["FE"]["best"]["trial"])))
+    trial = bundle.about_run(
+        str(Path(settings.study) / "trials" / "FE" / str(outcome.found["FE"]["best"]["trial"]))
+    )
     assert winner["settings"]["learn_from"] == "train+validation"
     assert winner["settings"]["epochs"] == trial["best_epoch"]
     assert winner["settings"]["options"] == trial["settings"]["options"]
@@ -110,7 +127,11 @@ def test_the_winner_is_trained_again_with_the_validation_stars(searched: tuple[T
 
 def test_a_study_that_has_all_its_trials_is_left_alone(searched: tuple[Tune, tune.Outcome]):
     settings, outcome = searched
-    before = {path: path.stat().st_mtime_ns for path in Path(settings.study).rglob("*.*") if path.name != "driver.lock"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in Path(settings.study).rglob("*.*")
+        if path.name != "driver.lock"
+    }
     again = tune.tune(settings)
     assert not again.made
     assert again.found == outcome.found
@@ -127,13 +148,21 @@ def test_showing_a_study_needs_its_folder_only_and_changes_nothing(searched: tup
     assert {path: path.read_bytes() for path in Path(settings.study).rglob("*") if path.is_file()} == before
 
 
-def test_settings_of_another_study_are_refused_with_what_differs(searched: tuple[Tune, tune.Outcome], toys: Path, tmp_path: Path):
+def test_settings_of_another_study_are_refused_with_what_differs(
+    searched: tuple[Tune, tune.Outcome], toys: Path, tmp_path: Path
+):
     settings, _ = searched
     (other := tmp_path / "other").mkdir()
     for changes, told in (
-        ({"train": sweeps.TRAIN | {"epochs": 3}}, r"is a study of other settings: train.epochs=2 there, 3 now"),
+        (
+            {"train": sweeps.TRAIN | {"epochs": 3}},
+            r"is a study of other settings: train.epochs=2 there, 3 now",
+        ),
         ({"sampler": "random"}, "sampler=tpe there, random now"),
-        ({"space": str(sweeps.space(other, {"batch": {"choices": [16, 64]}}))}, r"tried.space.optimiser.lr.*tried.space.batch.choices"),
+        (
+            {"space": str(sweeps.space(other, {"batch": {"choices": [16, 64]}}))},
+            r"tried.space.optimiser.lr.*tried.space.batch.choices",
+        ),
     ):
         given = wanted(toys, tmp_path, **({"elements": ["C_FE", "FE"], "trials": 3} | changes))
         with pytest.raises(SettingsError, match=told):
@@ -144,7 +173,9 @@ def test_settings_of_another_study_are_refused_with_what_differs(searched: tuple
         tune.tune(settings.model_copy(update={"labels": str(table)}))
 
 
-def test_a_copied_study_goes_on_elsewhere_with_its_store_and_labels_elsewhere(toys: Path, tmp_path: Path, pretending: Callable[..., None]):
+def test_a_copied_study_goes_on_elsewhere_with_its_store_and_labels_elsewhere(
+    toys: Path, tmp_path: Path, pretending: Callable[..., None]
+):
     (there := tmp_path / "there").mkdir()
     settings = wanted(toys, there, trials=3)
 
@@ -168,7 +199,9 @@ def test_a_copied_study_goes_on_elsewhere_with_its_store_and_labels_elsewhere(to
     assert outcome.found["FE"]["trials"]["wanted"] == 3
 
 
-def test_an_element_may_join_later_and_more_trials_too(toys: Path, tmp_path: Path, pretending: Callable[..., None]):
+def test_an_element_may_join_later_and_more_trials_too(
+    toys: Path, tmp_path: Path, pretending: Callable[..., None]
+):
     tune.tune(wanted(toys, tmp_path, elements=["FE"], trials=2))
     tune.tune(wanted(toys, tmp_path, elements=["CFe"], trials=3))
     outcome = tune.tune(wanted(toys, tmp_path, elements=["FE", "CFe"], trials=4))
@@ -178,14 +211,26 @@ def test_an_element_may_join_later_and_more_trials_too(toys: Path, tmp_path: Pat
     assert files.read_table(str(tmp_path / "study" / "trials.parquet")).num_rows == 8
 
 
-def test_without_elements_the_recipes_own_task_is_searched_by_its_monitor(toys: Path, tmp_path: Path, pretending: Callable[..., None]):
-    outcome = tune.tune(wanted(toys, tmp_path, elements=[], trials=3, train=sweeps.TRAIN | {"targets": ["FeH", "CFe"], "monitor": "mae_FeH"}))
+def test_without_elements_the_recipes_own_task_is_searched_by_its_monitor(
+    toys: Path, tmp_path: Path, pretending: Callable[..., None]
+):
+    outcome = tune.tune(
+        wanted(
+            toys,
+            tmp_path,
+            elements=[],
+            trials=3,
+            train=sweeps.TRAIN | {"targets": ["FeH", "CFe"], "monitor": "mae_FeH"},
+        )
+    )
     found = outcome.found["task"]
     assert found["metrics"] == ["mae_FeH"]
     assert outcome.winners[0].endswith("study-task.yaml")
 
 
-def test_two_metrics_give_the_ends_of_what_cannot_be_had_together(toys: Path, tmp_path: Path, pretending: Callable[..., None]):
+def test_two_metrics_give_the_ends_of_what_cannot_be_had_together(
+    toys: Path, tmp_path: Path, pretending: Callable[..., None]
+):
     pretending(lambda train: 1.0 / train.batch)  # large batches are better and, here, have more parameters
     outcome = tune.tune(wanted(toys, tmp_path, metrics=["mae", "parameters"], trials=6))
     found = outcome.found["FE"]
@@ -202,7 +247,10 @@ def test_two_metrics_give_the_ends_of_what_cannot_be_had_together(toys: Path, tm
         ({"elements": ["FE", "EU_FE"]}, r"EU_FE: labels: .*EuFe"),
         ({"elements": ["UN_FE"]}, "there is no label 'UN_FE'"),
         ({"elements": ["FE", "FeH"]}, "FE, FeH are one; give it once"),
-        ({"metrics": ["mea"]}, r"metrics: mea: there is no such metric of FE; did you mean mae_FeH\?|mea: there is no such metric of FE"),
+        (
+            {"metrics": ["mea"]},
+            r"metrics: mea: there is no such metric of FE; did you mean mae_FeH\?|mea: there is no such metric of FE",
+        ),
         ({"metrics": ["parameters"]}, "say nothing of how right a network is"),
         ({"metrics": ["mae", "mae"], "prune": {"name": "none"}}, "one is there twice"),
         ({"space": None}, "tune: space: not given"),
@@ -235,7 +283,9 @@ def test_a_folder_of_something_else_is_no_study(toys: Path, tmp_path: Path):
         tune.tune(wanted(toys, tmp_path, show=True))
 
 
-def test_when_all_fails_the_job_ends_with_the_reason_and_can_go_on(toys: Path, tmp_path: Path, pretending: Callable[..., None]):
+def test_when_all_fails_the_job_ends_with_the_reason_and_can_go_on(
+    toys: Path, tmp_path: Path, pretending: Callable[..., None]
+):
     pretending(lambda train: float("nan"))
     with pytest.raises(JobError, match="the first 5 trainings failed: the gradients are not finite"):
         tune.tune(wanted(toys, tmp_path, trials=20))
@@ -265,18 +315,37 @@ def test_a_study_is_a_run_of_mlflow_with_its_trials_below(toys: Path, tmp_path: 
     assert (tmp_path / "mlartifacts").is_dir()  # beside the database, wherever the job was started
 
 
-def test_data_in_slices_and_what_is_seen_are_tried_and_so_are_models_that_are_fitted(toys: Path, tmp_path: Path):
+def test_data_in_slices_and_what_is_seen_are_tried_and_so_are_models_that_are_fitted(
+    toys: Path, tmp_path: Path
+):
     """Whole groups of settings are choices too; a fitted model has no epochs of its own to be stopped in."""
     lines = {
         "model": {"choices": ["prism", "ridge"]},
-        "growth": {"choices": [{"first": 1.0, "epochs": 0}, {"first": 0.5, "epochs": 1}], "when": {"model": "prism"}},
+        "growth": {
+            "choices": [{"first": 1.0, "epochs": 0}, {"first": 0.5, "epochs": 1}],
+            "when": {"model": "prism"},
+        },
         "view.clip": {"choices": [[0.0, 1.5], [0.1, 1.2]]},
         "options.components": {"choices": [4, 8]},
     }
-    outcome = tune.tune(wanted(toys, tmp_path, space=str(sweeps.space(tmp_path, lines)), trials=6, sampler="grid", prune={"name": "none"}))
+    outcome = tune.tune(
+        wanted(
+            toys,
+            tmp_path,
+            space=str(sweeps.space(tmp_path, lines)),
+            trials=6,
+            sampler="grid",
+            prune={"name": "none"},
+        )
+    )
     rows = files.read_table(str(tmp_path / "study" / "trials.parquet")).to_pylist()
     assert outcome.standings[0].counts["complete"] == 6
     assert {row["set_model"] for row in rows} == {None, "prism", "ridge"}
-    seen = [files.read_json(str(tmp_path / "study" / "trials" / "FE" / str(row["trial"]) / bundle.SETTINGS))["settings"] for row in rows[1:]]
+    seen = [
+        files.read_json(str(tmp_path / "study" / "trials" / "FE" / str(row["trial"]) / bundle.SETTINGS))[
+            "settings"
+        ]
+        for row in rows[1:]
+    ]
     assert {str(one["view"]["clip"]) for one in seen} <= {"[0.0, 1.5]", "[0.1, 1.2]"}
     assert {one["growth"]["first"] for one in seen if one["model"] == "prism"} <= {0.5, 1.0}

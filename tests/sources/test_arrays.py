@@ -58,7 +58,14 @@ def test_the_labels_beside_an_array_say_what_was_seen(tmp_path, name):
     path = saved(tmp_path, np.ones((3, PIXELS), "f4"), labels, name)
     visits = [spectrum.visit for spectrum in arrays.read_rows(path, [0, 1, 2], NULL)]
     base = {"survey": "arrays", "layout": "npy"}
-    assert visits[0] == {**base, "visit": "spec-55859-F5902_sp01-005", "obsid": 11, "ra": 1.5, "z": 0.001, "class": "STAR"}
+    assert visits[0] == {
+        **base,
+        "visit": "spec-55859-F5902_sp01-005",
+        "obsid": 11,
+        "ra": 1.5,
+        "z": 0.001,
+        "class": "STAR",
+    }
     assert visits[1] == {**base, "visit": "b", "ra": 2.5}
     assert visits[2] == {**base, "visit": "c", "obsid": 13, "z": 0.002, "class": "QSO"}
 
@@ -71,7 +78,9 @@ def test_a_grid_may_be_named_or_given_in_figures(tmp_path):
     (second,) = arrays.read_rows(saved(tmp_path, np.ones((1, 201), "f4"), name="X2"), [0], given)
     np.testing.assert_allclose(second.angstrom, np.arange(4000, 4100.1, 0.5))
     with pytest.raises(SettingsError, match="scale"):
-        arrays.Options.checked("ingest: arrays", {"grid": {"start": 1.0, "stop": 2.0, "step": 0.5, "scale": "cubic"}})
+        arrays.Options.checked(
+            "ingest: arrays", {"grid": {"start": 1.0, "stop": 2.0, "step": 0.5, "scale": "cubic"}}
+        )
 
 
 def broken(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
@@ -90,7 +99,13 @@ def broken(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
         np.save(path, good)
         (tmp_path / "y.csv").write_text("a,b\n1,2,3\n")
     else:
-        arrays_of = {"flat": good[0], "whole": good.astype(int), "columns": np.asfortranarray(good), "length": good[:, :50], "grid": good}
+        arrays_of = {
+            "flat": good[0],
+            "whole": good.astype(int),
+            "columns": np.asfortranarray(good),
+            "length": good[:, :50],
+            "grid": good,
+        }
         np.save(path, arrays_of[what])
     return path, arrays.Options(grid="log3921" if what == "grid" else None)
 
@@ -120,7 +135,9 @@ def test_an_array_that_cannot_be_used_says_what_and_what_to_do(tmp_path, what, m
 
 def test_an_unknown_grid_or_row_is_an_error(tmp_path):
     path = saved(tmp_path, np.ones((3, PIXELS), "f4"))
-    with pytest.raises(ValueError, match=r"there is no grid 'cemp'; give options.arrays.grid= \(one of cemp4900"):
+    with pytest.raises(
+        ValueError, match=r"there is no grid 'cemp'; give options.arrays.grid= \(one of cemp4900"
+    ):
         arrays.count(path, arrays.Options(grid="cemp"))
     with pytest.raises(ValueError, match="there is no row 3, the file has 3"):
         arrays.read_rows(path, [0, 3], NULL)
@@ -131,7 +148,12 @@ def test_an_unknown_grid_or_row_is_an_error(tmp_path):
 
 def test_a_parquet_of_lists_is_read_across_row_groups_in_the_order_asked_for(tmp_path):
     flux = np.random.default_rng(2).normal(size=(7, PIXELS)).astype("f4")
-    columns = {"Flux": list(flux), "ivar": list(np.abs(flux)), "OBSID": list(range(1, 8)), "snrg": [float(row) for row in range(7)]}
+    columns = {
+        "Flux": list(flux),
+        "ivar": list(np.abs(flux)),
+        "OBSID": list(range(1, 8)),
+        "snrg": [float(row) for row in range(7)],
+    }
     path = table(tmp_path, **columns)
     options = arrays.Options(grid="cemp4900")
     assert arrays.count(path, options) == 7
@@ -139,7 +161,11 @@ def test_a_parquet_of_lists_is_read_across_row_groups_in_the_order_asked_for(tmp
     for spectrum, row in zip(arrays.read_rows(path, rows, options), rows, strict=True):
         np.testing.assert_array_equal(spectrum.flux, flux[row])
         np.testing.assert_array_equal(spectrum.ivar, np.abs(flux[row]))
-        assert (spectrum.visit["obsid"], spectrum.visit["snr_g"], spectrum.visit["layout"]) == (row + 1, row, "parquet")
+        assert (spectrum.visit["obsid"], spectrum.visit["snr_g"], spectrum.visit["layout"]) == (
+            row + 1,
+            row,
+            "parquet",
+        )
 
 
 @pytest.mark.parametrize("column", ["wave", "loglam"])
@@ -175,7 +201,10 @@ def test_a_null_pixel_is_no_number(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"spectrum": [[1.0]]}, "the columns are spectrum; a Parquet of spectra needs a column of lists named flux"),
+        (
+            {"spectrum": [[1.0]]},
+            "the columns are spectrum; a Parquet of spectra needs a column of lists named flux",
+        ),
         ({"flux": [1.0]}, "the column flux holds double; give a list"),
         ({"flux": [[1.0, 2.0]]}, "lists of any length and no wavelengths; give options.arrays.grid="),
     ],
@@ -200,12 +229,24 @@ def test_the_computed_spectra_are_read_as_their_files_in_fits_are(shared):
         wanted = frame.iloc[row]
         np.testing.assert_array_equal(spectrum.flux, wanted["flux"])
         np.testing.assert_array_equal(spectrum.ivar, wanted["ivar"])
-        np.testing.assert_array_equal(spectrum.bad, np.unpackbits(np.frombuffer(wanted["andmask"], "u1"))[:3909] == 1)
-        np.testing.assert_array_equal(spectrum.suspect, np.unpackbits(np.frombuffer(wanted["ormask"], "u1"))[:3909] == 1)
+        np.testing.assert_array_equal(
+            spectrum.bad, np.unpackbits(np.frombuffer(wanted["andmask"], "u1"))[:3909] == 1
+        )
+        np.testing.assert_array_equal(
+            spectrum.suspect, np.unpackbits(np.frombuffer(wanted["ormask"], "u1"))[:3909] == 1
+        )
         np.testing.assert_allclose(spectrum.angstrom, 10 ** (3.5682 + 1e-4 * np.arange(3909)), rtol=1e-12)
         visit = spectrum.visit
-        assert (visit["obsid"], visit["z"], visit["ra"], visit["snr_g"]) == (wanted["obsid"], wanted["z"], wanted["ra"], wanted["SNRG"])
-        assert visit["visit"] == f"{wanted['lmjd']}-{wanted['planid']}-{wanted['spid']:02d}-{wanted['fiberid']:03d}"
+        assert (visit["obsid"], visit["z"], visit["ra"], visit["snr_g"]) == (
+            wanted["obsid"],
+            wanted["z"],
+            wanted["ra"],
+            wanted["SNRG"],
+        )
+        assert (
+            visit["visit"]
+            == f"{wanted['lmjd']}-{wanted['planid']}-{wanted['spid']:02d}-{wanted['fiberid']:03d}"
+        )
         assert set(visit) <= set(VISIT)
 
 
@@ -246,7 +287,7 @@ def test_only_the_wanted_part_of_a_file_in_a_bucket_is_read(tmp_path, monkeypatc
 
 
 def test_arrays_lamost_and_sdss_are_plugins_and_the_formats_beside_them_are_none():
-    found = plugins.available("sources")
+    found = plugins.names("sources")
     assert {"arrays", "lamost", "sdss"} <= set(found)
     assert not {"fits", "gzipped", "rare_fits", "reading", "tables", "visits", "wavelengths"} & set(found)
 

@@ -50,20 +50,46 @@ def originals() -> tuple[bytes, ...]:
     """Small sound files of every layout, and real ones where they are at hand."""
     rng, size = np.random.default_rng(5), 400
     wave = 10 ** (3.5682 + 1e-4 * np.arange(size))
-    cards = astropy_fits.Header({"TELESCOP": "LAMOST", "OBSID": 7, "RA": 1.5, "Z": 1e-4, "COEFF0": 3.5682, "COEFF1": 1e-4, "FIBERID": 3})
+    cards = astropy_fits.Header(
+        {
+            "TELESCOP": "LAMOST",
+            "OBSID": 7,
+            "RA": 1.5,
+            "Z": 1e-4,
+            "COEFF0": 3.5682,
+            "COEFF1": 1e-4,
+            "FIBERID": 3,
+        }
+    )
     rows = np.array([rng.normal(size=size), np.ones(size), wave, np.zeros(size), np.zeros(size)], "f4")
     row = np.zeros(1, [(name, "f4", (size,)) for name in ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK", "ORMASK")])
     for name, values in zip(row.dtype.names, rows, strict=True):
         row[name] = values
-    arm = np.zeros(size, [("FLUX", "f4"), ("IVAR", "f4"), ("LOGLAM", "f4"), ("ANDMASK", "i2"), ("ORMASK", "i2")])
+    arm = np.zeros(
+        size, [("FLUX", "f4"), ("IVAR", "f4"), ("LOGLAM", "f4"), ("ANDMASK", "i2"), ("ORMASK", "i2")]
+    )
     arm["LOGLAM"] = np.log10(wave)
-    pixels = np.zeros(size, [("flux", "f4"), ("loglam", "f4"), ("ivar", "f4"), ("and_mask", "i4"), ("or_mask", "i4")])
+    pixels = np.zeros(
+        size, [("flux", "f4"), ("loglam", "f4"), ("ivar", "f4"), ("and_mask", "i4"), ("or_mask", "i4")]
+    )
     pixels["loglam"], pixels["ivar"] = np.log10(wave), 1
-    seen = np.zeros(1, [("CLASS", "S6"), ("SPECOBJID", "u8"), ("SN_MEDIAN", "f4", (5,)), ("Z", "f4"), ("ZWARNING", "i4"), ("THING_ID", "i4")])
+    seen = np.zeros(
+        1,
+        [
+            ("CLASS", "S6"),
+            ("SPECOBJID", "u8"),
+            ("SN_MEDIAN", "f4", (5,)),
+            ("Z", "f4"),
+            ("ZWARNING", "i4"),
+            ("THING_ID", "i4"),
+        ],
+    )
     table, empty = astropy_fits.BinTableHDU, astropy_fits.PrimaryHDU
     scaled = astropy_fits.PrimaryHDU(rows.copy(), cards)
     scaled.scale("int32", bscale=0.25)
-    arms = [table(arm, name=name) for name in ("COADD_B", "COADD_R", "B-83555758", "R-83555758", "B-83555772")]
+    arms = [
+        table(arm, name=name) for name in ("COADD_B", "COADD_R", "B-83555758", "R-83555758", "B-83555772")
+    ]
     made = (
         stored(astropy_fits.PrimaryHDU(rows, cards)),
         stored(scaled),
@@ -72,7 +98,11 @@ def originals() -> tuple[bytes, ...]:
         stored(empty(), table(pixels, name="COADD"), table(seen, name="SPALL")),
     )
     folders = ("lamost/lrs_image", "lamost/lrs_image_subcont", "lamost/lrs_table", "sdss/spec", "lamost/mrs")
-    real = [unpack(sorted((DATA / folder).iterdir())[0].read_bytes()) for folder in folders] if DATA.is_dir() else []
+    real = (
+        [unpack(sorted((DATA / folder).iterdir())[0].read_bytes()) for folder in folders]
+        if DATA.is_dir()
+        else []
+    )
     return (*made, *real)
 
 
@@ -90,7 +120,10 @@ def rarities() -> bytes:
     ]
     scaled = astropy_fits.ImageHDU(pixels.astype("f4"))
     scaled.scale("int16", bscale=0.5)
-    packed = [astropy_fits.CompImageHDU(pixels, compression_type=kind) for kind in ("RICE_1", "GZIP_1", "PLIO_1", "HCOMPRESS_1")]
+    packed = [
+        astropy_fits.CompImageHDU(pixels, compression_type=kind)
+        for kind in ("RICE_1", "GZIP_1", "PLIO_1", "HCOMPRESS_1")
+    ]
     return stored(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU.from_columns(columns), scaled, *packed)
 
 
@@ -183,7 +216,11 @@ def test_a_file_cut_anywhere(data, where, packed):
 
 
 @hostile
-@given(files, st.lists(st.tuples(places, st.integers(0, 7)), min_size=1, max_size=30), st.sampled_from(["plain", "inside", "gzip"]))
+@given(
+    files,
+    st.lists(st.tuples(places, st.integers(0, 7)), min_size=1, max_size=30),
+    st.sampled_from(["plain", "inside", "gzip"]),
+)
 def test_flipped_bits_before_and_after_packing(data, flips, how):
     changed = bytearray(gzip.compress(data, 1) if how == "gzip" else data)
     for where, bit in flips:
@@ -201,35 +238,72 @@ def test_headers_that_lie(data, lies, packed):
     """Each lie replaces the card of that name, wherever one is, or any card."""
     changed = bytearray(data)
     for name, value, where in lies:
-        found = [at for at in range(0, min(len(changed), 200_000), 80) if changed[at : at + 10] == f"{name:<8}= ".encode()]
+        found = [
+            at
+            for at in range(0, min(len(changed), 200_000), 80)
+            if changed[at : at + 10] == f"{name:<8}= ".encode()
+        ]
         at = found[where * len(found) >> 32] if found else 80 + (where * 60 >> 32) * 80
         changed[at : at + 80] = written(name, value)
     check(gzip.compress(bytes(changed), 1) if packed else bytes(changed))
 
 
 SOUND = (
-    {"SIMPLE": "T", "BITPIX": "-32", "NAXIS": "2", "NAXIS1": "300", "NAXIS2": "5", "TELESCOP": "'LAMOST'", "COEFF0": "3.6", "COEFF1": "0.0001"},
-    {"XTENSION": "'BINTABLE'", "BITPIX": "8", "NAXIS": "2", "NAXIS1": "12", "NAXIS2": "300", "PCOUNT": "0", "GCOUNT": "1", "TFIELDS": "3"}
-    | {"TTYPE1": "'FLUX'", "TTYPE2": "'IVAR'", "TTYPE3": "'LOGLAM'", "TFORM1": "'E'", "TFORM2": "'E'", "TFORM3": "'E'", "EXTNAME": "'COADD'"},
+    {
+        "SIMPLE": "T",
+        "BITPIX": "-32",
+        "NAXIS": "2",
+        "NAXIS1": "300",
+        "NAXIS2": "5",
+        "TELESCOP": "'LAMOST'",
+        "COEFF0": "3.6",
+        "COEFF1": "0.0001",
+    },
+    {
+        "XTENSION": "'BINTABLE'",
+        "BITPIX": "8",
+        "NAXIS": "2",
+        "NAXIS1": "12",
+        "NAXIS2": "300",
+        "PCOUNT": "0",
+        "GCOUNT": "1",
+        "TFIELDS": "3",
+    }
+    | {
+        "TTYPE1": "'FLUX'",
+        "TTYPE2": "'IVAR'",
+        "TTYPE3": "'LOGLAM'",
+        "TFORM1": "'E'",
+        "TFORM2": "'E'",
+        "TFORM3": "'E'",
+        "EXTNAME": "'COADD'",
+    },
 )
 
 
 @hostile
-@given(st.tuples(*[st.lists(st.tuples(cards, values), max_size=6)] * 2), st.binary(max_size=3000), st.booleans())
+@given(
+    st.tuples(*[st.lists(st.tuples(cards, values), max_size=6)] * 2), st.binary(max_size=3000), st.booleans()
+)
 def test_headers_that_were_made_up(made_up, data, empty_first):
     """Made-up cards before those of a sound header: of two cards the first counts."""
     made = b""
     for sound, lies in zip(SOUND, made_up, strict=True):
         first, *others = sound.items()
         made += written(*first) + (written("NAXIS", "0") if empty_first and not made else b"")
-        made += b"".join(written(name, value) for name, value in (*lies, *others) if name != "END") + b"END".ljust(80)
+        made += b"".join(
+            written(name, value) for name, value in (*lies, *others) if name != "END"
+        ) + b"END".ljust(80)
         made += b" " * (-len(made) % 2880)
         made += (data * 3)[:6000].ljust(8640, b"\0") if len(made) > 2880 or not empty_first else b""
     check(made)
 
 
 @hostile
-@given(st.lists(st.tuples(cards, values, places), max_size=3), st.lists(st.tuples(places, st.integers(0, 7)), max_size=5))
+@given(
+    st.lists(st.tuples(cards, values, places), max_size=3),
+    st.lists(st.tuples(places, st.integers(0, 7)), max_size=5),
+)
 def test_what_only_astropy_reads(lies, flips):
     changed = bytearray(rarities())
     for name, value, where in lies:
@@ -251,24 +325,46 @@ def test_what_only_astropy_reads(lies, flips):
 @hostile
 @given(
     files,
-    st.lists(st.tuples(places, st.floats(0, 0.2), st.sampled_from([80, 2880, 1, 4]), st.sampled_from(["cut", "zero", "twice", "ones"]))),
+    st.lists(
+        st.tuples(
+            places,
+            st.floats(0, 0.2),
+            st.sampled_from([80, 2880, 1, 4]),
+            st.sampled_from(["cut", "zero", "twice", "ones"]),
+        )
+    ),
 )
 def test_pieces_lost_wiped_out_or_doubled(data, wounds):
     changed = data
     for where, share, unit, how in wounds[:4]:
         start = (where * len(changed) >> 32) // unit * unit
         stop = min(start + max(unit, int(share * len(changed)) // unit * unit), len(changed))
-        middle = {"cut": b"", "zero": bytes(stop - start), "ones": b"\xff" * (stop - start), "twice": changed[start:stop] * 2}[how]
+        middle = {
+            "cut": b"",
+            "zero": bytes(stop - start),
+            "ones": b"\xff" * (stop - start),
+            "twice": changed[start:stop] * 2,
+        }[how]
         changed = changed[:start] + middle + changed[stop:]
     check(changed)
 
 
-NUMBERS = (b"\x7f\xc0\0\0", b"\x7f\x80\0\0", b"\xff\x80\0\0", b"\x7f\xa0\0\1", b"\0\0\0\0", b"\x80\0\0\1", b"\x7f\x7f\xff\xff")
+NUMBERS = (
+    b"\x7f\xc0\0\0",
+    b"\x7f\x80\0\0",
+    b"\xff\x80\0\0",
+    b"\x7f\xa0\0\1",
+    b"\0\0\0\0",
+    b"\x80\0\0\1",
+    b"\x7f\x7f\xff\xff",
+)
 """NaN, both infinities, a signalling NaN, 0, a denormal, the largest float32."""
 
 
 @hostile
-@given(files, st.lists(st.tuples(places, st.sampled_from(NUMBERS), st.integers(1, 900)), min_size=1, max_size=8))
+@given(
+    files, st.lists(st.tuples(places, st.sampled_from(NUMBERS), st.integers(1, 900)), min_size=1, max_size=8)
+)
 def test_numbers_that_are_none_or_infinite_or_denormal(data, poisons):
     changed = bytearray(data)
     for where, number, times in poisons:
@@ -281,7 +377,15 @@ def test_numbers_that_are_none_or_infinite_or_denormal(data, poisons):
 @hostile
 @given(
     st.binary(max_size=4000),
-    st.sampled_from([b"", b"SIMPLE  =", b"SIMPLE  =                    T".ljust(80), b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\3"]),
+    st.sampled_from(
+        [
+            b"",
+            b"SIMPLE  =",
+            b"SIMPLE  =                    T".ljust(80),
+            b"\x1f\x8b",
+            b"\x1f\x8b\x08\0\0\0\0\0\0\3",
+        ]
+    ),
 )
 def test_bytes_that_mean_nothing(data, start):
     check(start + data)

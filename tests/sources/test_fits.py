@@ -40,7 +40,9 @@ def everything(data: bytes) -> list[np.ndarray]:
     """All images and columns of a file."""
     found = []
     for hdu in fits.parse(unpack(data)):
-        found += [hdu.column(name) for name in hdu.columns] if hdu.is_table else [hdu.image()] if hdu.shape else []
+        found += (
+            [hdu.column(name) for name in hdu.columns] if hdu.is_table else [hdu.image()] if hdu.shape else []
+        )
     return found
 
 
@@ -190,17 +192,25 @@ def test_images_and_columns_of_every_type_are_those_of_astropy(kind):
 
 def test_every_column_of_real_tables_is_that_of_astropy(shared: Path):
     compared = 0
-    for path in [shared / "sdss/spec/spec-0266-51602-0013.fits", shared / "sdss/spec/spec-10000-57346-0002.fits"]:
+    for path in [
+        shared / "sdss/spec/spec-0266-51602-0013.fits",
+        shared / "sdss/spec/spec-10000-57346-0002.fits",
+    ]:
         data = path.read_bytes()
         with astropy_fits.open(io.BytesIO(data)) as hdus:
             for ours, theirs in zip(fits.parse(data), hdus, strict=True):
                 for name in theirs.columns.names if isinstance(theirs, astropy_fits.BinTableHDU) else ():
                     found, wanted = ours.column(name), theirs.data.field(name)
                     if found.dtype.kind == "S":
-                        assert [cell.decode().rstrip() for cell in found] == [cell.rstrip() for cell in wanted]
+                        assert [cell.decode().rstrip() for cell in found] == [
+                            cell.rstrip() for cell in wanted
+                        ]
                     else:
                         np.testing.assert_array_equal(found, wanted)
-                        assert found.tobytes() == wanted.tobytes() or wanted.dtype.byteorder != found.dtype.byteorder
+                        assert (
+                            found.tobytes() == wanted.tobytes()
+                            or wanted.dtype.byteorder != found.dtype.byteorder
+                        )
                     compared += 1
     assert compared > 350
 
@@ -210,7 +220,11 @@ def test_text_logical_deep_and_variable_columns_are_those_of_astropy():
     columns = [
         make("WORD", "5A", array=np.array(["a", "bc", "def", ""])),
         make("FLAG", "L", array=np.array([True, False, True, True])),
-        make("LONG", "PE()", array=np.array([np.arange(3.0), np.arange(3.0), np.ones(3), np.ones(3)], dtype=object)),
+        make(
+            "LONG",
+            "PE()",
+            array=np.array([np.arange(3.0), np.arange(3.0), np.ones(3), np.ones(3)], dtype=object),
+        ),
         make("NONE", "0E", array=np.empty((4, 0))),
         make("DEEP", "6E", dim="(2,3)", array=np.arange(24.0).reshape(4, 3, 2)),
     ]
@@ -224,8 +238,18 @@ def test_text_logical_deep_and_variable_columns_are_those_of_astropy():
 
 
 def test_a_scaled_column_is_what_its_header_says():
-    form = {**TABLE, "NAXIS1": "4", "NAXIS2": "3", "TTYPE1": "'A'", "TFORM1": "'2I'", "TSCAL1": "0.5", "TZERO1": "3.0"}
-    data = image("BITPIX  = 8", "NAXIS   = 0") + header(*(f"{name:<8}= {value:>20}" for name, value in form.items()))
+    form = {
+        **TABLE,
+        "NAXIS1": "4",
+        "NAXIS2": "3",
+        "TTYPE1": "'A'",
+        "TFORM1": "'2I'",
+        "TSCAL1": "0.5",
+        "TZERO1": "3.0",
+    }
+    data = image("BITPIX  = 8", "NAXIS   = 0") + header(
+        *(f"{name:<8}= {value:>20}" for name, value in form.items())
+    )
     data += np.arange(6, dtype=">i2").tobytes().ljust(2880, b"\0")
     np.testing.assert_array_equal(fits.parse(data)[1].column("A"), 3 + np.arange(6).reshape(3, 2) / 2)
 
@@ -257,7 +281,13 @@ def test_a_damaged_extension_that_nobody_asks_for_does_no_harm():
 
 
 def test_hdus_are_found_by_place_and_by_name():
-    hdus = fits.parse(stored(astropy_fits.PrimaryHDU(), astropy_fits.ImageHDU(name="First"), astropy_fits.ImageHDU(name="second")))
+    hdus = fits.parse(
+        stored(
+            astropy_fits.PrimaryHDU(),
+            astropy_fits.ImageHDU(name="First"),
+            astropy_fits.ImageHDU(name="second"),
+        )
+    )
     assert "SECOND" in hdus
     assert "third" not in hdus
     assert hdus["second"] is hdus[2]
@@ -271,7 +301,16 @@ def test_hdus_are_found_by_place_and_by_name():
 
 
 STRUCTURE = {"SIMPLE": "T", "BITPIX": "-32", "NAXIS": "2", "NAXIS1": "300", "NAXIS2": "5"}
-TABLE = {"XTENSION": "'BINTABLE'", "BITPIX": "8", "NAXIS": "2", "NAXIS1": "1200", "NAXIS2": "1", "PCOUNT": "0", "GCOUNT": "1", "TFIELDS": "1"}
+TABLE = {
+    "XTENSION": "'BINTABLE'",
+    "BITPIX": "8",
+    "NAXIS": "2",
+    "NAXIS1": "1200",
+    "NAXIS2": "1",
+    "PCOUNT": "0",
+    "GCOUNT": "1",
+    "TFIELDS": "1",
+}
 LIES = [
     "1000000000000",
     "-1",
@@ -296,7 +335,11 @@ def lying(name: str, value: str, table: bool) -> bytes:
     first = {"SIMPLE": "T", "BITPIX": "8", "NAXIS": "0"}
     if not table:
         return cards(STRUCTURE) + bytes(-(-6000 // 2880) * 2880)
-    return header(*(f"{key:<8}= {kept:>20}" for key, kept in first.items())) + cards({**TABLE, "TTYPE1": "'A'", "TFORM1": "'300E'"}) + bytes(2880)
+    return (
+        header(*(f"{key:<8}= {kept:>20}" for key, kept in first.items()))
+        + cards({**TABLE, "TTYPE1": "'A'", "TFORM1": "'300E'"})
+        + bytes(2880)
+    )
 
 
 @pytest.mark.parametrize("table", [False, True], ids=["image", "table"])
@@ -335,7 +378,10 @@ def test_each_lie_has_its_reason():
 
 
 def test_a_file_of_ten_thousand_headers_is_refused():
-    data = image("BITPIX  = 8", "NAXIS   = 0") + header("XTENSION= 'IMAGE'", "BITPIX  = 8", "NAXIS   = 0") * 10_000
+    data = (
+        image("BITPIX  = 8", "NAXIS   = 0")
+        + header("XTENSION= 'IMAGE'", "BITPIX  = 8", "NAXIS   = 0") * 10_000
+    )
     start = time.process_time()
     assert reason(data) == "bad_header"
     assert time.process_time() - start < 1

@@ -25,7 +25,10 @@ def index(shared: Path, name: str) -> list[dict[str, str]]:
 
 def same(found: np.ndarray, wanted: np.ndarray) -> bool:
     """Bit for bit, whatever the byte order."""
-    return found.dtype.newbyteorder("=") == wanted.dtype.newbyteorder("=") and found.astype(wanted.dtype).tobytes() == wanted.tobytes()
+    return (
+        found.dtype.newbyteorder("=") == wanted.dtype.newbyteorder("=")
+        and found.astype(wanted.dtype).tobytes() == wanted.tobytes()
+    )
 
 
 def arrays_of(data: bytes) -> dict[str, np.ndarray]:
@@ -78,9 +81,17 @@ def test_wavelengths_are_within_3_milliangstrom_of_the_file(low):
 def test_what_the_visits_say_is_what_the_index_says(low):
     for row, _, spectrum in low:
         visit = spectrum.visit
-        for column, name, missing in [("ra", "ra", None), ("dec", "dec", None), ("z", "z", -9999), ("z_err", "z_err", -9999)]:
+        for column, name, missing in [
+            ("ra", "ra", None),
+            ("dec", "dec", None),
+            ("z", "z", -9999),
+            ("z_err", "z_err", -9999),
+        ]:
             wanted = float(row[name])
-            assert visit.get(column) == (None if wanted == missing else pytest.approx(wanted, abs=1e-9)), (row["file"], column)
+            assert visit.get(column) == (None if wanted == missing else pytest.approx(wanted, abs=1e-9)), (
+                row["file"],
+                column,
+            )
         for column, name in [("snr_u", "snru"), ("snr_g", "snrg")]:
             assert visit[column] == pytest.approx(float(row[name]), abs=1e-6)
         assert visit["class"] == row["class"]
@@ -118,23 +129,37 @@ def test_missing_and_overflown_numbers_are_absent(low):
 
 
 def test_a_visit_has_the_same_identity_in_two_releases(low):
-    visits_of = [spectrum.visit["visit"] for row, _, spectrum in low if row["file"].startswith("spec-55859-F5902_sp01-005")]
+    visits_of = [
+        spectrum.visit["visit"]
+        for row, _, spectrum in low
+        if row["file"].startswith("spec-55859-F5902_sp01-005")
+    ]
     assert visits_of == ["55859-F5902-01-005"] * 2
-    assert {name: count for name, count in Counter(spectrum.visit["visit"] for _, _, spectrum in low).items() if count > 2} == {}
+    assert {
+        name: count
+        for name, count in Counter(spectrum.visit["visit"] for _, _, spectrum in low).items()
+        if count > 2
+    } == {}
 
 
 # medium resolution
 
 
 def medium(shared: Path) -> list[tuple[dict[str, str], bytes]]:
-    return [(row, unpack((shared / "lamost/mrs" / row["file"]).read_bytes())) for row in index(shared, "mrs_index.csv")]
+    return [
+        (row, unpack((shared / "lamost/mrs" / row["file"]).read_bytes()))
+        for row in index(shared, "mrs_index.csv")
+    ]
 
 
 def arm_of(hdu: astropy_fits.BinTableHDU) -> list[np.ndarray]:
     """Wavelength, flux, inverse variance and mask in rising wavelength, by astropy."""
     mask = "ANDMASK" if "ANDMASK" in hdu.columns.names else "PIXMASK"
     order = np.argsort(hdu.data["LOGLAM"])
-    return [10 ** hdu.data["LOGLAM"].astype(float)[order], *(hdu.data[name][order] for name in ("FLUX", "IVAR", mask))]
+    return [
+        10 ** hdu.data["LOGLAM"].astype(float)[order],
+        *(hdu.data[name][order] for name in ("FLUX", "IVAR", mask)),
+    ]
 
 
 def test_all_7_medium_resolution_files_give_both_arms_in_one_spectrum(shared: Path):
@@ -149,8 +174,16 @@ def test_all_7_medium_resolution_files_give_both_arms_in_one_spectrum(shared: Pa
         assert same(spectrum.ivar, np.concatenate((blue[2], red[2])))
         np.testing.assert_array_equal(spectrum.bad, np.concatenate((blue[3], red[3])) != 0)
         visit = spectrum.visit
-        assert (visit["obsid"], visit["ra"], visit["dec"]) == (int(row["obsid"]), float(row["ra"]), float(row["dec"]))
-        assert (visit["survey"], visit["layout"], visit["release"]) == ("lamost-mrs", "mrs_coadd", row["data_v"])
+        assert (visit["obsid"], visit["ra"], visit["dec"]) == (
+            int(row["obsid"]),
+            float(row["ra"]),
+            float(row["dec"]),
+        )
+        assert (visit["survey"], visit["layout"], visit["release"]) == (
+            "lamost-mrs",
+            "mrs_coadd",
+            row["data_v"],
+        )
 
 
 def test_single_exposures_come_one_by_one_in_rising_wavelength(shared: Path):
@@ -163,7 +196,9 @@ def test_single_exposures_come_one_by_one_in_rising_wavelength(shared: Path):
         with astropy_fits.open(io.BytesIO(data)) as hdus:
             for spectrum, exposure in zip(found, exposures, strict=True):
                 blue, red = arm_of(hdus[f"B-{exposure}"]), arm_of(hdus[f"R-{exposure}"])
-                np.testing.assert_allclose(spectrum.angstrom, np.concatenate((blue[0], red[0])), rtol=0, atol=1e-9)
+                np.testing.assert_allclose(
+                    spectrum.angstrom, np.concatenate((blue[0], red[0])), rtol=0, atol=1e-9
+                )
                 assert same(spectrum.flux, np.concatenate((blue[1], red[1])))
                 np.testing.assert_array_equal(spectrum.bad, np.concatenate((blue[3], red[3])) != 0)
                 assert spectrum.visit["layout"] == "mrs_single"
@@ -171,7 +206,9 @@ def test_single_exposures_come_one_by_one_in_rising_wavelength(shared: Path):
 
 
 def arm(name: str, wave: np.ndarray, column: str = "LOGLAM", **cards: object) -> astropy_fits.BinTableHDU:
-    table = np.zeros(len(wave), [("FLUX", "f4"), ("IVAR", "f4"), (column, "f8"), ("ANDMASK", "i2"), ("ORMASK", "i2")])
+    table = np.zeros(
+        len(wave), [("FLUX", "f4"), ("IVAR", "f4"), (column, "f8"), ("ANDMASK", "i2"), ("ORMASK", "i2")]
+    )
     table["FLUX"], table[column] = np.arange(len(wave)), np.log10(wave) if column == "LOGLAM" else wave
     return astropy_fits.BinTableHDU(table, astropy_fits.Header(cards), name)
 
@@ -187,7 +224,11 @@ def test_one_arm_alone_is_a_spectrum_and_arms_never_overlap():
     (alone,) = spectra(stored(astropy_fits.PrimaryHDU(), arm("COADD_R", red)), "a/one.fits.gz", COADD)
     np.testing.assert_allclose(alone.angstrom, red)
     assert alone.visit["visit"] == "one"
-    (both,) = spectra(stored(astropy_fits.PrimaryHDU(), arm("COADD_B", blue), arm("COADD_R", red, "WAVELENGTH")), "two.fits", COADD)
+    (both,) = spectra(
+        stored(astropy_fits.PrimaryHDU(), arm("COADD_B", blue), arm("COADD_R", red, "WAVELENGTH")),
+        "two.fits",
+        COADD,
+    )
     np.testing.assert_allclose(both.angstrom, np.concatenate((blue, red[red > 5400])))
     assert len(both.flux) == len(both.suspect) == len(both.angstrom)
 
@@ -196,7 +237,11 @@ def test_one_arm_alone_is_a_spectrum_and_arms_never_overlap():
 
 
 def low_image(rows: np.ndarray, **cards: object) -> bytes:
-    return stored(astropy_fits.PrimaryHDU(rows, astropy_fits.Header({"TELESCOP": "LAMOST", "COEFF0": 3.5682, "COEFF1": 1e-4, **cards})))
+    return stored(
+        astropy_fits.PrimaryHDU(
+            rows, astropy_fits.Header({"TELESCOP": "LAMOST", "COEFF0": 3.5682, "COEFF1": 1e-4, **cards})
+        )
+    )
 
 
 def rows_of(size: int = 400) -> np.ndarray:
@@ -227,7 +272,9 @@ def test_the_computed_spectra_in_both_layouts_are_the_same(shared: Path):
 def test_a_table_is_known_by_its_columns_whatever_its_name():
     row = np.zeros(1, [(name, "f4", (400,)) for name in ("FLUX", "IVAR", "WAVELENGTH")])
     row["WAVELENGTH"] = rows_of()[2]
-    (found,) = spectra(stored(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU(row, name="ANYTHING")), "x.fits", COADD)
+    (found,) = spectra(
+        stored(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU(row, name="ANYTHING")), "x.fits", COADD
+    )
     assert found.visit["layout"] == "lrs_table"
     assert found.bad is None
     assert found.wave == LogWave(pytest.approx(3.5682, abs=1e-6), pytest.approx(1e-4, abs=1e-8), 400)
@@ -305,7 +352,9 @@ def test_files_of_other_surveys_are_left_to_others(shared: Path):
 
 
 def test_the_card_of_a_fibre_may_be_text():
-    data = low_image(rows_of(), LMJD=55_000, PLANID="B1", SPID=3, FIBERID="7       ", OBSID="12", Z="0.001", RA="361")
+    data = low_image(
+        rows_of(), LMJD=55_000, PLANID="B1", SPID=3, FIBERID="7       ", OBSID="12", Z="0.001", RA="361"
+    )
     visit = spectra(data, "x.fits", COADD)[0].visit
     assert (visit["fiberid"], visit["obsid"], visit["z"], visit["visit"]) == (7, 12, 0.001, "55000-B1-03-007")
     assert "ra" not in visit
@@ -313,7 +362,9 @@ def test_the_card_of_a_fibre_may_be_text():
 
 def test_air_wavelengths_become_vacuum():
     """Na D and H alpha: 5889.950 and 6562.801 in air are 5891.583 and 6564.614 in vacuum (NIST); the relation of 1991 is 0.003 off."""
-    np.testing.assert_allclose(wavelengths.vacuum(np.array([5889.950, 6562.801])), [5891.583, 6564.614], atol=4e-3)
+    np.testing.assert_allclose(
+        wavelengths.vacuum(np.array([5889.950, 6562.801])), [5891.583, 6564.614], atol=4e-3
+    )
     (found,) = spectra(low_image(rows_of(), VACUUM=False), "x.fits", COADD)
     np.testing.assert_allclose(found.angstrom, wavelengths.vacuum(rows_of()[2]), atol=0.004)
 

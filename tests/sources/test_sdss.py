@@ -31,7 +31,10 @@ def seen(shared: Path) -> list[tuple[dict[str, str], bytes, Spectrum]]:
 
 
 def test_all_25_objects_are_read_and_all_20_sky_fibres_refused(shared: Path, seen):
-    assert Counter(spectrum.visit["layout"] for _, _, spectrum in seen) == {"sdss_legacy": 10, "sdss_boss": 15}
+    assert Counter(spectrum.visit["layout"] for _, _, spectrum in seen) == {
+        "sdss_legacy": 10,
+        "sdss_boss": 15,
+    }
     reasons = Counter()
     for path in sorted((shared / "sdss/sky").iterdir()):
         with pytest.raises(Refused) as refused:
@@ -60,7 +63,9 @@ def test_wavelengths_are_log_linear_to_what_float32_can_hold(seen):
         off = np.abs(spectrum.angstrom - 10 ** loglam.astype(float))
         assert off[loglam < 4].max() <= 0.003
         assert off.max() < 0.0058
-        assert np.abs(np.log10(spectrum.angstrom) - loglam.astype(float)).max() <= 0.51 * np.spacing(np.float32(loglam.max()))
+        assert np.abs(np.log10(spectrum.angstrom) - loglam.astype(float)).max() <= 0.51 * np.spacing(
+            np.float32(loglam.max())
+        )
 
 
 def test_what_the_visits_say_is_what_the_index_says(seen):
@@ -90,13 +95,29 @@ def test_spectrum_numbers_beyond_64_bits_with_sign_are_absent(seen):
 
 def coadd(**columns: np.ndarray) -> bytes:
     size = 400
-    table = np.zeros(size, [("FLUX", "f4"), ("LOGLAM", "f4"), ("IVAR", "f4"), ("AND_MASK", "i4"), ("OR_MASK", "i4")])
+    table = np.zeros(
+        size, [("FLUX", "f4"), ("LOGLAM", "f4"), ("IVAR", "f4"), ("AND_MASK", "i4"), ("OR_MASK", "i4")]
+    )
     table["LOGLAM"], table["IVAR"] = 3.6 + 1e-4 * np.arange(size), 1
     for name, values in columns.items():
         table[name] = values
-    row = np.zeros(1, [("class", "S6"), ("PLATE", "i4"), ("MJD", "i4"), ("FIBERID", "i4"), ("OBJTYPE", "S16"), ("ZWARNING", "i4")])
+    row = np.zeros(
+        1,
+        [
+            ("class", "S6"),
+            ("PLATE", "i4"),
+            ("MJD", "i4"),
+            ("FIBERID", "i4"),
+            ("OBJTYPE", "S16"),
+            ("ZWARNING", "i4"),
+        ],
+    )
     file = io.BytesIO()
-    hdus = [astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU(table, name="COADD"), astropy_fits.BinTableHDU(row, name="SPALL")]
+    hdus = [
+        astropy_fits.PrimaryHDU(),
+        astropy_fits.BinTableHDU(table, name="COADD"),
+        astropy_fits.BinTableHDU(row, name="SPALL"),
+    ]
     astropy_fits.HDUList(hdus).writeto(file)
     return file.getvalue()
 

@@ -20,7 +20,9 @@ SMALL = Grid(3900.0, 4899.0, 5.0)
 
 def fitted(method: continuum.Method, grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return continuum.fitter(method, grid, CPU)(torch.from_numpy(flux.astype(np.float32)), torch.from_numpy(ivar.astype(np.float32))).numpy()
+        return continuum.fitter(method, grid, CPU)(
+            torch.from_numpy(flux.astype(np.float32)), torch.from_numpy(ivar.astype(np.float32))
+        ).numpy()
 
 
 def polynomial_clipped(wave: np.ndarray, flux: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -62,7 +64,11 @@ def parabolas(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
         middle = lower_median(smooth[there]) if there.any() else 0.0
         upper = there & (np.nan_to_num(smooth, nan=-np.inf) >= middle)
         x = np.linspace(-1, 1, high - low)
-        fit = np.polyval(np.polyfit(x[upper], smooth[upper], 2), x) if upper.sum() >= 3 else np.full(high - low, middle)
+        fit = (
+            np.polyval(np.polyfit(x[upper], smooth[upper], 2), x)
+            if upper.sum() >= 3
+            else np.full(high - low, middle)
+        )
         fit = np.maximum(fit, 0.05 * np.where(there, smooth, 0).max())
         for point in range(low, high):
             up = 1.0 if number == 0 else np.clip((point - (bounds[number] - reach)) / (2 * reach), 0, 1)
@@ -78,7 +84,9 @@ def penalised_spline(grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarr
     x = np.log10(grid.wave)
     inner = np.linspace(x[0], x[-1], max(5, round((x[-1] - x[0]) / continuum.KNOT) + 1))
     step = inner[1] - inner[0]
-    knots = np.concatenate((inner[0] - step * np.array([3, 2, 1]), inner, inner[-1] + step * np.array([1, 2, 3])))
+    knots = np.concatenate(
+        (inner[0] - step * np.array([3, 2, 1]), inner, inner[-1] + step * np.array([1, 2, 3]))
+    )
     design = BSpline.design_matrix(x, knots, 3).toarray()
     bend = np.diff(np.eye(design.shape[1]), 2, axis=0)
     penalty = 2 * bend.T @ bend + 1e-6 * np.eye(design.shape[1])
@@ -94,12 +102,16 @@ def penalised_spline(grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarr
     return fit * mean
 
 
-def starlike(rng: np.random.Generator, grid: Grid, rows: int, bad: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+def starlike(
+    rng: np.random.Generator, grid: Grid, rows: int, bad: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
     """Smooth shapes with lines, noise, spikes and bad points."""
     x = np.linspace(-1, 1, len(grid))
     flux = 1 + 0.3 * rng.normal(size=(rows, 1)) * x + 0.2 * rng.normal(size=(rows, 1)) * x**2
     for _ in range(12):
-        flux *= 1 - rng.uniform(0, 0.6, (rows, 1)) * np.exp(-0.5 * ((x - rng.uniform(-1, 1, (rows, 1))) / 0.004) ** 2)
+        flux *= 1 - rng.uniform(0, 0.6, (rows, 1)) * np.exp(
+            -0.5 * ((x - rng.uniform(-1, 1, (rows, 1))) / 0.004) ** 2
+        )
     error = 10 ** rng.uniform(-2.5, -0.7, (rows, 1)) * np.ones_like(flux)
     flux = flux + error * rng.normal(size=flux.shape)
     flux[rng.random(flux.shape) < 0.002] *= 3
@@ -111,7 +123,12 @@ def starlike(rng: np.random.Generator, grid: Grid, rows: int, bad: float = 0.1) 
 @pytest.fixture(scope="module")
 def real(shared: Path) -> tuple[np.ndarray, np.ndarray]:
     """Computed spectra of known classes on system 0's grid, before any normalisation."""
-    group = pq.ParquetFile(shared / "physics" / "reference.parquet").read_row_group(0, ["flux", "ivar", "z"]).slice(0, 40).to_pydict()
+    group = (
+        pq.ParquetFile(shared / "physics" / "reference.parquet")
+        .read_row_group(0, ["flux", "ivar", "z"])
+        .slice(0, 40)
+        .to_pydict()
+    )
     wave = LogWave(3.5682, 1e-4, 3909)
     spectra = [
         Spectrum(wave, np.array(flux, np.float32), np.array(ivar, np.float32), visit={"z": z})
@@ -126,19 +143,28 @@ def real(shared: Path) -> tuple[np.ndarray, np.ndarray]:
 def test_the_clipped_polynomial_is_that_of_the_loop(seed: int, bad: float) -> None:
     flux, ivar = starlike(np.random.default_rng(seed), SMALL, 8, bad)
     found = fitted("msfl", SMALL, flux, ivar)
-    wanted = np.array([polynomial_clipped(SMALL.wave, f.astype(float), i > 0) for f, i in zip(flux, ivar, strict=True)])
+    wanted = np.array(
+        [polynomial_clipped(SMALL.wave, f.astype(float), i > 0) for f, i in zip(flux, ivar, strict=True)]
+    )
     # a point within float32's rounding of the limit is clipped in one and not in the other; few are, and one of 200 points shifts little
     off = np.abs(found - wanted).max(1) / np.abs(wanted).mean(1)
     assert np.sort(off)[-2] < 2e-5
     assert off.max() < 2e-2
 
 
-def test_the_clipped_polynomial_is_that_of_the_loop_on_computed_stars(real: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_clipped_polynomial_is_that_of_the_loop_on_computed_stars(
+    real: tuple[np.ndarray, np.ndarray],
+) -> None:
     """Spectra whose rounds of clipping meet a point at the limit differ by that point's pull, 1e-4 or so; the others by float32 alone."""
     flux, ivar = real
     grid = GRIDS["cemp4900"]
     found = fitted("msfl", grid, flux, ivar)
-    wanted = np.array([polynomial_clipped(grid.wave, f.astype(float), i > 0) for f, i in zip(flux[:40], ivar[:40], strict=True)])
+    wanted = np.array(
+        [
+            polynomial_clipped(grid.wave, f.astype(float), i > 0)
+            for f, i in zip(flux[:40], ivar[:40], strict=True)
+        ]
+    )
     off = np.abs(found[:40] - wanted).max(1) / np.abs(wanted).mean(1)
     assert (off < 1e-3).mean() >= 0.99
     assert np.median(off) < 1e-6
@@ -168,17 +194,27 @@ def test_the_spline_is_that_of_dense_normal_equations(seed: int, bad: float, gap
     if gap:
         ivar[:, 60:130] = 0
     found = fitted("spline", SMALL, flux, ivar)
-    wanted = np.array([penalised_spline(SMALL, f.astype(float), i.astype(float)) for f, i in zip(flux, ivar, strict=True)])
+    wanted = np.array(
+        [penalised_spline(SMALL, f.astype(float), i.astype(float)) for f, i in zip(flux, ivar, strict=True)]
+    )
     seen = ivar > 0
-    np.testing.assert_allclose(found[seen], wanted[seen], rtol=1e-3, atol=1e-3)  # normal equations are summed in float32
-    np.testing.assert_allclose(found, wanted, rtol=1e-2, atol=1e-2)  # where only the penalty holds, the same rounding swings further
+    np.testing.assert_allclose(
+        found[seen], wanted[seen], rtol=1e-3, atol=1e-3
+    )  # normal equations are summed in float32
+    np.testing.assert_allclose(
+        found, wanted, rtol=1e-2, atol=1e-2
+    )  # where only the penalty holds, the same rounding swings further
 
 
-def test_the_spline_is_that_of_dense_normal_equations_on_computed_stars(real: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_spline_is_that_of_dense_normal_equations_on_computed_stars(
+    real: tuple[np.ndarray, np.ndarray],
+) -> None:
     flux, ivar = real[0][:24], real[1][:24]
     grid = GRIDS["cemp4900"]
     found = fitted("spline", grid, flux, ivar)
-    wanted = np.array([penalised_spline(grid, f.astype(float), i.astype(float)) for f, i in zip(flux, ivar, strict=True)])
+    wanted = np.array(
+        [penalised_spline(grid, f.astype(float), i.astype(float)) for f, i in zip(flux, ivar, strict=True)]
+    )
     assert np.abs(found / wanted - 1).max() < 1e-4
 
 
@@ -201,7 +237,9 @@ METHODS: tuple[continuum.Method, ...] = ("msfl", "segment", "spline", "none")
 def test_what_stands_at_a_bad_point_never_pulls_the_continuum(method: continuum.Method, junk: float) -> None:
     flux, ivar = starlike(np.random.default_rng(3), SMALL, 6)
     other = np.where(ivar > 0, flux, np.float32(junk))
-    np.testing.assert_allclose(fitted(method, SMALL, other, ivar), fitted(method, SMALL, flux, ivar), rtol=1e-6)
+    np.testing.assert_allclose(
+        fitted(method, SMALL, other, ivar), fitted(method, SMALL, flux, ivar), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -209,7 +247,9 @@ def test_neither_order_nor_company_changes_a_continuum(method: continuum.Method)
     flux, ivar = starlike(np.random.default_rng(4), SMALL, 20)
     whole = fitted(method, SMALL, flux, ivar)
     np.testing.assert_allclose(fitted(method, SMALL, flux[::-1], ivar[::-1])[::-1], whole, rtol=2e-4)
-    alone = np.concatenate([fitted(method, SMALL, flux[row : row + 1], ivar[row : row + 1]) for row in range(20)])
+    alone = np.concatenate(
+        [fitted(method, SMALL, flux[row : row + 1], ivar[row : row + 1]) for row in range(20)]
+    )
     np.testing.assert_allclose(np.sort(np.abs(alone / whole - 1).max(1))[:-1], 0, atol=1e-5)
 
 
@@ -228,7 +268,9 @@ def test_a_smooth_spectrum_is_its_own_continuum(method: continuum.Method) -> Non
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_no_spectrum_however_poor_gives_a_number_that_is_none(method: continuum.Method, data: st.DataObject) -> None:
+def test_no_spectrum_however_poor_gives_a_number_that_is_none(
+    method: continuum.Method, data: st.DataObject
+) -> None:
     """None, one or few good points, anywhere; flux of any sign and spread; the fit of one must not fail for all."""
     seed = data.draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)

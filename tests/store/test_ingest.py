@@ -28,7 +28,13 @@ COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "line
 
 
 def settings(folder: Path, **given: Any) -> Ingest:
-    values = {"input": str(folder / "in"), "store": str(folder / "store"), "shard": 4, "refuse_above": 1.0, "prepare": COARSE}
+    values = {
+        "input": str(folder / "in"),
+        "store": str(folder / "store"),
+        "shard": 4,
+        "refuse_above": 1.0,
+        "prepare": COARSE,
+    }
     return Ingest.checked("ingest", values | given)
 
 
@@ -48,7 +54,9 @@ def texts(store: Path, *kinds: str) -> dict[str, bytes]:
 
 
 def rows(store: Path, kind: str = "spectra") -> pd.DataFrame:
-    tables = [pq.read_table(path).replace_schema_metadata() for path in sorted((store / kind).glob("*.parquet"))]
+    tables = [
+        pq.read_table(path).replace_schema_metadata() for path in sorted((store / kind).glob("*.parquet"))
+    ]
     return pa.concat_tables(tables).to_pandas()
 
 
@@ -76,7 +84,9 @@ def test_every_file_is_written_or_refused_and_none_twice(tmp_path: Path) -> None
     spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
     assert (report.files, report.rows_in, report.written) == (13, 13, 10)
     assert report.refused == {"empty": 1, "not_fits": 1, "bad_gzip": 1}
-    assert sorted([*spectra["path"], *refused["path"]]) == sorted(str(path) for path in (tmp_path / "in").iterdir())
+    assert sorted([*spectra["path"], *refused["path"]]) == sorted(
+        str(path) for path in (tmp_path / "in").iterdir()
+    )
     assert dict(zip(refused["path"].map(os.path.basename), refused["reason"], strict=True)) == {
         "broken-0.fits": "empty",
         "broken-1.fits": "not_fits",
@@ -131,10 +141,18 @@ def test_a_damaged_file_leaves_the_other_rows_of_its_shard_as_they_were(tmp_path
     survey_files.write(tmp_path / "hurt", range(10))
     (tmp_path / "hurt" / survey_files.name(5)).write_bytes(survey_files.file(5)[:9000])
     ingest(settings(tmp_path, input=str(tmp_path / "hurt"), store=str(tmp_path / "store-2")))
-    sound, hurt = rows(tmp_path / "store").drop(columns="path"), rows(tmp_path / "store-2").drop(columns="path")
+    sound, hurt = (
+        rows(tmp_path / "store").drop(columns="path"),
+        rows(tmp_path / "store-2").drop(columns="path"),
+    )
     sound = sound.drop(index=5).reset_index(drop=True)
-    for name in ("flux", "ivar"):  # the company in a batch may change a float32's last bit, and so a rounding to 14 or 7 bits
-        np.testing.assert_allclose(np.stack(sound.pop(name)), np.stack(hurt.pop(name)), rtol=1e-2 if name == "ivar" else 2e-4)
+    for name in (
+        "flux",
+        "ivar",
+    ):  # the company in a batch may change a float32's last bit, and so a rounding to 14 or 7 bits
+        np.testing.assert_allclose(
+            np.stack(sound.pop(name)), np.stack(hurt.pop(name)), rtol=1e-2 if name == "ivar" else 2e-4
+        )
     pd.testing.assert_frame_equal(sound, hurt)
     assert rows(tmp_path / "store-2", "refused")["reason"].tolist() == ["truncated"]
 
@@ -158,7 +176,9 @@ def _cut(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_gone, _cut])
 @pytest.mark.parametrize("kind", ["spectra", "refused", "markers"])
-def test_only_shards_that_lack_something_are_made_again(tmp_path: Path, kind: str, harm: Callable[[Path], None]) -> None:
+def test_only_shards_that_lack_something_are_made_again(
+    tmp_path: Path, kind: str, harm: Callable[[Path], None]
+) -> None:
     made(tmp_path)
     store = tmp_path / "store"
     before = contents(store)
@@ -167,9 +187,14 @@ def test_only_shards_that_lack_something_are_made_again(tmp_path: Path, kind: st
     report = ingest(settings(tmp_path))
     after = contents(store)
     assert report.made == 1
-    assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}
+    assert {name: data for name, (data, _) in after.items()} == {
+        name: data for name, (data, _) in before.items()
+    }
     changed = {name for name in after if after[name][1] != before[name][1] and "part-" in name}
-    assert changed == {f"{folder}/part-00001.{'json' if folder == 'markers' else 'parquet'}" for folder in ("spectra", "refused", "markers")}
+    assert changed == {
+        f"{folder}/part-00001.{'json' if folder == 'markers' else 'parquet'}"
+        for folder in ("spectra", "refused", "markers")
+    }
 
 
 def test_a_run_that_was_stopped_half_way_is_completed_by_the_next(tmp_path: Path) -> None:
@@ -181,7 +206,9 @@ def test_a_run_that_was_stopped_half_way_is_completed_by_the_next(tmp_path: Path
     assert not (tmp_path / "store" / "store.json").exists()
     report = ingest(settings(tmp_path))
     assert (report.made, report.shards) == (2, 4)
-    assert {name: file for name, file in contents(tmp_path / "store", "spectra").items() if name in half} == half
+    assert {
+        name: file for name, file in contents(tmp_path / "store", "spectra").items() if name in half
+    } == half
     ingest(settings(tmp_path, store=str(tmp_path / "fresh")))
     kinds = ("spectra", "refused", "markers", "store.json")
     assert texts(tmp_path / "store", *kinds) == texts(tmp_path / "fresh", *kinds)
@@ -198,7 +225,9 @@ def test_a_store_is_only_opened_when_it_is_finished(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "in", range(10))
     with pytest.raises(KeyboardInterrupt):
         ingest(settings(tmp_path), dying(1))
-    with pytest.raises(FileNotFoundError, match=r"no store\.json in it, so no finished store; run jobs/ingest\.py"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no store\.json in it, so no finished store; run jobs/ingest\.py"
+    ):
         open_store(str(tmp_path / "store"))
     ingest(settings(tmp_path))
     store = open_store(str(tmp_path / "store"))
@@ -225,7 +254,12 @@ def test_other_settings_are_refused_by_key_old_and_new_value(tmp_path: Path) -> 
         ingest(settings(tmp_path, shard=5, prepare=COARSE | {"masks": "or"}, bits={"flux": 20}))
     message = str(caught.value)
     assert message.startswith(f"ingest: store: {tmp_path / 'store'}: was made with other settings: ")
-    for part in ("shard=4 there, 5 now", "prepare.masks=and there, or now", "bits.flux=14 there, 20 now", "or another store="):
+    for part in (
+        "shard=4 there, 5 now",
+        "prepare.masks=and there, or now",
+        "bits.flux=14 there, 20 now",
+        "or another store=",
+    ):
         assert part in message
     assert contents(tmp_path / "store") == before
 
@@ -241,7 +275,9 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "in", range(2))
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "thesis.tex").write_text("x")
-    with pytest.raises(SettingsError, match=r"store: holds thesis\.tex but is no store; give an empty or a new folder"):
+    with pytest.raises(
+        SettingsError, match=r"store: holds thesis\.tex but is no store; give an empty or a new folder"
+    ):
         ingest(settings(tmp_path))
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["thesis.tex"]
 
@@ -263,7 +299,10 @@ def test_damaged_settings_are_named(tmp_path: Path) -> None:
 
 def test_a_second_night_adds_shards_and_leaves_the_old_ones_alone(tmp_path: Path) -> None:
     made(tmp_path, range(8))
-    old, about = contents(tmp_path / "store", "spectra", "refused", "markers"), open_store(str(tmp_path / "store")).about
+    old, about = (
+        contents(tmp_path / "store", "spectra", "refused", "markers"),
+        open_store(str(tmp_path / "store")).about,
+    )
     survey_files.write(tmp_path / "in", range(8, 15))
     report = ingest(settings(tmp_path))
     new = contents(tmp_path / "store", "spectra", "refused", "markers")
@@ -296,13 +335,19 @@ def test_changed_files_are_reported_and_left(tmp_path: Path) -> None:
     before = contents(tmp_path / "store")
     touch(tmp_path / "in" / survey_files.name(4), survey_files.file(44))
     report = ingest(settings(tmp_path))
-    assert (report.plan.changed, report.plan.examples, report.made) == (1, (str(tmp_path / "in" / survey_files.name(4)),), 0)
+    assert (report.plan.changed, report.plan.examples, report.made) == (
+        1,
+        (str(tmp_path / "in" / survey_files.name(4)),),
+        0,
+    )
     assert contents(tmp_path / "store") == before
 
 
 def reread_like_a_fresh_store(tmp_path: Path) -> None:
     ingest(settings(tmp_path, store=str(tmp_path / "fresh")))
-    assert texts(tmp_path / "store", "spectra", "refused", "store.json") == texts(tmp_path / "fresh", "spectra", "refused", "store.json")
+    assert texts(tmp_path / "store", "spectra", "refused", "store.json") == texts(
+        tmp_path / "fresh", "spectra", "refused", "store.json"
+    )
 
 
 def test_reread_makes_the_shards_of_changed_files_again(tmp_path: Path) -> None:
@@ -312,7 +357,9 @@ def test_reread_makes_the_shards_of_changed_files_again(tmp_path: Path) -> None:
     report = ingest(settings(tmp_path, reread=True))
     after = contents(tmp_path / "store", "spectra", "refused", "markers")
     assert (report.made, report.plan.redo) == (1, (0,))
-    assert {name for name in after if after[name] != before[name]} == {name for name in before if "part-00000" in name}
+    assert {name for name in after if after[name] != before[name]} == {
+        name for name in before if "part-00000" in name
+    }
     reread_like_a_fresh_store(tmp_path)
     assert ingest(settings(tmp_path, reread=True)).made == 0
 
@@ -320,7 +367,9 @@ def test_reread_makes_the_shards_of_changed_files_again(tmp_path: Path) -> None:
 def test_files_that_were_missing_are_read_by_reread_once_they_are_there(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "in", range(10), broken=False)
     catalogue = tmp_path / "catalogue.csv"
-    catalogue.write_text("obsid,file\n" + "".join(f"{number},in/{survey_files.name(number)}\n" for number in range(10)))
+    catalogue.write_text(
+        "obsid,file\n" + "".join(f"{number},in/{survey_files.name(number)}\n" for number in range(10))
+    )
     away = tmp_path / "in" / survey_files.name(5)
     away.rename(tmp_path / "away")
     report = ingest(settings(tmp_path, input=str(catalogue)))
@@ -333,7 +382,9 @@ def test_files_that_were_missing_are_read_by_reread_once_they_are_there(tmp_path
 
 
 @pytest.mark.parametrize("reread", [True, False])
-def test_a_kill_after_the_manifest_was_put_right_is_healed_by_the_next_run(tmp_path: Path, reread: bool) -> None:
+def test_a_kill_after_the_manifest_was_put_right_is_healed_by_the_next_run(
+    tmp_path: Path, reread: bool
+) -> None:
     made(tmp_path)
     touch(tmp_path / "in" / survey_files.name(0), survey_files.file(40))
     with pytest.raises(KeyboardInterrupt):
@@ -361,7 +412,10 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Pa
     with pytest.raises(RefusalsError) as caught:
         made(tmp_path, refuse_above=0.05)
     message = str(caught.value)
-    assert "the store is complete, but 3 of 13 rows (23.1%) were refused, more than refuse_above=0.05 allows" in message
+    assert (
+        "the store is complete, but 3 of 13 rows (23.1%) were refused, more than refuse_above=0.05 allows"
+        in message
+    )
     assert "empty 1" in message
     assert "then mend the input or give refuse_above=0.25" in message
     assert open_store(str(tmp_path / "store")).about["written"] == 10
@@ -378,10 +432,15 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Pa
         ({"sources": ["lamots"]}, "ingest: sources: there is no source 'lamots'; there are"),
         ({"options": {"lamots": {}}}, "there is no source 'lamots'"),
         ({"options": {"lamost": {"mrs": "both"}}}, "ingest: options.lamost: mrs: 'both'"),
-        ({"options": {"lamost": {"msr": "single"}}}, "ingest: options.lamost: msr: unknown setting (value 'single'); did you mean mrs?"),
+        (
+            {"options": {"lamost": {"msr": "single"}}},
+            "ingest: options.lamost: msr: unknown setting (value 'single'); did you mean mrs?",
+        ),
     ],
 )
-def test_an_unknown_source_or_option_fails_before_any_work(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+def test_an_unknown_source_or_option_fails_before_any_work(
+    tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         made(tmp_path, **given)
     assert said in str(caught.value)
@@ -398,7 +457,9 @@ def test_markers_say_the_sizes_and_checksums_of_the_files(tmp_path: Path) -> Non
             data = (store / kind / f"part-{number:05d}.parquet").read_bytes()
             assert marker[key] == {"bytes": len(data), "crc": isal_zlib.crc32(data)}
         assert marker["shard"] == number
-        assert marker["written"] == pq.read_metadata(store / "spectra" / f"part-{number:05d}.parquet").num_rows
+        assert (
+            marker["written"] == pq.read_metadata(store / "spectra" / f"part-{number:05d}.parquet").num_rows
+        )
         assert marker["rows_in"] == marker["files"] == marker["written"] + sum(marker["refused"].values())
         assert shards[number] == marker | {"refused": json.dumps(marker["refused"])}
 
@@ -428,7 +489,11 @@ print(json.dumps({"shape": plain.shape, "sum": float(plain.astype(float).sum()),
 def test_pyarrow_pandas_and_duckdb_read_a_store_without_ray(tmp_path: Path) -> None:
     made(tmp_path)
     run = subprocess.run(
-        [sys.executable, "-c", READERS, str(tmp_path / "store")], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [sys.executable, "-c", READERS, str(tmp_path / "store")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     said = json.loads(run.stdout)
@@ -460,7 +525,10 @@ def test_an_array_of_spectra_with_labels_becomes_rows(tmp_path: Path) -> None:
 
 def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "files", range(3))
-    lines = [f"{survey_files.name(number)},{100.0 * number},star-{number}" for number in range(3)] + ["nowhere.fits,0,x", ",0,y"]
+    lines = [f"{survey_files.name(number)},{100.0 * number},star-{number}" for number in range(3)] + [
+        "nowhere.fits,0,x",
+        ",0,y",
+    ]
     (tmp_path / "catalogue.csv").write_text("filename,rv,source_id\n" + "\n".join(lines) + "\n")
     report = ingest(settings(tmp_path, input=str(tmp_path / "catalogue.csv"), files=str(tmp_path / "files")))
     spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
@@ -471,14 +539,18 @@ def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> Non
     assert (report.rows_in, report.plan.nameless) == (5, 1)
 
 
-def test_a_relative_store_and_one_in_the_home_folder_mean_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_store_and_one_in_the_home_folder_mean_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     survey_files.write(tmp_path / "in", range(2))
     ingest(settings(tmp_path, input="in", store="one"))
     ingest(settings(tmp_path, input="~/in", store="~/two"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "one", "two"]
-    assert texts(tmp_path / "one", "spectra", "store.json") == texts(tmp_path / "two", "spectra", "store.json")
+    assert texts(tmp_path / "one", "spectra", "store.json") == texts(
+        tmp_path / "two", "spectra", "store.json"
+    )
 
 
 def test_a_store_inside_its_input_is_not_its_own_input(tmp_path: Path) -> None:
@@ -500,7 +572,9 @@ def test_kept_bits_are_exact_to_what_they_promise(tmp_path: Path) -> None:
     made(tmp_path, range(4), broken=False)
     ingest(settings(tmp_path, store=str(tmp_path / "exact"), bits={"flux": 23, "ivar": 23}))
     for name, bits in (("flux", 14), ("ivar", 7)):
-        kept, exact = (np.stack(rows(tmp_path / store)[name].to_numpy()).astype(float) for store in ("store", "exact"))
+        kept, exact = (
+            np.stack(rows(tmp_path / store)[name].to_numpy()).astype(float) for store in ("store", "exact")
+        )
         assert np.array_equal(kept == 0, exact == 0)
         assert np.abs(kept / np.where(exact == 0, 1, exact) - 1)[exact != 0].max() <= 2.0 ** -(bits + 1)
 
@@ -514,7 +588,9 @@ def test_the_schema_says_what_every_column_means(tmp_path: Path) -> None:
 
 
 def test_files_of_every_layout_of_real_surveys_are_ingested(tmp_path: Path, shared: Path) -> None:
-    folders = [shared / "lamost" / name for name in ("lrs_image", "lrs_table", "lrs_image_subcont", "mrs")] + [
+    folders = [
+        shared / "lamost" / name for name in ("lrs_image", "lrs_table", "lrs_image_subcont", "mrs")
+    ] + [
         shared / "sdss" / "spec",
         shared / "sdss" / "sky",
     ]
@@ -526,7 +602,9 @@ def test_files_of_every_layout_of_real_surveys_are_ingested(tmp_path: Path, shar
     spectra, refused = rows(tmp_path / "store"), rows(tmp_path / "store", "refused")
     seen = {name.rpartition("/")[2].partition("-")[0] for name in [*spectra["path"], *refused["path"]]}
     assert seen == {folder.name for folder in folders}
-    assert report.rows_in == len(spectra) + len(refused) > report.files  # a medium-resolution file holds several exposures
+    assert (
+        report.rows_in == len(spectra) + len(refused) > report.files
+    )  # a medium-resolution file holds several exposures
     assert {"lrs_image", "lrs_table", "lrs_image_subcont"} <= set(spectra["layout"])
     sky = refused[refused["path"].str.contains("/sky-")]
     assert set(sky["reason"]) == {"no_object"}
@@ -556,7 +634,9 @@ def test_the_manifest_and_the_store_agree_on_every_file(tmp_path: Path) -> None:
         here = {
             path
             for kind in ("spectra", "refused")
-            for path in pq.read_table(tmp_path / "store" / kind / f"part-{number:05d}.parquet")["path"].to_pylist()
+            for path in pq.read_table(tmp_path / "store" / kind / f"part-{number:05d}.parquet")[
+                "path"
+            ].to_pylist()
         }
         assert here == set(listed.shard(number)["path"].to_pylist())
 
@@ -569,7 +649,9 @@ def test_names_of_unfinished_writes_are_not_part_of_a_store(tmp_path: Path) -> N
     assert pq.read_table(tmp_path / "store" / "spectra").num_rows == 10
 
 
-def test_walking_a_folder_passes_over_what_vanishes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_walking_a_folder_passes_over_what_vanishes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.fits", "b.fits", "c.fits"):
         (tmp_path / name).write_bytes(b"x")
     scandir = os.scandir

@@ -24,7 +24,9 @@ PIXELS = 500
 START = float(np.log10(3980.0))
 
 
-def prepared(spectra: list[Spectrum], velocities: list[float | None] | None = None, **options: Any) -> Prepared:
+def prepared(
+    spectra: list[Spectrum], velocities: list[float | None] | None = None, **options: Any
+) -> Prepared:
     chosen: dict[str, Any] = {"grid": SMALL, "continuum": "none", "gates": OPEN} | options
     return Preparer(Prepare(**chosen))(spectra, velocities or [None] * len(spectra))
 
@@ -40,7 +42,12 @@ def starlike(seed: int, size: int = PIXELS, bad: float = 0.05, *, level: float =
     masked = rng.random(size) < bad
     flux = (flux + error * rng.normal(size=size)).astype(np.float32).astype(float)
     return Spectrum(
-        LogWave(START + 1e-5 * rng.normal(), 1e-4, size), flux, np.where(masked, 0, error**-2.0), masked, masked, {"z": 1e-4 * rng.normal()}
+        LogWave(START + 1e-5 * rng.normal(), 1e-4, size),
+        flux,
+        np.where(masked, 0, error**-2.0),
+        masked,
+        masked,
+        {"z": 1e-4 * rng.normal()},
     )
 
 
@@ -70,7 +77,11 @@ def sound(made: Prepared) -> None:
     assert ((made.judgement.coverage >= 0) & (made.judgement.coverage <= 1)).all()
 
 
-WAYS = [{"resampling": way, "continuum": fit} for way in ("linear", "conserving") for fit in ("none", "msfl", "segment", "spline")]
+WAYS = [
+    {"resampling": way, "continuum": fit}
+    for way in ("linear", "conserving")
+    for fit in ("none", "msfl", "segment", "spline")
+]
 way = pytest.mark.parametrize("options", WAYS, ids=["-".join(option.values()) for option in WAYS])
 seeds = st.integers(0, 2**32 - 1)
 
@@ -94,9 +105,14 @@ def test_neither_order_nor_company_changes_a_spectrum(options: dict[str, Any]) -
 @pytest.mark.parametrize("options", [*WAYS, {"despike": "clip"}, {"masks": "or"}], ids=str)
 @settings(max_examples=6, deadline=None)
 @given(
-    seed=seeds, junk=st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -1e29, 1e25, 1e38, -7.0, 0.0, 1e9]), by_mask=st.booleans(), listed=st.booleans()
+    seed=seeds,
+    junk=st.sampled_from([np.nan, np.inf, -np.inf, 1e30, -1e29, 1e25, 1e38, -7.0, 0.0, 1e9]),
+    by_mask=st.booleans(),
+    listed=st.booleans(),
 )
-def test_the_flux_of_a_masked_pixel_changes_nothing(options: dict[str, Any], seed: int, junk: float, by_mask: bool, listed: bool) -> None:
+def test_the_flux_of_a_masked_pixel_changes_nothing(
+    options: dict[str, Any], seed: int, junk: float, by_mask: bool, listed: bool
+) -> None:
     clean = starlike(seed, bad=0.1)
     spoilt = replace(clean, flux=np.where(clean.bad, junk, clean.flux))
     if by_mask:
@@ -114,17 +130,27 @@ def test_the_flux_of_a_masked_pixel_changes_nothing(options: dict[str, Any], see
 def test_float32_in_either_byte_order_and_float64_agree(options: dict[str, Any]) -> None:
     spectra = [starlike(seed) for seed in range(4)]
     for kind in ("<f4", ">f4", ">f8"):
-        other = [replace(spectrum, flux=spectrum.flux.astype(kind), ivar=spectrum.ivar.astype(kind)) for spectrum in spectra]
+        other = [
+            replace(spectrum, flux=spectrum.flux.astype(kind), ivar=spectrum.ivar.astype(kind))
+            for spectrum in spectra
+        ]
         same(prepared(other, **options), prepared(spectra, **options))
 
 
-@pytest.mark.parametrize("despike", ["none", "noise"])  # clip's sigma is that of all pixels, of which the lattice leaves out those beyond the grid
+@pytest.mark.parametrize(
+    "despike", ["none", "noise"]
+)  # clip's sigma is that of all pixels, of which the lattice leaves out those beyond the grid
 def test_the_lattice_and_the_search_give_the_same(despike: str) -> None:
     spectra = [starlike(seed, size) for seed, size in enumerate(range(410, 500, 3))]
-    one, two = prepared(spectra, despike=despike), prepared([as_list(spectrum) for spectrum in spectra], despike=despike)
+    one, two = (
+        prepared(spectra, despike=despike),
+        prepared([as_list(spectrum) for spectrum in spectra], despike=despike),
+    )
     assert (one.judgement.covered == two.judgement.covered).all()
     agree = (one.ivar > 0) == (two.ivar > 0)
-    assert agree.mean() > 0.999, "a point within float32 of NEAR to a pixel may be at it in one and not in the other"
+    assert agree.mean() > 0.999, (
+        "a point within float32 of NEAR to a pixel may be at it in one and not in the other"
+    )
     both = agree & (one.ivar > 0)
     np.testing.assert_allclose(one.flux[both], two.flux[both], atol=2e-5)
     np.testing.assert_allclose(one.ivar[both], two.ivar[both], rtol=3e-4)
@@ -134,7 +160,9 @@ def test_the_lattice_and_the_search_give_the_same(despike: str) -> None:
 @pytest.mark.parametrize("factor", [1e-17, 1e10])
 def test_the_unit_of_the_flux_changes_nothing_but_the_scale(options: dict[str, Any], factor: float) -> None:
     spectra = [starlike(seed) for seed in range(6)]
-    other = [replace(spectrum, flux=spectrum.flux * factor, ivar=spectrum.ivar / factor**2) for spectrum in spectra]
+    other = [
+        replace(spectrum, flux=spectrum.flux * factor, ivar=spectrum.ivar / factor**2) for spectrum in spectra
+    ]
     one, two = prepared(spectra, **options), prepared(other, **options)
     same(one, two, 2e-5)
     np.testing.assert_allclose(two.scale, one.scale * factor, rtol=1e-4)
@@ -203,8 +231,14 @@ def test_points_in_the_gap_between_two_arms_are_bad(resampling: str) -> None:
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_grid_from_the_first_to_the_last_pixel_is_covered(listed: bool) -> None:
     wave = LogWave(3.6, 1e-4, 400)
-    spectrum = Spectrum(as_list(Spectrum(wave, wave.angstrom(), wave.angstrom())).wave if listed else wave, np.ones(400), np.ones(400))
-    made = prepared([spectrum], grid={"start": 3.6, "stop": 3.6 + 399e-4, "step": 1e-4, "scale": "log"}, despike="none")
+    spectrum = Spectrum(
+        as_list(Spectrum(wave, wave.angstrom(), wave.angstrom())).wave if listed else wave,
+        np.ones(400),
+        np.ones(400),
+    )
+    made = prepared(
+        [spectrum], grid={"start": 3.6, "stop": 3.6 + 399e-4, "step": 1e-4, "scale": "log"}, despike="none"
+    )
     assert made.judgement.covered[0] == 400
     assert (made.ivar > 0).all()
 
@@ -227,7 +261,10 @@ def poor(kind: str, rng: np.random.Generator) -> Spectrum:
         "equal": {"flux": np.full(size, 3.25)},
         "huge": {"flux": np.where(rng.random(size) < 0.1, 10.0 ** rng.integers(5, 39), spectrum.flux)},
         "one huge": {"flux": np.where(np.arange(size) == 250, 10.0 ** rng.integers(5, 39), spectrum.flux)},
-        "beyond float32": {"flux": np.where(np.arange(size) == 250, 1e200, spectrum.flux), "ivar": spectrum.ivar * 10.0 ** rng.integers(0, 300)},
+        "beyond float32": {
+            "flux": np.where(np.arange(size) == 250, 1e200, spectrum.flux),
+            "ivar": spectrum.ivar * 10.0 ** rng.integers(0, 300),
+        },
         "mixed signs": {"flux": rng.normal(0, 1, size)},
         "one good": {"ivar": np.where(np.arange(size) == 250, 1.0, 0.0)},
         "few good": {"ivar": np.where(np.arange(size) // 30 == 8, 1.0, 0.0)},
@@ -248,12 +285,41 @@ def poor(kind: str, rng: np.random.Generator) -> Spectrum:
 
 
 KINDS = [
-    *("all bad", "all masked", "all NaN", "ivar NaN", "ivar infinite", "ivar negative", "ivar huge", "ivar tiny", "ivar of all sizes"),
-    *("zero", "negative", "equal", "huge", "one huge", "beyond float32", "mixed signs", "one good", "few good"),
+    *(
+        "all bad",
+        "all masked",
+        "all NaN",
+        "ivar NaN",
+        "ivar infinite",
+        "ivar negative",
+        "ivar huge",
+        "ivar tiny",
+        "ivar of all sizes",
+    ),
+    *(
+        "zero",
+        "negative",
+        "equal",
+        "huge",
+        "one huge",
+        "beyond float32",
+        "mixed signs",
+        "one good",
+        "few good",
+    ),
     *("two pixels", "bluer", "redder", "coarse", "fast", "towards"),
 ]
 REFUSED = {
-    "no_good_pixel": ["all bad", "all masked", "all NaN", "ivar NaN", "ivar infinite", "ivar negative", "one good", "zero"],
+    "no_good_pixel": [
+        "all bad",
+        "all masked",
+        "all NaN",
+        "ivar NaN",
+        "ivar infinite",
+        "ivar negative",
+        "one good",
+        "zero",
+    ],
     "coverage": ["bluer", "redder", "fast", "towards", "two pixels"],
     "few_pixels": ["few good"],
 }
@@ -272,12 +338,16 @@ def test_no_spectrum_however_poor_gives_anything_but_numbers(
 ) -> None:
     rng = np.random.default_rng(seed)
     spectra = [poor(kind, rng) for kind in kinds]
-    made = prepared([as_list(spectrum) for spectrum in spectra] if listed else spectra, despike=despike, **options)
+    made = prepared(
+        [as_list(spectrum) for spectrum in spectra] if listed else spectra, despike=despike, **options
+    )
     sound(made)
 
 
 @pytest.mark.parametrize("listed", [False, True])
-@pytest.mark.parametrize(("reason", "kind"), [(reason, kind) for reason, kinds in REFUSED.items() for kind in kinds])
+@pytest.mark.parametrize(
+    ("reason", "kind"), [(reason, kind) for reason, kinds in REFUSED.items() for kind in kinds]
+)
 def test_what_cannot_be_used_is_refused_for_a_reason(reason: str, kind: str, listed: bool) -> None:
     spectrum = poor(kind, np.random.default_rng(1))
     made = prepared([as_list(spectrum) if listed else spectrum], continuum="msfl", gates=Gates())
@@ -301,7 +371,9 @@ def test_no_spectra_at_all_are_fine() -> None:
 def test_masks_are_used_as_the_settings_say() -> None:
     spectrum = gaussian_line(4200.0, 0.0)
     spectrum.bad, spectrum.suspect = np.arange(PIXELS) % 50 == 7, np.arange(PIXELS) % 50 < 20
-    good = {masks: int(prepared([spectrum], masks=masks).judgement.good[0]) for masks in ("none", "and", "or")}
+    good = {
+        masks: int(prepared([spectrum], masks=masks).judgement.good[0]) for masks in ("none", "and", "or")
+    }
     assert good["none"] == 401 > good["and"] > good["or"] > 150
 
 
@@ -315,7 +387,9 @@ def slow_despike(flux: np.ndarray, ivar: np.ndarray, method: str) -> np.ndarray:
     spread = np.sqrt(np.mean(np.square(list(tests.values())))) if tests else 0.0
     hit = np.zeros(len(flux), bool)
     for pixel, test in tests.items():
-        hit[pixel] = test > 6 * max(spread, 1.0) if method == "noise" else test > 4 * spread or test < -3 * spread
+        hit[pixel] = (
+            test > 6 * max(spread, 1.0) if method == "noise" else test > 4 * spread or test < -3 * spread
+        )
     return hit
 
 
@@ -377,7 +451,11 @@ def files_of(folder: Path, count: int) -> list[Spectrum]:
 @pytest.fixture(scope="module")
 def real(shared: Path) -> list[Spectrum]:
     """LAMOST's own spectra, some of each layout."""
-    return [spectrum for layout in ("lrs_image", "lrs_image_subcont", "lrs_table") for spectrum in files_of(shared / "lamost" / layout, 12)]
+    return [
+        spectrum
+        for layout in ("lrs_image", "lrs_image_subcont", "lrs_table")
+        for spectrum in files_of(shared / "lamost" / layout, 12)
+    ]
 
 
 def test_real_spectra_are_prepared_as_by_the_loop(real: list[Spectrum]) -> None:
@@ -387,7 +465,10 @@ def test_real_spectra_are_prepared_as_by_the_loop(real: list[Spectrum]) -> None:
     points = 3900.0 + np.arange(4900)
     for row, spectrum in enumerate(real):
         wave = spectrum.angstrom / (1 + spectrum.visit.get("z", 0.0))
-        flux, ivar = np.asarray(spectrum.flux, float), np.where(spectrum.bad, 0, np.asarray(spectrum.ivar, float))
+        flux, ivar = (
+            np.asarray(spectrum.flux, float),
+            np.where(spectrum.bad, 0, np.asarray(spectrum.ivar, float)),
+        )
         left = np.clip(np.searchsorted(wave, points, side="right") - 1, 0, len(wave) - 2)
         way = np.clip((points - wave[left]) / (wave[left + 1] - wave[left]), 0, 1)
         with np.errstate(divide="ignore"):
@@ -396,7 +477,9 @@ def test_real_spectra_are_prepared_as_by_the_loop(real: list[Spectrum]) -> None:
         good = inside & (wanted_ivar > 0)
         assert ((made.ivar[row] > 0)[inside] == good[inside]).all()
         scale = made.scale[row]
-        np.testing.assert_allclose(made.flux[row][good] * scale, np.interp(points, wave, flux)[good], rtol=1e-4, atol=1e-5 * scale)
+        np.testing.assert_allclose(
+            made.flux[row][good] * scale, np.interp(points, wave, flux)[good], rtol=1e-4, atol=1e-5 * scale
+        )
         np.testing.assert_allclose(made.ivar[row][good] / scale**2, wanted_ivar[good], rtol=3e-4)
         assert scale == pytest.approx(np.interp(points, wave, flux)[made.ivar[row] > 0].mean(), rel=1e-4)
 
@@ -428,18 +511,24 @@ def computed(shared: Path) -> list[Spectrum]:
 
 
 @pytest.mark.parametrize("continuum", ["spline", "msfl"])
-def test_normal_stars_of_good_signal_lie_at_one_after_normalisation(computed: list[Spectrum], continuum: str) -> None:
+def test_normal_stars_of_good_signal_lie_at_one_after_normalisation(
+    computed: list[Spectrum], continuum: str
+) -> None:
     made = prepared(computed, grid="cemp4900", continuum=continuum, gates=Gates())
     sound(made)
     assert not made.judgement.refused
     middles = np.array([np.median(flux[ivar > 0]) for flux, ivar in zip(made.flux, made.ivar, strict=True)])
     assert np.median(middles) == pytest.approx(1, abs=0.02)
     assert np.abs(middles - 1).max() < 0.06
-    spread = np.array([np.percentile(flux[ivar > 0], 75) for flux, ivar in zip(made.flux, made.ivar, strict=True)])
+    spread = np.array(
+        [np.percentile(flux[ivar > 0], 75) for flux, ivar in zip(made.flux, made.ivar, strict=True)]
+    )
     assert np.median(spread) == pytest.approx(1, abs=0.04)
 
 
-def test_one_observation_in_two_releases_becomes_one_spectrum_where_the_reductions_agree(shared: Path) -> None:
+def test_one_observation_in_two_releases_becomes_one_spectrum_where_the_reductions_agree(
+    shared: Path,
+) -> None:
     """DR5 and DR9 of one visit: the blue arm is equal pixel for pixel, the red one was scaled anew by 0.7 to 1.3 %."""
     five, nine = (
         reading.spectra(path.read_bytes(), path.name, {"lamost": lamost.Options()})[0]
@@ -474,7 +563,9 @@ def test_the_inverse_variance_is_honest(resampling: str) -> None:
     for _ in range(40):
         error = rng.uniform(0.5, 2)
         flux = 50 + error * rng.normal(size=PIXELS)
-        spectra.append(Spectrum(LogWave(START + 1e-4 * rng.random(), 1e-4, PIXELS), flux, np.full(PIXELS, error**-2)))
+        spectra.append(
+            Spectrum(LogWave(START + 1e-4 * rng.random(), 1e-4, PIXELS), flux, np.full(PIXELS, error**-2))
+        )
     made = prepared(spectra, resampling=resampling, despike="none")
     pull = (made.flux - 1) * np.sqrt(made.ivar)
     assert pull.std() == pytest.approx(1, rel=0.1)

@@ -13,7 +13,9 @@ from survey.store.quality import MEANINGS, Flag, Gate, Gates, Judgement, egp, ju
 GRID = GRIDS["cemp4900"]
 
 
-def spectra(rng: np.random.Generator, rows: int, bad: float, grid: Grid = GRID) -> tuple[np.ndarray, np.ndarray]:
+def spectra(
+    rng: np.random.Generator, rows: int, bad: float, grid: Grid = GRID
+) -> tuple[np.ndarray, np.ndarray]:
     flux = rng.normal(5, 2, (rows, len(grid))).astype(np.float32)
     ivar = np.where(rng.random(flux.shape) < bad, 0, rng.uniform(0.1, 4, flux.shape)).astype(np.float32)
     return flux, ivar
@@ -49,9 +51,13 @@ def test_the_numbers_are_those_of_their_definitions(seed: int, bad: float) -> No
             continue
         rate = (flux[row] * np.sqrt(ivar[row]))[good]
         # the median of every eighth point, within five times its own scatter
-        assert found.snr[row] == pytest.approx(np.median(rate), abs=5 * 1.25 * rate.std() / np.sqrt(good.sum() / 8))
+        assert found.snr[row] == pytest.approx(
+            np.median(rate), abs=5 * 1.25 * rate.std() / np.sqrt(good.sum() / 8)
+        )
         assert found.bad_share[row] == pytest.approx(1 - good.mean())
-        assert found.egp[row] == pytest.approx(g_band_index(GRID.wave, flux[row].astype(float), good), abs=1e-5, nan_ok=True)
+        assert found.egp[row] == pytest.approx(
+            g_band_index(GRID.wave, flux[row].astype(float), good), abs=1e-5, nan_ok=True
+        )
 
 
 def test_the_signal_to_noise_of_a_flat_spectrum_is_that_of_each_point() -> None:
@@ -67,12 +73,16 @@ def test_a_flat_spectrum_has_the_g_band_index_of_the_widths_and_an_absorbed_one_
     flat, carbon = egp(torch.from_numpy(flux), good, GRID).tolist()
     assert flat == pytest.approx(-2.5 * np.log10(200 / 95), abs=1e-6)
     part, red = ((GRID.wave >= low) & (GRID.wave <= high) for low, high in ((4200, 4400), (4425, 4520)))
-    wanted = -2.5 * np.log10(np.trapezoid(flux[1][part], GRID.wave[part]) / np.trapezoid(flux[1][red], GRID.wave[red]))
+    wanted = -2.5 * np.log10(
+        np.trapezoid(flux[1][part], GRID.wave[part]) / np.trapezoid(flux[1][red], GRID.wave[red])
+    )
     assert carbon == pytest.approx(wanted, abs=1e-3)
     assert carbon > flat
 
 
-@pytest.mark.parametrize("grid", [Grid(5000, 6000, 1.0), Grid(3900, 8800, 100.0), Grid(4300, 8000, 1.0), Grid(3900, 8800, 700.0)])
+@pytest.mark.parametrize(
+    "grid", [Grid(5000, 6000, 1.0), Grid(3900, 8800, 100.0), Grid(4300, 8000, 1.0), Grid(3900, 8800, 700.0)]
+)
 def test_there_is_no_g_band_index_where_the_grid_has_no_points_for_it(grid: Grid) -> None:
     flux = torch.ones(2, len(grid))
     assert torch.isnan(egp(flux, flux, grid)).all()
@@ -87,7 +97,15 @@ def test_the_g_band_index_does_not_depend_on_the_grid() -> None:
 
 
 def concluded(gates: Gates, **numbers: float) -> Judgement:
-    usual = {"covered": 100.0, "good": 100.0, "snr": 20.0, "egp": 0.0, "negative": 0.0, "floored": 0.0, "outliers": 0.0} | numbers
+    usual = {
+        "covered": 100.0,
+        "good": 100.0,
+        "snr": 20.0,
+        "egp": 0.0,
+        "negative": 0.0,
+        "floored": 0.0,
+        "outliers": 0.0,
+    } | numbers
     made = Judgement(*(np.array([value], float) for value in usual.values()), points=100)
     made.conclude(gates, [True])
     return made
@@ -142,7 +160,9 @@ def test_flags_say_what_is_not_a_gate() -> None:
 
 def test_every_flag_is_one_bit_of_its_own_and_has_a_meaning() -> None:
     values = [flag.value for flag in Flag]
-    assert list(Flag.__members__) == [flag.name for flag in Flag], "an alias would hide a bit that is used twice"
+    assert list(Flag.__members__) == [flag.name for flag in Flag], (
+        "an alias would hide a bit that is used twice"
+    )
     assert all(value.bit_count() == 1 for value in values)
     assert set(MEANINGS) == set(Flag)
     assert all(MEANINGS.values())

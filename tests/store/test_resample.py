@@ -13,7 +13,9 @@ FLOAT32 = 3e-6
 """A weighted mean of a few float32: each product and sum rounds by 6e-8 of the largest term, and terms may be some times the result."""
 
 
-def line_by_line(wave: np.ndarray, flux: np.ndarray, var: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def line_by_line(
+    wave: np.ndarray, flux: np.ndarray, var: np.ndarray, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flux, inverse variance and coverage of the straight lines between pixels; bad pixels have infinite variance."""
     usual = np.sort(wave[1:] / wave[:-1] - 1)[(len(wave) - 2) // 2]
     out, ivar, covered = np.zeros(len(grid)), np.zeros(len(grid)), np.zeros(len(grid), bool)
@@ -33,7 +35,9 @@ def line_by_line(wave: np.ndarray, flux: np.ndarray, var: np.ndarray, grid: np.n
     return out, ivar, covered
 
 
-def overlap_by_overlap(edges: np.ndarray, flux: np.ndarray, var: np.ndarray, grid_edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def overlap_by_overlap(
+    edges: np.ndarray, flux: np.ndarray, var: np.ndarray, grid_edges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean flux over each grid point's width by what every single pixel gives to it, for spectra without gaps."""
     points = len(grid_edges) - 1
     out, ivar = np.zeros(points), np.zeros(points)
@@ -46,7 +50,11 @@ def overlap_by_overlap(edges: np.ndarray, flux: np.ndarray, var: np.ndarray, gri
             shared = max(0.0, min(high, edges[pixel + 1]) - max(low, edges[pixel]))
             whole += shared
             if np.isfinite(var[pixel]):
-                used, sums, squares = used + shared, sums + shared * flux[pixel], squares + shared**2 * var[pixel]
+                used, sums, squares = (
+                    used + shared,
+                    sums + shared * flux[pixel],
+                    squares + shared**2 * var[pixel],
+                )
         if used > 0.5 * whole:
             out[point], ivar[point] = sums / used, used**2 / squares
     return out, ivar
@@ -56,20 +64,28 @@ def for_torch(var: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.where(np.isinf(var), resample.FAR, var).astype(np.float32))[None]
 
 
-def searched(wave: np.ndarray, flux: np.ndarray, var: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def searched(
+    wave: np.ndarray, flux: np.ndarray, var: np.ndarray, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     at = resample.places(torch.from_numpy(wave)[None], torch.tensor([len(wave)]), torch.from_numpy(grid))
     found, ivar = resample.linear(torch.from_numpy(flux.astype(np.float32))[None], for_torch(var), at)
     return found[0].numpy(), ivar[0].numpy(), at.covered_BG[0].numpy()
 
 
-def on_lattice(start: float, step: float, flux: np.ndarray, var: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def on_lattice(
+    start: float, step: float, flux: np.ndarray, var: np.ndarray, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     lattice = resample.Lattice(grid, step, torch.device("cpu"))
     column, part = lattice.window(start)
     flux_W, var_W = np.zeros(lattice.width), np.full(lattice.width, np.inf)
     for pixel in range(len(flux)):
         if 0 <= column + pixel < lattice.width:
             flux_W[column + pixel], var_W[column + pixel] = flux[pixel], var[pixel]
-    found, ivar = lattice.linear(torch.from_numpy(flux_W.astype(np.float32))[None], for_torch(var_W), torch.tensor([part], dtype=torch.float32))
+    found, ivar = lattice.linear(
+        torch.from_numpy(flux_W.astype(np.float32))[None],
+        for_torch(var_W),
+        torch.tensor([part], dtype=torch.float32),
+    )
     return found[0].numpy(), ivar[0].numpy()
 
 
@@ -83,8 +99,16 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=seeds, size=st.integers(2, 60), bad=st.sampled_from([0.0, 0.1, 0.5, 1.0]), gap=st.booleans(), points=st.integers(2, 80))
-def test_lines_between_pixels_at_any_wavelengths_are_those_of_the_loop(seed: int, size: int, bad: float, gap: bool, points: int) -> None:
+@given(
+    seed=seeds,
+    size=st.integers(2, 60),
+    bad=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    gap=st.booleans(),
+    points=st.integers(2, 80),
+)
+def test_lines_between_pixels_at_any_wavelengths_are_those_of_the_loop(
+    seed: int, size: int, bad: float, gap: bool, points: int
+) -> None:
     rng = np.random.default_rng(seed)
     steps = rng.uniform(0.5, 1.5, size)
     if gap and size > 4:
@@ -108,7 +132,9 @@ def test_lines_between_pixels_at_any_wavelengths_are_those_of_the_loop(seed: int
     shift=st.floats(-30, 30),
     step=st.sampled_from([1e-4, 9.9e-5, 5e-5, 1e-3]),
 )
-def test_the_lattice_gives_the_lines_of_the_loop(seed: int, size: int, bad: float, shift: float, step: float) -> None:
+def test_the_lattice_gives_the_lines_of_the_loop(
+    seed: int, size: int, bad: float, shift: float, step: float
+) -> None:
     rng = np.random.default_rng(seed)
     flux, var = noisy(rng, size, bad)
     grid = Grid(5000.0, 5100.0, 0.7).wave
@@ -117,7 +143,13 @@ def test_the_lattice_gives_the_lines_of_the_loop(seed: int, size: int, bad: floa
     found, ivar = on_lattice(start, step, flux, var, grid)
     wanted, ivar_wanted, _ = line_by_line(wave, flux, var, grid)
     # a point within float32's rounding of NEAR to a pixel may fall to either side of it: then the difference is NEAR itself
-    far = np.abs(np.abs((np.log10(grid) - start) / step - np.round((np.log10(grid) - start) / step)) - resample.NEAR) > 1e-5
+    far = (
+        np.abs(
+            np.abs((np.log10(grid) - start) / step - np.round((np.log10(grid) - start) / step))
+            - resample.NEAR
+        )
+        > 1e-5
+    )
     assert ((ivar > 0) == (ivar_wanted > 0))[far].all()
     good = far & (ivar > 0)
     # shares are differences of float32 positions in units of a pixel: 1e-7 of a pixel, times the step between pixels
@@ -152,14 +184,18 @@ def test_a_grid_point_at_a_pixel_takes_this_pixel_alone_also_beside_a_bad_one() 
 def test_the_shares_of_two_pixels_add_up_to_one_everywhere() -> None:
     size, step = 400, 1e-4
     for part in (0.0, 0.99993, 0.50001, 1e-4, 2e-4, 0.9998):
-        found, ivar = on_lattice(3.7 + part * step, step, np.full(size, 7.0), np.ones(size), 10 ** (3.702 + step * np.arange(300)))
+        found, ivar = on_lattice(
+            3.7 + part * step, step, np.full(size, 7.0), np.ones(size), 10 ** (3.702 + step * np.arange(300))
+        )
         assert (ivar > 0).all()
         np.testing.assert_allclose(found, 7, rtol=5e-7)
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, size=st.integers(2, 60), bad=st.sampled_from([0.0, 0.2, 1.0]), step=st.floats(0.2, 6.0))
-def test_conserved_means_are_those_of_the_double_loop_with_their_variance(seed: int, size: int, bad: float, step: float) -> None:
+def test_conserved_means_are_those_of_the_double_loop_with_their_variance(
+    seed: int, size: int, bad: float, step: float
+) -> None:
     rng = np.random.default_rng(seed)
     wave = 5000 + rng.uniform(0.8, 1.2, size).cumsum()
     flux, var = noisy(rng, size, bad)
@@ -168,7 +204,9 @@ def test_conserved_means_are_those_of_the_double_loop_with_their_variance(seed: 
         return
     edges, grid_edges = (resample.edges_of(torch.from_numpy(x)) for x in (wave, grid))
     at = resample.places(edges[None], torch.tensor([size + 1]), grid_edges)
-    found, ivar = resample.conserving(torch.from_numpy(flux.astype(np.float32))[None], for_torch(var), edges.diff()[None], at)
+    found, ivar = resample.conserving(
+        torch.from_numpy(flux.astype(np.float32))[None], for_torch(var), edges.diff()[None], at
+    )
     wanted, ivar_wanted = overlap_by_overlap(edges.numpy(), flux, var, grid_edges.numpy())
     assert torch.isfinite(found).all()
     assert torch.isfinite(ivar).all()
@@ -183,7 +221,9 @@ def test_flux_is_conserved_in_a_line_narrower_than_the_grid() -> None:
     flux = np.exp(-0.5 * ((wave - 5091.3) / 1.2) ** 2)
     edges, grid_edges = (resample.edges_of(torch.from_numpy(x)) for x in (wave, grid))
     at = resample.places(edges[None], torch.tensor([201]), grid_edges)
-    found, _ = resample.conserving(torch.from_numpy(flux.astype(np.float32))[None], torch.ones(1, 200), edges.diff()[None], at)
+    found, _ = resample.conserving(
+        torch.from_numpy(flux.astype(np.float32))[None], torch.ones(1, 200), edges.diff()[None], at
+    )
     assert float(found.sum()) * 5.0 == pytest.approx(flux.sum(), rel=1e-4)
 
 
@@ -216,7 +256,9 @@ def test_the_variance_of_a_line_between_two_pixels_is_what_noise_shows() -> None
     lattice = resample.Lattice(grid, 1e-4, torch.device("cpu"))
     _, part = lattice.window(3.6)
     noise = torch.from_numpy(rng.normal(0, 1, (rows, lattice.width)).astype(np.float32))
-    found, ivar = lattice.linear(noise, torch.ones_like(noise), torch.full((rows,), part, dtype=torch.float32))
+    found, ivar = lattice.linear(
+        noise, torch.ones_like(noise), torch.full((rows,), part, dtype=torch.float32)
+    )
     assert float((found * ivar.sqrt()).std()) == pytest.approx(1, rel=0.02)
     assert float((1 / ivar).mean()) == pytest.approx(2 / 3, rel=0.02)
     assert float(found.var()) == pytest.approx(2 / 3, rel=0.03)

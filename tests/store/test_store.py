@@ -17,7 +17,18 @@ from survey.settings import SettingsError
 from survey.spectrum import GRIDS, VISIT, Grid
 from survey.store import store as shards
 from survey.store.quality import MEANINGS
-from survey.store.store import MEASURED, REFUSED, REFUSED_SCHEMA, Bits, array_column, open_store, packed, part, rounded, spectra_schema
+from survey.store.store import (
+    MEASURED,
+    REFUSED,
+    REFUSED_SCHEMA,
+    Bits,
+    array_column,
+    open_store,
+    packed,
+    part,
+    rounded,
+    spectra_schema,
+)
 
 GRID = Grid(4000.0, 4009.0, 1.0)
 normal = st.floats(2.0**-100, 2.0**100, width=32) | st.floats(-(2.0**100), -(2.0**-100), width=32)
@@ -42,7 +53,13 @@ def test_the_schema_tells_columns_meanings_and_the_grid() -> None:
     assert set(VISIT) | set(MEASURED) | {"flux", "ivar", "continuum"} == set(schema.names)
     assert all(field.metadata[b"description"] for field in schema)
     about = json.loads(schema.metadata[b"grid"])
-    assert (about["start"], about["stop"], about["step"], about["scale"], about["points"]) == (4000, 4009, 1, "linear", 10)
+    assert (about["start"], about["stop"], about["step"], about["scale"], about["points"]) == (
+        4000,
+        4009,
+        1,
+        "linear",
+        10,
+    )
     assert (about["medium"], about["unit"]) == ("vacuum", "angstrom")
     assert "continuum" not in spectra_schema(GRID, False).names
     assert schema.field("flux").type == pa.list_(pa.field("element", pa.float32(), nullable=False), 10)
@@ -60,7 +77,12 @@ def table(rows: int, grid: Grid = GRID) -> pa.Table:
     schema = spectra_schema(grid, False)
     flux = rng.normal(1, 0.1, (rows, len(grid))).astype(np.float32)
     kinds = {"string": "name", "int64": 7, "int32": 3, "double": 0.5, "float": 0.25}
-    columns = [array_column(flux) if field.name in ("flux", "ivar") else pa.array([kinds[str(field.type)]] * rows, field.type) for field in schema]
+    columns = [
+        array_column(flux)
+        if field.name in ("flux", "ivar")
+        else pa.array([kinds[str(field.type)]] * rows, field.type)
+        for field in schema
+    ]
     return pa.table(columns, schema=schema)
 
 
@@ -88,7 +110,13 @@ def test_fewer_bits_make_smaller_files() -> None:
     for bits in (23, 14, 8):
         values = rounded(rng.normal(1, 0.1, (50, 4900)).astype(np.float32), bits)
         made = table(50, GRIDS["cemp4900"])
-        sizes.append(packed(made.set_column(made.schema.get_field_index("flux"), made.schema.field("flux"), array_column(values))).size)
+        sizes.append(
+            packed(
+                made.set_column(
+                    made.schema.get_field_index("flux"), made.schema.field("flux"), array_column(values)
+                )
+            ).size
+        )
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -109,13 +137,18 @@ def test_a_finished_store_gives_its_shards(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_store_is_not_opened(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no store.json in it, so no finished store; run jobs/ingest.py with store=.* to the end"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no store.json in it, so no finished store; run jobs/ingest.py with store=.* to the end",
+    ):
         open_store(str(tmp_path))
 
 
 def test_a_store_of_another_version_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / shards.STORE).write_text(json.dumps({"version": 99}))
-    with pytest.raises(ValueError, match=f"the store is of version 99, this code reads {shards.VERSION}; ingest it anew"):
+    with pytest.raises(
+        ValueError, match=f"the store is of version 99, this code reads {shards.VERSION}; ingest it anew"
+    ):
         open_store(str(tmp_path))
 
 

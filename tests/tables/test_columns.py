@@ -26,7 +26,10 @@ def all_columns() -> list[columns.Meaning]:
 def test_a_column_has_a_unit_and_a_ucd_that_others_know(meaning: columns.Meaning) -> None:
     units.Unit(columns.spelled(meaning.unit, "generic"))
     assert check_ucd(meaning.ucd, check_controlled_vocabulary=True), meaning.ucd
-    assert meaning.description[0] not in " ABCDEFGHIJKLMNOPQRSTUVWXYZ" or meaning.description.split()[0] in ("HEALPix", "CRC-32")
+    assert meaning.description[0] not in " ABCDEFGHIJKLMNOPQRSTUVWXYZ" or meaning.description.split()[0] in (
+        "HEALPix",
+        "CRC-32",
+    )
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,9 @@ def test_every_form_gives_the_same_columns(form: str, tmp_path: Path) -> None:
     FORMS[form](path)
     table = open_table(str(path))
     assert set(table.names) >= {"obsid", "FeH", "name"}
-    assert (form in ("fits", "fits_gz", "votable") and "flux" in table.names) is False, "columns of arrays are no labels"
+    assert (form in ("fits", "fits_gz", "votable") and "flux" in table.names) is False, (
+        "columns of arrays are no labels"
+    )
     read = table.read(["FeH", "obsid", "name", "FeH"])
     assert read.column_names == ["FeH", "obsid", "name"]
     assert [float(value) for value in read["FeH"].to_pylist()] == [-1.5, -9999.0, 0.25]
@@ -130,7 +132,16 @@ def test_a_path_without_a_file_is_an_error_that_says_what_would_do(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"PAR1 and nothing more", b"SIMPLE  =" + b" " * 500, b"\x1f\x8b\x08 cut", b"\x80\x81\xff,\xfe\n", b"a\0b,c\n", b"<?xml cut", b"<VOTABLE/>"],
+    [
+        b"",
+        b"PAR1 and nothing more",
+        b"SIMPLE  =" + b" " * 500,
+        b"\x1f\x8b\x08 cut",
+        b"\x80\x81\xff,\xfe\n",
+        b"a\0b,c\n",
+        b"<?xml cut",
+        b"<VOTABLE/>",
+    ],
 )
 def test_damaged_files_are_errors_that_name_them(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "bad"

@@ -21,7 +21,9 @@ def stars(count: int = STARS, seed: int = 0, first: int = 1000) -> dict[str, np.
     """Labels of toy stars; a third of the metal-poor ones are rich in carbon."""
     dice = np.random.default_rng(seed)
     feh = dice.uniform(-3, 0.3, count)
-    cfe = np.where((feh < -1) & (dice.random(count) < 0.4), dice.uniform(0.8, 2, count), dice.uniform(-0.3, 0.5, count))
+    cfe = np.where(
+        (feh < -1) & (dice.random(count) < 0.4), dice.uniform(0.8, 2, count), dice.uniform(-0.3, 0.5, count)
+    )
     return {
         "obsid": first + np.arange(count),
         "Teff": dice.uniform(4500, 6500, count),
@@ -35,8 +37,15 @@ def stars(count: int = STARS, seed: int = 0, first: int = 1000) -> dict[str, np.
 def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Their flux and ivar: three groups of lines for metals, one band for carbon, one line for temperature; a few bad pixels."""
     dice, wave = np.random.default_rng(seed), GRID.wave
-    depth = {4100: 0.3 * (labels["Teff"] - 4000) / 2500, 4300: 0.1 * np.exp(0.5 * labels["CH"]), 4450: 0.2 * np.exp(0.7 * labels["FeH"])}
-    depth |= {4200: 0.15 * np.exp(0.7 * labels["FeH"]) * labels["logg"] / 3, 4550: 0.2 * np.exp(0.6 * labels["FeH"])}
+    depth = {
+        4100: 0.3 * (labels["Teff"] - 4000) / 2500,
+        4300: 0.1 * np.exp(0.5 * labels["CH"]),
+        4450: 0.2 * np.exp(0.7 * labels["FeH"]),
+    }
+    depth |= {
+        4200: 0.15 * np.exp(0.7 * labels["FeH"]) * labels["logg"] / 3,
+        4550: 0.2 * np.exp(0.6 * labels["FeH"]),
+    }
     flux = np.ones((len(labels["FeH"]), len(wave)))
     for centre, strength in depth.items():
         flux -= strength[:, None] * np.exp(-(((wave - centre) / 12) ** 2))
@@ -48,7 +57,14 @@ def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, n
     return flux.astype(np.float32), ivar.astype(np.float32)
 
 
-def store(folder: Path, count: int = STARS, size: int = 50, continuum: bool = False, seed: int = 0, first: int = 1000) -> Path:
+def store(
+    folder: Path,
+    count: int = STARS,
+    size: int = 50,
+    continuum: bool = False,
+    seed: int = 0,
+    first: int = 1000,
+) -> Path:
     """A finished store of toy stars, and `labels.csv` beside it."""
     labels = stars(count, seed, first)
     flux, ivar = spectra(labels, seed + 1)
@@ -76,8 +92,20 @@ def store(folder: Path, count: int = STARS, size: int = 50, continuum: bool = Fa
         path = Path(part(str(folder), "spectra", number))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(memoryview(packed(pa.table(columns, schema=schema))))
-    grid = {"start": GRID.start, "stop": GRID.stop, "step": GRID.step, "scale": GRID.scale, "points": len(GRID)}
-    about = {"version": shards.VERSION, "id": f"toy-{seed}", "shards": numbers, "grid": grid, "settings": {"prepare": {}}}
+    grid = {
+        "start": GRID.start,
+        "stop": GRID.stop,
+        "step": GRID.step,
+        "scale": GRID.scale,
+        "points": len(GRID),
+    }
+    about = {
+        "version": shards.VERSION,
+        "id": f"toy-{seed}",
+        "shards": numbers,
+        "grid": grid,
+        "settings": {"prepare": {}},
+    }
     (folder / shards.STORE).write_text(json.dumps(about))
     with (folder.parent / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)

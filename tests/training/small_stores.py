@@ -39,7 +39,12 @@ def store(folder: Path, rows: list[dict[str, Any]], size: int = 4) -> Store:
     parts = [rows[start : start + size] for start in range(0, len(rows), size)] or [[]]
     for number, members in enumerate(parts):
         pixels = array_column(np.ones((len(members), len(GRID)), np.float32))
-        columns = [pixels if field.name in ("flux", "ivar") else pa.array([row.get(field.name) for row in members], field.type) for field in schema]
+        columns = [
+            pixels
+            if field.name in ("flux", "ivar")
+            else pa.array([row.get(field.name) for row in members], field.type)
+            for field in schema
+        ]
         path = Path(part(str(folder), "spectra", number))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(memoryview(packed(pa.table(columns, schema=schema))))

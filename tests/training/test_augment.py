@@ -20,19 +20,30 @@ from survey.training.distortions import Draws, Spectra
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def spectra(rows: int = 8, pixels: int = 300, seed: int = 0, bad: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+def spectra(
+    rows: int = 8, pixels: int = 300, seed: int = 0, bad: float = 0.1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Lines in a continuum of 1, with noise as ivar says, and bad pixels in runs."""
     generator = torch.Generator().manual_seed(seed)
     ivar = 10 ** (2 + 2 * torch.rand((rows, pixels), generator=generator))
     at = torch.arange(pixels)
-    flux = 1 - 0.5 * torch.exp(-0.5 * ((at - pixels / 3) / 4) ** 2) + torch.randn((rows, pixels), generator=generator) / ivar.sqrt()
+    flux = (
+        1
+        - 0.5 * torch.exp(-0.5 * ((at - pixels / 3) / 4) ** 2)
+        + torch.randn((rows, pixels), generator=generator) / ivar.sqrt()
+    )
     gone = torch.rand((rows, pixels), generator=generator) < bad / 3
     gone = gone | gone.roll(1, 1) | gone.roll(2, 1)
     continuum = 1 + 0.4 * torch.sin(at / pixels * 3 + torch.rand((rows, 1), generator=generator))
     return torch.where(gone, 1.0, flux), torch.where(gone, 0.0, ivar), continuum
 
 
-def changed(settings: Augment, batch: tuple[Tensor, Tensor, Tensor | None], seed: int = 5, share: tuple[int, int] = (0, 1)) -> Spectra:
+def changed(
+    settings: Augment,
+    batch: tuple[Tensor, Tensor, Tensor | None],
+    seed: int = 5,
+    share: tuple[int, int] = (0, 1),
+) -> Spectra:
     return Spectra(*augmented(settings, *batch, torch.Generator().manual_seed(seed), share))
 
 
@@ -143,7 +154,11 @@ def test_double_precision_agrees_with_single(method: str) -> None:
 
 
 @examples(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 2**40), preset=st.sampled_from(["light", "full", "survey"]), size=st.sampled_from([2, 3, 4, 12]))
+@given(
+    seed=st.integers(0, 2**40),
+    preset=st.sampled_from(["light", "full", "survey"]),
+    size=st.sampled_from([2, 3, 4, 12]),
+)
 def test_results_do_not_depend_on_the_number_of_workers(seed: int, preset: str, size: int) -> None:
     flux, ivar, continuum = spectra(12)
     settings = Augment.checked("augment", {"preset": preset, "probability": 0.9})
@@ -162,20 +177,35 @@ def test_workers_without_a_chosen_row_stay_in_step(method: str) -> None:
     states = []
     for rank in range(6):
         generator = torch.Generator().manual_seed(8)
-        augmented(settings, flux[rank : rank + 1], ivar[rank : rank + 1], continuum[rank : rank + 1], generator, (rank, 6))
+        augmented(
+            settings,
+            flux[rank : rank + 1],
+            ivar[rank : rank + 1],
+            continuum[rank : rank + 1],
+            generator,
+            (rank, 6),
+        )
         states.append(generator.get_state())
     assert all(torch.equal(state, states[0]) for state in states)
 
 
 def test_the_same_generator_gives_the_same_spectra_and_another_others() -> None:
     batch, settings = spectra(), Augment(preset="survey")
-    assert all(torch.equal(one, two) for one, two in zip(changed(settings, batch), changed(settings, batch), strict=True))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(changed(settings, batch), changed(settings, batch), strict=True)
+    )
     assert not torch.equal(changed(settings, batch, 1).flux_BP, changed(settings, batch, 2).flux_BP)
 
 
 def test_so_many_spectra_are_changed_as_the_probabilities_say() -> None:
     batch = spectra(4000, 8, bad=0.0)
-    made = changed(Augment.checked("augment", {"probability": 0.6, "noise": {"probability": 0.4}, "offset": {"probability": 0.5}}), batch)
+    made = changed(
+        Augment.checked(
+            "augment", {"probability": 0.6, "noise": {"probability": 0.4}, "offset": {"probability": 0.5}}
+        ),
+        batch,
+    )
     share = float((made.flux_BP != batch[0]).any(1).float().mean())
     assert abs(share - 0.6 * (1 - 0.6 * 0.5)) < 4 * np.sqrt(0.42 * 0.58 / 4000)
 
@@ -188,7 +218,9 @@ def test_the_preset_none_gives_back_the_spectra() -> None:
 # Each method against its obvious form
 
 
-@pytest.mark.parametrize("method", ["shift", "smoothing", "scaling", "drift", "offset", "noise", "ivar_noise"])
+@pytest.mark.parametrize(
+    "method", ["shift", "smoothing", "scaling", "drift", "offset", "noise", "ivar_noise"]
+)
 def test_ivar_is_that_of_the_noise_that_is_there(method: str) -> None:
     pixels, rows = 2000, 40
     generator = torch.Generator().manual_seed(1)
@@ -198,7 +230,9 @@ def test_ivar_is_that_of_the_noise_that_is_there(method: str) -> None:
     settings = alone(Augment.checked("augment", {"noise": {"sd": 0.05}}), method)
     made, truth = changed(settings, (noisy, ivar, None)), changed(settings, (clean, ivar, None))
     expected = clean if "noise" in method else truth.flux_BP
-    assert float(((made.flux_BP - expected) ** 2 * made.ivar_BP)[made.ivar_BP > 0].mean()) == pytest.approx(1, abs=0.02)
+    assert float(((made.flux_BP - expected) ** 2 * made.ivar_BP)[made.ivar_BP > 0].mean()) == pytest.approx(
+        1, abs=0.02
+    )
 
 
 @pytest.mark.parametrize("number", [0.0, 0.2, 0.5, 0.77, 1 - 1e-7])
@@ -209,15 +243,21 @@ def test_a_shift_is_numpy_interpolation_and_comes_in_bad(number: float) -> None:
     inside = (at - moved >= -1e-6) & (at - moved <= 299 + 1e-6)
     assert ((made.ivar_BP > 0) == torch.from_numpy(inside)).all()
     for row in range(len(flux)):
-        np.testing.assert_allclose(made.flux_BP[row, inside], np.interp(at - moved, at, flux[row])[inside], atol=1e-4)
+        np.testing.assert_allclose(
+            made.flux_BP[row, inside], np.interp(at - moved, at, flux[row])[inside], atol=1e-4
+        )
         assert made.continuum_BP is not None
-        np.testing.assert_allclose(made.continuum_BP[row], np.interp(at - moved, at, continuum[row]), atol=1e-4)
+        np.testing.assert_allclose(
+            made.continuum_BP[row], np.interp(at - moved, at, continuum[row]), atol=1e-4
+        )
 
 
 def test_shifts_go_to_both_sides_and_never_wrap() -> None:
     flux, ivar = torch.ones(200, 100), torch.ones(200, 100)
     flux[:, 50], flux[:, :3], flux[:, -3:] = 0.0, 3.0, 3.0
-    made = changed(Augment.checked("augment", {"shift": {"probability": 1.0, "max_pixels": 5.0}}), (flux, ivar, None))
+    made = changed(
+        Augment.checked("augment", {"shift": {"probability": 1.0, "max_pixels": 5.0}}), (flux, ivar, None)
+    )
     place = ((1 - made.flux_BP[:, 40:61]) * torch.arange(-10, 11)).sum(1)
     assert place.min() < -4.5
     assert place.max() > 4.5
@@ -230,7 +270,14 @@ def test_shifts_go_to_both_sides_and_never_wrap() -> None:
 def test_a_shifted_pixel_that_takes_from_a_bad_one_is_bad() -> None:
     flux, ivar = torch.ones(1, 20), torch.ones(1, 20)
     ivar[0, 10] = 0
-    for number, gone in ((0.05, [9, 10, 19]), (0.4, [9, 10, 19]), (0.6, [0, 10, 11]), (0.75, [0, 10, 11]), (0.95, [0, 10, 11]), (1.0, [0, 11])):
+    for number, gone in (
+        (0.05, [9, 10, 19]),
+        (0.4, [9, 10, 19]),
+        (0.6, [0, 10, 11]),
+        (0.75, [0, 10, 11]),
+        (0.95, [0, 10, 11]),
+        (1.0, [0, 11]),
+    ):
         made = distortions.shift(Spectra(flux, ivar, None), Fixed(number, flux), 1.0)
         assert (made.ivar_BP[0] == 0).nonzero()[:, 0].tolist() == gone
 
@@ -241,18 +288,28 @@ def test_smoothing_is_a_mean_by_ivar_and_a_gaussian(sigma: float) -> None:
     made = distortions.smoothing(Spectra(flux, ivar, None), Fixed(0.8, flux), sigma)
     for row in range(2):
         for pixel in range(60):
-            bell = np.exp(-0.5 * ((np.arange(60) - pixel) / (0.8 * sigma)) ** 2) * (abs(np.arange(60) - pixel) <= np.ceil(4 * sigma))
+            bell = np.exp(-0.5 * ((np.arange(60) - pixel) / (0.8 * sigma)) ** 2) * (
+                abs(np.arange(60) - pixel) <= np.ceil(4 * sigma)
+            )
             weight = bell * ivar[row].numpy()
             if ivar[row, pixel] > 0:
-                assert float(made.flux_BP[row, pixel]) == pytest.approx((weight * flux[row].numpy()).sum() / weight.sum(), rel=1e-6)
-                assert float(made.ivar_BP[row, pixel]) == pytest.approx(weight.sum() ** 2 / (bell * weight).sum(), rel=1e-6)
+                assert float(made.flux_BP[row, pixel]) == pytest.approx(
+                    (weight * flux[row].numpy()).sum() / weight.sum(), rel=1e-6
+                )
+                assert float(made.ivar_BP[row, pixel]) == pytest.approx(
+                    weight.sum() ** 2 / (bell * weight).sum(), rel=1e-6
+                )
 
 
 @pytest.mark.parametrize(("method", "strength"), [("scaling", 0.08), ("drift", 0.15)])
-def test_a_misplaced_continuum_keeps_the_signal_to_noise_and_what_was_measured(method: str, strength: float) -> None:
+def test_a_misplaced_continuum_keeps_the_signal_to_noise_and_what_was_measured(
+    method: str, strength: float
+) -> None:
     batch = spectra(200, bad=0.0)
     made = changed(alone(Augment.checked("augment", {"drift": {"strength": 0.15}}), method), batch)
-    torch.testing.assert_close(made.flux_BP * made.ivar_BP.sqrt(), batch[0] * batch[1].sqrt(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        made.flux_BP * made.ivar_BP.sqrt(), batch[0] * batch[1].sqrt(), rtol=1e-4, atol=1e-4
+    )
     factor = (batch[1] / made.ivar_BP).sqrt()
     assert factor.max() <= 1 + strength + 1e-5
     assert factor.min() >= 1 - strength - 1e-5
@@ -326,7 +383,16 @@ class Outer(Settings):
 @pytest.mark.parametrize(
     ("preset", "values"),
     [
-        ("full", {"probability": 0.6, "noise": (0.4, 0.008), "scaling": (0.3, 0.08), "drift": (0.35, 0.015), "shift": (0.25, 3.0)}),
+        (
+            "full",
+            {
+                "probability": 0.6,
+                "noise": (0.4, 0.008),
+                "scaling": (0.3, 0.08),
+                "drift": (0.35, 0.015),
+                "shift": (0.25, 3.0),
+            },
+        ),
         ("light", {"probability": 0.3, "noise": (0.5, 0.005), "scaling": (0.4, 0.05)}),
     ],
 )
@@ -340,7 +406,9 @@ def test_full_and_light_are_those_of_system_0(preset: str, values: dict[str, Any
 
 
 def test_a_preset_fills_what_is_not_given_wherever_it_is_set() -> None:
-    given = Outer.checked("train", {"augment": {"preset": "full", "noise": {"sd": 0.02}, "probability": 1.0}}).augment.lasting()
+    given = Outer.checked(
+        "train", {"augment": {"preset": "full", "noise": {"sd": 0.02}, "probability": 1.0}}
+    ).augment.lasting()
     assert given["noise"] == {"probability": 0.4, "sd": 0.02}
     assert given["probability"] == 1.0
     assert given["shift"] == {"probability": 0.25, "max_pixels": 3.0}
@@ -355,7 +423,10 @@ def test_what_comes_out_alike_has_the_same_fingerprint() -> None:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for values, told in (({"shift": {"max_pixels": -1.0}}, "shift.max_pixels: -1.0"), ({"noise": {"sd": "much"}}, "noise.sd: 'much'")):
+    for values, told in (
+        ({"shift": {"max_pixels": -1.0}}, "shift.max_pixels: -1.0"),
+        ({"noise": {"sd": "much"}}, "noise.sd: 'much'"),
+    ):
         with pytest.raises(SettingsError, match=told):
             Augment.checked("augment", values)
     with pytest.raises(ValueError, match="no method 'blur'; there are flip, shift"):

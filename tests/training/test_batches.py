@@ -20,7 +20,13 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, np.ndarray]:
 
 
 def steps(
-    path: str, places: np.ndarray, resident: bool, rank: int = 0, size: int = 1, weight_N: np.ndarray | None = None, window: int = 90
+    path: str,
+    places: np.ndarray,
+    resident: bool,
+    rank: int = 0,
+    size: int = 1,
+    weight_N: np.ndarray | None = None,
+    window: int = 90,
 ) -> list[Step]:
     reader = Reader(path, False)
     held = read_places(open_store(path), places, False) if resident else None
@@ -28,10 +34,16 @@ def steps(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_streaming_gives_the_batches_that_resident_spectra_give(stored: tuple[str, np.ndarray], weighted: bool):
+def test_streaming_gives_the_batches_that_resident_spectra_give(
+    stored: tuple[str, np.ndarray], weighted: bool
+):
     path, places = stored
     weight_N = np.random.default_rng(1).uniform(0, 3, len(places)) if weighted else None
-    for one, two in zip(steps(path, places, True, weight_N=weight_N), steps(path, places, False, weight_N=weight_N), strict=True):
+    for one, two in zip(
+        steps(path, places, True, weight_N=weight_N),
+        steps(path, places, False, weight_N=weight_N),
+        strict=True,
+    ):
         assert (one.all == two.all).all()
         assert torch.equal(one.spectra.flux, two.spectra.flux)
         assert torch.equal(one.spectra.ivar, two.spectra.ivar)
@@ -64,7 +76,10 @@ def test_an_epoch_has_every_sample_once(shards: int, size: int, window: int, epo
 
 def test_epochs_differ_and_a_seed_repeats_them():
     shard_N = np.repeat(np.arange(4), 50)
-    order = [np.concatenate(list(windows(shard_N, None, seed, epoch, 100))).tolist() for seed, epoch in ((1, 0), (1, 1), (1, 0), (2, 0))]
+    order = [
+        np.concatenate(list(windows(shard_N, None, seed, epoch, 100))).tolist()
+        for seed, epoch in ((1, 0), (1, 1), (1, 0), (2, 0))
+    ]
     assert order[0] == order[2]
     assert order[0] != order[1]
     assert order[0] != order[3]
@@ -85,10 +100,16 @@ def test_fewer_samples_than_a_batch_still_make_a_step(stored: tuple[str, np.ndar
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_growing_training_part_streams_as_it_is_held_and_loses_none_that_it_had(stored: tuple[str, np.ndarray], weighted: bool):
+def test_a_growing_training_part_streams_as_it_is_held_and_loses_none_that_it_had(
+    stored: tuple[str, np.ndarray], weighted: bool
+):
     path, places = stored
     weight_N = np.random.default_rng(1).uniform(0.5, 3, len(places)) if weighted else None
-    held, reader, growth = read_places(open_store(path), places, False), Reader(path, False), Growth(first=0.25, epochs=3)
+    held, reader, growth = (
+        read_places(open_store(path), places, False),
+        Reader(path, False),
+        Growth(first=0.25, epochs=3),
+    )
     one, two = (Feed(places, 16, 7, 90, reader, kept, weight_N, growth=growth) for kept in (held, None))
     before: set[int] = set()
     for epoch, share in enumerate([0.25, 0.25 ** (2 / 3), 0.25 ** (1 / 3), 1.0]):

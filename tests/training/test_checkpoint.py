@@ -30,7 +30,9 @@ def test_an_optimiser_goes_on_as_if_it_had_never_stopped(name: str, tmp_path: Pa
             optimiser.step()
 
     def make(own: nn.Module) -> torch.optim.Optimizer:
-        return getattr(torch.optim, name)(own.parameters(), lr=0.01, **({} if name == "AdamW" else {"momentum": 0.9}))
+        return getattr(torch.optim, name)(
+            own.parameters(), lr=0.01, **({} if name == "AdamW" else {"momentum": 0.9})
+        )
 
     through = net()
     go(6, through, make(through))
@@ -38,14 +40,21 @@ def test_an_optimiser_goes_on_as_if_it_had_never_stopped(name: str, tmp_path: Pa
     optimiser = make(half)
     go(3, half, optimiser)
     path = str(tmp_path / "a.safetensors")
-    checkpoint.write_tensors(path, {f"net.{name}": value for name, value in half.state_dict().items()} | checkpoint.optimiser_tensors(optimiser), {})
+    checkpoint.write_tensors(
+        path,
+        {f"net.{name}": value for name, value in half.state_dict().items()}
+        | checkpoint.optimiser_tensors(optimiser),
+        {},
+    )
     tensors, _ = checkpoint.read_tensors(path)
     again = net()
     checkpoint.load_strictly(again, checkpoint.below(tensors, "net."), path)
     later = make(again)
     checkpoint.restore_optimiser(later, tensors)
     go(3, again, later, 3)
-    assert all(torch.equal(one, two) for one, two in zip(through.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(one, two) for one, two in zip(through.parameters(), again.parameters(), strict=True)
+    )
 
 
 def test_a_damaged_file_is_told_of(tmp_path: Path):
@@ -54,7 +63,9 @@ def test_a_damaged_file_is_told_of(tmp_path: Path):
     whole = path.read_bytes()
     for damage in (b"", whole[:5], whole[:-3], b"\xff" * 40, whole[:8] + b"{" * 20 + whole[28:]):
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match=r"no sound safetensors file .*; remove it and run the job again"):
+        with pytest.raises(
+            ValueError, match=r"no sound safetensors file .*; remove it and run the job again"
+        ):
             checkpoint.read_tensors(str(path))
 
 

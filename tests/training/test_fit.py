@@ -25,7 +25,12 @@ from survey.training.worker import learn
 from tests.training import lessons
 
 TREES = {"components": 16, "rounds": 60, "report": 20, "patience": 20, "colsample": 0.5}
-KINDS: dict[str, dict[str, Any]] = {"xgboost": TREES, "lightgbm": TREES, "ridge": {"components": 40}, "mean": {}}
+KINDS: dict[str, dict[str, Any]] = {
+    "xgboost": TREES,
+    "lightgbm": TREES,
+    "ridge": {"components": 40},
+    "mean": {},
+}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -56,11 +61,17 @@ def test_a_fitted_model_is_a_run_like_any_other(place: Path, tmp_path: Path, kin
     assert about["best_epoch"] == min(rows, key=lambda row: row["validation_loss"])["epoch"]
     test = samples.read(str(run)).part("test")
     said = bundle.open_run(str(run)).said(read_places(open_store(str(place / "store")), test.place_N2, False))
-    error, spread = (np.sqrt(np.nanmean((x - test.label_NL) ** 2, 0)) for x in (said["mu"], np.nanmean(test.label_NL, 0)))
+    error, spread = (
+        np.sqrt(np.nanmean((x - test.label_NL) ** 2, 0)) for x in (said["mu"], np.nanmean(test.label_NL, 0))
+    )
     assert (error < (1.1 if kind == "mean" else 0.8) * spread).all()
     assert about["unused"] == ["epochs", "batch", "optimiser"]
     assert about["parameters"] > 0 or kind == "mean"
-    shown = train.summary(lessons.training(place, run=str(run), model=kind), True, train.pictures(lessons.training(place, run=str(run))))
+    shown = train.summary(
+        lessons.training(place, run=str(run), model=kind),
+        True,
+        train.pictures(lessons.training(place, run=str(run))),
+    )
     assert f"not used   epochs, batch, optimiser: settings of networks that mean nothing to a {kind}" in shown
     found = evaluate(Evaluate.checked("evaluate", {"of": str(run), "threads": 1}))
     assert found.table.num_rows
@@ -78,7 +89,9 @@ class EndedError(Exception):
 
 
 @every_kind
-def test_a_watch_hears_every_report_and_may_end_the_fit_which_then_goes_on_from_there(place: Path, tmp_path: Path, kind: str):
+def test_a_watch_hears_every_report_and_may_end_the_fit_which_then_goes_on_from_there(
+    place: Path, tmp_path: Path, kind: str
+):
     heard: list[float] = []
 
     def watch(row: dict[str, float]) -> None:
@@ -98,10 +111,20 @@ def test_a_watch_hears_every_report_and_may_end_the_fit_which_then_goes_on_from_
 
 
 @every_kind
-@pytest.mark.parametrize("changes", [{"task": "cls"}, {"task": "reg", "loss": {"reg": "gaussian_nll"}}, {"balance": "balanced"}])
+@pytest.mark.parametrize(
+    "changes", [{"task": "cls"}, {"task": "reg", "loss": {"reg": "gaussian_nll"}}, {"balance": "balanced"}]
+)
 def test_every_task_is_fitted(place: Path, tmp_path: Path, kind: str, changes: dict[str, Any]):
     run = bundle.open_run(
-        str(trained(place, tmp_path / "run", kind, options=KINDS[kind] | ({"rounds": 20} if "rounds" in KINDS[kind] else {}), **changes))
+        str(
+            trained(
+                place,
+                tmp_path / "run",
+                kind,
+                options=KINDS[kind] | ({"rounds": 20} if "rounds" in KINDS[kind] else {}),
+                **changes,
+            )
+        )
     )
     validation = samples.read(run.path).part("validation")
     said = run.said(read_places(open_store(str(place / "store")), validation.place_N2, False))
@@ -130,12 +153,17 @@ def test_a_winner_is_fitted_again_on_training_and_validation_part(place: Path, t
         if kind in ("xgboost", "lightgbm"):
             assert row["rounds"] == 2 * TREES["report"]
         assert bundle.about_run(str(run))["unused"] == ["batch", "optimiser"]
-    with pytest.raises(SettingsError, match=r"model=ridge: its sigmas are told by validation spectra, and there are none; give another loss.reg"):
+    with pytest.raises(
+        SettingsError,
+        match=r"model=ridge: its sigmas are told by validation spectra, and there are none; give another loss.reg",
+    ):
         trained(place, tmp_path / "sigma", "ridge", task="reg", loss={"reg": "gaussian_nll"}, **both)
 
 
 def test_a_view_is_what_a_fitted_model_sees(place: Path, tmp_path: Path):
-    run = bundle.open_run(str(trained(place, tmp_path / "run", "ridge", task="reg", view={"windows": [[4400.0, 4500.0]]})))
+    run = bundle.open_run(
+        str(trained(place, tmp_path / "run", "ridge", task="reg", view={"windows": [[4400.0, 4500.0]]}))
+    )
     flux, ivar = torch.ones(2, len(lessons.GRID)), torch.ones(2, len(lessons.GRID))
     flux[1, lessons.GRID.wave < 4390] = 0.5
     said = run.net(flux, ivar)
@@ -146,7 +174,12 @@ def test_a_view_is_what_a_fitted_model_sees(place: Path, tmp_path: Path):
 
 def test_settings_that_mean_nothing_are_named(place: Path):
     given = lessons.training(
-        place, model="ridge", augment={"preset": "full"}, ema=0.9, schedule={"name": "cosine"}, loss={"reg": "smooth_l1", "cls": "focal"}
+        place,
+        model="ridge",
+        augment={"preset": "full"},
+        ema=0.9,
+        schedule={"name": "cosine"},
+        loss={"reg": "smooth_l1", "cls": "focal"},
     )
     assert set(fit.unused(given, given.loss)) == {
         *("epochs", "batch", "optimiser", "augment", "ema", "schedule"),
@@ -158,9 +191,15 @@ def test_settings_that_mean_nothing_are_named(place: Path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"before": "BEFORE"}, "before: a ridge is fitted from the start and cannot go on from another run; leave before out"),
+        (
+            {"before": "BEFORE"},
+            "before: a ridge is fitted from the start and cannot go on from another run; leave before out",
+        ),
         ({"options": {"component": 3}}, "component: unknown setting .*did you mean components"),
-        ({"resident_gb": 1e-6}, "model=ridge: 1.. spectra of 40 features take .* GB, there is room for 1e-06 GB; give options with fewer features"),
+        (
+            {"resident_gb": 1e-6},
+            "model=ridge: 1.. spectra of 40 features take .* GB, there is room for 1e-06 GB; give options with fewer features",
+        ),
         ({"monitor": "mae_Mg"}, "there is no such metric"),
     ],
 )
@@ -179,7 +218,9 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(Net, "grow", fail)
 
 
-def test_a_failure_of_a_library_ends_the_job_with_its_words(place: Path, tmp_path: Path, failing: Callable[[], None]):
+def test_a_failure_of_a_library_ends_the_job_with_its_words(
+    place: Path, tmp_path: Path, failing: Callable[[], None]
+):
     failing()
     with pytest.raises(JobError, match="train: model=xgboost: xgboost: the library failed: out of luck"):
         trained(place, tmp_path / "run", "xgboost")
@@ -200,7 +241,9 @@ def test_a_damaged_checkpoint_is_told_of(place: Path, tmp_path: Path):
     assert not (tmp_path / "run" / bundle.RUN).exists()
 
 
-def test_good_pixels_that_are_no_numbers_are_told_of(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_good_pixels_that_are_no_numbers_are_told_of(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     original = read_places
 
     def damaged(store: Any, places: Any, continuum: bool) -> Any:
@@ -209,11 +252,16 @@ def test_good_pixels_that_are_no_numbers_are_told_of(place: Path, tmp_path: Path
         return found
 
     monkeypatch.setattr("survey.training.batches.read_places", damaged)
-    with pytest.raises(JobError, match=r"train: spectrum 3 of \d+ .* holds good pixels that are not finite; ingest the store anew"):
+    with pytest.raises(
+        JobError,
+        match=r"train: spectrum 3 of \d+ .* holds good pixels that are not finite; ingest the store anew",
+    ):
         trained(place, tmp_path / "run", "xgboost")
 
 
-def test_spectra_are_read_in_portions_and_become_the_same_features(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_spectra_are_read_in_portions_and_become_the_same_features(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     whole = trained(place, tmp_path / "whole", "lightgbm")
     monkeypatch.setattr(fit, "PIECE", 17)
     parts = trained(place, tmp_path / "parts", "lightgbm")

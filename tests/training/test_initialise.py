@@ -17,7 +17,9 @@ def toy(count: int = 96) -> tuple[Spectra, torch.Tensor]:
     labels = lessons.stars(count, 3)
     flux, ivar = lessons.spectra(labels, 4)
     label_BL = torch.tensor(np.stack([labels[name] for name in LABELS], 1)).float()
-    return Spectra(torch.tensor(flux), torch.tensor(ivar), torch.ones(flux.shape)), (label_BL - label_BL.mean(0)) / label_BL.std(0)
+    return Spectra(torch.tensor(flux), torch.tensor(ivar), torch.ones(flux.shape)), (
+        label_BL - label_BL.mean(0)
+    ) / label_BL.std(0)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -43,11 +43,23 @@ def test_rates_are_those_of_torch() -> None:
     pairs = [
         ({"name": "none"}, lr_scheduler.ConstantLR(plain(), 1.0)),
         ({"name": "step", "step_size": 7.0, "gamma": 0.6}, lr_scheduler.StepLR(plain(), 7, 0.6)),
-        ({"name": "multi_step", "milestones": [3, 20, 41], "gamma": 0.3}, lr_scheduler.MultiStepLR(plain(), [3, 20, 41], 0.3)),
+        (
+            {"name": "multi_step", "milestones": [3, 20, 41], "gamma": 0.3},
+            lr_scheduler.MultiStepLR(plain(), [3, 20, 41], 0.3),
+        ),
         ({"name": "cosine", "min_lr": 1e-5}, lr_scheduler.CosineAnnealingLR(plain(), 60, 1e-5)),
-        ({"name": "cosine_restarts", "t0": 7.0, "min_lr": 1e-5}, lr_scheduler.CosineAnnealingWarmRestarts(plain(), 7, 1, 1e-5)),
-        ({"name": "cosine_restarts", "t0": 4.0, "t_mult": 2.0}, lr_scheduler.CosineAnnealingWarmRestarts(plain(), 4, 2)),
-        ({"name": "cosine_restarts", "t0": 3.0, "t_mult": 3.0}, lr_scheduler.CosineAnnealingWarmRestarts(plain(), 3, 3)),
+        (
+            {"name": "cosine_restarts", "t0": 7.0, "min_lr": 1e-5},
+            lr_scheduler.CosineAnnealingWarmRestarts(plain(), 7, 1, 1e-5),
+        ),
+        (
+            {"name": "cosine_restarts", "t0": 4.0, "t_mult": 2.0},
+            lr_scheduler.CosineAnnealingWarmRestarts(plain(), 4, 2),
+        ),
+        (
+            {"name": "cosine_restarts", "t0": 3.0, "t_mult": 3.0},
+            lr_scheduler.CosineAnnealingWarmRestarts(plain(), 3, 3),
+        ),
     ]
     for values, scheduler in pairs:
         assert ours(values, 60) == pytest.approx(theirs(scheduler, 60), rel=1e-6, abs=1e-12), values
@@ -68,7 +80,9 @@ def test_a_step_falls_on_its_epoch_although_fractions_do_not_add_up() -> None:
     epoch = sum([0.1] * 10) * 30
     assert 29.999 < epoch < 30
     assert rate(Schedule(), BASE, epoch, 200) == pytest.approx(0.75 * BASE)
-    assert rate(Schedule(name="multi_step", milestones=(30.0,)), BASE, epoch, 200) == pytest.approx(0.75 * BASE)
+    assert rate(Schedule(name="multi_step", milestones=(30.0,)), BASE, epoch, 200) == pytest.approx(
+        0.75 * BASE
+    )
     assert rate(Schedule(name="cosine_restarts", t0=30.0), BASE, epoch, 200) == pytest.approx(BASE)
 
 
@@ -76,7 +90,9 @@ def test_a_step_falls_on_its_epoch_although_fractions_do_not_add_up() -> None:
 def test_a_warm_up_rises_from_a_tenth_and_puts_the_rest_off(name: str) -> None:
     values = {"name": name, "milestones": [4.0, 9.0], "step_size": 6.0}
     warm, cold = Schedule.checked("schedule", values | {"warm_up": 5}), Schedule.checked("schedule", values)
-    assert [rate(warm, BASE, epoch, 40) / BASE for epoch in (0, 1, 2.5, 4)] == pytest.approx([0.1, 0.28, 0.55, 0.82])
+    assert [rate(warm, BASE, epoch, 40) / BASE for epoch in (0, 1, 2.5, 4)] == pytest.approx(
+        [0.1, 0.28, 0.55, 0.82]
+    )
     for epoch in (0, 3.3, 17, 35):
         assert rate(warm, BASE, 5 + epoch, 40) == pytest.approx(rate(cold, BASE, epoch, 35), rel=1e-9)
 
@@ -91,7 +107,9 @@ def test_a_warm_up_rises_from_a_tenth_and_puts_the_rest_off(name: str) -> None:
     t_mult=st.floats(1, 4),
     cut=st.floats(0, 1),
 )
-def test_a_rate_lies_between_its_ends(name: Any, epoch: float, epochs: int, base: float, warm_up: float, t_mult: float, cut: float) -> None:
+def test_a_rate_lies_between_its_ends(
+    name: Any, epoch: float, epochs: int, base: float, warm_up: float, t_mult: float, cut: float
+) -> None:
     schedule = Schedule(name=name, warm_up=warm_up, milestones=(5.0, 50.0), t_mult=t_mult, min_lr=1e-6)
     found = rate(schedule, base, epoch, epochs, cut)
     lowest = min(1e-6, base) if epoch >= warm_up else 0.1 * base
@@ -104,7 +122,10 @@ def test_a_plateau_cuts_as_torch_does() -> None:
     losses[40:43] = [math.nan, math.inf, math.nan]
     optimiser = plain()
     scheduler = lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.4, patience=3, threshold=1e-3, min_lr=1e-5)
-    schedule, plateau = Schedule(name="plateau", factor=0.4, patience=3, threshold=1e-3, min_lr=1e-5), Plateau()
+    schedule, plateau = (
+        Schedule(name="plateau", factor=0.4, patience=3, threshold=1e-3, min_lr=1e-5),
+        Plateau(),
+    )
     found = []
     for epoch, loss in enumerate(losses, 1):
         scheduler.step(loss)
@@ -152,8 +173,17 @@ class Net(nn.Module):
 def test_only_weights_decay_and_frozen_layers_are_left_out() -> None:
     net = Net()
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    decays = {names[id(one)]: group["weight_decay"] for group in make(Optimiser(weight_decay=0.3), net).param_groups for one in group["params"]}
-    assert {name for name, decay in decays.items() if decay == 0.3} == {"conv.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0", "last.weight"}
+    decays = {
+        names[id(one)]: group["weight_decay"]
+        for group in make(Optimiser(weight_decay=0.3), net).param_groups
+        for one in group["params"]
+    }
+    assert {name for name, decay in decays.items() if decay == 0.3} == {
+        "conv.weight",
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
+        "last.weight",
+    }
     assert {name for name, decay in decays.items() if decay == 0} == {
         *("conv.bias", "norm.weight", "norm.bias", "lstm.bias_ih_l0", "lstm.bias_hh_l0", "last.bias")
     }
@@ -172,11 +202,18 @@ def test_only_weights_decay_and_frozen_layers_are_left_out() -> None:
     ],
     ids=["adamw", "adam", "sgd", "rmsprop"],
 )
-def test_steps_are_those_of_torch_one_number_at_a_time(values: dict[str, Any], kind: Any, rest: dict[str, Any]) -> None:
-    start, nets = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)), [nn.Linear(5, 3), nn.Linear(5, 3)]
+def test_steps_are_those_of_torch_one_number_at_a_time(
+    values: dict[str, Any], kind: Any, rest: dict[str, Any]
+) -> None:
+    start, nets = (
+        torch.randn(3, 5, generator=torch.Generator().manual_seed(0)),
+        [nn.Linear(5, 3), nn.Linear(5, 3)],
+    )
     for net in nets:
         net.weight.data, net.bias.data = start.clone(), start[:, 0].clone()
-    optimiser = make(Optimiser.checked("optimiser", values | {"weight_decay": 0.1, "decay_all": True}), nets[0], lr=0.02)
+    optimiser = make(
+        Optimiser.checked("optimiser", values | {"weight_decay": 0.1, "decay_all": True}), nets[0], lr=0.02
+    )
     obvious = kind(nets[1].parameters(), lr=0.02, weight_decay=0.1, foreach=False, **rest)
     for step in range(5):
         for net in nets:

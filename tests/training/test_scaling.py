@@ -22,11 +22,15 @@ def values(seed: int = 0, holes: bool = True) -> np.ndarray:
     return made
 
 
-@pytest.mark.parametrize(("kind", "other"), [("standard", StandardScaler), ("minmax", MinMaxScaler), ("robust", RobustScaler)])
+@pytest.mark.parametrize(
+    ("kind", "other"), [("standard", StandardScaler), ("minmax", MinMaxScaler), ("robust", RobustScaler)]
+)
 def test_a_scaling_is_that_of_scikit_learn(kind: Scaler, other: type) -> None:
     for holes in (False, True):
         made = values(holes=holes)
-        assert fit(kind, made, NAMES).scaled(made) == pytest.approx(other().fit_transform(made), rel=1e-9, nan_ok=True)
+        assert fit(kind, made, NAMES).scaled(made) == pytest.approx(
+            other().fit_transform(made), rel=1e-9, nan_ok=True
+        )
 
 
 @settings(max_examples=30, deadline=None)
@@ -35,9 +39,13 @@ def test_scaling_and_back_gives_the_same_labels_and_errors(seed: int, kinds: tup
     made = values(seed)
     scaling = fit(kinds, made, NAMES)
     assert scaling.unscaled(scaling.scaled(made)) == pytest.approx(made, rel=1e-12, nan_ok=True)
-    assert scaling.errors_unscaled(scaling.errors_scaled(abs(made))) == pytest.approx(abs(made), rel=1e-12, nan_ok=True)
+    assert scaling.errors_unscaled(scaling.errors_scaled(abs(made))) == pytest.approx(
+        abs(made), rel=1e-12, nan_ok=True
+    )
     step = scaling.scaled(made + 0.1) - scaling.scaled(made)
-    assert step == pytest.approx(scaling.errors_scaled(np.where(np.isnan(made), np.nan, 0.1)), rel=1e-6, nan_ok=True)
+    assert step == pytest.approx(
+        scaling.errors_scaled(np.where(np.isnan(made), np.nan, 0.1)), rel=1e-6, nan_ok=True
+    )
     again = Scaling.of(json.loads(json.dumps(scaling.as_dict())))
     assert (again.labels, again.kinds) == (scaling.labels, scaling.kinds)
     assert (again.center_L == scaling.center_L).all()
@@ -58,14 +66,19 @@ def test_a_constant_label_is_an_error_that_names_it(kind: Scaler) -> None:
         made = values()
         made[:, 1] = constant
         made[0, 1] += 1e-12
-        with pytest.raises(ValueError, match=r"scaling: FeH: all 50 values of the training part are .*; leave it out of the labels"):
+        with pytest.raises(
+            ValueError,
+            match=r"scaling: FeH: all 50 values of the training part are .*; leave it out of the labels",
+        ):
             fit(kind, made, NAMES)
 
 
 def test_robust_scaling_of_a_label_that_is_mostly_one_value_is_an_error() -> None:
     made = values(holes=False)
     made[:40, 0] = 4000.0
-    with pytest.raises(ValueError, match=r"scaling: Teff: half of 50 values are 4000, .*; give scale=standard"):
+    with pytest.raises(
+        ValueError, match=r"scaling: Teff: half of 50 values are 4000, .*; give scale=standard"
+    ):
         fit("robust", made, NAMES)
 
 
@@ -74,7 +87,9 @@ def test_too_few_values_are_an_error_that_counts_them(count: int) -> None:
     made = values(holes=False)
     made[count:, 1] = np.nan
     for kind in KINDS:
-        with pytest.raises(ValueError, match=rf"scaling: FeH: {count} values in the training part; label at least 2 stars"):
+        with pytest.raises(
+            ValueError, match=rf"scaling: FeH: {count} values in the training part; label at least 2 stars"
+        ):
             fit(kind, made, NAMES)
 
 

@@ -44,7 +44,11 @@ def test_factors_are_ratios_within_bounds():
     before, after = torch.tensor([[5500.0, -1.5]]).double(), torch.tensor([[6000.0, -0.5]]).double()
     expected = flux(after.numpy()) / flux(before.numpy())
     np.testing.assert_allclose(likeness.factors(before, after), expected, atol=5e-3)
-    wild = Likeness(likeness.powers, *list(likeness.tensors().values())[:4], likeness.weight_KP * torch.tensor([1.0, 60.0, -60.0]))
+    wild = Likeness(
+        likeness.powers,
+        *list(likeness.tensors().values())[:4],
+        likeness.weight_KP * torch.tensor([1.0, 60.0, -60.0]),
+    )
     factor = wild.factors(before, after)
     assert bool(torch.isfinite(factor).all())
     assert FACTORS[0] <= float(factor.min()) <= float(factor.max()) <= FACTORS[1]

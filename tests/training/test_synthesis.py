@@ -38,7 +38,13 @@ def stars(count: int = 240) -> tuple[Samples, Spectra]:
     about = pa.table({"star": [str(number) for number in range(count)]})
     numbers = classes(known["FeH"], known["CFe"])
     made = Samples(
-        NAMES, np.stack([none, np.arange(count)], 1).astype(np.int64), none.astype(np.int8), numbers, label_NL, none[:, None] + 0 * label_NL, about
+        NAMES,
+        np.stack([none, np.arange(count)], 1).astype(np.int64),
+        none.astype(np.int8),
+        numbers,
+        label_NL,
+        none[:, None] + 0 * label_NL,
+        about,
     )
     return made, Spectra(torch.from_numpy(flux), torch.from_numpy(ivar))
 
@@ -50,10 +56,17 @@ def variation(samples: Samples, lit: Spectra, task: Task = TASK, **changes: Any)
     scaled = scaling.fit("standard", samples.label_NL, NAMES)
     some = sampled(settings, samples, told_by(NAMES))
     likeness = Likeness.fit(
-        columns(samples.at(some), told_by(NAMES)), [(lit.flux[torch.from_numpy(some)], lit.ivar[torch.from_numpy(some)])], settings.order
+        columns(samples.at(some), told_by(NAMES)),
+        [(lit.flux[torch.from_numpy(some)], lit.ivar[torch.from_numpy(some)])],
+        settings.order,
     )
     label_BL = torch.from_numpy(scaled.scaled(samples.label_NL)).float()
-    truth = Truth(torch.from_numpy(samples.class_N.astype(np.int64)), label_BL, torch.zeros_like(label_BL), torch.ones(len(samples)))
+    truth = Truth(
+        torch.from_numpy(samples.class_N.astype(np.int64)),
+        label_BL,
+        torch.zeros_like(label_BL),
+        torch.ones(len(samples)),
+    )
     return Variation(settings, task, samples, scaled, "carbon_0.7", likeness), truth
 
 
@@ -68,9 +81,15 @@ def test_labels_classes_and_spectra_change_together():
     touched = np.isin(places, drawn.index_V)
     assert 0.4 < touched.mean() < 0.9
     np.testing.assert_allclose(label_NL[~touched], was[~touched], atol=1e-3)
-    np.testing.assert_allclose(label_NL[:, column["CH"]], label_NL[:, column["FeH"]] + label_NL[:, column["CFe"]], atol=1e-4)
-    clear = (np.abs(label_NL[:, column["FeH"]] + 1) > 1e-3) & (np.abs(label_NL[:, column["CFe"]] - 0.7) > 1e-3)
-    assert (changed.class_B.numpy() == classes(label_NL[:, column["FeH"]], label_NL[:, column["CFe"]]))[clear].all()
+    np.testing.assert_allclose(
+        label_NL[:, column["CH"]], label_NL[:, column["FeH"]] + label_NL[:, column["CFe"]], atol=1e-4
+    )
+    clear = (np.abs(label_NL[:, column["FeH"]] + 1) > 1e-3) & (
+        np.abs(label_NL[:, column["CFe"]] - 0.7) > 1e-3
+    )
+    assert (changed.class_B.numpy() == classes(label_NL[:, column["FeH"]], label_NL[:, column["CFe"]]))[
+        clear
+    ].all()
     assert label_NL[:, column["Teff"]].min() >= was[:, column["Teff"]].min() - 0.01
     assert torch.equal(seen.flux[torch.from_numpy(~touched)], lit.flux[torch.from_numpy(~touched)])
     assert torch.equal(seen.ivar == 0, lit.ivar == 0)
@@ -119,7 +138,11 @@ def test_rare_classes_are_all_among_those_that_are_learned_from():
     [
         ({"by": {"MgFe": 0.1}}, TASK, "MgFe: not among the labels that spectra are told by"),
         ({"by": {"CH": 0.1}}, TASK, "CH follows from FeH and CFe"),
-        ({"anew": {"probability": 0.0}, "by": {"Teff": 1.0}}, Task("cls_reg", ("Teff", "FeH")), "needs FeH and CFe among the targets"),
+        (
+            {"anew": {"probability": 0.0}, "by": {"Teff": 1.0}},
+            Task("cls_reg", ("Teff", "FeH")),
+            "needs FeH and CFe among the targets",
+        ),
         ({"anew": {}, "by": {"Teff": 1.0}, "order": 5}, Task("reg", (*NAMES, "MgFe")), "252 terms, 128 are"),
     ],
 )
@@ -145,4 +168,7 @@ def test_settings_that_contradict_themselves_are_refused(values: dict[str, Any],
 
 
 def test_labels_may_be_given_by_other_names():
-    assert set(Vary.checked("vary", {"probability": 0.5, "by": {"C_FE": 0.2, "TEFF": 100.0}}).by) == {"CFe", "Teff"}
+    assert set(Vary.checked("vary", {"probability": 0.5, "by": {"C_FE": 0.2, "TEFF": 100.0}}).by) == {
+        "CFe",
+        "Teff",
+    }

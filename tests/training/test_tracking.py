@@ -28,7 +28,12 @@ def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path):
     assert run.data.params["optimiser.lr"] == "0.003"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "validation_loss")] == [1, 2]
     assert "lr" in run.data.metrics
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"curves.png", "model.txt", "model.safetensors", "run.json"}
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {
+        "curves.png",
+        "model.txt",
+        "model.safetensors",
+        "run.json",
+    }
     assert list((tmp_path / "mlartifacts").rglob("curves.png"))
     with Tracker(settings.tracking, settings.run, {}) as again:
         assert again.id == run.info.run_id

@@ -104,7 +104,10 @@ def test_streaming_ends_as_resident_does(made: Path, place: Path):
 
 
 def test_small_windows_stream_as_they_are_held(place: Path):
-    one, two = (trained(place, data=data, window=60, epochs=2, run=str(place / data)) for data in ("resident", "streaming"))
+    one, two = (
+        trained(place, data=data, window=60, epochs=2, run=str(place / data))
+        for data in ("resident", "streaming")
+    )
     assert weights(one) == weights(two)
 
 
@@ -117,10 +120,18 @@ class KilledError(Exception):
     [
         {},
         {"ema": 0.9, "schedule": {"name": "plateau", "patience": 0}, "augment": {"preset": "full"}},
-        {"vary": {"probability": 0.5, "by": {"FeH": 0.3}, "anew": {"probability": 0.3, "between": {"CFe": [0, 2]}}}},
+        {
+            "vary": {
+                "probability": 0.5,
+                "by": {"FeH": 0.3},
+                "anew": {"probability": 0.3, "between": {"CFe": [0, 2]}},
+            }
+        },
     ],
 )
-def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(place: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(
+    place: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     through = trained(place, run=str(place / "through"), **changes)
     finish = Loop._close
 
@@ -142,7 +153,9 @@ def test_a_run_that_was_stopped_ends_as_an_undisturbed_one(place: Path, changes:
 
 def test_parts_of_a_step_add_up_to_the_step(place: Path):
     options = {"components": 16, "hidden": 32, "dropout": 0.0}
-    runs = [trained(place, run=str(place / str(parts)), accumulate=parts, options=options) for parts in (1, 4)]
+    runs = [
+        trained(place, run=str(place / str(parts)), accumulate=parts, options=options) for parts in (1, 4)
+    ]
     one, two = (bundle.history(str(run))[-1]["validation_loss"] for run in runs)
     assert one == pytest.approx(two, rel=1e-3)
 
@@ -175,7 +188,9 @@ def test_patience_ends_a_training(place: Path):
 
 
 def test_fine_tuning_moves_only_what_is_free(made: Path, place: Path):
-    fine = trained(place, before=str(made / "run"), freeze=["body"], join={"where": {"FeH": [-7, -1]}}, epochs=2)
+    fine = trained(
+        place, before=str(made / "run"), freeze=["body"], join={"where": {"FeH": [-7, -1]}}, epochs=2
+    )
     old, new = (bundle.open_run(str(run)).net.state_dict() for run in (made / "run", fine))
     for name, value in old.items():
         assert torch.equal(value, new[name]) == (not name.startswith("heads."))
@@ -187,8 +202,12 @@ def test_fine_tuning_with_some_of_the_labels_keeps_scaling_and_the_answers_of_al
     """A table of real stars may know iron and nothing of carbon."""
     lines = [line.split(",") for line in (place / "labels.csv").read_text().splitlines()]
     kept = [lines[0].index(name) for name in ("obsid", "FeH")]
-    (place / "iron.csv").write_text("\n".join(",".join(line[column] for column in kept) for line in lines) + "\n")
-    fine = trained(place, before=str(made / "run"), labels=str(place / "iron.csv"), join={"classes": "none"}, epochs=2)
+    (place / "iron.csv").write_text(
+        "\n".join(",".join(line[column] for column in kept) for line in lines) + "\n"
+    )
+    fine = trained(
+        place, before=str(made / "run"), labels=str(place / "iron.csv"), join={"classes": "none"}, epochs=2
+    )
     about = bundle.about_run(str(fine))
     assert about["scaling"] == bundle.about_run(str(made / "run"))["scaling"]
     assert about["task"]["labels"] == ["FeH", "CFe"]
@@ -217,20 +236,36 @@ def test_no_star_that_an_earlier_run_saw_tests_a_later_one(place: Path):
     first = trained(place, run=str(place / "first"), split=folds, epochs=1)
     seen = samples.read(str(first)).part("train").about["star"].to_pylist()
     for low, high in ((-7.0, -2.0), (-7.0, -1.5), (-2.0, 0.5)):
-        later = trained(place, run=str(place / f"later{high}{low}"), before=str(first), split=folds, epochs=1, join={"where": {"FeH": [low, high]}})
+        later = trained(
+            place,
+            run=str(place / f"later{high}{low}"),
+            before=str(first),
+            split=folds,
+            epochs=1,
+            join={"where": {"FeH": [low, high]}},
+        )
         for part in ("validation", "test"):
             assert not set(samples.read(str(later)).part(part).about["star"].to_pylist()) & set(seen)
 
 
 def test_fine_tuning_takes_the_network_of_the_run_before_and_nothing_else(made: Path, place: Path):
-    for changes, told in (({"model": "starnet"}, "its model is prism, not starnet"), ({"scale": "robust"}, "its scale is standard, not robust")):
+    for changes, told in (
+        ({"model": "starnet"}, "its model is prism, not starnet"),
+        ({"scale": "robust"}, "its scale is standard, not robust"),
+    ):
         with pytest.raises(SettingsError, match=told):
             trained(place, before=str(made / "run"), **changes)
         assert not (place / "run").exists()
 
 
 def test_rare_stars_alone_can_be_fine_tuned_on_with_balanced_classes(made: Path, place: Path):
-    run = trained(place, before=str(made / "run"), loss={"class_weights": "sqrt_balanced"}, join={"where": {"FeH": [-7, -1]}}, epochs=1)
+    run = trained(
+        place,
+        before=str(made / "run"),
+        loss={"class_weights": "sqrt_balanced"},
+        join={"where": {"FeH": [-7, -1]}},
+        epochs=1,
+    )
     assert bundle.about_run(str(run))["parts"]["train"]["NMP"] == 0
 
 
@@ -255,7 +290,13 @@ def test_a_store_may_be_moved_while_a_run_is_under_way(place: Path):
 
 def test_a_batch_as_large_as_all_that_a_balanced_epoch_brings_still_makes_steps(place: Path):
     for seed in range(3):
-        assert bundle.history(str(trained(place, run=str(place / str(seed)), balance="balanced", batch=1000, seed=seed, epochs=2)))
+        assert bundle.history(
+            str(
+                trained(
+                    place, run=str(place / str(seed)), balance="balanced", batch=1000, seed=seed, epochs=2
+                )
+            )
+        )
 
 
 def broken_store(folder: Path) -> Callable[..., Any]:
@@ -276,11 +317,16 @@ def broken_store(folder: Path) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("nan", ["stop", "skip"])
-def test_a_step_without_finite_gradients_is_told_or_left_out(tmp_path: Path, nan: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_step_without_finite_gradients_is_told_or_left_out(
+    tmp_path: Path, nan: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("survey.training.batches.read_places", broken_store(tmp_path))
     changes = {"nan": nan, "start": "plain"}
     if nan == "stop":
-        with pytest.raises(JobError, match=r"epoch 1, step \d+, samples .*: the gradients are not finite: the spectra hold values .*nan=skip"):
+        with pytest.raises(
+            JobError,
+            match=r"epoch 1, step \d+, samples .*: the gradients are not finite: the spectra hold values .*nan=skip",
+        ):
             trained(tmp_path, **changes)
         return
     about = bundle.about_run(str(trained(tmp_path, **changes)))
@@ -305,10 +351,22 @@ def test_a_step_without_finite_gradients_is_told_or_left_out(tmp_path: Path, nan
         ({"split": {"parts": [0.8, 0.0, 0.2]}}, "leaves no validation part"),
         ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
         ({"learn_from": "train+validation"}, "nobody is left who says which epoch is best; give keep=last"),
-        ({"learn_from": "train+validation", "keep": "last", "schedule": {"name": "plateau"}}, "goes by validation, of which nothing is left"),
+        (
+            {"learn_from": "train+validation", "keep": "last", "schedule": {"name": "plateau"}},
+            "goes by validation, of which nothing is left",
+        ),
         ({"keep": "last", "patience": 3}, "patience=3 stops by the best epoch"),
-        ({"vary": {"probability": 0.5, "by": {"Teff": 50.0}}}, "Teff: not among the labels that spectra are told by"),
-        ({"vary": {"probability": 0.5, "by": {"FeH": 0.1}, "order": 5}, "targets": ["Teff", "logg", "FeH", "CFe"]}, "too few to learn"),
+        (
+            {"vary": {"probability": 0.5, "by": {"Teff": 50.0}}},
+            "Teff: not among the labels that spectra are told by",
+        ),
+        (
+            {
+                "vary": {"probability": 0.5, "by": {"FeH": 0.1}, "order": 5},
+                "targets": ["Teff", "logg", "FeH", "CFe"],
+            },
+            "too few to learn",
+        ),
         ({"view": {"windows": [[8490, 8670]]}}, "no pixel of the grid, which goes from 4000 to 4598"),
     ],
 )
@@ -318,7 +376,9 @@ def test_a_mistake_is_told_before_any_work(place: Path, changes: dict[str, Any],
     assert not (place / "run").exists()
 
 
-def test_when_all_is_chosen_a_run_learns_from_validation_too_and_keeps_its_last_epoch(made: Path, place: Path):
+def test_when_all_is_chosen_a_run_learns_from_validation_too_and_keeps_its_last_epoch(
+    made: Path, place: Path
+):
     last = trained(place, learn_from="train+validation", keep="last", epochs=3)
     found, usual = samples.read(str(last)), samples.read(str(made / "run"))
     assert len(found.part("train")) == len(usual.part("train")) + len(usual.part("validation"))
@@ -400,4 +460,6 @@ def test_every_sample_is_written_with_its_part_and_labels(made: Path):
     table = pq.read_table(made / "run" / samples.SAMPLES)
     assert table.num_rows == lessons.STARS
     assert set(table["part"].to_pylist()) == {"train", "validation", "test"}
-    assert {"shard", "row", "label_FeH", "error_FeH", "class_number", "about_obsid", "about_star"} <= set(table.column_names)
+    assert {"shard", "row", "label_FeH", "error_FeH", "class_number", "about_obsid", "about_star"} <= set(
+        table.column_names
+    )

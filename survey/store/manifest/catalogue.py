@@ -15,15 +15,48 @@ from survey.settings import SettingsError
 from survey.store.manifest import pattern, rows
 from survey.tables import cells, read
 
-PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "fits_file", "spec_file", "lamost_file", "fits_name", "fits", "spec")
+PATHS = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "fits_file",
+    "spec_file",
+    "lamost_file",
+    "fits_name",
+    "fits",
+    "spec",
+)
 """The names of a column that holds the spectrum's file, best first."""
 
 ALIASES = {
     "obsid": ("obsid", "obs_id"),
-    "star": ("gaia_source_id", "source_id", "designation", "lamost", "uid", "apogee_id", "thing_id", "thingid", "bestobjid", "objid"),
+    "star": (
+        "gaia_source_id",
+        "source_id",
+        "designation",
+        "lamost",
+        "uid",
+        "apogee_id",
+        "thing_id",
+        "thingid",
+        "bestobjid",
+        "objid",
+    ),
     "ra": ("ra", "ra_obs", "raj2000", "ra_deg", "ra_lamost", "ra_gaia"),
     "dec": ("dec", "dec_obs", "dej2000", "dec_deg", "dec_lamost", "dec_gaia"),
-    "rv": ("rv", "radial_velocity", "helio_rv", "heliocentric_rv", "rv_helio", "vhelio", "vhelio_avg", "pred_rv"),
+    "rv": (
+        "rv",
+        "radial_velocity",
+        "helio_rv",
+        "heliocentric_rv",
+        "rv_helio",
+        "vhelio",
+        "vhelio_avg",
+        "pred_rv",
+    ),
     "z": ("z", "redshift"),
 }
 """The names of the columns that say what a manifest holds, best first; the second best fills the gaps of the best."""
@@ -49,7 +82,9 @@ class Catalogue:
 
     def rows(self) -> Iterator[pa.Table]:
         """Manifest rows, in the order of the catalogue."""
-        wanted = sorted({*self.fields.values(), *(number for numbers in self.values.values() for number in numbers)})
+        wanted = sorted(
+            {*self.fields.values(), *(number for numbers in self.values.values() for number in numbers)}
+        )
         first = 1
         try:
             for columns in self._cells(wanted):
@@ -59,7 +94,9 @@ class Catalogue:
         except ConnectionError:
             raise
         except read.DAMAGE as error:
-            raise ValueError(f"ingest: {self.path}: {str(error).strip()}, after {first - 1} sound rows; mend or drop the line or file") from None
+            raise ValueError(
+                f"ingest: {self.path}: {str(error).strip()}, after {first - 1} sound rows; mend or drop the line or file"
+            ) from None
 
     def _cells(self, wanted: list[int]) -> Iterator[read.Columns]:
         if self.delimiter:
@@ -100,7 +137,11 @@ def understood(path: str, root: str, chosen: str) -> Catalogue:
         )
     pieces = pattern.parse(chosen) if chosen else (pattern.Piece(column=file),)
     fields = {piece.column: _field(path, place, piece.column, names) for piece in pieces if piece.column}
-    values = {name: numbers for name, aliases in ALIASES.items() if (numbers := [number for alias in aliases for number in place.get(alias, [])][:2])}
+    values = {
+        name: numbers
+        for name, aliases in ALIASES.items()
+        if (numbers := [number for alias in aliases for number in place.get(alias, [])][:2])
+    }
     if file.lower() == "path" and not chosen:
         values |= {name: place[name][:1] for name in OWN if name in place}
     return Catalogue(path, root, names, delimiter, pieces, fields, values)
@@ -128,7 +169,9 @@ def _field(path: str, place: dict[str, list[int]], column: str, names: list[str]
     if column in names:
         return names.index(column)
     if not numbers:
-        raise SettingsError(f"ingest: {path}: the pattern needs the column {column}, found {', '.join(names)[:300]}; give another pattern=")
+        raise SettingsError(
+            f"ingest: {path}: the pattern needs the column {column}, found {', '.join(names)[:300]}; give another pattern="
+        )
     return numbers[0]
 
 
@@ -159,4 +202,6 @@ def _tidy(paths: pa.Array) -> pa.Array:
     if not pc.any(untidy).as_py():
         return paths
     mask = pc.fill_null(untidy, False)
-    return pc.replace_with_mask(paths, mask, pa.array([read.absolute(path) for path in paths.filter(mask).to_pylist()], pa.string()))
+    return pc.replace_with_mask(
+        paths, mask, pa.array([read.absolute(path) for path in paths.filter(mask).to_pylist()], pa.string())
+    )

@@ -29,15 +29,24 @@ class Input(Settings):
     input: str = Field(
         description="a folder or s3:// prefix of survey files, a catalogue (CSV or Parquet), a table (X.npy, Parquet with flux) or one file"
     )
-    files: str = Field("", description="folder or s3:// prefix that a catalogue's files are in; empty = the catalogue's own folder")
-    pattern: str = Field(
-        "", description="path of a catalogue row's file, such as {planid}/spec-{lmjd:05d}.fits; empty = from the file column, or the survey's rule"
+    files: str = Field(
+        "",
+        description="folder or s3:// prefix that a catalogue's files are in; empty = the catalogue's own folder",
     )
-    shard: int = Field(1000, ge=1, le=20000, description="spectra per shard; cannot change once a store is begun")
+    pattern: str = Field(
+        "",
+        description="path of a catalogue row's file, such as {planid}/spec-{lmjd:05d}.fits; empty = from the file column, or the survey's rule",
+    )
+    shard: int = Field(
+        1000, ge=1, le=20000, description="spectra per shard; cannot change once a store is begun"
+    )
     compare: Literal["size", "time", "hash", "none"] = Field(
         "time", description="how a changed file is known: size, size or time, content, not at all"
     )
-    reread: bool = Field(False, description="read changed files again, and missing ones that are there now, with the rest of their shards")
+    reread: bool = Field(
+        False,
+        description="read changed files again, and missing ones that are there now, with the rest of their shards",
+    )
 
 
 @dataclass
@@ -69,7 +78,9 @@ class Listing:
     def _rows(self) -> Iterator[pa.Table]:
         root = self.root
         if not files.exists(root):
-            raise SettingsError(f"ingest: input: {root}: no such file or folder; give a folder, an s3:// prefix, a catalogue or a file of spectra")
+            raise SettingsError(
+                f"ingest: input: {root}: no such file or folder; give a folder, an s3:// prefix, a catalogue or a file of spectra"
+            )
         if files.is_folder(root):
             yield from self._folder(root)
         elif root.lower().endswith(SUFFIXES):
@@ -90,8 +101,14 @@ class Listing:
             yield from found.rows()
             self.nameless = found.nameless
         else:
-            what = "empty" if not start else f"neither text nor FITS, Parquet or .npy (it begins with {start[:8]!r})"
-            raise SettingsError(f"ingest: input: {path}: {what}; give a folder, a catalogue (CSV or Parquet) or a file of spectra")
+            what = (
+                "empty"
+                if not start
+                else f"neither text nor FITS, Parquet or .npy (it begins with {start[:8]!r})"
+            )
+            raise SettingsError(
+                f"ingest: input: {path}: {what}; give a folder, a catalogue (CSV or Parquet) or a file of spectra"
+            )
 
     def _folder(self, root: str) -> Iterator[pa.Table]:
         """Survey files as they come, tables of spectra in between."""
@@ -151,7 +168,9 @@ def _spectra(path: str) -> int | None:
     if start.startswith(b"PAR1") and "flux" in read.parquet_names(path):
         return read.parquet_rows(path)
     if path.endswith(".npy") or (path.endswith(".parquet") and not start.startswith(b"PAR1")):
-        raise ValueError(f"ingest: {path}: begins with {start[:8]!r}, which its kind of file does not; write it again")
+        raise ValueError(
+            f"ingest: {path}: begins with {start[:8]!r}, which its kind of file does not; write it again"
+        )
     return None
 
 
@@ -159,13 +178,18 @@ def _table(entry: files.Entry, count: int) -> Iterator[pa.Table]:
     """The rows of a table of spectra, each with the size and time of the whole file, so that a change shows."""
     for first in range(0, count, BATCH):
         last = min(first + BATCH, count)
-        yield rows.table(last - first, {"path": entry.path, "row": range(first, last), "size": entry.size, "stamp": entry.stamp})
+        yield rows.table(
+            last - first,
+            {"path": entry.path, "row": range(first, last), "size": entry.size, "stamp": entry.stamp},
+        )
 
 
 def _one(path: str) -> Iterator[pa.Table]:
     entry = files.stat_of(path)
     if entry and entry.size > files.LARGEST:
-        raise SettingsError(f"ingest: input: {path}: {entry.size:,} bytes is no spectrum; if it is a catalogue, give it as CSV or Parquet")
+        raise SettingsError(
+            f"ingest: input: {path}: {entry.size:,} bytes is no spectrum; if it is a catalogue, give it as CSV or Parquet"
+        )
     yield from _items([entry or files.Entry(path, 0, 0.0)])
 
 
@@ -178,4 +202,12 @@ def _items(entries: list[files.Entry]) -> Iterator[pa.Table]:
         column = pa.array(paths, pa.string())
     except UnicodeEncodeError:
         column = pa.array([path.encode(errors="backslashreplace").decode() for path in paths], pa.string())
-    yield rows.table(len(paths), {"path": column, "row": rows.ITEM, "size": pa.array(sizes, pa.int64()), "stamp": pa.array(stamps, pa.float64())})
+    yield rows.table(
+        len(paths),
+        {
+            "path": column,
+            "row": rows.ITEM,
+            "size": pa.array(sizes, pa.int64()),
+            "stamp": pa.array(stamps, pa.float64()),
+        },
+    )

@@ -73,7 +73,9 @@ class Manifest:
     def part_of(self, shard: int) -> Part:
         """The part that holds a shard."""
         if not 0 <= shard < self.shards:
-            raise ValueError(f"manifest: {self.store}: there is no shard {shard}; there are {self.shards}, counted from 0")
+            raise ValueError(
+                f"manifest: {self.store}: there is no shard {shard}; there are {self.shards}, counted from 0"
+            )
         return self.parts[bisect_right(self.parts, shard, key=lambda part: part.first_shard) - 1]
 
     def rows_in(self, shard: int) -> int:
@@ -90,7 +92,9 @@ class Manifest:
         except (ConnectionError, PermissionError):
             raise  # the file may be sound
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"manifest: {self.path(part)}: cannot be read ({error}); plan the store anew in another folder") from error
+            raise ValueError(
+                f"manifest: {self.path(part)}: cannot be read ({error}); plan the store anew in another folder"
+            ) from error
         if table.num_rows != self.rows_in(shard):
             raise ValueError(
                 f"manifest: {self.path(part)}: shard {shard} has {table.num_rows} rows, not {self.rows_in(shard)}; the file was replaced"
@@ -114,7 +118,12 @@ class Manifest:
 
     def text(self) -> str:
         """What ``manifest.json`` says."""
-        values: dict[str, Any] = {"format": FORMAT, "shard": self.shard_size, "rows": self.rows, "shards": self.shards}
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "shard": self.shard_size,
+            "rows": self.rows,
+            "shards": self.shards,
+        }
         values["duplicates"] = sum(listed.duplicates for listed in self.inputs)
         values["inputs"] = [asdict(listed) for listed in self.inputs]
         values["parts"] = [asdict(part) for part in self.parts]
@@ -135,16 +144,28 @@ def open_manifest(store: str) -> Manifest:
     """The manifest of a store as it is now."""
     store = streams.absolute(store)
     if not begun(store):
-        raise ValueError(f"manifest: {store}: no manifest.json; make the store with jobs/ingest.py, or give the path of one that is made")
+        raise ValueError(
+            f"manifest: {store}: no manifest.json; make the store with jobs/ingest.py, or give the path of one that is made"
+        )
     try:
         values = json.loads(files.read(_json(store)))
         if values["format"] != FORMAT:
-            raise ValueError(f"manifest: {_json(store)}: format {values['format']}, this version reads {FORMAT}; make the store anew")
+            raise ValueError(
+                f"manifest: {_json(store)}: format {values['format']}, this version reads {FORMAT}; make the store anew"
+            )
         parts = tuple(Part(**part) for part in values["parts"])
         inputs = tuple(Listed(**listed) for listed in values["inputs"])
-        return Manifest(store, values["shard"], parts, inputs, {int(shard): version for shard, version in values["versions"].items()})
+        return Manifest(
+            store,
+            values["shard"],
+            parts,
+            inputs,
+            {int(shard): version for shard, version in values["versions"].items()},
+        )
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"manifest: {_json(store)}: damaged ({error!r}); put a copy back or make the store anew") from error
+        raise ValueError(
+            f"manifest: {_json(store)}: damaged ({error!r}); put a copy back or make the store anew"
+        ) from error
 
 
 def shard_rows(store: str, shard: int) -> pa.Table:
@@ -155,7 +176,15 @@ def shard_rows(store: str, shard: int) -> pa.Table:
 def encoded(table: pa.Table, shard_size: int) -> pa.Buffer:
     """A part as Parquet, one row group per shard."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=shard_size, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False)
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=shard_size,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=False,
+        write_statistics=False,
+    )
     return sink.getvalue()
 
 
@@ -164,7 +193,9 @@ class Writer:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._number = 1 + max((int(part.file.removesuffix(".parquet").split("-")[1]) for part in manifest.parts), default=-1)
+        self._number = 1 + max(
+            (int(part.file.removesuffix(".parquet").split("-")[1]) for part in manifest.parts), default=-1
+        )
         self._shard = manifest.shards
         self._waiting: list[pa.Table] = []
         self._parts: list[Part] = []
@@ -187,7 +218,9 @@ class Writer:
 
     def _write(self, table: pa.Table) -> None:
         size = self._manifest.shard_size
-        part = Part(f"part-{self._number:05d}.parquet", self._shard, -(-table.num_rows // size), table.num_rows)
+        part = Part(
+            f"part-{self._number:05d}.parquet", self._shard, -(-table.num_rows // size), table.num_rows
+        )
         files.write(self._manifest.path(part), memoryview(encoded(table, size)))
         self._parts.append(part)
         self._number += 1

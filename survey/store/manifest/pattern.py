@@ -31,14 +31,18 @@ class Piece:
         if not self.spec.strip("s"):
             return cells.text(column)
         values = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        return self._written(values.dictionary).take(values.indices)  # a day or a fibre repeats thousands of times
+        return self._written(values.dictionary).take(
+            values.indices
+        )  # a day or a fibre repeats thousands of times
 
     def _written(self, values: pa.Array) -> pa.Array:
         if self.spec.startswith("%"):
             return pc.strftime(cells.dates(values), format=self.spec)
         number = cells.whole(values)
         wide = int(self.spec[:-1] or 0)
-        return pc.utf8_lpad(pc.cast(pc.if_else(pc.greater_equal(number, 0), number, None), pa.string()), wide, "0")
+        return pc.utf8_lpad(
+            pc.cast(pc.if_else(pc.greater_equal(number, 0), number, None), pa.string()), wide, "0"
+        )
 
 
 def parse(pattern: str) -> tuple[Piece, ...]:
@@ -59,7 +63,9 @@ def parse(pattern: str) -> tuple[Piece, ...]:
             )
         pieces.append(Piece(column=name, spec=spec or ""))
     if not any(piece.column for piece in pieces):
-        raise SettingsError(f"ingest: pattern: {pattern!r}: names no column, every row would have the same path; write it like {LAMOST}")
+        raise SettingsError(
+            f"ingest: pattern: {pattern!r}: names no column, every row would have the same path; write it like {LAMOST}"
+        )
     return tuple(pieces)
 
 

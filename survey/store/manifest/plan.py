@@ -45,11 +45,19 @@ class Plan:
 
     def __str__(self) -> str:
         said = [f"{self.rows:,} rows in {self.shards:,} shards, {self.new_rows:,} of them new"]
-        counts = {"listed twice": self.duplicates, "without a file name": self.nameless, "other files ignored": self.ignored}
-        said += [f"{count:,} {what}" for what, count in (counts | {"vanished": self.vanished}).items() if count]
+        counts = {
+            "listed twice": self.duplicates,
+            "without a file name": self.nameless,
+            "other files ignored": self.ignored,
+        }
+        said += [
+            f"{count:,} {what}" for what, count in (counts | {"vanished": self.vanished}).items() if count
+        ]
         if self.known:
             said.append(
-                f"{self.changed:,} of {self.compared:,} compared files changed" if self.compared else f"{self.known:,} known ones not compared"
+                f"{self.changed:,} of {self.compared:,} compared files changed"
+                if self.compared
+                else f"{self.known:,} known ones not compared"
             )
         if self.redo:
             said.append(f"{len(self.redo):,} shards to read again")
@@ -103,7 +111,9 @@ def _begin(settings: Input, store: str, known_crc: Checksums | None) -> Manifest
             f"give shard={old.shard_size} or another store="
         )
     if settings.compare == "hash" and known_crc is None:
-        raise SettingsError(f"ingest: compare: hash, but nothing says the checksums of {store}; ingest it first or give compare=time")
+        raise SettingsError(
+            f"ingest: compare: hash, but nothing says the checksums of {store}; ingest it first or give compare=time"
+        )
     return old
 
 
@@ -113,7 +123,14 @@ class _Tally:
     def __init__(self, old: Manifest, listing: Listing, changes: Changes) -> None:
         self._listing, self._changes = listing, changes
         self._seen = Seen()
-        self.known = Known(np.concatenate([np.empty(0, np.complex128), *(keys_of(old.read(part, ["path", "row"])) for part in old.parts)]))
+        self.known = Known(
+            np.concatenate(
+                [
+                    np.empty(0, np.complex128),
+                    *(keys_of(old.read(part, ["path", "row"])) for part in old.parts),
+                ]
+            )
+        )
         self.again = self.duplicates = 0
 
     def fill(self, writer: Writer) -> tuple[Part, ...]:
@@ -138,12 +155,18 @@ class _Tally:
 
 def _vanished(old: Manifest, root: str, met: np.ndarray) -> int:
     """How many rows that this input once gave it gives no more."""
-    return sum(int((~met[stretch.start : stretch.stop]).sum()) for listed, stretch in old.stretches() if listed.input == root)
+    return sum(
+        int((~met[stretch.start : stretch.stop]).sum())
+        for listed, stretch in old.stretches()
+        if listed.input == root
+    )
 
 
 def _commit(new: Manifest, before: str) -> None:
     now = open_manifest(new.store).text() if begun(new.store) else Manifest(new.store, new.shard_size).text()
     if now != before:
-        raise ValueError(f"ingest: {new.store}: another plan has changed the manifest meanwhile; run one at a time, then this one again")
+        raise ValueError(
+            f"ingest: {new.store}: another plan has changed the manifest meanwhile; run one at a time, then this one again"
+        )
     new.save()
     clear(new, new.parts)

@@ -6,7 +6,10 @@ from typing import Any
 import pyarrow as pa
 
 COLUMNS = {
-    "path": ("string", "the file, absolute or s3://; `<catalogue>#row-<n>` where a catalogue does not say which (n counts from 1)"),
+    "path": (
+        "string",
+        "the file, absolute or s3://; `<catalogue>#row-<n>` where a catalogue does not say which (n counts from 1)",
+    ),
     "row": ("int64", "the row of a table of spectra; -1 = the file is one item"),
     "size": ("int64", "bytes of the file, null where the listing does not say"),
     "stamp": ("float64", "time of the file's last change in seconds, null where the listing does not say"),

@@ -1,0 +1,170 @@
+"""A finished folder: what one job makes and the next job reads (a store, a run, an ensemble, predictions, a catalog, a study).
+
+settings.json    written first: what kind of folder this is and which settings it is made with
+KIND.json        written last: the document, which says what the folder is; its presence means "finished"
+
+Everything else in the folder is written between these two. So a job that was stopped finds its own folder again, other settings on
+the same folder are refused, and nobody reads a folder that is not finished.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from survey import __version__, files
+from survey.settings import SettingsError, differences
+
+SETTINGS = "settings.json"
+
+Differences = Callable[[Any, Any], Iterable[str]]
+"""Names the settings that differ between two sets of them, in words."""
+
+
+class Document(BaseModel):
+    """What a finished folder says of itself. `version` is that of the format, `code` that of the program that wrote it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    id: str
+    code: str = __version__
+
+
+D = TypeVar("D", bound=Document)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[D]):
+    """A kind of folder: its name, the type of its document, the version of its format, and the job that makes it."""
+
+    name: str
+    document: type[D]
+    version: int
+    job: str
+
+    @property
+    def file(self) -> str:
+        """The name of the document's file."""
+        return f"{self.name}.json"
+
+
+@dataclass(frozen=True)
+class Folder(Generic[D]):
+    """A folder of one kind at a path, on a disk or in a bucket; it may be empty, begun or finished."""
+
+    path: str
+    kind: Kind[D]
+
+    def file(self, *names: str) -> str:
+        """The path of a file inside."""
+        return files.join(self.path, *names)
+
+    def settings(self) -> dict[str, Any] | None:
+        """The settings that the folder was begun with; none where it was not begun. Another kind or version is an error."""
+        path = self.file(SETTINGS)
+        if not files.exists(path):
+            return None
+        written = files.read_json(path)
+        if not isinstance(written, dict) or not isinstance(written.get("settings"), dict):
+            raise SettingsError(
+                f"{self._where}: {SETTINGS} is not one of a {self.kind.name}; give an empty or a new folder"
+            )
+        self._check_version(written.get("version"))
+        if written.get("kind") != self.kind.name:
+            raise SettingsError(
+                f"{self._where}: holds a {written.get('kind')}, no {self.kind.name}; give an empty or a new folder"
+            )
+        settings: dict[str, Any] = written["settings"]
+        return settings
+
+    def agree(
+        self,
+        settings: dict[str, Any],
+        *,
+        started: bool = True,
+        beside: Iterable[str] = (),
+        compare: Differences = differences,
+    ) -> bool:
+        """Whether the folder was begun with these settings.
+
+        Other settings are an error that names them, but only if work has `started`. A folder with files that are not of this kind is an
+        error too; files named in `beside` may be there before the settings.
+        """
+        before = self.settings()
+        if before is None:
+            self._refuse_strangers(set(beside))
+            return False
+        differing = list(compare(before, settings))
+        if differing and started:
+            raise SettingsError(
+                f"{self._where}: was made with other settings: {'; '.join(differing)}; "
+                f"give the same settings again, or another {self.kind.name}="
+            )
+        return not differing
+
+    def begin(self, settings: dict[str, Any], **more: Any) -> None:
+        """Write the settings: from now on this is a folder of its kind. `more` is kept beside them."""
+        written = {
+            "kind": self.kind.name,
+            "version": self.kind.version,
+            "code": __version__,
+            **more,
+            "settings": settings,
+        }
+        files.write_json(self.file(SETTINGS), written)
+
+    def is_finished(self) -> bool:
+        """Whether the document is there."""
+        return files.exists(self.file(self.kind.file))
+
+    def document(self) -> D:
+        """The document of a finished folder; a missing, damaged or old one is an error that says what to do."""
+        path = self.file(self.kind.file)
+        if not files.exists(path):
+            raise FileNotFoundError(
+                f"{self.path}: no {self.kind.file} in it, so this is no finished {self.kind.name}; "
+                f"run jobs/{self.kind.job}.py with {self.kind.name}={self.path} to the end"
+            )
+        written = files.read_json(path)
+        self._check_version(written.get("version") if isinstance(written, dict) else None)
+        try:
+            return self.kind.document.model_validate(written)
+        except ValidationError as error:
+            raise ValueError(
+                f"{path}: is damaged: {_first(error)}; run jobs/{self.kind.job}.py again"
+            ) from error
+
+    def finish(self, document: D) -> None:
+        """Write the document: the folder is finished."""
+        files.write(self.file(self.kind.file), (document.model_dump_json(indent=1) + "\n").encode())
+
+    def withdraw(self) -> None:
+        """Remove the document: the folder is not finished until `finish`."""
+        files.remove(self.file(self.kind.file))
+
+    @property
+    def _where(self) -> str:
+        return f"{self.kind.job}: {self.kind.name}: {self.path}"
+
+    def _check_version(self, version: Any) -> None:
+        if version != self.kind.version:
+            raise SettingsError(
+                f"{self.path}: is a {self.kind.name} of version {version}, this code reads version {self.kind.version}; "
+                f"make it again with jobs/{self.kind.job}.py in a new folder"
+            )
+
+    def _refuse_strangers(self, beside: set[str]) -> None:
+        if not files.is_remote(self.path) and Path(self.path).is_file():
+            raise SettingsError(f"{self._where}: is a file; give an empty or a new folder")
+        if strangers := [name for name in files.names(self.path) if name not in beside]:
+            raise SettingsError(
+                f"{self._where}: holds {', '.join(strangers[:3])} but is no {self.kind.name}; give an empty or a new folder"
+            )
+
+
+def _first(error: ValidationError) -> str:
+    item = error.errors()[0]
+    return f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
