@@ -26,7 +26,7 @@ demo: $(READY)
 	$(RUN) jobs/catalog.py recipes/cemp.yaml predictions=demo/predictions truth=demo/new/labels.parquet catalog=demo/catalog
 
 test: $(READY)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-long: $(READY)
 	SURVEY_FUZZ_CASES=10000 SURVEY_KILLS=20 $(RUN) -m pytest -m "" --timeout 3000
@@ -41,6 +41,7 @@ format: $(READY)
 	$(RUN) -m ruff format .
 
 bench: $(READY)
+	$(RUN) benchmarks/startup.py
 	$(RUN) benchmarks/ingest.py
 	$(RUN) benchmarks/training.py
 	$(RUN) benchmarks/science.py

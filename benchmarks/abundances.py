@@ -1,10 +1,12 @@
-"""One net per element against trees, ridge and the mean: each kind searched by the same `tune`, judged on the same test stars, in one run.
+"""One network per element, trees, ridge and the mean, each searched by `tune`, evaluated on the same stars.
 
-    python benchmarks/abundances.py [trials=24] [seeds=5] [kinds=prism,xgboost,lightgbm,ridge] [work=benchmarks/work/abundances]
+    python benchmarks/abundances.py [trials=24] [seeds=5] [kinds=prism,xgboost,lightgbm,ridge] [work=FOLDER]
 
-Computed spectra with exact [C/Fe], [Mg/Fe], [Ca/Fe]; prepared, split and trained as recipes/abundances.yaml says. What is finished in the work folder
-is not done again, so the program can be stopped and started. The test part is read once, at the end, by the first seed of each kind's winner; so is
-`direct`, a set of other stars from other models. Search against the defaults: the repetitions with other seeds that the search itself makes.
+The spectra are computed with exact [C/Fe], [Mg/Fe] and [Ca/Fe]; they are prepared, split and trained on as
+recipes/abundances.yaml says. Results in the work folder are used again, so the program can be stopped and
+started. The test part is read once, at the end, by the first seed of the winner of each model; so is
+`direct`, a set of other stars from other model atmospheres. The search itself compares its winners with the
+defaults, by trainings with other seeds.
 """
 
 import sys
@@ -14,16 +16,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from survey.cluster import search
+from survey.cluster.search import run_trainings
 from survey.ensemble.build import build
 from survey.ensemble.settings import Build
-from survey.evaluate.evaluate import Evaluate, evaluate
+from survey.evaluate.evaluate import evaluate
+from survey.evaluate.result import Evaluation
+from survey.evaluate.settings import Evaluate
+from survey.search.results import PickedTrial
 from survey.search.settings import Tune
 from survey.search.study import seconds
-from survey.search.tune import Outcome, tune
-from survey.settings import laid, section
-from survey.store.ingest import Ingest, ingest
-from survey.training.train import Train, begin
+from survey.search.tune import SearchOutcome, tune
+from survey.settings import merge, read_section
+from survey.store.ingest import ingest
+from survey.store.settings import Ingest
+from survey.training.settings import Train
+from survey.training.train import plan
 from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,182 +39,189 @@ RECIPE = ROOT / "recipes" / "abundances.yaml"
 ELEMENTS = {"C_FE": "CFe", "MG_FE": "MgFe", "CA_FE": "CaFe"}
 BINS = [0.0, 10.0, 20.0, 50.0]
 TREES = ("xgboost", "lightgbm")
-"""Not stopped early: a small learning rate is behind for hundreds of rounds and better in the end."""
-ALONE, TOGETHER = "mean", "multi-element"
-"""Who is trained without a search: the mean label, and the recipe's net with all elements at once."""
+"""Not stopped early: a small learning rate is worse for hundreds of rounds and better at the end."""
+MEAN, TOGETHER = "mean", "multi-element"
+"""Trained without a search: the mean label, and the recipe's network with all elements at once."""
 
 
-def stores(work: Path) -> None:
-    """The sets as stores."""
+def make_stores(work: Path) -> None:
+    """The two sets as stores."""
     for name in ("reference", "direct"):
         given = {"input": str(DATA / f"{name}.parquet"), "store": str(work / name), "workers": 1}
-        ingest(Ingest.checked("ingest", section(RECIPE, "ingest") | given))
+        ingest(Ingest.from_dict("ingest", read_section(RECIPE, "ingest") | given))
 
 
-def base(work: Path) -> dict[str, Any]:
-    """How all are trained."""
+def training(work: Path) -> dict[str, Any]:
+    """The settings that all trainings share."""
     given = {
         "store": str(work / "reference"),
         "labels": str(DATA / "reference.parquet"),
         "tracking": {"use": "never"},
     }
-    return laid(section(RECIPE, "train"), given)
+    return merge(read_section(RECIPE, "train"), given)
 
 
-def searched(work: Path, kind: str, trials: int, seeds: int) -> Outcome:
-    """The search of one kind of model over all elements, two trainings at a time."""
-    given: dict[str, Any] = {
-        "train": base(work),
+def search(work: Path, kind: str, trials: int, seeds: int) -> SearchOutcome:
+    """The search for one model over all elements, two trainings at a time."""
+    values: dict[str, Any] = {
+        "train": training(work),
         "study": str(work / f"study-{kind}"),
         "space": str(ROOT / "tune" / f"{kind}.yaml"),
-    }
-    given |= {
         "elements": list(ELEMENTS),
         "trials": trials,
         "stages": 2,
         "seeds": seeds,
         "winners": str(work / "winners"),
         "name": kind,
+        "tracking": {"use": "never"},
     }
     if kind in TREES:
-        given["prune"] = {"name": "none"}
-    settings = Tune.checked("tune", given | {"tracking": {"use": "never"}})
-    return tune(settings, search.place(settings))
+        values["prune"] = {"name": "none"}
+    settings = Tune.from_dict("tune", values)
+    return tune(settings, run_trainings(settings))
 
 
-def winner(outcome: Outcome, element: str) -> list[str]:
-    """The runs of a winner, a seed each."""
-    quest = next(quest for quest in outcome.quests if quest.aim.name == element)
-    number = quest.ranked()["best"].number
-    return [str(Path(quest.settings.study) / name) for name in quest.repeats(number)]
+def winner_runs(outcome: SearchOutcome, element: str) -> list[str]:
+    """The runs of a winner, one for each seed."""
+    schedule = next(each for each in outcome.schedules if each.target.name == element)
+    number = schedule.ranked()["best"].number
+    return [str(Path(outcome.settings.study) / name) for name in schedule.seed_runs(number)]
 
 
-def trained(work: Path, name: str, **changes: Any) -> str:
+def train(work: Path, name: str, **changes: Any) -> str:
     """A run without a search."""
-    made = Train.checked("train", laid(base(work), changes) | {"run": str(work / name)})
-    if begin(made):
-        learn(made)
-    return made.run
+    values = merge(training(work), changes) | {"run": str(work / name)}
+    settings = Train.from_dict("train", values)
+    if plan(settings):
+        learn(settings)
+    return settings.run
 
 
-def ensemble(work: Path, element: str, runs: list[str]) -> str:
+def make_ensemble(work: Path, element: str, runs: list[str]) -> str:
     """The seeds of a winner together, weighted by validation."""
-    made = Build.checked(
-        "ensemble", {"ensemble": str(work / f"ensemble-{element}"), "runs": runs, "members": []}
-    )
-    build(made)
-    return made.ensemble
+    values = {"ensemble": str(work / f"ensemble-{element}"), "runs": runs, "members": []}
+    settings = Build.from_dict("ensemble", values)
+    build(settings)
+    return settings.ensemble
 
 
-def judged(work: Path, of: str, against: list[str], far: bool) -> pa.Table:
-    """Everyone by the same stars: the test part, or another set."""
-    given: dict[str, Any] = {
-        "of": of,
-        "against": against,
-        "snr": BINS,
-        "to": f"{of}/evaluations/{'direct' if far else 'benchmark'}",
-    }
-    if far:
-        given |= {"store": str(work / "direct"), "labels": str(DATA / "direct.parquet")}
-    outcome = evaluate(Evaluate.checked("evaluate", given))
-    assert outcome.against is not None
-    return outcome.against
+def comparison(work: Path, of: str, against: list[str], set_name: str) -> pa.Table:
+    """Runs and ensembles on the same stars: those of the test part, or those of `direct`."""
+    folder = "direct" if set_name == "direct" else "benchmark"
+    values = {"of": of, "against": against, "snr": BINS, "to": f"{of}/evaluations/{folder}"}
+    if set_name == "direct":
+        values |= {"store": str(work / "direct"), "labels": str(DATA / "direct.parquet")}
+    evaluation = evaluate(Evaluate.from_dict("evaluate", values))
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.against is not None
+    return evaluation.against
 
 
 def main() -> None:
-    """Search, train, judge, print."""
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    work = Path(given.get("work", ROOT / "benchmarks" / "work" / "abundances"))
-    trials, seeds = int(given.get("trials", 24)), int(given.get("seeds", 5))
-    kinds = given.get("kinds", "prism,xgboost,lightgbm,ridge").split(",")
-    stores(work)
-    outcomes = {kind: searched(work, kind, trials, seeds) for kind in kinds}
-    _print_searches(outcomes)
-    together = trained(work, TOGETHER)
-    rows = []
+    """Search, train, evaluate, print."""
+    arguments = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    work = Path(arguments.get("work", ROOT / "benchmarks" / "work" / "abundances"))
+    trials, seeds = int(arguments.get("trials", 24)), int(arguments.get("seeds", 5))
+    kinds = arguments.get("kinds", "prism,xgboost,lightgbm,ridge").split(",")
+    make_stores(work)
+    outcomes = {kind: search(work, kind, trials, seeds) for kind in kinds}
+    print_searches(outcomes)
+    together = train(work, TOGETHER)
+    rows: list[list[str]] = []
     for element, label in ELEMENTS.items():
-        runs = {kind: winner(outcome, element)[0] for kind, outcome in outcomes.items()}
-        alone = trained(
-            work, f"{ALONE}-{element}", model=ALONE, task="reg", targets=[element], monitor=f"mae_{label}"
-        )
-        seeds_of = winner(outcomes[kinds[0]], element)
-        names = {f"{kinds[0]}, the winner": runs.pop(kinds[0])}
-        if len(seeds_of) > 1:
-            names[f"{len(seeds_of)} seeds of it"] = ensemble(work, element, seeds_of)
-        names |= {f"{kind}, its winner": run for kind, run in runs.items()} | {
-            "one net for all, as in the recipe": together,
-            "the mean": alone,
-        }
+        names = compared_runs(work, outcomes, element, together)
         of, *against = names.values()
-        tables = [judged(work, of, against, far) for far in (False, True)]
-        rows += list(_row(label, names, *tables))
-    _print_judged(rows)
-
-
-def _print_searches(outcomes: dict[str, Outcome]) -> None:
-    _head(
-        "search, element, complete; pruned; failed, CPU minutes, defaults: MAE on validation, winner: MAE on validation, gain"
-    )
-    for kind, outcome in outcomes.items():
-        for quest in outcome.quests:
-            found = outcome.found[quest.aim.name]
-            spent = (
-                sum(one.user_attrs.get("training_seconds", seconds(one)) for one in quest.study.trials()) / 60
-            )
-            counts = "; ".join(str(found["trials"][state]) for state in ("complete", "pruned", "failed"))
-            usual, best, gain = found.get("usual"), found["best"], found.get("gain") or {}
-            told = [_repeated(one["repeated"]) if one else "" for one in (usual, best)]
-            share = f"{gain['share']:+.1%} {gain['interval'] or ''}" if gain.get("share") is not None else ""
-            print(f"| {kind} | {quest.aim.name} | {counts} | {spent:.0f} | {told[0]} | {told[1]} | {share} |")
-
-
-def _repeated(one: dict[str, Any]) -> str:
-    return f"{one['mean']:.4f} {one['interval'] or ''}" if one["mean"] is not None else ""
-
-
-def _row(label: str, names: dict[str, str], test: pa.Table, far: pa.Table) -> Iterator[list[str]]:
-    """Everyone's cells for one element, in the order of the names; tables tell them by names of their own, in the same order."""
-    for name, who in zip(names, list(dict.fromkeys(test["who"].to_pylist())), strict=True):
-        whole = _found(test, who, label, "all")
-        cells = [
-            label,
-            name,
-            f"{whole['value']:.4f} [{whole['low']:.4f}, {whole['high']:.4f}]",
-            _difference(whole),
-        ]
-        cells += [
-            f"{row['value']:.3f}" for row in test.to_pylist() if row["kind"] == "snr" and _is(row, who, label)
-        ]
-        other = _found(
-            far, list(dict.fromkeys(far["who"].to_pylist()))[list(names).index(name)], label, "all"
-        )
-        yield [*cells, f"{other['value']:.3f} [{other['low']:.3f}, {other['high']:.3f}]", _difference(other)]
-
-
-def _is(row: dict[str, Any], who: str, label: str) -> bool:
-    return (row["who"], row["subject"], row["metric"]) == (who, label, "mae")
-
-
-def _found(table: pa.Table, who: str, label: str, kind: str) -> dict[str, Any]:
-    return next(row for row in table.to_pylist() if row["kind"] == kind and _is(row, who, label))
-
-
-def _difference(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
-        return ""
-    return f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}] {row['verdict']}"
-
-
-def _print_judged(rows: list[list[str]]) -> None:
-    _head(
-        "label, who, MAE on test, beside the first, S/N < 10, 10 to 20, 20 to 50, above, MAE on `direct`, beside the first"
+        tables = [comparison(work, of, against, set_name) for set_name in ("test", "direct")]
+        rows += list(table_rows(label, names, *tables))
+    print_header(
+        "label, model, MAE on test, difference from the first, S/N < 10, 10 to 20, 20 to 50, above, "
+        "MAE on `direct`, difference from the first"
     )
     for cells in rows:
         print(f"| {' | '.join(cells)} |")
 
 
-def _head(names: str) -> None:
-    print("\n| " + " | ".join(names.split(", ")) + " |\n" + "| --- " * len(names.split(", ")) + "|")
+def compared_runs(
+    work: Path, outcomes: dict[str, SearchOutcome], element: str, together: str
+) -> dict[str, str]:
+    """The runs and ensembles that are compared for an element, by the names of the table."""
+    first, *others = outcomes
+    seeds = winner_runs(outcomes[first], element)
+    mean = {"model": MEAN, "task": "reg", "targets": [element], "monitor": f"mae_{ELEMENTS[element]}"}
+    names = {f"{first}, the winner": seeds[0]}
+    if len(seeds) > 1:
+        names[f"{len(seeds)} seeds of it"] = make_ensemble(work, element, seeds)
+    names |= {f"{kind}, its winner": winner_runs(outcomes[kind], element)[0] for kind in others}
+    return names | {
+        "one network for all, as in the recipe": together,
+        "the mean": train(work, f"{MEAN}-{element}", **mean),
+    }
+
+
+def print_searches(outcomes: dict[str, SearchOutcome]) -> None:
+    """One line for each model and element: its trials, its time, and the gain over the defaults."""
+    print_header(
+        "search, element, complete; pruned; failed, CPU minutes, defaults: MAE on validation, "
+        "winner: MAE on validation, gain"
+    )
+    for kind, outcome in outcomes.items():
+        for schedule in outcome.schedules:
+            result = outcome.results[schedule.target.name]
+            times = [
+                trial.user_attrs.get("training_seconds", seconds(trial)) for trial in schedule.study.trials()
+            ]
+            counts = "; ".join(str(result.trials[state]) for state in ("complete", "pruned", "failed"))
+            gain = result.gain
+            share = f"{gain.share:+.1%} {gain.interval or ''}" if gain and gain.share is not None else ""
+            scores = f"{seed_scores(result.recipe)} | {seed_scores(result.best)}"
+            print(
+                f"| {kind} | {schedule.target.name} | {counts} | {sum(times) / 60:.0f} | {scores} | {share} |"
+            )
+
+
+def seed_scores(trial: PickedTrial | None) -> str:
+    """The mean over seeds and its interval."""
+    if trial is None or trial.seeds.mean is None:
+        return ""
+    return f"{trial.seeds.mean:.4f} {trial.seeds.interval or ''}"
+
+
+def table_rows(label: str, names: dict[str, str], test: pa.Table, direct: pa.Table) -> Iterator[list[str]]:
+    """The cells of one element by name. The tables have names of their own, in the same order."""
+    on_test, on_direct = (mae_rows(table, label) for table in (test, direct))
+    for name, of_test, of_direct in zip(names, on_test, on_direct, strict=True):
+        all_test, all_direct = of_test["all"][0], of_direct["all"][0]
+        yield [
+            label,
+            name,
+            f"{all_test['value']:.4f} [{all_test['low']:.4f}, {all_test['high']:.4f}]",
+            difference(all_test),
+            *(f"{row['value']:.3f}" for row in of_test["snr"]),
+            f"{all_direct['value']:.3f} [{all_direct['low']:.3f}, {all_direct['high']:.3f}]",
+            difference(all_direct),
+        ]
+
+
+def mae_rows(table: pa.Table, label: str) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """For each model in the order of the table, the mean absolute errors of a label by kind of group."""
+    rows = table.to_pylist()
+    for model in dict.fromkeys(row["who"] for row in rows):
+        chosen = [row for row in rows if (row["who"], row["subject"], row["metric"]) == (model, label, "mae")]
+        yield {kind: [row for row in chosen if row["kind"] == kind] for kind in ("all", "snr")}
+
+
+def difference(row: dict[str, Any]) -> str:
+    """The difference from the first model, with its interval."""
+    if row["difference"] is None:
+        return ""
+    low_high = f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
+    return f"{row['difference']:+.4f} {low_high} {row['verdict']}"
+
+
+def print_header(names: str) -> None:
+    """The first two lines of a table."""
+    columns = names.split(", ")
+    print("\n| " + " | ".join(columns) + " |\n" + "| --- " * len(columns) + "|")
 
 
 if __name__ == "__main__":

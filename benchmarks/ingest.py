@@ -1,8 +1,9 @@
-"""How fast and how small the ingest is, against gunzip (the floor), the obvious loop, and a bare process pool, all in one run.
+"""Speed and memory of the ingest, compared with gunzip, an obvious loop and a plain process pool.
 
     python benchmarks/ingest.py [n=100000] [scratch=FOLDER] [parts=cpu,ray,memory,plan]
 
-Takes about 20 minutes and 12 GB of scratch space for n=100000 on two cores. Prints a table for benchmarks/RESULTS.md.
+Takes about 20 minutes and 12 GB of scratch space for n=100000 on two cores. Prints a table for
+benchmarks/RESULTS.md.
 """
 
 import multiprocessing
@@ -26,36 +27,41 @@ from threadpoolctl import threadpool_limits
 
 from survey.cluster import stream
 from survey.machine import settle
-from survey.mock import Mock, make
+from survey.mock.mock import make
+from survey.mock.settings import Mock
 from survey.sources.lamost import CARDS
-from survey.store import ingest
-from survey.store import make as shard
+from survey.store.ingest import ingest, plan_shards
+from survey.store.make import make_shard
+from survey.store.settings import Ingest
 
 ROOT = Path(__file__).resolve().parents[1]
 DR8 = 11_214_076
 
 
-def settings(files: Path | str, store: Path, **more: object) -> ingest.Ingest:
-    """The cemp recipe's preparation."""
+def ingest_settings(files: Path | str, store: Path, **changes: object) -> Ingest:
+    """The preparation of the recipe cemp, for a new store."""
     shutil.rmtree(store, ignore_errors=True)
-    return ingest.Ingest(input=str(files), store=str(store), refuse_above=1.0, **more)
+    return Ingest(input=str(files), store=str(store), refuse_above=1.0, **changes)
 
 
 def gunzip(paths: list[Path]) -> None:
-    """(a) The floor: read and unpack."""
+    """(a) The lower limit: read and unpack."""
     for path in paths:
         isal_zlib.decompress(path.read_bytes(), 31)
 
 
 def obvious(paths: list[Path]) -> None:
-    """(b) What one writes first: astropy, header cards, rest frame, flux and ivar on the grid, system 0's arithmetic; nothing is written."""
+    """(b) The obvious loop: astropy, header cards, rest frame, the grid, the arithmetic of system 0.
+
+    Nothing is written.
+    """
     grid = np.arange(3900.0, 8800.0)
     x = np.log10(grid)
     x = (x - x.mean()) / x.std()
     for path in paths:
         with fits.open(path) as hdus:
             header = hdus[0].header
-            facts = {card: header.get(card) for names in CARDS.values() for card in names}
+            values = {card: header.get(card) for names in CARDS.values() for card in names}
             if header["NAXIS"] == 2:
                 flux, ivar, wave, mask = (np.array(hdus[0].data[row], float) for row in range(4))
             else:
@@ -65,56 +71,56 @@ def obvious(paths: list[Path]) -> None:
                 )
         if wave[0] < 3000:
             wave = 10 ** (3.5682 + 1e-4 * np.arange(len(flux)))
-        z = facts["Z"] if isinstance(facts["Z"], float) and facts["Z"] > -1 else 0.0
+        z = values["Z"] if isinstance(values["Z"], float) and values["Z"] > -1 else 0.0
         wave /= 1 + z
         ivar[mask != 0] = 0
         flux, ivar = np.interp(grid, wave, flux), np.interp(grid, wave, ivar)
         median = medfilt(flux, 3)
-        rest = median - flux
-        spike = (rest <= -4 * rest.std()) | (rest >= 3 * rest.std())
+        residual = median - flux
+        spike = (residual <= -4 * residual.std()) | (residual >= 3 * residual.std())
         flux[spike] = median[spike]
         kept = (flux - flux.mean()) / flux.std()
         for _ in range(60):
             fit = np.polyval(np.polyfit(x, kept, 5), x)
-            rest = kept - fit
-            out = (rest < -3 * rest.std()) | (rest > 4 * rest.std())
-            if not out.any():
+            residual = kept - fit
+            outlier = (residual < -3 * residual.std()) | (residual > 4 * residual.std())
+            if not outlier.any():
                 break
-            kept[out] = fit[out]
+            kept[outlier] = fit[outlier]
         (flux / (fit * flux.std() + flux.mean())).astype(np.float32)
 
 
-def cpu(work: Callable[[], object]) -> float:
+def cpu_seconds(work: Callable[[], object]) -> float:
     """CPU seconds of this process."""
     begin = time.process_time()
     work()
     return time.process_time() - begin
 
 
-def pool(job: ingest.Ingest) -> float:
-    """(e) Wall seconds of a bare pool of two processes over the same function, its start left out."""
-    _, making = ingest.begin(job)
+def pool_seconds(settings: Ingest) -> float:
+    """(e) Wall seconds of a plain pool of two processes with the same function, without its start."""
+    _, spec = plan_shards(settings)
     with multiprocessing.get_context("forkserver").Pool(2) as workers:
-        workers.map(_nothing, range(8), chunksize=1)
+        workers.map(_wait, range(8), chunksize=1)
         begin = time.monotonic()
-        for _ in workers.imap_unordered(partial(shard.make_shard, making), range(making.manifest.shards)):
+        for _ in workers.imap_unordered(partial(make_shard, spec), range(spec.manifest.shards)):
             pass
         return time.monotonic() - begin
 
 
-def on_ray(job: ingest.Ingest) -> float:
-    """(d) Wall seconds of the same shards on Ray with two CPUs, Ray's start left out."""
-    _, making = ingest.begin(job)
-    run = stream.runner(2)
-    list(run(_nothing, range(8)))
+def ray_seconds(settings: Ingest) -> float:
+    """(d) Wall seconds of the same shards on Ray with two CPUs, without its start."""
+    _, spec = plan_shards(settings)
+    run = stream.make_map(2)
+    list(run(_wait, range(8)))
     begin = time.monotonic()
-    for _ in run(partial(shard.make_shard, making), range(making.manifest.shards)):
+    for _ in run(partial(make_shard, spec), range(spec.manifest.shards)):
         pass
     return time.monotonic() - begin
 
 
-def _nothing(number: int) -> dict[str, int]:
-    """Has a worker import what it will need."""
+def _wait(number: int) -> dict[str, int]:
+    """Makes a worker import what it needs."""
     time.sleep(0.2)
     return {"shard": number}
 
@@ -122,57 +128,61 @@ def _nothing(number: int) -> dict[str, int]:
 def rows_cpu(scratch: Path) -> list[str]:
     """(a), (b) and (c) on one core, by CPU time."""
     files = scratch / "sound"
-    made = make(Mock(out=str(files), n=4000, broken=0.0, gz=1.0))
+    mock = make(Mock(out=str(files), n=4000, broken=0.0, gz=1.0))
     paths = sorted(files.rglob("*.fits.gz"))
     settle(1)
-    ingest.ingest(settings(files, scratch / "store"))
+    ingest(ingest_settings(files, scratch / "store"))
     floors, ours = [], []
     for _ in range(5):
-        floors.append(cpu(lambda: gunzip(paths)) / len(paths))
-        fresh = settings(files, scratch / "store")
-        ours.append(cpu(partial(ingest.ingest, fresh)) / made["files"])
+        floors.append(cpu_seconds(lambda: gunzip(paths)) / len(paths))
+        new_store = ingest_settings(files, scratch / "store")
+        ours.append(cpu_seconds(partial(ingest, new_store)) / mock["files"])
     with threadpool_limits(1):
-        loop = cpu(lambda: obvious(paths[:300])) / 300
-    floor, own = statistics.median(floors), statistics.median(ours)
-    ratio = statistics.median(one / two for one, two in zip(ours, floors, strict=True))
+        loop = cpu_seconds(lambda: obvious(paths[:300])) / 300
+    floor, our = statistics.median(floors), statistics.median(ours)
+    ratio = statistics.median(own / limit for own, limit in zip(ours, floors, strict=True))
     return [
         f"| (a) gunzip alone (isal), one core | {floor * 1e3:.3f} ms CPU/file | 1.0 |",
-        f"| (b) the obvious loop (astropy, system 0's arithmetic), nothing written | {loop * 1e3:.2f} ms CPU/file | {loop / floor:.1f} × (a) |",
-        f"| (c) files → store, one core | {own * 1e3:.3f} ms CPU/file ({1 / own:,.0f} files/s) | {ratio:.2f} × (a); (b) / (c) = {loop / own:.1f} |",
+        "| (b) the obvious loop (astropy, system 0's arithmetic), nothing written "
+        f"| {loop * 1e3:.2f} ms CPU/file | {loop / floor:.1f} × (a) |",
+        f"| (c) files → store, one core | {our * 1e3:.3f} ms CPU/file ({1 / our:,.0f} files/s) "
+        f"| {ratio:.2f} × (a); (b) / (c) = {loop / our:.1f} |",
     ]
 
 
 def rows_ray(scratch: Path, n: int) -> list[str]:
-    """(d) against (e), in turn, twice."""
+    """(d) and (e) in turn, twice."""
     files = survey_files(scratch, n)
     ratios, rates = [], []
     for _ in range(2):
-        bare = pool(settings(files, scratch / "store"))
-        ray = on_ray(settings(files, scratch / "store"))
+        bare = pool_seconds(ingest_settings(files, scratch / "store"))
+        ray = ray_seconds(ingest_settings(files, scratch / "store"))
         ratios.append(bare / ray)
         rates.append((n / ray, n / bare))
-    best = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    runs = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     (ray_rate, bare_rate) = (statistics.median(pair) for pair in zip(*rates, strict=True))
     return [
-        f"| (d) the same on Ray, 2 CPUs, {n:,} files | {ray_rate:,.0f} files/s | {statistics.median(ratios):.2f} × (e) (runs: {best}) |",
+        f"| (d) the same on Ray, 2 CPUs, {n:,} files | {ray_rate:,.0f} files/s "
+        f"| {statistics.median(ratios):.2f} × (e) (runs: {runs}) |",
         f"| (e) bare pool of 2 processes, {n:,} files | {bare_rate:,.0f} files/s | |",
     ]
 
 
 def rows_memory(scratch: Path, n: int) -> list[str]:
-    """Peak memory of the whole job, Ray's own processes included, for n / 10 and n files."""
+    """Peak memory of the complete job, including the processes of Ray, for n / 10 and n files."""
     peaks = []
     for count in (n // 10, n):
         files = survey_files(scratch, count)
         shutil.rmtree(scratch / "store", ignore_errors=True)
         peaks.append(peak_memory([f"input={files}", f"store={scratch / 'store'}", "refuse_above=1"]))
     return [
-        f"| peak memory of the whole job, {n // 10:,} and {n:,} files | {peaks[0]:.2f} and {peaks[1]:.2f} GB | {peaks[1] / peaks[0]:.2f} |"
+        f"| peak memory of the complete job, {n // 10:,} and {n:,} files "
+        f"| {peaks[0]:.2f} and {peaks[1]:.2f} GB | {peaks[1] / peaks[0]:.2f} |"
     ]
 
 
 def peak_memory(arguments: list[str]) -> float:
-    """GB: the largest sum of what the processes of a job have for themselves, plus their share of what they share."""
+    """GB: the largest sum over the processes of a job of their own and their part of shared memory."""
     job = subprocess.Popen(
         [sys.executable, "jobs/ingest.py", *arguments],
         cwd=ROOT,
@@ -195,14 +205,14 @@ def peak_memory(arguments: list[str]) -> float:
 
 
 def survey_files(scratch: Path, n: int) -> Path:
-    """A mock survey of n files as it comes, 2 % of them defective."""
+    """A mock survey of n files with the default settings: 2 % are defective."""
     files = scratch / f"mock{n}"
-    make(Mock(out=str(files), n=n), stream.runner(2))
+    make(Mock(out=str(files), n=n), stream.make_map(2))
     return files
 
 
 def rows_plan(scratch: Path, n: int) -> list[str]:
-    """A catalogue of all of DR8: time and memory to plan it, and from there to the first shard."""
+    """A catalogue of all of DR8: time and memory of the plan, and the time to the first shard after it."""
     files = survey_files(scratch, n)
     names = [str(path.relative_to(files)) for path in sorted(files.rglob("spec-*"))]
     catalogue, roots = scratch / "dr8.csv", scratch / "roots"
@@ -213,10 +223,10 @@ def rows_plan(scratch: Path, n: int) -> list[str]:
             link = roots / f"{number:03d}"
             if not link.is_symlink():
                 link.symlink_to(files.resolve())
-            part = names[: min(len(names), DR8 - number * len(names))]
+            listed = names[: min(len(names), DR8 - number * len(names))]
             out.writelines(
                 f"{number * len(names) + i}|{number:03d}/{name}|10.5|20.5|-12.3\n"
-                for i, name in enumerate(part)
+                for i, name in enumerate(listed)
             )
     job = ["jobs/ingest.py", f"input={catalogue}", f"files={roots}", f"store={scratch / 'store'}"]
     shutil.rmtree(scratch / "store", ignore_errors=True)
@@ -234,8 +244,8 @@ def rows_plan(scratch: Path, n: int) -> list[str]:
         markers = scratch / "store" / "markers"
         first = markers.exists() and any(markers.glob("*.json")) and time.monotonic() - begin
         time.sleep(0.1)
-    for one in (*watched.children(recursive=True), watched):
-        one.kill()
+    for member in (*watched.children(recursive=True), watched):
+        member.kill()
     process.wait()
     return [
         f"| planning {DR8:,} rows (catalogue CSV) | {planned:.0f} s, {peak / 1e9:.2f} GB | |",
@@ -244,10 +254,10 @@ def rows_plan(scratch: Path, n: int) -> list[str]:
 
 
 def main() -> None:
-    """All parts asked for, as one table."""
-    asked = dict(item.split("=", 1) for item in sys.argv[1:])
-    n, parts = int(asked.get("n", 100_000)), asked.get("parts", "cpu,ray,memory,plan").split(",")
-    scratch = Path(asked.get("scratch") or tempfile.mkdtemp(prefix="survey-bench-"))
+    """The requested parts as one table."""
+    arguments = dict(item.split("=", 1) for item in sys.argv[1:])
+    n, parts = int(arguments.get("n", 100_000)), arguments.get("parts", "cpu,ray,memory,plan").split(",")
+    scratch = Path(arguments.get("scratch") or tempfile.mkdtemp(prefix="survey-bench-"))
     scratch.mkdir(parents=True, exist_ok=True)
     makers = {
         "cpu": lambda: rows_cpu(scratch),
@@ -257,10 +267,11 @@ def main() -> None:
     }
     rows = [row for part in parts for row in makers[part]()]
     print(
-        f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores\n\n| what | figure | ratio |\n| --- | --- | --- |"
+        f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores\n\n"
+        "| what | figure | ratio |\n| --- | --- | --- |"
     )
     print("\n".join(rows))
-    if "scratch" not in asked:
+    if "scratch" not in arguments:
         shutil.rmtree(scratch)
 
 

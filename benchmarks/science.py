@@ -25,17 +25,20 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from survey.evaluate.evaluate import judge
+from survey.evaluate.evaluate import predict_labelled
 from survey.labelling import samples
-from survey.labelling.join import Labels, join, present
+from survey.labelling.join import available_labels, join
+from survey.labelling.settings import Join
 from survey.labelling.samples import Samples
-from survey.metrics.score import Judged, evaluated
-from survey.settings import laid, section
-from survey.store.ingest import Ingest, ingest
+from survey.metrics.score import LabelledAnswers, metrics_table
+from survey.settings import merge, read_section
+from survey.store.settings import Ingest
+from survey.store.ingest import ingest
 from survey.store.store import open_store
 from survey.training import run as bundle
-from survey.training.batches import read_places
-from survey.training.train import Train, begin
+from survey.training.batches import read_spectra
+from survey.training.settings import Train
+from survey.training.train import plan
 from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +63,7 @@ NETS: dict[str, dict[str, Any]] = {
         "model": "prism",
         "epochs": 30,
         "optimiser": {"weight_decay": 0.2},
-        "vary": {"probability": 0.0, "anew": {"probability": 0.0}},
+        "synthesis": {"probability": 0.0, "redraw": {"probability": 0.0}},
         "loss": {"class_weights": [1.0, 2.5, 1.0]},
     },
     "bganet": {"folds": 5, "epochs": 80, **PLAIN},
@@ -76,7 +79,7 @@ NETS: dict[str, dict[str, Any]] = {
 """What each network is trained with beside `recipes/cemp.yaml`, and on how many of the five folds: what two cores can do in two hours."""
 
 
-Rows = dict[str, tuple[list[Judged], list[Judged], float, int]]
+Rows = dict[str, tuple[list[LabelledAnswers], list[LabelledAnswers], float, int]]
 FAR = ("wide", "direct", "real")
 
 INPUTS = {
@@ -90,12 +93,12 @@ LABELS = INPUTS | {"real": DATA.parent / "labels" / "lamost_dr1_plan_catalog.csv
 
 def stores(work: Path) -> None:
     """The sets as stores, each with either continuum."""
-    recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
+    recipe = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
     for net in ("", "echelle-spline"):
         prepare = recipe["prepare"] | {"continuum": NETS.get(net, {}).get("continuum", "msfl")}
         for name, path in INPUTS.items():
             given = {"input": str(path), "store": store(work, name, net), "workers": 1, "prepare": prepare}
-            ingest(Ingest.checked("ingest", recipe | given))
+            ingest(Ingest.from_dict("ingest", recipe | given))
 
 
 def store(work: Path, name: str, net: str = "") -> str:
@@ -106,7 +109,7 @@ def store(work: Path, name: str, net: str = "") -> str:
 def settings(work: Path, net: str, fold: int) -> Train:
     """One fold of one network."""
     given = {name: value for name, value in NETS[net].items() if name not in ("folds", "continuum")}
-    recipe = section(ROOT / "recipes" / "cemp.yaml", "train")
+    recipe = read_section(ROOT / "recipes" / "cemp.yaml", "train")
     if not net.startswith(("echelle", "prism")):
         recipe = {name: value for name, value in recipe.items() if name in ("targets", "task", "join")}
     values = recipe | {
@@ -118,14 +121,14 @@ def settings(work: Path, net: str, fold: int) -> Train:
         "threads": 1,
         "tracking": {"use": "never"},
     }
-    return Train.checked("science", laid(values, given))
+    return Train.from_dict("science", merge(values, given))
 
 
 def trained(work: Path, net: str, fold: int) -> str:
     """One fold, trained and timed, if it is not there yet."""
     warnings.simplefilter("ignore")
     made = settings(work, net, fold)
-    if begin(made):
+    if plan(made):
         started = time.process_time()
         learn(made)
         (Path(made.run) / "cpu.json").write_text(json.dumps(time.process_time() - started))
@@ -134,11 +137,11 @@ def trained(work: Path, net: str, fold: int) -> str:
 
 def others(work: Path, name: str, net: str = "") -> Samples:
     """All stars of a set that nobody was trained on; labels that its table lacks are unknown."""
-    joining = Labels(table=str(LABELS[name]))
-    return samples.of(join(joining, open_store(store(work, name, net)), present(joining, TARGETS)), TARGETS)
+    joining = Join(table=str(LABELS[name]))
+    return samples.from_labelled(join(joining, open_store(store(work, name, net)), available_labels(joining, TARGETS)), TARGETS)
 
 
-def joined(parts: list[Judged]) -> Judged:
+def joined(parts: list[LabelledAnswers]) -> LabelledAnswers:
     """Answers about one part after the other."""
     first = parts[0]
     names = [
@@ -150,16 +153,16 @@ def joined(parts: list[Judged]) -> Judged:
     return replace(
         first,
         **stacked,
-        about={name: np.concatenate([part.about[name] for part in parts]) for name in first.about},
+        about={name: np.concatenate([part.extra[name] for part in parts]) for name in first.extra},
     )
 
 
-def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tuple[list[Judged], float]:
+def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tuple[list[LabelledAnswers], float]:
     """60 principal components, logistic regression, quadratic ridge; its strength chosen on a tenth of the training stars."""
     started = time.process_time()
 
     def clipped(name: str, some: Samples) -> np.ndarray:
-        return read_places(open_store(store(work, name)), some.place_N2, False).flux.clamp(0, 2).numpy()
+        return read_spectra(open_store(store(work, name)), some.shard_row_N2, False).flux.clamp(0, 2).numpy()
 
     pca = PCA(60, whiten=True, random_state=0).fit(clipped("reference", train))
     z = pca.transform(clipped("reference", train))
@@ -181,23 +184,23 @@ def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tu
     found = []
     for name, some in asked:
         x = pca.transform(clipped(name, some))
-        snr = np.asarray(some.about["snr_g"].to_numpy(zero_copy_only=False), float)
+        snr = np.asarray(some.extra["snr_g"].to_numpy(zero_copy_only=False), float)
         found.append(
-            Judged(
+            LabelledAnswers(
                 some.class_N,
                 some.label_NL,
                 TARGETS,
                 classes.predict_proba(x),
                 ridge.predict(x),
-                about={"snr_g": snr},
+                extra={"snr_g": snr},
             )
         )
     return found, time.process_time() - started
 
 
-def response(judged: Judged) -> dict[str, float]:
+def response(judged: LabelledAnswers) -> dict[str, float]:
     """What the answers do from star to star where only carbon differs: slopes over [C/Fe] of pairs alike in the other three."""
-    truth, said = judged.label_NL, judged.mu_NL
+    truth, said = judged.label_NL, judged.value_NL
     place = truth[:, :3] / (100, 0.2, 0.15)
     pairs = cKDTree(place).query_pairs(1.0, output_type="ndarray")
     pairs = pairs[np.abs(truth[pairs[:, 0], 4] - truth[pairs[:, 1], 4]) > 0.5]
@@ -249,7 +252,7 @@ def report(work: Path, nets: list[str]) -> None:
     far = [(name, others(work, name)) for name in FAR]
     parts, cpu = [], 0.0
     for fold in range(FOLDS):
-        begin(made := settings(work, "prism", fold))
+        plan(made := settings(work, "prism", fold))
         everything = samples.read(made.run)
         learned = everything.at(np.flatnonzero(everything.part_N != 2))
         found, seconds = baseline(
@@ -263,11 +266,11 @@ def report(work: Path, nets: list[str]) -> None:
         count = NETS[net]["folds"]
         runs = [bundle.open_run(str(work / f"{net}-{fold}")) for fold in range(count)]
         inner = [
-            judge(run, samples.read(run.path).part("test"), store(work, "reference", net)) for run in runs
+            predict_labelled(run, samples.read(run.path).part("test"), store(work, "reference", net)) for run in runs
         ]
         asked = [(others(work, name, net), store(work, name, net)) for name in FAR]
         seconds = np.mean([json.loads((Path(run.path) / "cpu.json").read_text()) for run in runs])
-        rows[net] = inner, [judge(runs[0], some, path) for some, path in asked], float(seconds), count
+        rows[net] = inner, [predict_labelled(runs[0], some, path) for some, path in asked], float(seconds), count
     _print_inner(rows)
     _print_snr(rows)
     _print_far(rows)
@@ -280,7 +283,7 @@ def _print_inner(rows: Rows) -> None:
     )
     for name, (inner, _, seconds, _count) in rows.items():
         judged = joined(inner)
-        table = evaluated(judged)
+        table = metrics_table(judged)
         cells = [with_interval(number(table, "all", "", subject, metric)) for subject, metric in WANTED]
         print(
             f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {maes(table)} | {seconds:,.0f} |"
@@ -305,8 +308,8 @@ def _print_snr(rows: Rows) -> None:
         judged = joined(inner)
         snr = judged.snr()
         for low, high in ((0, 10), (10, 20), (20, 50), (50, np.inf)):
-            some = judged.of((snr >= low) & (snr < high))
-            table = evaluated(some)
+            some = judged.at((snr >= low) & (snr < high))
+            table = metrics_table(some)
             accuracy, f1 = (
                 number(table, "all", "", *what)[0] for what in (("all", "accuracy"), ("CEMP", "f1"))
             )
@@ -322,7 +325,7 @@ def _print_far(rows: Rows) -> None:
     for name, (_, far, *_rest) in rows.items():
         cells = []
         for judged in far[:2]:
-            table = evaluated(judged)
+            table = metrics_table(judged)
             maes = [number(table, "all", "", label, "mae")[0] for label in ("Teff", "FeH", "CFe")]
             cells += [
                 with_interval(number(table, "all", "", "CEMP", "f1")),
@@ -343,8 +346,8 @@ def _print_real(rows: Rows) -> None:
     for name, (_, far, *_rest) in rows.items():
         real = far[2]
         inside = (real.label_NL[:, 0] < 7000) & (real.label_NL[:, 0] > 4000)
-        for what, some in (("all", real), ("4,000 to 7,000 K", real.of(inside))):
-            residual = (some.mu_NL - some.label_NL)[:, :3]
+        for what, some in (("all", real), ("4,000 to 7,000 K", real.at(inside))):
+            residual = (some.value_NL - some.label_NL)[:, :3]
             middle = np.nanmedian(residual, 0)
             scatter = 1.4826 * np.nanmedian(np.abs(residual - middle), 0)
             cells = " | ".join(

@@ -1,10 +1,12 @@
-"""Trainings per minute of `tune` beside bare Optuna that runs the same objective in two processes; what Tune costs where a training takes no time.
+"""Trainings per minute of `tune`, and of plain Optuna in two processes; the cost of a trial of Ray Tune.
 
     python benchmarks/search.py [n=40] [turns=3] [epochs=6] [store=STORE] [work=benchmarks/work/search]
 
-Both: two trainings at a time with one thread each, `prism` on the reference set, the same space, sampler and number of trials, nobody stopped, trials
-in a journal. Bare Optuna: two processes with `study.optimize`, each making its settings, then `begin`, `learn`. Whole: from the start of the command
-to its end. Steady: from the second training's end to the last one's. The rest is start-up and end: imports, Ray, the workers' own imports.
+Both have two trainings at a time with one thread each: `prism` on the reference set, the same space, sampler
+and number of trials; no training is stopped early, and trials are recorded in a journal. Plain Optuna is two
+processes with `study.optimize`, each of which makes its settings and calls `plan` and `learn`. "Whole" is
+from the start of the command to its end, "steady" from the end of the second training to the end of the last.
+The rest is the start and the end: imports, Ray, and the imports of the workers.
 """
 
 import json
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,12 +28,15 @@ from optuna.storages.journal import JournalFileBackend
 
 from survey.cluster import search as cluster
 from survey.cluster import stream
+from survey.search.schedule import Request
+from survey.search.seeds import read_scores
 from survey.search.settings import Tune
-from survey.search.target import Order
-from survey.settings import section
-from survey.store.ingest import Ingest, ingest
-from survey.training import run
-from survey.training.train import Train, begin
+from survey.search.trial import TrainingEnd
+from survey.settings import read_section
+from survey.store.ingest import ingest
+from survey.store.settings import Ingest
+from survey.training.settings import Train
+from survey.training.train import plan
 from survey.training.worker import learn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +50,7 @@ SPACE = {
 
 
 def training(store: str, epochs: int) -> dict[str, Any]:
-    """What all trainings have."""
+    """The settings that all trainings share."""
     fixed = {
         "model": "prism",
         "task": "reg",
@@ -57,42 +63,44 @@ def training(store: str, epochs: int) -> dict[str, Any]:
     return fixed | {"store": store, "labels": str(DATA / "reference.parquet"), "epochs": epochs}
 
 
-def bare(folder: Path, store: str, epochs: int, count: int, seed: int) -> None:
-    """One of the two processes of bare Optuna."""
+def run_plain_optuna(folder: Path, store: str, epochs: int, count: int, seed: int) -> None:
+    """One of the two processes of plain Optuna."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def objective(trial: optuna.Trial) -> float:
-        drawn = {
-            key: trial.suggest_float(key, *line.get("log", line.get("range", [])), log="log" in line)  # type: ignore[misc]
-            for key, line in SPACE.items()
-        }
+        chosen = {}
+        for key, line in SPACE.items():
+            low, high = line.get("log", line.get("range", []))
+            chosen[key] = trial.suggest_float(key, low, high, log="log" in line)
         values = training(store, epochs) | {
             "run": str(folder / "trials" / str(trial.number)),
-            "ema": drawn["ema"],
+            "ema": chosen["ema"],
+            "optimiser": {"lr": chosen["optimiser.lr"], "weight_decay": chosen["optimiser.weight_decay"]},
+            "options": {"dropout": chosen["options.dropout"]},
         }
-        values["optimiser"] = {"lr": drawn["optimiser.lr"], "weight_decay": drawn["optimiser.weight_decay"]}
-        values["options"] = {"dropout": drawn["options.dropout"]}
-        settings = Train.checked("bare", values)
-        begin(settings)
+        settings = Train.from_dict("plain Optuna", values)
+        plan(settings)
         learn(settings)
-        return float(run.about_run(settings.run)["validation"]["mae_CFe"])
+        scores = read_scores(settings.run)
+        assert scores, "the run is not finished"
+        return scores.validation["mae_CFe"]
 
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     sampler = optuna.samplers.TPESampler(n_startup_trials=8, seed=seed)
-    study = optuna.create_study(storage=storage, study_name="bare", load_if_exists=True, sampler=sampler)
+    study = optuna.create_study(storage=storage, study_name="plain", load_if_exists=True, sampler=sampler)
     study.optimize(objective, n_trials=count)
 
 
-def ends(folder: Path) -> list[datetime]:
-    """When the trainings of a study ended, the first one first."""
+def end_times(folder: Path) -> list[datetime]:
+    """When the trainings of a study ended, in order."""
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.load_study(study_name=optuna.get_all_study_names(storage)[0], storage=storage)
     return sorted(trial.datetime_complete for trial in study.trials if trial.datetime_complete)
 
 
-def timed(folder: Path, commands: list[list[str]], count: int) -> dict[str, float]:
-    """Seconds of some processes side by side, and their rates per minute."""
+def measure(folder: Path, commands: list[list[str]], count: int) -> dict[str, float]:
+    """Trainings per minute of processes that run side by side, and the seconds of start and end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "space.yaml").write_text(json.dumps({"space": SPACE}))
@@ -102,124 +110,131 @@ def timed(folder: Path, commands: list[list[str]], count: int) -> dict[str, floa
         for command in commands
     ]
     for process in running:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
-    whole = time.perf_counter() - started
-    when = ends(folder / "study" if (folder / "study").exists() else folder)
-    assert len(when) == count, f"{len(when)} trials instead of {count}"
-    steady = (when[-1] - when[1]).total_seconds()
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    seconds = time.perf_counter() - started
+    times = end_times(folder / "study" if (folder / "study").exists() else folder)
+    assert len(times) == count, f"{len(times)} trials instead of {count}"
+    steady = (times[-1] - times[1]).total_seconds()
     return {
-        "whole": 60 * count / whole,
+        "whole": 60 * count / seconds,
         "steady": 60 * (count - 2) / steady,
-        "beside": whole - steady * count / (count - 2),
+        "rest": seconds - steady * count / (count - 2),
     }
 
 
-def compared(work: Path, store: str, count: int, epochs: int, turns: int) -> None:
-    """Both, turn by turn."""
-    train = [
-        f"train.{key}={json.dumps(value)}"
-        for key, value in training(store, epochs).items()
-        if key not in ("task", "targets", "monitor")
-    ]
-    own = [
-        f"study={work}/ours/study",
-        f"space={work}/ours/space.yaml",
-        f"winners={work}/ours",
+def commands(work: Path, store: str, count: int, epochs: int) -> dict[str, tuple[Path, list[list[str]]]]:
+    """For each of the two, its folder and its processes."""
+    set_by_search = ("task", "targets", "monitor")
+    fixed = {key: value for key, value in training(store, epochs).items() if key not in set_by_search}
+    arguments = [
+        *(f"train.{key}={json.dumps(value)}" for key, value in fixed.items()),
+        f"study={work}/tune/study",
+        f"space={work}/tune/space.yaml",
+        f"winners={work}/tune",
         "elements=[CFe]",
         f"trials={count}",
         "seeds=0",
+        "prune.name=none",
+        "tracking.use=never",
+        "workers=2",
+        "threads=1",
+        "gpu=0",
     ]
-    own += ["prune.name=none", "tracking.use=never", "workers=2", "threads=1", "gpu=0"]
-    ours = [[sys.executable, "jobs/tune.py", *train, *own]]
+    plain = [sys.executable, __file__, "plain", str(work / "plain"), store, str(epochs)]
     halves = [count - count // 2, count // 2]
-    theirs = [
-        [sys.executable, __file__, "bare", str(work / "bare"), store, str(epochs), str(half), str(seed)]
-        for seed, half in enumerate(halves)
-    ]
-    found: dict[str, list[dict[str, float]]] = {"tune": [], "bare Optuna": []}
+    return {
+        "tune": (work / "tune", [[sys.executable, "jobs/tune.py", *arguments]]),
+        "plain Optuna": (
+            work / "plain",
+            [[*plain, str(half), str(seed)] for seed, half in enumerate(halves)],
+        ),
+    }
+
+
+def compare(work: Path, store: str, count: int, epochs: int, turns: int) -> None:
+    """Measure both, turn by turn, and print their medians."""
+    both = commands(work, store, count, epochs)
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in both}
     for turn in range(turns):
-        order = [("tune", ours, "ours"), ("bare Optuna", theirs, "bare")]
-        for name, commands, folder in order if turn % 2 == 0 else order[::-1]:
-            found[name].append(timed(work / folder, commands, count))
-            print(
-                f"{name}: {', '.join(f'{kind} {value:.1f}' for kind, value in found[name][-1].items())}",
-                file=sys.stderr,
-                flush=True,
-            )
-    middle = {
-        name: {kind: median(row[kind] for row in rows) for kind in rows[0]} for name, rows in found.items()
+        for name in list(both) if turn % 2 == 0 else reversed(both):
+            measured[name].append(measure(*both[name], count))
+            rates = ", ".join(f"{kind} {value:.1f}" for kind, value in measured[name][-1].items())
+            print(f"{name}: {rates}", file=sys.stderr, flush=True)
+    medians = {
+        name: {kind: median(row[kind] for row in rows) for kind in rows[0]} for name, rows in measured.items()
     }
     print(f"{count} trainings of {epochs} epochs, two at a time; medians of {turns} turns\n")
-    print("| | whole, trainings/min | steady, trainings/min | start-up and end, s |")
+    print("| | whole, trainings/min | steady, trainings/min | start and end, s |")
     print("| --- " * 4 + "|")
-    for name, row in middle.items():
-        print(f"| {name} | {row['whole']:.1f} | {row['steady']:.1f} | {row['beside']:.1f} |")
-    ratio = {kind: middle["tune"][kind] / middle["bare Optuna"][kind] for kind in ("whole", "steady")}
+    for name, row in medians.items():
+        print(f"| {name} | {row['whole']:.1f} | {row['steady']:.1f} | {row['rest']:.1f} |")
+    ratio = {kind: medians["tune"][kind] / medians["plain Optuna"][kind] for kind in ("whole", "steady")}
     print(f"| ratio | {ratio['whole']:.2f} | {ratio['steady']:.2f} | |")
 
 
 @dataclass
-class Idle:
-    """A search whose trainings are over before they have begun."""
+class IdleQueue:
+    """A queue whose trainings are over before they begin: each requests the same finished run."""
 
     settings: Train
     count: int
-    given: int = 0
-    when: list[float] = field(default_factory=list)
-    trouble: str = ""
+    requested: int = 0
+    times: list[float] = field(default_factory=list)
+    error: str = ""
 
     @property
-    def over(self) -> bool:
-        """Whether all are back."""
-        return len(self.when) >= self.count
+    def is_done(self) -> bool:
+        """Whether all trainings have ended."""
+        return len(self.times) >= self.count
 
-    def next(self) -> Order | None:
+    def next(self) -> Request | None:
         """The same finished run again."""
-        self.given += 1
-        return Order(str(self.given), self.settings) if self.given <= self.count else None
+        self.requested += 1
+        return Request(str(self.requested), self.settings) if self.requested <= self.count else None
 
-    def heard(self, key: str, row: Any) -> bool:
-        """Nothing is stopped."""
+    def report(self, key: str, row: Mapping[str, float]) -> bool:
+        """No training is stopped."""
         del key, row
         return False
 
-    def ended(self, key: str, told: dict[str, Any]) -> None:
-        """One is back."""
-        assert "about" in told, (key, told)
-        self.when.append(time.perf_counter())
+    def end(self, key: str, end: TrainingEnd) -> None:
+        """Note the time."""
+        assert end.scores, (key, end.failed)
+        self.times.append(time.perf_counter())
 
 
-def idle(work: Path, store: str, count: int = 60) -> None:
-    """What a trial of Tune takes when there is nothing to train: two workers, six epochs told of each."""
-    settings = Train.checked("idle", training(store, 6) | {"run": str(work / "idle")})
-    if begin(settings):
+def measure_idle_trials(work: Path, store: str, count: int = 60) -> None:
+    """Print what a trial of Ray Tune takes if there is nothing to train: two workers, six epochs."""
+    settings = Train.from_dict("idle", training(store, 6) | {"run": str(work / "idle")})
+    if plan(settings):
         learn(settings)
     stream.connect()
-    search = Idle(settings, count)
-    cluster._tuned(
-        Tune.checked("idle", {"study": str(work / "none"), "workers": 2, "threads": 1, "gpu": 0}), search
-    )  # type: ignore[arg-type]
-    each = (search.when[-1] - search.when[3]) / (count - 4)
-    print(f"\nan idle trial, six epochs told: {each:.3f} s of two workers, {2 * each:.3f} s of one")
+    queue = IdleQueue(settings, count)
+    values = {"study": str(work / "none"), "workers": 2, "threads": 1, "gpu": 0, "show": True}
+    cluster.run_on_ray(Tune.from_dict("idle", values), queue)  # type: ignore[arg-type]
+    each = (queue.times[-1] - queue.times[3]) / (count - 4)
+    print(f"\nan idle trial with six reported epochs: {each:.3f} s of two workers, {2 * each:.3f} s of one")
+
+
+def main() -> None:
+    """Compare both, then measure idle trials."""
+    warnings.simplefilter("ignore")
+    arguments = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    work = Path(arguments.get("work", ROOT / "benchmarks" / "work" / "search"))
+    store = arguments.get("store", str(work / "reference"))
+    if "store" not in arguments:
+        given = {"input": str(DATA / "reference.parquet"), "store": store, "workers": 1}
+        recipe = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
+        ingest(Ingest.from_dict("ingest", recipe | given))
+    count = int(arguments.get("n", 40))
+    assert count > 3, "n: give 4 or more"
+    compare(work, store, count, int(arguments.get("epochs", 6)), int(arguments.get("turns", 3)))
+    measure_idle_trials(work, store)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["bare"]:
-        bare(Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:7]))
-        raise SystemExit
-    warnings.simplefilter("ignore")
-    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    place = Path(given.get("work", ROOT / "benchmarks" / "work" / "search"))
-    spectra = given.get("store", str(place / "reference"))
-    if "store" not in given:
-        recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
-        ingest(
-            Ingest.checked(
-                "ingest", recipe | {"input": str(DATA / "reference.parquet"), "store": spectra, "workers": 1}
-            )
-        )
-    number = int(given.get("n", 40))
-    assert number > 3, "n: give 4 or more"
-    compared(place, spectra, number, int(given.get("epochs", 6)), int(given.get("turns", 3)))
-    idle(place, spectra)
+    if sys.argv[1:2] == ["plain"]:
+        run_plain_optuna(Path(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:7]))
+    else:
+        main()

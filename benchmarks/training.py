@@ -22,13 +22,14 @@ from survey import machine
 from survey.cluster.train import fit
 from survey.labelling import samples
 from survey.models import summary
-from survey.models.network import Task
-from survey.settings import section
-from survey.store.ingest import Ingest, ingest
+from survey.models.settings import Task
+from survey.settings import read_section
+from survey.store.settings import Ingest
+from survey.store.ingest import ingest
 from survey.store.store import open_store
 from survey.training import run
-from survey.training.batches import read_places
-from survey.training.train import Train
+from survey.training.batches import read_spectra
+from survey.training.settings import Train
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "physics"
@@ -47,7 +48,7 @@ def settings(work: Path, name: str, **changes: Any) -> Train:
         "start": "plain",
         "gpu": "never",
     }
-    return Train.checked("training", values | changes)
+    return Train.from_dict("training", values | changes)
 
 
 def ours(work: Path, **changes: Any) -> list[dict[str, float]]:
@@ -62,7 +63,7 @@ def by_hand(work: Path, net: str, epochs: int, threads: int) -> float:
     """Spectra per second of the loop that one would write."""
     machine.settle(threads)
     train = samples.read(str(work / "turn")).part("train")
-    spectra = read_places(open_store(str(work / "reference")), train.place_N2, False)
+    spectra = read_spectra(open_store(str(work / "reference")), train.shard_row_N2, False)
     task = Task("cls_reg", train.labels)
     model = run.build(net, {}, task, spectra.flux.shape[1])
     mean, spread = train.label_NL.mean(0), train.label_NL.std(0)
@@ -113,7 +114,7 @@ def loops(work: Path, nets: list[str]) -> None:
             for data in ("resident", "streaming"):
                 rows = ours(work, model=net, epochs=epochs, threads=1, data=data)
                 rates[data].append(max(row["spectra_per_second"] for row in rows))
-            seen = epochs * run.about_run(str(work / "turn"))["parts"]["train"]["spectra"] // 64 * 64
+            seen = epochs * run.run_document(str(work / "turn"))["parts"]["train"]["spectra"] // 64 * 64
             rates["whole"].append(seen / sum(row["seconds"] for row in rows))
             rates["hand"].append(by_hand(work, net, epochs, 1))
         hand, resident, streaming, whole = (
@@ -156,9 +157,9 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     folder = Path(given.get("work", ROOT / "benchmarks" / "work" / "training"))
-    recipe = section(ROOT / "recipes" / "cemp.yaml", "ingest")
+    recipe = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
     ingest(
-        Ingest.checked(
+        Ingest.from_dict(
             "ingest",
             recipe
             | {"input": str(DATA / "reference.parquet"), "store": str(folder / "reference"), "workers": 1},

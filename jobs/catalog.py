@@ -1,20 +1,26 @@
-"""Predictions to a catalog: a row per star (HATS), ranked MP and CEMP candidates (Parquet, VOTable, FITS, CSV), how pure and complete they are.
+"""Predictions to a catalog: one row per star (HATS), and ranked lists of MP and CEMP candidates with their
+purity.
 
     python jobs/catalog.py recipes/cemp.yaml predictions=PREDICTIONS catalog=CATALOG
-    python jobs/catalog.py recipes/cemp.yaml predictions=PREDICTIONS catalog=CATALOG cemp.goal=completeness cemp.level=0.95 known=[LIST.csv]
-    ray job submit --working-dir . -- python jobs/catalog.py predictions=s3://BUCKET/said catalog=s3://BUCKET/catalog
+    python jobs/catalog.py recipes/cemp.yaml predictions=PREDICTIONS catalog=CATALOG \\
+        cemp.goal=completeness cemp.level=0.95 known=[LIST.csv]
+    ray job submit --working-dir . -- python jobs/catalog.py \\
+        predictions=s3://BUCKET/predictions catalog=s3://BUCKET/catalog
 
-One process: some 50,000 spectra a second, a few GB of memory for eleven million, and as much local disk as the predictions take meanwhile.
-A catalog that is there, of these predictions and settings, is left alone; when the predictions have grown it is made anew.
+It runs in one process: some 50,000 spectra a second, a few GB of memory for eleven million, and for a while
+as much local disk as the predictions take. A finished catalog of the same predictions and settings is left
+as it is; if the predictions have grown, it is made again.
 """
 
-from survey.catalog.catalog import Catalog, catalog
-from survey.reports import catalog as candidates
-from survey.settings import errors_told, start
+from survey.catalog.settings import CatalogSettings
+from survey.settings import report_errors, start
 
 if __name__ == "__main__":
-    settings = start(Catalog, "catalog", __doc__)
-    with errors_told():
-        outcome = catalog(settings)
-        pictures = candidates.pictures(outcome)
-    print(candidates.summary(outcome, pictures))
+    settings = start(CatalogSettings, "catalog", __doc__)
+    with report_errors():
+        from survey.catalog.catalog import make_catalog
+        from survey.reports import catalog as report
+
+        result = make_catalog(settings)
+        pictures = report.pictures(result)
+    print(report.summary(result, pictures))

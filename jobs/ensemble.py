@@ -1,20 +1,22 @@
-"""Runs to an ensemble: members with their weights, calibrated by spectra that none has learned from.
+"""Combine runs into an ensemble: members with weights, calibrated on spectra that no member was trained on.
 
     python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE runs=[RUN, RUN, RUN]
-    python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE store=STORE labels=TABLE seeds=5           trains its members first
+    python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE store=STORE labels=TABLE seeds=5
 
-Seconds for finished runs and some thousand spectra. Run it again to go on where it stopped. Then: jobs/evaluate.py of=ENSEMBLE, jobs/predict.py.
+The second command trains the members first. With finished runs and some thousand spectra it takes seconds.
+A stopped job continues when it is run again. Next: jobs/evaluate.py of=ENSEMBLE, jobs/predict.py.
 """
 
-from survey.cluster.train import fit
-from survey.ensemble.build import build
 from survey.ensemble.settings import Build
-from survey.reports import ensemble
-from survey.settings import errors_told, start
+from survey.settings import report_errors, start
 
 if __name__ == "__main__":
     settings = start(Build, "ensemble", __doc__)
-    with errors_told():
+    with report_errors():
+        from survey.cluster.train import fit
+        from survey.ensemble.build import build
+        from survey.reports import ensemble
+
         built = build(settings, fit)
         pictures = ensemble.pictures(built)
-    print(ensemble.summary(built, pictures))
+        print(ensemble.summary(built, pictures))

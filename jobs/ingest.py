@@ -1,20 +1,24 @@
-"""Survey files to a store: spectra in the rest frame, on one grid, normalised; refused files with their reasons.
+"""Make a store of survey files: spectra in the rest frame, on one grid, normalised.
 
     python jobs/ingest.py recipes/cemp.yaml input=FOLDER_OR_CATALOGUE store=STORE
-    ray job submit --working-dir . -- python jobs/ingest.py recipes/cemp.yaml input=s3://BUCKET/lrs store=s3://BUCKET/store
+    ray job submit --working-dir . -- python jobs/ingest.py recipes/cemp.yaml \
+        input=s3://BUCKET/lrs store=s3://BUCKET/store
 
-About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Run it again to complete, or to add what is new in the input.
+About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Refused files are listed with their reasons.
+Run it again to continue where it stopped, or to add what is new in the input.
 """
 
-from survey.cluster import stream
-from survey.reports import ingest as summary
-from survey.reports.preview import preview
-from survey.settings import errors_told, start
-from survey.store.ingest import Ingest, ingest
+from survey.settings import report_errors, start
+from survey.store.settings import Ingest
 
 if __name__ == "__main__":
     settings = start(Ingest, "ingest", __doc__)
-    with errors_told():
-        report = ingest(settings, stream.runner(settings.workers))
+    with report_errors():
+        from survey.cluster import stream
+        from survey.reports.ingest import summary
+        from survey.reports.preview import preview
+        from survey.store.ingest import ingest
+
+        result = ingest(settings, stream.make_map(settings.workers))
         pictures = preview(settings)
-    print(summary.ingest(report, pictures))
+        print(summary(result, pictures))

@@ -1,20 +1,26 @@
-"""What an ensemble says of every spectrum: class probabilities, labels with calibrated errors, distance from the training spectra, as Parquet.
+"""Predict every spectrum: class probabilities, labels with calibrated errors, distance from training spectra.
 
     python jobs/predict.py recipes/cemp.yaml ensemble=ENSEMBLE store=STORE predictions=PREDICTIONS
-    python jobs/predict.py recipes/cemp.yaml ensemble=ENSEMBLE input=FOLDER_OR_CATALOGUE predictions=PREDICTIONS
-    ray job submit --working-dir . -- python jobs/predict.py ensemble=s3://BUCKET/ensemble store=s3://BUCKET/store predictions=s3://BUCKET/said
+    python jobs/predict.py recipes/cemp.yaml ensemble=ENSEMBLE input=FOLDER predictions=PREDICTIONS
+    ray job submit --working-dir . -- python jobs/predict.py ensemble=s3://BUCKET/ensemble \\
+        store=s3://BUCKET/store predictions=s3://BUCKET/predictions
 
-All members in one pass over the data: on a CPU core 1,000 spectra a second for an ensemble like the recipe's, 5,000 for a small network; 0.3 kB each.
-`ensemble` may be a run. Run it again to complete, or to add what is new in the store or the input. Then: jobs/catalog.py.
+All members in one pass over the data. A CPU core does 1,000 spectra per second for an ensemble like that of
+the recipe, 5,000 for a small network; a spectrum takes 0.3 kB. `ensemble` may be a run, `input` may be a
+catalogue. Run it again to complete the predictions, or to add what is new in the store or the input.
+Then: jobs/catalog.py.
 """
 
-from survey.cluster import actors
-from survey.predict.predict import Predict, predict
-from survey.reports import predict as predictions
-from survey.settings import errors_told, start
+from survey.predict.settings import Predict
+from survey.settings import report_errors, start
 
 if __name__ == "__main__":
     settings = start(Predict, "predict", __doc__)
-    with errors_told():
-        report = predict(settings, actors.crew(settings.workers, settings.threads, settings.gpu == "auto"))
-    print(predictions.summary(report))
+    with report_errors():
+        from survey.cluster.actors import ray_workers
+        from survey.predict.predict import predict
+        from survey.reports.predict import summary
+
+        workers = ray_workers(settings.workers, settings.threads, settings.gpu == "auto")
+        result = predict(settings, workers)
+    print(summary(result))

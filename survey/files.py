@@ -1,7 +1,9 @@
-"""Bytes by path, on this machine's disks or in an ``s3://`` bucket; the rest of the code does not know which.
+"""Bytes by path, on this machine's disks or in an ``s3://`` bucket; the rest of the code does not know
+which.
 
-A write is whole or not at all: a local file is written under a temporary name and renamed, an object is one PUT. Credentials and the
-endpoint come from the usual AWS places only (environment, ~/.aws, instance role; AWS_ENDPOINT_URL for another server than Amazon's).
+A file is written completely or not at all: a local file is written under a temporary name and renamed, an
+object is one PUT. Credentials and the endpoint come from the usual places of AWS only: environment, ~/.aws,
+instance role; AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
 import json
@@ -13,19 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from survey.spectrum import Refused
 
+if TYPE_CHECKING:  # pyarrow takes 0.3 s to import: only those who read a table pay for it
+    import pyarrow as pa
+
 LARGEST = 64 << 20
-"""No survey file of one spectrum comes near 64 MiB; a larger one is refused, not read into memory."""
+"""Bytes. A survey file of one spectrum is far smaller than 64 MiB; a larger one is refused and not read."""
 
 
 class Entry(NamedTuple):
-    """A file as a listing shows it; `stamp` is the modification time in seconds."""
+    """A file as a listing shows it. `stamp` is the modification time in seconds."""
 
     path: str
     size: int
@@ -39,7 +41,7 @@ def is_remote(path: str) -> bool:
 
 @cache
 def bucket_system() -> Any:
-    """The one s3fs of this process; listings are never cached, and a whole object is one request."""
+    """The s3fs of this process. Listings are never cached, and a complete object is one request."""
     from survey.buckets import Buckets  # 0.4 s to import, only where there is a bucket
 
     return Buckets(
@@ -60,6 +62,13 @@ def join(folder: str, *names: str) -> str:
     return "/".join((folder.rstrip("/") or "/", *names)) if is_remote(folder) else str(Path(folder, *names))
 
 
+def absolute(path: str) -> str:
+    """A path that means the same wherever a job runs. Links stay as they are."""
+    if is_remote(path):
+        return path.rstrip("/")
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - Path is slow
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or folder of that path."""
     return stat_of(path) is not None or is_folder(path) if is_remote(path) else Path(path).exists()
@@ -71,12 +80,18 @@ def is_folder(path: str) -> bool:
 
 
 def read(path: str) -> bytes:
-    """The bytes of a file, without limit: for files that this software wrote."""
+    """The bytes of a file of any size: for files that this software wrote."""
     return bytes(bucket_system().fetch(path, 1 << 62)) if is_remote(path) else Path(path).read_bytes()
 
 
+def open_file(path: str) -> BinaryIO:
+    """A file to read from, as a stream of bytes."""
+    stream: BinaryIO = bucket_system().open(path, "rb") if is_remote(path) else Path(path).open("rb")
+    return stream
+
+
 def write(path: str, data: bytes | memoryview) -> None:
-    """A file with these bytes, whole or not at all."""
+    """Write a file with these bytes, completely or not at all."""
     if is_remote(path):
         bucket_system().pipe_file(path, bytes(data))
         return
@@ -92,12 +107,12 @@ def write(path: str, data: bytes | memoryview) -> None:
 
 
 def write_json(path: str, value: Any) -> None:
-    """A JSON file, whole or not at all."""
+    """Write a JSON file, completely or not at all."""
     write(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
 
 
 def read_json(path: str) -> Any:
-    """What a JSON file of ours says."""
+    """The value in a JSON file that this software wrote."""
     try:
         return json.loads(read(path))
     except ValueError as error:
@@ -106,13 +121,19 @@ def read_json(path: str) -> Any:
         ) from error
 
 
-def read_table(path: str, columns: list[str] | None = None) -> pa.Table:
+def read_table(path: str, columns: list[str] | None = None) -> "pa.Table":
     """A Parquet table, or some of its columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     return pq.read_table(pa.BufferReader(read(path)), columns=columns)
 
 
-def write_table(path: str, table: pa.Table) -> None:
-    """A Parquet table, whole or not at all."""
+def write_table(path: str, table: "pa.Table") -> None:
+    """Write a Parquet table, completely or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write(path, memoryview(sink.getvalue()))
@@ -125,7 +146,7 @@ def read_all(paths: list[str]) -> list[bytes]:
 
 
 def remove(path: str) -> None:
-    """No file of that path any more; none there before is fine."""
+    """Remove a file; it may be missing already."""
     if is_remote(path):
         bucket_system().rm_file(path)
     else:
@@ -133,19 +154,22 @@ def remove(path: str) -> None:
 
 
 def names(folder: str) -> list[str]:
-    """The names directly in a folder, in order; none if there is no such folder. Unfinished writes are not shown."""
+    """The names directly in a folder, in order; none if there is no such folder. Unfinished writes are
+    omitted."""
     if is_remote(folder):
-        found = [name for page in _pages(folder, Delimiter="/") for name in _names_of(page)]
+        listing = [name for page in _pages(folder, Delimiter="/") for name in _names_of(page)]
     else:
-        found = [entry.name for entry in os.scandir(folder)] if Path(folder).is_dir() else []
-    return sorted(name for name in found if name and not name.startswith("."))
+        listing = [entry.name for entry in os.scandir(folder)] if Path(folder).is_dir() else []
+    return sorted(name for name in listing if name and not name.startswith("."))
 
 
-def walk(folder: str, whole: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """All files below a folder or prefix, folder by folder in the order of their names; a link is followed to a file, not to a folder.
+def walk(folder: str, always: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """All files below a folder or prefix, folder by folder, in the order of their names.
 
-    What has a name that ends in one of `whole` (lower case) is given whatever it is: a folder, a pipe, a link to nothing.
+    A link to a file counts as a file; a link to a folder is not followed. An entry whose name ends in one of
+    `always` (lower case) is listed in any case, even if it is a folder, a pipe or a broken link.
     """
+
     if is_remote(folder):
         yield from _walk_bucket(folder)
         return
@@ -157,8 +181,8 @@ def walk(folder: str, whole: tuple[str, ...] = ()) -> Iterator[Entry]:
         below = []
         for entry in listing:
             is_file = entry.is_file()
-            if is_file or (whole and entry.name.lower().endswith(whole)):
-                with suppress(FileNotFoundError):  # another process has renamed or removed it since
+            if is_file or (always and entry.name.lower().endswith(always)):
+                with suppress(FileNotFoundError):  # another process renamed or removed it meanwhile
                     facts = entry.stat(follow_symlinks=is_file)
                     yield Entry(entry.path, facts.st_size, facts.st_mtime)
             elif entry.is_dir(follow_symlinks=False):
@@ -167,7 +191,7 @@ def walk(folder: str, whole: tuple[str, ...] = ()) -> Iterator[Entry]:
 
 
 def _walk_bucket(folder: str) -> Iterator[Entry]:
-    """A page of 1,000 keys at a time: millions of keys need no memory."""
+    """Lists 1,000 keys at a time, so that millions of keys need little memory."""
     bucket, _ = _bucket_and_key(folder)
     for page in _pages(folder):
         for facts in page.get("Contents", ()):
@@ -197,7 +221,7 @@ def _names_of(page: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_prefix(path: str) -> bool:
-    """Whether something is below a prefix; a bucket itself may be empty."""
+    """Whether there is an object below a prefix. A bucket itself may be empty."""
     page = next(_pages(path, MaxKeys=1))
     return bool(page.get("Contents")) or not page.get("Prefix")
 
@@ -217,14 +241,17 @@ def stat_of(path: str) -> Entry | None:
             return None
         return Entry(path, int(facts["ContentLength"]), facts["LastModified"].timestamp()) if facts else None
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except OSError:
         return None
-    return Entry(path, found.st_size, found.st_mtime) if stat.S_ISREG(found.st_mode) else None
+    return Entry(path, status.st_size, status.st_mtime) if stat.S_ISREG(status.st_mode) else None
 
 
 def fetch(paths: Iterable[str]) -> Iterator[bytes | Refused]:
-    """The bytes of survey files in the order of their paths, or why not; buckets are read 32 files at a time."""
+    """The bytes of survey files, or why they are refused, in the order of the paths.
+
+    Objects of a bucket are read 32 at a time.
+    """
     waiting = list(paths)
     if waiting and is_remote(waiting[0]):
         with ThreadPoolExecutor(32) as pool:
@@ -237,8 +264,8 @@ def _fetch_file(path: str) -> bytes | Refused:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hang the shard
     except FileNotFoundError:
-        other = path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
-        return _fetch_file(other) if _is_file(other) else Refused("missing", "no such file")
+        other = _other_name(path)
+        return _fetch_file(other) if stat_of(other) else Refused("missing", "no such file")
     except OSError as error:
         return Refused("missing", error.strerror or str(error))
     except ValueError as error:  # a zero byte in the path
@@ -251,7 +278,7 @@ def _fetch_file(path: str) -> bytes | Refused:
             return Refused("too_large", f"{facts.st_size} bytes")
         data = os.read(handle, facts.st_size)
         while len(data) < facts.st_size and (more := os.read(handle, facts.st_size - len(data))):
-            data += more  # a network disk may give less than asked for
+            data += more  # a network disk may return fewer bytes than requested
     except OSError as error:
         return Refused("missing", error.strerror or str(error))
     finally:
@@ -259,23 +286,25 @@ def _fetch_file(path: str) -> bytes | Refused:
     return data
 
 
-def _is_file(path: str) -> bool:
-    found = stat_of(path)
-    return found is not None
+def _other_name(path: str) -> str:
+    """The name of the same file gzipped, or not gzipped."""
+    return path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
 
 
 def _fetch_object(path: str) -> bytes | Refused:
-    """One request per object; what the credentials may not read counts as not there, as it does on a disk."""
+    """One request per object. An object that the credentials may not read counts as missing, as on a disk."""
     from survey.buckets import DeniedError, NoBucketError
 
-    for candidate in (path, path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"):
+    for candidate in (path, _other_name(path)):
         try:
-            found = bucket_system().fetch(candidate, LARGEST)
+            data_or_size: bytes | int = bucket_system().fetch(candidate, LARGEST)
         except NoBucketError:
             raise
         except FileNotFoundError:
             continue
         except DeniedError as error:
             return Refused("missing", str(error))
-        return Refused("too_large", f"{found} bytes") if isinstance(found, int) else found
+        if isinstance(data_or_size, int):
+            return Refused("too_large", f"{data_or_size} bytes")
+        return data_or_size
     return Refused("missing", "no such object")

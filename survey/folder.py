@@ -1,10 +1,10 @@
-"""A finished folder: what one job makes and the next job reads (a store, a run, an ensemble, predictions, a catalog, a study).
+"""A folder that one job makes and the next job reads: a store, a run, an ensemble, predictions, a catalog.
 
-settings.json    written first: what kind of folder this is and which settings it is made with
-KIND.json        written last: the document, which says what the folder is; its presence means "finished"
+settings.json    written first: the kind of the folder and the settings of the job
+KIND.json        written last: the document, which describes the content
 
-Everything else in the folder is written between these two. So a job that was stopped finds its own folder again, other settings on
-the same folder are refused, and nobody reads a folder that is not finished.
+All other files are written between these two. So a job that was stopped finds its own folder again, other
+settings for the same folder are refused, and no job reads a folder that is not finished.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,11 +20,11 @@ from survey.settings import SettingsError, differences
 SETTINGS = "settings.json"
 
 Differences = Callable[[Any, Any], Iterable[str]]
-"""Names the settings that differ between two sets of them, in words."""
+"""Names the settings that differ between two sets, in words."""
 
 
 class Document(BaseModel):
-    """What a finished folder says of itself. `version` is that of the format, `code` that of the program that wrote it."""
+    """The description of a finished folder. `version` is that of the format, `code` that of the program."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ D = TypeVar("D", bound=Document)
 
 @dataclass(frozen=True)
 class Kind(Generic[D]):
-    """A kind of folder: its name, the type of its document, the version of its format, and the job that makes it."""
+    """A kind of folder: its name, the type of its document, the version of its format, and its job."""
 
     name: str
     document: type[D]
@@ -53,7 +53,7 @@ class Kind(Generic[D]):
 
 @dataclass(frozen=True)
 class Folder(Generic[D]):
-    """A folder of one kind at a path, on a disk or in a bucket; it may be empty, begun or finished."""
+    """A folder of one kind, on a disk or in a bucket. It may be empty, begun or finished."""
 
     path: str
     kind: Kind[D]
@@ -63,20 +63,21 @@ class Folder(Generic[D]):
         return files.join(self.path, *names)
 
     def settings(self) -> dict[str, Any] | None:
-        """The settings that the folder was begun with; none where it was not begun. Another kind or version is an error."""
+        """The settings that the folder was begun with, or None. Another kind or version is an error."""
         path = self.file(SETTINGS)
         if not files.exists(path):
             return None
         written = files.read_json(path)
         if not isinstance(written, dict) or not isinstance(written.get("settings"), dict):
             raise SettingsError(
-                f"{self._where}: {SETTINGS} is not one of a {self.kind.name}; give an empty or a new folder"
+                f"{self._where}: {SETTINGS} is not that of a {self.kind.name}; give an empty or a new folder"
+            )
+        if written.get("kind", self.kind.name) != self.kind.name:
+            raise SettingsError(
+                f"{self._where}: holds a {written['kind']}, no {self.kind.name}; "
+                "give an empty or a new folder"
             )
         self._check_version(written.get("version"))
-        if written.get("kind") != self.kind.name:
-            raise SettingsError(
-                f"{self._where}: holds a {written.get('kind')}, no {self.kind.name}; give an empty or a new folder"
-            )
         settings: dict[str, Any] = written["settings"]
         return settings
 
@@ -85,17 +86,17 @@ class Folder(Generic[D]):
         settings: dict[str, Any],
         *,
         started: bool = True,
-        beside: Iterable[str] = (),
+        allowed: Iterable[str] = (),
         compare: Differences = differences,
     ) -> bool:
         """Whether the folder was begun with these settings.
 
-        Other settings are an error that names them, but only if work has `started`. A folder with files that are not of this kind is an
-        error too; files named in `beside` may be there before the settings.
+        Other settings are an error that names them, but only if work has `started`. A folder with other files
+        and without settings is an error too; files named in `allowed` may exist before the settings.
         """
         before = self.settings()
         if before is None:
-            self._refuse_strangers(set(beside))
+            self._check_empty(set(allowed))
             return False
         differing = list(compare(before, settings))
         if differing and started:
@@ -105,27 +106,27 @@ class Folder(Generic[D]):
             )
         return not differing
 
-    def begin(self, settings: dict[str, Any], **more: Any) -> None:
-        """Write the settings: from now on this is a folder of its kind. `more` is kept beside them."""
+    def begin(self, settings: dict[str, Any], **extra: Any) -> None:
+        """Write the settings: from now on this is a folder of its kind. `extra` goes into the same file."""
         written = {
             "kind": self.kind.name,
             "version": self.kind.version,
             "code": __version__,
-            **more,
+            **extra,
             "settings": settings,
         }
         files.write_json(self.file(SETTINGS), written)
 
     def is_finished(self) -> bool:
-        """Whether the document is there."""
+        """Whether the document exists."""
         return files.exists(self.file(self.kind.file))
 
     def document(self) -> D:
-        """The document of a finished folder; a missing, damaged or old one is an error that says what to do."""
+        """The document of a finished folder. A missing, damaged or old one is an error."""
         path = self.file(self.kind.file)
         if not files.exists(path):
             raise FileNotFoundError(
-                f"{self.path}: no {self.kind.file} in it, so this is no finished {self.kind.name}; "
+                f"{self.path}: no {self.kind.file} in it, so no finished {self.kind.name}; "
                 f"run jobs/{self.kind.job}.py with {self.kind.name}={self.path} to the end"
             )
         written = files.read_json(path)
@@ -133,8 +134,10 @@ class Folder(Generic[D]):
         try:
             return self.kind.document.model_validate(written)
         except ValidationError as error:
+            first = error.errors()[0]
             raise ValueError(
-                f"{path}: is damaged: {_first(error)}; run jobs/{self.kind.job}.py again"
+                f"{path}: damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
+                f"put a copy back, or remove it and run jobs/{self.kind.job}.py again"
             ) from error
 
     def finish(self, document: D) -> None:
@@ -152,19 +155,16 @@ class Folder(Generic[D]):
     def _check_version(self, version: Any) -> None:
         if version != self.kind.version:
             raise SettingsError(
-                f"{self.path}: is a {self.kind.name} of version {version}, this code reads version {self.kind.version}; "
-                f"make it again with jobs/{self.kind.job}.py in a new folder"
+                f"{self.path}: a {self.kind.name} of version {version}, this code reads version "
+                f"{self.kind.version}; make it again with jobs/{self.kind.job}.py in a new folder"
             )
 
-    def _refuse_strangers(self, beside: set[str]) -> None:
+    def _check_empty(self, allowed: set[str]) -> None:
         if not files.is_remote(self.path) and Path(self.path).is_file():
             raise SettingsError(f"{self._where}: is a file; give an empty or a new folder")
-        if strangers := [name for name in files.names(self.path) if name not in beside]:
+        others = [name for name in files.names(self.path) if name not in allowed]
+        if others:
             raise SettingsError(
-                f"{self._where}: holds {', '.join(strangers[:3])} but is no {self.kind.name}; give an empty or a new folder"
+                f"{self._where}: holds {', '.join(others[:3])} but is no {self.kind.name}; "
+                "give an empty or a new folder"
             )
-
-
-def _first(error: ValidationError) -> str:
-    item = error.errors()[0]
-    return f"{'.'.join(map(str, item['loc']))}: {item['msg']}"

@@ -1,9 +1,10 @@
-"""What can be told of a star, one row each, and what metal-poor and carbon-enhanced mean.
+"""The labels of a star, one row each, and the definitions of metal-poor and carbon-enhanced.
 
-Heads, scaling, metrics and catalog columns read the rows; no other code knows an element by name. A new element is a new row.
+Heads, scaling, metrics and catalog columns read the rows; no other code knows an element by name. A new
+element is a new row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,14 +16,17 @@ Criterion = Literal["carbon_0.7", "carbon_1.0", "aoki2007"]
 
 @dataclass(frozen=True)
 class Label:
-    """A parameter or an abundance: its column, the names that tables give it, its unit, the range outside which a value is no label, its UCD."""
+    """A parameter or an abundance: its name, the column names that tables use for it, its unit and its UCD.
+
+    A value outside `low` to `high` counts as missing.
+    """
 
     name: str
     aliases: tuple[str, ...]
     unit: str
     low: float
     high: float
-    about: str
+    description: str
     ucd: str = "phys.abund"
 
 
@@ -99,37 +103,35 @@ LABELS = (
 )
 
 CLASSES = ("MP", "CEMP", "NMP")
-"""Classes by number as the users' f_CEMP counts them: 0 metal-poor, 1 carbon-enhanced metal-poor, 2 neither."""
+"""Classes by number, as in the column f_CEMP: 0 metal-poor, 1 carbon-enhanced metal-poor, 2 neither."""
 
 MISSING = -1
-"""The class of a star whose labels do not say."""
+"""The class number of a star whose labels do not decide it."""
 
 
 def label(name: str) -> Label:
-    """The row of that name or alias; letter case matters only where rows differ by nothing else (SFe is sulphur, sFe the s-process)."""
+    """The row of that name or alias. Letter case is ignored unless it decides: SFe is sulphur, sFe the
+    s-process."""
     exact = [row for row in LABELS if name in (row.name, *row.aliases)]
-    alike = exact or [
-        row for row in LABELS if name.lower() in (known.lower() for known in (row.name, *row.aliases))
+    matching = exact or [
+        row for row in LABELS if name.lower() in (alias.lower() for alias in (row.name, *row.aliases))
     ]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        raise ValueError(
-            f"labels: {name!r} may be {' or '.join(row.name for row in alike)}; write it as one of these"
-        )
-    raise ValueError(
-        f"labels: there is no label {name!r}; there are {', '.join(row.name for row in LABELS)} (add a row to survey/labels.py)"
-    )
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = " or ".join(row.name for row in matching)
+        raise ValueError(f"labels: {name!r} may be {names}; write it as one of these")
+    names = ", ".join(row.name for row in LABELS)
+    raise ValueError(f"labels: there is no label {name!r}; there are {names} (add a row to survey/labels.py)")
 
 
 def values(row: Label, column: ArrayLike) -> NDArray[np.float64]:
-    """A column as numbers, NaN where it holds none of the row's range (-9999, 999, text that is no number)."""
+    """A column as numbers; NaN where it is no number of the row's range, such as -9999, 999 or text."""
     array = np.asarray(column)
-    numbers = (
-        array.astype(np.float64)
-        if array.dtype.kind in "fiub"
-        else np.array([_number(value) for value in array.tolist()], np.float64)
-    )
+    if array.dtype.kind in "fiub":
+        numbers = array.astype(np.float64)
+    else:
+        numbers = np.array([_number(value) for value in array.tolist()], np.float64)
     return np.where((numbers >= row.low) & (numbers <= row.high), numbers, np.nan)
 
 
@@ -140,17 +142,46 @@ def _number(value: Any) -> float:
         return np.nan
 
 
+CARBON_LABELS = ("CFe", "CH", "FeH")
+"""The labels of the identity [C/Fe] = [C/H] - [Fe/H]. Any two of them give the third."""
+
+
+def carbon_label(name: str, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One of CFe, CH and FeH, computed from the other two."""
+    if name == "CFe":
+        return values["CH"] - values["FeH"]
+    if name == "CH":
+        return values["CFe"] + values["FeH"]
+    if name == "FeH":
+        return values["CH"] - values["CFe"]
+    raise ValueError(f"labels: {name} is not one of {', '.join(CARBON_LABELS)}; give one of these")
+
+
+def carbon_to_iron(values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64] | None:
+    """[C/Fe] from its own values, else from [C/H] and [Fe/H]; None if neither is there."""
+    if "CFe" in values:
+        return values["CFe"]
+    return carbon_label("CFe", values) if {"CH", "FeH"} <= set(values) else None
+
+
+def carbon_residual(
+    cfe: NDArray[np.float64], ch: NDArray[np.float64], feh: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """[C/Fe] - ([C/H] - [Fe/H]): zero where the three labels agree."""
+    return cfe - ch + feh
+
+
 METAL_POOR = {"MP": -1.0, "VMP": -2.0, "EMP": -3.0}
-"""[Fe/H] below this is metal-poor, very metal-poor, extremely metal-poor."""
+"""Below this [Fe/H] a star is metal-poor, very metal-poor, extremely metal-poor."""
 
 
 def metal_poor(feh: ArrayLike, kind: Literal["MP", "VMP", "EMP"] = "MP") -> NDArray[np.bool_]:
-    """Whether [Fe/H] is below the limit of the kind; false where it is not known."""
+    """Whether [Fe/H] is below the limit of the kind; false where it is unknown."""
     return np.asarray(feh, np.float64) < METAL_POOR[kind]
 
 
 def luminosity(teff: ArrayLike, logg: ArrayLike, mass: float = 0.8) -> NDArray[np.float64]:
-    """log10 L in suns of a star of that mass (0.8: an old halo star), from temperature and gravity."""
+    """log10 of the luminosity in suns, from temperature, gravity and mass (0.8 suns: an old halo star)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(
             np.log10(mass)
@@ -159,24 +190,39 @@ def luminosity(teff: ArrayLike, logg: ArrayLike, mass: float = 0.8) -> NDArray[n
         )
 
 
-def _over(limit: float) -> Callable[..., NDArray[np.bool_]]:
+def _at_least(limit: float) -> Callable[..., NDArray[np.bool_]]:
     return lambda cfe, teff, logg: np.asarray(cfe, np.float64) >= limit
 
 
 def _aoki(cfe: ArrayLike, teff: ArrayLike | None, logg: ArrayLike | None) -> NDArray[np.bool_]:
-    """Aoki et al. 2007: the limit falls with luminosity, as giants mix processed, carbon-poor matter up."""
+    """Aoki et al. 2007: the limit falls with luminosity, because giants dredge up carbon-poor matter."""
     if teff is None or logg is None:
         raise ValueError("labels: aoki2007 needs Teff and logg beside [C/Fe]; give them, or use carbon_0.7")
-    light = luminosity(teff, logg)
-    return np.asarray(cfe, np.float64) >= np.where(light <= 2.3, 0.7, 3.0 - light)
+    log_luminosity = luminosity(teff, logg)
+    return np.asarray(cfe, np.float64) >= np.where(log_luminosity <= 2.3, 0.7, 3.0 - log_luminosity)
 
 
 CRITERIA: dict[Criterion, Callable[..., NDArray[np.bool_]]] = {
-    "carbon_0.7": _over(0.7),
-    "carbon_1.0": _over(1.0),
+    "carbon_0.7": _at_least(0.7),
+    "carbon_1.0": _at_least(1.0),
     "aoki2007": _aoki,
 }
-"""When [C/Fe] counts as enhanced: at least 0.7, at least 1.0, or by luminosity."""
+"""When [C/Fe] counts as enhanced: from 0.7 on, from 1.0 on, or by luminosity."""
+
+
+CRITERION_LABELS: dict[Criterion, tuple[str, ...]] = {
+    "carbon_0.7": (),
+    "carbon_1.0": (),
+    "aoki2007": ("Teff", "logg"),
+}
+"""The labels that a criterion needs in addition to [Fe/H] and [C/Fe]."""
+
+CRITERION_TEXT: dict[Criterion, str] = {
+    "carbon_0.7": "[C/Fe] >= 0.7",
+    "carbon_1.0": "[C/Fe] >= 1.0",
+    "aoki2007": "[C/Fe] >= 0.7, or 3.0 - log L where log L > 2.3 suns (Aoki et al. 2007)",
+}
+"""The criteria in words."""
 
 
 def carbon_enhanced(
@@ -185,7 +231,7 @@ def carbon_enhanced(
     teff: ArrayLike | None = None,
     logg: ArrayLike | None = None,
 ) -> NDArray[np.bool_]:
-    """Whether [C/Fe] is enhanced by the named criterion; false where it is not known."""
+    """Whether [C/Fe] is enhanced by the criterion; false where it is unknown."""
     if criterion not in CRITERIA:
         raise ValueError(
             f"labels: there is no carbon criterion {criterion!r}; there are {', '.join(CRITERIA)}"
@@ -200,11 +246,14 @@ def classes(
     teff: ArrayLike | None = None,
     logg: ArrayLike | None = None,
 ) -> NDArray[np.int8]:
-    """Class numbers of `CLASSES`; `MISSING` where [Fe/H], or for a metal-poor star [C/Fe] or what the criterion needs, is not known."""
+    """Class numbers as in `CLASSES`; `MISSING` where the labels do not decide.
+
+    [Fe/H] is always needed; for a metal-poor star also [C/Fe] and what the criterion needs.
+    """
     feh, cfe = np.asarray(feh, np.float64), np.asarray(cfe, np.float64)
     poor = metal_poor(feh)
     unknown = np.isnan(feh) | (poor & np.isnan(cfe))
-    if criterion == "aoki2007" and teff is not None and logg is not None:
+    if CRITERION_LABELS[criterion] and teff is not None and logg is not None:
         unknown |= poor & np.isnan(luminosity(teff, logg))
     number = np.where(poor, np.where(carbon_enhanced(cfe, criterion, teff, logg), 1, 0), 2)
     return np.where(unknown, MISSING, number).astype(np.int8)

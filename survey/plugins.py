@@ -1,70 +1,117 @@
 """A file in ``survey/sources/`` or ``survey/models/`` is a plugin: its file name is its name.
 
-A plugin is imported only when it is named, so a broken file stops only who asks for it. Which files are plugins is read from their
-text, and the settings of a plugin (its class `Options`) are read without running the rest of its file: a misspelt setting of a network
-is reported without loading torch.
+A plugin is imported only when it is named, so a broken file stops only the jobs that name it. What else must
+be known of a plugin is read from the text of its file, without running the rest of it. So a misspelt setting
+of a network is reported without loading torch, and the file names of all surveys are known without importing
+their readers.
 """
 
 import ast
 import importlib
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from survey.settings import Settings, SettingsError
 
-OFFERS = {"sources": r"^def (read|read_rows)\(", "models": r"^class Net\("}
-"""What the text of a plugin has; other files of the folder are shared parts."""
+FOLDER = Path(__file__).parent
+MARKS = {"sources": r"^def (read|read_rows)\(", "models": r"^class Net\("}
+"""What the text of a plugin contains. The other files of the folder are parts that plugins share."""
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """The names of all plugins of a kind, in alphabetical order. None is imported."""
+    return _names_in(FOLDER, kind)
 
 
 @cache
-def names(kind: str) -> tuple[str, ...]:
-    """The names of all plugins of a kind, in alphabetical order; none is imported."""
-    files = sorted((Path(__file__).parent / kind).glob("*.py"))
-    return tuple(
-        path.stem for path in files if re.search(OFFERS[kind], path.read_text(encoding="utf-8"), re.MULTILINE)
-    )
+def _names_in(folder: Path, kind: str) -> tuple[str, ...]:
+    files = sorted((folder / kind).glob("*.py"))
+    return tuple(path.stem for path in files if re.search(MARKS[kind], _text(path), re.MULTILINE))
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """The plugin of that name, imported now; an unknown name is an error that lists the known ones."""
-    _check(kind, name)
+    """The plugin of that name, imported now. An unknown name is an error that lists the known ones."""
+    _check_name(kind, name)
     return importlib.import_module(f"survey.{kind}.{name}")
 
 
-@cache
 def options(kind: str, name: str) -> type[Settings]:
-    """The class `Options` of a plugin. Only those statements of its file run that the class needs."""
-    _check(kind, name)
-    path = Path(__file__).parent / kind / f"{name}.py"
-    module = ModuleType(f"survey.{kind}.{name}")
-    code = compile(_needed_by("Options", ast.parse(path.read_text(encoding="utf-8"))), str(path), "exec")
-    exec(code, module.__dict__)  # noqa: S102 - a file of this package
-    found: type[Settings] = module.__dict__["Options"]
+    """The class `Options` of a plugin, to check settings with; the rest of its file does not run."""
+    _check_name(kind, name)
+    loaded = sys.modules.get(f"survey.{kind}.{name}")
+    variables = vars(loaded) if loaded else _variables(FOLDER / kind / f"{name}.py", "Options")
+    if "Options" not in variables:
+        raise BrokenPluginError(f"{kind}: {name}: survey/{kind}/{name}.py has no class Options; add it")
+    found: type[Settings] = variables["Options"]
     return found
 
 
-def _check(kind: str, name: str) -> None:
+def constants(kind: str, constant: str) -> dict[str, Any]:
+    """A constant of all plugins that define it, by plugin; the rest of their files does not run.
+
+    A file that is no valid Python is left out: it stops only the jobs that name it.
+    """
+    values = {}
+    for name in names(kind):
+        try:
+            variables = _variables(FOLDER / kind / f"{name}.py", constant)
+        except BrokenPluginError:
+            continue
+        if constant in variables:
+            values[name] = variables[constant]
+    return values
+
+
+class BrokenPluginError(SettingsError):
+    """The file of a plugin is no valid Python, or lacks its class `Options`."""
+
+
+@cache
+def _variables(path: Path, needed: str) -> dict[str, Any]:
+    """The variables of a plugin after only those statements have run that one of them needs."""
+    where = f"{path.parent.name}: {path.stem}"
+    try:
+        parsed = ast.parse(_text(path), str(path))
+    except (SyntaxError, ValueError) as error:  # ValueError: a zero byte
+        raise BrokenPluginError(f"{where}: {path} is no valid Python ({error}); correct the file") from error
+    module = ModuleType(f"survey.{path.parent.name}.{path.stem}")
+    exec(compile(_needed_by(needed, parsed), str(path), "exec"), module.__dict__)  # noqa: S102 - our own file
+    return module.__dict__
+
+
+def _check_name(kind: str, name: str) -> None:
     if name not in names(kind):
         raise SettingsError(
-            f"{kind}: there is no plugin {name!r}; give one of {', '.join(names(kind))}, or add survey/{kind}/{name}.py"
+            f"{kind}: there is no plugin {name!r}; give one of {', '.join(names(kind))}, "
+            f"or add survey/{kind}/{name}.py"
         )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _needed_by(name: str, module: ast.Module) -> ast.Module:
     """The module with only those statements that define the name, and what they need in turn."""
-    statements = {defined: statement for statement in module.body for defined in _defined(statement)}
-    needed, waiting = set[str](), {name}
+    statements: dict[str, list[ast.stmt]] = {}
+    for statement in module.body:
+        for defined in _defined_names(statement):
+            statements.setdefault(defined, []).append(statement)
+    needed, waiting = set[str](), {name} & statements.keys()
     while waiting:
         current = waiting.pop()
         needed.add(current)
-        used = {node.id for node in ast.walk(statements[current]) if isinstance(node, ast.Name)}
-        waiting |= used & statements.keys() - needed
-    return ast.Module([kept for statement in module.body if (kept := _reduced(statement, needed))], [])
+        nodes = [node for statement in statements[current] for node in ast.walk(statement)]
+        waiting |= {node.id for node in nodes if isinstance(node, ast.Name)} & statements.keys() - needed
+    kept = [_only_needed(statement, needed) for statement in module.body]
+    return ast.Module([statement for statement in kept if statement], [])
 
 
-def _defined(statement: ast.stmt) -> set[str]:
+def _defined_names(statement: ast.stmt) -> set[str]:
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
@@ -76,9 +123,9 @@ def _defined(statement: ast.stmt) -> set[str]:
     }
 
 
-def _reduced(statement: ast.stmt, needed: set[str]) -> ast.stmt | None:
-    """The statement, an import without the names that are not needed; none if nothing of it is needed."""
-    if not _defined(statement) & needed:
+def _only_needed(statement: ast.stmt, needed: set[str]) -> ast.stmt | None:
+    """The statement, an import without the names that are not needed; None if nothing of it is needed."""
+    if not _defined_names(statement) & needed:
         return None
     if isinstance(statement, ast.ImportFrom):
         kept = [alias for alias in statement.names if (alias.asname or alias.name) in needed]

@@ -1,7 +1,9 @@
 """A recipe and ``key=value`` arguments become checked, frozen settings.
 
-Defaults live in the settings class beside the code it sets up. A run is defaults + one section of one recipe + the command line, in this
-order. Everything is checked before any work: an unknown key, a wrong type or a value out of range is named together with what would do.
+The default of a setting stands in the settings class, beside the code that uses it. The settings of a job
+are these defaults, changed by one section of a recipe, then by the command line. Everything is checked
+before any work starts: an unknown key, a wrong type or a value out of range is reported with its key, its
+value and what to give instead.
 """
 
 import difflib
@@ -9,123 +11,154 @@ import hashlib
 import json
 import re
 import sys
-import types
-import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from survey.help import help_text, nested_settings, type_name
 
 WITH = "with="
-"""Begins the argument that names a file to lie over the recipe, such as the winner of a search."""
+"""The argument ``with=FILE.yaml`` changes the recipe by a second file, such as the winner of a search."""
 
-JOBS = (
-    "mock",
-    "ingest",
-    "train",
-    "tune",
-    "ensemble",
-    "evaluate",
-    "predict",
-    "catalog",
-    "explain",
-    "latent",
-    "report",
-)
-"""The sections that a recipe may have: one per job."""
-TOLD = ("about", "found", "space")
-"""What a recipe, a winner of a search or a search space may say beside: what it is, how it was found, where to look."""
+JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog")
+"""All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
 
+NOTES = ("about", "results", "space")
+"""Other sections of a recipe: what it is for, the results of a search, the ranges that a search tries."""
 
 S = TypeVar("S", bound="Settings")
 
 
+def _check_threads(value: Any) -> Any:
+    """Checks both types at once, because pydantic reports one error for each member of a union."""
+    if value != "auto" and not (type(value) is int and value >= 1):
+        raise ValueError("is neither auto nor a number from 1")
+    return value
+
+
+Threads = Annotated[int | Literal["auto"], BeforeValidator(_check_threads)]
+"""A number of threads; auto = the fastest number, found by measuring (`survey.machine.ThreadChooser`)."""
+
+
 class SettingsError(ValueError):
-    """Settings that cannot be used; the message says where, what and what would do."""
+    """Settings that cannot be used. The message says where, what was found and what to give."""
+
+
+class JobError(RuntimeError):
+    """A job cannot end well, for a reason that its user can remove."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, strict about keys and types, each field with a default and a description.
+    """Base of all settings: frozen, strict about keys and types. Each field has a default and a description.
 
-    Fields named in `INERT` change how the work is done and shown, never what comes out; the fingerprint leaves them out.
+    The fields in `NOT_IN_RESULT` change how the work is done and shown, but never the result: the
+    fingerprint omits them.
     """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
     )
-    INERT: ClassVar[frozenset[str]] = frozenset()
-    SECTIONS: ClassVar[tuple[str, ...]] = ()
-    """Sections of a recipe beside the job's own that it reads too, each into the field of that name."""
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset()
+    EXTRA_SECTIONS: ClassVar[tuple[str, ...]] = ()
+    """Other sections of the recipe that the job reads too, each into its field of the same name."""
 
     @classmethod
-    def more_help(cls, arguments: list[str]) -> str:
-        """What else `--help` tells, given the other arguments; nothing as a rule."""
+    def extra_help(cls, arguments: list[str]) -> str:
+        """More text for ``--help``, given the other arguments. Empty unless a class overrides it."""
         del arguments
         return ""
 
     @model_validator(mode="before")
     @classmethod
-    def _upon_defaults(cls, values: Any) -> Any:
-        """Settings inside that are given in part keep the rest of the default of *this* field, not that of their class."""
+    def _complete_nested_settings(cls, values: Any) -> Any:
+        """Nested settings that are given in part keep the other values of this field's own default."""
         if not isinstance(values, dict):
             return values
         return {
-            name: _upon(cls.model_fields[name].default, value) if name in cls.model_fields else value
+            name: _on_default(cls.model_fields[name].default, value) if name in cls.model_fields else value
             for name, value in values.items()
         }
 
-    def lasting(self) -> dict[str, Any]:
-        """The values that decide what comes out, nested settings alike."""
-        kept = {}
+    def result_settings(self) -> dict[str, Any]:
+        """The values that decide the result, also of nested settings."""
+        values = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if name not in self.INERT:
-                kept[name] = value.lasting() if isinstance(value, Settings) else value
-        return kept
+            if name not in self.NOT_IN_RESULT:
+                values[name] = value.result_settings() if isinstance(value, Settings) else value
+        return values
 
     def plain(self) -> dict[str, Any]:
-        """The values that decide what comes out, as JSON holds them."""
-        values: dict[str, Any] = json.loads(json.dumps(self.lasting(), default=str))
+        """The values that decide the result, as JSON stores them."""
+        values: dict[str, Any] = json.loads(json.dumps(self.result_settings(), default=str))
         return values
 
     def fingerprint(self) -> str:
-        """A short hash of the lasting values: equal settings, equal results."""
-        return hashlib.sha256(json.dumps(self.lasting(), sort_keys=True, default=str).encode()).hexdigest()[
-            :16
-        ]
+        """A short hash of the values that decide the result: equal hashes, equal results."""
+        text = json.dumps(self.result_settings(), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
-    def checked(cls, where: str, values: dict[str, Any]) -> Self:
-        """The settings with these nested values, or a `SettingsError` that names every value that will not do."""
+    def from_dict(cls, where: str, values: dict[str, Any]) -> Self:
+        """The settings with these nested values. A `SettingsError` lists every value that cannot be used."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [_complaint(cls, where, item) for item in error.errors()]
+            lines = [_error_line(cls, where, item) for item in error.errors()]
             raise SettingsError("\n".join(lines)) from None
 
 
-def _upon(default: Any, value: Any) -> Any:
-    """A value, laid over the default where both are settings with names."""
+def _on_default(default: Any, value: Any) -> Any:
+    """The default with the given values in place of its own, if both are settings."""
     if not isinstance(default, Settings) or not isinstance(value, dict):
         return value
-    kept = {name: getattr(default, name) for name in type(default).model_fields}
-    return kept | {name: _upon(kept.get(name), inner) for name, inner in value.items()}
+    values = {name: getattr(default, name) for name in type(default).model_fields}
+    return values | {name: _on_default(values.get(name), inner) for name, inner in value.items()}
+
+
+def _error_line(cls: type[Settings], where: str, item: Any) -> str:
+    """One error of pydantic in the words of this house."""
+    path = [part for part in item["loc"] if isinstance(part, str)]
+    owner: type[BaseModel] = cls
+    for name in path[:-1]:
+        field = owner.model_fields.get(name)
+        owner = (nested_settings(field.annotation) if field else None) or owner
+    key, value = ".".join(map(str, item["loc"])), item.get("input")
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], owner.model_fields, 1)
+        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(owner.model_fields)}"
+        return f"{where}: {key}: unknown setting (value {value!r}); {advice}"
+    field = owner.model_fields.get(path[-1]) if path else None
+    meaning = f" ({field.description})" if field and field.description else ""
+    if item["type"] == "missing":
+        return f"{where}: {key}: not given; give {key}=...{meaning}"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not path:  # the message is about several settings and names them itself
+        return f"{where}: {message}"
+    advice = f"; give {type_name(field.annotation)}{meaning}" if field else ""
+    return f"{where}: {key}: {_without_password(value)!r}: {message}{advice}"
+
+
+def _without_password(value: Any) -> Any:
+    """A value for a message: the password in a URL is replaced."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"(://[^/@:]*:)[^/@]*@|(password=)[^&\s]*", r"\1\2***@", value)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: ``1e-3`` is a number, a key given twice is an error."""
+    """YAML as people expect it: ``1e-3`` is a number, and a key that is given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise SettingsError(
-                f"line {node.start_mark.line + 1}: the key {', '.join(sorted(twice))} is given twice; keep one"
-            )
+        repeated = {str(key) for key in keys if keys.count(key) > 1}
+        if repeated:
+            line, names = node.start_mark.line + 1, ", ".join(sorted(repeated))
+            raise SettingsError(f"line {line}: the key {names} is given twice; keep one")
         return super().construct_mapping(node, deep)
 
 
@@ -139,9 +172,8 @@ _Loader.add_implicit_resolver(
     re.compile(r"^([-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
     list("-+0123456789."),
 )
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda loader, node: int(node.value)
-)  # 010 is ten, and 08 a number at all
+# 010 is ten (not eight), and 08 is a number
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
 
 def parse(text: str, where: str) -> Any:
@@ -149,243 +181,119 @@ def parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise SettingsError(f"{where}: {' '.join(str(error).split())}; mend the YAML") from None
+        raise SettingsError(f"{where}: {' '.join(str(error).split())}; correct the YAML") from None
     except SettingsError as error:
         raise SettingsError(f"{where}: {error}") from None
 
 
 def load(cls: type[S], job: str, arguments: list[str]) -> S:
-    """Settings of a job from its command line: ``[recipe.yaml] [with=FILE.yaml] key=value ...``, each over what comes before it."""
+    """The settings of a job from its command line: ``[recipe.yaml] [with=FILE.yaml] key=value ...``.
+
+    Each argument changes what stands before it.
+    """
     recipes = [item for item in arguments if "=" not in item]
     if len(recipes) > 1:
         raise SettingsError(
-            f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, the rest as key=value"
+            f"{job}: more than one recipe ({' '.join(recipes)}); give one recipe, other settings as key=value"
         )
+    changes = [item.removeprefix(WITH) for item in arguments if item.startswith(WITH)]
     values: dict[str, Any] = {}
-    for path in [*recipes, *(item.removeprefix(WITH) for item in arguments if item.startswith(WITH))]:
-        own = section(Path(path), job)
-        for name in cls.SECTIONS:
-            own[name] = laid(section(Path(path), name), own.get(name, {}))
-        values = over(values, own)
+    for path in map(Path, [*recipes, *changes]):
+        section = read_section(path, job)
+        for name in cls.EXTRA_SECTIONS:
+            section[name] = merge(read_section(path, name), section.get(name, {}))
+        values = merge_recipes(values, section)
     for item in arguments:
         if "=" in item and not item.startswith(WITH):
             key, text = item.split("=", 1)
-            _put(
-                values, key.removeprefix(f"{job}.").split("."), parse(text, f"{job}: {key}"), f"{job}: {key}"
-            )
-    return cls.checked(job, values)
+            where = f"{job}: {key}"
+            _put(values, key.removeprefix(f"{job}.").split("."), parse(text, where), where)
+    return cls.from_dict(job, values)
 
 
-def section(recipe: Path, job: str) -> dict[str, Any]:
-    """What a recipe says to one job."""
+def read_section(recipe: Path, job: str) -> dict[str, Any]:
+    """The section of a recipe that belongs to a job; empty if it has none."""
     if not recipe.is_file():
         raise SettingsError(
-            f"{job}: {recipe}: no such recipe; give the path of a YAML file such as recipes/cemp.yaml, and settings as key=value"
+            f"{job}: {recipe}: no such recipe; give the path of a YAML file such as recipes/cemp.yaml, "
+            "and settings as key=value"
         )
-    whole = parse(recipe.read_text(), str(recipe))
-    if not isinstance(whole, dict):
-        raise SettingsError(f"{recipe}: holds {type(whole).__name__}; a recipe maps jobs to settings")
-    for name in whole:
-        if name not in (*JOBS, *TOLD):
+    content = parse(recipe.read_text(), str(recipe))
+    if not isinstance(content, dict):
+        raise SettingsError(f"{recipe}: holds {type(content).__name__}; a recipe maps jobs to settings")
+    for name in content:
+        if name not in (*JOBS, *NOTES):
             raise SettingsError(
-                f"{recipe}: unknown section {name!r}; the sections are {', '.join((*TOLD, *JOBS))}"
+                f"{recipe}: unknown section {name!r}; the sections are {', '.join((*NOTES, *JOBS))}"
             )
-    part = whole.get(job) or {}
-    if not isinstance(part, dict):
-        raise SettingsError(f"{recipe}: {job}: holds {part!r}; it maps settings to values")
-    return part
+    section = content.get(job) or {}
+    if not isinstance(section, dict):
+        raise SettingsError(f"{recipe}: {job}: holds {section!r}; it maps settings to values")
+    return section
 
 
-def laid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Nested values, those above in place of those below."""
-    return below | {
-        name: laid(below[name], value)
-        if isinstance(value, dict) and isinstance(below.get(name), dict)
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested values, with the changes in place of the values of the base."""
+    return base | {
+        name: merge(base[name], value)
+        if isinstance(value, dict) and isinstance(base.get(name), dict)
         else value
-        for name, value in above.items()
+        for name, value in changes.items()
     }
 
 
-def differences(before: Any, now: Any, where: str = "") -> Iterator[str]:
-    """Where two sets of settings differ, key by key, in words."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in dict.fromkeys((*before, *now)):
-            yield from differences(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    elif before != now:
-        yield f"{where}={before} there, {now} now"
+def merge_recipes(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`merge` for settings of a training: another model drops the options of the base's model."""
+    base_model, model = base.get("model"), changes.get("model")
+    if model is not None and base_model not in (None, model):
+        base = {name: value for name, value in base.items() if name != "options"}
+    merged = merge(base, changes)
+    if isinstance(base.get("train"), dict) and isinstance(changes.get("train"), dict):
+        merged["train"] = merge_recipes(base["train"], changes["train"])
+    return merged
 
 
-def over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Settings laid over others, of training above all: another network brings options of its own, none of those below."""
-    usual, other = below.get("model"), above.get("model")
-    kept = (
-        {name: value for name, value in below.items() if name != "options"}
-        if other is not None and usual not in (None, other)
-        else below
-    )
-    found = laid(kept, above)
-    if isinstance(below.get("train"), dict) and isinstance(above.get("train"), dict):
-        found["train"] = over(below["train"], above["train"])
-    return found
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """The keys in which two sets of settings differ, with both values, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            yield from differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+    elif old != new:
+        yield f"{where}={old} there, {new} now"
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    """Set the value at a dotted key."""
     for name in path[:-1]:
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):
             raise SettingsError(
-                f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; give {name} alone"
+                f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; "
+                f"give {name} alone"
             )
-        values[name] = values = inner = dict(inner)
+        values[name] = values = dict(inner)
     values[path[-1]] = value
 
 
-class JobError(RuntimeError):
-    """A job that cannot end well, for a reason that its user can mend."""
-
-
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """Errors that a user can mend end the program with their message alone."""
+def report_errors() -> Iterator[None]:
+    """Errors that a user can correct end the program with their message only."""
     try:
         yield
     except (ValueError, OSError, JobError) as error:
         raise SystemExit(str(error)) from error
     except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command goes on from here") from None
+        raise SystemExit("stopped; run the same command again to continue") from None
 
 
-def start(cls: type[S], job: str, about: str) -> S:
-    """Settings from ``sys.argv``; ``--help`` prints them all, an error is printed and ends the program."""
+def start(cls: type[S], job: str, description: str) -> S:
+    """The settings from ``sys.argv``. ``--help`` prints all settings; an error is printed. Both end the
+    program."""
     arguments = sys.argv[1:]
     try:
         if {"-h", "--help"} & set(arguments):
-            sys.stdout.write(help_text(cls, job, about) + cls.more_help(arguments))
+            sys.stdout.write(help_text(cls, job, description) + cls.extra_help(arguments))
             raise SystemExit(0)
         return load(cls, job, arguments)
     except ValueError as error:  # SettingsError is one
         raise SystemExit(str(error)) from None
-
-
-def help_text(cls: type[Settings], job: str, about: str) -> str:
-    """Every setting of a job with its type, default and meaning."""
-    return "\n".join(
-        [
-            about.strip(),
-            "",
-            f"usage: python jobs/{job}.py [recipes/NAME.yaml] [with=FILE.yaml] [key=value ...]",
-            "",
-            table(cls),
-            "",
-        ]
-    )
-
-
-def table(cls: type[Settings], prefix: str = "") -> str:
-    """The settings of a class, two lines each."""
-    rows = list(_rows(cls, prefix, None))
-    wide = max(len(name) for name, _, _ in rows) + 2
-    return "\n".join(f"  {name:<{wide}}{kind}\n  {'':<{wide}}  {meaning}" for name, kind, meaning in rows)
-
-
-def _rows(cls: type[Settings], prefix: str, given: Settings | None) -> Iterator[tuple[str, str, str]]:
-    """Name, kind with default, and meaning; `given` is the default of the field that holds these settings."""
-    for name, info in cls.model_fields.items():
-        inner = _settings_in(info.annotation)
-        usual = (
-            getattr(given, name)
-            if given
-            else None
-            if info.is_required()
-            else info.get_default(call_default_factory=True)
-        )
-        if inner is None or inner is not info.annotation:
-            default = (
-                "needed"
-                if info.is_required() and not given
-                else f"default {'settings' if inner and usual else _show(usual)}"
-            )
-            yield f"{prefix}{name}", f"{_kind(info)}, {default}", info.description or ""
-        if inner:
-            yield from _rows(inner, f"{prefix}{name}.", usual)
-
-
-def _settings_in(annotation: Any) -> type[Settings] | None:
-    """The settings class that a field holds, also where it may be null instead."""
-    for kind in (annotation, *typing.get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, Settings):
-            return kind
-    return None
-
-
-def _show(value: Any) -> str:
-    return json.dumps(value, default=str) if not isinstance(value, str) else value or "empty"
-
-
-def _kind(info: FieldInfo) -> str:
-    return _type_name(info.annotation)
-
-
-def _type_name(kind: Any) -> str:
-    origin = typing.get_origin(kind)
-    if origin is typing.Annotated:
-        return _type_name(typing.get_args(kind)[0])
-    if origin is typing.Literal:
-        return "one of " + " | ".join(map(str, typing.get_args(kind)))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_name(part) for part in typing.get_args(kind))
-    if origin is not None:
-        parts = [_type_name(part) for part in typing.get_args(kind) if part is not Ellipsis]
-        if origin is tuple and Ellipsis not in typing.get_args(kind):
-            return f"[{', '.join(parts)}]"
-        return (
-            f"{{{': '.join(parts)}}}"
-            if origin is dict
-            else f"{'list' if origin is tuple else origin.__name__} of {', '.join(parts)}"
-        )
-    names = {
-        Any: "anything",
-        str: "text",
-        int: "whole number",
-        float: "number",
-        bool: "true or false",
-        type(None): "null",
-    }
-    return names.get(
-        kind,
-        "settings"
-        if isinstance(kind, type) and issubclass(kind, Settings)
-        else getattr(kind, "__name__", str(kind)),
-    )
-
-
-def _complaint(cls: type[Settings], where: str, item: Any) -> str:
-    path = [part for part in item["loc"] if isinstance(part, str)]
-    inner: Any = cls
-    for name in path[:-1]:
-        inner = (
-            _settings_in(inner.model_fields[name].annotation if name in inner.model_fields else None) or inner
-        )
-    key, value = ".".join(map(str, item["loc"])), item.get("input")
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], inner.model_fields, 1)
-        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(inner.model_fields)}"
-        return f"{where}: {key}: unknown setting (value {value!r}); {advice}"
-    field = inner.model_fields.get(path[-1]) if path else None
-    meaning = f" ({field.description})" if field and field.description else ""
-    if item["type"] == "missing":
-        return f"{where}: {key}: not given; give {key}=...{meaning}"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not path:  # about several settings together, which the message names itself
-        return f"{where}: {message}"
-    wanted = f"; give {_kind(field)}{meaning}" if field else ""
-    return f"{where}: {key}: {_without_secrets(value)!r}: {message}{wanted}"
-
-
-def _without_secrets(value: Any) -> Any:
-    """A value for a message: a password in a URL is not repeated."""
-    return (
-        re.sub(r"(://[^/@:]*:)[^/@]*@|(password=)[^&\s]*", r"\1\2***@", value)
-        if isinstance(value, str)
-        else value
-    )

@@ -1,29 +1,30 @@
-"""What a spectrum is, before and after it lies on a grid.
+"""What a spectrum is, before and after it is resampled to a grid.
 
-A source gives `Spectrum`s: one visit's pixels at their own wavelengths, in vacuum angstrom and in the observed frame, with what the
-file says of the visit. The store keeps spectra on one `Grid`. What cannot become a spectrum is `Refused` for one of `REASONS`.
+A source gives `Spectrum`s: the pixels of one visit at their own wavelengths (vacuum angstrom, observed
+frame), with what the file says of the visit. A store keeps all spectra on one `Grid`. What cannot become a
+spectrum is `Refused`, for one of the reasons in `REASONS`.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
 REASONS = {
-    "missing": "the file of the manifest is not there or may not be read",
-    "not_a_file": "the path is a folder or something else that holds no bytes",
+    "missing": "the file of the manifest is not there or cannot be read",
+    "not_a_file": "the path is a folder or another entry that holds no bytes",
     "empty": "the file has no bytes",
-    "too_large": "the file, or what it unpacks to, is larger than any survey file",
-    "bad_gzip": "the gzip stream is damaged or cut short",
+    "too_large": "the file, packed or unpacked, is larger than any survey file",
+    "bad_gzip": "the gzip stream is damaged or incomplete",
     "not_fits": "the bytes are no FITS file",
     "truncated": "the file ends before the data that its header announces",
-    "bad_header": "a header card that is needed is missing, contradictory or no number",
-    "unknown_layout": "a sound file, but in no layout that a source knows",
+    "bad_header": "a required header card is missing, contradictory or no number",
+    "unknown_layout": "a valid file, but no source knows its layout",
     "no_object": "a sky fibre, a lamp or another exposure without an object",
     "bad_wavelength": "the wavelengths are not finite, positive and rising",
-    "no_good_pixel": "no pixel is finite, unmasked and of positive inverse variance, or the flux is 0 in all of them",
+    "no_good_pixel": "no pixel is finite and unmasked with a positive inverse variance, or all flux is 0",
     "coverage": "too little of the grid is covered",
     "bad_pixels": "too many of the covered pixels are bad",
     "few_pixels": "too few good pixels",
@@ -34,7 +35,7 @@ REASONS = {
 """The closed list of reasons for which a file or a spectrum is refused."""
 
 
-class Refused(Exception):  # noqa: N818 - the domain word; nobody calls it an error
+class Refused(Exception):  # noqa: N818 - the word of the domain: a refused file is counted, it is no failure
     """A file or spectrum that is left out, with the reason and what was found."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -47,7 +48,10 @@ class Refused(Exception):  # noqa: N818 - the domain word; nobody calls it an er
 
 @dataclass(frozen=True)
 class Grid:
-    """Wavelengths that all spectra of a store share, in vacuum angstrom; `start`, `stop` (included) and `step` are log10 for a log grid."""
+    """The wavelengths that all spectra of a store share, in vacuum angstrom.
+
+    `stop` is included. For a log grid, `start`, `stop` and `step` are log10 angstrom.
+    """
 
     start: float
     stop: float
@@ -58,12 +62,11 @@ class Grid:
         if self.scale not in ("linear", "log"):
             raise ValueError(f"grid: the scale is {self.scale!r}; give linear or log")
         lowest, highest = (2.0, 6.0) if self.scale == "log" else (100.0, 1e6)
-        if (
-            not all(map(math.isfinite, (self.start, self.stop, self.step)))
-            or not lowest <= self.start < self.stop <= highest
-        ):
+        finite = all(map(math.isfinite, (self.start, self.stop, self.step)))
+        if not finite or not lowest <= self.start < self.stop <= highest:
             raise ValueError(
-                f"grid: {self.scale} from {self.start} to {self.stop}: needs {lowest:g} <= start < stop <= {highest:g}"
+                f"grid: {self.scale} from {self.start} to {self.stop}: "
+                f"needs {lowest:g} <= start < stop <= {highest:g}"
             )
         if not 0 < self.step <= self.stop - self.start or (self.stop - self.start) / self.step > 1e6:
             raise ValueError(
@@ -73,11 +76,24 @@ class Grid:
     def __len__(self) -> int:
         return math.floor((self.stop - self.start) / self.step + 1e-6) + 1
 
+    def __str__(self) -> str:
+        """The grid in a message."""
+        return f"{len(self)} {self.scale} points from {self.start:g} to {self.stop:g}"
+
     @cached_property
     def wave(self) -> np.ndarray:
         """Vacuum angstrom of every point."""
         points = self.start + self.step * np.arange(len(self))
         return 10**points if self.scale == "log" else points
+
+    def to_dict(self) -> dict[str, Any]:
+        """The grid as JSON stores it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The grid of `to_dict`."""
+        return cls(**values)
 
 
 GRIDS = {
@@ -85,12 +101,13 @@ GRIDS = {
     "log3921": Grid(math.log10(3690.0), math.log10(9100.0), 1e-4, "log"),
     "sdss3522": Grid(3.5820, 3.9341, 1e-4, "log"),
 }
-"""The named grids: system 0's 4,900 points, system 1's 3,921 and system 2's 3,522 (3819 to 8592 angstrom, which SDSS and BOSS both cover)."""
+"""The named grids: 4,900 points of system 0, 3,921 of system 1, and 3,522 of system 2, which are the
+wavelengths that SDSS and BOSS have in common (3819 to 8592 angstrom)."""
 
 
 @dataclass(frozen=True)
 class LogWave:
-    """Wavelengths 10**(start + step * i): how most surveys sample; exact, and far cheaper to look up than a list."""
+    """Wavelengths 10**(start + step * i), as most surveys sample: exact, and faster than a list."""
 
     start: float
     step: float
@@ -108,8 +125,9 @@ class LogWave:
 class Spectrum:
     """One visit as its file gives it.
 
-    `flux` and `ivar` are what the file holds (any float type and byte order); `bad` is true where the survey's own mask says so in all
-    exposures (and-mask), `suspect` where in any (or-mask); either may be None. `visit` holds values of `VISIT` columns; absent = not known.
+    `flux` and `ivar` are the arrays of the file, of any float type and byte order. `bad` marks pixels that
+    the survey masks in all exposures (and-mask), `suspect` those that it masks in any (or-mask); each may be
+    None. `visit` holds values of `VISIT_COLUMNS`; what is not known is absent.
     """
 
     wave: LogWave | np.ndarray
@@ -125,15 +143,15 @@ class Spectrum:
         return self.wave.angstrom() if isinstance(self.wave, LogWave) else self.wave
 
 
-VISIT = {
+VISIT_COLUMNS = {
     "visit": (
         "string",
-        "identity of the visit: lmjd-plan-spectrograph-fibre (SDSS: plate-mjd-fibre), or the file's name where those are missing",
+        "name of the visit: day-plan-spectrograph-fibre, SDSS: plate-day-fibre; or the file's name",
     ),
-    "star": ("string", "the survey's name of the source (designation, thing id), where there is one"),
-    "obsid": ("int64", "the survey's number of the observation; null where missing or broken"),
+    "star": ("string", "the survey's name of the source (designation, thing id), if any"),
+    "obsid": ("int64", "the survey's number of the observation; null if missing or invalid"),
     "survey": ("string", "lamost-lrs, lamost-mrs, sdss, arrays ..."),
-    "layout": ("string", "how the file is built"),
+    "layout": ("string", "the layout of the file"),
     "release": ("string", "data release as the file states it"),
     "ra": ("float64", "right ascension, degrees"),
     "dec": ("float64", "declination, degrees"),
@@ -144,12 +162,12 @@ VISIT = {
     "fiber_mask": ("int64", "the survey's bitmask of the fibre; 0 = good"),
     "class": ("string", "class by the survey's pipeline"),
     "subclass": ("string", "subclass by the survey's pipeline"),
-    "z": ("float64", "redshift by the survey's pipeline; null where not measured"),
-    "z_err": ("float64", "its error"),
+    "z": ("float64", "redshift by the survey's pipeline; null if not measured"),
+    "z_err": ("float64", "error of the redshift"),
     "snr_u": ("float32", "signal to noise in u by the survey's pipeline"),
-    "snr_g": ("float32", "the same in g"),
-    "snr_r": ("float32", "the same in r"),
-    "snr_i": ("float32", "the same in i"),
-    "snr_z": ("float32", "the same in z"),
+    "snr_g": ("float32", "signal to noise in g by the survey's pipeline"),
+    "snr_r": ("float32", "signal to noise in r by the survey's pipeline"),
+    "snr_i": ("float32", "signal to noise in i by the survey's pipeline"),
+    "snr_z": ("float32", "signal to noise in z by the survey's pipeline"),
 }
 """What a source may say of a visit: column, Arrow type, meaning. A store has all of these columns."""

@@ -1,4 +1,4 @@
-"""Jobs as processes of their own, for tests that watch, kill and restart them; nothing that they started outlives a test."""
+"""Jobs as separate processes, for tests that watch, kill and restart them. No process outlives its test."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ MARK = "SURVEY_TEST_MARK"
 
 
 class Workplace:
-    """A home, a place for Ray and a mark by which every process is found that was started here, however it was orphaned."""
+    """A home folder, a folder for Ray, and a mark in the environment that finds every process started here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.mark = folder, uuid.uuid4().hex
@@ -36,7 +36,7 @@ class Workplace:
         }
 
     def start(self, *command: str, **environment: str) -> "Job":
-        """A command with nothing on its stdin, in a session of its own."""
+        """Start a command without standard input, in its own session."""
         self.jobs.append(
             Job([*command], self.environment | environment, self.folder / f"log-{len(self.jobs)}")
         )
@@ -47,7 +47,7 @@ class Workplace:
         return self.start(sys.executable, script, *arguments, **environment)
 
     def processes(self) -> list[psutil.Process]:
-        """All that is alive of what was started here."""
+        """All living processes that were started here."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
@@ -57,7 +57,7 @@ class Workplace:
             return False
 
     def sweep(self) -> None:
-        """Nothing of it is alive any more."""
+        """Kill all processes that were started here and wait until they are gone."""
         for _ in range(100):
             alive = self.processes()
             for process in alive:
@@ -73,7 +73,7 @@ class Workplace:
 
 @contextlib.contextmanager
 def new_workplace() -> Iterator[Workplace]:
-    """A workplace in a folder with a name short enough for Ray's sockets; swept afterwards."""
+    """A workplace in a folder whose name is short enough for Ray's sockets; swept afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="sv-", dir="/tmp"))
     place = Workplace(folder)
     try:
@@ -84,7 +84,7 @@ def new_workplace() -> Iterator[Workplace]:
 
 
 class Job:
-    """A running command; its output goes to a file, so that nobody waits for a pipe."""
+    """A running command. Its output goes to a file, so no pipe can fill up."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.log = log
@@ -101,12 +101,12 @@ class Job:
 
     @property
     def out(self) -> str:
-        """What it has printed."""
+        """Its standard output so far."""
         return self.log.with_suffix(".out").read_text()
 
     @property
     def err(self) -> str:
-        """What it has said on stderr."""
+        """Its standard error so far."""
         return self.log.with_suffix(".err").read_text()
 
     def wait(self, seconds: float = 100) -> int:
@@ -114,7 +114,7 @@ class Job:
         return self.process.wait(seconds)
 
     def until(self, condition: Callable[[], bool], seconds: float = 60) -> bool:
-        """Wait until something is so; false if the job ended before."""
+        """Wait until the condition holds; false if the job ended before."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if condition():
@@ -122,7 +122,7 @@ class Job:
             if self.process.poll() is not None:
                 return condition()
             time.sleep(0.01)
-        raise TimeoutError(f"not so after {seconds} s; it said {self.out} {self.err}")
+        raise TimeoutError(f"not so after {seconds} s; the job printed {self.out} {self.err}")
 
     def kill(self) -> None:
         """SIGKILL to the command and its process group, at once."""

@@ -1,4 +1,4 @@
-"""Small LAMOST files made with astropy: what the tests of the store, the cluster and the buckets ingest."""
+"""Small LAMOST files made with astropy, for the tests of the store, the cluster and the buckets."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ BROKEN = {
     "broken-1.fits": b"no FITS at all" * 300,
     "broken-2.fits.gz": gzip.compress(b"SIMPLE  =", mtime=0)[:20],
 }
-"""Files that are refused: without bytes, without sense, cut short."""
+"""Files that are refused: empty, not FITS, truncated."""
 
 
 def spectrum(number: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def spectrum(number: int) -> np.ndarray:
 
 
 def file(number: int) -> bytes:
-    """The bytes of one LAMOST file; the number is its fibre and says everything."""
+    """The bytes of one LAMOST file; everything in it follows from the number."""
     hdu = fits.PrimaryHDU(spectrum(number))
     cards = {
         "TELESCOP": "LAMOST",
@@ -57,11 +57,12 @@ def file(number: int) -> bytes:
 
 def name(number: int) -> str:
     """The file's name; every third is gzipped."""
-    return f"spec-55859-TEST01_sp{1 + number // 250:02d}-{1 + number % 250:03d}.fits{'.gz' if number % 3 == 0 else ''}"
+    ending = ".fits.gz" if number % 3 == 0 else ".fits"
+    return f"spec-55859-TEST01_sp{1 + number // 250:02d}-{1 + number % 250:03d}{ending}"
 
 
 def named(numbers: range) -> dict[str, bytes]:
-    """Files by their names."""
+    """The bytes of these files by name."""
     return {
         name(number): gzip.compress(file(number), 1, mtime=0) if number % 3 == 0 else file(number)
         for number in numbers
@@ -69,7 +70,7 @@ def named(numbers: range) -> dict[str, bytes]:
 
 
 def write(folder: Path, numbers: range, broken: bool = False) -> Path:
-    """A folder with these files and, where wanted, the broken ones."""
+    """Write a folder with these files and, if wanted, the broken ones."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, data in (named(numbers) | (BROKEN if broken else {})).items():
         (folder / path).write_bytes(data)

@@ -1,4 +1,4 @@
-"""Bytes on this machine's disks: whole or not at all, in order, and what is refused."""
+"""Files on a local disk: complete or not there, in order, and refused for a reason."""
 
 import os
 import socket
@@ -18,17 +18,17 @@ def inside(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-def fetched(*paths: Path | str) -> list[bytes | Refused]:
+def fetch(*paths: Path | str) -> list[bytes | Refused]:
     return list(files.fetch([str(path) for path in paths]))
 
 
 def refusal(path: Path | str) -> tuple[str, str]:
-    (found,) = fetched(path)
+    (found,) = fetch(path)
     assert isinstance(found, Refused)
     return found.reason, found.detail
 
 
-def test_a_write_makes_folders_and_replaces_what_was_there(tmp_path: Path) -> None:
+def test_a_write_creates_folders_and_replaces_the_old_file(tmp_path: Path) -> None:
     path = str(tmp_path / "a" / "b" / "c.bin")
     files.write(path, b"one")
     files.write(path, memoryview(b"two"))
@@ -55,11 +55,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert path.read_bytes() == b"one"
 
 
-def test_a_process_killed_before_the_rename_leaves_the_old_file_and_an_unseen_rest(tmp_path: Path) -> None:
+def test_a_process_killed_before_the_rename_leaves_the_old_file_and_a_hidden_one(tmp_path: Path) -> None:
     files.write(str(tmp_path / "c.bin"), b"one")
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom survey import files\n"
-        "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nfiles.write(sys.argv[1], b'two' * 1000)"
+        "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write(sys.argv[1], b'two' * 1000)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "c.bin")], check=False)
     assert done.returncode == -9
@@ -68,7 +69,7 @@ def test_a_process_killed_before_the_rename_leaves_the_old_file_and_an_unseen_re
     assert len(inside(tmp_path)) == 2
 
 
-def test_writers_of_one_file_at_the_same_time_leave_one_of_their_texts(tmp_path: Path) -> None:
+def test_after_writers_at_the_same_time_the_file_has_the_text_of_one_of_them(tmp_path: Path) -> None:
     path = str(tmp_path / "c.bin")
     texts = [bytes([65 + number]) * 200_000 for number in range(8)]
     threads = [threading.Thread(target=files.write, args=(path, text)) for text in texts]
@@ -80,7 +81,7 @@ def test_writers_of_one_file_at_the_same_time_leave_one_of_their_texts(tmp_path:
     assert inside(tmp_path) == ["c.bin"]
 
 
-def test_names_are_in_order_and_none_where_there_is_no_folder(tmp_path: Path) -> None:
+def test_names_are_in_order_and_a_missing_folder_has_none(tmp_path: Path) -> None:
     for name in ("b", "a", ".a.1-2.tmp", "C"):
         (tmp_path / name).write_bytes(b"")
     assert files.names(str(tmp_path)) == ["C", "a", "b"]
@@ -114,7 +115,7 @@ def test_a_walk_follows_a_link_to_a_file_but_not_to_a_folder(tmp_path: Path) -> 
     assert [Path(entry.path).name for entry in files.walk(str(tmp_path))] == ["link.fits", "1.fits"]
 
 
-def test_what_is_named_like_a_survey_file_is_listed_whatever_it_is(tmp_path: Path) -> None:
+def test_an_entry_named_like_a_survey_file_is_always_listed(tmp_path: Path) -> None:
     (tmp_path / "folder.FITS").mkdir()
     (tmp_path / "folder.FITS" / "inside").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.fits")
@@ -126,16 +127,16 @@ def test_what_is_named_like_a_survey_file_is_listed_whatever_it_is(tmp_path: Pat
     ]
 
 
-def test_files_are_fetched_in_order_plain_or_gzipped_whichever_is_there(tmp_path: Path) -> None:
+def test_files_are_fetched_in_order_plain_or_gzipped(tmp_path: Path) -> None:
     (tmp_path / "a.fits").write_bytes(b"a")
     (tmp_path / "b.fits.gz").write_bytes(b"b")
     (tmp_path / "both.fits").write_bytes(b"plain")
     (tmp_path / "both.fits.gz").write_bytes(b"packed")
-    asked = ["b.fits", "a.fits.gz", "a.fits", "b.fits.gz", "both.fits", "both.fits.gz"]
-    assert fetched(*(tmp_path / name for name in asked)) == [b"b", b"a", b"a", b"b", b"plain", b"packed"]
+    requested = ["b.fits", "a.fits.gz", "a.fits", "b.fits.gz", "both.fits", "both.fits.gz"]
+    assert fetch(*(tmp_path / name for name in requested)) == [b"b", b"a", b"a", b"b", b"plain", b"packed"]
 
 
-def test_what_holds_no_bytes_is_refused_for_a_reason(tmp_path: Path) -> None:
+def test_an_entry_without_bytes_is_refused_for_a_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.fits")
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
@@ -157,13 +158,13 @@ def test_a_path_that_no_file_can_have_is_missing() -> None:
     assert refusal("a\0b.fits")[0] == "missing"
 
 
-def test_an_empty_file_gives_no_bytes_and_one_beyond_all_survey_files_is_refused_unread(
+def test_an_empty_file_gives_no_bytes_and_a_too_large_file_is_not_read(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "empty").write_bytes(b"")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(files.LARGEST + 1)
-    assert fetched(tmp_path / "empty") == [b""]
+    assert fetch(tmp_path / "empty") == [b""]
     assert refusal(tmp_path / "large") == ("too_large", f"{files.LARGEST + 1} bytes")
 
 
@@ -182,7 +183,7 @@ def test_existence_sizes_and_removal(tmp_path: Path) -> None:
     assert not files.exists(path)
 
 
-def test_damaged_json_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_damaged_json_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text('{"a": ')
     with pytest.raises(ValueError, match=r"store.json: damaged \(.*\); put a copy back, or remove it"):
         files.read_json(str(tmp_path / "store.json"))
@@ -193,3 +194,9 @@ def test_paths_are_joined_here_and_in_buckets() -> None:
     assert files.join("s3://bucket/a/", "b") == "s3://bucket/a/b"
     assert files.is_remote("s3://bucket")
     assert not files.is_remote("/s3://bucket")
+
+
+def test_paths_need_neither_pyarrow_nor_s3fs() -> None:
+    code = "import sys\nfrom survey import files\nprint(sorted({'pyarrow', 's3fs'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,15 +1,15 @@
-"""What a log shows of a long job."""
+"""The lines in a log of a long job."""
 
 import re
 
 import pytest
 
 from survey import progress
-from survey.progress import Progress
+from survey.progress import Progress, duration_text
 
 
 class Clock:
-    """Time that goes when it is told to."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def test_a_log_has_a_line_now_and_then_with_rate_and_time_left(
+def test_a_log_has_a_line_every_ten_seconds_with_rate_and_time_left(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Progress("ingest", 1000, "files") as shown:
@@ -51,7 +51,9 @@ def test_a_job_of_unknown_length_shows_how_far_it_is(
     assert "list: 12,345, 3,086 files/s" in capsys.readouterr().err
 
 
-def test_a_job_that_fails_says_that_it_stopped(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_of_a_failed_job_says_that_it_stopped(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     def job() -> None:
         with Progress("ingest", 10, "files") as shown:
             clock.now += 0.5
@@ -63,7 +65,7 @@ def test_a_job_that_fails_says_that_it_stopped(clock: Clock, capsys: pytest.Capt
     assert capsys.readouterr().err == "12:00:00 ingest: 3 files in 0.5 s, stopped\n"
 
 
-def test_nothing_goes_to_standard_output_and_no_line_is_rewritten(
+def test_nothing_goes_to_stdout_and_no_line_is_rewritten(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Progress("ingest", 10, "files") as shown:
@@ -76,7 +78,7 @@ def test_nothing_goes_to_standard_output_and_no_line_is_rewritten(
 
 
 def test_long_times_are_hours_and_minutes() -> None:
-    assert [progress._clock(seconds) for seconds in (0.04, 9.96, 42.4, 60, 3599.6, 3661, 90_000)] == [
+    assert [duration_text(seconds) for seconds in (0.04, 9.96, 42.4, 60, 3599.6, 3661, 90_000)] == [
         "0.0 s",
         "10.0 s",
         "42 s",
@@ -87,7 +89,7 @@ def test_long_times_are_hours_and_minutes() -> None:
     ]
 
 
-def test_slow_work_is_told_by_the_minute_and_nothing_done_promises_no_time(
+def test_slow_work_is_counted_per_minute_and_without_progress_there_is_no_time_left(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Progress("tune", 10, "trainings") as bar:

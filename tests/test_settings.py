@@ -1,18 +1,19 @@
-"""Recipes and key=value arguments: what they become, and what is said when they will not do."""
+"""Recipes and key=value arguments become settings, or an error that says what to give."""
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from survey.mock import Mock
-from survey.settings import JOBS, Settings, SettingsError, help_text, load, over, parse
-from survey.store.ingest import Ingest
+from survey.help import help_text, nested_settings, type_name
+from survey.mock.settings import Mock
+from survey.settings import JOBS, NOTES, Settings, SettingsError, load, merge, merge_recipes, parse
+from survey.store.settings import Ingest
 
 
 class Inner(Settings):
@@ -21,10 +22,10 @@ class Inner(Settings):
 
 
 class Toy(Settings):
-    INERT: ClassVar[frozenset[str]] = frozenset({"workers"})
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     rate: float = Field(0.1, gt=0, description="how fast")
-    name: str = Field("x", description="what it is called")
+    name: str = Field("x", description="its name")
     flag: bool = Field(False, description="whether it is on")
     sizes: tuple[int, ...] = Field((1, 2), strict=False, description="the sizes")
     workers: int | None = Field(None, description="tasks at a time")
@@ -36,7 +37,7 @@ def toy(*arguments: str) -> Toy:
     return load(Toy, "train", ["path=p", *arguments])
 
 
-def complaint(*arguments: str) -> str:
+def error_of(*arguments: str) -> str:
     with pytest.raises(SettingsError) as caught:
         toy(*arguments)
     return str(caught.value)
@@ -59,11 +60,11 @@ def test_whole_numbers_are_decimal_even_with_a_leading_zero(text: str, value: in
 
 
 @pytest.mark.parametrize("text", ["2026-11-20", "a:b", "1:30", "1_000", "0x10", "v1.2.3"])
-def test_what_is_no_number_stays_text(text: str) -> None:
+def test_text_that_is_no_number_stays_text(text: str) -> None:
     assert toy(f"name={text}").name == text
 
 
-def test_nested_settings_are_given_by_dotted_keys_and_keep_the_rest_of_their_default() -> None:
+def test_nested_settings_given_by_dotted_keys_keep_their_other_defaults() -> None:
     assert toy("inner.kind=round").inner == Inner(depth=5, kind="round")
     assert toy("inner={kind: round}").inner == Inner(depth=5, kind="round")
     assert toy("inner.depth=3", "inner.kind=round").inner == Inner(depth=3, kind="round")
@@ -80,7 +81,7 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("rte=1", "train: rte: unknown setting (value 1); did you mean rate?"),
         ("inner.dept=1", "train: inner.dept: unknown setting (value 1); did you mean depth?"),
@@ -94,7 +95,7 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ("rate=.inf", "train: rate: inf: should be a finite number"),
         ("flag=1", "train: flag: 1: should be a valid boolean; give true or false (whether it is on)"),
         ("flag=nope", "train: flag: 'nope': should be a valid boolean"),
-        ("name=5", "train: name: 5: should be a valid string; give text (what it is called)"),
+        ("name=5", "train: name: 5: should be a valid string; give text (its name)"),
         ("workers=2.5", "train: workers: 2.5: should be a valid integer"),
         (
             "inner.depth=0",
@@ -102,7 +103,8 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ),
         (
             "inner.kind=square",
-            "train: inner.kind: 'square': should be 'flat' or 'round'; give one of flat | round (of what shape)",
+            "train: inner.kind: 'square': should be 'flat' or 'round'; "
+            "give one of flat | round (of what shape)",
         ),
         ("inner=3", "train: inner: 3: should be a valid dictionary"),
         ("sizes=[1, x]", "train: sizes.1: 'x': should be a valid integer"),
@@ -111,15 +113,15 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ("inner={depth: 1, depth: 2}", "train: inner: line 1: the key depth is given twice; keep one"),
     ],
 )
-def test_what_will_not_do_is_named_with_key_value_and_what_would(argument: str, said: str) -> None:
-    assert complaint(argument).startswith(said)
+def test_an_error_names_the_key_the_value_and_what_to_give(argument: str, message: str) -> None:
+    assert error_of(argument).startswith(message)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    assert len(complaint("rate=-1", "flag=1", "inner.depht=3").splitlines()) == 3
+def test_all_errors_are_reported_at_once() -> None:
+    assert len(error_of("rate=-1", "flag=1", "inner.depht=3").splitlines()) == 3
 
 
-def test_what_is_needed_and_not_given_is_named() -> None:
+def test_a_needed_setting_that_is_not_given_is_reported() -> None:
     with pytest.raises(SettingsError, match=r"^train: path: not given; give path=... \(where it is\)$"):
         load(Toy, "train", [])
 
@@ -133,18 +135,18 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_recipe_goes_over_defaults_and_arguments_go_over_the_recipe(recipe: Path) -> None:
+def test_a_recipe_changes_defaults_and_arguments_change_the_recipe(recipe: Path) -> None:
     made = load(Toy, "train", [str(recipe), "inner.kind=round", "path=r"])
     assert (made.rate, made.inner, made.path) == (1e-4, Inner(depth=7, kind="round"), "r")
     with pytest.raises(SettingsError, match="not given; give path="):
         load(Toy, "tune", [str(recipe)])
 
 
-def test_what_a_file_given_by_with_says_lies_between_the_recipe_and_the_arguments(
+def test_a_file_given_by_with_changes_the_recipe_before_the_arguments_do(
     recipe: Path, tmp_path: Path
 ) -> None:
     winner = tmp_path / "winner.yaml"
-    winner.write_text("about: found\nfound: {score: 1}\ntrain: {rate: 0.5, inner: {depth: 9}}\n")
+    winner.write_text("about: best\nresults: {score: 1}\ntrain: {rate: 0.5, inner: {depth: 9}}\n")
     assert load(Toy, "train", [str(recipe), f"with={winner}", "path=p"]).rate == 0.5
     made = load(Toy, "train", [str(recipe), f"with={winner}", "rate=0.7", "path=p"])
     assert (made.rate, made.inner.depth) == (0.7, 9)
@@ -152,41 +154,44 @@ def test_what_a_file_given_by_with_says_lies_between_the_recipe_and_the_argument
         load(Toy, "train", [f"with={tmp_path / 'nowhere.yaml'}", "path=p"])
 
 
-def test_another_network_leaves_the_options_of_the_one_below() -> None:
-    assert over({"model": "a", "options": {"x": 1}}, {"model": "b", "options": {"y": 2}}) == {
+def test_another_model_drops_the_options_of_the_former_one() -> None:
+    assert merge_recipes({"model": "a", "options": {"x": 1}}, {"model": "b", "options": {"y": 2}}) == {
         "model": "b",
         "options": {"y": 2},
     }
-    assert over({"model": "a", "options": {"x": 1}}, {"options": {"y": 2}}) == {
+    assert merge_recipes({"model": "a", "options": {"x": 1}}, {"options": {"y": 2}}) == {
         "model": "a",
         "options": {"x": 1, "y": 2},
     }
     both = {"train": {"model": "a", "options": {"x": 1}}}, {"train": {"model": "b"}}
-    assert over(*both) == {"train": {"model": "b"}}
+    assert merge_recipes(*both) == {"train": {"model": "b"}}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("trian: {}\n", "unknown section 'trian'; the sections are about, found, space, mock, ingest, train"),
+        (
+            "trian: {}\n",
+            "unknown section 'trian'; the sections are about, results, space, mock, ingest, train",
+        ),
         ("- a\n- b\n", "holds list; a recipe maps jobs to settings"),
         ("train: 5\n", "train: holds 5; it maps settings to values"),
         ("train:\n  rate: 1\n  rate: 2\n", "line 2: the key rate is given twice; keep one"),
         ("train: {}\ntrain: {}\n", "line 1: the key train is given twice"),
-        ("train: [\n", "while parsing a flow .*; mend the YAML"),
+        ("train: [\n", "while parsing a flow .*; correct the YAML"),
         ("train: !!python/object:os.system {}\n", "could not determine a constructor"),
         ("train:\n  ? [a, b]\n  : 3\n", "unhashable|found unhashable key"),
     ],
 )
-def test_a_recipe_that_cannot_be_used_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "toy.yaml"
     path.write_text(text)
-    with pytest.raises(SettingsError, match=said) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         load(Toy, "train", [str(path)])
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_recipe_and_a_second_one_are_named(recipe: Path) -> None:
+def test_a_missing_recipe_and_a_second_recipe_are_errors(recipe: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"train: nowhere.yaml: no such recipe; give the path of a YAML file"
     ):
@@ -195,7 +200,7 @@ def test_a_missing_recipe_and_a_second_one_are_named(recipe: Path) -> None:
         load(Toy, "train", [str(recipe), str(recipe)])
 
 
-def test_a_value_inside_of_what_is_no_settings_is_named(tmp_path: Path) -> None:
+def test_a_dotted_key_of_a_plain_value_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "toy.yaml"
     path.write_text("train:\n  path: p\n  inner: 3\n")
     with pytest.raises(
@@ -206,10 +211,10 @@ def test_a_value_inside_of_what_is_no_settings_is_named(tmp_path: Path) -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        toy().rate = 3.0
+        toy().rate = 3.0  # type: ignore[misc]
 
 
-def test_the_fingerprint_is_of_what_decides_the_result() -> None:
+def test_the_fingerprint_depends_on_what_decides_the_result() -> None:
     assert toy().fingerprint() == toy("workers=8").fingerprint()
     assert toy("rate=1").fingerprint() == toy("rate=1.0").fingerprint()
     assert toy("inner.depth=5").fingerprint() == toy().fingerprint()
@@ -217,16 +222,13 @@ def test_the_fingerprint_is_of_what_decides_the_result() -> None:
     assert len({made.fingerprint() for made in (toy(), *changed)}) == 6
 
 
-def test_ingest_is_the_same_for_another_store_and_other_workers() -> None:
-    one, two = (
-        load(Ingest, "ingest", ["input=/a", f"store={store}", f"workers={workers}"])
-        for store, workers in (("/s", 1), ("/t", 8))
-    )
-    assert one.fingerprint() == two.fingerprint()
-    assert (
-        one.fingerprint()
-        != load(Ingest, "ingest", ["input=/a", "store=/s", "prepare.gates.low_snr.limit=4"]).fingerprint()
-    )
+def test_the_fingerprint_of_an_ingest_depends_neither_on_the_store_nor_on_the_workers() -> None:
+    def ingest(*arguments: str) -> Ingest:
+        return load(Ingest, "ingest", ["input=/a", *arguments])
+
+    first = ingest("store=/s", "workers=1").fingerprint()
+    assert first == ingest("store=/t", "workers=8").fingerprint()
+    assert first != ingest("store=/s", "prepare.gates.low_snr.limit=4").fingerprint()
 
 
 @pytest.mark.parametrize(("cls", "job"), [(Toy, "train"), (Ingest, "ingest"), (Mock, "mock")])
@@ -234,11 +236,12 @@ def test_help_names_every_setting_with_its_default_and_meaning(cls: type[Setting
     text = help_text(cls, job, "About it.")
     assert text.startswith("About it.\n\nusage: python jobs/")
 
-    def names(inner: type[Settings], prefix: str) -> list[str]:
+    def names(settings: type[BaseModel], prefix: str) -> list[str]:
         found = []
-        for name, info in inner.model_fields.items():
-            nested = isinstance(info.annotation, type) and issubclass(info.annotation, Settings)
-            found += names(info.annotation, f"{prefix}{name}.") if nested else [prefix + name]
+        for name, info in settings.model_fields.items():
+            nested = nested_settings(info.annotation)
+            is_settings = nested is not None and nested is info.annotation
+            found += names(nested, f"{prefix}{name}.") if nested and is_settings else [prefix + name]
             assert info.description, f"{prefix}{name} has no description"
         return found
 
@@ -247,7 +250,7 @@ def test_help_names_every_setting_with_its_default_and_meaning(cls: type[Setting
         assert "default " in line or line.endswith("needed")
 
 
-def test_help_shows_the_default_that_counts() -> None:
+def test_help_shows_the_default_of_the_field_above() -> None:
     assert "inner.depth  whole number, default 5" in help_text(Toy, "train", "x")
     text = " ".join(help_text(Ingest, "ingest", "x").split())
     assert "prepare.gates.coverage.limit number or null, default 0.9" in text
@@ -255,7 +258,10 @@ def test_help_shows_the_default_that_counts() -> None:
 
 
 def test_a_job_prints_its_help_and_its_errors_without_a_traceback(tmp_path: Path) -> None:
-    code = "from survey.settings import start, Settings\nclass Toy(Settings):\n    rate: float = 0.5\nprint(start(Toy, 'train', 'A toy.').rate)"
+    code = (
+        "from survey.settings import start, Settings\nclass Toy(Settings):\n    rate: float = 0.5\n"
+        "print(start(Toy, 'train', 'A toy.').rate)"
+    )
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -275,6 +281,37 @@ def test_a_job_prints_its_help_and_its_errors_without_a_traceback(tmp_path: Path
     assert fine.stdout == "2.0\n"
 
 
-def test_every_recipe_section_is_a_job() -> None:
+def test_the_sections_of_a_recipe_are_the_jobs_and_the_notes() -> None:
     folder = Path(__file__).parents[1] / "jobs"
-    assert {path.stem for path in folder.glob("*.py")} <= set(JOBS)
+    assert {path.stem for path in folder.glob("*.py")} == set(JOBS)
+    assert not set(JOBS) & set(NOTES)
+
+
+def test_merge_keeps_what_does_not_change() -> None:
+    base = {"a": 1, "b": {"c": 2, "d": 3}}
+    assert merge(base, {"b": {"d": 4}, "e": 5}) == {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}
+    assert base == {"a": 1, "b": {"c": 2, "d": 3}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (int | None, "whole number or null"),
+        (tuple[str, ...], "list of text"),
+        (tuple[float, float], "[number, number]"),
+        (dict[str, bool], "{text: true or false}"),
+        (Literal["a", "b"], "one of a | b"),
+        (Annotated[int, Field(ge=1)] | Literal["auto"], "whole number or one of auto"),
+        (Toy, "settings"),
+        (Any, "anything"),
+    ],
+)
+def test_types_are_named_in_plain_words(kind: Any, name: str) -> None:
+    assert type_name(kind) == name
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    message = error_of("workers=postgresql://me:secret@host/db?password=hidden")
+    assert "me:***@host" in message
+    assert "secret" not in message
+    assert "hidden" not in message

@@ -1,16 +1,18 @@
-"""The words of the project: grids, wavelengths, refusals."""
+"""Grids, wavelengths and refusals."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from survey.spectrum import GRIDS, REASONS, VISIT, Grid, LogWave, Refused, Spectrum
+from survey.spectrum import GRIDS, REASONS, VISIT_COLUMNS, Grid, LogWave, Refused, Spectrum
 
 
-def test_the_named_grids_have_the_points_that_the_systems_published() -> None:
+def test_the_named_grids_have_the_published_points() -> None:
     assert {name: len(grid) for name, grid in GRIDS.items()} == {
         "cemp4900": 4900,
         "log3921": 3921,
@@ -23,7 +25,7 @@ def test_the_named_grids_have_the_points_that_the_systems_published() -> None:
 
 
 @given(start=st.floats(100, 9e5), points=st.integers(3, 500), step=st.floats(1e-2, 100))
-def test_a_grid_holds_its_stop_whatever_the_rounding(start: float, points: int, step: float) -> None:
+def test_a_grid_contains_its_stop_whatever_the_rounding(start: float, points: int, step: float) -> None:
     stop = start + step * (points - 1)
     if stop <= 1e6:
         grid = Grid(start, stop, step)
@@ -33,7 +35,7 @@ def test_a_grid_holds_its_stop_whatever_the_rounding(start: float, points: int, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((3900.0, 3900.0, 1.0), "needs 100 <= start < stop <= 1e"),
         ((3900.0, 3800.0, 1.0), "needs 100 <= start < stop"),
@@ -47,9 +49,16 @@ def test_a_grid_holds_its_stop_whatever_the_rounding(start: float, points: int, 
         ((3900.0, 8800.0, 1.0, "lin"), "the scale is 'lin'; give linear or log"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused_with_what_would_do(arguments: tuple, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_impossible_grid_is_an_error_that_says_what_to_give(
+    arguments: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         Grid(*arguments)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_survives_json(name: str) -> None:
+    assert Grid.from_dict(json.loads(json.dumps(GRIDS[name].to_dict()))) == GRIDS[name]
 
 
 def test_log_linear_wavelengths_are_those_of_their_coefficients() -> None:
@@ -67,8 +76,8 @@ def test_a_refusal_has_a_reason_of_the_closed_list() -> None:
         Refused("broken", "x")
 
 
-def test_a_refusal_survives_the_way_from_a_worker() -> None:
-    """Exceptions travel between processes by their arguments."""
+def test_a_refusal_can_travel_from_a_worker() -> None:
+    """Exceptions travel between processes as their arguments."""
     refusal = Refused("low_snr", "2 is the signal to noise")
     again = type(refusal)(*refusal.args)
     assert (again.reason, again.detail) == (refusal.reason, refusal.detail)
@@ -76,6 +85,5 @@ def test_a_refusal_survives_the_way_from_a_worker() -> None:
 
 def test_every_reason_and_column_is_described() -> None:
     assert all(words and not words.endswith(".") for words in REASONS.values())
-    assert all(
-        kind in ("string", "int32", "int64", "float32", "float64") and words for kind, words in VISIT.values()
-    )
+    types = {"string", "int32", "int64", "float32", "float64"}
+    assert all(kind in types and meaning for kind, meaning in VISIT_COLUMNS.values())

@@ -30,9 +30,12 @@ RANK = {
     "reports": 10,
     "cluster": 11,
 }
-"""The stages; files directly in survey/ are 0. A module imports its own stage and lower ones; those of equal rank leave each other alone."""
-SEES_ALL = {"cluster": {"reports"}}
-"""What a stage may not import although it comes before it: Ray runs work, it shows none."""
+"""The rooms in the order of the road; files directly in survey/ have rank 0.
+
+A module imports its own room and lower ones. Rooms of equal rank do not import each other.
+"""
+NOT_IMPORTED = {"cluster": {"reports"}}
+"""Lower rooms that a room does not import all the same: Ray runs the work, it shows nothing."""
 
 MODULES = sorted((ROOT / "survey").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
@@ -84,7 +87,7 @@ def test_a_module_imports_no_later_stage(path: Path) -> None:
         assert there == here or RANK.get(there, 0) < RANK.get(here, 0), (
             f"{here or 'a file in survey/'} imports {name}"
         )
-        assert there not in SEES_ALL.get(here, ()), f"{here} imports {name}"
+        assert there not in NOT_IMPORTED.get(here, ()), f"{here} imports {name}"
 
 
 @every_module
@@ -95,6 +98,8 @@ def test_ray_is_imported_in_cluster_only(path: Path) -> None:
 
 @every_module
 def test_a_library_prints_nothing_and_unpickles_nothing(path: Path) -> None:
+    """Only plugins.py runs code: the statements of a plugin that define its settings."""
+    forbidden = {"print", "input", "eval", "exec"} - ({"exec"} if path.name == "plugins.py" else set())
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
             called = (
@@ -104,7 +109,7 @@ def test_a_library_prints_nothing_and_unpickles_nothing(path: Path) -> None:
                 if isinstance(node.func, ast.Attribute)
                 else ""
             )
-            assert not (isinstance(node.func, ast.Name) and called in ("print", "input", "eval", "exec")), (
+            assert not (isinstance(node.func, ast.Name) and called in forbidden), (
                 f"line {node.lineno}: {called}("
             )
             for keyword in node.keywords:
@@ -204,7 +209,8 @@ def test_importing_has_no_effect(tmp_path: Path) -> None:
         "import importlib, json, logging, sys\n"
         f"for name in {names!r}:\n    importlib.import_module(name)\n"
         "ray = sys.modules.get('ray')\n"
-        "sys.stdout.write(json.dumps([len(logging.getLogger().handlers), bool(ray and ray.is_initialized())]))"
+        "found = [len(logging.getLogger().handlers), bool(ray and ray.is_initialized())]\n"
+        "sys.stdout.write(json.dumps(found))"
     )
     kept = {
         name: value

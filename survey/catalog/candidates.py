@@ -1,4 +1,8 @@
-"""Which stars are candidates, and what is counted and kept of all stars while the catalog is written. Shapes: N stars."""
+"""Which stars are candidates, and the lists of candidates with counts of all stars.
+
+A star is a candidate if its score is high enough and no flag excludes it. Without class probabilities, its
+labels decide. Shapes: N stars.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -9,34 +13,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey.catalog import criteria, flags, thresholds, visits
-from survey.catalog.flags import BITS
-from survey.catalog.thresholds import KINDS, Kind, Threshold, yes
-from survey.catalog.thresholds_of import Bars
-from survey.catalog.visits import Flags, numbers, probabilities
+from survey.answers import ColumnSpec
+from survey.catalog import flags, thresholds
+from survey.catalog.criteria import add_criteria
+from survey.catalog.flags import DEFINITIONS, FlagRules
+from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, list_classes
+from survey.catalog.thresholds import Threshold
+from survey.catalog.visits import Flags, class_probabilities, combine_visits, float_column
 from survey.labelling.star_id import Codes
 from survey.labels import CLASSES, MISSING, Criterion, metal_poor
-from survey.predict.output import Column, described
+from survey.tables.columns import described_field
 
-COLUMNS: dict[str, Column] = {
-    f"{kind.lower()}_candidate": (
+COLUMNS: dict[str, ColumnSpec] = {
+    f"{name.lower()}_candidate": (
         "bool",
-        f"in the list of {kind} candidates: its score is high enough, no flag bars it",
+        f"the star is in the list of {name} candidates: its score is high enough, no flag excludes it",
         "",
         "meta.code.class",
     )
-    for kind in KINDS
+    for name in LIST_NAMES
 }
-RANK: Column = ("int32", "place in the list, 1 = the best candidate", "", "meta.number")
-FIRST = (
+RANK: ColumnSpec = ("int32", "rank in the list, 1 = the best candidate", "", "meta.number")
+FIRST_COLUMNS = (
     "rank",
     "star",
     "ra",
     "dec",
     "score_mp",
     "score_cemp",
-    "said",
-    "said_labels",
+    "predicted_class",
+    "class_by_labels",
     "feh_class",
     "flag_warn",
     "n_visits",
@@ -44,145 +50,135 @@ FIRST = (
 )
 """The columns that a list begins with."""
 Counts = dict[str, Counter[str]]
-"""How many stars are of each kind, by what they are told apart."""
-NOTHING = "nothing: neither class probabilities nor the labels that it takes are predicted"
-"""By what the candidates of a list are told that nobody can tell."""
+"""Numbers of stars: for each column, by its values."""
+NOT_SELECTED = "nothing: neither class probabilities nor the labels that the list needs are predicted"
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How rows of predictions become rows of stars: by what they are judged, from which score on they are candidates.
+class CandidateRules:
+    """How the rows of a star become one row, with its class, its flags, its scores, and whether it is a
+    candidate.
 
-    Without thresholds (the ensemble tells no classes) a star is a candidate by its parameters: metal-poor by [Fe/H], whatever is known of carbon.
+    Without thresholds (the ensemble predicts no classes) a star is a candidate by its labels: metal-poor by
+    [Fe/H] alone, even if carbon is unknown.
     """
 
     criterion: Criterion
-    bars: Bars
-    thresholds: Mapping[Kind, Threshold]
+    visits: VisitSettings
+    flags: FlagRules
+    thresholds: Mapping[ListName, Threshold]
 
-    def __call__(self, rows: pa.Table, star_N: Codes) -> pa.Table:
-        """The stars of some rows."""
-        stars = criteria.judged(visits.combined(rows, star_N, self.bars.visits), self.criterion)
-        p_NC = probabilities(stars)
+    def stars(self, rows: pa.Table, star_N: Codes) -> pa.Table:
+        """The stars of some rows of predictions."""
+        stars = add_criteria(combine_visits(rows, star_N, self.visits), self.criterion)
+        p_NC = class_probabilities(stars)
         for threshold in self.thresholds.values():
-            stars = _with(
-                stars, threshold.column, thresholds.COLUMNS[threshold.column], threshold.score(p_NC)
-            )
-        for name, bits in zip(
-            flags.COLUMNS, flags.of(stars, self.bars.ranges, self.bars.limits), strict=True
-        ):
-            stars = _with(stars, name, flags.COLUMNS[name], bits)
-        held_N = self.bars.hold(*(stars[name].to_numpy() for name in flags.COLUMNS))
-        for kind, column in zip(KINDS, COLUMNS, strict=True):
-            chosen_N = self._chosen(stars, kind) & ~held_N
-            stars = _with(stars, column, COLUMNS[column], chosen_N)
+            column = thresholds.COLUMNS[threshold.column]
+            stars = _append(stars, threshold.column, column, threshold.score(p_NC))
+        warn_N, bad_N = self.flags.flags(stars)
+        for name, bits_N in zip(flags.COLUMNS, (warn_N, bad_N), strict=True):
+            stars = _append(stars, name, flags.COLUMNS[name], bits_N)
+        left_out_N = self.flags.left_out(warn_N, bad_N)
+        for list_name, name in zip(LIST_NAMES, COLUMNS, strict=True):
+            selected_N = self._selected(stars, list_name) & ~left_out_N
+            stars = _append(stars, name, COLUMNS[name], selected_N)
         return stars
 
-    def told_by(self, kind: Kind, labels: Collection[str]) -> str:
-        """By what of these labels, if not by a score, stars come into a list."""
-        if kind in self.thresholds:
-            return f"{self.thresholds[kind].column} >= {self.thresholds[kind].value:.6g}, no barring flag"
-        if "FeH" not in labels or (kind == "CEMP" and not {"CFe", "CH"} & set(labels)):
-            return NOTHING
-        return f"{'[Fe/H]' if kind == 'MP' else '[Fe/H] and [C/Fe]'}, no barring flag"
+    def selected_by(self, name: ListName, labels: Collection[str]) -> str:
+        """What selects the candidates of a list, in words."""
+        if name in self.thresholds:
+            threshold = self.thresholds[name]
+            return f"{threshold.column} >= {threshold.value:.6g}, no flag that excludes"
+        if "FeH" not in labels or (name == "CEMP" and not {"CFe", "CH"} & set(labels)):
+            return NOT_SELECTED
+        return f"{'[Fe/H]' if name == 'MP' else '[Fe/H] and [C/Fe]'}, no flag that excludes"
 
-    def _chosen(self, stars: pa.Table, kind: Kind) -> Flags:
-        """Whose score, or without scores whose parameters, are those of a candidate."""
-        if kind in self.thresholds:
-            threshold = self.thresholds[kind]
-            return np.asarray(stars[threshold.column].fill_null(-1).to_numpy() >= np.float32(threshold.value))
-        if kind == "MP":
-            return metal_poor(numbers(stars, "FeH"))
-        if "said_labels" not in stars.column_names:
+    def _selected(self, stars: pa.Table, name: ListName) -> Flags:
+        """Stars that belong in a list by their score, or without scores by their labels."""
+        if name in self.thresholds:
+            threshold = self.thresholds[name]
+            score_N = stars[threshold.column].fill_null(-1).to_numpy()
+            return np.asarray(score_N >= np.float32(threshold.value))
+        if name == "MP":
+            return metal_poor(float_column(stars, "FeH"))
+        if "class_by_labels" not in stars.column_names:
             return np.zeros(stars.num_rows, bool)
-        return np.isin(stars["said_labels"].fill_null(MISSING).to_numpy(), yes(kind))
+        return np.isin(stars["class_by_labels"].fill_null(MISSING).to_numpy(), list_classes(name))
 
 
-def _with(stars: pa.Table, name: str, column: Column, values: Any) -> pa.Table:
-    one = described(name, column)
-    return stars.append_column(one, pa.array(values, one.type, from_pandas=values.dtype.kind == "f"))
+def _append(stars: pa.Table, name: str, column: ColumnSpec, values: Any) -> pa.Table:
+    field = described_field(name, *column)
+    return stars.append_column(field, pa.array(values, field.type, from_pandas=values.dtype.kind == "f"))
 
 
 @dataclass
-class Lists:
-    """The candidates met so far, who is one among all stars, and counts of all stars."""
+class CandidateLists:
+    """The candidates so far, a mark for each star that is one, and counts of all stars."""
 
     stars: int = 0
     counts: Counts = field(default_factory=dict)
-    chosen: dict[Kind, list[Flags]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
-    parts: dict[Kind, list[pa.Table]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    is_listed: dict[ListName, list[Flags]] = field(default_factory=lambda: {name: [] for name in LIST_NAMES})
+    tables: dict[ListName, list[pa.Table]] = field(default_factory=lambda: {name: [] for name in LIST_NAMES})
 
     def add(self, stars: pa.Table) -> None:
-        """Further stars."""
+        """Add further stars."""
         self.stars += stars.num_rows
-        for kind, column in zip(KINDS, COLUMNS, strict=True):
-            self.chosen[kind].append(stars[column].to_numpy(zero_copy_only=False))
-            found = stars.filter(stars[column])
-            if found.num_rows or not self.parts[kind]:
-                self.parts[kind].append(found)
-        for name, values in _counted(stars):
-            self.counts.setdefault(name, Counter()).update(values)
+        for name, column in zip(LIST_NAMES, COLUMNS, strict=True):
+            self.is_listed[name].append(stars[column].to_numpy(zero_copy_only=False))
+            candidates = stars.filter(stars[column])
+            if candidates.num_rows or not self.tables[name]:
+                self.tables[name].append(candidates)
+        for column, counted in _count(stars):
+            self.counts.setdefault(column, Counter()).update(counted)
 
-    def is_candidate(self, kind: Kind) -> Flags:
-        """Of all stars in their order, which are in the list."""
-        return np.concatenate([np.empty(0, bool), *self.chosen[kind]])
+    def is_candidate(self, name: ListName) -> Flags:
+        """For each star in the order of the catalog, whether it is in the list."""
+        return np.concatenate([np.empty(0, bool), *self.is_listed[name]])
 
-    def ranked(self, kind: Kind) -> pa.Table:
-        """The list, best first: by score; among equals, of whom a sure network makes many, those without a warning, then by signal to noise."""
-        table = pa.concat_tables(self.parts[kind])
-        score = f"score_{kind.lower()}" if f"score_{kind.lower()}" in table.column_names else "p_feh_mp"
-        order = {
+    def ranked(self, name: ListName) -> pa.Table:
+        """The list, best candidate first.
+
+        Stars are ordered by score. Equal scores, which a sure network gives often, are ordered by signal to
+        noise, stars without a warning first.
+        """
+        table = pa.concat_tables(self.tables[name])
+        score = f"score_{name.lower()}" if f"score_{name.lower()}" in table.column_names else "p_feh_mp"
+        directions = {
             score: "descending",
             "_warned": "ascending",
             "snr_total": "descending",
             "ra": "ascending",
             "dec": "ascending",
         }
-        sortable = table.append_column("_warned", pc.not_equal(table["flag_warn"], 0).cast(pa.int8()))
-        table = table.take(
-            pc.sort_indices(
-                sortable,
-                sort_keys=[(name, way) for name, way in order.items() if name in sortable.column_names],
-            )
-        )
-        table = _with(table, "rank", RANK, np.arange(1, table.num_rows + 1, dtype=np.int32))
-        first = [name for name in FIRST if name in table.column_names]
-        return table.select([*first, *(name for name in table.column_names if name not in first)])
+        keys = table.append_column("_warned", pc.not_equal(table["flag_warn"], 0).cast(pa.int8()))
+        sort_keys = [
+            (column, direction) for column, direction in directions.items() if column in keys.column_names
+        ]
+        table = table.take(pc.sort_indices(keys, sort_keys=sort_keys))
+        table = _append(table, "rank", RANK, np.arange(1, table.num_rows + 1, dtype=np.int32))
+        first = [column for column in FIRST_COLUMNS if column in table.column_names]
+        return table.select([*first, *(column for column in table.column_names if column not in first)])
 
 
-def _counted(stars: pa.Table) -> Iterator[tuple[str, dict[str, int]]]:
-    """How many stars are of each class, of each kind of metal-poor star, and have each bit."""
-    names = dict(enumerate(CLASSES)) | {MISSING: "no answer"}
-    for column in ("said", "said_labels"):
+def _count(stars: pa.Table) -> Iterator[tuple[str, dict[str, int]]]:
+    """How many stars have each class, each class by [Fe/H], each flag, and several visits."""
+    class_names = dict(enumerate(CLASSES)) | {MISSING: "no answer"}
+    for column in ("predicted_class", "class_by_labels"):
         if column in stars.column_names:
-            value, count = np.unique(stars[column].fill_null(MISSING).to_numpy(), return_counts=True)
-            yield (
-                column,
-                {names[number]: many for number, many in zip(value.tolist(), count.tolist(), strict=True)},
-            )
+            numbers, counts = np.unique(stars[column].fill_null(MISSING).to_numpy(), return_counts=True)
+            pairs = zip(numbers.tolist(), counts.tolist(), strict=True)
+            yield column, {class_names[number]: count for number, count in pairs}
     if "feh_class" in stars.column_names:
-        yield (
-            "feh_class",
-            {
-                row["values"] or "not known": row["counts"]
-                for row in pc.value_counts(stars["feh_class"]).to_pylist()
-            },
-        )
+        rows = pc.value_counts(stars["feh_class"]).to_pylist()
+        yield "feh_class", {row["values"] or "unknown": row["counts"] for row in rows}
     for column, severity in (("flag_warn", "warn"), ("flag_bad", "bad")):
         bits_N = stars[column].to_numpy()
-        found = {
-            str(row.bit.name): int(((bits_N & int(row.bit)) != 0).sum())
-            for row in BITS
-            if row.severity == severity
+        counted = {
+            str(definition.bit.name): int(((bits_N & int(definition.bit)) != 0).sum())
+            for definition in DEFINITIONS
+            if definition.severity == severity
         }
-        yield (
-            column,
-            {"any": int((bits_N != 0).sum())} | {name: count for name, count in found.items() if count},
-        )
-    yield (
-        "visits",
-        {
-            "stars with several": int((stars["n_visits"].to_numpy() > 1).sum()),
-            "in all": int(stars["n_visits"].to_numpy().sum()),
-        },
-    )
+        any_bit = {"any": int((bits_N != 0).sum())}
+        yield column, any_bit | {name: count for name, count in counted.items() if count}
+    visits_N = stars["n_visits"].to_numpy()
+    yield "visits", {"stars with several": int((visits_N > 1).sum()), "total": int(visits_N.sum())}

@@ -1,7 +1,8 @@
-"""What a star's parameters make of it, beside what the class probabilities say: metal-poor and carbon-enhanced by the named criteria.
+"""What the labels of a star say about its class, in addition to the class probabilities.
 
-Both answers are kept; where they differ the star is marked, and where [C/Fe] = [C/H] - [Fe/H] does not hold too. A column is there only if the
-labels that it needs are: nothing is invented. Shapes: N stars.
+Stars are called metal-poor and carbon-enhanced by the criteria in `survey.labels`. Both answers are kept. A
+star is marked if they differ, and if [C/Fe] = [C/H] - [Fe/H] does not hold. A column exists only if the
+labels that it needs are predicted. Shapes: N stars.
 """
 
 from collections.abc import Iterator
@@ -12,35 +13,49 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from survey.catalog.visits import Flags, Floats, numbers
-from survey.labels import CLASSES, METAL_POOR, MISSING, Criterion, classes
-from survey.predict.output import NUMBERED, Column, described
+from survey.answers import NUMBERED_CLASSES, ColumnSpec
+from survey.catalog.visits import Flags, Floats, float_column
+from survey.labels import (
+    CARBON_LABELS,
+    CLASSES,
+    CRITERION_LABELS,
+    CRITERION_TEXT,
+    METAL_POOR,
+    MISSING,
+    Criterion,
+    carbon_residual,
+    carbon_to_iron,
+    classes,
+)
+from survey.tables.columns import described_field
 
-SHORT: dict[Criterion, str] = {"carbon_0.7": "cemp_07", "carbon_1.0": "cemp_10", "aoki2007": "cemp_aoki"}
+CRITERION_COLUMNS: dict[Criterion, str] = {
+    "carbon_0.7": "cemp_07",
+    "carbon_1.0": "cemp_10",
+    "aoki2007": "cemp_aoki",
+}
 """The column of each criterion."""
 
-ENHANCED: dict[Criterion, str] = {
-    "carbon_0.7": "[C/Fe] >= 0.7",
-    "carbon_1.0": "[C/Fe] >= 1.0",
-    "aoki2007": "[C/Fe] >= 0.7, or 3.0 - log L where log L > 2.3 suns (Aoki et al. 2007)",
-}
-"""What each criterion asks for."""
-
 SIGMAS, SLACK = 3.0, 0.1
-"""[C/Fe] and [C/H] - [Fe/H] that differ by more than so many of their errors, and by more than so many dex, contradict each other."""
+"""[C/Fe] and [C/H] - [Fe/H] are inconsistent if they differ by more than this many errors and dex."""
 
-COLUMNS: dict[str, Column] = {
-    "said_labels": (
+COLUMNS: dict[str, ColumnSpec] = {
+    "class_by_labels": (
         "int8",
-        f"number of the class by [Fe/H] and [C/Fe] ({NUMBERED}); -1 = not known",
+        f"number of the class by [Fe/H] and [C/Fe] ({NUMBERED_CLASSES}); -1 = unknown",
         "",
         "src.class",
     ),
-    "feh_class": ("string", "by [Fe/H]: EMP (< -3), VMP (< -2), MP (< -1), NMP (neither)", "", "src.class"),
+    "feh_class": (
+        "string",
+        "class by [Fe/H]: EMP (< -3), VMP (< -2), MP (< -1), NMP (not metal-poor)",
+        "",
+        "src.class",
+    ),
     **{
         f"p_feh_{kind.lower()}": (
             "float32",
-            f"probability that [Fe/H] < {limit:g}, by its value and error",
+            f"probability that [Fe/H] < {limit:g}, from its value and error",
             "",
             "stat.probability",
         )
@@ -49,28 +64,33 @@ COLUMNS: dict[str, Column] = {
     **{
         column: (
             "bool",
-            f"metal-poor and carbon-enhanced by parameters, criterion {name}",
+            f"metal-poor and carbon-enhanced by labels, criterion {name}",
             "",
             "meta.code.class",
         )
-        for name, column in SHORT.items()
+        for name, column in CRITERION_COLUMNS.items()
     },
     "cemp_subclass": (
         "string",
-        "of CEMP stars by parameters: CEMP-s, CEMP-r, CEMP-r/s, CEMP-no (Beers & Christlieb 2005)",
+        "subclass of CEMP stars by labels: CEMP-s, CEMP-r, CEMP-r/s, CEMP-no (Beers & Christlieb 2005)",
         "",
         "src.class",
     ),
     "classes_disagree": (
         "bool",
-        "class by probabilities and class by parameters differ",
+        "the class by probabilities and the class by labels differ",
         "",
         "meta.code.qual",
     ),
-    "identity": ("float32", "[C/Fe] - ([C/H] - [Fe/H]), which ought to be 0", "dex", "phys.abund;arith.diff"),
-    "identity_violated": (
+    "carbon_residual": (
+        "float32",
+        "[C/Fe] - ([C/H] - [Fe/H]), which should be 0",
+        "dex",
+        "phys.abund;arith.diff",
+    ),
+    "carbon_inconsistent": (
         "bool",
-        f"it differs from 0 by more than {SIGMAS:g} of its errors and {SLACK:g} dex",
+        f"carbon_residual differs from 0 by more than {SIGMAS:g} of its errors and {SLACK:g} dex",
         "",
         "meta.code.qual",
     ),
@@ -78,106 +98,104 @@ COLUMNS: dict[str, Column] = {
 
 
 def definitions(criterion: Criterion) -> dict[str, str]:
-    """What the classes are, in words."""
+    """The definition of each class in words."""
     limit = METAL_POOR["MP"]
-    told = {kind: f"[Fe/H] < {below:g}" for kind, below in METAL_POOR.items()}
-    return told | {
-        "CEMP": f"[Fe/H] < {limit:g} and {ENHANCED[criterion]} (criterion {criterion})",
+    by_iron = {kind: f"[Fe/H] < {below:g}" for kind, below in METAL_POOR.items()}
+    return by_iron | {
+        "CEMP": f"[Fe/H] < {limit:g} and {CRITERION_TEXT[criterion]} (criterion {criterion})",
         "NMP": f"[Fe/H] >= {limit:g}",
     }
 
 
-def judged(table: pa.Table, criterion: Criterion = "carbon_0.7") -> pa.Table:
-    """The table with those columns of `COLUMNS` that its labels allow; the criterion decides the class that is compared."""
+def add_criteria(table: pa.Table, criterion: Criterion = "carbon_0.7") -> pa.Table:
+    """The table with those columns of `COLUMNS` for which it has the labels.
+
+    The criterion decides the class by labels.
+    """
     if criterion not in get_args(Criterion):
-        raise ValueError(
-            f"catalog: there is no carbon criterion {criterion!r}; there are {', '.join(get_args(Criterion))}"
-        )
+        criteria = ", ".join(get_args(Criterion))
+        raise ValueError(f"catalog: there is no carbon criterion {criterion!r}; give one of {criteria}")
     for name, values in _columns(table, criterion):
-        field = described(name, COLUMNS[name])
-        table = table.append_column(
-            field, values if isinstance(values, pa.Array) else pa.array(values, field.type, from_pandas=True)
-        )
+        field = described_field(name, *COLUMNS[name])
+        array = values if isinstance(values, pa.Array) else pa.array(values, field.type, from_pandas=True)
+        table = table.append_column(field, array)
     return table
 
 
+def has_labels(criterion: Criterion, names: set[str]) -> bool:
+    """Whether these labels include all that a criterion needs in addition to [Fe/H] and [C/Fe]."""
+    return set(CRITERION_LABELS[criterion]) <= names
+
+
 def _columns(table: pa.Table, criterion: Criterion) -> Iterator[tuple[str, NDArray[Any] | pa.Array]]:
-    there = set(table.column_names)
-    cfe_N = _carbon(table)
-    if cfe_N is not None:
+    names = set(table.column_names)
+    carbon = {name: float_column(table, name) for name in CARBON_LABELS if name in names}
+    cfe_N = carbon_to_iron(carbon)
+    if "FeH" in names and cfe_N is not None:
         yield from _by_labels(table, cfe_N, criterion)
-    if "FeH" in there:
+    if "FeH" in names:
         yield from _iron(table)
-    if {"CFe", "CH", "FeH"} <= there:
-        yield from _identity(table)
-
-
-def _carbon(table: pa.Table) -> Floats | None:
-    """[C/Fe]: its own column, else [C/H] - [Fe/H]; None where it, or [Fe/H], is not told."""
-    there = set(table.column_names)
-    if not {"FeH"} <= there or not there & {"CFe", "CH"}:
-        return None
-    return numbers(table, "CFe") if "CFe" in there else numbers(table, "CH") - numbers(table, "FeH")
+    if set(CARBON_LABELS) <= names:
+        yield from _consistency(table)
 
 
 def _by_labels(
     table: pa.Table, cfe_N: Floats, criterion: Criterion
 ) -> Iterator[tuple[str, NDArray[Any] | pa.Array]]:
-    """The class by parameters, CEMP by every criterion that can be told, the kind of CEMP, and whether it is that of the probabilities."""
-    feh_N, teff_N, logg_N = (numbers(table, name) for name in ("FeH", "Teff", "logg"))
-    light = {"Teff", "logg"} <= set(table.column_names)
+    """The class by labels, CEMP by each criterion, its subclass, and whether the two classes differ."""
+    feh_N, teff_N, logg_N = (float_column(table, name) for name in ("FeH", "Teff", "logg"))
     class_by = {
-        name: classes(feh_N, cfe_N, name, teff_N, logg_N) for name in SHORT if light or name != "aoki2007"
+        name: classes(feh_N, cfe_N, name, teff_N, logg_N)
+        for name in CRITERION_COLUMNS
+        if has_labels(name, set(table.column_names))
     }
     if criterion in class_by:
-        yield "said_labels", class_by[criterion]
+        yield "class_by_labels", class_by[criterion]
     for name, class_N in class_by.items():
-        yield SHORT[name], pa.array(class_N == CLASSES.index("CEMP"), mask=class_N == MISSING)
+        is_cemp = pa.array(class_N == CLASSES.index("CEMP"), mask=class_N == MISSING)
+        yield CRITERION_COLUMNS[name], is_cemp
     if criterion not in class_by:
         return
     if {"BaFe", "EuFe"} & set(table.column_names):
-        yield (
-            "cemp_subclass",
-            _subclass(
-                class_by[criterion] == CLASSES.index("CEMP"), numbers(table, "BaFe"), numbers(table, "EuFe")
-            ),
-        )
-    if "said" in table.column_names:
-        said_N = table["said"].fill_null(MISSING).to_numpy()
-        known_N = (said_N != MISSING) & (class_by[criterion] != MISSING)
-        yield "classes_disagree", known_N & (said_N != class_by[criterion])
+        cemp_N = class_by[criterion] == CLASSES.index("CEMP")
+        yield "cemp_subclass", _subclass(cemp_N, float_column(table, "BaFe"), float_column(table, "EuFe"))
+    if "predicted_class" in table.column_names:
+        predicted_N = table["predicted_class"].fill_null(MISSING).to_numpy()
+        known_N = (predicted_N != MISSING) & (class_by[criterion] != MISSING)
+        yield "classes_disagree", known_N & (predicted_N != class_by[criterion])
 
 
 def _subclass(cemp_N: Flags, ba_N: Floats, eu_N: Floats) -> pa.Array:
-    """By [Ba/Fe] and [Eu/Fe]; where europium is not known, by barium alone. Null where it is none of the kinds."""
+    """The subclass by [Ba/Fe] and [Eu/Fe]; by barium alone if europium is unknown. Null if none applies."""
     ratio_N = np.where(np.isnan(eu_N), np.inf, ba_N - eu_N)
-    kinds = {
+    conditions = {
         "CEMP-s": (ba_N > 1) & (ratio_N > 0.5),
         "CEMP-r": (eu_N > 1) & (ratio_N < 0),
         "CEMP-no": ba_N < 0,
         "CEMP-r/s": (ratio_N >= 0) & (ratio_N <= 0.5),
     }
-    found = np.select(list(kinds.values()), list(kinds), "")
-    return pa.array(found.astype(object), pa.string(), mask=~cemp_N | (found == ""))
+    subclass_N = np.select(list(conditions.values()), list(conditions), "")
+    return pa.array(subclass_N.astype(object), pa.string(), mask=~cemp_N | (subclass_N == ""))
 
 
 def _iron(table: pa.Table) -> Iterator[tuple[str, NDArray[Any] | pa.Array]]:
-    """The kind of metal-poor star by [Fe/H], and with its error how sure each limit is passed."""
-    feh_N, err_N = numbers(table, "FeH"), numbers(table, "FeH_err")
+    """The class by [Fe/H], and the probability, from its error, that [Fe/H] is below each limit."""
+    feh_N, err_N = float_column(table, "FeH"), float_column(table, "FeH_err")
     kinds = sorted(METAL_POOR, key=lambda kind: METAL_POOR[kind])
-    found = np.select([feh_N < METAL_POOR[kind] for kind in kinds], kinds, "NMP")
-    yield "feh_class", pa.array(found.astype(object), pa.string(), mask=np.isnan(feh_N))
+    class_N = np.select([feh_N < METAL_POOR[kind] for kind in kinds], kinds, "NMP")
+    yield "feh_class", pa.array(class_N.astype(object), pa.string(), mask=np.isnan(feh_N))
     if "FeH_err" not in table.column_names:
         return
     for kind, limit in METAL_POOR.items():
         with np.errstate(divide="ignore", invalid="ignore"):
-            away_N = (limit - feh_N) / err_N  # an error of 0 is sure, and at the limit itself not known
-        yield f"p_feh_{kind.lower()}", ndtr(away_N)
+            sigmas_N = (limit - feh_N) / err_N  # an error of 0 is certain, and unknown at the limit itself
+        yield f"p_feh_{kind.lower()}", ndtr(sigmas_N)
 
 
-def _identity(table: pa.Table) -> Iterator[tuple[str, NDArray[Any]]]:
-    """How far [C/Fe] is from [C/H] - [Fe/H], and whether that is too far; an error that is not known counts as 0."""
-    residual_N = numbers(table, "CFe") - numbers(table, "CH") + numbers(table, "FeH")
-    error_N = np.sqrt(sum(np.nan_to_num(numbers(table, f"{name}_err")) ** 2 for name in ("CFe", "CH", "FeH")))
-    yield "identity", residual_N
-    yield "identity_violated", np.abs(residual_N) > np.maximum(SIGMAS * error_N, SLACK)
+def _consistency(table: pa.Table) -> Iterator[tuple[str, NDArray[Any]]]:
+    """How far [C/Fe] is from [C/H] - [Fe/H], and whether that is too far; an unknown error counts as 0."""
+    residual_N = carbon_residual(*(float_column(table, name) for name in CARBON_LABELS))
+    errors = [np.nan_to_num(float_column(table, f"{name}_err")) for name in CARBON_LABELS]
+    error_N = np.sqrt(sum(error**2 for error in errors))
+    yield "carbon_residual", residual_N
+    yield "carbon_inconsistent", np.abs(residual_N) > np.maximum(SIGMAS * error_N, SLACK)

@@ -1,8 +1,8 @@
-"""A list of stars in the formats that astronomers' tools open: Parquet, VOTable, FITS and CSV, each with units, UCDs, descriptions and where it
-comes from.
+"""A list of stars in the formats that astronomers' tools open: Parquet, VOTable, FITS and CSV, each with
+units, UCDs, descriptions and origin.
 
-What is not known is null in every one: NaN for numbers with a fraction, a mask in VOTable, TNULL in FITS, an empty cell in CSV. Text that is not
-known is empty in FITS and Parquet, whose readers know no other way.
+An unknown value is null in each: NaN for floats, a mask in VOTable, TNULL in FITS, an empty cell in CSV.
+Unknown text is empty in FITS and Parquet, because their readers know no other way.
 """
 
 import io
@@ -18,14 +18,13 @@ from astropy.io import fits
 
 from survey import files
 from survey.catalog import votable
-from survey.tables import columns as describe
-from survey.tables.columns import Meaning, described, meanings, spelled
+from survey.tables.columns import Column, column_table, described_schema, read_columns, unit_text
 
-Kind = Literal["parquet", "votable", "fits", "csv"]
-ENDINGS: dict[Kind, str] = {"parquet": "parquet", "votable": "vot", "fits": "fits", "csv": "csv"}
-COLUMNS = "columns.csv"
+FileFormat = Literal["parquet", "votable", "fits", "csv"]
+ENDINGS: dict[FileFormat, str] = {"parquet": "parquet", "votable": "vot", "fits": "fits", "csv": "csv"}
+COLUMNS_FILE = "columns.csv"
 
-FORMS = {
+FITS_FORMATS = {
     pa.uint8(): "B",
     pa.int8(): "I",
     pa.int16(): "I",
@@ -35,103 +34,110 @@ FORMS = {
     pa.float64(): "D",
     pa.bool_(): "L",
 }
-"""What a type is called in a FITS table."""
+"""The format of each type in a FITS table."""
 
 
-def export(
+def export_table(
     table: pa.Table,
     folder: str,
     name: str,
-    about: Mapping[str, str],
-    kinds: tuple[Kind, ...] = tuple(ENDINGS),
+    origin: Mapping[str, str],
+    formats: tuple[FileFormat, ...] = tuple(ENDINGS),
 ) -> list[str]:
-    """The table as files of these kinds in a folder or prefix, beside `columns.csv`, its dictionary; the paths of all."""
-    table = table.cast(described(table.schema, about))
-    made = {files.join(folder, f"{name}.{ENDINGS[kind]}"): _MAKERS[kind](table, about) for kind in kinds}
-    made[files.join(folder, COLUMNS)] = _csv(describe.dictionary(table.schema), about)
-    for path, data in made.items():
-        files.write(path, data)
-    return list(made)
+    """Write the table in these formats to a folder or prefix, with `columns.csv`; returns all paths."""
+    table = table.cast(described_schema(table.schema, origin))
+    data = {
+        files.join(folder, f"{name}.{ENDINGS[format_]}"): _ENCODERS[format_](table, origin)
+        for format_ in formats
+    }
+    data[files.join(folder, COLUMNS_FILE)] = csv_bytes(column_table(table.schema))
+    for path, content in data.items():
+        files.write(path, content)
+    return list(data)
 
 
-def _parquet(table: pa.Table, about: Mapping[str, str]) -> bytes | memoryview:
-    said = {**about, **votable.in_parquet(table, about)}
-    for number, field in enumerate(table.schema):
-        if pa.types.is_string(
-            field.type
-        ):  # astropy stumbles over null text, and wants to know how long the longest is
-            table = table.set_column(number, field, table[field.name].fill_null(""))
-            said[f"table::len::{field.name}"] = str(
-                max(pc.max(pc.utf8_length(table[field.name])).as_py() or 0, 1)
-            )
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(said), sink, compression="zstd")
-    return memoryview(sink.getvalue())
-
-
-def _csv(table: pa.Table, about: Mapping[str, str]) -> bytes | memoryview:
+def csv_bytes(table: pa.Table) -> memoryview:
+    """A table as CSV, NaN as an empty cell."""
     sink = pa.BufferOutputStream()
     for number, column in enumerate(table.columns):
         if pa.types.is_floating(column.type):  # NaN would be written as a word
-            table = table.set_column(
-                number, table.schema.field(number), pc.if_else(pc.is_nan(column), None, column)
-            )
+            without_nan = pc.if_else(pc.is_nan(column), None, column)
+            table = table.set_column(number, table.schema.field(number), without_nan)
     pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
     return memoryview(sink.getvalue())
 
 
-def _fits(table: pa.Table, about: Mapping[str, str]) -> bytes | memoryview:
-    said = meanings(table.schema)
-    columns = [_column(meaning, table[meaning.name].combine_chunks()) for meaning in said]
+def _parquet(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
+    metadata = {**origin, **votable.parquet_metadata(table, origin)}
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(
+            field.type
+        ):  # astropy fails on null text, and needs the length of the longest text
+            table = table.set_column(number, field, table[field.name].fill_null(""))
+            longest = pc.max(pc.utf8_length(table[field.name])).as_py() or 0
+            metadata[f"table::len::{field.name}"] = str(max(longest, 1))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+    return memoryview(sink.getvalue())
+
+
+def _csv(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
+    del origin  # a CSV has no place for it
+    return csv_bytes(table)
+
+
+def _fits(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
+    described = read_columns(table.schema)
+    columns = [_fits_column(column, table[column.name].combine_chunks()) for column in described]
     primary, body = fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)
-    for meaning in said:
-        if pa.types.is_boolean(meaning.type):  # astropy writes no third value beside true and false
-            letters = pc.if_else(
-                table[meaning.name], pa.scalar(ord("T"), pa.int8()), pa.scalar(ord("F"), pa.int8())
-            )
-            body.data.view(np.ndarray)[meaning.name] = letters.fill_null(0).to_numpy()
-    for number, meaning in enumerate(said, 1):
-        body.header.update(_cards(number, meaning))
+    for column in described:
+        if pa.types.is_boolean(column.type):  # astropy writes only true and false, no null
+            true, false = pa.scalar(ord("T"), pa.int8()), pa.scalar(ord("F"), pa.int8())
+            letters = pc.if_else(table[column.name], true, false)
+            body.data.view(np.ndarray)[column.name] = letters.fill_null(0).to_numpy()
+    for number, column in enumerate(described, 1):
+        body.header.update(_fits_cards(number, column))
     for hdu in (primary, body):
-        for key, value in about.items():
+        for key, value in origin.items():
             hdu.header.add_history(f"{key}: {value}".replace("\n", " "))
     sink = io.BytesIO()
     fits.HDUList([primary, body]).writeto(sink)
     return sink.getbuffer()
 
 
-def _cards(number: int, meaning: Meaning) -> dict[str, str]:
-    """The header cards of a column beside its name and form."""
-    said = {"TUNIT": spelled(meaning.unit, "fits"), "TUCD": meaning.ucd, "TCOMM": meaning.description}
-    return {f"{key}{number}": value for key, value in said.items() if value}
+def _fits_cards(number: int, column: Column) -> dict[str, str]:
+    """The header cards of a column, except its name and format."""
+    cards = {"TUNIT": unit_text(column.unit, "fits"), "TUCD": column.ucd, "TCOMM": column.description}
+    return {f"{key}{number}": value for key, value in cards.items() if value}
 
 
-def _column(meaning: Meaning, array: pa.Array) -> fits.Column:
-    """A column of a FITS table, with the number that stands for null where whole numbers need one."""
+def _fits_column(column: Column, array: pa.Array) -> fits.Column:
+    """A column of a FITS table; whole numbers have a number that stands for null if they need one."""
     if pa.types.is_string(array.type):
         text = np.array([word.encode("ascii", "replace") for word in array.fill_null("").to_pylist()], bytes)
-        return fits.Column(meaning.name, f"{max(text.itemsize, 1)}A", array=text)
-    if array.type not in FORMS:
+        return fits.Column(column.name, f"{max(text.itemsize, 1)}A", array=text)
+    if array.type not in FITS_FORMATS:
         raise ValueError(
-            f"catalog: column {meaning.name} is {array.type}; exports have numbers, text and true/false only: leave it out"
+            f"catalog: column {column.name} is {array.type}; "
+            "exports hold numbers, text and true/false only: leave it out"
         )
-    form = FORMS[array.type]
+    form = FITS_FORMATS[array.type]
     if pa.types.is_floating(array.type):
-        return fits.Column(meaning.name, form, array=array.fill_null(np.nan).to_numpy(zero_copy_only=False))
+        return fits.Column(column.name, form, array=array.fill_null(np.nan).to_numpy(zero_copy_only=False))
     if pa.types.is_boolean(array.type):
-        return fits.Column(meaning.name, form, array=array.fill_null(False).to_numpy(zero_copy_only=False))
+        return fits.Column(column.name, form, array=array.fill_null(False).to_numpy(zero_copy_only=False))
     numbers, null = pc.cast(array, pa.int64()), None
     if numbers.null_count:
-        there = set(pc.unique(numbers).to_pylist())
-        null = next(number for number in _numbers(form) if number not in there)
+        used = set(pc.unique(numbers).to_pylist())
+        null = next(number for number in _number_range(form) if number not in used)
         numbers = numbers.fill_null(null)
-    return fits.Column(meaning.name, form, array=numbers.to_numpy(), null=null)
+    return fits.Column(column.name, form, array=numbers.to_numpy(), null=null)
 
 
-def _numbers(form: str) -> range:
-    """The whole numbers that a column can hold."""
+def _number_range(form: str) -> range:
+    """The whole numbers that a column of this format can hold."""
     bits = {"I": 16, "J": 32, "K": 64}
     return range(-(1 << bits[form] - 1), 1 << bits[form] - 1) if form in bits else range(256)
 
 
-_MAKERS = {"parquet": _parquet, "votable": votable.document, "fits": _fits, "csv": _csv}
+_ENCODERS = {"parquet": _parquet, "votable": votable.votable_document, "fits": _fits, "csv": _csv}

@@ -1,40 +1,39 @@
-"""What speaks against a star's values, as documented bits: those that ask for a second look (`flag_warn`) and those that forbid use (`flag_bad`).
+"""What speaks against the values of a star, as documented bits: `flag_warn` asks for a second look,
+`flag_bad` forbids use.
 
-Every bit is a row of `BITS`: its severity, its meaning, and its test upon the columns of a table. A bit has one value in both columns, so they
-can be joined. A test whose columns are not there is not made. Shapes: N stars (or visits).
+Each bit is a row of `DEFINITIONS`: its severity, its description, and its test on the columns of a table. A
+bit has the same value in both columns, so the columns can be combined. A test is left out if its columns
+are missing. Shapes: N stars (or visits).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntFlag
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field
 
-from survey.catalog.visits import Flags, label_names, numbers
-from survey.labels import label
-from survey.predict.output import Column
-from survey.settings import Settings, SettingsError
-from survey.store.quality import Flag
+from survey.answers import ColumnSpec
+from survey.catalog.settings import CatalogFlag, FlagLimits
+from survey.catalog.visits import Flags, float_column, label_names
+from survey.store.schema import Flag
 
 Severity = Literal["warn", "bad"]
 Ranges = Mapping[str, tuple[float, float]]
-"""The lowest and highest training value of each label."""
+"""The lowest and the highest training value of each label."""
 
-COLUMNS: dict[str, Column] = {
+COLUMNS: dict[str, ColumnSpec] = {
     "flag_warn": (
         "int32",
-        "bits that ask for a second look; 0 = none (see the table of flags)",
+        "bits that ask for a second look; 0 = none (flags.csv describes them)",
         "",
         "meta.code.qual",
     ),
-    "flag_bad": ("int32", "bits that forbid use; 0 = none (see the table of flags)", "", "meta.code.error"),
+    "flag_bad": ("int32", "bits that forbid use; 0 = none (flags.csv describes them)", "", "meta.code.error"),
 }
-SPECTRUM = (
+POOR_SPECTRUM = (
     Flag.COVERAGE
     | Flag.BAD_PIXELS
     | Flag.FEW_PIXELS
@@ -43,262 +42,236 @@ SPECTRUM = (
     | Flag.NEGATIVE
     | Flag.FIBER
 )
-"""Bits of a store that say the spectrum itself is poor."""
-
-
-class Bit(IntFlag):
-    """Bits of `flag_warn` and `flag_bad`; `BITS` tells what each says."""
-
-    SPECTRUM = 1
-    NO_VELOCITY = 2
-    LOW_SNR = 4
-    VERY_LOW_SNR = 8
-    OUT_OF_DOMAIN = 16
-    FAR_OUT_OF_DOMAIN = 32
-    MEMBERS_DISAGREE = 64
-    VISITS_DISAGREE = 128
-    CLASSES_DISAGREE = 256
-    IDENTITY = 512
-    LARGE_ERROR = 1024
-    WIDE_INTERVAL = 2048
-    EDGE = 4096
-    NO_ANSWER = 8192
-    NOT_A_STAR = 16384
-    UNKNOWN_OBJECT = 32768
-
-
-class Limits(Settings):
-    """From where on a star is flagged."""
-
-    snr_warn: float = Field(10.0, ge=0, description="least signal to noise without a warning")
-    snr_bad: float = Field(3.0, ge=0, description="least signal to noise of use")
-    domain_warn: float = Field(
-        1.0,
-        gt=0,
-        description="largest distance from the training spectra without a warning (1 % of validation is beyond 1)",
-    )
-    domain_bad: float = Field(2.0, gt=0, description="largest distance of use")
-    doubt: float = Field(0.2, gt=0, description="largest disagreement of members about the class (nats)")
-    error: dict[str, float] = Field(
-        {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0},
-        description="largest error of a label without a warning, in its unit",
-    )
-    error_dex: float = Field(
-        0.35, gt=0, description="the same for every label in dex that `error` does not name"
-    )
-    interval: float = Field(
-        3.0, gt=0, description="an interval wider than this many largest errors to either side is wide"
-    )
-    edge: float = Field(
-        0.02,
-        ge=0,
-        lt=0.5,
-        description="share of a label's training range that counts as its edge, at either end",
-    )
-
-    def largest_error(self, name: str) -> float:
-        """The largest error of a label without a warning; infinite where no limit is set."""
-        return self.error.get(name, self.error_dex if label(name).unit == "dex" else np.inf)
+"""Bits of a store that mark a poor spectrum."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is asked: the stars, the training stars' ranges, the limits."""
+class FlagInput:
+    """What a test reads: the stars, the ranges of the training stars, the limits."""
 
     table: pa.Table
     ranges: Ranges
-    limits: Limits
+    limits: FlagLimits
 
     def has(self, column: str) -> bool:
         """Whether the stars have this column."""
         return column in self.table.column_names
 
 
-Test = Callable[[Case], Flags | None]
-"""Which stars have a bit; None where the columns to tell it by are not there."""
+FlagTest = Callable[[FlagInput], Flags | None]
+"""Which stars have a bit; None if the columns of the test are missing."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A bit: how bad it is, what it says, and which stars have it."""
+class FlagDefinition:
+    """A bit: its severity, its description, and the test for it."""
 
-    bit: Bit
+    bit: CatalogFlag
     severity: Severity
-    about: str
-    test: Test
+    description: str
+    test: FlagTest
 
 
-def dictionary() -> pa.Table:
-    """Every bit: number, value, name, severity, description."""
+@dataclass(frozen=True)
+class FlagRules:
+    """How stars get flags, and which flags keep a star out of the lists.
+
+    Each `flag_bad` does, and so do the warnings in `leave_out` (bits).
+    """
+
+    limits: FlagLimits = field(default_factory=FlagLimits)
+    ranges: Ranges = field(default_factory=dict)
+    leave_out: int = 0
+
+    def flags(self, table: pa.Table) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """`flag_warn` and `flag_bad` of each row."""
+        stars = FlagInput(table, self.ranges, self.limits)
+        bits: dict[Severity, NDArray[np.int32]] = {
+            "warn": np.zeros(table.num_rows, np.int32),
+            "bad": np.zeros(table.num_rows, np.int32),
+        }
+        for definition in DEFINITIONS:
+            set_N = definition.test(stars)
+            if set_N is not None:
+                bits[definition.severity] |= np.where(set_N, np.int32(definition.bit), np.int32(0))
+        return bits["warn"], bits["bad"]
+
+    def left_out(self, warn_N: NDArray[np.int32], bad_N: NDArray[np.int32]) -> Flags:
+        """Which stars their flags keep out of the lists."""
+        return np.asarray((bad_N != 0) | ((warn_N & self.leave_out) != 0))
+
+
+def flag_table() -> pa.Table:
+    """All bits: number, value, name, severity, description."""
     rows = [
         {
-            "bit": int(row.bit).bit_length() - 1,
-            "value": int(row.bit),
-            "name": str(row.bit.name),
-            "severity": row.severity,
-            "description": row.about,
+            "bit": int(definition.bit).bit_length() - 1,
+            "value": int(definition.bit),
+            "name": str(definition.bit.name),
+            "severity": definition.severity,
+            "description": definition.description,
         }
-        for row in BITS
+        for definition in DEFINITIONS
     ]
-    types = {
-        "bit": pa.int32(),
-        "value": pa.int32(),
-        "name": pa.string(),
-        "severity": pa.string(),
-        "description": pa.string(),
-    }
-    return pa.Table.from_pylist(rows, pa.schema(list(types.items())))
+    columns = [
+        ("bit", pa.int32()),
+        ("value", pa.int32()),
+        ("name", pa.string()),
+        ("severity", pa.string()),
+        ("description", pa.string()),
+    ]
+    return pa.Table.from_pylist(rows, pa.schema(columns))
 
 
-def named(names: Sequence[str]) -> int:
-    """The bits of these names, in any case, together."""
-    bits = 0
-    for name in names:
-        if name.upper() not in Bit.__members__:
-            raise SettingsError(
-                f"catalog: leave_out: there is no flag {name!r}; there are {', '.join(Bit.__members__).lower()}"
-            )
-        bits |= Bit[name.upper()]
-    return bits
-
-
-def of(
-    table: pa.Table, ranges: Ranges, limits: Limits | None = None
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """`flag_warn` and `flag_bad` of every row."""
-    case = Case(table, ranges, limits or Limits())
-    found: dict[Severity, NDArray[np.int32]] = {
-        "warn": np.zeros(table.num_rows, np.int32),
-        "bad": np.zeros(table.num_rows, np.int32),
-    }
-    for row in BITS:
-        hit_N = row.test(case)
-        if hit_N is not None:
-            found[row.severity] |= np.where(hit_N, np.int32(row.bit), np.int32(0))
-    return found["warn"], found["bad"]
-
-
-def _store(bits: Flag) -> Test:
-    """Where the store has set one of these bits."""
-    return lambda case: (
-        (case.table["flags"].fill_null(0).to_numpy() & int(bits)) != 0 if case.has("flags") else None
+def _store_flag(bits: Flag) -> FlagTest:
+    """Rows with one of these bits of the store."""
+    return lambda stars: (
+        (stars.table["flags"].fill_null(0).to_numpy() & int(bits)) != 0 if stars.has("flags") else None
     )
 
 
-def _said(column: str) -> Test:
-    """Where a column of true and false says so."""
-    return lambda case: case.table[column].fill_null(False).to_numpy() if case.has(column) else None
+def _is_true(column: str) -> FlagTest:
+    """Rows in which a column of true and false is true."""
+    return lambda stars: stars.table[column].fill_null(False).to_numpy() if stars.has(column) else None
 
 
-def _beyond(column: str, limit: str) -> Test:
-    """Where a column exceeds a limit; what is not known does not."""
-    return lambda case: (
-        numbers(case.table, column) > getattr(case.limits, limit) if case.has(column) else None
+def _above(column: str, limit: str) -> FlagTest:
+    """Rows in which a column is above a limit; null is not."""
+    return lambda stars: (
+        float_column(stars.table, column) > getattr(stars.limits, limit) if stars.has(column) else None
     )
 
 
-def _noisy(limit: str) -> Test:
-    """Where the signal to noise, of all visits where there are several, is too low or not known."""
+def _low_snr(limit: str) -> FlagTest:
+    """Rows whose signal to noise is too low or null; for a star, that of all its visits together."""
 
-    def test(case: Case) -> Flags | None:
-        column = next((name for name in ("snr_total", "snr") if case.has(name)), None)
-        return None if column is None else ~(numbers(case.table, column) >= getattr(case.limits, limit))
-
-    return test
-
-
-def _typed(*kinds: str) -> Test:
-    """Where the survey's pipeline says that the object is one of these."""
-
-    def test(case: Case) -> Flags | None:
-        if not case.has("class"):
-            return None
-        column = pc.utf8_upper(case.table["class"].cast(pa.string()))
-        return np.asarray(
-            pc.fill_null(pc.is_in(column, pa.array(kinds)), False).to_numpy(zero_copy_only=False)
+    def test(stars: FlagInput) -> Flags | None:
+        column = next((name for name in ("snr_total", "snr") if stars.has(name)), None)
+        return (
+            None if column is None else ~(float_column(stars.table, column) >= getattr(stars.limits, limit))
         )
 
     return test
 
 
-def _any_label(hit: Callable[[Case, str], Flags]) -> Test:
-    """Where any label is hit."""
+def _object_type(*types: str) -> FlagTest:
+    """Rows which the pipeline of the survey calls one of these."""
 
-    def test(case: Case) -> Flags | None:
-        hits = [hit(case, name) for name in label_names(case.table)]
-        return np.logical_or.reduce(hits) if hits else None
+    def test(stars: FlagInput) -> Flags | None:
+        if not stars.has("class"):
+            return None
+        column = pc.utf8_upper(stars.table["class"].cast(pa.string()))
+        is_type = pc.fill_null(pc.is_in(column, pa.array(types)), False)
+        return np.asarray(is_type.to_numpy(zero_copy_only=False))
 
     return test
 
 
-def _large(case: Case, name: str) -> Flags:
-    return numbers(case.table, f"{name}_err") > case.limits.largest_error(name)
+def _any_label(test_label: Callable[[FlagInput, str], Flags]) -> FlagTest:
+    """Rows in which any label passes a test."""
+
+    def test(stars: FlagInput) -> Flags | None:
+        by_label = [test_label(stars, name) for name in label_names(stars.table)]
+        return np.logical_or.reduce(by_label) if by_label else None
+
+    return test
 
 
-def _wide(case: Case, name: str) -> Flags:
-    width_N = numbers(case.table, f"{name}_high") - numbers(case.table, f"{name}_low")
-    return width_N > 2 * case.limits.interval * case.limits.largest_error(name)
+def _large_error(stars: FlagInput, name: str) -> Flags:
+    return float_column(stars.table, f"{name}_err") > stars.limits.largest_error(name)
 
 
-def _edge(case: Case, name: str) -> Flags:
-    low, high = case.ranges.get(name, (-np.inf, np.inf))
-    margin = case.limits.edge * (high - low) if np.isfinite(high - low) else 0.0
-    value_N = numbers(case.table, name)
+def _wide_interval(stars: FlagInput, name: str) -> Flags:
+    width_N = float_column(stars.table, f"{name}_high") - float_column(stars.table, f"{name}_low")
+    return width_N > 2 * stars.limits.interval * stars.limits.largest_error(name)
+
+
+def _at_edge(stars: FlagInput, name: str) -> Flags:
+    low, high = stars.ranges.get(name, (-np.inf, np.inf))
+    margin = stars.limits.edge * (high - low) if np.isfinite(high - low) else 0.0
+    value_N = float_column(stars.table, name)
     return (value_N < low + margin) | (value_N > high - margin)
 
 
-BITS = (
-    Row(
-        Bit.SPECTRUM,
+DEFINITIONS = (
+    FlagDefinition(
+        CatalogFlag.SPECTRUM,
         "warn",
-        "a visit's spectrum is poor: coverage, pixels, outliers, continuum, flux or fibre (see flags)",
-        _store(SPECTRUM),
+        "the spectrum of a visit is poor: coverage, pixels, outliers, continuum, flux or fibre (see flags)",
+        _store_flag(POOR_SPECTRUM),
     ),
-    Row(
-        Bit.NO_VELOCITY,
+    FlagDefinition(
+        CatalogFlag.NO_VELOCITY,
         "warn",
-        "a visit's spectrum is not in the rest frame: no velocity was known",
-        _store(Flag.NO_VELOCITY),
+        "the spectrum of a visit is not in the rest frame: its velocity is unknown",
+        _store_flag(Flag.NO_VELOCITY),
     ),
-    Row(Bit.LOW_SNR, "warn", "the signal to noise is low", _noisy("snr_warn")),
-    Row(Bit.VERY_LOW_SNR, "bad", "the signal to noise is too low for use, or not known", _noisy("snr_bad")),
-    Row(
-        Bit.OUT_OF_DOMAIN,
-        "warn",
-        "farther from the training spectra than 99 % of validation spectra",
-        _beyond("domain", "domain_warn"),
-    ),
-    Row(
-        Bit.FAR_OUT_OF_DOMAIN,
+    FlagDefinition(CatalogFlag.LOW_SNR, "warn", "the signal to noise is low", _low_snr("snr_warn")),
+    FlagDefinition(
+        CatalogFlag.VERY_LOW_SNR,
         "bad",
-        "so far from the training spectra that nothing can be told",
-        _beyond("domain", "domain_bad"),
+        "the signal to noise is too low for use, or unknown",
+        _low_snr("snr_bad"),
     ),
-    Row(
-        Bit.MEMBERS_DISAGREE,
+    FlagDefinition(
+        CatalogFlag.OUT_OF_DOMAIN,
         "warn",
-        "the members of the ensemble disagree about the class",
-        _beyond("doubt", "doubt"),
+        "the spectrum is farther from the training spectra than 99 % of the validation spectra",
+        _above("domain", "domain_warn"),
     ),
-    Row(Bit.VISITS_DISAGREE, "warn", "visits of the star contradict each other", _said("visits_disagree")),
-    Row(
-        Bit.CLASSES_DISAGREE,
+    FlagDefinition(
+        CatalogFlag.FAR_OUT_OF_DOMAIN,
+        "bad",
+        "the spectrum is too far from the training spectra for any prediction",
+        _above("domain", "domain_bad"),
+    ),
+    FlagDefinition(
+        CatalogFlag.MEMBERS_DISAGREE,
         "warn",
-        "the class by probabilities is not the one by parameters",
-        _said("classes_disagree"),
+        "the members of the ensemble disagree on the class",
+        _above("class_entropy_model", "class_entropy_model"),
     ),
-    Row(Bit.IDENTITY, "warn", "[C/Fe] is not [C/H] - [Fe/H] within the errors", _said("identity_violated")),
-    Row(Bit.LARGE_ERROR, "warn", "the error of a label is large", _any_label(_large)),
-    Row(Bit.WIDE_INTERVAL, "warn", "the interval of a label is wide", _any_label(_wide)),
-    Row(
-        Bit.EDGE,
+    FlagDefinition(
+        CatalogFlag.VISITS_DISAGREE,
         "warn",
-        "a label lies at the edge of the training stars' range, or beyond",
-        _any_label(_edge),
+        "the visits of the star contradict each other",
+        _is_true("visits_disagree"),
     ),
-    Row(Bit.NO_ANSWER, "bad", "the networks gave no answer", _said("no_answer")),
-    Row(
-        Bit.NOT_A_STAR, "bad", "the survey's pipeline calls it a galaxy or a quasar", _typed("GALAXY", "QSO")
+    FlagDefinition(
+        CatalogFlag.CLASSES_DISAGREE,
+        "warn",
+        "the class by probabilities is not the class by labels",
+        _is_true("classes_disagree"),
     ),
-    Row(Bit.UNKNOWN_OBJECT, "warn", "the survey's pipeline could not say what it is", _typed("UNKNOWN")),
+    FlagDefinition(
+        CatalogFlag.CARBON_INCONSISTENT,
+        "warn",
+        "[C/Fe] is not [C/H] - [Fe/H] within the errors",
+        _is_true("carbon_inconsistent"),
+    ),
+    FlagDefinition(
+        CatalogFlag.LARGE_ERROR, "warn", "the error of a label is large", _any_label(_large_error)
+    ),
+    FlagDefinition(
+        CatalogFlag.WIDE_INTERVAL, "warn", "the interval of a label is wide", _any_label(_wide_interval)
+    ),
+    FlagDefinition(
+        CatalogFlag.EDGE,
+        "warn",
+        "a label is at the edge of the range of the training stars, or outside",
+        _any_label(_at_edge),
+    ),
+    FlagDefinition(CatalogFlag.NO_ANSWER, "bad", "the networks gave no answer", _is_true("no_answer")),
+    FlagDefinition(
+        CatalogFlag.NOT_A_STAR,
+        "bad",
+        "the pipeline of the survey calls it a galaxy or a quasar",
+        _object_type("GALAXY", "QSO"),
+    ),
+    FlagDefinition(
+        CatalogFlag.UNKNOWN_OBJECT,
+        "warn",
+        "the pipeline of the survey does not know what it is",
+        _object_type("UNKNOWN"),
+    ),
 )

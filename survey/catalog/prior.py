@@ -1,60 +1,72 @@
-"""How many stars of each class there are among all: in validation, in the survey, and as the probabilities suppose.
+"""The share of each class among all stars: in validation, in the survey, and as the probabilities assume.
 
-A probability holds for the mix of classes that it was learned under. A validation set is often richer in rare stars than the sky, and a list that
-is nine tenths pure there is not so in the survey. So the mix that the probabilities suppose is fitted on validation (factors on the classes by
-maximum likelihood, after Alexandari, Kundaje & Shrikumar 2020), the survey's mix is given, or estimated from its own probabilities by the EM of
-Saerens, Latinne & Decaestecker 2002, and probabilities are re-weighted from one to the other. All this supposes that stars of a class look alike
-in both; the uncertainty of the mix comes from drawing validation and survey anew.
+A probability is right for the class shares that it was learned under. A validation set often has more rare
+stars than the sky, and a list that is 90 % pure there is less pure in the survey. So the shares that the
+probabilities assume are fitted on validation stars (factors on the classes by maximum likelihood, after
+Alexandari, Kundaje & Shrikumar 2020). The shares in the survey are given, or estimated from its own
+probabilities by the EM algorithm of Saerens, Latinne & Decaestecker 2002. Probabilities are then
+re-weighted from the first shares to the second. All this takes for granted that stars of a class look alike
+in both. The uncertainty of the shares comes from resampling validation stars and survey. A share that comes
+out vague is replaced by its lower end: a list should rather be too short than full of stars that are not
+there. The catalog says so in a note.
 
-Shapes: N stars, B bins of stars with like probabilities, C classes, R draws.
+Shapes: N stars, B bins of stars with similar probabilities, C classes, R draws.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from survey.catalog.document import ClassMixRecord, ClassShareRecord
+from survey.catalog.settings import Prior, class_shares
+from survey.catalog.visits import PROBABILITIES, class_probabilities, float_column
 from survey.labels import CLASSES, MISSING
 from survey.metrics.checks import class_numbers, probabilities
-from survey.metrics.intervals import SEED, between
+from survey.metrics.intervals import SEED, percentile_interval
+from survey.predict.output import Predictions
 
 Floats = NDArray[np.float64]
-Prior = Literal["validation", "estimated"] | dict[str, float]
-"""The survey's mix: that of validation, estimated from the survey's own probabilities, or shares by the names of the classes."""
 
 DRAWS = 400
-"""Draws behind an interval of the mix."""
+"""Draws behind the interval of a share."""
 FEW = 5
-"""Fewer stars of a class than these fit nothing."""
+"""With fewer stars of a class than this, nothing is fitted."""
 TINY = 1e-7
-"""No probability counts as less: a network is never as sure as it says."""
-WIDTH, REACH = 0.25, 16.0
-"""Stars whose log ratios of probabilities differ by less than this count together; beyond the reach all are alike."""
+"""Smaller probabilities count as this: a network is never as sure as its output."""
+BIN_WIDTH, BIN_RANGE = 0.25, 16.0
+"""Stars whose log ratios of probabilities lie in the same bin count together; beyond the range all do."""
+RAREST = 1e-4
+"""A class gets at least this share: with a share of 0 no evidence would be enough."""
+MANY_OUTSIDE = 0.05
+"""A larger share of spectra out of the domain than this is more than chance."""
+VAGUE = 4.0
+"""A share is vague if the upper end of its interval is more than this many times the lower end."""
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Class probabilities of many stars, those alike counted together: their means (B, C) and numbers (B)."""
+class BinnedProbabilities:
+    """Class probabilities of many stars, similar ones together: means (B, C) and numbers of stars (B)."""
 
     p_BC: Floats
     n_B: Floats
 
     @classmethod
-    def of(cls, p_NC: ArrayLike, n_N: ArrayLike | None = None) -> Self:
-        """Of these stars; those without an answer do not count."""
-        said_NC = np.asarray(p_NC, np.float64)
-        many_N = np.ones(len(said_NC)) if n_N is None else np.asarray(n_N, np.float64)
-        known_N = np.isfinite(said_NC).all(1)
-        p_BC, n_B1 = _binned(said_NC[known_N], many_N[known_N, None])
+    def of_stars(cls, p_NC: ArrayLike, n_N: ArrayLike | None = None) -> Self:
+        """From the probabilities of stars, or of `n_N` stars each; those without an answer do not count."""
+        star_NC = np.asarray(p_NC, np.float64)
+        n_N = np.ones(len(star_NC)) if n_N is None else np.asarray(n_N, np.float64)
+        known_N = np.isfinite(star_NC).all(1)
+        p_BC, n_B1 = _binned(star_NC[known_N], n_N[known_N, None])
         return cls(p_BC, n_B1[:, 0])
 
     @classmethod
-    def joined(cls, parts: Sequence["Tally"]) -> Self:
-        """Of the stars of all parts."""
-        return cls.of(
-            np.concatenate([part.p_BC for part in parts]), np.concatenate([part.n_B for part in parts])
+    def joined(cls, binned: Sequence["BinnedProbabilities"]) -> Self:
+        """From the stars of all of these together."""
+        return cls.of_stars(
+            np.concatenate([stars.p_BC for stars in binned]), np.concatenate([stars.n_B for stars in binned])
         )
 
     def __len__(self) -> int:
@@ -62,169 +74,197 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Mix:
-    """Shares of the classes (C): as the probabilities suppose, and in the survey, with draws (R, C) that tell how well these are known.
+class ClassMix:
+    """Shares of the classes (C): as the probabilities assume, and in the survey, with draws (R, C) of the
+    latter.
 
-    `size` is the number of the survey's stars; 0 = not known, taken as so many that chance plays no part among them.
+    `size` is the number of stars in the survey; 0 = unknown, taken as so many that chance plays no part.
     """
 
     how: str
-    told_C: Floats
+    assumed_C: Floats
     share_C: Floats
     drawn_RC: Floats
     size: int = 0
     notes: tuple[str, ...] = ()
 
-    def adjusted(self, p_NC: ArrayLike) -> Floats:
-        """Probabilities as they are in the survey."""
-        return adjusted(p_NC, self.told_C, self.share_C)
+    def adjust(self, p_NC: ArrayLike) -> Floats:
+        """Probabilities re-weighted to the class shares of the survey."""
+        return adjust(p_NC, self.assumed_C, self.share_C)
 
-    def told(self) -> dict[str, Any]:
-        """The mix as JSON can hold it."""
+    def record(self) -> ClassMixRecord:
+        """The mix as the catalog's document holds it."""
         bounds = [
-            between(drawn_R, share)
+            percentile_interval(drawn_R, share)
             for drawn_R, share in zip(self.drawn_RC.T, self.share_C.tolist(), strict=True)
         ]
-        shares = {
-            name: {"share": share, "low": low, "high": high, "supposed": told}
-            for name, share, (low, high), told in zip(
-                CLASSES, self.share_C.tolist(), bounds, self.told_C.tolist(), strict=True
-            )
+        values = zip(CLASSES, self.share_C.tolist(), bounds, self.assumed_C.tolist(), strict=True)
+        classes = {
+            name: ClassShareRecord(share=share, low=low, high=high, assumed=assumed)
+            for name, share, (low, high), assumed in values
         }
-        return {"how": self.how, "classes": shares, "notes": list(self.notes)}
+        return ClassMixRecord(how=self.how, classes=classes, notes=self.notes)
 
 
-def adjusted(p_NC: ArrayLike, from_prior: ArrayLike, to_prior: ArrayLike) -> Floats:
-    """Probabilities told under one mix of classes, as they are under another; NaN where they are."""
-    from_C, to_C = np.asarray(from_prior, np.float64), np.asarray(to_prior, np.float64)
+def adjust(p_NC: ArrayLike, from_shares: ArrayLike, to_shares: ArrayLike) -> Floats:
+    """Probabilities under some class shares, re-weighted to others; NaN stays NaN."""
+    from_C, to_C = np.asarray(from_shares, np.float64), np.asarray(to_shares, np.float64)
     if not (from_C > 0).all() or not (to_C >= 0).all() or not to_C.sum() > 0:
         raise ValueError(
-            f"catalog: classes mixed as {to_C.tolist()}, told under {from_C.tolist()}; give shares of at least 0, those told under above 0"
+            f"catalog: probabilities cannot be re-weighted from class shares {from_C.tolist()} to "
+            f"{to_C.tolist()}; give shares above 0 first, then shares of at least 0, not all 0"
         )
     weighted_NC = np.maximum(np.asarray(p_NC, np.float64), TINY) * (to_C / from_C)
     return np.asarray(weighted_NC / weighted_NC.sum(1, keepdims=True))
 
 
-def mix(p_NC: ArrayLike, class_N: ArrayLike, prior: Prior = "validation", survey: Tally | None = None) -> Mix:
-    """The mix that the probabilities of validation stars suppose, and that of the survey; class -1 is not known."""
-    said_NC, true_N = np.asarray(p_NC, np.float64), np.asarray(class_N).astype(np.int64)
-    chosen_N = (true_N != MISSING) & np.isfinite(said_NC).all(1)
-    said_NC = probabilities(said_NC[chosen_N], len(CLASSES))
-    true_NC = np.eye(len(CLASSES))[class_numbers(true_N[chosen_N], len(CLASSES), len(said_NC))]
+def class_mix(
+    p_NC: ArrayLike,
+    class_N: ArrayLike,
+    prior: Prior = "validation",
+    survey: BinnedProbabilities | None = None,
+) -> ClassMix:
+    """The class shares that validation probabilities assume, and those of the survey; class -1 is unknown."""
+    star_NC, true_N = np.asarray(p_NC, np.float64), np.asarray(class_N).astype(np.int64)
+    known_N = (true_N != MISSING) & np.isfinite(star_NC).all(1)
+    star_NC = probabilities(star_NC[known_N], len(CLASSES))
+    true_NC = np.eye(len(CLASSES))[class_numbers(true_N[known_N], len(CLASSES), len(star_NC))]
     n_C = true_NC.sum(0)
-    binned = _binned(said_NC, true_NC)
-    told_C, size = _supposed(binned[0], binned[1][None])[0], len(survey) if survey else 0
-    scarce = [f"{name} ({n:.0f})" for name, n in zip(CLASSES, n_C, strict=True) if n < FEW]
-    notes = (
-        (f"too few validation stars of {', '.join(scarce)} to tell what mix their probabilities suppose",)
-        if scarce
-        else ()
-    )
+    p_BC, n_BC = _binned(star_NC, true_NC)
+    assumed_C, size = _assumed(p_BC, n_BC[None])[0], len(survey) if survey else 0
+    notes = _few_stars(n_C)
     if isinstance(prior, dict):
-        share_C = given(prior)
-        return Mix("given", told_C, share_C, np.tile(share_C, (DRAWS, 1)), size, notes)
+        share_C = class_shares(prior)
+        return ClassMix("given", assumed_C, share_C, np.tile(share_C, (DRAWS, 1)), size, notes)
     if prior == "estimated" and survey is not None and size:
-        share_1C = _estimated(survey.p_BC, survey.n_B[None], told_C[None])
-        drawn_RC = _estimated(
-            survey.p_BC, redrawn(survey.n_B, "survey"), _supposed(binned[0], redrawn(binned[1], "validation"))
-        )
-        return Mix("estimated", told_C, share_1C[0], drawn_RC, size, notes)
+        share_1C = _estimated(survey.p_BC, survey.n_B[None], assumed_C[None])
+        assumed_RC = _assumed(p_BC, resample(n_BC, "validation"))
+        drawn_RC = _estimated(survey.p_BC, resample(survey.n_B, "survey"), assumed_RC)
+        return ClassMix("estimated", assumed_C, share_1C[0], drawn_RC, size, notes)
     if prior == "estimated":
-        notes = (
-            *notes,
-            "too few spectra of the survey have class probabilities: the mix of validation is taken for the survey's",
+        note = (
+            "too few spectra of the survey have class probabilities: the class shares are those of validation"
         )
+        notes = (*notes, note)
     counted_C = n_C if n_C.sum() else np.ones(len(CLASSES))
-    drawn_RC = redrawn(counted_C, "classes")
-    return Mix(
-        "validation",
-        told_C,
-        counted_C / counted_C.sum(),
-        drawn_RC / drawn_RC.sum(1, keepdims=True),
-        size,
-        notes,
+    drawn_RC = resample(counted_C, "classes")
+    drawn_RC /= drawn_RC.sum(1, keepdims=True)
+    return ClassMix("validation", assumed_C, counted_C / counted_C.sum(), drawn_RC, size, notes)
+
+
+def survey_probabilities(
+    predictions: Predictions, domain_limit: float
+) -> tuple[BinnedProbabilities, tuple[str, ...]]:
+    """The class probabilities of the survey's spectra in the domain, and a warning if many are outside."""
+    binned, outside, rows = [], 0, 0
+    for table in predictions.tables([*PROBABILITIES, "domain"]):
+        outside_N = float_column(table, "domain") > domain_limit
+        binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[~outside_N]))
+        outside, rows = outside + int(outside_N.sum()), rows + table.num_rows
+    if outside <= MANY_OUTSIDE * rows:
+        return BinnedProbabilities.joined(binned), ()
+    note = (
+        f"{outside / rows:.0%} of the spectra are farther from the training spectra than 99 % of the "
+        "validation spectra: the expected purity and completeness are wrong for them, and may be for others"
     )
+    return BinnedProbabilities.joined(binned), (note,)
 
 
-def given(shares: Mapping[str, float]) -> Floats:
-    """Shares by the names of all classes, made to sum to 1."""
-    if (
-        set(shares) != set(CLASSES)
-        or not all(np.isfinite(value) and value >= 0 for value in shares.values())
-        or not sum(shares.values()) > 0
-    ):
-        raise ValueError(
-            f"catalog: prior={dict(shares)}; give a share of at least 0 for each of {', '.join(CLASSES)}, not all 0"
-        )
-    share_C = np.array([shares[name] for name in CLASSES], np.float64)
-    return np.asarray(share_C / share_C.sum())
+def cautious(mix: ClassMix) -> tuple[ClassMix, tuple[str, ...]]:
+    """The mix with vague estimates replaced by the lower ends of their intervals, and a note about them."""
+    low_C, high_C = np.quantile(mix.drawn_RC, [0.025, 0.975], axis=0)
+    vague_C = (high_C > VAGUE * low_C) & (mix.how == "estimated")
+    if not vague_C.any() or vague_C.all():
+        return mix, ()
+    share_C = np.where(vague_C, np.clip(low_C, RAREST, mix.share_C), mix.share_C)
+    ranges = ", ".join(
+        f"{name} between {low_C[number]:.2%} and {high_C[number]:.0%}"
+        for number, name in enumerate(CLASSES)
+        if vague_C[number]
+    )
+    note = (
+        f"the survey's share of {ranges} is vague, so its lower end is used; "
+        "prior={MP: 4, CEMP: 1, NMP: 95} sets the shares"
+    )
+    return replace(mix, share_C=share_C / share_C.sum()), (note,)
+
+
+def random_generator(purpose: str) -> np.random.Generator:
+    """Random numbers for one purpose: the same each time, and others than for any other purpose."""
+    return np.random.default_rng([SEED, *purpose.encode()])
+
+
+def resample(counts: Floats, purpose: str) -> Floats:
+    """Draws (R first) of numbers of stars, as if stars were drawn again: each has an exponential weight."""
+    return random_generator(purpose).standard_gamma(counts, (DRAWS, *counts.shape))
+
+
+def _few_stars(n_C: Floats) -> tuple[str, ...]:
+    """A note about classes with too few validation stars."""
+    few = [f"{name} ({n:.0f})" for name, n in zip(CLASSES, n_C, strict=True) if n < FEW]
+    if not few:
+        return ()
+    return (
+        f"too few validation stars of {', '.join(few)} to fit the class shares that probabilities assume",
+    )
 
 
 def _binned(p_NC: Floats, n_NK: Floats) -> tuple[Floats, Floats]:
-    """Stars with like log ratios of probabilities as one: mean probabilities (B, C), and their numbers of each kind (B, K)."""
+    """Stars with similar log ratios of probabilities together: means (B, C), numbers per kind (B, K)."""
     log_NC = np.log(np.maximum(p_NC, TINY))
-    step_NC = np.rint(np.clip(log_NC[:, :-1] - log_NC[:, -1:], -REACH, REACH) / WIDTH).astype(np.int64)
-    side = int(2 * REACH / WIDTH) + 1
-    number_N = (step_NC + side // 2) @ side ** np.arange(p_NC.shape[1] - 1)
+    ratio_NC = np.clip(log_NC[:, :-1] - log_NC[:, -1:], -BIN_RANGE, BIN_RANGE)
+    step_NC = np.rint(ratio_NC / BIN_WIDTH).astype(np.int64)
+    side = int(2 * BIN_RANGE / BIN_WIDTH) + 1
+    bin_N = (step_NC + side // 2) @ side ** np.arange(p_NC.shape[1] - 1)
     size = side ** (p_NC.shape[1] - 1)
-    n_BK = np.stack([np.bincount(number_N, n_N, size) for n_N in n_NK.T], 1)
-    full_B = n_BK.sum(1) > 0
-    n_BK, many_N = n_BK[full_B], n_NK.sum(1)
-    sum_BC = np.stack([np.bincount(number_N, many_N * p_N, size)[full_B] for p_N in p_NC.T], 1)
+    n_BK = np.stack([np.bincount(bin_N, n_N, size) for n_N in n_NK.T], 1)
+    filled_B = n_BK.sum(1) > 0
+    n_BK, total_N = n_BK[filled_B], n_NK.sum(1)
+    sum_BC = np.stack([np.bincount(bin_N, total_N * p_N, size)[filled_B] for p_N in p_NC.T], 1)
     return sum_BC / n_BK.sum(1, keepdims=True), n_BK
 
 
-def dice(what: str) -> np.random.Generator:
-    """Chance for one purpose: the same numbers each time, others than for any other purpose."""
-    return np.random.default_rng([SEED, *what.encode()])
-
-
-def redrawn(counts: Floats, what: str) -> Floats:
-    """Draws (R first) of numbers of stars, as if the stars were drawn anew: each star has an exponential weight."""
-    return dice(what).standard_gamma(counts, (DRAWS, *counts.shape))
-
-
-def _supposed(p_BC: Floats, n_RBC: Floats) -> Floats:
-    """The mixes (R, C) that probabilities of bins suppose: those of the true classes over the fitted factors."""
+def _assumed(p_BC: Floats, n_RBC: Floats) -> Floats:
+    """The shares (R, C) that bins of probabilities assume: those of the true classes / fitted factors."""
     true_RC = n_RBC.sum(1)
     mix_RC = (true_RC + 0.5) / _factors(p_BC, n_RBC, true_RC.mean(0) >= FEW)
     return np.asarray(mix_RC / mix_RC.sum(1, keepdims=True))
 
 
 def _factors(p_BC: Floats, n_RBC: Floats, free_C: NDArray[np.bool_], steps: int = 50) -> Floats:
-    """Factors (R, C) upon the probabilities of bins that make the true classes likeliest, by Newton's method.
+    """Factors (R, C) on the probabilities of bins that make the true classes most likely, by Newton's method.
 
-    Their logarithms are held near 0 by a normal prior of width 1, which only few stars feel; those of classes that are not free stay 0.
+    A normal prior of width 1 holds their logarithms near 0; it matters only with few stars. The logarithms of
+    classes that are not free stay 0.
     """
     log_BC, total_RB, true_RC = np.log(np.maximum(p_BC, TINY)), n_RBC.sum(2), n_RBC.sum(1)
     offset_RC = np.zeros(true_RC.shape)
-    both_CC = np.outer(free_C, free_C)
+    free_CC, identity_CC = np.outer(free_C, free_C), np.eye(len(free_C))
     for _ in range(steps):
-        said_RBC = np.exp(log_BC + offset_RC[:, None])
-        said_RBC /= said_RBC.sum(2, keepdims=True)
-        weighted_RBC = said_RBC * total_RB[:, :, None]
+        p_RBC = np.exp(log_BC + offset_RC[:, None])
+        p_RBC /= p_RBC.sum(2, keepdims=True)
+        weighted_RBC = p_RBC * total_RB[:, :, None]
         sum_RC = weighted_RBC.sum(1)
-        slope_RC = np.where(free_C, true_RC - sum_RC - offset_RC, 0)
-        bend_RCC = sum_RC[:, :, None] * np.eye(len(free_C)) - np.swapaxes(weighted_RBC, 1, 2) @ said_RBC
-        step_RC = np.linalg.solve(np.where(both_CC, bend_RCC, 0) + np.eye(len(free_C)), slope_RC[:, :, None])[
-            :, :, 0
-        ]
+        gradient_RC = np.where(free_C, true_RC - sum_RC - offset_RC, 0)
+        hessian_RCC = sum_RC[:, :, None] * identity_CC - np.swapaxes(weighted_RBC, 1, 2) @ p_RBC
+        hessian_RCC = np.where(free_CC, hessian_RCC, 0) + identity_CC
+        step_RC = np.linalg.solve(hessian_RCC, gradient_RC[:, :, None])[:, :, 0]
         offset_RC += np.clip(step_RC, -2, 2)
         if np.abs(step_RC).max(initial=0) < 1e-8:
             break
     return np.exp(offset_RC)
 
 
-def _estimated(p_BC: Floats, n_RB: Floats, told_RC: Floats, steps: int = 2000) -> Floats:
-    """The mixes (R, C) under which stars with these probabilities, told under other mixes, are likeliest: expectation and maximisation."""
-    ratio_RBC = np.maximum(p_BC, TINY) / told_RC[:, None]
-    share_RB = n_RB / np.maximum(n_RB.sum(1, keepdims=True), 1)
-    mix_RC = told_RC
+def _estimated(p_BC: Floats, n_RB: Floats, assumed_RC: Floats, steps: int = 2000) -> Floats:
+    """The shares (R, C) that make stars with these probabilities most likely, by the EM algorithm."""
+    ratio_RBC = np.maximum(p_BC, TINY) / assumed_RC[:, None]
+    weight_RB = n_RB / np.maximum(n_RB.sum(1, keepdims=True), 1)
+    mix_RC = assumed_RC
     for _ in range(steps):
-        likely_RB = (ratio_RBC @ mix_RC[:, :, None])[:, :, 0]
-        new_RC = mix_RC * ((share_RB / likely_RB)[:, None] @ ratio_RBC)[:, 0]
-        moved = np.abs(new_RC - mix_RC).max(initial=0)
-        mix_RC = new_RC
-        if moved < 1e-7:
+        likelihood_RB = (ratio_RBC @ mix_RC[:, :, None])[:, :, 0]
+        next_RC = mix_RC * ((weight_RB / likelihood_RB)[:, None] @ ratio_RBC)[:, 0]
+        change = np.abs(next_RC - mix_RC).max(initial=0)
+        mix_RC = next_RC
+        if change < 1e-7:
             break
     return np.asarray(mix_RC / mix_RC.sum(1, keepdims=True))

@@ -1,7 +1,9 @@
-"""Prediction rows, in the order of the survey's files -> tables of stars, in the order of the sky, with no more in memory than one region.
+"""Rows of predictions, in the order of the survey's files -> tables of stars along the sky, one region in
+memory.
 
-Rows are laid into files of regions on this machine's disk, so that all visits of a star are in one; then a region at a time is sorted and its
-visits combined. A region is a range of stars (`survey.catalog.stars`) and ends where a tile of the catalog ends. Shapes: N rows, S stars.
+Rows are written to one file per region on this machine's disk, so that all visits of a star are in one
+file. Then one region at a time is sorted and its visits are combined. A region is a range of stars
+(`survey.catalog.stars`) and ends where a tile of the catalog ends. Shapes: N rows, S stars, E ends.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,131 +17,133 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from survey import files
+from survey.answers import ColumnSpec
 from survey.catalog.sky import Tiles
-from survey.catalog.stars import NOWHERE, Stars, tables
-from survey.labelling import star_id as identity
+from survey.catalog.stars import NO_PIXEL, Stars, read_shards
+from survey.labelling import star_id
 from survey.labelling.star_id import Codes
 from survey.predict.output import Predictions
 from survey.progress import Progress
+from survey.tables.columns import described_field
 
 Combine = Callable[[pa.Table, Codes], pa.Table]
-"""Rows of predictions and their stars' numbers (sorted) -> one row per star, in the order of the numbers."""
+"""Rows of predictions and the numbers of their stars (sorted) -> one row per star, in that order."""
 
 PIXEL = "_healpix_29"
-"""The column by which a HATS catalog is sorted."""
+"""The column that a HATS catalog is sorted by."""
 
-PIXEL_FIELD = pa.field(
-    PIXEL,
-    pa.int64(),
-    metadata={
-        "description": "HEALPix pixel of order 29, nested, of the position",
-        "unit": "",
-        "ucd": "pos.healpix",
-    },
-)
+COLUMNS: dict[str, ColumnSpec] = {
+    PIXEL: ("int64", "HEALPix pixel of the position, order 29, nested numbering", "", "pos.healpix"),
+    "star": (
+        "string",
+        "name of the star: its name in the survey, else its position, else its visit",
+        "",
+        "meta.id;src",
+    ),
+}
+PIXEL_FIELD, STAR_FIELD = (described_field(name, *column) for name, column in COLUMNS.items())
 
-STAR_FIELD = pa.field(
-    "star",
-    pa.string(),
-    metadata={
-        "description": "name of the star: the survey's, else its position, else its visit",
-        "unit": "",
-        "ucd": "meta.id;src",
-    },
-)
-
-ROWS = 500_000
-"""Rows of a region, about: 300 MB of 70 columns."""
+REGION_ROWS = 500_000
+"""Rows of a region, about: 300 MB with 70 columns."""
 
 NUMBER = "_number"
-"""The star of a row, beside its columns while it lies on the disk."""
+"""The column with the number of the star, in the files of the regions only."""
 
-PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
+COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def by_region(
-    predictions: Predictions, stars: Stars, tiles: Tiles, combine: Combine, scratch: Path, rows: int = ROWS
+def stars_by_region(
+    predictions: Predictions,
+    stars: Stars,
+    tiles: Tiles,
+    combine: Combine,
+    scratch: Path,
+    rows: int = REGION_ROWS,
 ) -> Iterator[pa.Table]:
-    """Tables of stars along the sky, whole tiles in each; then tables of stars without a position, whose pixel is null.
+    """Tables of stars along the sky, each with whole tiles; then tables of stars without a position (null
+    pixel).
 
-    `star` is the star's name as training has it, whatever a visit calls it; position and pixel are those that `stars` found. One table comes
-    even if there is no star at all, for its columns.
+    `star` is the name that training gives the star, whatever name a visit has. Position and pixel are those
+    in `stars`. There is one table even if there is no star at all, for its columns.
     """
-    bounds = _bounds(stars, tiles, rows)
-    schema = _lay(predictions, stars, bounds, scratch, rows)
+    bounds = _region_bounds(stars, tiles, rows)
+    schema = _write_regions(predictions, stars, bounds, scratch, rows)
     with Progress("catalog: combining visits", len(stars), "stars") as progress:
         for region, (first, last) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
             path = scratch / f"{region}.arrow"
-            table, star_N = _region(path)
+            table, star_N = _read_region(path)
             path.unlink()
-            yield _placed(combine(table, star_N), stars, first, last)
+            yield _set_positions(combine(table, star_N), stars, first, last)
             progress.add(last - first)
     if len(stars) == 0:
-        yield _placed(combine(schema.empty_table(), np.empty(0, np.int64)), stars, 0, 0)
+        yield _set_positions(combine(schema.empty_table(), np.empty(0, np.int64)), stars, 0, 0)
 
 
-def _bounds(stars: Stars, tiles: Tiles, rows: int) -> Codes:
-    """The stars at which regions begin, and the end: as many whole tiles as have so many rows, at least one."""
-    before_S = np.concatenate([[0], np.cumsum(np.bincount(stars.star_N, minlength=len(stars)))])
+def _region_bounds(stars: Stars, tiles: Tiles, rows: int) -> Codes:
+    """The first star of each region, and the number of stars.
+
+    A region has as many whole tiles as fit into that many rows, at least one.
+    """
+    start_S = np.concatenate([[0], np.cumsum(np.bincount(stars.star_N, minlength=len(stars)))])
     tile_ends = np.cumsum(tiles.count_T[tiles.count_T > 0])
-    alone = np.arange(stars.placed, len(stars)) + 1
-    return np.array(
-        [0, *_cuts(0, tile_ends, before_S, rows), *_cuts(stars.placed, alone, before_S, rows)], np.int64
-    )
+    star_ends = np.arange(stars.with_position, len(stars)) + 1
+    placed_bounds = _bounds(0, tile_ends, start_S, rows)
+    other_bounds = _bounds(stars.with_position, star_ends, start_S, rows)
+    return np.array([0, *placed_bounds, *other_bounds], np.int64)
 
 
-def _cuts(start: int, ends: Codes, before_S: Codes, rows: int) -> Iterator[int]:
-    """Of the stars at which a range may end, those that end ranges of at most so many rows, or of one step where that has more."""
-    rows_E, number, done = before_S[ends], 0, before_S[start]
-    while number < len(ends):
+def _bounds(first: int, end_E: Codes, start_S: Codes, rows: int) -> Iterator[int]:
+    """Those of the possible ends that cut the stars into ranges of at most this many rows, or of one step."""
+    rows_E, number, done = start_S[end_E], 0, start_S[first]
+    while number < len(end_E):
         number = max(int(np.searchsorted(rows_E, done + rows, "right")), number + 1)
         done = rows_E[number - 1]
-        yield int(ends[number - 1])
+        yield int(end_E[number - 1])
 
 
-def _lay(predictions: Predictions, stars: Stars, bounds: Codes, scratch: Path, rows: int) -> pa.Schema:
-    """Every row, with the number of its star, into the file of its region; what columns there are."""
+def _write_regions(
+    predictions: Predictions, stars: Stars, bounds: Codes, scratch: Path, rows: int
+) -> pa.Schema:
+    """Write each row, with the number of its star, to the file of its region; returns the columns."""
     scratch.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as opened, Progress("catalog: sorting", len(stars.star_N), "rows") as progress:
+    with ExitStack() as stack, Progress("catalog: sorting", len(stars.star_N), "rows") as progress:
         writers: dict[int, Any] = {}
         schema = pa.schema([])
-        for table in _batches(predictions, stars, rows):
+        for table in _numbered_rows(predictions, stars, rows):
             schema = table.schema
             region_N = np.searchsorted(bounds, table[NUMBER].to_numpy(), "right") - 1
             table = table.take(pa.array(np.argsort(region_N, kind="stable")))
-            begin = 0
-            for region, count in zip(
-                *(array.tolist() for array in np.unique(region_N, return_counts=True)), strict=True
-            ):
+            start = 0
+            regions, counts = np.unique(region_N, return_counts=True)
+            for region, count in zip(regions.tolist(), counts.tolist(), strict=True):
                 if region not in writers:
-                    writers[region] = opened.enter_context(
-                        pa.ipc.new_stream(str(scratch / f"{region}.arrow"), schema, options=PACKED)
-                    )
-                writers[region].write_table(table.slice(begin, count))
-                begin += count
+                    file = pa.ipc.new_stream(str(scratch / f"{region}.arrow"), schema, options=COMPRESSED)
+                    writers[region] = stack.enter_context(file)
+                writers[region].write_table(table.slice(start, count))
+                start += count
             progress.add(table.num_rows)
     return schema.remove(schema.get_field_index(NUMBER)).set(schema.get_field_index("star"), STAR_FIELD)
 
 
-def _batches(predictions: Predictions, stars: Stars, rows: int) -> Iterator[pa.Table]:
-    """The rows with the numbers of their stars, several shards at a time: small pieces cost more than their rows."""
+def _numbered_rows(predictions: Predictions, stars: Stars, rows: int) -> Iterator[pa.Table]:
+    """The rows with the numbers of their stars, several shards at a time: small tables are slow."""
     waiting: list[pa.Table] = []
-    for shard, table in enumerate(tables(predictions, _scalars(predictions))):
-        first, last = stars.before_K[shard : shard + 2]
+    for shard, table in enumerate(read_shards(predictions, _scalar_columns(predictions))):
+        first, last = stars.start_K[shard : shard + 2]
         if table.num_rows != last - first:
             raise ValueError(
-                f"{predictions.path}: shard {shard} has {table.num_rows:,} rows now, {last - first:,} before; run it again when it rests"
+                f"{predictions.path}: shard {shard} has {table.num_rows:,} rows, it had {last - first:,} "
+                "before; run the catalog again when nothing writes there"
             )
-        waiting.append(
-            table.replace_schema_metadata().append_column(NUMBER, pa.array(stars.star_N[first:last]))
-        )
-        if sum(part.num_rows for part in waiting) >= rows or shard == predictions.shards - 1:
+        number_N = pa.array(stars.star_N[first:last])
+        waiting.append(table.replace_schema_metadata().append_column(NUMBER, number_N))
+        if sum(table.num_rows for table in waiting) >= rows or shard == predictions.shards - 1:
             yield pa.concat_tables(waiting).combine_chunks()
             waiting = []
 
 
-def _scalars(predictions: Predictions) -> list[str]:
-    """The columns of one value in each row: no embeddings, which say nothing of a star and are most of the bytes."""
+def _scalar_columns(predictions: Predictions) -> list[str]:
+    """The columns with one value per row: embeddings say nothing about a star and are most of the bytes."""
     return [
         field.name
         for field in pq.read_schema(pa.BufferReader(files.read(predictions.file(0))))
@@ -147,8 +151,8 @@ def _scalars(predictions: Predictions) -> list[str]:
     ]
 
 
-def _region(path: Path) -> tuple[pa.Table, Codes]:
-    """The rows of a region, star by star, each star under its one name, and the stars' numbers from 0 on."""
+def _read_region(path: Path) -> tuple[pa.Table, Codes]:
+    """The rows of a region, star by star, each star with one name, and the numbers of the stars from 0 on."""
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_stream(file).read_all()
     order = np.argsort(table[NUMBER].to_numpy(), kind="stable")
@@ -156,26 +160,23 @@ def _region(path: Path) -> tuple[pa.Table, Codes]:
     star_N = table[NUMBER].to_numpy().astype(np.int64)
     star_N -= star_N[0]
     ra_N, dec_N = (table[name].fill_null(np.nan).to_numpy() for name in ("ra", "dec"))
-    visit = pc.coalesce(
-        table["visit"], pc.binary_join_element_wise(table["path"], pc.cast(table["row"], pa.string()), " ")
-    )
-    coded = [identity.codes_of(identity.ids(table["star"]))]
-    names = identity.names(star_N, coded, ra_N, dec_N, visit)
-    table = table.set_column(
-        table.schema.get_field_index("star"), STAR_FIELD, pa.array(names, pa.string()).take(pa.array(star_N))
-    )
+    row_text = pc.binary_join_element_wise(table["path"], pc.cast(table["row"], pa.string()), " ")
+    visit = pc.coalesce(table["visit"], row_text)
+    coded = [star_id.encode(star_id.clean_ids(table["star"]))]
+    names = pa.array(star_id.name_stars(star_N, coded, ra_N, dec_N, visit), pa.string())
+    column = table.schema.get_field_index("star")
+    table = table.set_column(column, STAR_FIELD, names.take(pa.array(star_N)))
     return table.drop_columns([NUMBER]), star_N
 
 
-def _placed(table: pa.Table, stars: Stars, first: int, last: int) -> pa.Table:
-    """The stars with the pixels and positions that decide where they are kept."""
+def _set_positions(table: pa.Table, stars: Stars, first: int, last: int) -> pa.Table:
+    """The stars with the pixels and positions that decide which tile they are in."""
     if table.num_rows != last - first:
         raise RuntimeError(
             f"catalog: {last - first:,} stars went in, {table.num_rows:,} rows came out; please report this"
         )
-    part = slice(first, last)
-    for name, values in (("ra", stars.ra_S[part]), ("dec", stars.dec_S[part])):
-        number = table.schema.get_field_index(name)
-        table = table.set_column(number, table.schema.field(number), pa.array(values, from_pandas=True))
-    pixel_S = stars.pixel_S[part]
-    return table.add_column(0, PIXEL_FIELD, pa.array(pixel_S, mask=pixel_S == NOWHERE))
+    for name, value_S in (("ra", stars.ra_S[first:last]), ("dec", stars.dec_S[first:last])):
+        column = table.schema.get_field_index(name)
+        table = table.set_column(column, table.schema.field(column), pa.array(value_S, from_pandas=True))
+    pixel_S = stars.pixel_S[first:last]
+    return table.add_column(0, PIXEL_FIELD, pa.array(pixel_S, mask=pixel_S == NO_PIXEL))

@@ -1,7 +1,7 @@
-"""Room on this machine's disk while a catalog is made, and how what was made there takes its place, whole or not at all.
+"""Room on this machine's disk while a catalog is made, and the move of the result to its place.
 
-A catalog's folder of thousands of files cannot be written at once; so it is made aside, and moved (a bucket: uploaded, the file that proves it
-complete last).
+A folder of thousands of files cannot be written at once. So it is made in a scratch folder and then moved
+(to a bucket: uploaded, with the file that marks it complete last).
 """
 
 import shutil
@@ -16,14 +16,17 @@ WORK = ".work"
 
 
 @contextmanager
-def scratch(catalog: str) -> Iterator[Path]:
-    """An empty folder for as long as it is used: in the catalog's own folder, for a bucket among this machine's temporary files."""
+def scratch_folder(catalog: str) -> Iterator[Path]:
+    """An empty folder that is removed at the end.
+
+    It is in the catalog's own folder; for a bucket among this machine's temporary files.
+    """
     if files.is_remote(catalog):
         with tempfile.TemporaryDirectory(prefix="survey-catalog-") as folder:
             yield Path(folder)
         return
     work = Path(catalog, WORK)
-    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
     work.mkdir(parents=True)
     try:
         yield work
@@ -31,15 +34,18 @@ def scratch(catalog: str) -> Iterator[Path]:
         shutil.rmtree(work)
 
 
-def publish(made: Path, target: str, proof: str) -> None:
-    """A finished folder in the place of what was there; `proof` is the file without which it is none: gone first, there last."""
-    files.remove(files.join(target, proof))
+def publish(folder: Path, target: str, marker: str) -> None:
+    """Replace the target by a finished folder.
+
+    `marker` is the file that marks the folder complete: it is removed first and written last.
+    """
+    files.remove(files.join(target, marker))
     if not files.is_remote(target):
         shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
+        folder.rename(target)
         return
     for entry in list(files.walk(target)):
         files.remove(entry.path)
-    names = [str(path.relative_to(made)) for path in sorted(made.rglob("*")) if path.is_file()]
-    for name in sorted(names, key=lambda name: name == proof):
-        files.write(files.join(target, name), (made / name).read_bytes())
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    for name in sorted(names, key=lambda name: name == marker):
+        files.write(files.join(target, name), (folder / name).read_bytes())

@@ -1,88 +1,84 @@
-"""How probable a star has to be for a candidate list, chosen on validation stars, and how pure and complete the list is then expected to be.
+"""The score above which a star is a candidate, chosen on validation stars.
 
-A star's score is the sum of its probabilities of the classes that are searched for (MP searches take CEMP stars too), re-weighted to the survey's
-mix of classes (`survey.catalog.prior`). Shares of validation stars above the threshold are told class by class and weighted by the survey's mix, so a
-list is judged as it will be on the sky. Intervals are those of Beta distributions (Jeffreys: close to Wilson's, and honest where no star of a class
-was seen above the threshold) and of the draws of the mix. Give validation as the catalog will be: one row per star.
+The score of a star is the sum of its probabilities of the classes that belong in the list (the MP list
+takes CEMP stars too), re-weighted to the class shares of the survey (`survey.catalog.prior`). Validation
+stars are combined from their visits and flagged as the stars of the catalog are, so a threshold is chosen
+on stars like those it is used for. The class shares of the survey are estimated from its spectra that are
+similar to the training spectra. If there are few of them, the shares of validation are used instead, and a
+note says so.
 
-Shapes: N stars, C classes, X thresholds or bins, R draws.
+Shapes: N stars, C classes, X thresholds, R draws.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, field_validator
-from scipy.special import expit, logit
+from scipy.special import logit
 
-from survey.catalog.prior import DRAWS, FEW, Mix, Prior, Tally, dice, given, mix, redrawn
-from survey.catalog.visits import PROBABILITIES, Flags, Floats, probabilities
+from survey import files
+from survey.answers import ColumnSpec
+from survey.catalog.document import IntervalRecord, ThresholdRecord, ValidationRecord
+from survey.catalog.flags import FlagRules
+from survey.catalog.prior import (
+    DRAWS,
+    FEW,
+    BinnedProbabilities,
+    ClassMix,
+    cautious,
+    class_mix,
+    resample,
+    survey_probabilities,
+)
+from survey.catalog.purity import expected_completeness, expected_purity, purity_completeness, ratio
+from survey.catalog.settings import ListGoal, ListName, Prior, VisitSettings, list_classes
+from survey.catalog.visits import PROBABILITIES, Flags, Floats, class_probabilities, combine_visits
+from survey.labelling.star_id import encode
 from survey.labels import CLASSES, MISSING
-from survey.metrics.classes import PROBLEMS
-from survey.metrics.intervals import LEVEL, Measure, wilson
-from survey.predict.output import Column
-from survey.settings import Settings
+from survey.metrics.intervals import Measure, wilson
+from survey.predict.output import VALIDATION, Predictions
+from survey.settings import SettingsError
 
-Kind = Literal["MP", "CEMP"]
-Goal = Literal["purity", "completeness", "f1"]
-KINDS: tuple[Kind, ...] = ("MP", "CEMP")
 FALLBACK = 0.5
-"""The threshold where none can be chosen."""
+"""The threshold if none can be chosen."""
 ROUNDING = 1e-9
 STEPS = 1000
-"""So many thresholds are looked at; of more stars, those of evenly rising logarithms of ranks."""
+"""At most this many thresholds are tried; of more stars, those at evenly spaced logarithms of their ranks."""
+FEWEST_SPECTRA = 200
+"""With fewer spectra than this the class shares of the survey are not estimated."""
 
-COLUMNS: dict[str, Column] = {
+COLUMNS: dict[str, ColumnSpec] = {
     "score_mp": (
         "float32",
-        "probability of being metal-poor (MP or CEMP) in the survey's mix of classes",
+        "probability that the star is metal-poor (MP or CEMP), with the class shares of the survey",
         "",
         "stat.probability",
     ),
     "score_cemp": (
         "float32",
-        "probability of being CEMP in the survey's mix of classes",
+        "probability that the star is CEMP, with the class shares of the survey",
         "",
         "stat.probability",
     ),
 }
 
 
-class Search(Settings):
-    """What a candidate list is wanted to be."""
-
-    goal: Goal = Field(
-        "purity",
-        description="what is wanted: the level of purity or of completeness, or the best f1 of the two",
-    )
-    level: float = Field(0.9, gt=0, le=1, description="wanted purity or completeness")
-    prior: Prior = Field(
-        "estimated",
-        description="the survey's mix of classes: that of validation, estimated from its own probabilities, or given as {MP: 4, CEMP: 1, NMP: 95}",
-    )
-
-    @field_validator("prior")
-    @classmethod
-    def _shares(cls, value: Prior) -> Prior:
-        if isinstance(value, dict):
-            given(value)
-        return value
-
-
 @dataclass(frozen=True)
 class Threshold:
-    """From which score on a star is a candidate, with the purity and completeness that are to be expected, and all that they rest on.
+    """The score from which on a star is a candidate, with the expected purity and completeness of the list.
 
-    `true` and `other` are validation stars that are what is searched for and that are not, `listed` those above the threshold. `optimism` is by how
-    much purity and completeness look better, in log odds, on the stars that the threshold was chosen by than on others; it is taken off.
+    `true` and `other` are the validation stars that belong in the list and that do not, `listed` those
+    above the threshold. `optimism` says by how much, in log odds, purity and completeness look better on
+    the stars that the threshold was chosen on than on others; it is subtracted.
     """
 
-    kind: Kind
+    name: ListName
     value: float
-    search: Search
-    mix: Mix
+    goal: ListGoal
+    mix: ClassMix
     purity: Measure
     completeness: Measure
     true: int
@@ -93,166 +89,161 @@ class Threshold:
 
     @property
     def column(self) -> str:
-        """The column that holds the score."""
-        return f"score_{self.kind.lower()}"
+        """The column with the score."""
+        return f"score_{self.name.lower()}"
 
     def score(self, p_NC: ArrayLike) -> Floats:
-        """The probability, in the survey's mix, of being what is searched for."""
-        return np.asarray(self.mix.adjusted(p_NC)[:, yes(self.kind)].sum(1))
+        """The probability that a star belongs in the list, with the class shares of the survey."""
+        return np.asarray(self.mix.adjust(p_NC)[:, list_classes(self.name)].sum(1))
 
     def passes(self, p_NC: ArrayLike) -> Flags:
-        """Which stars are candidates; none without an answer."""
+        """Which stars are candidates; stars without an answer are not."""
         return np.asarray(self.score(p_NC) >= self.value)
 
-    def told(self) -> dict[str, Any]:
-        """The threshold as JSON can hold it."""
-        shares = {
-            name: {"value": _plain(one.value), "low": _plain(one.low), "high": _plain(one.high)}
-            for name, one in (("purity", self.purity), ("completeness", self.completeness))
-        }
-        counts = {"true": self.true, "other": self.other, "listed": self.listed}
-        about = {
-            "search": self.kind,
-            "score": self.column,
-            "value": self.value,
-            "goal": self.search.goal,
-            "level": self.search.level,
-        }
-        return about | shares | {"validation": counts, "mix": self.mix.told(), "notes": list(self.notes)}
+    def record(self) -> ThresholdRecord:
+        """The threshold as the catalog's document holds it."""
+        return ThresholdRecord(
+            search=self.name,
+            score=self.column,
+            value=self.value,
+            goal=self.goal.goal,
+            level=self.goal.level,
+            purity=_interval(self.purity),
+            completeness=_interval(self.completeness),
+            validation=ValidationRecord(true=self.true, other=self.other, listed=self.listed),
+            mix=self.mix.record(),
+            notes=self.notes,
+        )
 
 
-def yes(kind: Kind) -> list[int]:
-    """The numbers of the classes that a search is for."""
-    return [CLASSES.index(name) for name in PROBLEMS[f"{kind}_search"]]
+def _interval(measure: Measure) -> IntervalRecord:
+    values = (value if np.isfinite(value) else None for value in (measure.value, measure.low, measure.high))
+    return IntervalRecord(**dict(zip(("value", "low", "high"), values, strict=True)))
 
 
 @dataclass(frozen=True)
-class Validated:
-    """Validation stars of known class with an answer: which rows of the table they are, probabilities, classes, and which of them no flag bars."""
+class ValidationStars:
+    """Validation stars with a known class and an answer; `allowed_N`: no flag keeps the star out of lists."""
 
     row_N: NDArray[np.int64]
     p_NC: Floats
     class_N: NDArray[np.int64]
-    sound_N: Flags
+    allowed_N: Flags
 
     @classmethod
-    def of(cls, validation: pa.Table) -> Self:
-        """From a table with `p_*` and `true_class`; stars with a `flag_bad` are never listed, but count among those to be found."""
+    def from_table(cls, validation: pa.Table) -> Self:
+        """From a table with `p_*` and `true_class`.
+
+        Stars with a `flag_bad` are never listed, but count among the stars that a complete list has.
+        """
         missing = [name for name in (*PROBABILITIES, "true_class") if name not in validation.column_names]
         if missing:
             raise ValueError(
-                f"catalog: validation has no column {missing[0]}; thresholds need an ensemble that tells the classes {', '.join(CLASSES)}"
+                f"catalog: validation has no column {missing[0]}; give an ensemble that predicts the classes "
+                f"{', '.join(CLASSES)}"
             )
-        p_NC, class_N = (
-            probabilities(validation),
-            validation["true_class"].fill_null(MISSING).to_numpy().astype(np.int64),
-        )
-        bad_N = (
-            validation["flag_bad"].fill_null(0).to_numpy()
-            if "flag_bad" in validation.column_names
-            else np.zeros(len(class_N))
-        )
+        p_NC = class_probabilities(validation)
+        class_N = validation["true_class"].fill_null(MISSING).to_numpy().astype(np.int64)
+        allowed_N = np.ones(len(class_N), bool)
+        if "flag_bad" in validation.column_names:
+            allowed_N = validation["flag_bad"].fill_null(0).to_numpy() == 0
         row_N = np.flatnonzero(np.isfinite(p_NC).all(1) & (class_N != MISSING))
-        return cls(row_N, p_NC[row_N], class_N[row_N], bad_N[row_N] == 0)
+        return cls(row_N, p_NC[row_N], class_N[row_N], allowed_N[row_N])
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """How many there are of each class."""
+    def n_C(self) -> NDArray[np.int64]:  # noqa: N802
+        """The number of stars of each class."""
         return np.bincount(self.class_N, minlength=len(CLASSES))
 
-    def score(self, kind: Kind, mixed: Mix) -> Floats:
-        """Their scores in the survey's mix; -1 for those that are never listed."""
-        return np.where(self.sound_N, mixed.adjusted(self.p_NC)[:, yes(kind)].sum(1), -1.0)
+    def score(self, name: ListName, mix: ClassMix) -> Floats:
+        """The scores with the class shares of the survey; -1 for stars that are never listed."""
+        return np.where(self.allowed_N, mix.adjust(self.p_NC)[:, list_classes(name)].sum(1), -1.0)
 
 
-def mix_of(validation: pa.Table, prior: Prior, survey: Tally | None = None) -> Mix:
-    """The survey's mix of classes, by validation stars and, where it is estimated, the survey's own probabilities."""
-    stars = Validated.of(validation)
-    return mix(stars.p_NC, stars.class_N, prior, survey)
+def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:
+    """The predictions of the ensemble for its validation stars, one row each; None if it has none.
+
+    `flag_bad` is not 0 if the star's flags would keep it out of the lists.
+    """
+    path = files.join(predictions.path, VALIDATION)
+    if not files.exists(path):
+        return None
+    table = files.read_table(path)
+    code_N, _ = encode(table["star"].combine_chunks().cast(pa.string()))
+    unnamed_N = code_N < 0
+    code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
+    stars = combine_visits(table, code_N, visits)
+    left_out_N = rules.left_out(*rules.flags(stars))
+    return stars.append_column("flag_bad", pa.array(left_out_N.astype(np.int32)))
 
 
-def choose(
-    validation: pa.Table, kind: Kind, search: Search | None = None, mixed: Mix | None = None
+def choose_thresholds(
+    predictions: Predictions,
+    validation: pa.Table | None,
+    goals: Mapping[ListName, ListGoal],
+    domain_limit: float,
+) -> dict[ListName, Threshold]:
+    """The threshold of each list; none if the ensemble predicts no classes."""
+    if not predictions.document.classes:
+        return {}
+    if validation is None:
+        raise SettingsError(
+            f"catalog: {predictions.path}: the ensemble {predictions.document.ensemble.path} has no "
+            "validation stars, so no threshold can be chosen; run jobs/ensemble.py with runs=[...], "
+            "and predict with that ensemble"
+        )
+    survey, survey_notes = survey_probabilities(predictions, domain_limit)
+    thresholds, mixes = {}, dict[str, tuple[ClassMix, tuple[str, ...]]]()
+    for name, goal in goals.items():
+        prior = str(goal.prior)
+        if prior not in mixes:  # a second or two each
+            enough = survey if len(survey) >= FEWEST_SPECTRA else None
+            mixes[prior] = cautious(mix_of_stars(validation, goal.prior, enough))
+        mix, mix_notes = mixes[prior]
+        threshold = choose_threshold(validation, name, goal, mix)
+        thresholds[name] = replace(threshold, notes=threshold.notes + mix_notes + survey_notes)
+    return thresholds
+
+
+def mix_of_stars(validation: pa.Table, prior: Prior, survey: BinnedProbabilities | None = None) -> ClassMix:
+    """The class shares of the survey, from validation stars and, if estimated, its own probabilities."""
+    stars = ValidationStars.from_table(validation)
+    return class_mix(stars.p_NC, stars.class_N, prior, survey)
+
+
+def choose_threshold(
+    validation: pa.Table, name: ListName, goal: ListGoal | None = None, mix: ClassMix | None = None
 ) -> Threshold:
-    """The threshold that reaches what is wanted on validation stars; without a mix that of validation is taken."""
-    search, stars = search or Search(), Validated.of(validation)
-    mixed = mixed or mix(stars.p_NC, stars.class_N)
-    score_N, class_N, n_C = stars.score(kind, mixed), stars.class_N, stars.counts
-    true = int(n_C[yes(kind)].sum())
+    """The threshold that reaches the goal on validation stars; without a mix, with their class shares."""
+    goal, stars = goal or ListGoal(), ValidationStars.from_table(validation)
+    mix = mix or class_mix(stars.p_NC, stars.class_N)
+    score_N, n_C = stars.score(name, mix), stars.n_C
+    true = int(n_C[list_classes(name)].sum())
     other = int(n_C.sum()) - true
-    value, optimism, notes = FALLBACK, (0.0, 0.0), [*mixed.notes]
-    if min(true, other, int(stars.sound_N.sum())) < FEW:
-        notes.append(
-            f"validation has {true} stars that are {kind} and {other} that are not: too few to choose a threshold by, so it is {FALLBACK}"
+    if min(true, other, int(stars.allowed_N.sum())) < FEW:
+        value, optimism = FALLBACK, (0.0, 0.0)
+        note = (
+            f"of the validation stars {true} belong in the {name} list and {other} do not: "
+            f"too few to choose a threshold, so it is {FALLBACK}"
         )
     else:
-        value, optimism, note = _best(score_N, class_N, kind, search, mixed)
-        notes += [note] if note else []
-    k_1C = np.bincount(class_N[score_N >= value], minlength=len(CLASSES))[None]
-    found, complete = (
-        purity(k_1C, n_C, kind, mixed, optimism[0])[0],
-        completeness(k_1C, n_C, kind, mixed, optimism[1])[0],
-    )
+        value, optimism, note = _best_threshold(score_N, stars.class_N, name, goal, mix)
+    k_1C = np.bincount(stars.class_N[score_N >= value], minlength=len(CLASSES))[None]
+    purity = expected_purity(k_1C, n_C, name, mix, optimism[0])[0]
+    completeness = expected_completeness(k_1C, n_C, name, mix, optimism[1])[0]
+    notes = (*mix.notes, *([note] if note else []))
     return Threshold(
-        kind, value, search, mixed, found, complete, true, other, int(k_1C.sum()), optimism, tuple(notes)
+        name, value, goal, mix, purity, completeness, true, other, int(k_1C.sum()), optimism, notes
     )
 
 
-def expected(score_N: ArrayLike) -> tuple[float, float]:
-    """How many stars of a list are what is searched for, by their own scores, with the spread of that number; those without a score do not count."""
-    known_N = np.asarray(score_N, np.float64)
-    known_N = known_N[np.isfinite(known_N)]
-    return float(known_N.sum()), float(np.sqrt((known_N * (1 - known_N)).sum()))
-
-
-def purity(
-    k_XC: NDArray[Any], n_C: NDArray[Any], kind: Kind, mixed: Mix, optimism: float = 0.0
-) -> list[Measure]:
-    """Share of the listed that are what is searched for: k_XC of the n_C validation stars of each class are listed."""
-    rate_XC, rate_RXC = _rates(k_XC, n_C)
-    listed_X = k_XC.sum(1)
-    value_X = np.where(listed_X > 0, _share(rate_XC * mixed.share_C, kind), np.nan)
-    drawn_RX = _share(_listed(rate_RXC, mixed.drawn_RC[:, None], mixed.size), kind)
-    return _measures(kind, "purity", value_X, drawn_RX, listed_X, optimism)
-
-
-def completeness(
-    k_XC: NDArray[Any],
-    n_XC: NDArray[Any],
-    kind: Kind,
-    mixed: Mix,
-    optimism: float = 0.0,
-    present_XC: Floats | None = None,
-) -> list[Measure]:
-    """Share of what is searched for that is listed; `present_XC` is the share of each class that lies in the bins, where there are bins."""
-    rate_XC, rate_RXC = _rates(k_XC, n_XC)
-    among = yes(kind)
-    n_X = np.broadcast_to(n_XC, k_XC.shape)[:, among].sum(1)
-    present = np.ones(k_XC.shape) if present_XC is None else present_XC
-    weight_XC, weight_RXC = present * mixed.share_C, present * mixed.drawn_RC[:, None]
-    there_X = weight_XC[:, among].sum(1)
-    value_X = np.where(
-        (n_X > 0) & (there_X > 0), _over((rate_XC * weight_XC)[:, among].sum(1), there_X), np.nan
-    )
-    drawn_RX = _over(
-        _listed(rate_RXC, weight_RXC, mixed.size)[:, :, among].sum(2), weight_RXC[:, :, among].sum(2)
-    )
-    return _measures(kind, "completeness", value_X, drawn_RX, n_X, optimism)
-
-
-def _listed(rate_RXC: Floats, share_RXC: Floats, size: int) -> Floats:
-    """The part of a survey that is listed, by class: shares times rates, with the chance that there is among so many stars."""
-    if not size:
-        return np.asarray(rate_RXC * share_RXC)
-    stars_RXC = np.broadcast_to(np.rint(size * share_RXC).astype(np.int64), rate_RXC.shape)
-    drawn_RXC = dice("listed").binomial(stars_RXC, rate_RXC)
-    return np.asarray(share_RXC * _over(drawn_RXC, stars_RXC))
-
-
-def _best(
-    score_N: Floats, class_N: NDArray[np.int64], kind: Kind, search: Search, mixed: Mix
+def _best_threshold(
+    score_N: Floats, class_N: NDArray[np.int64], name: ListName, goal: ListGoal, mix: ClassMix
 ) -> tuple[float, tuple[float, float], str]:
-    """The threshold of a search, its optimism, and what to say where none will do; lists of fewer than `FEW` validation stars count for nothing."""
+    """The threshold for a goal, its optimism, and a note if no threshold reaches the goal.
+
+    Lists with fewer than `FEW` validation stars are not considered.
+    """
     order_N = np.argsort(-score_N, kind="stable")
     score_N, class_N = score_N[order_N], class_N[order_N]
     last_X = np.flatnonzero(np.append(np.diff(score_N) != 0, True) & (score_N >= 0))
@@ -261,88 +252,62 @@ def _best(
         last_X = last_X[np.unique(np.geomspace(1, len(last_X), STEPS).round().astype(np.int64)) - 1]
     k_XC = np.cumsum(np.eye(len(CLASSES))[class_N], 0)
     n_C, k_XC = k_XC[-1], k_XC[last_X]
-    at = int(_chosen(k_XC, n_C, mixed.share_C, kind, search))
-    told = dict(zip(("purity", "completeness"), _told(k_XC[at], n_C, mixed.share_C, kind), strict=True))
+    best = int(_best_list(k_XC, n_C, mix.share_C, name, goal))
+    reached = purity_completeness(k_XC[best], n_C, mix.share_C, name)
     note = ""
-    if told.get(search.goal, np.inf) < search.level - ROUNDING:
-        note = f"no threshold reaches a {search.goal} of {search.level:g} on validation; this is the one that comes nearest"
-    above, below = score_N[last_X[at]], score_N[min(last_X[at] + 1, len(score_N) - 1)]
-    return (
-        float((above + (below if below >= 0 else above)) / 2),
-        _optimism(k_XC, n_C, kind, search, mixed),
-        note,
-    )
+    if (
+        dict(zip(("purity", "completeness"), reached, strict=True)).get(goal.goal, np.inf)
+        < goal.level - ROUNDING
+    ):
+        note = (
+            f"no threshold reaches a {goal.goal} of {goal.level:g} on validation stars; "
+            "this one comes nearest"
+        )
+    above, below = score_N[last_X[best]], score_N[min(last_X[best] + 1, len(score_N) - 1)]
+    value = float((above + (below if below >= 0 else above)) / 2)
+    return value, _optimism(k_XC, n_C, name, goal, mix), note
 
 
-def _chosen(k_RXC: Floats, n_RC: Floats, share_RC: Floats, kind: Kind, search: Search) -> NDArray[np.int64]:
-    """Which of the thresholds X, from the strictest on, a search takes, by the stars of each class above them.
+def _best_list(
+    k_RXC: Floats, n_RC: Floats, share_RC: Floats, name: ListName, goal: ListGoal
+) -> NDArray[np.int64]:
+    """The threshold X, from the strictest on, that suits a goal, by the numbers of stars above it per class.
 
-    Where no list is as pure as is wanted, the one that is surest to be the purest; where none is as complete, the longest.
+    If no list is as pure as wanted: the list that is most certainly the purest. If none is as complete: the
+    longest.
     """
-    pure_RX, complete_RX = _told(k_RXC, n_RC[..., None, :], share_RC[..., None, :], kind)
-    if search.goal == "f1":
-        return np.asarray(np.argmax(_over(2 * pure_RX * complete_RX, pure_RX + complete_RX), -1), np.int64)
-    enough_RX = (pure_RX if search.goal == "purity" else complete_RX) >= search.level - ROUNDING
-    last = enough_RX.shape[-1] - 1
-    if search.goal == "completeness":
-        return np.asarray(np.where(enough_RX.any(-1), np.argmax(enough_RX, -1), last), np.int64)
+    pure_RX, complete_RX = purity_completeness(k_RXC, n_RC[..., None, :], share_RC[..., None, :], name)
+    if goal.goal == "f1":
+        f1_RX = ratio(2 * pure_RX * complete_RX, pure_RX + complete_RX)
+        return np.asarray(np.argmax(f1_RX, -1), np.int64)
+    enough_RX = (pure_RX if goal.goal == "purity" else complete_RX) >= goal.level - ROUNDING
+    any_R, last = enough_RX.any(-1), enough_RX.shape[-1] - 1
+    if goal.goal == "completeness":
+        return np.asarray(np.where(any_R, np.argmax(enough_RX, -1), last), np.int64)
     listed_RX = k_RXC.sum(-1)
     purest_R = np.argmax(wilson(pure_RX * listed_RX, listed_RX)[0], -1)
-    return np.asarray(
-        np.where(enough_RX.any(-1), last - np.argmax(enough_RX[..., ::-1], -1), purest_R), np.int64
-    )
+    longest_R = last - np.argmax(enough_RX[..., ::-1], -1)
+    return np.asarray(np.where(any_R, longest_R, purest_R), np.int64)
 
 
-def _told(k_C: Floats, n_C: Floats, share_C: Floats, kind: Kind) -> tuple[Floats, Floats]:
-    """Purity and completeness (classes along the last axis) of lists that hold k of n validation stars of each class."""
-    weight_C = k_C / np.maximum(n_C, 1) * share_C
-    return _share(weight_C, kind), _over(weight_C[..., yes(kind)].sum(-1), share_C[..., yes(kind)].sum(-1))
+def _optimism(
+    k_XC: Floats, n_C: Floats, name: ListName, goal: ListGoal, mix: ClassMix
+) -> tuple[float, float]:
+    """By how much, in log odds, purity and completeness are better on the stars that the threshold is
+    chosen on.
 
-
-def _optimism(k_XC: Floats, n_C: Floats, kind: Kind, search: Search, mixed: Mix) -> tuple[float, float]:
-    """By how much, in log odds, purity and completeness are better on the stars that a threshold is chosen by than on others.
-
-    Validation stars drawn anew choose a threshold each, which is judged by them and by the stars as they are (Efron 1983).
+    Each resample of the validation stars chooses a threshold, which is judged on the resample and on the
+    validation stars (Efron 1983).
     """
     cells_XC = np.diff(np.concatenate([k_XC, n_C[None]]), axis=0, prepend=0)
-    drawn_RXC = np.cumsum(redrawn(cells_XC, "scores"), 1)
-    whole_RC = drawn_RXC[:, -1]
-    at_R = _chosen(drawn_RXC[:, :-1], whole_RC, mixed.drawn_RC, kind, search)
-    by_own = _told(drawn_RXC[np.arange(DRAWS), at_R] + 0.5, whole_RC + 1, mixed.drawn_RC, kind)
-    by_all = _told(k_XC[at_R] + 0.5, n_C + 1, mixed.share_C, kind)
-    own_2R, all_2R = (logit(np.clip(told, ROUNDING, 1 - ROUNDING)) for told in (by_own, by_all))
-    pure, complete = (own_2R - all_2R).mean(1).tolist()
+    drawn_RXC = np.cumsum(resample(cells_XC, "scores"), 1)
+    total_RC = drawn_RXC[:, -1]
+    best_R = _best_list(drawn_RXC[:, :-1], total_RC, mix.drawn_RC, name, goal)
+    drawn_RC = drawn_RXC[np.arange(DRAWS), best_R]
+    on_resample = purity_completeness(drawn_RC + 0.5, total_RC + 1, mix.drawn_RC, name)
+    on_stars = purity_completeness(k_XC[best_R] + 0.5, n_C + 1, mix.share_C, name)
+    resample_2R, stars_2R = (
+        logit(np.clip(shares, ROUNDING, 1 - ROUNDING)) for shares in (on_resample, on_stars)
+    )
+    pure, complete = (resample_2R - stars_2R).mean(1).tolist()
     return pure, complete
-
-
-def _rates(k_XC: NDArray[Any], n_C: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Shares k / n, a half where n is 0, and draws of them."""
-    rate_XC = np.where(n_C > 0, k_XC / np.maximum(n_C, 1), 0.5)
-    return rate_XC, dice("rates").beta(k_XC + 0.5, n_C - k_XC + 0.5, (DRAWS, *k_XC.shape))
-
-
-def _share(weight_C: Floats, kind: Kind) -> Floats:
-    """What part of weights by class (along the last axis) a search is for; 0 where there is no weight."""
-    return _over(weight_C[..., yes(kind)].sum(-1), weight_C.sum(-1))
-
-
-def _over(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    return np.asarray(part / np.where(whole > 0, whole, 1))
-
-
-def _measures(
-    kind: Kind, metric: str, value_X: Floats, drawn_RX: Floats, n_X: NDArray[Any], optimism: float
-) -> list[Measure]:
-    """Values with the middle 95 % of their draws, widened to hold the value; the optimism is taken off both."""
-    value_X, drawn_RX = (expit(logit(share) - optimism) for share in (value_X, drawn_RX))
-    low_X, high_X = np.quantile(drawn_RX, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
-    low_X, high_X = np.fmin(low_X, value_X), np.fmax(high_X, value_X)
-    return [
-        Measure(kind, metric, float(v), float(low), float(high), int(n))
-        for v, low, high, n in zip(value_X, low_X, high_X, n_X, strict=True)
-    ]
-
-
-def _plain(value: float) -> float | None:
-    """A number as JSON can hold it."""
-    return value if np.isfinite(value) else None

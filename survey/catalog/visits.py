@@ -1,11 +1,14 @@
 """Predictions of visits -> one row per star.
 
-A star with one visit passes through as it is. Of several, each label is the mean weighted by the inverse variance that the data leave
-(`_err_data`), which shrinks with visits; the members' disagreement about the star (`_err_model`) is one and the same in every visit and does
-not. Class probabilities are averaged by the square of the signal to noise, not multiplied: what misleads the networks in one visit misleads
-them in the next, so visits are no independent witnesses. A visit that is there more than once (in two releases, say) is one witness: its best
-spectrum counts. Everything else is that of the best visit. Shapes: N visits (rows), V rows of stars
-with several visits, M such stars, C classes.
+A star with one visit keeps its row. Of several visits, each label is the mean weighted by the inverse
+variance that comes from the spectrum (`_err_data`), which shrinks with the number of visits. The
+disagreement of the members about the star (`_err_model`) is the same in each visit and does not shrink.
+Class probabilities are averaged with the square of the signal to noise as weight. They are not multiplied:
+what misleads the networks in one visit misleads them in the next, so visits are not independent. A visit
+that occurs more than once (in two releases, say) counts once, with its best spectrum. All other columns are
+those of the best visit.
+
+Shapes: N visits (rows), V rows of stars with several visits, M such stars, S stars, C classes.
 """
 
 from dataclasses import dataclass
@@ -15,13 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
 from scipy.special import chdtrc, entr
 
-from survey.labelling.star_id import codes_of, placed, unit_vectors
+from survey.answers import ColumnSpec
+from survey.catalog.settings import VisitSettings
+from survey.labelling.star_id import encode, has_position, unit_vectors
 from survey.labels import CLASSES, LABELS
-from survey.predict.output import Column, described
-from survey.settings import Settings
+from survey.tables.columns import described_field
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,49 +34,39 @@ Values = dict[str, NDArray[Any]]
 
 PROBABILITIES = tuple(f"p_{name.lower()}" for name in CLASSES)
 
-COLUMNS: dict[str, Column] = {
+COLUMNS: dict[str, ColumnSpec] = {
     "n_visits": (
         "int32",
-        "visits of the star; one that is there more than once counts once",
+        "number of visits of the star; a visit that occurs more than once counts once",
         "",
         "meta.number;obs",
     ),
     "n_used": (
         "int32",
-        "visits that the values rest on: those with an answer, and without far stranger ones than the others",
+        "number of visits that the values come from: those with an answer, "
+        "without those far out of the domain if another one is in it",
         "",
         "meta.number;obs",
     ),
-    "snr_best": ("float32", "signal to noise of the best visit used", "", "stat.snr;stat.max"),
-    "snr_total": ("float32", "root of the sum of squared signal to noise of the visits used", "", "stat.snr"),
+    "snr_best": ("float32", "signal to noise of the best visit that is used", "", "stat.snr;stat.max"),
+    "snr_total": (
+        "float32",
+        "root of the sum of the squared signal to noise of the visits that are used",
+        "",
+        "stat.snr",
+    ),
     "visits_disagree": (
         "bool",
         "visits differ in a label by more than their errors allow, or are sure of different classes",
         "",
         "meta.code.qual",
     ),
-    "no_answer": ("bool", "no visit has any class or label", "", "meta.code.qual"),
+    "no_answer": ("bool", "no visit has a class or a label", "", "meta.code.qual"),
 }
-"""What a star's row has beside the columns of a prediction."""
+"""The columns of a star in addition to those of a prediction."""
 
-DROPPED = ("shard", "place")
-"""Columns that mean nothing for a star."""
-
-
-class Visits(Settings):
-    """How visits of a star become one."""
-
-    disagree: float = Field(
-        1e-3, gt=0, lt=1, description="visits whose chi2 in a label is rarer than this disagree"
-    )
-    sure: float = Field(
-        0.8, gt=0.5, lt=1, description="visits that are surer than this of different classes disagree"
-    )
-    strange: float = Field(
-        2.0,
-        ge=1,
-        description="a visit farther out of the domain is left out where another one lies within (1)",
-    )
+DROPPED = ("shard", "row_in_shard")
+"""Columns without a meaning for a star."""
 
 
 def label_names(table: pa.Table) -> list[str]:
@@ -81,51 +74,56 @@ def label_names(table: pa.Table) -> list[str]:
     return [row.name for row in LABELS if row.name in table.column_names]
 
 
-def numbers(table: pa.Table, name: str) -> Floats:
-    """A column as float64, NaN where null; all NaN where there is no such column."""
+def float_column(table: pa.Table, name: str) -> Floats:
+    """A column as float64, NaN for null; all NaN if there is no such column."""
     if name not in table.column_names:
         return np.full(table.num_rows, np.nan)
     return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
 
 
-def probabilities(table: pa.Table) -> Floats:
-    """Class probabilities (N, C), NaN rows where one of them is not known; no columns where none are told."""
+def class_probabilities(table: pa.Table) -> Floats:
+    """Class probabilities (N, C), NaN in rows where one is missing; no columns if the table has none."""
     if not set(PROBABILITIES) <= set(table.column_names):
         return np.empty((table.num_rows, 0))
-    p_NC = np.stack([numbers(table, name) for name in PROBABILITIES], 1)
+    p_NC = np.stack([float_column(table, name) for name in PROBABILITIES], 1)
     return np.where(np.isfinite(p_NC).all(1, keepdims=True), p_NC, np.nan)
 
 
-def combined(table: pa.Table, star_N: ArrayLike, settings: Visits | None = None) -> pa.Table:
-    """One row per star, in the order of the stars' codes; rows of equal code are visits of one star."""
-    settings = settings or Visits()
+def combine_visits(table: pa.Table, star_N: ArrayLike, settings: VisitSettings | None = None) -> pa.Table:
+    """One row per star, in the order of the star codes; rows with the same code are visits of one star."""
+    settings = settings or VisitSettings()
+    code_N = _star_codes(star_N, table.num_rows)
+    repeated_N = _repeated_visits(table, code_N)
+    if repeated_N.any():
+        table, code_N = table.filter(pa.array(~repeated_N)), code_N[~repeated_N]
+    answered_N, used_N = _used_visits(table, code_N, settings)
+    snr_N = float_column(table, "snr")
+    order_N = np.lexsort((-np.nan_to_num(snr_N, nan=-np.inf), ~used_N, code_N))
+    first_S = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
+    groups = _VisitGroups.from_order(order_N, first_S, used_N, snr_N)
+    kept = [name for name in table.column_names if name not in DROPPED]
+    stars = table.select(kept).take(pa.array(order_N[first_S]))
+    values, disagree_M = _combined_values(table, groups, settings)
+    stars = _replace_values(stars, values, groups.star_M)
+    return _add_columns(stars, groups, disagree_M, answered_N[order_N[first_S]])
+
+
+def _star_codes(star_N: ArrayLike, rows: int) -> Rows:
+    """The star of each row as a number from 0 on."""
     star_N = np.asarray(star_N)
-    if star_N.shape != (table.num_rows,):
+    if star_N.shape != (rows,):
         raise ValueError(
-            f"catalog: {table.num_rows:,} predictions beside star codes of shape {star_N.shape}; give one code for each prediction"
+            f"catalog: {rows:,} predictions, but star codes of shape {star_N.shape}; "
+            "give one code per prediction"
         )
     if star_N.dtype.kind not in "iu":
         raise ValueError(f"catalog: star codes are {star_N.dtype}; give whole numbers")
-    _, code_N = np.unique(star_N, return_inverse=True)
-    again_N = _again(table, code_N)
-    if again_N.any():
-        table, code_N = table.filter(pa.array(~again_N)), code_N[~again_N]
-    answered_N, used_N = _used(table, code_N, settings)
-    snr_N = numbers(table, "snr")
-    order_N = np.lexsort((-np.nan_to_num(snr_N, nan=-np.inf), ~used_N, code_N))
-    first_S = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
-    several = _Several.of(order_N, first_S, used_N, snr_N)
-    stars = table.take(pa.array(order_N[first_S])).drop_columns(
-        [name for name in DROPPED if name in table.column_names]
-    )
-    values, disagree_M = _values(table, several, settings)
-    stars = _laid(stars, values, several.star_M)
-    return _counted(stars, several, disagree_M, answered_N[order_N[first_S]])
+    return np.unique(star_N, return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
-class _Several:
-    """The rows (V) of stars with several visits, star by star, the best visit first, and the weights of their visits by signal to noise."""
+class _VisitGroups:
+    """The rows (V) of stars with several visits, star by star, the best visit first, and their weights."""
 
     visits_S: Rows
     star_M: Rows
@@ -135,8 +133,8 @@ class _Several:
     snr_V: Floats
 
     @classmethod
-    def of(cls, order_N: Rows, first_S: Rows, used_N: Flags, snr_N: Floats) -> "_Several":
-        """Of all rows in their order, and where in it each star begins."""
+    def from_order(cls, order_N: Rows, first_S: Rows, used_N: Flags, snr_N: Floats) -> "_VisitGroups":
+        """From the order of all rows, and the positions in it at which each star begins."""
         visits_S = np.diff(first_S, append=len(order_N))
         row_V = order_N[np.repeat(visits_S > 1, visits_S)]
         star_M = np.flatnonzero(visits_S > 1)
@@ -144,182 +142,189 @@ class _Several:
         return cls(visits_S, star_M, row_V, start_M, used_N[row_V], snr_N[row_V])
 
     @cached_property
-    def owner(self) -> Rows:
+    def group_V(self) -> Rows:  # noqa: N802
         """The number among M of the star of each row."""
         return np.repeat(np.arange(len(self.star_M)), self.visits_S[self.star_M])
 
     @cached_property
-    def weight(self) -> Floats:
-        """Signal to noise squared, 1 where it is lower or not known, 0 for visits that are left out."""
+    def weight_V(self) -> Floats:  # noqa: N802
+        """Signal to noise squared, at least 1; 1 if it is unknown; 0 for visits that are not used."""
         return np.where(self.used_V, np.fmax(self.snr_V, 1.0) ** 2, 0.0)
 
-    def reduced(self, how: np.ufunc, values_V: NDArray[Any]) -> NDArray[Any]:
-        """Values of each star's rows as one."""
-        return np.asarray(how.reduceat(values_V, self.start_M)) if len(self.start_M) else values_V[:0]
+    def reduce(self, function: np.ufunc, values_V: NDArray[Any]) -> NDArray[Any]:
+        """The values of each star's rows reduced to one."""
+        return np.asarray(function.reduceat(values_V, self.start_M)) if len(self.start_M) else values_V[:0]
 
     def mean(self, values_V: Floats, weight_V: Floats) -> Floats:
-        """Weighted means over the rows whose value is known; NaN where none is."""
+        """Weighted means over the rows with a value; NaN if there is none."""
         known_V = np.isfinite(values_V) & (weight_V > 0)
         with np.errstate(invalid="ignore"):
-            sums_M = self.reduced(np.add, np.where(known_V, weight_V * values_V, 0.0))
-            return np.asarray(sums_M / self.reduced(np.add, np.where(known_V, weight_V, 0.0)))
+            sums_M = self.reduce(np.add, np.where(known_V, weight_V * values_V, 0.0))
+            return np.asarray(sums_M / self.reduce(np.add, np.where(known_V, weight_V, 0.0)))
 
 
-def _again(table: pa.Table, code_N: Rows) -> Flags:
-    """Rows of a visit that another row of the star is of as well, all but the one of the highest signal to noise.
+def _repeated_visits(table: pa.Table, code_N: Rows) -> Flags:
+    """Rows of a visit that has other rows of the same star, except the row with the highest signal to noise.
 
-    Rows of one table are spectra of their own, whatever visit they are called by.
+    Rows of one table are different spectra, even if their visits have the same name.
     """
-    again_N = np.zeros(len(code_N), bool)
+    repeated_N = np.zeros(len(code_N), bool)
     if not {"visit", "row"} <= set(table.column_names):
-        return again_N
+        return repeated_N
     row_V = np.flatnonzero((np.bincount(code_N)[code_N] > 1) & table["visit"].is_valid().to_numpy())
     several = table.select(["visit", "row"]).take(pa.array(row_V))
-    visit_V = codes_of(several["visit"])[0]
-    key_V3 = (np.nan_to_num(numbers(several, "row"), nan=-1), visit_V, code_N[row_V])
-    order_V = np.lexsort((-np.nan_to_num(numbers(table, "snr")[row_V], nan=-np.inf), *key_V3))
+    visit_V = encode(several["visit"])[0]
+    key_V3 = (np.nan_to_num(float_column(several, "row"), nan=-1), visit_V, code_N[row_V])
+    order_V = np.lexsort((-np.nan_to_num(float_column(table, "snr")[row_V], nan=-np.inf), *key_V3))
     same_V = np.logical_and.reduce([np.diff(key_V[order_V], prepend=np.nan) == 0 for key_V in key_V3])
-    again_N[row_V[order_V[same_V]]] = True
-    return again_N
+    repeated_N[row_V[order_V[same_V]]] = True
+    return repeated_N
 
 
-def _used(table: pa.Table, code_N: Rows, settings: Visits) -> tuple[Flags, Flags]:
-    """Rows with an answer, and those of them that are used: not far out of the domain where another visit of the star lies within."""
-    answered_N = np.asarray(np.isfinite(probabilities(table)).any(1))
+def _used_visits(table: pa.Table, code_N: Rows, settings: VisitSettings) -> tuple[Flags, Flags]:
+    """Rows with an answer, and those of them that are used.
+
+    A row far out of the domain is not used if another visit of the star is in the domain.
+    """
+    answered_N = np.asarray(np.isfinite(class_probabilities(table)).any(1))
     for name in label_names(table):
-        answered_N |= np.isfinite(numbers(table, name))
-    domain_N = np.where(answered_N, numbers(table, "domain"), np.nan)
+        answered_N |= np.isfinite(float_column(table, name))
+    domain_N = np.where(answered_N, float_column(table, "domain"), np.nan)
     nearest_S = np.full(code_N.max(initial=-1) + 1, np.inf)
     np.fmin.at(nearest_S, code_N, domain_N)
-    return answered_N, answered_N & ~((domain_N > settings.strange) & (nearest_S[code_N] <= 1))
+    return answered_N, answered_N & ~((domain_N > settings.domain_limit) & (nearest_S[code_N] <= 1))
 
 
-def _values(table: pa.Table, several: _Several, settings: Visits) -> tuple[Values, Flags]:
-    """What stars with several visits have in place of the best visit's values, by column, and whose visits disagree."""
+def _combined_values(table: pa.Table, groups: _VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
+    """What replaces the values of the best visit, by column, and which stars have visits that disagree."""
     needed = [
         field.name for field in table.schema if pa.types.is_floating(field.type) or field.name == "flags"
     ]
-    rows = table.select(needed).take(pa.array(several.row_V))
-    values, disagree_M = _classes(probabilities(rows), several, settings)
+    rows = table.select(needed).take(pa.array(groups.row_V))
+    values, disagree_M = _combined_classes(class_probabilities(rows), groups, settings)
     for name in label_names(rows):
-        told, chance_M = _label(rows, name, several)
-        values |= told
+        columns, chance_M = _combined_label(rows, name, groups)
+        values |= columns
         disagree_M |= chance_M < settings.disagree
-    for name in ("doubt", "egp"):
-        values[name] = several.mean(numbers(rows, name), several.weight)
-    domain_V = np.where(several.used_V, numbers(rows, "domain"), np.nan)
-    values["domain"] = several.reduced(np.fmin, domain_V)
+    for name in ("class_entropy_model", "egp"):
+        values[name] = groups.mean(float_column(rows, name), groups.weight_V)
+    domain_V = np.where(groups.used_V, float_column(rows, "domain"), np.nan)
+    values["domain"] = groups.reduce(np.fmin, domain_V)
     if "flags" in rows.column_names:
-        any_M = several.reduced(np.logical_or, several.used_V)
+        any_used_M = groups.reduce(np.logical_or, groups.used_V)
+        counts_V = groups.used_V | ~any_used_M[groups.group_V]
         flags_V = rows["flags"].fill_null(0).to_numpy()
-        values["flags"] = several.reduced(
-            np.bitwise_or, np.where(several.used_V | ~any_M[several.owner], flags_V, 0)
-        )
-    return values | _position(rows, several), disagree_M
+        values["flags"] = groups.reduce(np.bitwise_or, np.where(counts_V, flags_V, 0))
+    return values | _combined_position(rows, groups), disagree_M
 
 
-def _classes(p_VC: Floats, several: _Several, settings: Visits) -> tuple[Values, Flags]:
-    """Mean probabilities, the class and entropy that follow from them, and the stars whose visits are sure of different classes."""
-    disagree_M = np.zeros(len(several.star_M), bool)
+def _combined_classes(p_VC: Floats, groups: _VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
+    """Mean probabilities, class and entropy, and the stars whose visits are sure of different classes."""
     if not p_VC.shape[1]:
-        return {}, disagree_M
-    p_MC = np.stack([several.mean(p_V, several.weight) for p_V in p_VC.T], 1)
+        return {}, np.zeros(len(groups.star_M), bool)
+    p_MC = np.stack([groups.mean(p_V, groups.weight_V) for p_V in p_VC.T], 1)
     p_MC /= p_MC.sum(1, keepdims=True)
     known_M = np.isfinite(p_MC).all(1)
-    said_M = np.where(known_M, np.nan_to_num(p_MC).argmax(1), -1)
-    sure_V = several.used_V & (np.nan_to_num(p_VC).max(1) > settings.sure)
-    said_V = np.nan_to_num(p_VC).argmax(1)
-    lowest_M = several.reduced(np.minimum, np.where(sure_V, said_V, p_VC.shape[1]))
-    highest_M = several.reduced(np.maximum, np.where(sure_V, said_V, -1))
-    values = dict(zip(PROBABILITIES, p_MC.T, strict=True)) | {"said": said_M, "entropy": entr(p_MC).sum(1)}
-    return values, lowest_M < highest_M
+    class_M = np.where(known_M, np.nan_to_num(p_MC).argmax(1), -1)
+    sure_V = groups.used_V & (np.nan_to_num(p_VC).max(1) > settings.sure)
+    class_V = np.nan_to_num(p_VC).argmax(1)
+    lowest_M = groups.reduce(np.minimum, np.where(sure_V, class_V, p_VC.shape[1]))
+    highest_M = groups.reduce(np.maximum, np.where(sure_V, class_V, -1))
+    values: Values = dict(zip(PROBABILITIES, p_MC.T, strict=True))
+    return values | {"predicted_class": class_M, "class_entropy": entr(p_MC).sum(1)}, lowest_M < highest_M
 
 
-def _label(rows: pa.Table, name: str, several: _Several) -> tuple[Values, Floats]:
-    """A label of several visits with its errors and interval, and how likely its visits differ as much by chance (1: not to be told).
+def _combined_label(rows: pa.Table, name: str, groups: _VisitGroups) -> tuple[Values, Floats]:
+    """A label of several visits with its errors and interval, and the probability that chance explains the
+    spread.
 
-    Where the data's part of the error is not known of every visit, signal to noise weights them instead, and errors do not shrink.
+    That probability is 1 where it cannot be computed. If the part of the error from the spectrum is unknown
+    for a visit, signal to noise is the weight instead, and errors do not shrink.
     """
-    value_V = np.where(several.used_V, numbers(rows, name), np.nan)
+    value_V = np.where(groups.used_V, float_column(rows, name), np.nan)
     err_V, data_V, model_V, spread_V, low_V, high_V = (
-        numbers(rows, f"{name}_{kind}") for kind in ("err", "err_data", "err_model", "spread", "low", "high")
+        float_column(rows, f"{name}_{suffix}")
+        for suffix in ("err", "err_data", "err_model", "spread", "low", "high")
     )
-    told_V = np.isfinite(value_V)
-    blind_M = several.reduced(np.logical_or, told_V & ~(data_V > 0))
+    known_V = np.isfinite(value_V)
+    no_data_error_M = groups.reduce(np.logical_or, known_V & ~(data_V > 0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        precision_V = np.where(told_V & (data_V > 0), 1 / data_V**2, 0.0)
-        precision_M = several.reduced(np.add, precision_V)
-        data_M = np.where(blind_M | (precision_M == 0), np.nan, precision_M**-0.5)
+        precision_V = np.where(known_V & (data_V > 0), 1 / data_V**2, 0.0)
+        precision_M = groups.reduce(np.add, precision_V)
+        data_M = np.where(no_data_error_M | (precision_M == 0), np.nan, precision_M**-0.5)
         half_V2 = np.stack([value_V - low_V, high_V - value_V], 1) / err_V[:, None]
-    weight_V = np.where(told_V, np.where(blind_M[several.owner], several.weight, precision_V), 0.0)
-    mean_M = several.mean(value_V, weight_V)
-    model_M = np.sqrt(several.mean(model_V**2, weight_V))
+    weight_V = np.where(no_data_error_M[groups.group_V], groups.weight_V, precision_V)
+    weight_V = np.where(known_V, weight_V, 0.0)
+    mean_M = groups.mean(value_V, weight_V)
+    model_M = np.sqrt(groups.mean(model_V**2, weight_V))
     err_M = np.where(
-        blind_M, np.sqrt(several.mean(err_V**2, weight_V)), np.sqrt(data_M**2 + np.nan_to_num(model_M) ** 2)
+        no_data_error_M,
+        np.sqrt(groups.mean(err_V**2, weight_V)),
+        np.sqrt(data_M**2 + np.nan_to_num(model_M) ** 2),
     )
-    below_M, above_M = (several.mean(half_V, weight_V) * err_M for half_V in half_V2.T)
-    chi2_M = several.reduced(
-        np.add, np.where(told_V, (value_V - mean_M[several.owner]) ** 2 * precision_V, 0.0)
-    )
-    freedom_M = several.reduced(np.add, told_V.astype(np.int64)) - 1
-    chance_M = np.where(blind_M | (freedom_M < 1), 1.0, chdtrc(np.maximum(freedom_M, 1), chi2_M))
-    told = {
+    below_M, above_M = (groups.mean(half_V, weight_V) * err_M for half_V in half_V2.T)
+    columns = {
         "": mean_M,
         "_err": err_M,
         "_err_data": data_M,
         "_err_model": model_M,
         "_low": mean_M - below_M,
         "_high": mean_M + above_M,
+        "_spread": np.sqrt(groups.mean(spread_V**2, weight_V)),
     }
-    told["_spread"] = np.sqrt(several.mean(spread_V**2, weight_V))
-    return {f"{name}{kind}": array_M for kind, array_M in told.items()}, chance_M
+    chance_M = _chance(known_V, value_V - mean_M[groups.group_V], precision_V, groups)
+    return (
+        {f"{name}{suffix}": array_M for suffix, array_M in columns.items()},
+        np.where(no_data_error_M, 1.0, chance_M),
+    )
 
 
-def _position(rows: pa.Table, several: _Several) -> Values:
-    """The mean of the visits' directions, which knows neither 0 h nor poles; NaN where no visit has a position."""
+def _chance(known_V: Flags, residual_V: Floats, precision_V: Floats, groups: _VisitGroups) -> Floats:
+    """The probability of a larger chi2 than that of the known residuals; 1 with fewer than two of them."""
+    chi2_M = groups.reduce(np.add, np.where(known_V, residual_V**2 * precision_V, 0.0))
+    freedom_M = groups.reduce(np.add, known_V.astype(np.int64)) - 1
+    return np.where(freedom_M < 1, 1.0, chdtrc(np.maximum(freedom_M, 1), chi2_M))
+
+
+def _combined_position(rows: pa.Table, groups: _VisitGroups) -> Values:
+    """The mean direction of the visits, safe at 0 h and at the poles; NaN if no visit has a position."""
     if not {"ra", "dec"} <= set(rows.column_names):
         return {}
-    ra_V, dec_V = numbers(rows, "ra"), numbers(rows, "dec")
-    known_V = placed(ra_V, dec_V)
-    x, y, z = (
-        several.mean(np.where(known_V, part, np.nan), known_V.astype(np.float64))
-        for part in unit_vectors(ra_V, dec_V).T
+    ra_V, dec_V = float_column(rows, "ra"), float_column(rows, "dec")
+    known_V = has_position(ra_V, dec_V)
+    x_M, y_M, z_M = (
+        groups.mean(np.where(known_V, axis_V, np.nan), known_V.astype(np.float64))
+        for axis_V in unit_vectors(ra_V, dec_V).T
     )
-    ra_M = np.degrees(np.arctan2(y, x)) % 360  # 360 itself where it is less than 0 by less than rounding
-    return {"ra": np.where(ra_M == 360, 0.0, ra_M), "dec": np.degrees(np.arctan2(z, np.hypot(x, y)))}
+    ra_M = np.degrees(np.arctan2(y_M, x_M)) % 360  # 360 itself if it is below 0 by less than rounding
+    dec_M = np.degrees(np.arctan2(z_M, np.hypot(x_M, y_M)))
+    return {"ra": np.where(ra_M == 360, 0.0, ra_M), "dec": dec_M}
 
 
-def _laid(stars: pa.Table, values: Values, star_M: Rows) -> pa.Table:
-    """The values in the rows of these stars, in columns that are there; NaN becomes null."""
+def _replace_values(stars: pa.Table, values: Values, star_M: Rows) -> pa.Table:
+    """The stars with these values in rows `star_M`, in the columns that exist; NaN becomes null."""
     for number, field in enumerate(stars.schema if len(star_M) else ()):
         if field.name in values:
-            whole = pa.types.is_integer(field.type)
-            column = (
-                (stars[field.name].fill_null(0) if whole else stars[field.name])
-                .to_numpy(zero_copy_only=False)
-                .copy()
-            )
-            column[star_M] = values[field.name]
-            stars = stars.set_column(number, field, pa.array(column, field.type, from_pandas=not whole))
+            is_integer = pa.types.is_integer(field.type)
+            column = stars[field.name].fill_null(0) if is_integer else stars[field.name]
+            array = column.to_numpy(zero_copy_only=False).copy()
+            array[star_M] = values[field.name]
+            stars = stars.set_column(number, field, pa.array(array, field.type, from_pandas=not is_integer))
     return stars
 
 
-def _counted(stars: pa.Table, several: _Several, disagree_M: Flags, answered_S: Flags) -> pa.Table:
+def _add_columns(stars: pa.Table, groups: _VisitGroups, disagree_M: Flags, answered_S: Flags) -> pa.Table:
     """The stars with the columns of `COLUMNS`."""
-    snr_S = numbers(stars, "snr")
-    total_S, used_S, disagree_S = (
-        np.where(answered_S, snr_S, np.nan),
-        answered_S.astype(np.int32),
-        np.zeros(len(snr_S), bool),
-    )
-    known_V = several.used_V & np.isfinite(several.snr_V)
-    square_M = several.reduced(np.add, np.where(known_V, several.snr_V, 0.0) ** 2)
-    total_S[several.star_M] = np.where(several.reduced(np.logical_or, known_V), np.sqrt(square_M), np.nan)
-    used_S[several.star_M] = several.reduced(np.add, several.used_V.astype(np.int64))
-    disagree_S[several.star_M] = disagree_M
-    best_S = np.where(answered_S, snr_S, np.nan)
-    columns: tuple[NDArray[Any], ...] = (several.visits_S, used_S, best_S, total_S, disagree_S, ~answered_S)
-    for (name, column), array in zip(COLUMNS.items(), columns, strict=True):
-        field = described(name, column)
+    best_S = np.where(answered_S, float_column(stars, "snr"), np.nan)
+    total_S, used_S = best_S.copy(), answered_S.astype(np.int32)
+    disagree_S = np.zeros(len(best_S), bool)
+    known_V = groups.used_V & np.isfinite(groups.snr_V)
+    square_M = groups.reduce(np.add, np.where(known_V, groups.snr_V, 0.0) ** 2)
+    total_S[groups.star_M] = np.where(groups.reduce(np.logical_or, known_V), np.sqrt(square_M), np.nan)
+    used_S[groups.star_M] = groups.reduce(np.add, groups.used_V.astype(np.int64))
+    disagree_S[groups.star_M] = disagree_M
+    arrays: tuple[NDArray[Any], ...] = (groups.visits_S, used_S, best_S, total_S, disagree_S, ~answered_S)
+    for (name, column), array in zip(COLUMNS.items(), arrays, strict=True):
+        field = described_field(name, *column)
         stars = stars.append_column(field, pa.array(array, field.type, from_pandas=array.dtype.kind == "f"))
     return stars

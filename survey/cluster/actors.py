@@ -1,7 +1,8 @@
-"""Actors of Ray as a crew: each holds the networks and does item after item, as many as the machine or cluster has CPUs or GPUs for.
+"""Workers as actors of Ray: as many as there are GPUs, or as CPUs and memory allow.
 
-An actor is called by two threads, so that it reads the next item while its networks are at work. One that dies is started again by Ray, which
-has its items done once more. Not by Ray Data: that writes an error to the user's screen for every pool that may be restarted (Ray 2.60).
+Each actor holds the networks and does one item after another. Two threads call an actor, so that it reads the
+next item while its networks compute. Ray restarts an actor that dies, and repeats its items. Ray Data is not
+used, because it prints an error for every pool of actors that may be restarted (Ray 2.60).
 """
 
 import os
@@ -16,104 +17,136 @@ import ray
 
 from survey import machine
 from survey.cluster import stream
-from survey.predict.workers import AHEAD, Crew, Hire, Work, alone
+from survey.cluster.deaths import new_death_counter
+from survey.predict.workers import SHARDS_AHEAD, MakeWorker, ShardFunction, Workers, local_workers
+from survey.settings import Threads
 
-ROOM = 2 << 30
-"""Memory that an actor is given: the interpreter with torch takes 0.5 GB, two shards and a large network's layers the rest."""
+MEMORY = 2 << 30
+"""Bytes for an actor: 0.5 GB for the interpreter with torch, the rest for two shards and a large network."""
 
 
-def crew(workers: int | None, threads: int | None, gpu: bool) -> Crew:
-    """So many workers (null: one per GPU, else per CPU or less where memory is short) of so many threads; one worker or one item needs no Ray."""
+def ray_workers(workers: int | None, threads: Threads, gpu: bool) -> Workers:
+    """So many workers with so many threads each. A single worker or a single item does not need Ray.
 
-    def run(hire: Hire, items: Iterable[int]) -> Iterator[dict[str, Any]]:
+    Without a number: one worker per GPU, else one per CPU, or fewer if there is too little memory.
+    """
+
+    def run(make_worker: MakeWorker, items: Iterable[int]) -> Iterator[dict[str, Any]]:
         waiting = list(items)
         if workers == 1 or not waiting:
-            return alone(threads, gpu)(hire, waiting)
-        if len(waiting) == 1 and not (gpu and _elsewhere()):
-            return alone(threads or 1, gpu)(hire, waiting)
+            return local_workers(threads, gpu)(make_worker, waiting)
+        if len(waiting) == 1 and not (gpu and _may_have_remote_gpus()):
+            return local_workers(1 if threads == "auto" else threads, gpu)(make_worker, waiting)
         stream.connect()
-        return _shared_out(_pool(workers, threads, gpu, len(waiting)), hire, waiting)
+        pool = plan_pool(ray.nodes(), workers, threads, gpu, len(waiting))
+        return _run_on_actors(pool, make_worker, waiting)
 
     return run
 
 
-def _elsewhere() -> bool:
-    """Whether a cluster may have GPUs, as this process has not."""
+def _may_have_remote_gpus() -> bool:
+    """Whether this process has no GPU, but belongs to a cluster that may have some."""
     return machine.device().type != "cuda" and os.environ.get("RAY_ADDRESS", "") not in ("", "local")
 
 
 @dataclass(frozen=True)
 class Pool:
-    """So many actors with so many threads each, and a GPU each or none."""
+    """So many actors, each with so many CPUs and threads, and with a GPU or without."""
 
     actors: int
-    threads: int
+    cpus: int
+    threads: Threads
     gpu: bool
 
 
-def _pool(workers: int | None, threads: int | None, gpu: bool, items: int) -> Pool:
-    """How what there is, is shared out: GPUs one by one; else CPUs, several to an actor where there is no memory for one each."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = (sum(int(node.get(name, 0)) for node in nodes) for name in ("CPU", "GPU"))
+def plan_pool(
+    nodes: list[dict[str, Any]], workers: int | None, threads: Threads, gpu: bool, items: int
+) -> Pool:
+    """The pool for the nodes of a cluster.
+
+    An actor gets a GPU and its share of the CPUs. Without GPUs it gets a CPU, or several where there is too
+    little memory for an actor per CPU.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    cpus, gpus = (sum(int(node.get(name, 0)) for node in alive) for name in ("CPU", "GPU"))
+    fixed = None if threads == "auto" else threads
     if gpu and gpus:
-        return Pool(min(workers or gpus, gpus, items), threads or max(1, cpus // gpus), True)
-    widest = max(int(node.get("CPU", 1)) for node in nodes)
-    room = sum(int(node.get("memory", 0)) for node in nodes) // ROOM
-    wanted = min(workers or cpus, max(room, 1), cpus)
-    each = min(threads or max(1, cpus // wanted), widest)
-    fitting = sum(int(node.get("CPU", 0)) // each for node in nodes)
-    return Pool(max(1, min(wanted, fitting, items)), each, False)
+        share = fixed or max(1, cpus // gpus)
+        return Pool(min(workers or gpus, gpus, items), share, threads, True)
+    largest_node = max(int(node.get("CPU", 1)) for node in alive)
+    in_memory = sum(int(node.get("memory", 0)) for node in alive) // MEMORY
+    wanted = min(workers or cpus, max(in_memory, 1), cpus)
+    share = min(fixed or max(1, cpus // wanted), largest_node)
+    fitting = sum(int(node.get("CPU", 0)) // share for node in alive)
+    actors = max(1, min(wanted, fitting, items))
+    return Pool(actors, share, threads if fixed is None else share, False)
 
 
-def _shared_out(pool: Pool, hire: Hire, items: list[int]) -> Iterator[dict[str, Any]]:
-    """All items: whoever is ready, or has finished one, gets the next."""
-    room = {"num_cpus": 1, "num_gpus": 1} if pool.gpu else {"num_cpus": pool.threads}
-    remote = ray.remote(max_restarts=-1, max_task_retries=-1, max_concurrency=AHEAD, **room)(Actor)
-    shared, waiting, left = [ray.put(hire)], deque(items), len(items)
-    running: dict[Any, Any] = {}
-    for actor in [remote.remote(pool.threads, pool.gpu, stream.DEADLY) for _ in range(pool.actors)]:
-        running |= {actor.ready.remote(shared): actor for _ in range(AHEAD)}
+def _run_on_actors(pool: Pool, make_worker: MakeWorker, items: list[int]) -> Iterator[dict[str, Any]]:
+    """Gives each actor that is ready, or has finished an item, the next item; yields the results."""
+    resources = {"num_cpus": 1, "num_gpus": 1} if pool.gpu else {"num_cpus": pool.cpus}
+    remote_class = ray.remote(
+        max_restarts=-1, max_task_retries=-1, max_concurrency=SHARDS_AHEAD, **resources
+    )(Actor)
+    shared = [ray.put(partial(_make, make_worker, pool)), new_death_counter()]
+    waiting, unfinished = deque(items), len(items)
+    actors = [remote_class.remote(stream.MAX_DEATHS) for _ in range(pool.actors)]
+    running = {actor.ready.remote(shared): actor for actor in actors for _ in range(SHARDS_AHEAD)}
+    actors.clear()
     try:
-        while left:
-            (first,), _ = ray.wait(list(running))
-            actor, told = running.pop(first), ray.get(first)
+        while unfinished:
+            (finished,), _ = ray.wait(list(running))
+            actor, result = running.pop(finished), ray.get(finished)
             if waiting:
                 running[actor.do.remote(shared, waiting.popleft())] = actor
-            if told:
-                left -= 1
-                yield stream.result(told)
+            if result:
+                unfinished -= 1
+                yield stream.read_result(result)
     finally:
-        running.clear()  # actors that nobody knows end, and an error would know them in its traceback
+        # Ray ends an actor when its last handle is gone; the traceback of an error would keep these
+        running.clear()
+        shared.clear()
         del actor
 
 
 class Actor:
-    """Holds a worker, once it has been called; one that was started again hires it anew."""
+    """Holds a worker, made at the first call; an actor that was restarted makes it again.
 
-    def __init__(self, threads: int, gpu: bool, deadly: int) -> None:
-        self.threads, self.gpu, self.deadly = min(threads, machine.cpus()), gpu, deadly
-        self.work: Work | None = None
-        self.hiring = threading.Lock()
+    Each call brings references to the function that makes the worker and to the counter of deaths. Ray
+    warns of such references in the constructor of an actor that may be restarted.
+    """
 
-    def ready(self, hire: list[Any]) -> str:
-        """Nothing: an answer at all says that the worker is there."""
-        self._worker(hire)
+    def __init__(self, max_deaths: int) -> None:
+        self.max_deaths = max_deaths
+        self.worker: ShardFunction | None = None
+        self.lock = threading.Lock()
+
+    def ready(self, shared: list[Any]) -> str:
+        """Makes the worker. The empty answer says that it is there."""
+        self._get_worker(shared[0])
         return ""
 
-    def do(self, hire: list[Any], item: int) -> str:
-        """What became of an item."""
-        return stream.outcome(self._worker(hire), item, self.deadly)
+    def do(self, shared: list[Any], item: int) -> str:
+        """The result of an item, or its error, as JSON."""
+        make, counter = shared
+        return stream.result_json(self._get_worker(make), item, counter, self.max_deaths)
 
-    def _worker(self, hire: list[Any]) -> Work:
-        with self.hiring:
-            self.work = self.work or _hired(ray.get(hire[0]), self.threads, self.gpu)
-        return self.work
+    def _get_worker(self, make: Any) -> ShardFunction:
+        with self.lock:
+            if self.worker is None:
+                self.worker = ray.get(make)()
+        return self.worker
 
 
-def _hired(hire: Hire, threads: int, gpu: bool) -> Work:
-    """A worker; what goes wrong in hiring it is told when it is first called, by an item."""
+def _make(make_worker: MakeWorker, pool: Pool) -> ShardFunction:
+    """A worker on the node of an actor, which may have fewer CPUs than the pool plans.
+
+    An error in making it is raised by the first item, where the driver can report it.
+    """
+    cpus = min(pool.cpus, machine.cpus())
+    threads: Threads = pool.threads if pool.threads == "auto" else min(pool.threads, machine.cpus())
     try:
-        return hire(threads, gpu)
+        return make_worker(threads, cpus, pool.gpu)
     except Exception as error:  # noqa: BLE001 - raised again by whoever calls the worker
         return partial(_raise, error)
 

@@ -1,9 +1,22 @@
-"""Ray Tune as a place of work: it puts trainings where there is room, one beside the other, and starts those again whose process has died.
+"""A search on Ray Tune, which places trainings, limits how many run, stops them, and replaces dead processes.
 
-It decides nothing. What is tried, stopped, finished or failed is said by `survey.search`, which has written it down before; so nothing hangs on
-Ray's own state of an experiment (pickled, in a folder that is thrown away). Ray's `OptunaSearch` (2.60) would decide, and forget: it tells a training
-that was stopped early as complete, with its last value; it keeps no reason of a failure; it asks for new trials where a killed driver has left some;
-it prunes nothing itself. A trial of Tune costs a tenth of a second beside its training, processes being used again (`benchmarks/search.py`).
+What is tried, and which training stops early, is decided by `survey.search`, which has written it to the
+study's storage before Tune hears of it. Tune calls it by two public interfaces: a `Searcher` for the next
+training and its end, and a `Stopper` for each epoch. Tune's own `OptunaSearch` and `Tuner.restore` (Ray 2.60)
+cannot do this, for four reasons:
+
+- OptunaSearch reports a training that was stopped early to Optuna as complete, with its last value. It
+  records no reason for a failed one. Optuna's pruners are not asked, so halving could not go on from the
+  storage after a restart.
+- OptunaSearch has one sampler for the whole search, which begins again with its seed after a restart. Then
+  other values are tried than in a search that was not stopped.
+- Tune saves the state of an experiment now and then, as a pickle. After a SIGKILL, trials that finished
+  since then are trained again. A study should also be readable by another version of Python or Ray.
+- After the trials come trainings with other seeds, and the winner once more, while trials of another
+  element still run. Tune has one search algorithm for each experiment.
+
+A trial of Tune costs a tenth of a second besides its training, because processes are used again
+(`benchmarks/search.py`).
 """
 
 import json
@@ -24,59 +37,68 @@ from ray.tune.stopper import Stopper
 
 from survey import machine
 from survey.cluster import stream
-from survey.search.schedule import Search, here
+from survey.search.queue import TrainingQueue, run_locally
 from survey.search.settings import Tune
-from survey.search.trial import Row, work
+from survey.search.trial import TrainingEnd, run_training
 from survey.settings import SettingsError
-from survey.training.train import Train
+from survey.training.settings import Train
 
-ROW, TOLD = "row", "told"
-"""What a training reports to Tune: the numbers of an epoch, or its end; as JSON, for Tune takes nested numbers apart."""
-SET = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard of what the study knows
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job, not only the trainings
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # nothing hangs on Tune's own state
+ROW, END = "row", "end"
+"""What a training reports to Tune: the numbers of an epoch, or its end. As JSON, because Tune flattens
+dictionaries.
+"""
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files of what the study holds
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the job and not only the trainings
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # the state of the experiment is not needed
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+ADVICE = "give fewer workers, or a smaller network or batch"
 
 
-def place(settings: Tune) -> Callable[[Search], None]:
-    """Who does the work: this process where there is one worker, else Ray."""
+def run_trainings(settings: Tune) -> Callable[[TrainingQueue], None]:
+    """Runs the trainings of a search: in this process if workers=1, else on Ray."""
 
-    def run(search: Search) -> None:
+    def run(queue: TrainingQueue) -> None:
         if settings.workers == 1:
-            here(search)
+            run_locally(queue)
         else:
-            _tuned(settings, search)
+            run_on_ray(settings, queue)
 
     return run
 
 
-def _tuned(settings: Tune, search: Search) -> None:
+def run_on_ray(settings: Tune, queue: TrainingQueue) -> None:
+    """Run the trainings side by side. Where Ray itself breaks down, what was running is requested again."""
     stream.connect()
-    room = _room(settings)
-    os.environ.update({name: value for name, value in SET.items() if name not in os.environ})
-    logging.getLogger("ray.tune").setLevel(
-        logging.CRITICAL
-    )  # a process that dies is started again, or its trial is told as failed
-    while not search.over and (broken := _broken(settings, search, room)):
-        search.lost(settings.failures, broken)
+    resources = _resources(settings)
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    # A process that has died is started again, or its trial fails with a reason: Tune need not log it.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    while not queue.is_done and (breakdown := _run_tuner(settings, queue, resources)):
+        queue.return_all(settings.failures, breakdown)
 
 
-def _broken(settings: Tune, search: Search, room: dict[str, float]) -> str:
-    """Have Tune do all that there is to do. Where Ray kills for want of memory it ends in an error of its own (2.60), and its actors with it: why."""
-    bridge = Bridge(search, settings.workers)
+def _run_tuner(settings: Tune, queue: TrainingQueue, resources: dict[str, float]) -> str:
+    """Let Tune run all trainings; returns the reason if Ray has broken down.
+
+    If a node runs out of memory, Ray kills a process and Tune ends with a RuntimeError (2.60).
+    """
+    bridge = Bridge(queue)
     with tempfile.TemporaryDirectory(prefix="survey-tune-") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_work, room),
+            tune.with_resources(train_on_worker, resources),
             tune_config=TuneConfig(
-                search_alg=bridge, num_samples=-1, reuse_actors=True, metric=None, mode=None
+                search_alg=bridge,
+                num_samples=-1,
+                max_concurrent_trials=settings.workers,
+                reuse_actors=True,
             ),
             run_config=RunConfig(
                 storage_path=folder,
-                stop=Ear(bridge),
+                stop=EpochStopper(bridge),
                 failure_config=FailureConfig(max_failures=settings.failures),
                 verbose=0,
                 callbacks=[],
@@ -87,101 +109,105 @@ def _broken(settings: Tune, search: Search, room: dict[str, float]) -> str:
         except RuntimeError as error:
             if not isinstance(error.__cause__, RayError):
                 raise
-            return f"Ray has ended its process ({' '.join(str(error.__cause__).split())[:300]}); give fewer workers, or a smaller network or batch"
+            cause = " ".join(str(error.__cause__).split())
+            return f"Ray has ended its process ({cause[:300]}); {ADVICE}"
     return ""
 
 
-def _room(settings: Tune) -> dict[str, float]:
-    """The CPUs and GPUs of a training; the cluster must have them."""
-    there = ray.cluster_resources()
-    gpus = there.get("GPU", 0.0)
+def _resources(settings: Tune) -> dict[str, float]:
+    """The CPUs and GPUs of a training; it is an error if the cluster does not have them."""
+    gpus = ray.cluster_resources().get("GPU", 0.0)
     gpu = (1.0 if gpus else 0.0) if settings.gpu is None else settings.gpu
-    cpu = float(settings.threads or 1)
     if gpu > gpus:
         raise SettingsError(f"tune: gpu={gpu:g}: Ray has {gpus:g} GPUs; give a smaller share, or 0")
-    widest = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
-    if cpu > widest:
+    cpu = 1.0 if settings.threads == "auto" else float(settings.threads)
+    cpus = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    if cpu > max(cpus, default=0.0):
         raise SettingsError(
-            f"tune: threads={cpu:g}: the largest machine of Ray has {widest:g} CPUs; give fewer threads"
+            f"tune: threads={cpu:g}: the largest machine of Ray has {max(cpus, default=0.0):g} CPUs; "
+            "give fewer threads"
         )
     return {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
 
 
 class Bridge(Searcher):  # type: ignore[misc]
-    """A search as Tune sees it: orders as suggestions, trials by the ids that Tune gives them."""
+    """The queue as Tune's source of trials. Tune names its trials itself; `keys` are those of the queue."""
 
-    def __init__(self, search: Search, most: int | None) -> None:
+    def __init__(self, queue: TrainingQueue) -> None:
         super().__init__()
-        self.search, self.most = search, most
+        self.queue = queue
         self.keys: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next order, as a configuration."""
-        if self.search.over:
+        """The next training as a configuration; None if there is none now."""
+        if self.queue.is_done:
             return str(Searcher.FINISHED)
-        if (self.most and len(self.keys) >= self.most) or (order := self.search.next()) is None:
+        if (request := self.queue.next()) is None:
             return None
-        self.keys[trial_id] = order.key
-        return {"settings": order.settings.model_dump_json(), "home": str(Path.cwd())}
-
-    def heard(self, trial_id: str, row: Row) -> bool:
-        """An epoch of a training; whether it is to be stopped."""
-        if trial_id not in self.keys:
-            return True
-        stop = self.search.heard(self.keys[trial_id], row)
-        if stop:
-            del self.keys[trial_id]
-        return stop
+        self.keys[trial_id] = request.key
+        return {"settings": request.settings.model_dump_json(), "folder": str(Path.cwd())}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A training is over; one that was stopped has been told already."""
-        key = self.keys.pop(trial_id, None)
-        if key is None:
+        """A training is over; the queue knows already of one that was stopped early."""
+        if (key := self.keys.pop(trial_id, None)) is None:
             return
-        told = (result or {}).get(TOLD)
-        lost = "its processes died one after the other, likely for want of memory; give fewer workers, or a smaller network or batch"
-        self.search.ended(key, json.loads(told) if told and not error else {"failed": lost})
+        reported = None if error else (result or {}).get(END)
+        if reported:
+            end = TrainingEnd.model_validate_json(reported)
+        else:
+            end = TrainingEnd(
+                failed=f"its processes died one after the other, probably for lack of memory; {ADVICE}"
+            )
+        self.queue.end(key, end)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: what is to be kept is in the study."""
+        """Nothing: the study holds everything."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a study goes on by itself."""
+        """Nothing: the study continues by itself."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_nothing, ())
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its settings at its start; the queue stays in this process."""
+        return {}
 
 
-class Ear(Stopper):  # type: ignore[misc]
-    """Hears each report of a training first, and says whether it is to be stopped."""
+class EpochStopper(Stopper):  # type: ignore[misc]
+    """Reports each epoch to the queue, and tells Tune which trainings to stop."""
 
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return TOLD not in result and self.bridge.heard(trial_id, json.loads(result[ROW]))
+        """Whether the training is to stop after this report."""
+        if END in result:
+            return False
+        key = self.bridge.keys.get(trial_id)
+        if key is None:
+            return True
+        is_stopped = self.bridge.queue.report(key, json.loads(result[ROW]))
+        if is_stopped:
+            del self.bridge.keys[trial_id]
+        return is_stopped
 
     def stop_all(self) -> bool:
-        """When something is wrong with all of it."""
-        return bool(self.bridge.search.trouble)
+        """Whether the search has ended with an error."""
+        return bool(self.bridge.queue.error)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_nothing, ())
-
-
-def _nothing() -> None:
-    """What Tune's own files know of a search."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for the same reason as the bridge."""
+        return {}
 
 
-def _work(config: dict[str, Any]) -> None:
-    """One training on a worker."""
-    if Path(config["home"]).is_dir():
-        os.chdir(config["home"])
+def train_on_worker(config: dict[str, Any]) -> None:
+    """One training in a process of Ray. The trainings of a machine share half of its free memory."""
+    if Path(config["folder"]).is_dir():
+        os.chdir(config["folder"])
     settings = Train.model_validate_json(config["settings"])
-    threads = settings.threads or 1
+    threads = settings.threads if isinstance(settings.threads, int) else 1
     side_by_side = max(machine.cpus() // threads, 1)
-    room = settings.resident_gb or 0.5 * psutil.virtual_memory().available / side_by_side / 1e9
-    settings = settings.model_copy(update={"threads": threads, "resident_gb": room})
-    tune.report({TOLD: json.dumps(work(settings, lambda row: tune.report({ROW: json.dumps(dict(row))})))})
+    memory = settings.resident_gb or 0.5 * psutil.virtual_memory().available / side_by_side / 1e9
+    settings = settings.model_copy(update={"threads": threads, "resident_gb": memory})
+    end = run_training(settings, lambda row: tune.report({ROW: json.dumps(dict(row))}))
+    tune.report({END: end.model_dump_json()})

@@ -1,7 +1,8 @@
-"""Ray Train around the training loop: the same `learn` in this process, or in workers that share each batch.
+"""Ray Train around the training: `learn` runs in this process, or in workers that share each batch.
 
-Ray starts the workers, joins them (by gloo or nccl; those that grow trees by their library) and replaces those that are lost; the crew then goes on
-after the last epoch in the run's folder, which all workers must reach. What the leader says travels back through a queue.
+Ray starts the workers, connects them (by gloo or nccl, or by the library that grows trees) and replaces
+those that are lost. They then continue after the last epoch in the folder of the run, which all workers
+must be able to read. Progress travels back through a queue.
 """
 
 import importlib
@@ -25,73 +26,63 @@ from ray.util.queue import Queue
 
 from survey import files, machine, plugins
 from survey.cluster import stream
-from survey.models.baseline import Fitted
+from survey.models.baseline import Baseline
 from survey.progress import Progress
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
-from survey.training.batches import Places, Spectra, read_places
-from survey.training.distributed import Crew
-from survey.training.train import Train, begin
+from survey.training.batches import Places, Spectra, read_spectra
+from survey.training.distributed import Ranks
+from survey.training.settings import Train
+from survey.training.train import plan
 from survey.training.worker import learn
 
 STOPPED = "stopped.json"
-SILENCE_S = 600
+"""The file of a run with the error that ended it, if another try would end in the same way."""
+TIMEOUT_S = 600
 """A worker that others have waited for so long is lost."""
+MESSAGE_S = 0.5
+"""Seconds between two messages of progress; one takes as long as a step of a small network."""
 
 
 def fit(settings: Train) -> bool:
-    """Train, alone or as a crew of Ray workers; whether there was something to do."""
-    if not begin(settings):
+    """Train, in this process or in several workers of Ray; returns whether there was something to do."""
+    if not plan(settings):
         return False
-    if settings.workers == 1 or _is_done_by_one(settings):
+    if settings.workers == 1 or _needs_one_worker(settings):
         learn(settings)
     else:
-        _crewed(settings)
+        _fit_with_ray(settings)
     return True
 
 
-def _is_done_by_one(settings: Train) -> bool:
-    """Whether the model is of those that take seconds to fit, which no workers share."""
-    kind = plugins.load("models", settings.model).Net
-    return issubclass(kind, Fitted) and not kind.shared
+def _needs_one_worker(settings: Train) -> bool:
+    """Whether the model is a baseline that is fitted in seconds, by one worker."""
+    net = plugins.load("models", settings.model).Net
+    return issubclass(net, Baseline) and not net.distributed_library
 
 
-def _crewed(settings: Train) -> None:
+def _fit_with_ray(settings: Train) -> None:
     stream.connect()
-    cpus = ray.cluster_resources().get("CPU", 1)
-    if settings.workers > 2 * cpus:
-        raise SettingsError(
-            f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; give fewer"
-        )
-    gpu = (
-        settings.gpu == "auto"
-        and not _library(settings)
-        and ray.cluster_resources().get("GPU", 0) >= settings.workers
-    )
-    share = {
-        "CPU": 1.0 if cpus > settings.workers else 0.5
-    }  # Ray Data needs a CPU for itself, or all wait for ever
+    scaling = _scaling_config(settings)
     files.remove(files.join(settings.run, STOPPED))
     queue = Queue(actor_options={"num_cpus": 0})
     with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
+        failures = FailureConfig(max_failures=settings.failures)
         trainer = _trainer(settings)(
             _work,
             train_loop_config={"settings": settings, "queue": queue, "home": str(Path.cwd())},
-            scaling_config=ScalingConfig(
-                num_workers=settings.workers, use_gpu=gpu, resources_per_worker=share
-            ),
-            run_config=RunConfig(
-                storage_path=folder, failure_config=FailureConfig(max_failures=settings.failures)
-            ),
+            scaling_config=scaling,
+            run_config=RunConfig(storage_path=folder, failure_config=failures),
         )
-        listener = threading.Thread(target=_listen, args=(queue,), daemon=True)
+        listener = threading.Thread(target=_show_progress, args=(queue,), daemon=True)
         listener.start()
         try:
             trainer.fit()
         except TrainingFailedError as error:
             _raise_if_stopped(settings.run)
             raise JobError(
-                f"train: {settings.run}: the workers failed: {error}; the same command goes on after the last epoch"
+                f"train: {settings.run}: the workers failed: {error}; "
+                "run the same command again to continue after the last epoch"
             ) from error
         finally:
             queue.put(None)
@@ -100,18 +91,35 @@ def _crewed(settings: Train) -> None:
     _raise_if_stopped(settings.run)
 
 
+def _scaling_config(settings: Train) -> ScalingConfig:
+    """The workers and what each of them reserves."""
+    cpus, gpus = (ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU"))
+    cpus = cpus or 1
+    if settings.workers > 2 * cpus:
+        raise SettingsError(
+            f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; "
+            "give fewer"
+        )
+    use_gpu = settings.gpu == "auto" and not _library(settings) and gpus >= settings.workers
+    # Ray Data needs a CPU for itself, or all wait for ever.
+    cpus_per_worker = 1.0 if cpus > settings.workers else 0.5
+    return ScalingConfig(
+        num_workers=settings.workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus_per_worker}
+    )
+
+
 def _library(settings: Train) -> str:
-    """The library whose own workers fit the model; empty for networks, which torch's do."""
-    return str(getattr(plugins.load("models", settings.model).Net, "shared", ""))
+    """The library by which workers fit the model together; empty for networks."""
+    return str(getattr(plugins.load("models", settings.model).Net, "distributed_library", ""))
 
 
 def _trainer(settings: Train) -> Callable[..., Any]:
-    """Ray's trainer of whatever makes workers a crew: they find each other before the work begins."""
+    """The trainer of Ray that connects the workers."""
     if _library(settings) == "xgboost":
         return importlib.import_module("ray.train.xgboost").XGBoostTrainer  # type: ignore[no-any-return]
     if _library(settings) == "lightgbm":
         return importlib.import_module("ray.train.lightgbm").LightGBMTrainer  # type: ignore[no-any-return]
-    return partial(TorchTrainer, torch_config=TorchConfig(timeout_s=SILENCE_S))
+    return partial(TorchTrainer, torch_config=TorchConfig(timeout_s=TIMEOUT_S))
 
 
 def _raise_if_stopped(run: str) -> None:
@@ -121,29 +129,25 @@ def _raise_if_stopped(run: str) -> None:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker. An error that another try would not mend is written down by whoever meets it, so that the next try does nothing."""
+    """One worker. It writes down an error that another try would repeat, so that
+    the next try does nothing.
+    """
     settings: Train = config["settings"]
     if Path(config["home"]).is_dir():
-        os.chdir(
-            config["home"]
-        )  # Ray Train has moved us into a folder of its own, where no relative path is right
+        # Ray Train has changed the working directory, where relative paths are wrong.
+        os.chdir(config["home"])
     stopped = files.join(settings.run, STOPPED)
     if files.exists(stopped):
         return
-    context = ray.train.get_context()
-    lightgbm = _library(settings) == "lightgbm"
-    network = importlib.import_module("ray.train.lightgbm").get_network_params() if lightgbm else {}
-    crew = Crew(context.get_world_rank(), context.get_world_size(), tuple(network.items()))
-    device = get_device() if settings.gpu == "auto" and not _library(settings) else torch.device("cpu")
-    threads = settings.threads or max(machine.cpus() // context.get_local_world_size(), 1)
+    context, library = ray.train.get_context(), _library(settings)
+    connection = ()
+    if library == "lightgbm":
+        connection = tuple(importlib.import_module("ray.train.lightgbm").get_network_params().items())
+    ranks = Ranks(context.get_world_rank(), context.get_world_size(), connection)
+    device = get_device() if settings.gpu == "auto" and not library else torch.device("cpu")
+    cpus = max(machine.cpus() // context.get_local_world_size(), 1)
     try:
-        learn(
-            settings.model_copy(update={"threads": threads}),
-            crew,
-            device,
-            RayReader,
-            RemoteBar.on(config["queue"]),
-        )
+        learn(settings, ranks, device, RayReader, RemoteProgress.maker(config["queue"]), cpus=cpus)
     except (JobError, ValueError) as error:
         files.write_json(stopped, {"message": str(error)})
         raise
@@ -151,80 +155,74 @@ def _work(config: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class RayReader:
-    """Reads lists of spectra by tasks of Ray Data, anywhere on the cluster, ahead of the training and in order."""
+    """Reads lists of spectra by tasks of Ray Data, anywhere on the cluster, ahead
+    of the training, in order.
+    """
 
     path: str
     continuum: bool
 
     def __call__(self, lists: Iterable[Places]) -> Iterator[Spectra]:
-        wanted = list(lists)
-        if not wanted:
+        waiting = list(lists)
+        if not waiting:
             return
         stream.prepare_context(ordered=True)
         path = self.path if files.is_remote(self.path) else str(Path(self.path).absolute())
-        shared, continuum = ray.put(wanted), self.continuum
+        shared, continuum = ray.put(waiting), self.continuum
 
         def read(batch: dict[str, Any]) -> dict[str, Any]:
-            parts = [
-                read_places(open_store(path), ray.get(shared)[number], continuum)
-                for number in batch["id"].tolist()
-            ]
-            names = ("flux", "ivar", "continuum")
-            arrays = {
-                name: [getattr(part, name).numpy() for part in parts]
-                for name in names
-                if getattr(parts[0], name) is not None
-            }
-            return {name: np.concatenate(values) for name, values in arrays.items()}
+            store, shared_lists = open_store(path), ray.get(shared)
+            parts = [read_spectra(store, shared_lists[number], continuum) for number in batch["id"].tolist()]
+            names = ("flux", "ivar", "continuum") if continuum else ("flux", "ivar")
+            return {name: np.concatenate([getattr(part, name).numpy() for part in parts]) for name in names}
 
-        blocks = ray.data.range(len(wanted), override_num_blocks=len(wanted))
-        data = blocks.map_batches(
-            read, batch_size=None, num_cpus=0.01
-        )  # never to wait for a CPU that waits for us
-        for block in data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
+        blocks = ray.data.range(len(waiting), override_num_blocks=len(waiting))
+        # So small a share of a CPU that the reading never waits for a CPU that waits for it.
+        spectra = blocks.map_batches(read, batch_size=None, num_cpus=0.01)
+        for block in spectra.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
             tensors = {name: torch.tensor(np.asarray(values)) for name, values in block.items()}
             yield Spectra(tensors["flux"], tensors["ivar"], tensors.get("continuum"))
 
 
-class RemoteBar:
+class RemoteProgress:
     """The leader's side of a progress bar that is shown where the job was started."""
 
     def __init__(self, queue: Queue, title: str, total: int | None, unit: str) -> None:
-        self.queue, self.begun = queue, (title, total, unit)
-        self.count, self.note, self.spoken = 0, "", 0.0
+        self.queue, self.bar = queue, (title, total, unit)
+        self.count, self.note, self.last_message = 0, "", 0.0
 
     @classmethod
-    def on(cls, queue: Queue) -> Any:
-        """Makes bars that speak into this queue."""
+    def maker(cls, queue: Queue) -> Any:
+        """A function that makes progress bars whose messages go into this queue."""
         return lambda title, total, unit: cls(queue, title, total, unit)
 
     def __enter__(self) -> Self:
-        self.queue.put(self.begun)
+        self.queue.put(self.bar)
         return self
 
     def add(self, count: int, note: str = "") -> None:
-        """So much more is done; told twice a second, for each telling takes as long as a step of a small network."""
+        """Count more finished work."""
         self.count, self.note = self.count + count, note
-        if time.monotonic() - self.spoken > 0.5:
-            self._tell()
+        if time.monotonic() - self.last_message > MESSAGE_S:
+            self._send()
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         self.queue.put((self.count, self.note))
-        self.count, self.spoken = 0, time.monotonic()
+        self.count, self.last_message = 0, time.monotonic()
 
     def __exit__(self, *error: object) -> None:
-        self._tell()
+        self._send()
         self.queue.put(())
 
 
-def _listen(queue: Queue) -> None:
-    """Show what the leader says, crew after crew, until None comes."""
+def _show_progress(queue: Queue) -> None:
+    """Show the progress bars of the leader, also of one that replaces it, until None comes."""
     bar: Progress | None = None
-    while (said := queue.get()) is not None:
-        if len(said) != 2 and bar:
+    while (message := queue.get()) is not None:
+        if len(message) != 2 and bar:
             bar.__exit__(None, None, None)
             bar = None
-        if len(said) == 3:
-            bar = Progress(*said).__enter__()
-        elif len(said) == 2 and bar:
-            bar.add(*said)
+        if len(message) == 3:
+            bar = Progress(*message).__enter__()
+        elif len(message) == 2 and bar:
+            bar.add(*message)

@@ -1,18 +1,19 @@
-"""Runs -> an ensemble: who counts how much, what makes the answers true, and what was gained, all by spectra that no member has learned from.
+"""Runs -> an ensemble: weights, calibration, and the gain over single members, all from spectra that no
+member has seen.
 
-settings.json        what was asked for
-runs/                the members, where they were trained for this ensemble; others stay where they are
-domain.safetensors   the training spectra as every member sees them
-validation.parquet   what the ensemble says of its validation spectra, before (`_raw`) and after calibration, beside the truth
-metrics.parquet      how right that is, and how right each member is
-diversity.parquet    how alike the members are, and what is gained by asking all of them
-ensemble.json        what the ensemble is: written last
+settings.json        the settings of the ensemble, written first
+runs/                the members that were trained for this ensemble; other members stay where they are
+domain.safetensors   the training spectra in the latent space of each member
+validation.parquet   the answers about the validation spectra, calibrated and not (`_raw`), and the truth
+metrics.parquet      metrics of the ensemble and of each member
+diversity.parquet    how alike the members are, and what the ensemble gains over the best member
+ensemble.json        the document of the ensemble, written last
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,325 +21,300 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from survey import __version__, files, machine
-from survey.ensemble import calibration as calibrate
-from survey.ensemble import diversity, split, weights
-from survey.ensemble import judged as comparison
-from survey.ensemble.combine import Floats, Told, Weights, combine
+from survey import files, machine
+from survey.ensemble import diversity, holdout, member_scores, weights
+from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
+from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
-    VERSION,
+    VALIDATION,
     Ensemble,
-    Said,
-    about_ensemble,
-    described,
+    EnsembleDocument,
+    ValidationSize,
+    member_fields,
     member_paths,
-    named,
-    told_path,
+    path_from,
+    short_names,
 )
-from survey.ensemble.members import Latents, Members, check_passes, open_members, prepared_otherwise
+from survey.ensemble.members import Latents, Members, check_passes, open_members
 from survey.ensemble.settings import RUNS, Build, trainings
+from survey.folder import Folder
 from survey.labelling.samples import Samples
-from survey.metrics.score import Evaluation, Judged
+from survey.metrics.score import LabelledAnswers
+from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
 from survey.settings import SettingsError, differences
-from survey.store.store import open_store
-from survey.tables.read import absolute
+from survey.store.store import Store, open_store
 from survey.training import checkpoint
-from survey.training import run as bundle
-from survey.training.batches import chance
-from survey.training.train import PLAN, Train, begin
+from survey.training.batches import random_generator
+from survey.training.run import StoreSource, network, read_plan
+from survey.training.settings import Train
+from survey.training.train import plan
 from survey.training.worker import learn
 
-SETTINGS, VALIDATION, METRICS, DIVERSITY = (
-    "settings.json",
-    "validation.parquet",
-    "metrics.parquet",
-    "diversity.parquet",
-)
+METRICS, DIVERSITY = "metrics.parquet", "diversity.parquet"
 LEAST = 20
-"""Fewer validation spectra say nothing of weights or errors."""
+"""With fewer validation spectra there are no fitted weights and no calibration."""
 MOST = 20_000
-"""So many training spectra say what the members know."""
+"""At most this many training spectra describe the domain."""
 
 
 @dataclass(frozen=True)
-class Built:
-    """A finished ensemble: its folder and description, whether it was made just now and, where there are validation spectra, the metrics of
-    everyone, the members' diversity, and the answers (`raw`: before calibration).
+class BuiltEnsemble:
+    """A finished ensemble: its folder and document, and whether it was built just now.
+
+    With validation spectra it also has the metrics, the diversity of the members, and the labelled answers,
+    calibrated and not.
     """
 
     folder: str
-    about: dict[str, Any]
+    document: EnsembleDocument
     metrics: pa.Table | None
     diversity: pa.Table | None
-    judged: Judged | None
-    raw: Judged | None
-    made: bool
-
-
-def alone(settings: Train) -> None:
-    """Train in this process."""
-    if begin(settings):
-        learn(settings)
-
-
-def build(settings: Build, train: Callable[[Train], object] = alone) -> Built:
-    """Make the ensemble, by `train` first those of its members that are not there yet; one that is finished is left alone."""
-    settings = settings.model_copy(
-        update={
-            name: absolute(path)
-            for name in ("ensemble", "store", "labels")
-            if (path := getattr(settings, name))
-        }
-    )
-    settings = settings.model_copy(update={"runs": tuple(map(absolute, settings.runs))})
-    planned = trainings(settings)
-    named(settings.runs or [one.run for one in planned])  # a run that is given twice is told before any work
-    if _agree(settings):
-        return _finished(settings.ensemble, made=False)
-    for one in planned:
-        begin(one)  # what is wrong with one of them is told before any is trained
-    check_passes(map(_network, planned), settings.passes if planned else 0, "ensemble")
-    for one in planned:
-        train(one)
-    machine.settle(settings.threads or machine.cpus())
-    device = machine.device() if settings.gpu == "auto" else torch.device("cpu")
-    members = open_members(settings.runs or [one.run for one in planned], device)
-    check_passes((run.net for run in members.runs), settings.passes, "ensemble")
-    if isinstance(settings.weights, tuple):
-        weights.fixed(
-            members.speaks(), settings.weights
-        )  # what is wrong with them is told before any spectrum is read
-    _write(settings, *_fitted(settings, members))
-    return _finished(settings.ensemble, made=True)
-
-
-def _agree(settings: Build) -> bool:
-    """Whether the ensemble is finished, with these settings; with others it is an error that names what differs."""
-    path, folder = files.join(settings.ensemble, SETTINGS), settings.ensemble
-    lasting = json.loads(json.dumps(settings.lasting(), default=str))
-    if files.exists(files.join(folder, ENSEMBLE)):
-        if found := list(_other(files.read_json(path)["settings"], lasting)):
-            raise SettingsError(
-                f"ensemble: {folder}: was made with other settings: {'; '.join(found)}; give these again, or another ensemble="
-            )
-        member_paths(folder, about_ensemble(folder))  # the members that it was made of are still there
-        return True
-    if not _begun(path) and (strangers := [name for name in files.names(folder) if name != RUNS]):
-        raise SettingsError(
-            f"ensemble: {folder}: holds {', '.join(strangers[:3])} but is no ensemble; give an empty or a new folder"
-        )
-    told = {
-        "version": VERSION,
-        "code": __version__,
-        "fingerprint": settings.fingerprint(),
-        "settings": lasting,
-    }
-    files.write_json(path, told)
-    return False
-
-
-def _begun(path: str) -> bool:
-    """Whether settings are those of an ensemble: other jobs leave a file of that name too."""
-    told = files.read_json(path) if files.exists(path) else None
-    return isinstance(told, dict) and {RUNS, "weights"} <= told.get("settings", {}).keys()
-
-
-def _other(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """Where settings differ, in words; members that are not trained in both are told by their names alone."""
-    named = [one[RUNS] for one in (before, now)]
-    if all(isinstance(runs, dict) for runs in named) and named[0].keys() != named[1].keys():
-        told = [", ".join(runs) for runs in named]
-        yield f"{RUNS}={told[0]} there, {told[1]} now"
-        before, now = ({key: value for key, value in one.items() if key != RUNS} for one in (before, now))
-    yield from differences(before, now)
-
-
-def _network(settings: Train) -> Network:
-    """The network that a training will train, as its plan says."""
-    plan = files.read_json(files.join(settings.run, PLAN))
-    return bundle.network(plan)
+    calibrated: LabelledAnswers | None
+    uncalibrated: LabelledAnswers | None
+    is_new: bool
 
 
 @dataclass(frozen=True)
-class Known:
-    """The spectra that an ensemble is fitted by, and what the members say of them: of those of validation (`told` is
-    None where there are none) and, as their last features, of some that they have learned from; the range of labels among the latter.
+class FitData:
+    """The spectra that an ensemble is fitted to, and what its members predict of them.
+
+    `member_answers` and `latents` are of the validation spectra; None and empty where there are none.
+    `training_latents` are of some training spectra, for the domain. `ranges` are those of the training
+    labels.
     """
 
-    store: dict[str, Any]
+    store: StoreSource
     validation: Samples
     ranges: dict[str, tuple[float, float]]
-    told: Told | None = None
+    member_answers: MemberAnswers | None = None
     latents: Latents = field(default_factory=list)
-    learned: Latents = field(default_factory=list)
+    training_latents: Latents = field(default_factory=list)
 
 
-def _known(settings: Build, members: Members) -> Known:
-    """Ask the members about validation and training spectra."""
-    store = open_store(settings.store or members.runs[0].about["store"]["path"])
-    members.runs[0].fits(store.about["grid"], f"ensemble: {store.path}")
-    for run in members.runs:
-        if differing := prepared_otherwise(run, store.about["settings"]["prepare"]):
-            raise SettingsError(
-                f"ensemble: {store.path}: its spectra are prepared otherwise than those that {run.path} has learned from: {'; '.join(differing)}; "
-                "give runs that were trained on spectra prepared alike, or another store="
-            )
-    given = settings.runs and settings.labels
-    pool = (
-        split.joined(members, store, settings.join.model_copy(update={"table": settings.labels}))
-        if given
-        else split.pooled(members, store)
-    )
-    seen = split.seen(members, pool.about)
+def run_locally(settings: Train) -> None:
+    """Train a run in this process."""
+    if plan(settings):
+        learn(settings)
+
+
+def build(settings: Build, train: Callable[[Train], object] = run_locally) -> BuiltEnsemble:
+    """Build the ensemble; `train` trains those members that are not finished. A finished ensemble stays as
+    it is.
+    """
+    settings = _with_absolute_paths(settings)
+    planned = trainings(settings)
+    short_names(
+        settings.runs or [one.run for one in planned]
+    )  # a run that is given twice is an error, before any work
+    folder = Folder(settings.ensemble, ENSEMBLE)
+    values, finished = settings.plain(), folder.is_finished()
+    agrees = folder.agree(values, started=finished, allowed=(RUNS,), compare=_differences)
+    if finished:
+        member_paths(folder.path, folder.document())  # the members must still be there
+        return _read(folder, is_new=False)
+    if not agrees:
+        folder.begin(values, fingerprint=settings.fingerprint())
+    for training in planned:
+        plan(training)  # report a wrong setting of one before any is trained
+    check_passes(map(_planned_network, planned), settings.passes if planned else 0, "ensemble")
+    for training in planned:
+        train(training)
+    threads = machine.settle(settings.threads)
+    device = machine.device() if settings.gpu == "auto" else torch.device("cpu")
+    members = open_members(settings.runs or [one.run for one in planned], device)
+    check_passes((run.net for run in members.runs), settings.passes, "ensemble")
+    if isinstance(settings.weights, tuple):  # report wrong weights before any spectrum is read
+        weights.user_weights(members.placeholder_answers(), settings.weights)
+    data = _predict(settings, members, threads)
+    ensemble = _fit(settings, members, data)
+    _write(settings, ensemble, data)
+    return _read(folder, is_new=True)
+
+
+def _with_absolute_paths(settings: Build) -> Build:
+    changes: dict[str, Any] = {"runs": tuple(map(files.absolute, settings.runs))}
+    for name in ("ensemble", "store", "labels"):
+        if path := getattr(settings, name):
+            changes[name] = files.absolute(path)
+    return settings.model_copy(update=changes)
+
+
+def _planned_network(training: Train) -> Network:
+    """The network of a training, as its plan has it."""
+    return network(read_plan(training.run))
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """The settings that differ; if other members were trained, their names instead of all their settings."""
+    runs = [settings[RUNS] for settings in (old, new)]
+    if all(isinstance(names, dict) for names in runs) and runs[0].keys() != runs[1].keys():
+        yield f"{RUNS}={', '.join(runs[0])} there, {', '.join(runs[1])} now"
+        old, new = ({key: value for key, value in one.items() if key != RUNS} for one in (old, new))
+    yield from differences(old, new)
+
+
+def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:
+    """The members' answers about validation and training spectra."""
+    store = open_store(settings.store or members.runs[0].document.store.path)
+    _check_store(members, store)
+    if settings.runs and settings.labels:
+        join = settings.join.model_copy(update={"table": settings.labels})
+        pool = holdout.label_samples(members, store, join)
+    else:
+        pool = holdout.pool_samples(members, store)
+    seen = holdout.seen_parts(members, pool.extra)
     validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
     _check_enough(settings, store.path, len(pool), len(validation), len(train))
-    known = Known(
-        {"path": store.path, "id": store.about["id"], "prepare": store.about["settings"]["prepare"]},
-        validation,
-        _ranges(train),
+    answers, latents, training_latents = None, Latents(), Latents()
+    predict = partial(
+        members.predict_store, store.path, precision=settings.precision, seed=settings.seed, threads=threads
     )
-    ask = partial(members.ask_store, store.path, precision=settings.precision, seed=settings.seed)
     if len(validation):
-        told, latents = ask(validation.place_N2, "validation", passes=settings.passes)
-        known = replace(known, told=told, latents=latents)
+        answers, latents = predict(validation.shard_row_N2, "validation", passes=settings.passes)
     if settings.domain:
-        some = np.sort(chance(settings.seed, 1).permutation(len(train))[:MOST])
-        known = replace(known, learned=ask(train.place_N2[some], "training")[1])
-    return known
+        chosen = np.sort(random_generator(settings.seed, 1).permutation(len(train))[:MOST])
+        training_latents = predict(train.shard_row_N2[chosen], "training")[1]
+    reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
+    return FitData(reference, validation, _ranges(train), answers, latents, training_latents)
+
+
+def _check_store(members: Members, store: Store) -> None:
+    """The spectra of the store have the grid and the preparation of the training spectra of all members."""
+    members.runs[0].check_grid(store.grid, f"ensemble: {store.path}")
+    for run in members.runs:
+        if differing := run.document.store.prepare.differences(store.prepare):
+            raise SettingsError(
+                f"ensemble: {store.path}: its spectra are not prepared like those that {run.path} was "
+                "trained on: "
+                f"{'; '.join(differing)}; give runs that were trained on such spectra, or another store="
+            )
 
 
 def _ranges(train: Samples) -> dict[str, tuple[float, float]]:
-    """The lowest and highest label among the spectra that members have learned from: beyond, answers are guesses."""
-    known = {
-        name: column[np.isfinite(column)] for name, column in zip(train.labels, train.label_NL.T, strict=True)
-    }
-    return {name: (float(column.min()), float(column.max())) for name, column in known.items() if column.size}
+    """The lowest and highest label among the training spectra: answers beyond are extrapolated."""
+    ranges = {}
+    for name, label_N in zip(train.labels, train.label_NL.T, strict=True):
+        known_N = label_N[np.isfinite(label_N)]
+        if known_N.size:
+            ranges[name] = (float(known_N.min()), float(known_N.max()))
+    return ranges
 
 
 def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:
-    """What is wanted needs spectra that no member has learned from, and some that members have."""
-    if settings.chooses() and not labelled:
+    """There are enough validation spectra for what is fitted to them, and training spectra for the domain."""
+    if settings.needs_validation() and not labelled:
         raise SettingsError(
-            f"ensemble: {store}: is not the store of a member, so that no label of its spectra is known; give labels= too, or leave out store="
+            f"ensemble: {store}: is not the store of a member, so the labels of its spectra are unknown; "
+            "give labels= too, or leave out store="
         )
-    if settings.chooses() and validation < LEAST:
+    if settings.needs_validation() and validation < LEAST:
         raise SettingsError(
-            f"ensemble: {store}: {validation} spectra are in the validation part of a member and in the train part of none; weights and calibration "
-            f"need {LEAST}; give members of one split, or calibrate=false weights=equal"
+            f"ensemble: {store}: {validation} spectra are in the validation part of a member and in the "
+            "train part of none; weights and "
+            f"calibration need {LEAST}; give members with one split, or calibrate=false weights=equal"
         )
     if settings.domain and not train:
         raise SettingsError(
-            f"ensemble: {store}: no labelled spectrum in it was trained on, so that none shows what is far from them; give the store of a member, "
-            "or domain=false"
+            f"ensemble: {store}: no member was trained on a labelled spectrum in it, so the distance from "
+            "the training spectra is unknown; "
+            "give the store of a member, or domain=false"
         )
 
 
-def _weights(settings: Build, members: Members, known: Known) -> Weights:
-    """How much each member counts."""
-    if settings.weights == "validation" and known.told:
-        return weights.from_validation(
-            known.told, known.validation.class_N, known.validation.label_NL, settings.metric, settings.how
-        )
+def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
+    """The weight of each member."""
+    if settings.weights == "validation" and data.member_answers:
+        truth = data.validation.class_N, data.validation.label_NL
+        return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine)
     if isinstance(settings.weights, tuple):
-        return weights.fixed(members.speaks(), settings.weights, settings.how)
-    return weights.equal(members.speaks(), settings.how)
+        return weights.user_weights(members.placeholder_answers(), settings.weights, settings.combine)
+    return weights.equal_weights(members.placeholder_answers(), settings.combine)
 
 
-def _fitted(settings: Build, members: Members) -> tuple[Ensemble, Known]:
-    """The ensemble, by what is known."""
-    known = _known(settings, members)
-    weighed = _weights(settings, members, known)
-    calibration, some = calibrate.none(members.labels, settings.coverage), known.validation
-    if settings.calibrate and known.told:
-        combined = combine(known.told, weighed)
-        calibration = calibrate.fit(
-            combined, some.class_N, some.label_NL, comparison.snr(some), settings.coverage
+def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
+    """The ensemble, fitted to the validation spectra."""
+    member_weights = _fit_weights(settings, members, data)
+    calibration, samples = no_calibration(members.labels, settings.coverage), data.validation
+    if settings.calibrate and data.member_answers:
+        calibration = fit_calibration(
+            combine(data.member_answers, member_weights),
+            samples.class_N,
+            samples.label_NL,
+            member_scores.snr(samples),
+            settings.coverage,
         )
-    domain = Domain.fit(known.learned, known.latents or None) if settings.domain else None
-    about: dict[str, Any] = {"version": VERSION, "code": __version__} | described(members, weighed)
-    about |= {
+    domain = Domain.fit(data.training_latents, data.latents or None) if settings.domain else None
+    stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
+    document = EnsembleDocument(
+        version=ENSEMBLE.version,
+        id=_id(settings, members, member_weights, calibration, domain),
+        **member_fields(members, member_weights),
+        passes=settings.passes,
+        calibrated=settings.calibrate,
+        calibration=calibration,
+        domain=domain is not None,
+        store=data.store,
+        ranges=data.ranges,
+        validation=ValidationSize(spectra=len(samples), stars=stars),
+        settings=settings.plain(),
+        fingerprint=settings.fingerprint(),
+    )
+    return Ensemble(settings.ensemble, document, members, domain)
+
+
+def _id(
+    settings: Build, members: Members, weights: Weights, calibration: Calibration, domain: Domain | None
+) -> str:
+    """A hash of all that decides the answers."""
+    values = {
+        "members": [run.document.id for run in members.runs],
+        "weights": weights.to_dict(),
         "passes": settings.passes,
-        "calibrated": settings.calibrate,
-        "calibration": calibration.told(),
-        "domain": domain is not None,
+        "calibration": calibration.to_dict(),
     }
-    kept = {name: about[name] for name in ("weights", "passes", "calibration")} | {
-        "members": [member["id"] for member in about["members"]]
-    }
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
-    tensors: dict[str, Floats] = domain.tensors() if domain else {}
-    for name, array in tensors.items():
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name, array in (domain.to_tensors() if domain else {}).items():
         digest.update(name.encode() + array.tobytes())
-    stars = len(set(some.about["star"].to_pylist())) if len(some) else 0
-    about |= {
-        "id": digest.hexdigest()[:16],
-        "store": known.store,
-        "ranges": known.ranges,
-        "validation": {"spectra": len(some), "stars": stars},
-    }
-    return Ensemble(settings.ensemble, about, members, weighed, calibration, domain), known
+    return digest.hexdigest()[:16]
 
 
-def _write(settings: Build, ensemble: Ensemble, known: Known) -> None:
-    """All files of an ensemble, its description last."""
-    folder, some = settings.ensemble, known.validation
+def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
+    """Write all files of an ensemble, its document last."""
+    folder, samples = Folder(settings.ensemble, ENSEMBLE), data.validation
     if ensemble.domain:
-        tensors = {name: torch.from_numpy(array) for name, array in ensemble.domain.tensors().items()}
-        checkpoint.write_tensors(files.join(folder, DOMAIN), tensors, {"version": VERSION})
-    if known.told:
-        said = ensemble.concluded(known.told, known.latents, comparison.snr(some))
-        judged_of = comparison.everyone(ensemble, said, some)
-        alike = diversity.table(known.told, said.combined, some.class_N, some.label_NL, ensemble.names)
+        tensors = {name: torch.from_numpy(array) for name, array in ensemble.domain.to_tensors().items()}
+        checkpoint.write_tensors(folder.file(DOMAIN), tensors, {"version": ENSEMBLE.version})
+    if data.member_answers:
+        result = ensemble.conclude(data.member_answers, data.latents, member_scores.snr(samples))
+        labelled = member_scores.label_all(ensemble, result, samples)
+        truth = samples.class_N, samples.label_NL
         tables = {
-            VALIDATION: _answers(judged_of, said, some),
-            METRICS: comparison.table(judged_of, Evaluation()),
-            DIVERSITY: alike,
+            VALIDATION: member_scores.answers_table(result, labelled, samples, samples.labels),
+            METRICS: member_scores.scores_table(labelled, ScoreSettings()),
+            DIVERSITY: diversity.diversity_table(data.member_answers, result.answers, *truth, ensemble.names),
         }
-        for name, content in tables.items():
-            files.write_table(files.join(folder, name), content)
-    members = [member | {"path": told_path(folder, member["path"])} for member in ensemble.about["members"]]
-    own = {
-        "settings": json.loads(json.dumps(settings.lasting(), default=str)),
-        "fingerprint": settings.fingerprint(),
-    }
-    files.write_json(files.join(folder, ENSEMBLE), ensemble.about | {"members": members} | own)
-
-
-def _answers(judged_of: dict[str, Judged], said: Said, some: Samples) -> pa.Table:
-    """One row per validation spectrum: who it is, the truth, what predictions say, and what they would say without calibration."""
-    columns: dict[str, Any] = {name: some.about[name] for name in some.about.column_names}
-    columns["true_class"] = pa.array(some.class_N, pa.int8())
-    columns |= {
-        f"true_{name}": pa.array(some.label_NL[:, number], from_pandas=True)
-        for number, name in enumerate(some.labels)
-    }
-    columns |= {name: pa.array(array, from_pandas=True) for name, array in said.columns().items()}
-    raw = (
-        comparison.columns(judged_of[comparison.RAW], comparison.BEFORE)
-        if comparison.RAW in judged_of
-        else {}
+        for name, table in tables.items():
+            files.write_table(folder.file(name), table)
+    document = ensemble.document
+    members = tuple(
+        member.model_copy(update={"path": path_from(folder.path, member.path)}) for member in document.members
     )
-    return pa.table(
-        columns | {name: pa.array(array.astype(np.float32), from_pandas=True) for name, array in raw.items()}
-    )
+    folder.finish(document.model_copy(update={"members": members}))
 
 
-def _finished(folder: str, made: bool) -> Built:
+def _read(folder: Folder[EnsembleDocument], is_new: bool) -> BuiltEnsemble:
     """A finished ensemble from its folder."""
-    about = about_ensemble(folder)
-    tables = (
-        {name: files.read_table(files.join(folder, name)) for name in (VALIDATION, METRICS, DIVERSITY)}
-        if about["validation"]["spectra"]
-        else {}
+    document = folder.document()
+    if not document.validation.spectra:
+        return BuiltEnsemble(folder.path, document, None, None, None, None, is_new)
+    answers, metrics, diverse = (
+        files.read_table(folder.file(name)) for name in (VALIDATION, METRICS, DIVERSITY)
     )
-    judged = raw = None
-    if tables:
-        answers, labels, classes = tables[VALIDATION], about["labels"], about["classes"]
-        judged = comparison.read_back(answers, labels, classes, "true_class")
-        if any(name.endswith(comparison.BEFORE) for name in answers.column_names):
-            raw = comparison.read_back(answers, labels, classes, "true_class", comparison.BEFORE)
-    return Built(folder, about, tables.get(METRICS), tables.get(DIVERSITY), judged, raw, made)
+    final, before = member_scores.read_labelled(
+        answers, document.labels, document.classes, intervals=document.calibrated
+    )
+    return BuiltEnsemble(folder.path, document, metrics, diverse, final, before, is_new)

@@ -1,7 +1,8 @@
-"""What an ensemble says -> what it may say: probabilities and errors that hold on stars it has not learned from, fitted on validation stars only.
+"""Combined answers -> calibrated answers: probabilities and errors that hold on stars outside the training.
 
-Class probabilities get a temperature, errors of labels a law of the data's scatter where no member knows it and a scale, and intervals a half width
-in errors. What cannot be fitted, for too few stars, is left as it is and noted. Shapes: N spectra, C classes, L labels.
+All is fitted to validation stars. Class probabilities get a temperature. Errors of labels get a law of the
+data's scatter where no member knows it, and a scale; intervals get a half width in errors. What has too few
+stars for a fit stays as it is, with a note. Shapes: N spectra, C classes, L labels.
 """
 
 from dataclasses import dataclass, replace
@@ -12,77 +13,89 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import entr, ndtri, softmax
 
-from survey.ensemble import errors as sigmas
-from survey.ensemble.combine import Combined, Floats
-from survey.ensemble.errors import Law, Scale
+from survey.answers import Answers, Floats
+from survey.ensemble import label_errors
+from survey.ensemble.label_errors import ErrorScale, NoiseLaw
 from survey.labels import MISSING
 from survey.metrics.checks import class_numbers
 from survey.metrics.classes import log_losses
 
 LEAST = 20
-"""From fewer stars nothing is fitted."""
-SURE = 1e-7
-"""No probability counts as less before its logarithm is taken."""
+"""With fewer stars nothing is fitted."""
+SMALLEST = 1e-7
+"""A smaller probability counts as this when its logarithm is taken."""
 COLDEST, HOTTEST = 0.05, 20.0
-"""No temperature is sought beyond these."""
+"""The range in which the temperature is searched."""
 SHARPER, SOFTER = 0.1, 0.5
-"""How far the logarithm of the temperature is expected from 0 in advance, downwards and upwards. The epoch that each member kept was chosen by these
-validation stars, so that they look easier than others: that answers are too timid is believed only of many of them.
+"""The expected size of the logarithm of the temperature, below and above 0.
+
+These validation stars chose the epoch that each member kept, so that they look easier than other stars.
+Therefore only many of them can make probabilities sharper.
 """
 
 Classes = NDArray[Any]
 
 
-class Errors(NamedTuple):
-    """What makes the errors of one label hold; with a law of NaN the scatter of the data stays unknown. `half` an interval is so many errors wide."""
+class LabelCalibration(NamedTuple):
+    """The calibration of one label's errors; a law of NaN leaves the scatter of the data unknown.
 
-    law: Law = Law(np.nan, np.nan)
-    scale: Scale = Scale()
+    `half` is the half width of an interval in errors.
+    """
+
+    law: NoiseLaw = NoiseLaw(np.nan, np.nan)
+    scale: ErrorScale = ErrorScale()
     half: float = 1.96
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on validation stars; `notes` says what could not be. `snr` is the median signal to noise of these stars."""
+    """What was fitted on validation stars; `notes` says what could not be fitted.
+
+    `snr` is the median signal to noise of these stars.
+    """
 
     labels: tuple[str, ...]
     temperature: float
-    errors: tuple[Errors, ...]
+    errors: tuple[LabelCalibration, ...]
     coverage: float
     snr: float
     notes: tuple[str, ...] = ()
 
-    def apply(self, combined: Combined, snr_N: Floats) -> Combined:
-        """Calibrated probabilities and errors; a signal to noise that is not known counts as the median of validation stars, one below 1 as 1."""
-        if combined.labels != self.labels:
+    def apply(self, answers: Answers, snr_N: Floats) -> Answers:
+        """Calibrated probabilities, errors and intervals.
+
+        An unknown signal to noise counts as the median of the validation stars, one below 1 as 1. An
+        interval is NaN where no error is known.
+        """
+        if answers.labels != self.labels:
             raise ValueError(
-                f"calibration: it was fitted for {', '.join(self.labels)}, the answers are about {', '.join(combined.labels)}; fit it anew"
+                f"calibration: it was fitted for {', '.join(self.labels)}, the answers have "
+                f"{', '.join(answers.labels)}; "
+                "fit it again"
             )
-        known_N = _known(snr_N, self.snr, len(combined))
-        warm = _warmed(combined, self.temperature)
-        if warm.mu_NL is None:
-            return warm
-        law_NL = np.stack([row.law.sigma(known_N) for row in self.errors], 1)
-        scale_NL = np.stack([row.scale.of(known_N) for row in self.errors], 1)
-        data_NL = np.where(np.isnan(warm.data_NL) & np.isfinite(warm.mu_NL), law_NL, warm.data_NL)
-        return replace(warm, data_NL=scale_NL * data_NL, model_NL=scale_NL * warm.model_NL)
+        usable_snr_N = _usable_snr(snr_N, self.snr, len(answers))
+        answers = _with_temperature(answers, self.temperature)
+        if answers.value_NL is None or answers.err_data_NL is None or answers.err_model_NL is None:
+            return answers
+        law_NL = np.stack([row.law.sigma(usable_snr_N) for row in self.errors], 1)
+        scale_NL = np.stack([row.scale.at(usable_snr_N) for row in self.errors], 1)
+        by_law_NL = np.isnan(answers.err_data_NL) & np.isfinite(answers.value_NL)
+        data_NL = scale_NL * np.where(by_law_NL, law_NL, answers.err_data_NL)
+        model_NL = scale_NL * answers.err_model_NL
+        return self._with_intervals(replace(answers, err_data_NL=data_NL, err_model_NL=model_NL, err_NL=None))
 
-    def interval(self, combined: Combined) -> tuple[Floats, Floats]:
-        """Low and high (N, L) of the interval that holds the truth with `coverage`, of an answer that `apply` gave; NaN where no error is known."""
-        middle_NL = np.empty((len(combined), 0)) if combined.mu_NL is None else combined.mu_NL
-        half_NL = np.array([row.half for row in self.errors]) * combined.total_NL
-        return middle_NL - half_NL, middle_NL + half_NL
+    def _with_intervals(self, answers: Answers) -> Answers:
+        assert answers.value_NL is not None
+        assert answers.err_NL is not None
+        half_NL = np.array([row.half for row in self.errors]) * answers.err_NL
+        return replace(answers, low_NL=answers.value_NL - half_NL, high_NL=answers.value_NL + half_NL)
 
-    def told(self) -> dict[str, Any]:
-        """The calibration as JSON can hold it, null where a number is not known."""
-        rows = {
-            name: {
-                "law": {key: None if np.isnan(value) else value for key, value in row.law._asdict().items()},
-                "scale": row.scale._asdict(),
-                "half": row.half,
-            }
-            for name, row in zip(self.labels, self.errors, strict=True)
-        }
+    def to_dict(self) -> dict[str, Any]:
+        """The calibration as JSON holds it; null where a number is unknown."""
+        rows = {}
+        for name, row in zip(self.labels, self.errors, strict=True):
+            law = {key: None if np.isnan(value) else value for key, value in row.law._asdict().items()}
+            rows[name] = {"law": law, "scale": row.scale._asdict(), "half": row.half}
         return {
             "temperature": self.temperature,
             "coverage": self.coverage,
@@ -92,137 +105,164 @@ class Calibration:
         }
 
     @classmethod
-    def of(cls, about: dict[str, Any]) -> Self:
-        """The calibration that `told` gave."""
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The calibration from what `to_dict` gave."""
         errors = []
-        for row in about["labels"].values():
-            law = Law(*(np.nan if row["law"][key] is None else row["law"][key] for key in Law._fields))
-            errors.append(Errors(law, Scale(**row["scale"]), row["half"]))
+        for row in values["labels"].values():
+            law = NoiseLaw(
+                *(np.nan if row["law"][key] is None else row["law"][key] for key in NoiseLaw._fields)
+            )
+            errors.append(LabelCalibration(law, ErrorScale(**row["scale"]), row["half"]))
         return cls(
-            tuple(about["labels"]),
-            about["temperature"],
+            tuple(values["labels"]),
+            values["temperature"],
             tuple(errors),
-            about["coverage"],
-            about["snr"],
-            tuple(about["notes"]),
+            values["coverage"],
+            values["snr"],
+            tuple(values["notes"]),
         )
 
 
-def none(labels: tuple[str, ...], coverage: float = 0.95) -> Calibration:
+def no_calibration(labels: tuple[str, ...], coverage: float = 0.95) -> Calibration:
     """The calibration that changes nothing; its intervals are those of a normal distribution."""
-    return Calibration(
-        labels,
-        1.0,
-        (Errors(half=_normal(coverage)),) * len(labels),
-        coverage,
-        1.0,
-        ("nothing was calibrated",),
-    )
+    errors = (LabelCalibration(half=_normal_half_width(coverage)),) * len(labels)
+    return Calibration(labels, 1.0, errors, coverage, 1.0, ("nothing was calibrated",))
 
 
-def fit(
-    combined: Combined, class_N: Classes, label_NL: Floats, snr_N: Floats, coverage: float = 0.95
+def fit_calibration(
+    answers: Answers, class_N: Classes, label_NL: Floats, snr_N: Floats, coverage: float = 0.95
 ) -> Calibration:
-    """The calibration of these combined answers of validation stars; class -1 and NaN labels are unknown."""
+    """The calibration of combined answers, from the truth of validation stars; class -1 and NaN labels are
+    unknown.
+    """
     if not 0 < coverage < 1:
         raise ValueError(
-            f"calibration: coverage={coverage:g}; give the share of truths that an interval is to hold, above 0 and below 1"
+            f"calibration: coverage={coverage:g}; give the share of true values that an interval shall "
+            "contain, "
+            "above 0 and below 1"
         )
     truth_NL = np.asarray(label_NL, np.float64)
-    if truth_NL.shape != combined.data_NL.shape:
+    shape = len(answers), len(answers.labels)
+    if truth_NL.shape != shape:
         raise ValueError(
-            f"calibration: true labels of shape {truth_NL.shape}, answers of shape {combined.data_NL.shape}; give both for the same spectra"
+            f"calibration: true labels of shape {truth_NL.shape}, answers of shape {shape}; "
+            "give both for the same spectra"
         )
-    sound_N = np.asarray(snr_N, np.float64)[np.isfinite(snr_N)]
-    middle = float(np.median(sound_N)) if len(sound_N) else 1.0
-    known_N = _known(snr_N, middle, len(combined))
-    temperature, notes = _temperature(combined, class_N)
-    residual_NL = truth_NL if combined.mu_NL is None else combined.mu_NL - truth_NL
+    finite_N = np.asarray(snr_N, np.float64)[np.isfinite(snr_N)]
+    middle = float(np.median(finite_N)) if len(finite_N) else 1.0
+    usable_snr_N = _usable_snr(snr_N, middle, len(answers))
+    temperature, notes = _fit_temperature(answers, class_N)
     errors = []
-    for number, name in enumerate(combined.labels):
-        some_N = np.isfinite(residual_NL[:, number])
-        residual_N, data_N, model_N = (
-            array_NL[some_N, number] for array_NL in (residual_NL, combined.data_NL, combined.model_NL)
-        )
-        found, more = _errors(name, residual_N, data_N, model_N, known_N[some_N], coverage)
-        errors.append(found)
-        notes += more
-    return Calibration(combined.labels, temperature, tuple(errors), coverage, middle, tuple(notes))
+    for number, name in enumerate(answers.labels):
+        residual_N, data_N, model_N = _residuals(answers, truth_NL, number)
+        known_N = np.isfinite(residual_N)
+        residual_N, data_N, model_N = residual_N[known_N], data_N[known_N], model_N[known_N]
+        fitted, more_notes = _fit_errors(name, residual_N, data_N, model_N, usable_snr_N[known_N], coverage)
+        errors.append(fitted)
+        notes += more_notes
+    return Calibration(answers.labels, temperature, tuple(errors), coverage, middle, tuple(notes))
 
 
-def _normal(coverage: float) -> float:
+def _residuals(answers: Answers, truth_NL: Floats, number: int) -> tuple[Floats, Floats, Floats]:
+    """Residuals of one label, with the errors of the data and of the models."""
+    unknown_N = np.full(len(answers), np.nan)
+    value_N, data_N, model_N = (
+        unknown_N if array_NL is None else array_NL[:, number]
+        for array_NL in (answers.value_NL, answers.err_data_NL, answers.err_model_NL)
+    )
+    return value_N - truth_NL[:, number], data_N, model_N
+
+
+def _normal_half_width(coverage: float) -> float:
     return float(ndtri(0.5 + coverage / 2))
 
 
-def _known(snr_N: Floats, middle: float, rows: int) -> Floats:
-    """Signal to noise as errors are told by: the median where it is not known, at least 1 (subtracted skies leave it at 0 and below)."""
+def _usable_snr(snr_N: Floats, middle: float, rows: int) -> Floats:
+    """Signal to noise for the laws: the median where it is unknown, and at least 1.
+
+    A subtracted sky can leave a signal to noise of 0 or less.
+    """
     array = np.asarray(snr_N, np.float64)
     if array.shape != (rows,):
         raise ValueError(
-            f"calibration: signal to noise of shape {array.shape} beside {rows} spectra; give one for each, NaN where it is not known"
+            f"calibration: signal to noise of shape {array.shape} for {rows} spectra; give one per "
+            "spectrum, NaN where "
+            "it is unknown"
         )
     return np.maximum(np.where(np.isfinite(array), array, middle), 1.0)
 
 
-def warmed(p_NC: Floats, temperature: float) -> Floats:
-    """Probabilities at a temperature: above 1 they are less sure."""
-    return np.asarray(softmax(np.log(np.clip(p_NC, SURE, 1)) / temperature, axis=1))
+def at_temperature(p_NC: Floats, temperature: float) -> Floats:
+    """Probabilities at a temperature: above 1 they are softer."""
+    return np.asarray(softmax(np.log(np.clip(p_NC, SMALLEST, 1)) / temperature, axis=1))
 
 
-def _warmed(combined: Combined, temperature: float) -> Combined:
-    """Classes at a temperature; the share of disagreement in their entropy stays what it was."""
-    if combined.p_NC is None or combined.entropy_N is None or combined.doubt_N is None or temperature == 1:
-        return combined
-    p_NC = warmed(combined.p_NC, temperature)
-    entropy_N = entr(p_NC).sum(1)
-    share_N = combined.doubt_N / np.where(combined.entropy_N == 0, 1, combined.entropy_N)
-    return replace(combined, p_NC=p_NC, entropy_N=entropy_N, doubt_N=share_N * entropy_N)
+def _with_temperature(answers: Answers, temperature: float) -> Answers:
+    """Classes at a temperature; the share of disagreement in their entropy stays the same."""
+    entropy_N, model_N = answers.class_entropy_N, answers.class_entropy_model_N
+    if answers.p_NC is None or entropy_N is None or model_N is None or temperature == 1:
+        return answers
+    p_NC = at_temperature(answers.p_NC, temperature)
+    new_entropy_N = entr(p_NC).sum(1)
+    share_N = model_N / np.where(entropy_N == 0, 1, entropy_N)
+    return replace(
+        answers, p_NC=p_NC, class_entropy_N=new_entropy_N, class_entropy_model_N=share_N * new_entropy_N
+    )
 
 
-def _temperature(combined: Combined, class_N: Classes) -> tuple[float, list[str]]:
-    """The temperature of least log loss, near 1 where few stars say otherwise."""
-    if combined.p_NC is None:
+def _fit_temperature(answers: Answers, class_N: Classes) -> tuple[float, list[str]]:
+    """The temperature of least log loss; few stars move it little from 1."""
+    if answers.p_NC is None:
         return 1.0, []
-    truth_N = class_numbers(class_N, len(combined.classes), len(combined))
-    some_N = (truth_N != MISSING) & np.isfinite(combined.p_NC).all(1)
-    if some_N.sum() < LEAST:
+    truth_N = class_numbers(class_N, len(answers.classes), len(answers))
+    usable_N = (truth_N != MISSING) & np.isfinite(answers.p_NC).all(1)
+    if usable_N.sum() < LEAST:
         return 1.0, [
-            f"classes: {some_N.sum()} validation stars of known class, {LEAST} are needed; probabilities are left as they are"
+            f"classes: {usable_N.sum()} validation stars have a known class, {LEAST} are needed; "
+            "probabilities are not calibrated"
         ]
-    truth_N, p_NC = truth_N[some_N], combined.p_NC[some_N]
+    truth_N, p_NC = truth_N[usable_N], answers.p_NC[usable_N]
 
     def loss(log: float) -> float:
         expected = SHARPER if log < 0 else SOFTER
-        return float(log_losses(truth_N, warmed(p_NC, np.exp(log))).sum()) + 0.5 * (log / expected) ** 2
+        return (
+            float(log_losses(truth_N, at_temperature(p_NC, np.exp(log))).sum()) + 0.5 * (log / expected) ** 2
+        )
 
-    found = minimize_scalar(
-        loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6}
-    )
-    return float(np.exp(found.x)), []
+    bounds = np.log(COLDEST), np.log(HOTTEST)
+    minimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(minimum.x)), []
 
 
-def _errors(
+def _fit_errors(
     name: str, residual_N: Floats, data_N: Floats, model_N: Floats, snr_N: Floats, coverage: float
-) -> tuple[Errors, list[str]]:
-    """What makes the errors of one label hold on the stars of which it is known, and what could not be fitted."""
+) -> tuple[LabelCalibration, list[str]]:
+    """The calibration of one label's errors, from the stars with a known label, and notes."""
     count = len(residual_N)
+    unchanged = LabelCalibration(half=_normal_half_width(coverage))
     if count < LEAST:
-        return Errors(half=_normal(coverage)), [
-            f"{name}: {count} validation stars of known {name}, {LEAST} are needed; errors are left as they are"
+        return unchanged, [
+            f"{name}: {count} validation stars have a known {name}, {LEAST} are needed; errors are not "
+            "calibrated"
         ]
-    if not np.quantile(np.abs(residual_N), sigmas.WITHIN) > 0:
-        return Errors(half=_normal(coverage)), [
-            f"{name}: the answers are the truth to the last digit; errors are left as they are"
+    if not np.quantile(np.abs(residual_N), label_errors.WITHIN) > 0:
+        return unchanged, [
+            f"{name}: the answers equal the truth to the last digit; errors are not calibrated"
         ]
-    own_N = np.isfinite(data_N) & (np.hypot(data_N, model_N) > 0)
-    own_scale = (
-        sigmas.scale(residual_N[own_N], np.hypot(data_N, model_N)[own_N], snr_N[own_N])
-        if own_N.sum() >= LEAST
-        else None
-    )
-    law = sigmas.law(residual_N if own_scale is None else residual_N / own_scale.of(snr_N), model_N, snr_N)
-    sigma_N = np.hypot(np.where(own_N, data_N, law.sigma(snr_N)), model_N)
-    scale = sigmas.scale(residual_N, sigma_N, snr_N) if own_scale is None else own_scale
-    half, enough = sigmas.reach(residual_N / (scale.of(snr_N) * sigma_N), coverage)
-    note = f"{name}: {count} validation stars are too few for intervals of {100 * coverage:g} %; they are as wide as the largest error seen"
-    return Errors(law, scale, half), [] if enough else [note]
+    has_error_N = np.isfinite(data_N) & (np.hypot(data_N, model_N) > 0)
+    given_scale = None
+    if has_error_N.sum() >= LEAST:
+        given_N = np.hypot(data_N, model_N)[has_error_N]
+        given_scale = label_errors.fit_error_scale(residual_N[has_error_N], given_N, snr_N[has_error_N])
+    to_fit_N = residual_N if given_scale is None else residual_N / given_scale.at(snr_N)
+    law = label_errors.fit_noise_law(to_fit_N, model_N, snr_N)
+    sigma_N = np.hypot(np.where(has_error_N, data_N, law.sigma(snr_N)), model_N)
+    scale = given_scale or label_errors.fit_error_scale(residual_N, sigma_N, snr_N)
+    half, enough = label_errors.interval_half_width(residual_N / (scale.at(snr_N) * sigma_N), coverage)
+    notes = []
+    if not enough:
+        notes.append(
+            f"{name}: {count} validation stars are too few for intervals of {100 * coverage:g} %; "
+            "they are as wide as the largest error of these stars"
+        )
+    return LabelCalibration(law, scale, half), notes

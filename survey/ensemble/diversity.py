@@ -1,7 +1,9 @@
-"""How much the members of an ensemble differ, and what is gained by asking all of them: one long table.
+"""How much the members of an ensemble differ, and what the ensemble gains over its best member: one long
+table.
 
-Members that are right and wrong about the same stars gain nothing by being several. Everything is told of the spectra that all members who give a
-thing have an answer for, so that they are compared about the same ones. Shapes: N spectra, M members, C classes, L labels.
+Members that are right and wrong about the same stars gain nothing together. Each number rests on the
+spectra for which all members that give the classes, or the label, have an answer: so all are compared on
+the same spectra. Shapes: N spectra, M members, C classes, L labels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,34 +14,39 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from survey.ensemble.combine import Combined, Floats, Told
+from survey.answers import Answers, Floats
+from survey.ensemble.combine import MemberAnswers
 from survey.labels import MISSING
 from survey.metrics.checks import class_numbers
 from survey.metrics.classes import log_losses
-from survey.metrics.intervals import between, means_drawn
+from survey.metrics.intervals import percentile_interval, resample_means
 from survey.metrics.labels import pearson
 
-ENSEMBLE, CLASSES = "ensemble", "classes"
+ENSEMBLE_NAME = "ensemble"
+"""The name of the ensemble among its members."""
+CLASSES = "classes"
+"""The subject of the rows about classes; the other subjects are labels."""
 
+COLUMNS = (
+    ("subject", pa.string(), "classes, or the label"),
+    (
+        "metric",
+        pa.string(),
+        "accuracy, log_loss, mae: of a member or of the ensemble; accuracy_gain, ...: by how much the "
+        "ensemble is better "
+        "than the best member; agreement: share of spectra with the same class from two members; "
+        "residual_correlation: "
+        "of two members",
+    ),
+    ("one", pa.string(), "the member, or ensemble"),
+    ("other", pa.string(), "the member that it is compared with; null where there is none"),
+    ("n", pa.int64(), "spectra that the value rests on"),
+    ("value", pa.float64(), "in the unit of the label where it has one"),
+    ("low", pa.float64(), "lower end of the 95 % interval of a gain; null for all other metrics"),
+    ("high", pa.float64(), "upper end of the 95 % interval of a gain; null for all other metrics"),
+)
 SCHEMA = pa.schema(
-    [
-        pa.field(name, kind, metadata={"description": about})
-        for name, kind, about in (
-            ("subject", pa.string(), "classes, or the label"),
-            (
-                "metric",
-                pa.string(),
-                "accuracy, log_loss, mae of a member or of the ensemble; their gain, by which the ensemble is better than the best member; "
-                "agreement, the share of spectra that two members call alike; residual_correlation of two members",
-            ),
-            ("one", pa.string(), "the member, or ensemble"),
-            ("other", pa.string(), "the member that it is compared with; null where there is none"),
-            ("n", pa.int64(), "spectra that the value rests on"),
-            ("value", pa.float64(), "in the unit of the label where it has one"),
-            ("low", pa.float64(), "lower end of the 95 % interval of a gain; null for all else"),
-            ("high", pa.float64(), "upper end of the 95 % interval of a gain; null for all else"),
-        )
-    ]
+    [pa.field(name, kind, metadata={"description": description}) for name, kind, description in COLUMNS]
 )
 
 
@@ -54,94 +61,92 @@ class _Row(NamedTuple):
     high: float | None = None
 
 
-def table(
-    told: Told, combined: Combined, class_N: NDArray[Any], label_NL: Floats, names: Sequence[str]
+def diversity_table(
+    member_answers: MemberAnswers,
+    answers: Answers,
+    class_N: NDArray[Any],
+    label_NL: Floats,
+    names: Sequence[str],
 ) -> pa.Table:
-    """Metrics of the members (`names`) and of the ensemble, its gain over the best of them, and how alike two members are; class -1 and NaN
-    labels are unknown. Its columns are those of `SCHEMA`.
+    """Metrics of the members (`names`) and of the ensemble, its gain over the best member, and how alike
+    members are.
+
+    Class -1 and NaN labels are unknown. The columns are those of `SCHEMA`.
     """
-    if len(names) != told.members or len(combined) != len(told):
+    if len(names) != member_answers.members or len(answers) != len(member_answers):
         raise ValueError(
-            f"diversity: {len(names)} names and {len(combined)} answers of the ensemble for {told.members} members and {len(told)} spectra; "
-            "give one for each"
+            f"diversity: {len(names)} names and {len(answers)} answers of the ensemble for "
+            f"{member_answers.members} members "
+            f"and {len(member_answers)} spectra; give one per member and per spectrum"
         )
     rows = [
-        *_classes(told, combined, class_N, names),
-        *_labels(told, combined, np.asarray(label_NL, np.float64), names),
+        *_class_rows(member_answers, answers, class_N, names),
+        *_label_rows(member_answers, answers, np.asarray(label_NL, np.float64), names),
     ]
     return pa.Table.from_pylist([row._asdict() for row in rows if np.isfinite(row.value)], SCHEMA)
 
 
-def _classes(told: Told, combined: Combined, class_N: NDArray[Any], names: Sequence[str]) -> Iterator[_Row]:
-    member_M = np.flatnonzero(told.class_givers()).tolist()
-    if combined.p_NC is None or not member_M:
+def _class_rows(
+    member_answers: MemberAnswers, answers: Answers, class_N: NDArray[Any], names: Sequence[str]
+) -> Iterator[_Row]:
+    member_M = np.flatnonzero(member_answers.gives_class()).tolist()
+    if answers.p_NC is None or not member_M:
         return
-    truth_N = class_numbers(class_N, len(told.classes), len(told))
-    all_N = told.says_class()[member_M].all(0) & np.isfinite(combined.p_NC).all(1)
-    called_MN = np.nan_to_num(told.p_MNC).argmax(2)
-    known_N = all_N & (truth_N != MISSING)
-    each = [
-        *((names[member], told.p_MNC[member][known_N]) for member in member_M),
-        (ENSEMBLE, combined.p_NC[known_N]),
-    ]
-    yield from _compared(
-        CLASSES,
-        "accuracy",
-        {name: 1.0 * (p_NC.argmax(1) == truth_N[known_N]) for name, p_NC in each},
-        up=True,
-    )
-    yield from _compared(
-        CLASSES, "log_loss", {name: log_losses(truth_N[known_N], p_NC) for name, p_NC in each}, up=False
-    )
+    truth_N = class_numbers(class_N, len(member_answers.classes), len(member_answers))
+    answered_N = member_answers.has_class()[member_M].all(0) & np.isfinite(answers.p_NC).all(1)
+    predicted_MN = np.nan_to_num(member_answers.p_MNC).argmax(2)
+    known_N = answered_N & (truth_N != MISSING)
+    p_of = {names[member]: member_answers.p_MNC[member][known_N] for member in member_M}
+    p_of[ENSEMBLE_NAME] = answers.p_NC[known_N]
+    right_of = {name: 1.0 * (p_NC.argmax(1) == truth_N[known_N]) for name, p_NC in p_of.items()}
+    loss_of = {name: log_losses(truth_N[known_N], p_NC) for name, p_NC in p_of.items()}
+    yield from _gain_rows(CLASSES, "accuracy", right_of, larger_is_better=True)
+    yield from _gain_rows(CLASSES, "log_loss", loss_of, larger_is_better=False)
     for one, other in combinations(member_M, 2):
-        alike_N = called_MN[one][all_N] == called_MN[other][all_N]
-        yield _Row(
-            CLASSES,
-            "agreement",
-            names[one],
-            names[other],
-            len(alike_N),
-            float(alike_N.mean()) if len(alike_N) else np.nan,
-        )
+        alike_N = predicted_MN[one][answered_N] == predicted_MN[other][answered_N]
+        share = float(alike_N.mean()) if len(alike_N) else np.nan
+        yield _Row(CLASSES, "agreement", names[one], names[other], len(alike_N), share)
 
 
-def _labels(told: Told, combined: Combined, truth_NL: Floats, names: Sequence[str]) -> Iterator[_Row]:
-    if combined.mu_NL is None:
+def _label_rows(
+    member_answers: MemberAnswers, answers: Answers, truth_NL: Floats, names: Sequence[str]
+) -> Iterator[_Row]:
+    if answers.value_NL is None:
         return
-    for number, label in enumerate(told.labels):
-        member_M = np.flatnonzero(told.label_givers()[:, number]).tolist()
-        residual_MN = told.mu_MNL[member_M, :, number] - truth_NL[:, number]
-        own_N = combined.mu_NL[:, number] - truth_NL[:, number]
-        known_N = np.isfinite(residual_MN).all(0) & np.isfinite(own_N)
-        each = {
-            names[member]: residual_N[known_N]
-            for member, residual_N in zip(member_M, residual_MN, strict=True)
-        }
-        if not each:
+    for number, label in enumerate(member_answers.labels):
+        member_M = np.flatnonzero(member_answers.gives_label()[:, number]).tolist()
+        if not member_M:
             continue
-        yield from _compared(
-            label,
-            "mae",
-            {name: np.abs(residual_N) for name, residual_N in (each | {ENSEMBLE: own_N[known_N]}).items()},
-            up=False,
-        )
-        for one, other in combinations(each, 2):
-            value = pearson(each[one], each[other]) if known_N.sum() > 1 else np.nan
+        residual_MN = member_answers.value_MNL[member_M, :, number] - truth_NL[:, number]
+        ensemble_N = answers.value_NL[:, number] - truth_NL[:, number]
+        known_N = np.isfinite(residual_MN).all(0) & np.isfinite(ensemble_N)
+        pairs = zip(member_M, residual_MN, strict=True)
+        residual_of = {names[member]: residual_N[known_N] for member, residual_N in pairs}
+        error_of = {name: np.abs(residual_N) for name, residual_N in residual_of.items()}
+        error_of[ENSEMBLE_NAME] = np.abs(ensemble_N[known_N])
+        yield from _gain_rows(label, "mae", error_of, larger_is_better=False)
+        for one, other in combinations(residual_of, 2):
+            value = pearson(residual_of[one], residual_of[other]) if known_N.sum() > 1 else np.nan
             yield _Row(label, "residual_correlation", one, other, int(known_N.sum()), value)
 
 
-def _compared(subject: str, metric: str, each: dict[str, Floats], up: bool) -> Iterator[_Row]:
-    """The mean of everyone's values, and by how much that of the ensemble is better than that of the best member, about the same spectra."""
-    count = len(each[ENSEMBLE])
+def _gain_rows(
+    subject: str, metric: str, values_of: dict[str, Floats], *, larger_is_better: bool
+) -> Iterator[_Row]:
+    """The mean value of each member and of the ensemble, and the gain of the
+    ensemble over the best member.
+    """
+    count = len(values_of[ENSEMBLE_NAME])
     if not count:
         return
-    means = {name: float(value_N.mean()) for name, value_N in each.items()}
+    means = {name: float(value_N.mean()) for name, value_N in values_of.items()}
     for name, value in means.items():
         yield _Row(subject, metric, name, None, count, value)
-    members = [name for name in each if name != ENSEMBLE]
-    best = max(members, key=lambda name: means[name]) if up else min(members, key=lambda name: means[name])
-    gain_N = (each[ENSEMBLE] - each[best]) * (1 if up else -1)
+    members = [name for name in values_of if name != ENSEMBLE_NAME]
+    best = (max if larger_is_better else min)(members, key=lambda name: means[name])
+    gain_N = (values_of[ENSEMBLE_NAME] - values_of[best]) * (1 if larger_is_better else -1)
+    gain = float(gain_N.mean())
     low, high = (
-        between(means_drawn(gain_N[:, None])[:, 0], float(gain_N.mean())) if count > 1 else (None, None)
+        percentile_interval(resample_means(gain_N[:, None])[:, 0], gain) if count > 1 else (None, None)
     )
-    yield _Row(subject, f"{metric}_gain", ENSEMBLE, best, count, float(gain_N.mean()), low, high)
+    yield _Row(subject, f"{metric}_gain", ENSEMBLE_NAME, best, count, gain, low, high)

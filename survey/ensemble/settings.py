@@ -1,122 +1,134 @@
-"""What an ensemble is to be made of: finished runs, or runs that are trained for it, several seeds of several changes to one recipe."""
+"""Settings of an ensemble: finished runs, or runs that are trained for it (several seeds of several changes
+to a recipe).
+
+This file imports nothing heavy, so that a job reports a wrong setting at once.
+"""
 
 import re
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from survey import files
-from survey.ensemble.combine import How
-from survey.ensemble.weights import Metric
-from survey.labelling.join import Labels
-from survey.settings import Settings, SettingsError, laid
-from survey.training.precision import Precision
-from survey.training.train import Train
+from survey.labelling.settings import Join
+from survey.settings import Settings, SettingsError, merge
+from survey.training.settings import Precision, Train
 
 RUNS = "runs"
-"""The folder of an ensemble in which its own members are."""
+"""The folder inside an ensemble that holds the members that were trained for it."""
+
+Combination = Literal["mean", "vote"]
+"""How classes are combined: the weighted mean of probabilities, or the weighted shares of the members' votes.
+"""
+
+Metric = Literal["log_loss", "accuracy", "f1_cemp", "f1_mp", "f1_macro"]
+"""The metric that weights for classes make best."""
 
 
 class Build(Settings):
     """Settings of an ensemble."""
 
-    SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
-    INERT: ClassVar[frozenset[str]] = frozenset({"ensemble", "threads", "gpu"})
+    EXTRA_SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"ensemble", "threads", "gpu"})
 
-    ensemble: str = Field(description="folder or s3:// prefix of the ensemble to make")
+    ensemble: str = Field(description="folder or s3:// prefix of the new ensemble")
     runs: tuple[str, ...] = Field(
         (), strict=False, description="finished runs on one grid; none = the members below are trained first"
     )
     members: tuple[dict[str, Any], ...] = Field(
         ({},),
         strict=False,
-        description="runs to train: changes to train, one for each, such as {model: prism}; name: tells equal models apart",
+        description="runs to train: for each the changes to train, such as {model: prism}; name: tells "
+        "equal models apart",
     )
-    seeds: int = Field(1, ge=1, description="so many of each of them, with seed, seed + 1, ...")
+    seeds: int = Field(1, ge=1, description="number of runs per member, with the seeds seed, seed + 1, ...")
     train: dict[str, Any] = Field(
         {},
-        description="how they are trained: the recipe's section train; python jobs/train.py --help lists what it may say",
+        description="training settings of all members: the recipe's section train; its keys: python "
+        "jobs/train.py --help",
     )
     store: str | None = Field(
-        None, description="store of the spectra to train on and to validate by; null = that of the first run"
+        None,
+        description="store of the spectra for training and validation; null = the store of the first run",
     )
     labels: str | None = Field(
         None,
-        description="table of labels to train on or, with runs, to validate by; null = as the runs know them",
+        description="label table for training or, with runs, for validation; null = the labels that the "
+        "runs know",
     )
-    join: Labels = Field(Labels(), description="how that table and the spectra find each other, with runs")
+    join: Join = Field(Join(), description="how the rows of that table match the spectra, with runs")
     weights: Literal["validation", "equal"] | tuple[float, ...] = Field(
         "validation",
-        description="how much members count: best on validation spectra, alike, or one number for each in their order",
+        description="weights of the members: best on validation spectra, equal, or one number per member "
+        "in their order",
     )
     metric: Metric = Field(
         "log_loss",
-        description="what weights from validation make best, for classes; labels go by their mean squared error",
+        description="metric of the classes that weights from validation make best; for labels it is the "
+        "mean squared error",
     )
-    how: How = Field(
-        "mean", description="classes by the weighted mean of probabilities, or by the members' votes"
+    combine: Combination = Field(
+        "mean", description="combine classes by the weighted mean of probabilities, or by the members' votes"
     )
     passes: int = Field(
         0,
         ge=0,
-        description="passes with dropout (Monte Carlo) by each member, for the model's part of errors; 0 = none",
+        description="Monte Carlo dropout passes per member, for the model's part of the errors; 0 = none",
     )
-    calibrate: bool = Field(True, description="make probabilities and errors hold on validation spectra")
+    calibrate: bool = Field(True, description="calibrate probabilities and errors on the validation spectra")
     coverage: float = Field(
-        0.95, gt=0, lt=1, description="share of truths that the interval of a label is to hold"
+        0.95, gt=0, lt=1, description="share of true values that the interval of a label shall contain"
     )
-    domain: bool = Field(
-        True, description="know what the training spectra look like, and how far from them a spectrum is"
+    domain: bool = Field(True, description="measure how far a spectrum is from the training spectra")
+    seed: int = Field(0, ge=0, description="seed of the dropout passes and of the sample of training spectra")
+    precision: Precision = Field("float32", description="precision of the networks' arithmetic")
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="number of threads; auto = the fastest number, measured"
     )
-    seed: int = Field(
-        0, ge=0, description="of passes with dropout, and of the training spectra that are looked at"
-    )
-    precision: Precision = Field("float32", description="of the networks' arithmetic")
-    threads: int | None = Field(None, ge=1, description="threads; null = all CPUs")
-    gpu: Literal["auto", "never"] = Field("auto", description="use a GPU where there is one")
+    gpu: Literal["auto", "never"] = Field("auto", description="auto = use a GPU if there is one")
 
     @field_validator("weights", mode="before")
     @classmethod
-    def _sound_weights(cls, value: Any) -> Any:
-        """Lists as tuples; told apart here, for of a union each kind would complain by itself."""
+    def _check_weights(cls, value: Any) -> Any:
+        """Converts lists to tuples first, because pydantic reports one error per member of a union."""
         if isinstance(value, str) and value in ("validation", "equal"):
             return value
         if not isinstance(value, list | tuple) or not all(
             type(weight) in (int, float) and weight >= 0 for weight in value
         ):
-            raise ValueError("neither validation nor equal nor numbers of 0 or more")
+            raise ValueError("is not validation, not equal and no list of numbers of 0 or more")
         if not any(value):
             raise ValueError("no weight is above 0")
         return tuple(map(float, value))
 
     @model_validator(mode="after")
-    def _one_weight_each(self) -> Self:
+    def _check_members(self) -> Self:
         count = len(self.runs) or len(self.members) * self.seeds
         if not count:
             raise ValueError(
-                "runs, members: there are none; give runs=[...] of finished runs, or members=[{model: prism}, ...] to train"
+                "runs, members: both are empty; give runs=[...] of finished runs, or members=[{model: "
+                "prism}, ...] to train"
             )
         if not isinstance(self.weights, str) and len(self.weights) != count:
             raise ValueError(
-                f"weights: {len(self.weights)} numbers for {count} members; give one for each, in their order"
+                f"weights: {len(self.weights)} numbers for {count} members; give one per member, in their "
+                "order"
             )
         return self
 
-    def lasting(self) -> dict[str, Any]:
-        """The values that decide what comes out; members count by how they are trained, where they are trained at all."""
-        kept = {
-            name: value
-            for name, value in super().lasting().items()
-            if name not in ("train", "members", "seeds")
-        }
-        return (
-            kept | {RUNS: {one.run.rpartition("/")[2]: one.lasting() for one in trainings(self)}}
-            if not self.runs
-            else kept
-        )
+    def result_settings(self) -> dict[str, Any]:
+        """The values that decide the result; of members that are trained for the ensemble, their training
+        settings.
+        """
+        values = super().result_settings()
+        for name in ("train", "members", "seeds"):
+            del values[name]
+        if not self.runs:
+            values[RUNS] = {one.run.rpartition("/")[2]: one.result_settings() for one in trainings(self)}
+        return values
 
-    def chooses(self) -> bool:
-        """Whether anything is decided by validation spectra."""
+    def needs_validation(self) -> bool:
+        """Whether anything is fitted to validation spectra."""
         return self.weights == "validation" or self.calibrate
 
 
@@ -124,47 +136,54 @@ def trainings(settings: Build) -> list[Train]:
     """The settings of the runs that are trained for an ensemble; none where finished runs are given."""
     if settings.runs:
         return []
-    found: dict[str, Train] = {}
+    trained: dict[str, Train] = {}
     for change in settings.members:
         first = _training(settings, dict(change))
         for seed in range(first.seed, first.seed + settings.seeds):
-            name = f"{_called(change, first)}-{seed}"
-            if name in found:
+            name = f"{_member_name(change, first)}-{seed}"
+            if name in trained:
                 raise SettingsError(
-                    f"ensemble: members: two are called {name}; give each of them a name, such as {{model: {first.model}, name: wide}}"
+                    f"ensemble: members: two have the name {name}; give each a name, such as "
+                    f"{{model: {first.model}, name: wide}}"
                 )
-            found[name] = first.model_copy(
-                update={"run": files.join(settings.ensemble, RUNS, name), "seed": seed}
-            )
-    return list(found.values())
+            run = files.join(settings.ensemble, RUNS, name)
+            trained[name] = first.model_copy(update={"run": run, "seed": seed})
+    return list(trained.values())
 
 
-def _called(change: dict[str, Any], training: Train) -> str:
-    """What the runs of a member are called before their seed; it becomes a folder in the ensemble's own."""
+def _member_name(change: dict[str, Any], training: Train) -> str:
+    """The name of a member's runs without the seed; it becomes the name of a folder."""
     name = change.get("name", training.model)
     if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", str(name)):
         raise SettingsError(
-            f"ensemble: members: name: {name!r}: is no name of a folder; give letters and digits, such as {{name: wide}}"
+            f"ensemble: members: name: {name!r} cannot be the name of a folder; give letters and digits, "
+            f"such as {{name: wide}}"
         )
     return str(name)
 
 
 def _training(settings: Build, change: dict[str, Any]) -> Train:
-    """The recipe's training with a member's changes; another network starts from its own options, not from those of the recipe's."""
+    """The recipe's training with a member's changes; a member with another network does not get the
+    recipe's options.
+    """
     change.pop("name", None)
     values = dict(settings.train)
-    usual = values.get("model", Train.model_fields["model"].default)
-    if change.get("model", usual) != usual:
+    recipe_model = values.get("model", Train.model_fields["model"].default)
+    if change.get("model", recipe_model) != recipe_model:
         values.pop("options", None)
-    given = {
-        name: value
-        for name in ("store", "labels", "threads")
-        if (value := getattr(settings, name)) is not None
-    }
-    given |= {"gpu": "never"} if settings.gpu == "never" else {}
-    values = laid(values, change) | given
-    if missing := [name for name in ("store", "labels") if name not in values]:
-        raise SettingsError(
-            f"ensemble: {missing[0]}: not given, but needed to train members; give {missing[0]}=..., or runs=[...] of finished runs"
-        )
-    return Train.checked("ensemble: train", values | {"run": files.join(settings.ensemble, RUNS)})
+    shared: dict[str, Any] = {}
+    for name in ("store", "labels"):
+        if (path := getattr(settings, name)) is not None:
+            shared[name] = path
+    if settings.threads != "auto":
+        shared["threads"] = settings.threads
+    if settings.gpu == "never":
+        shared["gpu"] = "never"
+    values = merge(values, change) | shared
+    for name in ("store", "labels"):
+        if name not in values:
+            raise SettingsError(
+                f"ensemble: {name}: not given, but needed to train members; give {name}=..., or runs=[...] "
+                "of finished runs"
+            )
+    return Train.from_dict("ensemble: train", values | {"run": files.join(settings.ensemble, RUNS)})

@@ -1,127 +1,130 @@
-"""Predictions beside somebody else's labels, such as those of GALAH or LASP: what was said of the spectra that both know, judged like all answers.
+"""Predictions compared with labels from another table, such as those of GALAH or LASP, for the spectra that
+both have.
 
-Stars that a member of the ensemble has learned from or was chosen by are left out; where a member is not found any more this is not known, and told.
+Stars that a member of the ensemble was trained on or selected by are left out. A member that is not found
+any more has unknown training stars; the document counts such members.
 """
 
-import json
+import hashlib
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from survey import files
-from survey.ensemble import judged
+from survey.answers import Answers, Floats
+from survey.ensemble import member_scores
+from survey.ensemble.diversity import ENSEMBLE_NAME
+from survey.ensemble.holdout import seen_in_training
 from survey.evaluate import result
-from survey.evaluate.evaluate import Evaluate, of_labels
-from survey.evaluate.result import COMPARED, METRICS, PREDICTIONS, Key, Outcome
-from survey.evaluate.seen_in_training import met
+from survey.evaluate.result import MEMBERS, METRICS, PREDICTIONS, Evaluation, Key
+from survey.evaluate.settings import Evaluate
 from survey.labelling import join, samples
 from survey.labelling.join import Labelled
-from survey.labels import CLASSES
-from survey.metrics.score import Judged
+from survey.labelling.rows import available_labels
+from survey.metrics.score import LabelledAnswers, extra_columns
 from survey.predict.output import Predictions, open_predictions
-from survey.predict.rows import answered
 from survey.settings import SettingsError
 
-Floats = NDArray[np.float64]
 
-
-def outside(settings: Evaluate) -> Outcome:
-    """Judge finished predictions by a table of labels."""
-    labels = str(settings.labels)
-    said = open_predictions(settings.of)
-    classes, told = tuple(said.about["classes"]), said.labels
-    folder = settings.to or files.join(settings.of, "evaluations", of_labels(labels, ""))
-    key: Key = {"run": said.about["id"], "settings": json.loads(json.dumps(settings.lasting(), default=str))}
-    if result.is_there(folder, key):
-        found = result.again(folder, told, classes, settings.called)
-    else:
-        joining = settings.join.model_copy(update={"table": labels})
-        wanted = join.present(joining, told)
-        if not wanted and not classes:
+def evaluate_predictions(settings: Evaluate) -> Evaluation:
+    """Evaluate finished predictions against a table of labels."""
+    table = str(settings.labels)
+    predictions = open_predictions(settings.of)
+    folder = settings.to or files.join(settings.of, "evaluations", name_of_labels(table, ""))
+    key: Key = {"run": predictions.id, "settings": settings.plain()}
+    is_new = not result.is_finished(folder, key)
+    if is_new:
+        joining = settings.join.model_copy(update={"table": table})
+        wanted = available_labels(joining, predictions.labels)
+        if not wanted and not predictions.classes:
             raise SettingsError(
-                f"evaluate: labels={labels}: has none of the labels that {settings.of} tells ({', '.join(told)}); "
-                f"give join.columns={{{told[0]}: its column}}, or another table"
+                f"evaluate: labels={table}: has none of the labels of {settings.of} "
+                f"({', '.join(predictions.labels)}); "
+                f"give join.columns={{{predictions.labels[0]}: its column}}, or another table"
             )
-        found = _made(settings, said, join.join(joining, said, wanted), folder, key)
+        _write(settings, predictions, join.join(joining, predictions, wanted), folder, key)
+    evaluation = result.read_evaluation(folder, settings.labels_name, is_new=is_new, errors=complete_errors)
     if settings.csv:
-        result.write_csv(found)
-    return found
+        result.write_csv(evaluation)
+    return evaluation
 
 
-def _made(settings: Evaluate, said: Predictions, labelled: Labelled, folder: str, key: Key) -> Outcome:
-    """Judge what was said of the labelled spectra, and write it down."""
-    some = samples.of(labelled, labelled.labels)
-    table = _answers(said, labelled)
-    met_N, unread = met(said.about["ensemble"], some.about)
-    silent_N = ~answered(table)
-    keep = np.flatnonzero(~met_N & ~silent_N)
+def name_of_labels(labels: str, store: str) -> str:
+    """The folder of an evaluation with other labels: the name of their table, and a hash of its path and
+    the store.
+    """
+    stem = labels.rstrip("/").rpartition("/")[2].partition(".")[0]
+    return f"{stem}-{hashlib.sha256(f'{store}|{labels}'.encode()).hexdigest()[:6]}"
+
+
+def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, folder: str, key: Key) -> None:
+    """Compare the answers about the labelled spectra with the labels, and write the evaluation."""
+    all_samples = samples.from_labelled(labelled, labelled.labels)
+    table = _rows(predictions, labelled)
+    seen_N, missing = seen_in_training(predictions.member_paths, all_samples.extra)
+    answers = Answers.from_table(table, predictions.labels, predictions.classes)
+    no_answer_N = ~answers.is_complete_N
+    keep = np.flatnonzero(~seen_N & ~no_answer_N)
     if not len(keep):
         raise SettingsError(
-            f"evaluate: labels={settings.labels}: nothing to judge {settings.of} by: of {len(some):,} spectra that both know, "
-            f"the members have met the stars of {met_N.sum():,} in training, and {silent_N.sum():,} have no answer; give others"
+            f"evaluate: labels={settings.labels}: no spectrum is left to evaluate {settings.of}: of "
+            f"{len(all_samples):,} spectra with "
+            f"labels, {seen_N.sum():,} are of stars that members were trained on, and "
+            f"{no_answer_N.sum():,} have no answer; give others"
         )
-    own, table = some.at(keep), table.take(pa.array(keep))
-    judged_of = {judged.ENSEMBLE: _judged(table, own, tuple(said.about["classes"]), settings.called)}
-    compared = judged.table(judged_of, settings)
-    tables = {METRICS: judged.metrics_of(compared, judged.ENSEMBLE), COMPARED: compared}
-    place = {"shard": labelled.shard[keep], "place": labelled.row[keep]}
-    about = own.about
-    for name, column in (*place.items(), ("path", table["path"])):
-        about = about.append_column(name, column if name == "path" else pa.array(column))
-    tables[PREDICTIONS] = result.rows(judged_of, about)
-    note = result.noted(settings.of, of_labels(str(settings.labels), ""), len(own), key)
-    note |= {
-        "joined": labelled.counts.text(),
-        "met": int(met_N.sum()),
-        "silent": int((silent_N & ~met_N).sum()),
-        "unread": unread,
+    chosen, table = all_samples.at(keep), table.take(pa.array(keep))
+    compared = answers.at(keep).with_labels(chosen.labels).without_empty()
+    truth = LabelledAnswers(
+        compared,
+        chosen.class_N,
+        member_scores.true_labels(chosen, compared.labels),
+        complete_errors(compared),
+        extra_columns(chosen.extra),
+        settings.labels_name,
+    )
+    scores = member_scores.scores_table({ENSEMBLE_NAME: truth}, settings)
+    tables = {METRICS: member_scores.metrics_of(scores, ENSEMBLE_NAME), MEMBERS: scores}
+    columns = {name: chosen.extra[name] for name in chosen.extra.column_names}
+    columns |= {
+        "shard": pa.array(labelled.shard_N[keep]),
+        "row_in_shard": pa.array(labelled.row_in_shard_N[keep]),
     }
-    result.write(folder, tables, note)
-    return Outcome(folder, tables[METRICS], compared, judged_of[judged.ENSEMBLE], None, note, made=True)
+    columns |= {"path": table["path"]} | truth.truth_columns()
+    arrays = compared.to_columns()
+    columns |= {name: pa.array(array, from_pandas=True) for name, array in arrays.items()}
+    tables[PREDICTIONS] = pa.table(columns)
+    document = result.note_reading(
+        settings.of,
+        name_of_labels(str(settings.labels), ""),
+        len(chosen),
+        key,
+        labels=chosen.labels,
+        classes=predictions.classes,
+        intervals=True,
+        joined=labelled.counts.text(),
+        seen_in_training=int(seen_N.sum()),
+        no_answer=int((no_answer_N & ~seen_N).sum()),
+        missing_members=missing,
+    )
+    result.write_evaluation(folder, tables, document)
 
 
-def _answers(said: Predictions, labelled: Labelled) -> pa.Table:
-    """The rows of predictions that have labels, in their order, without what only some of them have."""
+def _rows(predictions: Predictions, labelled: Labelled) -> pa.Table:
+    """The rows of predictions that have labels, in the order of the labels, without latents and members."""
     parts = []
-    for shard in np.unique(labelled.shard).tolist():
-        table = said.table(shard)
-        kept = [name for name in table.column_names if name != "latent" and not name.startswith("m")]
-        parts.append(table.select(kept).take(pa.array(labelled.row[labelled.shard == shard])))
+    for shard in np.unique(labelled.shard_N).tolist():
+        table = predictions.table(shard)
+        names = [name for name in table.column_names if name != "latent" and not name.startswith("m")]
+        rows = pa.array(labelled.row_in_shard_N[labelled.shard_N == shard])
+        parts.append(table.select(names).take(rows))
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _judged(table: pa.Table, some: samples.Samples, classes: tuple[str, ...], called: str) -> Judged:
-    """Answers as predictions keep them, beside the truth."""
-
-    def stacked(names: list[str]) -> Floats | None:
-        if not names or not all(name in table.column_names for name in names):
-            return None
-        found = np.stack(
-            [np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in names], 1
-        )
-        return None if np.isnan(found).all() else found
-
-    labels = some.labels
-    sigma_NL = stacked([f"{name}_err" for name in labels])
-    return Judged(
-        some.class_N,
-        judged.truth(some, labels),
-        labels,
-        p_NC=stacked([f"p_{name.lower()}" for name in classes]),
-        mu_NL=stacked(list(labels)),
-        sigma_NL=_sure(sigma_NL),
-        low_NL=stacked([f"{name}_low" for name in labels]),
-        high_NL=stacked([f"{name}_high" for name in labels]),
-        classes=classes or CLASSES,
-        about=judged.known(some.about),
-        called=called,
-    )
-
-
-def _sure(sigma_NL: Floats | None) -> Floats | None:
-    """Errors above 0, or none of a label that lacks one of them; none at all where no label has them."""
-    if sigma_NL is None:
+def complete_errors(answers: Answers) -> Floats | None:
+    """The whole errors of the labels that have one above 0 for every spectrum, NaN for the others; None
+    without any.
+    """
+    if answers.err_NL is None:
         return None
-    whole_L = (sigma_NL > 0).all(0)
-    return np.where(whole_L, sigma_NL, np.nan) if whole_L.any() else None
+    complete_L = (answers.err_NL > 0).all(0)
+    return np.where(complete_L, answers.err_NL, np.nan) if complete_L.any() else None

@@ -1,130 +1,171 @@
-"""An evaluation in its folder: metrics, answers beside the truth, and a note of what was evaluated, written last.
+"""An evaluation in its folder: metrics, the answers with the truth, and the document, which is written last.
 
-The test part is read once: an evaluation that is there is shown again, not made again, and each is noted in the folder of what was evaluated with
-its date, so that nobody chooses by the test without a trace.
+The test part is read once: an evaluation that is finished is shown again, not repeated. Each reading is
+also noted, with its date, in the folder of what was evaluated. So nobody can choose by the test part
+without a trace.
 """
 
+import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+from pydantic import BaseModel, ConfigDict
 
 from survey import files
-from survey.ensemble import judged as comparison
+from survey.answers import Answers, Floats
+from survey.ensemble.member_scores import read_labelled
+from survey.folder import Document, Folder, Kind
 from survey.labels import Criterion
-from survey.metrics.score import Judged
+from survey.metrics.score import LabelledAnswers, scoring_errors
 
-METRICS, PREDICTIONS, COMPARED, AGAINST = (
-    "metrics.parquet",
-    "predictions.parquet",
-    "members.parquet",
-    "against.parquet",
-)
-NOTE, READS, CSV = "evaluation.json", "evaluations.json", "predictions.csv"
-NUMBER = "class_number"
-"""The column of true classes beside the answers."""
+METRICS, MEMBERS, AGAINST = "metrics.parquet", "members.parquet", "against.parquet"
+PREDICTIONS, CSV = "predictions.parquet", "predictions.csv"
+READS = "evaluations.json"
+"""The list of evaluations in the folder of what was evaluated."""
 
 Key = dict[str, Any]
-"""What an evaluation was made of: who was asked (`run`, by id), with which settings."""
+"""What decides the result of an evaluation: `run`, the id of what was evaluated, and the settings."""
+
+
+class Against(BaseModel):
+    """A comparison: the paths by name, the spectra that each one costs, and what
+    only one of them predicts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    paths: dict[str, str]
+    left_out: dict[str, int]
+    alone: dict[str, list[str]]
+
+
+class EvaluationDocument(Document):
+    """The document of an evaluation. `read_before` counts earlier evaluations of the same spectra.
+
+    Evaluated predictions have the last four fields: how the labels were joined, the spectra of stars that
+    members were trained on, the spectra without an answer, and the members whose training stars are
+    unknown.
+    """
+
+    key: Key
+    date: str
+    what: str
+    spectra: int
+    read_before: int
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    intervals: bool
+    prepare_differences: tuple[str, ...] = ()
+    against: Against | None = None
+    joined: str | None = None
+    seen_in_training: int = 0
+    no_answer: int = 0
+    missing_members: int = 0
+
+
+EVALUATION = Kind("evaluation", EvaluationDocument, version=2, job="evaluate")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """An evaluation that is written: where, the metrics, those of the members beside the ensemble's, the answers (`raw`: before calibration, of
-    an ensemble alone), and whether it was made just now; `against` others, where it was set against some.
+class Evaluation:
+    """A finished evaluation: its folder and document, its tables, and whether it was made just now.
+
+    `metrics` are those of what was evaluated, `members` also those of its members, `against` those of a
+    comparison. The labelled answers are calibrated, and of an ensemble also uncalibrated.
     """
 
     folder: str
-    table: pa.Table
-    compared: pa.Table
-    judged: Judged
-    raw: Judged | None
-    about: dict[str, Any]
-    made: bool
-    against: pa.Table | None = None
+    document: EvaluationDocument
+    metrics: pa.Table
+    members: pa.Table
+    against: pa.Table | None
+    calibrated: LabelledAnswers
+    uncalibrated: LabelledAnswers | None
+    is_new: bool
 
     @property
     def criterion(self) -> Criterion:
-        """Which [Fe/H] and [C/Fe] count as carbon-enhanced in it."""
-        found: Criterion = self.about["key"]["settings"]["criterion"]
-        return found
+        """The criterion of carbon-enhanced stars."""
+        criterion: Criterion = self.document.key["settings"]["criterion"]
+        return criterion
 
     def answers(self, columns: list[str] | None = None) -> pa.Table:
-        """The answers as they are written, a row per spectrum, with who it is."""
+        """The table of answers, one row per spectrum, with its names and the truth."""
         return files.read_table(files.join(self.folder, PREDICTIONS), columns)
 
 
-def is_there(folder: str, key: Key) -> bool:
-    """Whether this evaluation was made before, to its end."""
-    note = files.join(folder, NOTE)
-    return files.exists(note) and bool(
-        files.read_json(note)["key"] == json.loads(json.dumps(key, default=str))
+def is_finished(folder: str, key: Key) -> bool:
+    """Whether this folder holds exactly this evaluation; one with another key will be replaced."""
+    evaluation = Folder(folder, EVALUATION)
+    same = evaluation.agree(key, started=False)
+    return same and evaluation.is_finished()
+
+
+def read_evaluation(
+    folder: str,
+    labels_name: str,
+    *,
+    is_new: bool,
+    errors: Callable[[Answers], Floats | None] = scoring_errors,
+) -> Evaluation:
+    """A finished evaluation from its folder; `errors` gives the errors that are
+    compared with the residuals.
+    """
+    document = Folder(folder, EVALUATION).document()
+    metrics, members, table = (
+        files.read_table(files.join(folder, name)) for name in (METRICS, MEMBERS, PREDICTIONS)
     )
-
-
-def again(folder: str, labels: Sequence[str], classes: Sequence[str], called: str) -> Outcome:
-    """The outcome of an evaluation that was made before."""
-    names = (METRICS, COMPARED, PREDICTIONS)
-    table, compared, said = (files.read_table(files.join(folder, name)) for name in names)
-    endings = (
-        ("", comparison.BEFORE)
-        if any(name.endswith(comparison.BEFORE) for name in said.column_names)
-        else ("",)
+    against = files.read_table(files.join(folder, AGAINST)) if document.against else None
+    calibrated, uncalibrated = read_labelled(
+        table,
+        document.labels,
+        document.classes,
+        intervals=document.intervals,
+        labels_name=labels_name,
+        errors=errors,
     )
-    judged, *raw = (comparison.read_back(said, labels, classes, NUMBER, ending, called) for ending in endings)
-    path = files.join(folder, AGAINST)
-    about = files.read_json(files.join(folder, NOTE))
-    against = files.read_table(path) if about.get("against") else None
-    return Outcome(
-        folder, table, compared, judged, raw[0] if raw else None, about, made=False, against=against
-    )
+    return Evaluation(folder, document, metrics, members, against, calibrated, uncalibrated, is_new)
 
 
-def write(folder: str, tables: Mapping[str, pa.Table], about: Mapping[str, Any]) -> None:
-    """Write an evaluation, its note last."""
-    files.remove(files.join(folder, NOTE))  # of an evaluation with other settings: its tables are about to go
-    for name, content in tables.items():
-        files.write_table(files.join(folder, name), content)
-    files.write_json(files.join(folder, NOTE), about)
+def write_evaluation(path: str, tables: Mapping[str, pa.Table], document: EvaluationDocument) -> None:
+    """Write an evaluation: the key first, the document last."""
+    folder = Folder(path, EVALUATION)
+    folder.withdraw()  # an evaluation with another key is replaced
+    folder.begin(document.key)
+    for name, table in tables.items():
+        files.write_table(folder.file(name), table)
+    folder.finish(document)
 
 
-def write_csv(outcome: Outcome) -> None:
-    """The answers as CSV too, for those who work with a spreadsheet."""
+def write_csv(evaluation: Evaluation) -> None:
+    """Write the answers as CSV too, for a spreadsheet."""
     sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(outcome.answers(), sink)
-    files.write(files.join(outcome.folder, CSV), memoryview(sink.getvalue()))
+    pyarrow.csv.write_csv(evaluation.answers(), sink)
+    files.write(files.join(evaluation.folder, CSV), memoryview(sink.getvalue()))
 
 
-def noted(of: str, what: str, spectra: int, key: Key) -> dict[str, Any]:
-    """What was evaluated, noted beside it too: how often its test part has been looked at is part of the result."""
+def note_reading(of: str, what: str, spectra: int, key: Key, **fields: Any) -> EvaluationDocument:
+    """Note an evaluation in the folder of what is evaluated; the document, with
+    the number of earlier ones.
+    """
     path = files.join(of, READS)
-    before = files.read_json(path) if files.exists(path) else []
-    row = {"date": time.strftime("%Y-%m-%d %H:%M:%S %z"), "what": what, "spectra": spectra, **key}
-    files.write_json(path, [*before, row])
-    earlier = sum(other["what"] == what and other["run"] == key["run"] for other in before)
-    return {"key": key, "date": row["date"], "what": what, "spectra": spectra, "read_before": earlier}
-
-
-def rows(judged_of: Mapping[str, Judged], about: pa.Table, more: Mapping[str, Any] | None = None) -> pa.Table:
-    """One row per spectrum: who it is, the truth, the answers; of an ensemble also what it was before calibration, and `more` that it says."""
-    judged, raw = judged_of[comparison.ENSEMBLE], judged_of.get(comparison.RAW)
-    columns: dict[str, Any] = {name: about[name] for name in about.column_names}
-    columns[NUMBER] = pa.array(judged.class_N)
-    columns |= {
-        name: pa.array(array, from_pandas=name.startswith("true_"))
-        for name, array in comparison.columns(judged).items()
-    }
-    if raw:
-        columns |= {
-            name: pa.array(array) for name, array in comparison.columns(raw, comparison.BEFORE).items()
-        }
-        columns |= {
-            name: pa.array(array, from_pandas=True)
-            for name, array in (more or {}).items()
-            if name not in columns
-        }
-    return pa.table(columns)
+    notes = files.read_json(path) if files.exists(path) else []
+    date = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    files.write_json(path, [*notes, {"date": date, "what": what, "spectra": spectra, **key}])
+    earlier = sum(note["what"] == what and note["run"] == key["run"] for note in notes)
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return EvaluationDocument(
+        version=EVALUATION.version,
+        id=digest[:16],
+        key=key,
+        date=date,
+        what=what,
+        spectra=spectra,
+        read_before=earlier,
+        **fields,
+    )

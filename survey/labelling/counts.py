@@ -1,6 +1,6 @@
-"""What became of every row of a table of labels and of every spectrum of a store when the two were joined."""
+"""Counts of a join: the fate of every row of the label table and of every spectrum of the store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from survey import labels
 
 REFUSED = {
-    "plan": "the file's name is that of another visit than the row's own plan, spectrograph and fibre",
-    "no label": "no label in its range and no class",
-    "no key": "nothing that says which spectrum",
-    "contradicting": "rows of one spectrum or star that contradict each other",
+    "plan": "the file name is of another visit than the row's plan, spectrograph and fibre",
+    "no label": "no label inside its range and no class",
+    "no key": "no key of a spectrum",
+    "contradicting": "contradict another row of the same spectrum or star",
 }
-"""Why a row is not used although it may have a spectrum; beside these, ``where`` leaves out by the limits of the settings."""
+"""Why a row is not used. Rows outside the limits of `where` are counted separately."""
 
 
 @dataclass
 class Counts:
-    """Counts of a join. Rows = used + merged + unused + refused + left out; spectra = matched + unmatched + left out."""
+    """Rows = used + merged + unused + refused + left out. Spectra = matched + unmatched + left out."""
 
     table: str
     store: str
@@ -44,77 +44,66 @@ class Counts:
     per_class: dict[str, int] = field(default_factory=dict)
     stars_per_class: dict[str, int] = field(default_factory=dict)
 
-    def tally(
+    def add_spectra(
         self, label_NL: NDArray[np.float64], class_N: NDArray[np.int8], star_N: NDArray[np.int64]
     ) -> None:
-        """What the matched spectra have; stars are numbered from 0."""
-        self.missing = {
-            name: int(np.isnan(values).sum()) for name, values in zip(self.labels, label_NL.T, strict=True)
-        }
+        """Counts the labels, classes and stars of the matched spectra; stars are numbered from 0."""
+        for name, label_N in zip(self.labels, label_NL.T, strict=True):
+            self.missing[name] = int(np.isnan(label_N).sum())
         self.stars = int(star_N.max(initial=-1)) + 1
         for number, name in [*enumerate(labels.CLASSES), (labels.MISSING, "no class")]:
-            rows = class_N == number
-            self.per_class[name], self.stars_per_class[name] = (
-                int(rows.sum()),
-                int(np.count_nonzero(np.bincount(star_N[rows]))),
+            is_class_N = class_N == number
+            self.per_class[name] = int(is_class_N.sum())
+            self.stars_per_class[name] = int(np.count_nonzero(np.bincount(star_N[is_class_N])))
+
+    def check_rows(self) -> None:
+        """Raises an error where a row was counted twice or not at all."""
+        refused, left_out = sum(self.refused.values()), sum(self.left_out_rows.values())
+        counted = self.used + self.merged + self.unused + refused + left_out
+        if counted != self.rows:
+            raise RuntimeError(
+                f"labels: {self.table}: {self.rows} rows, {counted} of them counted; "
+                "this is an error of the program, please report it"
             )
 
     def text(self) -> str:
-        """The counts as a few aligned lines for people."""
-        lines = [
-            ("table", f"{self.table}: {self.rows:,} rows"),
-            ("store", f"{self.store}: {self.spectra:,} spectra"),
-            ("matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}"),
-            (
-                "rows",
-                _listed({"used": self.used, "the same again": self.merged, "not in the store": self.unused}),
-            ),
-            ("", _listed({f"refused, {REFUSED[name]}": count for name, count in self.refused.items()})),
-            ("", _listed({f"outside {name}": count for name, count in self.left_out_rows.items()})),
-            (
-                "spectra",
-                _listed(
-                    {"without labels": self.unmatched}
-                    | {f"outside {name}": count for name, count in self.left_out_spectra.items()}
-                ),
-            ),
-            (
-                "classes",
-                f"{self.of_classes()} (from {self.classes_from})" if self.classes_from != "none" else "none",
-            ),
-            *((name if number == 0 else "", line) for number, (name, line) in enumerate(self._of_labels())),
+        """The counts as a few aligned lines."""
+        return "\n".join(f"{name:<9}{line}" for name, line in self._lines() if line)
+
+    def classes_text(self) -> str:
+        """The number of spectra and stars of each class."""
+        classes = [
+            f"{name} {count:,} ({self.stars_per_class[name]:,} stars)"
+            for name, count in self.per_class.items()
+            if count
         ]
-        return "\n".join(f"{name:<9}{line}" for name, line in lines if line)
+        return ", ".join(classes) or "no class"
 
-    def of_classes(self) -> str:
-        """Spectra and stars of each class."""
-        return (
-            ", ".join(
-                f"{name} {count:,} ({self.stars_per_class[name]:,} stars)"
-                for name, count in self.per_class.items()
-                if count
-            )
-            or "no class"
-        )
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield "table", f"{self.table}: {self.rows:,} rows"
+        yield "store", f"{self.store}: {self.spectra:,} spectra"
+        yield "matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}"
+        rows = {"used": self.used, "duplicates": self.merged, "without a spectrum in the store": self.unused}
+        yield "rows", _listed(rows)
+        yield "", _listed({f"refused: {REFUSED[name]}": count for name, count in self.refused.items()})
+        yield "", _listed({f"outside {name}": count for name, count in self.left_out_rows.items()})
+        outside = {f"outside {name}": count for name, count in self.left_out_spectra.items()}
+        yield "spectra", _listed({"without labels": self.unmatched} | outside)
+        has_classes = self.classes_from != "none"
+        yield "classes", f"{self.classes_text()} (from {self.classes_from})" if has_classes else "none"
+        for number, line in enumerate(self._label_lines()):
+            yield "" if number else "labels", line
 
-    def _of_labels(self) -> list[tuple[str, str]]:
-        lines = []
+    def _label_lines(self) -> Iterator[str]:
         for name in self.labels:
             parts = [f"{self.matched - self.missing.get(name, 0):,} spectra"]
-            parts += (
-                [f"{count:,} cells of the table are no value of its range"]
-                if (count := self.out_of_range.get(name, 0))
-                else []
-            )
-            parts += (
-                [f"{count:,} rows computed from CFe = CH - FeH"]
-                if (count := self.computed.get(name, 0))
-                else []
-            )
-            lines.append(("labels", f"{name}: {', '.join(parts)}"))
+            if count := self.out_of_range.get(name, 0):
+                parts.append(f"{count:,} cells of the table hold no value inside its range")
+            if count := self.computed.get(name, 0):
+                parts.append(f"{count:,} rows computed from CFe = CH - FeH")
+            yield f"{name}: {', '.join(parts)}"
         if self.identity_broken:
-            lines.append(("labels", f"{self.identity_broken:,} rows break CFe = CH - FeH"))
-        return lines
+            yield f"{self.identity_broken:,} rows break CFe = CH - FeH"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -1,6 +1,7 @@
-"""Labels joined to a store: a table that somebody made, row by row matched to spectra, with everything that was left out counted.
+"""A label table joined to a store: rows are matched to spectra, and everything left out is counted.
 
-Nothing is filled in: a missing label is NaN, a missing class -1. Shapes: R rows of the table, G groups of rows with one key, N spectra, L labels.
+Nothing is filled in: a missing label is NaN, a missing class is -1.
+Shapes: R rows of the table, G groups of rows with one key, N spectra, L labels.
 """
 
 from collections.abc import Sequence
@@ -13,28 +14,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from survey import labels
+from survey import files, labels
 from survey.labelling import keys, star_id
-from survey.labelling.counts import Counts as Counts
-from survey.labelling.groups import Groups, grouped
-from survey.labelling.rows import Labels as Labels
-from survey.labelling.rows import Rows, read_rows
-from survey.labelling.rows import present as present
-from survey.tables import read
+from survey.labelling.counts import Counts
+from survey.labelling.match import Groups, Match, best_match, group_rows, match_by
+from survey.labelling.rows import TableRows, read_rows
+from survey.labelling.settings import Join, Key
+from survey.labelling.star_id import Codes, Floats
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+STORE_COLUMNS = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_g", "flags")
+"""Columns of the store that are kept with every labelled spectrum."""
 
-ABOUT = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_g", "flags")
-"""Columns of the store that go with every labelled spectrum."""
-BESIDE = ("Teff", "logg", "FeH")
-"""What the table says of a star is kept too where it is no wanted label, as `true_Teff` and so on: answers are grouped and drawn by it."""
-JOINING = ("path", "row", "visit", "star", "obsid", "ra", "dec")
-NUMBERS = ("int", "float", "double")
+EXTRA_LABELS = ("Teff", "logg", "FeH")
+"""Labels that are kept as `true_Teff` and so on even if they are not wanted: reports group by them."""
+
+KEY_COLUMNS = ("path", "row", "visit", "star", "obsid", "ra", "dec")
+NUMBER_TYPES = ("int", "float", "double")
 
 
 class Shards(Protocol):
-    """What labels can be joined to: a store, or any other folder of tables with its columns of who and where a spectrum is."""
+    """What labels can be joined to: a store, or another folder of tables that has its identity columns."""
 
     @property
     def path(self) -> str:
@@ -50,223 +49,219 @@ class Shards(Protocol):
 
 @dataclass
 class Labelled:
-    """Spectra of a store that have labels, in the store's order: where each is, whose it is, what is known of it, and what was left out.
+    """The spectra of a store that have labels, in the order of the store, and the counts of the join.
 
-    `row` is the place in the shard's table; `given_N` what the user's own column of parts says, None where it says nothing; `about` holds
-    the store's columns `ABOUT`, and from the table those of `BESIDE`.
+    `user_part_N` holds the words of the user's column of parts, None for an empty cell. `extra` holds
+    the columns `STORE_COLUMNS` of the store and the labels `EXTRA_LABELS` of the table.
     """
 
     labels: tuple[str, ...]
-    shard: Codes
-    row: Codes
-    star: NDArray[np.object_]
+    shard_N: Codes
+    row_in_shard_N: Codes
+    star_N: NDArray[np.object_]
     label_NL: Floats
     error_NL: Floats
     class_N: NDArray[np.int8]
-    given_N: NDArray[np.object_]
-    about: pa.Table
+    user_part_N: NDArray[np.object_]
+    extra: pa.Table
     counts: Counts
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.row_in_shard_N)
 
 
 @dataclass
-class _Spectra:
-    """What the store says of its spectra beside their pixels, with the shard and the place in it of each."""
+class _StoreRows:
+    """All spectra of a store without their pixels, and the columns of numbers that the store has."""
 
     table: pa.Table
     shard_N: Codes
-    row_N: Codes
-    columns: list[str]
+    row_in_shard_N: Codes
+    number_columns: list[str]
 
 
-def join(settings: Labels, store: Shards, wanted: Sequence[str], part_column: str | None = None) -> Labelled:
-    """The spectra of a store for which the table has a wanted label or a class; `part_column` says the part of each in a user's own split."""
+def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str | None = None) -> Labelled:
+    """The spectra of a store for which the table has a wanted label or a class.
+
+    `part_column` is the column of a user's own split.
+    """
     names = tuple(dict.fromkeys(labels.label(name).name for name in wanted))
-    spectra = _spectra(store, settings)
+    spectra = _read_store(store, settings)
     counts = Counts(settings.table, store.path, names, spectra=spectra.table.num_rows)
-    rows = read_rows(settings, names, part_column, spectra.columns, counts, BESIDE)
-    code_R, code_N = _matched(settings, rows, spectra.table, counts)
-    keep_N = _kept(rows, spectra.table, counts)
-    groups = grouped(names, rows.values, rows.part_R, code_R)
-    found_N = _settle(counts, rows, groups, code_R, np.where(keep_N, code_N, -1))
-    if not found_N.size:
-        raise ValueError(_nothing(settings, rows, spectra.table, counts))
-    return _labelled(names, rows, spectra, groups, code_N, found_N, counts)
+    rows = read_rows(settings, names, part_column, spectra.number_columns, counts, EXTRA_LABELS)
+    match = _match(settings, rows, spectra.table, counts)
+    keep_N = _inside_limits(rows, spectra.table, counts)
+    groups = group_rows(names, rows.values, rows.part_R, match.code_R)
+    chosen = _choose(counts, rows, groups, Match(match.code_R, np.where(keep_N, match.code_N, -1)))
+    if not chosen.size:
+        raise ValueError(_no_match_message(settings, rows, spectra.table, counts))
+    return _labelled(names, rows, spectra, groups, match.code_N[chosen], chosen, counts)
 
 
-def _spectra(store: Shards, settings: Labels) -> _Spectra:
-    """Only the columns that are needed are read: pixels are a thousand times as much."""
-    parts: list[pa.Table] = []
-    columns: list[str] = []
+def _read_store(store: Shards, settings: Join) -> _StoreRows:
+    """Reads only the columns that are needed: the pixels are a thousand times as large."""
+    tables: list[pa.Table] = []
+    number_columns: list[str] = []
     for shard in range(store.shards):
-        with read.opened(store.file(shard)) as stream:
+        with files.open_file(store.file(shard)) as stream:
             file = pq.ParquetFile(stream)
-            columns = [field.name for field in file.schema_arrow if str(field.type).startswith(NUMBERS)]
-            names = dict.fromkeys((*JOINING, *ABOUT, *(name for name in settings.where if name in columns)))
-            parts.append(file.read(columns=list(names)).replace_schema_metadata())
-    sizes = [part.num_rows for part in parts]
+            fields = file.schema_arrow
+            number_columns = [field.name for field in fields if str(field.type).startswith(NUMBER_TYPES)]
+            limited = (name for name in settings.where if name in number_columns)
+            names = dict.fromkeys((*KEY_COLUMNS, *STORE_COLUMNS, *limited))
+            tables.append(file.read(columns=list(names)).replace_schema_metadata())
+    sizes = [table.num_rows for table in tables]
     if not sum(sizes):
         raise ValueError(
-            f"labels: {store.path}: a store without spectra; look at its refused files and ingest again"
+            f"labels: {store.path}: the store has no spectra; look at its refused files and ingest again"
         )
-    rows = np.concatenate([np.arange(size) for size in sizes])
-    return _Spectra(
-        pa.concat_tables(parts).combine_chunks(), np.repeat(np.arange(len(sizes)), sizes), rows, columns
+    return _StoreRows(
+        pa.concat_tables(tables).combine_chunks(),
+        shard_N=np.repeat(np.arange(len(sizes)), sizes),
+        row_in_shard_N=np.concatenate([np.arange(size) for size in sizes]),
+        number_columns=number_columns,
     )
 
 
-def _matched(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) -> keys.Sides:
-    """The codes of both sides by the wanted key, or by the best."""
-    offers = rows.known.offers()
-    if settings.key != "auto" and settings.key not in offers:
+def _match(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -> Match:
+    """The match by the key of the settings, or by the best key."""
+    offered = rows.key_columns.keys()
+    if settings.key != "auto" and settings.key not in offered:
         raise ValueError(
-            f"labels: {rows.table.path}: no column for join.key={settings.key}; {rows.table.near(settings.key)}; "
-            f"give join.columns= (or join.star=), or another key: {', '.join(offers) or 'none is there'}"
+            f"labels: {rows.table.path}: there is no column for join.key={settings.key}; "
+            f"{rows.table.similar(settings.key)}; give join.columns= (or join.star=), "
+            f"or another key: {', '.join(offered) or 'there is none'}"
         )
 
-    def sides(key: keys.Key) -> keys.Sides:
-        code_R, code_N = keys.coded(key, rows.columns, rows.known, spectra)
-        kept = np.zeros(code_R.max(initial=-1) + 2, bool)  # the last one: code -1
-        kept[code_R[rows.keep_R & (code_R >= 0)]] = True
-        return np.where(rows.keep_R, code_R, -1), np.where(kept[code_N], code_N, -1)
+    def match(key: Key) -> Match:
+        return match_by(key, rows.columns, rows.key_columns, spectra, rows.keep_R)
 
-    best = keys.chosen(offers if settings.key == "auto" else [settings.key], sides)
+    best = best_match(offered if settings.key == "auto" else [settings.key], match)
     if best is None:
-        raise ValueError(_nothing(settings, rows, spectra, counts))
+        raise ValueError(_no_match_message(settings, rows, spectra, counts))
     counts.key = best[0]
     return best[1]
 
 
-def _kept(rows: Rows, spectra: pa.Table, counts: Counts) -> NDArray[np.bool_]:
-    """Spectra within the limits of the store's columns."""
+def _inside_limits(rows: TableRows, spectra: pa.Table, counts: Counts) -> NDArray[np.bool_]:
+    """Which spectra are inside the limits of the store's columns."""
     keep_N = np.ones(spectra.num_rows, bool)
     for name, (low, high) in rows.store_limits.items():
-        numbers = keys.degrees(spectra[name].combine_chunks())
-        outside = ~((numbers >= low) & (numbers <= high))
-        counts.left_out_spectra[f"{name} {low:g} to {high:g}"] = int((keep_N & outside).sum())
-        keep_N &= ~outside
+        numbers_N = keys.to_floats(spectra[name].combine_chunks())
+        outside_N = ~((numbers_N >= low) & (numbers_N <= high))
+        counts.left_out_spectra[f"{name} {low:g} to {high:g}"] = int((keep_N & outside_N).sum())
+        keep_N &= ~outside_N
     return keep_N
 
 
-def _settle(counts: Counts, rows: Rows, groups: Groups, code_R: Codes, code_N: Codes) -> Codes:
-    """The spectra that get labels; every row and every spectrum is counted once."""
-    matched = code_N >= 0
-    wanted_G = np.zeros(len(groups.sound_G), bool)
-    wanted_G[code_N[matched]] = True
-    matched[matched] = groups.sound_G[code_N[matched]]
-    counts.refused["no key"] = int((rows.keep_R & (code_R < 0)).sum())
-    counts.refused["contradicting"] = int(groups.size_G[~groups.sound_G].sum())
-    counts.used = int((groups.sound_G & wanted_G).sum())
-    counts.merged = int((groups.size_G - 1)[groups.sound_G & wanted_G].sum())
-    counts.unused = int(groups.size_G[groups.sound_G & ~wanted_G].sum())
-    counts.matched = int(matched.sum())
+def _choose(counts: Counts, rows: TableRows, groups: Groups, match: Match) -> Codes:
+    """The indices of the spectra that get labels; counts every row and every spectrum once."""
+    is_matched_N = match.code_N >= 0
+    has_spectrum_G = np.zeros(len(groups.consistent_G), bool)
+    has_spectrum_G[match.code_N[is_matched_N]] = True
+    is_matched_N[is_matched_N] = groups.consistent_G[match.code_N[is_matched_N]]
+    used_G = groups.consistent_G & has_spectrum_G
+    counts.refused["no key"] = int((rows.keep_R & (match.code_R < 0)).sum())
+    counts.refused["contradicting"] = int(groups.rows_G[~groups.consistent_G].sum())
+    counts.used = int(used_G.sum())
+    counts.merged = int((groups.rows_G - 1)[used_G].sum())
+    counts.unused = int(groups.rows_G[groups.consistent_G & ~has_spectrum_G].sum())
+    counts.matched = int(is_matched_N.sum())
     counts.unmatched = counts.spectra - sum(counts.left_out_spectra.values()) - counts.matched
-    told = (
-        counts.used
-        + counts.merged
-        + counts.unused
-        + sum(counts.refused.values())
-        + sum(counts.left_out_rows.values())
-    )
-    if told != counts.rows:
-        raise RuntimeError(
-            f"labels: {counts.table}: {counts.rows} rows, {told} accounted for; this is a fault of ours, please report it"
-        )
-    return np.flatnonzero(matched)
+    counts.check_rows()
+    return np.flatnonzero(is_matched_N)
 
 
 def _labelled(
     names: tuple[str, ...],
-    rows: Rows,
-    spectra: _Spectra,
+    rows: TableRows,
+    spectra: _StoreRows,
     groups: Groups,
-    code_N: Codes,
-    found_N: Codes,
+    group_N: Codes,
+    chosen: Codes,
     counts: Counts,
 ) -> Labelled:
-    chosen, group_N = spectra.table.take(pa.array(found_N)), code_N[found_N]
-    columns = {name: chosen[name].combine_chunks() for name in ("star", "visit", "ra", "dec")}
-    own = (
-        [rows.columns[rows.known.star].combine_chunks().take(pa.array(groups.first_G[group_N]))]
-        if rows.known.star
-        else []
-    )
-    star = star_id.identities(
-        [*own, columns["star"]], keys.degrees(columns["ra"]), keys.degrees(columns["dec"]), columns["visit"]
-    )
-    part_N = groups.part_G[group_N]
-    counts.tally(
-        groups.label_GL[group_N], groups.class_G[group_N], star_id.codes_of(pa.array(star, pa.string()))[0]
-    )
-    about = chosen.select(ABOUT)
-    for name in (name for name in BESIDE if name in rows.values.label and name not in names):
-        beside_N = rows.values.label[name][groups.first_G[group_N]]
-        about = about.append_column(f"true_{name}", pa.array(beside_N, from_pandas=True))
+    table = spectra.table.take(pa.array(chosen))
+    first_row_N = groups.first_row_G[group_N]
+    star_N = _stars(rows, table, first_row_N)
+    label_NL, class_N, part_N = groups.label_GL[group_N], groups.class_G[group_N], groups.part_G[group_N]
+    counts.add_spectra(label_NL, class_N, star_id.encode(pa.array(star_N, pa.string()))[0])
+    extra = table.select(STORE_COLUMNS)
+    for name in EXTRA_LABELS:
+        if name in rows.values.label and name not in names:
+            label_N = rows.values.label[name][first_row_N]
+            extra = extra.append_column(f"true_{name}", pa.array(label_N, from_pandas=True))
+    words = rows.part_words.take(pa.array(part_N, mask=part_N < 0))
     return Labelled(
         labels=names,
-        shard=spectra.shard_N[found_N],
-        row=spectra.row_N[found_N],
-        star=star,
-        label_NL=groups.label_GL[group_N],
+        shard_N=spectra.shard_N[chosen],
+        row_in_shard_N=spectra.row_in_shard_N[chosen],
+        star_N=star_N,
+        label_NL=label_NL,
         error_NL=groups.error_GL[group_N],
-        class_N=groups.class_G[group_N],
-        given_N=rows.part_words.take(pa.array(part_N, mask=part_N < 0))
-        .to_numpy(zero_copy_only=False)
-        .astype(object),
-        about=about,
+        class_N=class_N,
+        user_part_N=words.to_numpy(zero_copy_only=False).astype(object),
+        extra=extra,
         counts=counts,
     )
 
 
-def _nothing(settings: Labels, rows: Rows, spectra: pa.Table, counts: Counts) -> str:
-    """The message where no row goes with any spectrum: a few values of either side."""
-    offers = rows.known.offers() if settings.key == "auto" else [settings.key]
-    sides = [
-        f"{key}: {_some(key, rows, None)} in the table, {_some(key, rows, spectra)} in the store"
-        for key in offers
+def _stars(rows: TableRows, spectra: pa.Table, first_row_N: Codes) -> NDArray[np.object_]:
+    """The star of each spectrum, by the id in the label table first, then by the store."""
+    ids = [spectra["star"].combine_chunks()]
+    if rows.key_columns.star:
+        ids.insert(0, rows.columns[rows.key_columns.star].combine_chunks().take(pa.array(first_row_N)))
+    ra_N, dec_N = (keys.to_floats(spectra[name].combine_chunks()) for name in ("ra", "dec"))
+    return star_id.identify(ids, ra_N, dec_N, spectra["visit"].combine_chunks())
+
+
+def _no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -> str:
+    """The error text where no row matches a spectrum; shows a few values of both sides."""
+    offered = rows.key_columns.keys() if settings.key == "auto" else [settings.key]
+    values = [
+        f"{key}: {_examples(key, rows, None)} in the table, {_examples(key, rows, spectra)} in the store"
+        for key in offered
     ]
-    lost = {**counts.refused, **counts.left_out_rows, **counts.left_out_spectra}
-    left = ", ".join(f"{count} {name}" for name, count in lost.items() if count)
-    found = "; ".join(sides) or f"the table has no column of a key; {rows.table.near('obsid')}"
+    counted = {**counts.refused, **counts.left_out_rows, **counts.left_out_spectra}
+    left_out = ", ".join(f"{count} {name}" for name, count in counted.items() if count)
+    no_key = f"the table has no column of a key; {rows.table.similar('obsid')}"
     return (
-        f"labels: {counts.table}: none of {counts.rows} rows goes with any of {counts.spectra} spectra of {counts.store}; {found}"
-        f"{f'; left out before: {left}' if left else ''}; give join.key= and join.columns={{obsid: ...}}, or the store of these stars"
+        f"labels: {counts.table}: none of {counts.rows} rows matches any of {counts.spectra} spectra "
+        f"of {counts.store}; {'; '.join(values) or no_key}"
+        f"{f'; left out before: {left_out}' if left_out else ''}; "
+        "give join.key= and join.columns={obsid: ...}, or the store of these stars"
     )
 
 
-def _some(key: keys.Key, rows: Rows, spectra: pa.Table | None) -> str:
-    """Three values of a key on one side."""
+def _examples(key: Key, rows: TableRows, spectra: pa.Table | None) -> str:
+    """Three values of a key, in the table or in the store."""
+    columns = rows.key_columns
     if key == "position":
-        ra, dec = (
-            (spectra["ra"], spectra["dec"])
-            if spectra is not None
-            else (rows.columns[rows.known.ra], rows.columns[rows.known.dec])
+        table, ra, dec = (
+            (spectra, "ra", "dec") if spectra is not None else (rows.columns, columns.ra, columns.dec)
         )
-        return (
-            ", ".join(f"({x} {y})" for x, y in zip(ra[:3].to_pylist(), dec[:3].to_pylist(), strict=True))
-            or "none"
-        )
-    words = keys.words(key, rows.columns, rows.known) if spectra is None else keys.store_words(key, spectra)
-    return ", ".join(map(str, pc.drop_null(words)[:3].to_pylist())) or "none"
+        pairs = zip(table[ra][:3].to_pylist(), table[dec][:3].to_pylist(), strict=True)
+        return ", ".join(f"({x} {y})" for x, y in pairs) or "none"
+    in_table = spectra is None
+    values = keys.table_keys(key, rows.columns, columns) if in_table else keys.store_keys(key, spectra)
+    return ", ".join(map(str, pc.drop_null(values)[:3].to_pylist())) or "none"
 
 
-def check(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> None:
-    """An error where the labels cannot teach the task: a class without a sample, a label without a value."""
+def check_task(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> None:
+    """Refuses labels that cannot train the task: a class without a spectrum, a label without a value."""
     counts = labelled.counts
     absent = [name for name in labels.CLASSES if not counts.per_class[name]]
     if kind != "reg" and absent:
         raise ValueError(
-            f"labels: {counts.table}: no spectrum of class {', '.join(absent)} (from {counts.classes_from}: {counts.of_classes()}); "
-            f"add such stars, look at join.classes and join.where, or train task=reg"
+            f"labels: {counts.table}: no spectrum of class {', '.join(absent)} "
+            f"(from {counts.classes_from}: {counts.classes_text()}); "
+            "add such stars, check join.classes and join.where, or train task=reg"
         )
     empty = [name for name in labelled.labels if counts.missing[name] == len(labelled)]
     if kind != "cls" and (empty or not labelled.labels):
-        wrong = ", ".join(
-            f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range)" for name in empty
-        )
+        cells = [f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range)" for name in empty]
         raise ValueError(
-            f"labels: {counts.table}: none of {len(labelled)} spectra has a value for {wrong or 'a label, for none is asked for'}; "
-            f"look at join.columns and join.where, or leave it out of the labels"
+            f"labels: {counts.table}: none of {len(labelled)} spectra has a value for "
+            f"{', '.join(cells) or 'a label, and no label is wanted'}; "
+            "check join.columns and join.where, or leave it out of the labels"
         )

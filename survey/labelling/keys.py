@@ -1,32 +1,27 @@
-"""Which rows of a table of labels are of which spectra of a store.
+"""The keys that match rows of a label table to spectra of a store, and their values on both sides.
 
-A key is what both sides know: obsid, file, visit, star or position. Either side becomes codes in one numbering, so that joining is a look-up
-in arrays. Shapes: R rows of the table, N spectra of the store.
+A key is obsid, file, visit, star or position. Shapes: R rows of the table, N spectra of the store.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from survey.labelling import star_id
-from survey.store.manifest.catalogue import ALIASES, PATHS
+from survey.labelling.settings import KEY_COLUMNS, Key
+from survey.sources.naming import Naming, namings
 from survey.tables import cells
-from survey.tables.label_table import LabelTable
+from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS
+from survey.tables.read import TableFile
 
-Key = Literal["obsid", "file", "visit", "star", "position"]
-Codes = NDArray[np.int64]
-Sides = tuple[Codes, Codes]
+Floats = NDArray[np.float64]
 
-SHARPNESS: tuple[tuple[Key, ...], ...] = (("obsid", "file", "visit"), ("star",), ("position",))
-"""Keys that name a visit come before those that name a star, whose visits may have labels of their own."""
-
-STARS = (
+STAR_COLUMNS = (
     "gaia_source_id",
     "source_id",
     "designation",
@@ -39,18 +34,18 @@ STARS = (
     "thingid",
     "groupid",
 )
-"""The names of a column of stars' ids, best first."""
+"""The usual names of the column that identifies the star, best first."""
 
-LAMOST_PLAN, SDSS_PLAN = ("lmjd", "planid", "spid", "fiberid"), ("plate", "mjd", "fiberid")
-LAMOST_FILE = r"^(?:spec|med)-(?P<lmjd>\d+)-(?P<planid>.+)_sp(?P<spid>\d+)-(?P<fiberid>\d+)$"
-SDSS_FILE = r"^spec-(?P<plate>\d+)-(?P<mjd>\d+)-(?P<fiberid>\d+)$"
-SEXAGESIMAL = r"^(?P<sign>[-+]?)(?P<whole>\d+)[ :hd]+(?P<minutes>\d+)[ :m']+(?P<seconds>\d+\.?\d*)[s\"]?$"
+SEXAGESIMAL = r"^(?P<sign>[-+]?)(?P<units>\d+)[ :hd]+(?P<minutes>\d+)[ :m']+(?P<seconds>\d+\.?\d*)[s\"]?$"
 ENDING = r"(?i)(\.fits?)?(\.gz)?$"
 
 
 @dataclass(frozen=True)
 class KeyColumns:
-    """The columns of a table that say which spectrum a row is of; None where there is none."""
+    """The columns of a table that identify the spectrum of a row; None where there is no such column.
+
+    `parts` are the columns of the parts of a visit's name, as the survey of `naming` composes it.
+    """
 
     obsid: str | None
     file: str | None
@@ -58,228 +53,159 @@ class KeyColumns:
     star: str | None
     ra: str | None
     dec: str | None
-    plan: tuple[str, ...] = ()
+    naming: Naming | None = None
+    parts: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
-        """All of them that are there."""
-        return [
-            name
-            for name in (self.obsid, self.file, self.visit, self.star, self.ra, self.dec, *self.plan)
-            if name
-        ]
+        """All columns that exist."""
+        columns = (self.obsid, self.file, self.visit, self.star, self.ra, self.dec, *self.parts)
+        return [name for name in columns if name]
 
-    def offers(self) -> list[Key]:
+    def keys(self) -> list[Key]:
         """The keys that these columns give."""
-        there: dict[Key, object] = {
+        columns: dict[Key, object] = {
             "obsid": self.obsid,
             "file": self.file,
-            "visit": self.visit or self.plan or self.file,
+            "visit": self.visit or self.parts or self.file,
             "star": self.star,
             "position": self.ra and self.dec,
         }
-        return [key for key, found in there.items() if found]
+        return [key for key, column in columns.items() if column]
 
 
-OWN = ("obsid", "file", "visit", "ra", "dec")
-"""Key columns that may be named by the user beside the labels'."""
-
-
-def key_columns(table: LabelTable, own: Mapping[str, str], star: str) -> KeyColumns:
-    """The key columns of a table, the user's own before the usual ones."""
+def key_columns(table: TableFile, user_columns: Mapping[str, str], star: str) -> KeyColumns:
+    """The key columns of a table: the user's columns, else those of the usual names."""
     usual = {
-        "obsid": ALIASES["obsid"],
-        "file": PATHS,
+        "obsid": CATALOGUE_COLUMNS["obsid"],
+        "file": FILE_COLUMNS,
         "visit": ("visit",),
-        "ra": ALIASES["ra"],
-        "dec": ALIASES["dec"],
+        "ra": CATALOGUE_COLUMNS["ra"],
+        "dec": CATALOGUE_COLUMNS["dec"],
     }
-    found = {name: own.get(name) or table.has(*usual[name]) for name in OWN}
+    columns: dict[str, Any] = {}
+    for name in KEY_COLUMNS:
+        columns[name] = user_columns.get(name) or table.find(*usual[name])
     if star != "auto" and star not in table.names:
         raise ValueError(
-            f"labels: {table.path}: there is no column {star!r} of stars; {table.near(star)}; give join.star="
+            f"labels: {table.path}: there is no column {star!r} of stars; {table.similar(star)}; "
+            "give join.star="
         )
-    plan = next(
-        (
-            columns
-            for wanted in (LAMOST_PLAN, SDSS_PLAN)
-            if len(columns := [name for part in wanted if (name := table.has(part))]) == len(wanted)
-        ),
-        [],
-    )
-    return KeyColumns(**found, star=table.has(*STARS) if star == "auto" else star, plan=tuple(plan))
+    columns["star"] = table.find(*STAR_COLUMNS) if star == "auto" else star
+    without_parts = KeyColumns(**columns)
+    for naming in namings():
+        parts = tuple(column for part in naming.parts if (column := table.find(part)))
+        if len(parts) == len(naming.parts):
+            return replace(without_parts, naming=naming, parts=parts)
+    return without_parts
 
 
-def stems(paths: pa.Array) -> pa.Array:
-    """Names of files without folders and endings, in small letters."""
-    text = pc.utf8_trim_whitespace(pc.cast(paths, pa.string()))
-    return pc.utf8_lower(
-        pc.replace_substring_regex(pc.replace_substring_regex(text, r"^.*[/\\]", ""), ENDING, "")
-    )
+def file_stems(paths: pa.Array) -> pa.Array:
+    """Names of files without folders and endings, in lower case."""
+    return pc.utf8_lower(_stems(paths))
 
 
-def contradicted(columns: pa.Table, known: KeyColumns) -> NDArray[np.bool_]:
-    """Rows whose file's name is that of another visit than their own plan, spectrograph and fibre say."""
-    wrong = np.zeros(columns.num_rows, bool)
-    if known.file is None or not known.plan:
-        return wrong
-    pattern = LAMOST_FILE if len(known.plan) == len(LAMOST_PLAN) else SDSS_FILE
-    parts = pc.extract_regex(_stem_in_case(columns[known.file].combine_chunks()), pattern)
-    for name, column in zip(LAMOST_PLAN if pattern == LAMOST_FILE else SDSS_PLAN, known.plan, strict=True):
-        in_file, in_row = pc.struct_field(parts, name), columns[column].combine_chunks()
-        read = cells.text if name == "planid" else cells.whole
-        other = pc.not_equal(read(in_file), read(in_row))
-        wrong |= pc.fill_null(other, False).to_numpy(zero_copy_only=False)
-    return wrong
-
-
-def _stem_in_case(paths: pa.Array) -> pa.Array:
+def _stems(paths: pa.Array) -> pa.Array:
     text = pc.utf8_trim_whitespace(pc.cast(paths, pa.string()))
     return pc.replace_substring_regex(pc.replace_substring_regex(text, r"^.*[/\\]", ""), ENDING, "")
 
 
-def _visits(columns: pa.Table, known: KeyColumns) -> pa.Array:
-    """Identities of visits as the store writes them: from the plan, or from the file's name."""
-    if known.visit:
-        return stems(columns[known.visit].combine_chunks())
-    if known.plan:
-        parts = [columns[name].combine_chunks() for name in known.plan]
-        if len(parts) == len(LAMOST_PLAN):
-            return _visit(_digits(parts[0]), cells.text(parts[1]), _digits(parts[2]), _digits(parts[3]))
-        return pc.binary_join_element_wise(*map(_digits, parts), "-")
-    name = _stem_in_case(columns[known.file].combine_chunks())
-    lamost, sdss = pc.extract_regex(name, LAMOST_FILE), pc.extract_regex(name, SDSS_FILE)
-    from_sdss = pc.binary_join_element_wise(
-        *(_digits(pc.struct_field(sdss, part)) for part in SDSS_PLAN), "-"
-    )
-    first, planid, third, fourth = (pc.struct_field(lamost, part) for part in LAMOST_PLAN)
-    return pc.coalesce(_visit(_digits(first), planid, _digits(third), _digits(fourth)), from_sdss)
+def file_contradicts_visit(table: pa.Table, columns: KeyColumns) -> NDArray[np.bool_]:
+    """Rows in which the name of the file is that of another visit than the columns of its parts."""
+    wrong_R = np.zeros(table.num_rows, bool)
+    if columns.file is None or columns.naming is None:
+        return wrong_R
+    in_file = pc.extract_regex(_stems(table[columns.file].combine_chunks()), columns.naming.file)
+    for (part, digits), column in zip(columns.naming.parts.items(), columns.parts, strict=True):
+        read = cells.text if digits is None else cells.integers
+        differs = pc.not_equal(read(pc.struct_field(in_file, part)), read(table[column].combine_chunks()))
+        wrong_R |= pc.fill_null(differs, False).to_numpy(zero_copy_only=False)
+    return wrong_R
 
 
-def _digits(column: pa.Array) -> pa.Array:
-    return pc.cast(cells.whole(column), pa.string())
+def _visits(table: pa.Table, columns: KeyColumns) -> pa.Array:
+    """Names of visits as the store writes them, from a column, from the parts, or from the file's name."""
+    if columns.visit:
+        return file_stems(table[columns.visit].combine_chunks())
+    if columns.naming:
+        parts = [table[name].combine_chunks() for name in columns.parts]
+        texts = [
+            cells.text(part) if digits is None else part
+            for part, digits in zip(parts, columns.naming.parts.values(), strict=True)
+        ]
+        return _visit_name(columns.naming, texts)
+    stems = _stems(table[columns.file].combine_chunks())
+    names = []
+    for naming in namings():
+        in_file = pc.extract_regex(stems, naming.file)
+        names.append(_visit_name(naming, [pc.struct_field(in_file, part) for part in naming.parts]))
+    return pc.coalesce(*names)
 
 
-def _visit(lmjd: pa.Array, planid: pa.Array, spid: pa.Array, fiberid: pa.Array) -> pa.Array:
-    return pc.utf8_lower(
-        pc.binary_join_element_wise(
-            lmjd, planid, pc.utf8_lpad(spid, 2, "0"), pc.utf8_lpad(fiberid, 3, "0"), "-"
-        )
-    )
+def _visit_name(naming: Naming, parts: list[pa.Array]) -> pa.Array:
+    texts = [
+        part if digits is None else pc.utf8_lpad(pc.cast(cells.integers(part), pa.string()), digits, "0")
+        for part, digits in zip(parts, naming.parts.values(), strict=True)
+    ]
+    return pc.utf8_lower(pc.binary_join_element_wise(*texts, "-"))
 
 
-def words(key: Key, columns: pa.Table, known: KeyColumns) -> pa.Array:
-    """A table's side of a key other than position."""
+def table_keys(key: Key, table: pa.Table, columns: KeyColumns) -> pa.Array:
+    """The values of a key in a label table; not for position."""
     if key == "obsid":
-        cell = columns[known.obsid].combine_chunks()
-        number = cells.whole(
-            stems(cell) if pa.types.is_string(cell.type) or pa.types.is_large_string(cell.type) else cell
-        )
+        cell = table[columns.obsid].combine_chunks()
+        number = cells.integers(file_stems(cell) if _is_text(cell) else cell)
         return pc.if_else(pc.greater(number, 0), number, None)
     if key == "file":
-        return _said(stems(columns[known.file].combine_chunks()))
-    return (
-        _said(_visits(columns, known))
-        if key == "visit"
-        else star_id.ids(columns[known.star].combine_chunks())
-    )
+        return _null_if_empty(file_stems(table[columns.file].combine_chunks()))
+    if key == "visit":
+        return _null_if_empty(_visits(table, columns))
+    return star_id.clean_ids(table[columns.star].combine_chunks())
 
 
-def store_words(key: Key, spectra: pa.Table) -> pa.Array:
-    """A store's side of a key other than position. A spectrum in a table of many has no file of its own: its visit stands for it."""
+def store_keys(key: Key, spectra: pa.Table) -> pa.Array:
+    """The values of a key in a store; not for position.
+
+    A spectrum in a table of many spectra has no file of its own. Its visit stands in for the file.
+    """
     if key == "obsid":
         return spectra["obsid"].combine_chunks()
     if key == "file":
-        alone = pc.less(spectra["row"].combine_chunks(), 0)
-        return stems(pc.if_else(alone, spectra["path"].combine_chunks(), spectra["visit"].combine_chunks()))
-    return (
-        stems(spectra["visit"].combine_chunks())
-        if key == "visit"
-        else star_id.ids(spectra["star"].combine_chunks())
-    )
+        is_own_file = pc.less(spectra["row"].combine_chunks(), 0)
+        paths, visits = spectra["path"].combine_chunks(), spectra["visit"].combine_chunks()
+        return file_stems(pc.if_else(is_own_file, paths, visits))
+    if key == "visit":
+        return file_stems(spectra["visit"].combine_chunks())
+    return star_id.clean_ids(spectra["star"].combine_chunks())
 
 
-def _said(text: pa.Array) -> pa.Array:
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _null_if_empty(text: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(text, ""), None, text)
 
 
-def degrees(column: pa.Array) -> NDArray[np.float64]:
-    """Angles as numbers, NaN where they are none."""
-    found: NDArray[np.float64] = pc.fill_null(cells.numbers(column), np.nan).to_numpy(zero_copy_only=False)
-    return found
+def to_floats(column: pa.Array) -> Floats:
+    """The numbers of a column, NaN where a cell is not a number."""
+    numbers: Floats = pc.fill_null(cells.numbers(column), np.nan).to_numpy(zero_copy_only=False)
+    return numbers
 
 
-def angles(columns: pa.Table, known: KeyColumns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions of a table's rows in degrees, also where they are written as 10 13 34.7 (hours) and -2:07:57.9."""
-    ra, dec = (
-        _angle(columns[name].combine_chunks(), hours) for name, hours in ((known.ra, 15.0), (known.dec, 1.0))
-    )
-    return ra, dec
+def positions(table: pa.Table, columns: KeyColumns) -> tuple[Floats, Floats]:
+    """Right ascension and declination in degrees, also from 10 13 34.7 (hours) and -2:07:57.9."""
+    return _angle(table[columns.ra].combine_chunks(), 15.0), _angle(table[columns.dec].combine_chunks(), 1.0)
 
 
-def _angle(column: pa.Array, hours: float) -> NDArray[np.float64]:
-    """Numbers are degrees; some tables hold both kinds of cells."""
-    numbers = degrees(column)
-    if (
-        not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
-        or np.isfinite(numbers).all()
-    ):
-        return numbers
+def _angle(column: pa.Array, unit: float) -> Floats:
+    """Angles in degrees. A number is in degrees; sexagesimal text is in a `unit` of so many degrees."""
+    degrees_R = to_floats(column)
+    if not _is_text(column) or np.isfinite(degrees_R).all():
+        return degrees_R
     parts = pc.extract_regex(pc.utf8_trim_whitespace(column), SEXAGESIMAL)
-    whole, minutes, seconds = (
-        degrees(pc.struct_field(parts, name)) for name in ("whole", "minutes", "seconds")
-    )
-    sign = pc.equal(pc.struct_field(parts, "sign"), "-").fill_null(False).to_numpy(zero_copy_only=False)
-    return np.where(
-        np.isfinite(numbers), numbers, np.where(sign, -hours, hours) * (whole + minutes / 60 + seconds / 3600)
-    )
-
-
-def coded(key: Key, columns: pa.Table, known: KeyColumns, spectra: pa.Table) -> Sides:
-    """The codes of a key for the table's rows (-1: no value) and for the store's spectra (-1: no such row)."""
-    if key == "position":
-        return _by_position(*angles(columns, known), spectra)
-    code_R, distinct = star_id.codes_of(words(key, columns, known))
-    code_N = pc.fill_null(pc.index_in(store_words(key, spectra), value_set=distinct, skip_nulls=True), -1)
-    return code_R, code_N.to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _by_position(ra_R: NDArray[np.float64], dec_R: NDArray[np.float64], spectra: pa.Table) -> Sides:
-    """Rows of one star share a code; a spectrum gets that of the nearest row within 3 arcsec."""
-    code_R = star_id.near(ra_R, dec_R)
-    ra_N, dec_N = (degrees(spectra[name].combine_chunks()) for name in ("ra", "dec"))
-    code_N = np.full(len(ra_N), -1, np.int64)
-    rows, wanted = np.flatnonzero(code_R >= 0), np.flatnonzero(star_id.placed(ra_N, dec_N))
-    if rows.size and wanted.size:
-        tree = cKDTree(star_id.unit_vectors(ra_R[rows], dec_R[rows]))
-        far, nearest = tree.query(
-            star_id.unit_vectors(ra_N[wanted], dec_N[wanted]),
-            distance_upper_bound=star_id.chord(star_id.ARCSEC),
-        )
-        hit = np.isfinite(far)
-        code_N[wanted[hit]] = code_R[rows[nearest[hit]]]
-    return code_R, code_N
-
-
-def chosen(offers: list[Key], sides: Callable[[Key], Sides]) -> tuple[Key, Sides] | None:
-    """The sharpest key by which at least half as many rows are matched as by any other; among those equally sharp, the one that matches most."""
-    best: tuple[Key, Sides] | None = None
-    most = 0
-    for group in SHARPNESS:
-        needed = 2 * most
-        for key in (key for key in group if key in offers):
-            code_R, code_N = sides(key)
-            used = matched_rows(code_R, code_N)
-            if used > needed:
-                best, most, needed = (key, (code_R, code_N)), used, used
-            if used and (used == len(code_R) or (code_N >= 0).all()):
-                return best
-        if best and (2 * most >= len(best[1][0]) or 2 * (best[1][1] >= 0).sum() >= len(best[1][1])):
-            return best  # hardly another can match twice as many
-    return best
-
-
-def matched_rows(code_R: Codes, code_N: Codes) -> int:
-    """How many rows of the table have a spectrum in the store."""
-    there = np.zeros(code_R.max(initial=-1) + 1, bool)
-    there[code_N[code_N >= 0]] = True
-    return int(there[code_R[code_R >= 0]].sum())
+    names = ("units", "minutes", "seconds")
+    units, minutes, seconds = (to_floats(pc.struct_field(parts, name)) for name in names)
+    is_negative = pc.equal(pc.struct_field(parts, "sign"), "-").fill_null(False)
+    signed_unit = np.where(is_negative.to_numpy(zero_copy_only=False), -unit, unit)
+    sexagesimal_R = signed_unit * (units + minutes / 60 + seconds / 3600)
+    return np.where(np.isfinite(degrees_R), degrees_R, sexagesimal_R)

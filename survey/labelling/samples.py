@@ -1,6 +1,7 @@
-"""The labelled spectra of a run, written into the run before training: who they are, where in the store, in which part, with which labels.
+"""The labelled spectra of a run, as a table that is written before training.
 
-Workers, evaluation and everybody who wants to know what a network was trained on read this one table; the labels are joined once only.
+A row says where the spectrum is in the store, which star it is of, in which part, and with which labels. The
+labels are joined once; training, evaluation and everything else read this table.
 """
 
 from dataclasses import dataclass, replace
@@ -11,92 +12,103 @@ from numpy.typing import NDArray
 
 from survey import files
 from survey.labelling.join import Labelled
-from survey.labelling.split import PARTS
+from survey.labelling.settings import PARTS
 
 SAMPLES = "samples.parquet"
+
+LABEL, ERROR, EXTRA = "label_", "error_", "extra_"
+"""Beginnings of the names of columns: labels, their errors, other columns of the spectra."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled spectra in the order of the store: (shard, row), part, class, labels and their errors in physical units, and what else is known."""
+    """Labelled spectra in the order of the store.
+
+    `shard_row_N2` holds the shard and the row in the shard, `part_N` the number of the part in `PARTS` (-1:
+    no part). Labels and errors are in physical units. `extra` holds other columns, such as the star.
+    """
 
     labels: tuple[str, ...]
-    place_N2: NDArray[np.int64]
+    shard_row_N2: NDArray[np.int64]
     part_N: NDArray[np.int8]
     class_N: NDArray[np.int8]
     label_NL: NDArray[np.float64]
     error_NL: NDArray[np.float64]
-    about: pa.Table
+    extra: pa.Table
 
     def __len__(self) -> int:
-        return len(self.place_N2)
+        return len(self.shard_row_N2)
 
     def part(self, name: str) -> "Samples":
-        """The samples of train, validation or test; `all` for every one."""
+        """The samples of train, validation or test; `all` gives every sample."""
         if name == "all":
             return self
         if name not in PARTS:
-            raise ValueError(f"split: there is no part {name!r}; there are {', '.join(PARTS)}, all")
+            raise ValueError(f"split: there is no part {name!r}; give one of {', '.join(PARTS)}, all")
         return self.at(np.flatnonzero(self.part_N == PARTS.index(name)))
 
     def at(self, index: NDArray[np.int64]) -> "Samples":
-        """Some of them."""
-        chosen = {
-            name: getattr(self, name)[index]
-            for name in ("place_N2", "part_N", "class_N", "label_NL", "error_NL")
-        }
-        return replace(self, about=self.about.take(pa.array(index)), **chosen)
+        """The samples of these numbers."""
+        return replace(
+            self,
+            shard_row_N2=self.shard_row_N2[index],
+            part_N=self.part_N[index],
+            class_N=self.class_N[index],
+            label_NL=self.label_NL[index],
+            error_NL=self.error_NL[index],
+            extra=self.extra.take(pa.array(index)),
+        )
 
 
-def of(labelled: Labelled, labels: tuple[str, ...]) -> Samples:
-    """Joined spectra as samples with these labels, unknown where the join has none; they belong to no part yet."""
-    place_N2 = np.stack([labelled.shard, labelled.row], 1).astype(np.int64)
-    arrays = {name: np.full((len(place_N2), len(labels)), np.nan) for name in ("label_NL", "error_NL")}
+def from_labelled(labelled: Labelled, labels: tuple[str, ...]) -> Samples:
+    """Joined spectra as samples with these labels, NaN for a label that was not joined; in no part yet."""
+    shard_row_N2 = np.stack([labelled.shard_N, labelled.row_in_shard_N], 1).astype(np.int64)
+    label_NL, error_NL = (np.full((len(labelled), len(labels)), np.nan) for _ in range(2))
     for number, name in enumerate(labels):
         if name in labelled.labels:
-            for kind, array in arrays.items():
-                array[:, number] = getattr(labelled, kind)[:, labelled.labels.index(name)]
-    about = labelled.about.append_column("star", [[str(star) for star in labelled.star]])
-    return Samples(
-        labels, place_N2, np.full(len(place_N2), -1, np.int8), labelled.class_N, about=about, **arrays
-    )
+            label_NL[:, number] = labelled.label_NL[:, labelled.labels.index(name)]
+            error_NL[:, number] = labelled.error_NL[:, labelled.labels.index(name)]
+    part_N = np.full(len(labelled), -1, np.int8)
+    extra = labelled.extra.append_column("star", [[str(star) for star in labelled.star_N]])
+    return Samples(labels, shard_row_N2, part_N, labelled.class_N, label_NL, error_NL, extra)
 
 
 def write(folder: str, samples: Samples) -> None:
-    """The table of a run."""
+    """Writes the table into the folder of a run."""
     names = np.array([*PARTS, "none"], dtype=object)
     columns = {
-        "shard": pa.array(samples.place_N2[:, 0]),
-        "row": pa.array(samples.place_N2[:, 1]),
+        "shard": pa.array(samples.shard_row_N2[:, 0]),
+        "row_in_shard": pa.array(samples.shard_row_N2[:, 1]),
         "part": pa.array(names[samples.part_N], "string"),
         "class_number": pa.array(samples.class_N),
     }
     for number, name in enumerate(samples.labels):
-        columns[f"label_{name}"] = pa.array(samples.label_NL[:, number], from_pandas=True)
-        columns[f"error_{name}"] = pa.array(samples.error_NL[:, number], from_pandas=True)
-    for name in samples.about.column_names:
-        columns.setdefault(f"about_{name}", samples.about[name])
+        columns[LABEL + name] = pa.array(samples.label_NL[:, number], from_pandas=True)
+        columns[ERROR + name] = pa.array(samples.error_NL[:, number], from_pandas=True)
+    for name in samples.extra.column_names:
+        columns[EXTRA + name] = samples.extra[name]
     files.write_table(files.join(folder, SAMPLES), pa.table(columns))
 
 
 def read(folder: str) -> Samples:
-    """The table of a run as it was written."""
+    """The table of a run, as it was written."""
     table = files.read_table(files.join(folder, SAMPLES))
-    labels = tuple(name.removeprefix("label_") for name in table.column_names if name.startswith("label_"))
-    count = table.num_rows
+    labels = tuple(name.removeprefix(LABEL) for name in table.column_names if name.startswith(LABEL))
 
-    def stacked(kind: str) -> NDArray[np.float64]:
-        parts = [table[f"{kind}_{name}"].to_numpy(zero_copy_only=False).astype(np.float64) for name in labels]
-        return np.stack(parts, 1) if parts else np.empty((count, 0))
+    def stacked(prefix: str) -> NDArray[np.float64]:
+        columns = [table[prefix + name].to_numpy(zero_copy_only=False) for name in labels]
+        if not columns:
+            return np.empty((table.num_rows, 0))
+        return np.stack([column.astype(np.float64) for column in columns], 1)
 
-    about = table.select([name for name in table.column_names if name.startswith("about_")])
     numbers = {name: number for number, name in enumerate(PARTS)} | {"none": -1}
+    extra = table.select([name for name in table.column_names if name.startswith(EXTRA)])
     return Samples(
         labels,
-        np.stack([table["shard"].to_numpy(), table["row"].to_numpy()], 1),
+        np.stack([table["shard"].to_numpy(), table["row_in_shard"].to_numpy()], 1),
         np.array([numbers[name] for name in table["part"].to_pylist()], np.int8),
         table["class_number"].to_numpy(),
-        stacked("label"),
-        stacked("error"),
-        about.rename_columns([name.removeprefix("about_") for name in about.column_names]),
+        stacked(LABEL),
+        stacked(ERROR),
+        extra.rename_columns([name.removeprefix(EXTRA) for name in extra.column_names]),
     )

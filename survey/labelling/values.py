@@ -1,9 +1,9 @@
-"""Columns of a table of labels -> labels, their errors and classes, in the units and ranges of `survey.labels`.
+"""Columns of a label table as labels, their errors and classes, in the units and ranges of `survey.labels`.
 
 Shapes: R rows of the table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,22 +12,29 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey import labels
+from survey.labelling.keys import to_floats
+from survey.labels import CARBON_LABELS
 from survey.tables import cells
-from survey.tables.label_table import LabelTable
+from survey.tables.read import TableFile
 
 Floats = NDArray[np.float64]
 
-IDENTITY = ("CFe", "CH", "FeH")
-"""CFe = CH - FeH: any two give the third."""
-IDENTITY_HOLDS = 0.05
-"""dex by which the identity may be off where all three are given: tables round."""
+IDENTITY_TOLERANCE = 0.05
+"""dex. CFe = CH - FeH may be broken by this much where all three are given, because tables round."""
+
 CLASS_COLUMNS = ("f_CEMP", "class")
-"""Where classes are looked for unless a column is named."""
+"""The usual names of the column of classes."""
+
+_NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(labels.CLASSES))
+_EMPTY_CELLS = [word for word in cells.MISSING if not word.startswith("-9999")]
 
 
 @dataclass
-class Values:
-    """What a table says of each of its rows: values by label (NaN: nothing of its range), errors, classes, and what had to be done to them."""
+class LabelValues:
+    """Labels and classes of all rows, and what was changed in reading them.
+
+    `label` and `error` hold an array for each label; NaN = no value inside the range of the label.
+    """
 
     label: dict[str, Floats] = field(default_factory=dict)
     error: dict[str, Floats] = field(default_factory=dict)
@@ -38,172 +45,6 @@ class Values:
     classes_from: str = "none"
 
 
-def column_of(table: LabelTable, name: str, own: Mapping[str, str]) -> str | None:
-    """The column of a label: the user's own, else its name or an alias. Names of two letters in exact case only: Fe is not FE."""
-    row = labels.label(name)
-    if row.name in own:
-        return own[row.name]
-    known = (row.name, *row.aliases)
-    exact = next((name for name in known if name in table.names), None)
-    return exact or next(
-        (name for prefix in ("", "combined_") for name in table.names if _means(name, prefix, row)), None
-    )
-
-
-def _means(column: str, prefix: str, row: labels.Label) -> bool:
-    """Whether a column's name, with such a prefix, is one of this row in another case, and of no other row."""
-    name = column[len(prefix) :]
-    if not column.lower().startswith(prefix) or (len(name) <= 2 and name not in (row.name, *row.aliases)):
-        return False
-    try:
-        return labels.label(name) is row
-    except ValueError:  # no label of that name, or of two
-        return False
-
-
-def error_column_of(table: LabelTable, name: str, own: Mapping[str, str]) -> str | None:
-    """The column of a label's errors, such as e_FeH, feh_err, FEH_ERR, sigma_FeH."""
-    row = labels.label(name)
-    if f"e_{row.name}" in own:
-        return own[f"e_{row.name}"]
-    bases = [base for base in (column_of(table, name, own), row.name, *row.aliases) if base]
-    return table.has(
-        *(
-            text
-            for base in bases
-            for text in (f"e_{base}", f"{base}_err", f"err_{base}", f"{base}_error", f"sigma_{base}")
-        )
-    )
-
-
-def with_partners(wanted: Iterable[str], identity: bool) -> list[str]:
-    """The labels, and those from which they may be computed."""
-    names = list(dict.fromkeys(labels.label(name).name for name in wanted))
-    return list(dict.fromkeys([*names, *IDENTITY])) if identity and set(names) & set(IDENTITY) else names
-
-
-def read_values(
-    columns: pa.Table, found: Mapping[str, str], errors: Mapping[str, str], identity: bool
-) -> Values:
-    """Labels by their columns, errors by theirs, the third of CFe, CH and FeH where two are there."""
-    values = Values()
-    for name, column in found.items():
-        row, cell = labels.label(name), columns[column].combine_chunks()
-        numbers = pc.fill_null(cells.numbers(cell), np.nan).to_numpy(zero_copy_only=False)
-        values.label[name] = labels.values(row, numbers)
-        values.out_of_range[name] = int(given(cell).sum() - np.isfinite(values.label[name]).sum())
-        error = (
-            columns[errors[name]].combine_chunks() if name in errors else pa.nulls(len(cell), pa.float64())
-        )
-        sigma = pc.fill_null(cells.numbers(error), np.nan).to_numpy(zero_copy_only=False)
-        values.error[name] = np.where(
-            (sigma >= 0) & (sigma < row.high - row.low) & np.isfinite(values.label[name]), sigma, np.nan
-        )
-    if identity and sum(name in values.label for name in IDENTITY) >= 2:
-        _complete(values)
-    return values
-
-
-def given(column: pa.Array) -> NDArray[np.bool_]:
-    """Where a cell says anything, sense or not."""
-    known = column.is_valid()
-    if pa.types.is_floating(column.type):
-        known = pc.fill_null(pc.and_(known, pc.invert(pc.is_nan(column))), False)
-    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        known = pc.and_(
-            known, pc.invert(pc.is_in(pc.utf8_trim_whitespace(column.cast(pa.string())), pa.array(_UNSAID)))
-        )
-    found: NDArray[np.bool_] = known.to_numpy(zero_copy_only=False).astype(bool)
-    return found
-
-
-_UNSAID = [word for word in cells.MISSING if not word.startswith("-9999")]
-
-
-def _complete(values: Values) -> None:
-    """The one of CFe, CH and FeH that is missing, from the other two; its error from both of theirs."""
-    rows = len(next(iter(values.label.values())))
-    label = {name: values.label.get(name, np.full(rows, np.nan)) for name in IDENTITY}
-    error = {name: values.error.get(name, np.full(rows, np.nan)) for name in IDENTITY}
-    cfe, ch, feh = (label[name] for name in IDENTITY)
-    values.identity_broken = int((np.abs(cfe - ch + feh) > IDENTITY_HOLDS).sum())
-    sums = {"CFe": ch - feh, "CH": cfe + feh, "FeH": ch - cfe}
-    for name, numbers in sums.items():
-        first, second = (other for other in IDENTITY if other != name)
-        filled = labels.values(labels.label(name), np.where(np.isnan(label[name]), numbers, np.nan))
-        new = np.isfinite(filled)
-        if new.any() or name in values.label:
-            values.computed[name] = int(new.sum())
-            values.label[name] = np.where(new, filled, label[name])
-            values.error[name] = np.where(new, np.hypot(error[first], error[second]), error[name])
-            values.out_of_range.setdefault(name, 0)
-
-
-def class_column(table: LabelTable, classes: str) -> list[str]:
-    """The columns that may hold classes: the named one, or in auto those of the usual names."""
-    if classes == "none":
-        return []
-    if classes != "auto":
-        if classes not in table.names:
-            raise ValueError(
-                f"labels: {table.path}: there is no column {classes!r} of classes; {table.near(classes)}; give join.classes="
-            )
-        return [classes]
-    return [name for usual in CLASS_COLUMNS if (name := table.has(usual))]
-
-
-def put_classes(
-    values: Values,
-    path: str,
-    columns: pa.Table,
-    candidates: list[str],
-    classes: str,
-    criterion: labels.Criterion,
-) -> None:
-    """Classes from the first column that holds such, else from [Fe/H] and [C/Fe]."""
-    values.class_R = np.full(columns.num_rows, labels.MISSING, np.int8)
-    for name in candidates:
-        numbers, strange = _numbered(columns[name].combine_chunks())
-        if not strange and (numbers != labels.MISSING).any():
-            values.class_R, values.classes_from = numbers, f"column {name}"
-            return
-        if classes != "auto":
-            found = f"holds {', '.join(map(repr, strange[:5]))}" if strange else "is empty"
-            raise ValueError(
-                f"labels: {path}: the column {name} {found}; classes are {_NUMBERS} or {', '.join(labels.CLASSES)}; give join.classes="
-            )
-    if classes != "auto" or not {"FeH", "CFe"} <= set(values.label):
-        return
-    feh, cfe, teff, logg = (values.label.get(name) for name in ("FeH", "CFe", "Teff", "logg"))
-    if feh is None or cfe is None or (criterion == "aoki2007" and (teff is None or logg is None)):
-        raise ValueError(
-            f"labels: {path}: classes by {criterion} need Teff and logg beside FeH and CFe; give join.criterion=carbon_0.7"
-        )
-    numbers = labels.classes(feh, cfe, criterion, teff, logg)
-    if criterion == "aoki2007" and teff is not None and logg is not None:
-        numbers[(numbers == 0) & (np.isnan(teff) | np.isnan(logg))] = labels.MISSING  # its limit is not known
-    values.class_R, values.classes_from = numbers, f"FeH and CFe by {criterion}"
-
-
-_NUMBERS = ", ".join(f"{number} {name}" for number, name in enumerate(labels.CLASSES))
-
-
-def _numbered(column: pa.Array) -> tuple[NDArray[np.int8], list[str]]:
-    """Class numbers of numbers or words, and what is neither."""
-    text = pc.utf8_upper(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
-    text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
-    unsaid = pa.array([*{word.upper() for word in cells.MISSING}, str(labels.MISSING), "UNKNOWN"])
-    text = pc.if_else(pc.is_in(text, unsaid), None, text)
-    number = pc.coalesce(
-        *(
-            pc.index_in(text, pa.array(words))
-            for words in (labels.CLASSES, [str(n) for n in range(len(labels.CLASSES))])
-        )
-    )
-    strange = pc.unique(text.filter(pc.and_(pc.is_valid(text), pc.is_null(number)))).to_pylist()
-    return pc.fill_null(number, labels.MISSING).to_numpy(zero_copy_only=False).astype(np.int8), strange
-
-
 def is_label(name: str) -> bool:
     """Whether a name is that of a label."""
     try:
@@ -211,3 +52,165 @@ def is_label(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def label_column(table: TableFile, name: str, user_columns: Mapping[str, str]) -> str | None:
+    """The column of a label: the user's column, else one with the label's name or an alias.
+
+    A name of two letters must agree in case too: Fe is not FE.
+    """
+    row = labels.label(name)
+    if row.name in user_columns:
+        return user_columns[row.name]
+    exact = next((known for known in (row.name, *row.aliases) if known in table.names), None)
+    if exact:
+        return exact
+    prefixed = ((column, prefix) for prefix in ("", "combined_") for column in table.names)
+    return next((column for column, prefix in prefixed if _is_column_of(column, prefix, row)), None)
+
+
+def _is_column_of(column: str, prefix: str, row: labels.Label) -> bool:
+    """Whether a column's name, without the prefix, means this label and no other, in any case."""
+    name = column[len(prefix) :]
+    if not column.lower().startswith(prefix) or (len(name) <= 2 and name not in (row.name, *row.aliases)):
+        return False
+    try:
+        return labels.label(name) is row
+    except ValueError:  # the name of no label, or of two
+        return False
+
+
+def error_column(table: TableFile, name: str, user_columns: Mapping[str, str]) -> str | None:
+    """The column of a label's errors, such as e_FeH, feh_err, FEH_ERR or sigma_FeH."""
+    row = labels.label(name)
+    if f"e_{row.name}" in user_columns:
+        return user_columns[f"e_{row.name}"]
+    bases = [base for base in (label_column(table, name, user_columns), row.name, *row.aliases) if base]
+    forms = ("e_{}", "{}_err", "err_{}", "{}_error", "sigma_{}")
+    return table.find(*(form.format(base) for base in bases for form in forms))
+
+
+def with_identity_labels(wanted: Iterable[str], identity: bool) -> list[str]:
+    """The wanted labels, and the labels that they can be computed from."""
+    names = list(dict.fromkeys(labels.label(name).name for name in wanted))
+    if identity and set(names) & set(CARBON_LABELS):
+        return list(dict.fromkeys([*names, *CARBON_LABELS]))
+    return names
+
+
+def read_values(
+    columns: pa.Table, label_columns: Mapping[str, str], error_columns: Mapping[str, str], identity: bool
+) -> LabelValues:
+    """The labels and errors of these columns; with `identity`, a missing CFe, CH or FeH is computed."""
+    values = LabelValues()
+    for name, column in label_columns.items():
+        row, cell = labels.label(name), columns[column].combine_chunks()
+        label_R = labels.values(row, to_floats(cell))
+        values.label[name] = label_R
+        values.out_of_range[name] = int(has_content(cell).sum() - np.isfinite(label_R).sum())
+        sigma_R = np.full(len(cell), np.nan)
+        if name in error_columns:
+            sigma_R = to_floats(columns[error_columns[name]].combine_chunks())
+        is_error_R = (sigma_R >= 0) & (sigma_R < row.high - row.low) & np.isfinite(label_R)
+        values.error[name] = np.where(is_error_R, sigma_R, np.nan)
+    if identity and sum(name in values.label for name in CARBON_LABELS) >= 2:
+        _complete(values)
+    return values
+
+
+def has_content(column: pa.Array) -> NDArray[np.bool_]:
+    """Which cells are not empty, whether they hold a sensible value or not."""
+    filled = column.is_valid()
+    if pa.types.is_floating(column.type):
+        filled = pc.fill_null(pc.and_(filled, pc.invert(pc.is_nan(column))), False)
+    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()))
+        filled = pc.and_(filled, pc.invert(pc.is_in(text, pa.array(_EMPTY_CELLS))))
+    flags: NDArray[np.bool_] = filled.to_numpy(zero_copy_only=False).astype(bool)
+    return flags
+
+
+def _complete(values: LabelValues) -> None:
+    """Computes a missing CFe, CH or FeH from the other two, and its error from their errors."""
+    rows = len(next(iter(values.label.values())))
+    label = {name: values.label.get(name, np.full(rows, np.nan)) for name in CARBON_LABELS}
+    error = {name: values.error.get(name, np.full(rows, np.nan)) for name in CARBON_LABELS}
+    residual_R = labels.carbon_residual(label["CFe"], label["CH"], label["FeH"])
+    values.identity_broken = int((np.abs(residual_R) > IDENTITY_TOLERANCE).sum())
+    for name in CARBON_LABELS:
+        first, second = (other for other in CARBON_LABELS if other != name)
+        computed_R = np.where(np.isnan(label[name]), labels.carbon_label(name, label), np.nan)
+        computed_R = labels.values(labels.label(name), computed_R)
+        is_computed_R = np.isfinite(computed_R)
+        if is_computed_R.any() or name in values.label:
+            values.computed[name] = int(is_computed_R.sum())
+            values.label[name] = np.where(is_computed_R, computed_R, label[name])
+            error_R = np.hypot(error[first], error[second])
+            values.error[name] = np.where(is_computed_R, error_R, error[name])
+            values.out_of_range.setdefault(name, 0)
+
+
+def class_columns(table: TableFile, classes: str) -> list[str]:
+    """The columns that may hold classes: the named column, or with `auto` those of the usual names."""
+    if classes == "none":
+        return []
+    if classes != "auto":
+        if classes not in table.names:
+            raise ValueError(
+                f"labels: {table.path}: there is no column {classes!r} of classes; {table.similar(classes)}; "
+                "give join.classes="
+            )
+        return [classes]
+    return [column for name in CLASS_COLUMNS if (column := table.find(name))]
+
+
+def read_classes(
+    values: LabelValues,
+    path: str,
+    columns: pa.Table,
+    candidates: Sequence[str],
+    classes: str,
+    criterion: labels.Criterion,
+) -> None:
+    """Puts classes into the values: from the first column that holds classes, else from FeH and CFe."""
+    values.class_R = np.full(columns.num_rows, labels.MISSING, np.int8)
+    for name in candidates:
+        class_R, unknown = _class_numbers(columns[name].combine_chunks())
+        if not unknown and (class_R != labels.MISSING).any():
+            values.class_R, values.classes_from = class_R, f"column {name}"
+            return
+        if classes != "auto":
+            content = f"holds {', '.join(map(repr, unknown[:5]))}" if unknown else "is empty"
+            raise ValueError(
+                f"labels: {path}: the column {name} {content}; "
+                f"classes are {_NUMBERED_CLASSES} or {', '.join(labels.CLASSES)}; give join.classes="
+            )
+    if classes == "auto" and {"FeH", "CFe"} <= set(values.label):
+        _compute_classes(values, path, criterion)
+
+
+def _compute_classes(values: LabelValues, path: str, criterion: labels.Criterion) -> None:
+    needed = labels.CRITERION_LABELS[criterion]
+    if not set(needed) <= set(values.label):
+        raise ValueError(
+            f"labels: {path}: classes by {criterion} need {' and '.join(needed)} besides FeH and CFe; "
+            "give join.criterion=carbon_0.7"
+        )
+    label = values.label
+    class_R = labels.classes(label["FeH"], label["CFe"], criterion, label.get("Teff"), label.get("logg"))
+    for name in needed:  # the limit of [C/Fe] depends on it
+        class_R[(class_R == 0) & np.isnan(label[name])] = labels.MISSING
+    values.class_R, values.classes_from = class_R, f"FeH and CFe by {criterion}"
+
+
+def _class_numbers(column: pa.Array) -> tuple[NDArray[np.int8], list[str]]:
+    """The classes of a column of numbers or words, and the cells that are neither."""
+    text = pc.utf8_upper(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
+    text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
+    missing = pa.array([*{word.upper() for word in cells.MISSING}, str(labels.MISSING), "UNKNOWN"])
+    text = pc.if_else(pc.is_in(text, missing), None, text)
+    by_word = pc.index_in(text, pa.array(labels.CLASSES))
+    by_number = pc.index_in(text, pa.array([str(number) for number in range(len(labels.CLASSES))]))
+    class_R = pc.coalesce(by_word, by_number)
+    unknown = pc.unique(text.filter(pc.and_(pc.is_valid(text), pc.is_null(class_R)))).to_pylist()
+    return pc.fill_null(class_R, labels.MISSING).to_numpy(zero_copy_only=False).astype(np.int8), unknown

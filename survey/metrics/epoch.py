@@ -1,4 +1,4 @@
-"""The few numbers that are looked at after every epoch, under flat names, without intervals: an early stop watches one of them."""
+"""The metrics that are computed after every epoch, without intervals; early stopping watches one of them."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,19 @@ from survey.metrics import checks
 from survey.metrics.classes import (
     averages,
     confusion,
-    known,
     log_losses,
-    merged,
+    merge_classes,
     precision_recall,
-    problems,
     rates,
+    searches,
+    with_known_class,
 )
 from survey.metrics.labels import r2
 
+RATES = ("precision", "recall", "f1")
 
-def quick(
+
+def epoch_metrics(
     *,
     class_N: ArrayLike | None = None,
     p_NC: ArrayLike | None = None,
@@ -30,56 +32,62 @@ def quick(
     labels: Sequence[str] = (),
     loss: float | None = None,
 ) -> dict[str, float]:
-    """Numbers such as `accuracy`, `f1_CEMP`, `mae_Teff`; the same names whatever the data, NaN where one is not defined.
+    """Metrics such as `accuracy`, `f1_CEMP`, `mae_Teff`.
 
-    Classes want `class_N` and `p_NC`, labels want `label_NL`, `mu_NL` (both in units of the label) and `labels`; either may be absent.
+    The names do not depend on the data; an undefined metric is NaN. Classes need `class_N` and `p_NC`. Labels
+    need `labels`, and `label_NL` and `mu_NL` in units of the labels. Either may be left out.
     """
-    made = {} if loss is None else {"loss": float(loss)}
+    metrics = {} if loss is None else {"loss": float(loss)}
     if class_N is not None and p_NC is not None:
-        made |= _of_classes(class_N, p_NC, list(classes))
+        metrics |= _class_metrics(class_N, p_NC, list(classes))
     if label_NL is not None and mu_NL is not None:
-        made |= _of_labels(label_NL, mu_NL, labels)
-    return made
+        metrics |= _label_metrics(label_NL, mu_NL, labels)
+    return metrics
 
 
-def _of_classes(class_N: ArrayLike, said_NC: ArrayLike, names: list[str]) -> dict[str, float]:
-    truth_N, p_NC = known(class_N, said_NC, len(names))
+def epoch_metric_names(labels: Sequence[str], has_classes: bool) -> list[str]:
+    """The names of all metrics of a task, `loss` included: those of one made-up spectrum."""
+    label_NL = np.zeros((1, len(labels))) if labels else None
+    class_N, p_NC = (np.zeros(1, int), np.eye(1, len(CLASSES))) if has_classes else (None, None)
+    return list(
+        epoch_metrics(class_N=class_N, p_NC=p_NC, label_NL=label_NL, mu_NL=label_NL, labels=labels, loss=0.0)
+    )
+
+
+def _class_metrics(class_N: ArrayLike, p_NC: ArrayLike, names: list[str]) -> dict[str, float]:
+    truth_N, p_NC = with_known_class(class_N, p_NC, len(names))
     counts_CC = confusion(truth_N, p_NC.argmax(1), len(names))
-    made = {"accuracy": np.trace(counts_CC) / counts_CC.sum() if len(truth_N) else np.nan}
-    made["log_loss"] = log_losses(truth_N, p_NC).mean() if len(truth_N) else np.nan
-    made |= {name: float(value) for name, value in averages(counts_CC).items() if name.startswith("f1")}
+    metrics = {
+        "accuracy": np.trace(counts_CC) / counts_CC.sum() if len(truth_N) else np.nan,
+        "log_loss": log_losses(truth_N, p_NC).mean() if len(truth_N) else np.nan,
+    }
+    metrics |= {name: float(value) for name, value in averages(counts_CC).items() if name.startswith("f1")}
     for name, *values in zip(names, *rates(counts_CC), strict=True):
-        made |= {
-            f"{metric}_{name}": value
-            for metric, value in zip(("precision", "recall", "f1"), values, strict=True)
-        }
-    for problem, yes in problems(names).items():
-        values = [rate[1] for rate in rates(merged(counts_CC, yes))]
-        made |= {
-            f"{metric}_{problem}": value
-            for metric, value in zip(("precision", "recall", "f1"), values, strict=True)
-        }
-        made[f"average_precision_{problem}"] = precision_recall(
-            np.isin(truth_N, yes), p_NC[:, yes].sum(1)
-        ).area
-    return {name: float(value) for name, value in made.items()}
+        metrics |= {f"{metric}_{name}": value for metric, value in zip(RATES, values, strict=True)}
+    for search, positives in searches(names).items():
+        values = [rate[1] for rate in rates(merge_classes(counts_CC, positives))]
+        metrics |= {f"{metric}_{search}": value for metric, value in zip(RATES, values, strict=True)}
+        curve = precision_recall(np.isin(truth_N, positives), p_NC[:, positives].sum(1))
+        metrics[f"average_precision_{search}"] = curve.area
+    return {name: float(value) for name, value in metrics.items()}
 
 
-def _of_labels(label_NL: ArrayLike, said_NL: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
-    mu_NL = checks.finite("labels", said_NL)
-    truth_NL = checks.alike("labels", label_NL, mu_NL)
+def _label_metrics(label_NL: ArrayLike, mu_NL: ArrayLike, labels: Sequence[str]) -> dict[str, float]:
+    mu_NL = checks.finite("labels", mu_NL)
+    truth_NL = checks.same_shape("labels", label_NL, mu_NL)
     if mu_NL.ndim != 2 or mu_NL.shape[1] != len(labels):
         raise ValueError(
-            f"metrics: labels of shape {mu_NL.shape} under the names {', '.join(labels) or '(none)'}; give one name per column"
+            f"metrics: labels: predictions have the shape {mu_NL.shape}, "
+            f"but the names are {', '.join(labels) or '(none)'}; give one name per column"
         )
-    made = {}
+    metrics = {}
     for name, truth_N, mu_N in zip(labels, truth_NL.T, mu_NL.T, strict=True):
-        told = np.isfinite(truth_N)
-        residual_N = (mu_N - truth_N)[told]
-        some = len(residual_N) > 0
-        made[f"mae_{name}"] = float(np.abs(residual_N).mean()) if some else np.nan
-        made[f"rmse_{name}"] = float(np.sqrt((residual_N**2).mean())) if some else np.nan
-        made[f"bias_{name}"] = float(residual_N.mean()) if some else np.nan
-        made[f"r2_{name}"] = r2(truth_N[told], mu_N[told])
-    scores = [made[f"r2_{name}"] for name in labels if np.isfinite(made[f"r2_{name}"])]
-    return made | {"r2_mean": float(np.mean(scores)) if scores else np.nan}
+        is_known_N = np.isfinite(truth_N)
+        residual_N = (mu_N - truth_N)[is_known_N]
+        has_truth = len(residual_N) > 0
+        metrics[f"mae_{name}"] = float(np.abs(residual_N).mean()) if has_truth else np.nan
+        metrics[f"rmse_{name}"] = float(np.sqrt((residual_N**2).mean())) if has_truth else np.nan
+        metrics[f"bias_{name}"] = float(residual_N.mean()) if has_truth else np.nan
+        metrics[f"r2_{name}"] = r2(truth_N[is_known_N], mu_N[is_known_N])
+    defined = [metrics[f"r2_{name}"] for name in labels if np.isfinite(metrics[f"r2_{name}"])]
+    return metrics | {"r2_mean": float(np.mean(defined)) if defined else np.nan}

@@ -1,384 +1,318 @@
-"""Answers beside the truth -> one long table of metrics, for all spectra and for groups of them, and a summary to read or to mail.
+"""Answers with the truth -> one long table of metrics, for all spectra and for groups of them.
 
-Groups: by signal to noise, dwarfs and giants, classes of [Fe/H] and layouts of the files. What is not known of a spectrum puts it into the group
-`not known`. Empty groups are left out; numbers from fewer than `few` spectra are marked. Shapes: N spectra, C classes, L labels.
+The groups are: bins of signal to noise, dwarfs and giants, classes of [Fe/H], layouts of the files. A
+spectrum without the number that decides is in the group `not known`. Empty groups are left out; numbers
+from fewer than `few` spectra are marked. Shapes: N spectra, C classes, L labels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
-from survey.labels import CLASSES, Criterion, label
-from survey.metrics import Measure, classes, labels
-from survey.metrics.checks import alike, class_numbers, finite, probabilities
-from survey.metrics.intervals import share
-from survey.settings import Settings
-
-Floats = NDArray[np.float64]
+from survey.answers import Answers, Floats
+from survey.labels import CLASSES
+from survey.metrics import classes, labels
+from survey.metrics.checks import class_numbers, finite, probabilities, same_shape
+from survey.metrics.intervals import Measure, share_measure
+from survey.metrics.settings import ScoreSettings
 
 UNKNOWN = "not known"
 KINDS = ("all", "snr", "gravity", "iron", "layout")
-"""How spectra are grouped."""
+"""The ways to group spectra."""
 
-ANSWERS = ("mu_NL", "sigma_NL", "low_NL", "high_NL")
-"""What is said of labels."""
+TRUE_CLASS, TRUE = "true_class", "true_"
+"""The column of the true class, and the beginning of the columns of true labels."""
+EXTRA = ("snr", "snr_g", "layout")
+"""Columns by which spectra are grouped; the true values of `EXTRA_LABELS` group them too."""
+EXTRA_LABELS = ("Teff", "logg", "FeH")
 
+COLUMNS = (
+    ("kind", pa.string(), f"how spectra are grouped: {', '.join(KINDS)}"),
+    ("group", pa.string(), "the group"),
+    ("rows", pa.int64(), "spectra of the group"),
+    ("subject", pa.string(), "a class, a search, a label, or all classes together"),
+    ("metric", pa.string(), "the name of the metric"),
+    ("n", pa.int64(), "true values that the metric rests on"),
+    ("value", pa.float64(), "the metric, in the unit of the label where it has one"),
+    ("low", pa.float64(), "lower end of the 95 % interval; null where there is none"),
+    ("high", pa.float64(), "upper end of the 95 % interval; null where there is none"),
+    ("few", pa.bool_(), "too few true values for a reliable number"),
+)
 SCHEMA = pa.schema(
-    [
-        pa.field(name, kind, metadata={"description": about})
-        for name, kind, about in (
-            ("kind", pa.string(), f"how spectra are grouped: {', '.join(KINDS)}"),
-            ("group", pa.string(), "the group"),
-            ("rows", pa.int64(), "spectra of the group"),
-            ("subject", pa.string(), "a class, a search, a label, or all classes together"),
-            ("metric", pa.string(), "what was measured"),
-            ("n", pa.int64(), "truths that the value rests on"),
-            ("value", pa.float64(), "the metric, in the unit of the label where it has one"),
-            ("low", pa.float64(), "lower end of the 95 % interval; null where there is none"),
-            ("high", pa.float64(), "upper end of the 95 % interval; null where there is none"),
-            ("few", pa.bool_(), "too few truths to mean much"),
-        )
-    ]
+    [pa.field(name, kind, metadata={"description": description}) for name, kind, description in COLUMNS]
 )
 
 
-class Evaluation(Settings):
-    """How answers are judged."""
-
-    snr: tuple[float, ...] = Field(
-        (0.0, 10.0, 20.0, 30.0, 50.0, 100.0),
-        strict=False,
-        description="edges of the bins of signal to noise; the last is open",
-    )
-    gravity: float = Field(4.0, description="logg from which on a star is a dwarf")
-    few: int = Field(5, ge=1, description="numbers from fewer spectra are marked")
-    floor: float = Field(
-        labels.FLOOR, ge=0, description="a truth nearer to 0 is left out of the relative error (mape)"
-    )
-    criterion: Criterion = Field(
-        "carbon_0.7", description="which [C/Fe] is carbon-enhanced, for classes by predicted labels"
-    )
-
-    @field_validator("snr")
-    @classmethod
-    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or (np.diff(value) <= 0).any():
-            raise ValueError(
-                f"edges {', '.join(f'{edge:g}' for edge in value) or '(none)'} do not rise; give at least one, each above the one before"
-            )
-        return value
-
-
 @dataclass(frozen=True)
-class Judged:
-    """Answers beside the truth, a row per spectrum: probabilities, labels in their units with their errors and the ends of intervals that are to
-    hold the truth, and what else is known (`about`).
+class LabelledAnswers:
+    """Answers about labelled spectra: the answers, the true class (-1: unknown), and the true labels (NaN:
+    unknown).
 
-    `about` may hold `snr` or `snr_g`, `layout`, and true `Teff`, `logg`, `FeH` where they are not among the labels. `called` is what the truth
-    is called: where it is another survey's, that survey's name.
+    `sigma_NL` are the errors that are compared with the residuals. `extra` may hold `snr` or `snr_g`,
+    `layout`, and the true `Teff`, `logg`, `FeH` where the answers have no such label. `labels_name` is the
+    name of the truth in texts and plots, such as the name of another survey.
     """
 
+    answers: Answers
     class_N: NDArray[Any]
     label_NL: Floats
-    labels: tuple[str, ...] = ()
-    p_NC: Floats | None = None
-    mu_NL: Floats | None = None
     sigma_NL: Floats | None = None
-    low_NL: Floats | None = None
-    high_NL: Floats | None = None
-    classes: tuple[str, ...] = CLASSES
-    about: dict[str, NDArray[Any]] = field(default_factory=dict)
-    called: str = "true"
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+    labels_name: str = "true"
 
     def __post_init__(self) -> None:
         rows = len(self.class_N)
         class_numbers(self.class_N, len(self.classes), rows)
-        wanted = (rows, len(self.labels))
-        for name, array in (
-            ("truth", self.label_NL),
-            *((name.removesuffix("_NL"), getattr(self, name)) for name in ANSWERS),
-        ):
-            if array is not None and array.shape != wanted:
+        shape = (rows, len(self.labels))
+        if self.p_NC is None and self.value_NL is None:
+            raise ValueError(
+                "evaluation: neither class probabilities nor labels were predicted; give p_NC, value_NL or "
+                "both"
+            )
+        if len(self.answers) != rows:
+            raise ValueError(
+                f"evaluation: answers about {len(self.answers)} spectra, the truth of {rows}; give both "
+                "for the same spectra"
+            )
+        for name, array in (("truth", self.label_NL), ("errors", self.sigma_NL)):
+            if array is not None and array.shape != shape:
                 raise ValueError(
-                    f"evaluation: labels ({name}) of shape {array.shape}; {rows} spectra with {len(self.labels)} labels need {wanted}"
+                    f"evaluation: labels ({name}) of shape {array.shape}; {rows} spectra with "
+                    f"{len(self.labels)} labels need {shape}"
                 )
-        for name, column in self.about.items():
+        for name, column in self.extra.items():
             if len(column) != rows:
                 raise ValueError(
-                    f"evaluation: column {name} of {len(column)} values beside {rows} spectra; give one for each"
+                    f"evaluation: column {name} has {len(column)} values for {rows} spectra; give one per "
+                    "spectrum"
                 )
-        if self.p_NC is None and self.mu_NL is None:
-            raise ValueError(
-                "evaluation: neither class probabilities nor labels were predicted; give p_NC, mu_NL or both"
-            )
-        if self.p_NC is not None and len(probabilities(self.p_NC, len(self.classes))) != rows:
-            raise ValueError(
-                f"evaluation: {len(self.p_NC)} rows of probabilities beside {rows} spectra; give one for each"
-            )
-        if self.mu_NL is not None:
-            alike("labels", self.label_NL, finite("labels", self.mu_NL))
+        if self.p_NC is not None:
+            probabilities(self.p_NC, len(self.classes))
+        if self.value_NL is not None:
+            same_shape("labels", self.label_NL, finite("labels", self.value_NL))
 
     def __len__(self) -> int:
         return len(self.class_N)
 
-    def of(self, chosen_N: NDArray[np.bool_]) -> "Judged":
-        """The chosen spectra alone."""
-        parts: dict[str, Any] = {
-            name: None if (array := getattr(self, name)) is None else array[chosen_N]
-            for name in ("p_NC", *ANSWERS)
-        }
-        about = {name: column[chosen_N] for name, column in self.about.items()}
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in order."""
+        return self.answers.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes by number."""
+        return self.answers.classes or CLASSES
+
+    @property
+    def p_NC(self) -> Floats | None:  # noqa: N802
+        """Class probabilities."""
+        return self.answers.p_NC
+
+    @property
+    def value_NL(self) -> Floats | None:  # noqa: N802
+        """Predicted labels."""
+        return self.answers.value_NL
+
+    def at(self, index_N: NDArray[Any]) -> Self:
+        """Some of the spectra, by a mask or by row numbers."""
         return replace(
-            self, class_N=self.class_N[chosen_N], label_NL=self.label_NL[chosen_N], about=about, **parts
+            self,
+            answers=self.answers.at(index_N),
+            class_N=self.class_N[index_N],
+            label_NL=self.label_NL[index_N],
+            sigma_NL=None if self.sigma_NL is None else self.sigma_NL[index_N],
+            extra={name: column[index_N] for name, column in self.extra.items()},
         )
 
-    def truth(self, name: str) -> Floats | None:
-        """A true label, from among the labels, where missing there from `about`; None where neither has it."""
-        found = self.label_NL[:, self.labels.index(name)] if name in self.labels else None
-        other = np.asarray(self.about[name], np.float64) if name in self.about else None
-        return other if found is None else found if other is None else np.where(np.isnan(found), other, found)
+    def true_label(self, name: str) -> Floats | None:
+        """A true label; where it is unknown, the value in `extra`. None where neither has it."""
+        label_N = self.label_NL[:, self.labels.index(name)] if name in self.labels else None
+        extra_N = np.asarray(self.extra[name], np.float64) if name in self.extra else None
+        if label_N is None or extra_N is None:
+            return extra_N if label_N is None else label_N
+        return np.where(np.isnan(label_N), extra_N, label_N)
 
-    def said(self, name: str) -> Floats | None:
+    def value(self, name: str) -> Floats | None:
         """A predicted label; None where it is not predicted."""
-        return (
-            self.mu_NL[:, self.labels.index(name)] if self.mu_NL is not None and name in self.labels else None
-        )
+        if self.value_NL is None or name not in self.labels:
+            return None
+        return self.value_NL[:, self.labels.index(name)]
 
-    def sigma(self, name: str) -> Floats | None:
+    def error(self, name: str) -> Floats | None:
         """The predicted errors of a label; None where none are predicted."""
-        found = None if self.sigma_NL is None else self.sigma_NL[:, self.labels.index(name)]
-        return None if found is None or np.isnan(found).all() else found
+        sigma_N = None if self.sigma_NL is None else self.sigma_NL[:, self.labels.index(name)]
+        return None if sigma_N is None or np.isnan(sigma_N).all() else sigma_N
 
-    def held(self, name: str) -> NDArray[np.bool_] | None:
-        """Whether the interval of a label holds the truth, for the spectra where both are known; None where no intervals are predicted."""
-        if self.low_NL is None or self.high_NL is None:
+    def in_interval(self, name: str) -> NDArray[np.bool_] | None:
+        """Whether the interval of a label contains the truth, for the spectra with both; None without
+        intervals.
+        """
+        low_NL, high_NL = self.answers.low_NL, self.answers.high_NL
+        if low_NL is None or high_NL is None:
             return None
         number = self.labels.index(name)
-        truth_N, low_N, high_N = (array[:, number] for array in (self.label_NL, self.low_NL, self.high_NL))
-        return np.asarray(
-            ((low_N <= truth_N) & (truth_N <= high_N))[np.isfinite(truth_N) & np.isfinite(low_N)]
-        )
+        truth_N, low_N, high_N = (array[:, number] for array in (self.label_NL, low_NL, high_NL))
+        inside_N = (low_N <= truth_N) & (truth_N <= high_N)
+        return np.asarray(inside_N[np.isfinite(truth_N) & np.isfinite(low_N)])
 
     def snr(self) -> Floats | None:
-        """Signal to noise: of the g band if any spectrum has it, else over the whole; None where neither is known."""
+        """Signal to noise: of the g band if any spectrum has it, else of the whole spectrum; None without
+        both.
+        """
         columns = (
-            np.asarray(self.about[name], np.float64) for name in ("snr_g", "snr") if name in self.about
+            np.asarray(self.extra[name], np.float64) for name in ("snr_g", "snr") if name in self.extra
         )
         return next((column for column in columns if np.isfinite(column).any()), None)
 
+    def truth_columns(self) -> dict[str, pa.Array]:
+        """The truth as columns of a table."""
+        columns = {TRUE_CLASS: pa.array(self.class_N, pa.int8())}
+        for number, name in enumerate(self.labels):
+            columns[f"{TRUE}{name}"] = pa.array(self.label_NL[:, number], from_pandas=True)
+        return columns
 
-def groups(judged: Judged, settings: Evaluation) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Kind and name of each group that has spectra, and which these are."""
-    yield "all", "all", np.ones(len(judged), bool)
+    @classmethod
+    def from_table(
+        cls,
+        table: pa.Table,
+        labels: Sequence[str],
+        classes: Sequence[str],
+        suffix: str = "",
+        labels_name: str = "true",
+        errors: Callable[[Answers], Floats | None] | None = None,
+    ) -> Self:
+        """Answers and truth from one table; the suffix is that of `Answers.from_table`.
+
+        `errors` gives the errors that are compared with the residuals; without it, `scoring_errors` does.
+        """
+        answers = Answers.from_table(table, labels, classes, suffix).without_empty()
+        unknown_N = np.full(table.num_rows, np.nan)
+        truth = [
+            np.asarray(_column(table, f"{TRUE}{name}"), np.float64)
+            if f"{TRUE}{name}" in table.column_names
+            else unknown_N
+            for name in answers.labels
+        ]
+        label_NL = np.stack(truth, 1) if truth else np.empty((table.num_rows, 0))
+        class_N, extra = _column(table, TRUE_CLASS), extra_columns(table)
+        sigma_NL = (errors or scoring_errors)(answers)
+        return cls(answers, class_N, label_NL, sigma_NL, extra, labels_name)
+
+
+def scoring_errors(answers: Answers) -> Floats | None:
+    """The errors that are compared with the residuals; None where no error is known.
+
+    Where the error of the data is unknown, it is the error of the models. Members that agree by chance give
+    an error of 0; it counts as the smallest error above 0 of that label.
+    """
+    data_NL, model_NL = answers.err_data_NL, answers.err_model_NL
+    if data_NL is None and model_NL is None:
+        return None
+    unknown_NL = np.full((len(answers), len(answers.labels)), np.nan)
+    data_NL = unknown_NL if data_NL is None else data_NL
+    model_NL = unknown_NL if model_NL is None else model_NL
+    sigma_NL = np.where(np.isnan(data_NL), model_NL, np.hypot(data_NL, model_NL))
+    least_L = np.where(sigma_NL > 0, sigma_NL, np.inf).min(0, initial=np.inf)
+    sigma_NL = np.where(np.isfinite(least_L), np.maximum(sigma_NL, least_L), np.nan)
+    return None if np.isnan(sigma_NL).all() else sigma_NL
+
+
+def extra_columns(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """The columns of a table by which spectra are grouped."""
+    columns = {name: name for name in EXTRA} | {name: f"{TRUE}{name}" for name in EXTRA_LABELS}
+    return {name: _column(table, column) for name, column in columns.items() if column in table.column_names}
+
+
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = table[name].to_numpy(zero_copy_only=False)
+    return values
+
+
+def groups(
+    labelled: LabelledAnswers, settings: ScoreSettings
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Kind and name of each group that has spectra, and a mask of its spectra."""
+    yield "all", "all", np.ones(len(labelled), bool)
     numbered: list[tuple[str, NDArray[Any], list[str]]] = []
-    if (snr := judged.snr()) is not None:
+    if (snr := labelled.snr()) is not None:
         numbered.append(("snr", _snr_bins(snr, settings.snr), snr_names(settings.snr)))
-    if (logg := judged.truth("logg")) is not None:
-        numbered.append(
-            ("gravity", np.where(np.isnan(logg), -1, logg >= settings.gravity), ["giant", "dwarf"])
-        )
-    if (feh := judged.truth("FeH")) is not None:
-        numbered.append(("iron", labels.iron_classes(feh), list(labels.IRON)))
-    if "layout" in judged.about:
-        layouts, layout_N = np.unique(
-            [UNKNOWN if one is None else str(one) for one in judged.about["layout"]], return_inverse=True
-        )
-        numbered.append(("layout", layout_N, [str(one) for one in layouts]))
-    for kind, number_N, names in numbered:
-        for number in (*range(len(names)), -1):
+    if (logg := labelled.true_label("logg")) is not None:
+        dwarf_N = np.where(np.isnan(logg), -1, logg >= settings.gravity)
+        numbered.append(("gravity", dwarf_N, ["giant", "dwarf"]))
+    if (feh := labelled.true_label("FeH")) is not None:
+        numbered.append(("iron", labels.iron_classes(feh), list(labels.IRON_CLASSES)))
+    if "layout" in labelled.extra:
+        layouts = [UNKNOWN if name is None else str(name) for name in labelled.extra["layout"]]
+        names, layout_N = np.unique(layouts, return_inverse=True)
+        numbered.append(("layout", layout_N, [str(name) for name in names]))
+    for kind, number_N, names_of in numbered:
+        for number in (*range(len(names_of)), -1):
             if (number_N == number).any():
-                yield kind, names[number] if number >= 0 else UNKNOWN, number_N == number
+                yield kind, names_of[number] if number >= 0 else UNKNOWN, number_N == number
 
 
 def _snr_bins(snr: Floats, edges: tuple[float, ...]) -> NDArray[Any]:
-    """The bin of each signal to noise; below the first edge it counts as not known."""
+    """The bin of each signal to noise; below the first edge it counts as unknown."""
     return np.where(np.isnan(snr), -1, np.searchsorted(edges, snr, side="right") - 1)
 
 
 def snr_names(edges: tuple[float, ...]) -> list[str]:
-    """Bins of signal to noise as people write them."""
+    """The names of the bins of signal to noise."""
     return [f"{low:g}-{high:g}" for low, high in pairwise(edges)] + [f">{edges[-1]:g}"]
 
 
-def measured(judged: Judged, settings: Evaluation) -> list[Measure]:
+def measures(labelled: LabelledAnswers, settings: ScoreSettings) -> list[Measure]:
     """Every metric of these spectra."""
     found: list[Measure] = []
-    if judged.p_NC is not None:
-        found += classes.measures(judged.class_N, judged.p_NC, judged.classes)
-    if judged.mu_NL is None:
+    if labelled.p_NC is not None:
+        found += classes.measures(labelled.class_N, labelled.p_NC, labelled.classes)
+    if labelled.value_NL is None:
         return found
-    for number, name in enumerate(judged.labels):
-        found += labels.measures(
-            name, judged.label_NL[:, number], judged.mu_NL[:, number], judged.sigma(name), settings.floor
+    for number, name in enumerate(labelled.labels):
+        truth_N, value_N = labelled.label_NL[:, number], labelled.value_NL[:, number]
+        found += labels.measures(name, truth_N, value_N, labelled.error(name), settings.floor)
+        inside_N = labelled.in_interval(name)
+        if inside_N is not None and len(inside_N):
+            found.append(share_measure(name, "coverage_interval", int(inside_N.sum()), len(inside_N)))
+    true_feh, feh = labelled.true_label("FeH"), labelled.value("FeH")
+    if true_feh is not None and feh is not None:
+        found += labels.iron_measures(true_feh, feh)
+    if labelled.classes == CLASSES:
+        found += labels.measures_of_label_classes(
+            labelled.class_N, labelled.labels, labelled.value_NL, settings.criterion
         )
-        if (held_N := judged.held(name)) is not None and len(held_N):
-            found.append(share(name, "coverage_interval", int(held_N.sum()), len(held_N)))
-    feh, said = judged.truth("FeH"), judged.said("FeH")
-    if feh is not None and said is not None:
-        found += labels.iron_measures(feh, said)
-    if judged.classes == CLASSES:
-        found += labels.by_labels_measures(judged.class_N, judged.labels, judged.mu_NL, settings.criterion)
-    return found + labels.identity_violation(judged.labels, judged.mu_NL)
+    return found + labels.identity_violation(labelled.labels, labelled.value_NL)
 
 
-def evaluated(judged: Judged, settings: Evaluation | None = None, kinds: tuple[str, ...] = KINDS) -> pa.Table:
+def metrics_table(
+    labelled: LabelledAnswers, settings: ScoreSettings | None = None, kinds: Sequence[str] = KINDS
+) -> pa.Table:
     """The table of metrics of all groups of these kinds; its columns are those of `SCHEMA`."""
-    settings = settings or Evaluation()
+    settings = settings or ScoreSettings()
     rows = []
-    for kind, group, chosen_N in (one for one in groups(judged, settings) if one[0] in kinds):
-        for found in measured(judged.of(chosen_N), settings):
-            low, high = (None if np.isnan(bound) else bound for bound in (found.low, found.high))
-            row = (
-                kind,
-                group,
-                int(chosen_N.sum()),
-                found.subject,
-                found.metric,
-                found.n,
-                found.value,
-                low,
-                high,
-                found.n < settings.few,
+    for kind, group, mask_N in groups(labelled, settings):
+        if kind not in kinds:
+            continue
+        for measure in measures(labelled.at(mask_N), settings):
+            low, high = (None if np.isnan(bound) else bound for bound in (measure.low, measure.high))
+            rows.append(
+                {
+                    "kind": kind,
+                    "group": group,
+                    "rows": int(mask_N.sum()),
+                    "subject": measure.subject,
+                    "metric": measure.metric,
+                    "n": measure.n,
+                    "value": measure.value,
+                    "low": low,
+                    "high": high,
+                    "few": measure.n < settings.few,
+                }
             )
-            rows.append(dict(zip(SCHEMA.names, row, strict=True)))
     return pa.Table.from_pylist(rows, SCHEMA)
-
-
-Found = dict[tuple[str, str, str, str], dict[str, Any]]
-
-
-def text(table: pa.Table) -> str:
-    """The table in short, to read on a terminal or to paste into a mail; a star marks numbers from few spectra."""
-    found: Found = {
-        (row["kind"], row["group"], row["subject"], row["metric"]): row for row in table.to_pylist()
-    }
-    if not found:
-        return "evaluation: no spectrum has a known class or label"
-    rows = next(iter(found.values()))["rows"]
-    blocks = [f"evaluation of {rows:,} spectra; 95 % intervals in brackets"]
-    blocks += [
-        block for block in (_classes(found), _overall(found), _labels(found), _by_group(found)) if block
-    ]
-    if any("*" in block for block in blocks):
-        blocks.append("* from few spectra: no more than a hint")
-    return "\n\n".join(blocks)
-
-
-def cell(row: dict[str, Any] | None, bounds: bool = False, digits: int = 3) -> str:
-    """A number as text, with its interval if wanted; a dash where there is none, or nothing to find."""
-    if row is None or not row["n"]:
-        return "-"
-    interval = (
-        f" [{row['low']:.{digits}f}, {row['high']:.{digits}f}]" if bounds and row["low"] is not None else ""
-    )
-    return f"{row['value']:.{digits}f}{interval}{'*' if row['few'] else ''}"
-
-
-def aligned(lines: list[list[str]]) -> str:
-    """Cells in columns: the first flush left, the others flush right."""
-    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(line[1:], wide[1:], strict=True))]
-        )
-        for line in lines
-    )
-
-
-def _subjects(found: Found, metric: str) -> list[str]:
-    return [subject for kind, _, subject, name in found if kind == "all" and name == metric]
-
-
-def _classes(found: Found) -> str:
-    """Precision, recall and F1: of all classes together, of each, of the searches that are not one class alone."""
-    alone = {problem for problem, yes in classes.PROBLEMS.items() if len(yes) == 1}
-    lines = [["class", "true", "precision", "recall", "F1"]]
-    for (kind, _, subject, metric), row in found.items():
-        if kind == "all" and metric in ("f1", "f1_weighted") and subject.split()[0] not in alone:
-            ending = metric.removeprefix("f1")
-            rows = [
-                found.get(("all", "all", subject, name + ending)) for name in ("precision", "recall", "f1")
-            ]
-            lines.append(
-                [
-                    f"{subject}, weighted" if ending else f"  {subject}",
-                    f"{row['n']:,}",
-                    *(cell(one, True) for one in rows),
-                ]
-            )
-    return aligned(lines) if len(lines) > 1 else ""
-
-
-def _overall(found: Found) -> str:
-    """Accuracy, and what says whether the probabilities can be trusted."""
-    words = {"accuracy": "accuracy", "log_loss": "log loss", "brier": "Brier", "ece": "calibration error"}
-    words |= {
-        "auc": "area under ROC",
-        "average_precision": "average precision",
-        "identity_rms": "rms of CFe - (CH - FeH)",
-    }
-    told: dict[str, list[str]] = {}
-    for (kind, _, subject, metric), row in found.items():
-        if kind == "all" and metric in words:
-            told.setdefault(subject, []).append(f"{words[metric]} {cell(row, True)}")
-    wide = max(map(len, told), default=0)
-    return "\n".join(f"{subject:<{wide}}  {', '.join(parts)}" for subject, parts in told.items())
-
-
-def _labels(found: Found) -> str:
-    names = {
-        "mae": "MAE",
-        "rmse": "RMSE",
-        "bias": "bias",
-        "scatter": "scatter",
-        "robust_scatter": "robust",
-        "r2": "R2",
-    }
-    names |= {
-        metric: word
-        for metric, word in (("coverage_68", "in 1 sigma"), ("coverage_95", "in 2 sigma"))
-        if _subjects(found, metric)
-    }
-    lines = []
-    for subject in _subjects(found, "mae"):
-        digits = 1 if found["all", "all", subject, "mae"]["value"] >= 10 else 3
-        shares = ("r2", "coverage_68", "coverage_95")
-        cells = [
-            cell(
-                found.get(("all", "all", subject, metric)), metric == "mae", 3 if metric in shares else digits
-            )
-            for metric in names
-        ]
-        lines.append([subject, label(subject).unit, f"{found['all', 'all', subject, 'mae']['n']:,}", *cells])
-    return aligned([["label", "unit", "n", *names.values()], *lines]) if lines else ""
-
-
-def _by_group(found: Found) -> str:
-    """The main numbers, group by group."""
-    wanted = [
-        ("all", "accuracy"),
-        *((problem, "f1") for problem in classes.PROBLEMS),
-        *((name, "mae") for name in _subjects(found, "mae")),
-    ]
-    wanted = [pair for pair in wanted if ("all", "all", *pair) in found]
-    words = {"accuracy": "accuracy", "f1": "F1", "mae": "MAE"}
-    titles = [
-        words[metric] if subject == "all" else f"{words[metric]} {subject}" for subject, metric in wanted
-    ]
-    digits = [1 if found["all", "all", *pair]["value"] >= 10 else 3 for pair in wanted]
-    kinds = {"snr": "S/N", "gravity": "gravity", "iron": "[Fe/H]", "layout": "layout"}
-    sizes = {(kind, group): row["rows"] for (kind, group, _, _), row in found.items() if kind != "all"}
-    lines = []
-    for (kind, group), rows in sizes.items():
-        cells = [
-            cell(found.get((kind, group, *pair)), digits=places)
-            for pair, places in zip(wanted, digits, strict=True)
-        ]
-        lines.append([f"{kinds[kind]} {group}", f"{rows:,}", *cells])
-    return aligned([["group", "spectra", *titles], *lines]) if lines else ""

@@ -1,3 +1,1 @@
-from survey.mock.mock import Mock, make
 
-__all__ = ["Mock", "make"]

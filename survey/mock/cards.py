@@ -1,12 +1,15 @@
-"""Header cards as one piece of text with slots, so that the header of a file costs one formatting."""
+"""Header cards as one text with slots, so that one formatting fills the header of a file."""
 
 BLOCK = 2880
 Card = tuple[str, str, str]
-"""Keyword; value as FITS text, maybe with slots such as %(ra)20.6f; comment."""
+"""Keyword; value as FITS text, which may contain slots such as %(ra)20.6f; comment."""
 
 
 def header(rows: list[Card], comments: dict[str, str] | None = None) -> str:
-    """A template of whole blocks: cards of 80 characters and END; `comments` start a section before the card of that keyword."""
+    """A template of complete blocks: cards of 80 characters, then END.
+
+    `comments` maps a keyword to the title of a section that begins before its card.
+    """
     lines = []
     for key, value, note in rows:
         if comments and key in comments:
@@ -18,27 +21,27 @@ def header(rows: list[Card], comments: dict[str, str] | None = None) -> str:
 
 
 def card(key: str, value: str, note: str) -> str:
-    """One card; a slot counts with the width that it states."""
-    wide = width(value)
-    text = f"{key:<8}= {' ' * (20 - wide) if wide < 20 and not value.startswith(chr(39)) else ''}{value}"
-    taken = 10 + max(wide, 20) if not value.startswith("'") else 10 + wide
-    left = 80 - taken - 3
-    note = f" / {note[:left]}" if note and left > 0 else ""
-    return text + note + " " * (80 - taken - len(note))
+    """One card. A slot counts with the width that it states."""
+    size = width(value)
+    padding = 0 if value.startswith("'") else max(20 - size, 0)
+    used = 10 + padding + size
+    free = 80 - used - 3
+    note = f" / {note[:free]}" if note and free > 0 else ""
+    return f"{key:<8}= {' ' * padding}{value}{note}{' ' * (80 - used - len(note))}"
 
 
 def width(value: str) -> int:
-    """Characters of a value after its slots are filled: each states a width, as %(ra)20.6f does."""
-    total, rest = 0, value
-    while "%(" in rest:
-        before, _, after = rest.partition("%(")
+    """The characters of a value after its slots are filled. Each slot states a width, as %(ra)20.6f does."""
+    total, remaining = 0, value
+    while "%(" in remaining:
+        before, _, after = remaining.partition("%(")
         spec = after.partition(")")[2]
         digits = spec.lstrip("-0+")
         number = digits[: len(digits) - len(digits.lstrip("0123456789"))]
         tail = digits[len(number) :].lstrip(".0123456789")
         total += len(before) + int(number)
-        rest = tail[1:]
-    return total + len(rest)
+        remaining = tail[1:]
+    return total + len(remaining)
 
 
 def text(size: int, slot: str = "") -> str:
@@ -49,7 +52,7 @@ def text(size: int, slot: str = "") -> str:
 def table(
     name: str, columns: dict[str, str], rows: str, row_bytes: str, extra: list[Card] | None = None
 ) -> str:
-    """The header of a binary table; `rows` and `row_bytes` may be slots."""
+    """The header of a binary table. `rows` and `row_bytes` may be slots."""
     fixed: list[Card] = [
         ("XTENSION", "'BINTABLE'", "binary table"),
         ("BITPIX", "8", "bytes"),
@@ -71,5 +74,5 @@ def table(
 
 
 def padded(data: bytes) -> bytes:
-    """Data up to the end of its last block."""
+    """Data, filled with zeros up to the end of the last block."""
     return data + b"\0" * (-len(data) % BLOCK)

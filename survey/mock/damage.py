@@ -1,4 +1,5 @@
-"""Defective files, a closed list: what real archives hold besides sound spectra, each with the reasons for which a reader may refuse it."""
+"""The kinds of defective files that real archives contain, each with the reasons for which a reader may
+refuse it."""
 
 import gzip
 import zlib
@@ -8,31 +9,35 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from survey.mock.layouts import Facts, Pixels
+from survey.mock.layouts import CardValues, Pixels
 
 Draw = np.random.Generator
 BOMB = 65 << 20
-"""Bytes of zeros: 1 MiB more than any survey file may have; 65 kB when packed."""
+"""Number of zero bytes: 1 MiB more than a survey file may have; 65 kB when gzipped."""
 
 
 class Defect(NamedTuple):
-    """`stage` says what `damage` works on: the cards, the pixels, the unpacked file or the file as it is written; the first two in place."""
+    """One kind of defect.
+
+    `stage` is what `damage` changes: the cards, the pixels, the unpacked file, or the file as it is written.
+    Cards and pixels are changed in place. `packed` means that the file is always gzipped.
+    """
 
     stage: Literal["cards", "pixels", "file", "packed", "folder"]
     reasons: str
     damage: Callable[[Any, Draw], Any]
     packed: bool = False
 
-    def applied(self, stage: str, subject: Any, draw: Draw) -> Any:
-        """The subject after the damage, where this is the stage for it."""
+    def apply(self, stage: str, content: Any, draw: Draw) -> Any:
+        """The content after the damage, if the defect belongs to this stage."""
         if self.stage != stage:
-            return subject
-        after = self.damage(subject, draw)
-        return subject if after is None else after
+            return content
+        damaged = self.damage(content, draw)
+        return content if damaged is None else damaged
 
 
 def truncated(data: bytes, draw: Draw) -> bytes:
-    """The file ends somewhere in its headers or in the pixels that every reader wants."""
+    """The file ends somewhere in its headers or in the pixels that every reader needs."""
     return data[: int(draw.integers(1, min(len(data) - 2880, 70_000)))]
 
 
@@ -43,16 +48,16 @@ def no_end(data: bytes, draw: Draw) -> bytes:
 
 def no_data(data: bytes, draw: Draw) -> bytes:
     """The headers before the first data, and nothing after."""
-    here = 0
+    stop = 0
     while True:
-        header = data[here : data.index(b"END".ljust(80), here)]
-        here += -(-(len(header) + 80) // 2880) * 2880
+        header = data[stop : data.index(b"END".ljust(80), stop)]
+        stop += -(-(len(header) + 80) // 2880) * 2880
         if b"NAXIS   =                    0" not in header:
-            return data[:here]
+            return data[:stop]
 
 
 def with_card(key: bytes, value: bytes) -> Callable[[bytes, Draw], bytes]:
-    """All cards of this keyword say something else."""
+    """All cards of this keyword get another value."""
     card = key.ljust(8) + b"= " + value.rjust(20)
 
     def damage(data: bytes, draw: Draw) -> bytes:
@@ -67,17 +72,18 @@ def with_card(key: bytes, value: bytes) -> Callable[[bytes, Draw], bytes]:
 
 
 def cut(data: bytes, draw: Draw) -> bytes:
-    """A gzip stream that stops early."""
+    """The gzip stream ends early."""
     return data[: int(draw.integers(20, len(data) - 8))]
 
 
 def flipped(data: bytes, draw: Draw) -> bytes:
-    """A gzip stream with one wrong bit in its second half, where only the checksum tells."""
+    """One bit in the second half of the gzip stream is wrong, which only the checksum shows."""
     while True:
-        place = int(draw.integers(len(data) // 2, len(data) - 8))
-        wrong = data[:place] + bytes([data[place] ^ (1 << int(draw.integers(8)))]) + data[place + 1 :]
-        if not _unpacks(wrong):  # one flip in 200 copies the same bytes from another place
-            return wrong
+        index = int(draw.integers(len(data) // 2, len(data) - 8))
+        flipped_byte = bytes([data[index] ^ (1 << int(draw.integers(8)))])
+        damaged = data[:index] + flipped_byte + data[index + 1 :]
+        if not _unpacks(damaged):  # one flip in 200 copies the same bytes from another position
+            return damaged
 
 
 def _unpacks(data: bytes) -> bool:
@@ -99,59 +105,62 @@ def noise(data: bytes, draw: Draw) -> bytes:
 
 
 def web_page(data: bytes, draw: Draw) -> bytes:
-    """What a server sends instead of a file."""
-    return b"<!DOCTYPE html>\n<html><head><title>503 Service Unavailable</title></head><body><h1>Try again later</h1></body></html>\n"
+    """The page that a server sends instead of a file."""
+    return (
+        b"<!DOCTYPE html>\n<html><head><title>503 Service Unavailable</title></head>"
+        b"<body><h1>Try again later</h1></body></html>\n"
+    )
 
 
 @cache
 def bomb() -> bytes:
-    """Few bytes that unpack to more than any survey file."""
+    """A few bytes that unpack to more than any survey file."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(BOMB >> 20)), packer.flush()])
 
 
-def blown_up(data: bytes, draw: Draw) -> bytes:
+def gzip_bomb(data: bytes, draw: Draw) -> bytes:
     """A gzip bomb."""
     return bomb()
 
 
 def nan_flux(pixels: Pixels, draw: Draw) -> None:
-    """No flux is a number."""
+    """All flux is NaN."""
     pixels["flux"][:] = np.nan
 
 
 def zero_flux(pixels: Pixels, draw: Draw) -> None:
-    """No flux at all, yet inverse variances."""
+    """All flux is 0, with positive inverse variances."""
     pixels["flux"][:] = 0.0
 
 
 def zero_ivar(pixels: Pixels, draw: Draw) -> None:
-    """No pixel is worth anything."""
+    """All inverse variances are 0."""
     pixels["ivar"][:] = 0.0
 
 
 def constant_wave(pixels: Pixels, draw: Draw) -> None:
-    """All wavelengths are one."""
+    """All wavelengths are equal."""
     pixels["wave"][:] = pixels["wave"][0]
 
 
 def reversed_wave(pixels: Pixels, draw: Draw) -> None:
-    """Wavelengths fall from the second pixel on; falling ones throughout are in order in some layouts."""
+    """Wavelengths fall from the second pixel on. (In some layouts, wavelengths may fall throughout.)"""
     pixels["wave"][1:] = pixels["wave"][:0:-1].copy()
 
 
 def nan_wave(pixels: Pixels, draw: Draw) -> None:
-    """Some wavelengths are no numbers."""
+    """Some wavelengths are NaN."""
     pixels["wave"][draw.integers(0, len(pixels["wave"]), 7)] = np.nan
 
 
-def sky_fibre(facts: Facts, draw: Draw) -> None:
-    """A fibre on the empty sky."""
-    facts |= {"objtype": "Sky", "fibertype": "Sky"}
+def sky_fibre(values: CardValues, draw: Draw) -> None:
+    """The fibre points to empty sky."""
+    values |= {"objtype": "Sky", "fibertype": "Sky"}
 
 
 def folder(data: bytes, draw: Draw) -> bytes:
-    """A folder in the place of the file: made by the writer."""
+    """A folder stands in the place of the file; the writer creates it."""
     return b""
 
 
@@ -177,15 +186,15 @@ DEFECTS: dict[str, Defect] = {
     "reversed_wave": Defect("pixels", "bad_wavelength", reversed_wave),
     "nan_wave": Defect("pixels", "bad_wavelength", nan_wave),
     "sky_fibre": Defect("cards", "no_object", sky_fibre),
-    "gzip_bomb": Defect("packed", "too_large", blown_up, packed=True),
+    "gzip_bomb": Defect("packed", "too_large", gzip_bomb, packed=True),
     "folder": Defect("folder", "not_a_file|missing", folder),
 }
-"""By name; `folder` is made on disks only, a bucket has none."""
+"""All defects by name. `folder` exists on disks only, because a bucket has no folders."""
 
 STEPS = {"constant_wave": "0.000000000", "reversed_wave": "-0.000100000", "nan_wave": "NaN"}
-"""What COEFF1 says for damaged wavelengths where no row of wavelengths could be damaged."""
+"""The value of COEFF1 for damaged wavelengths, in the layout without a row of wavelengths."""
 
 
 def names(local: bool) -> list[str]:
-    """The defects that can be made."""
+    """The defects that can be written, to a local disk or to a bucket."""
     return [name for name in DEFECTS if local or name != "folder"]

@@ -1,8 +1,10 @@
-"""A mock star's light through the air, the telescope and a spectrograph: fluxes with noise, inverse variances, flags.
+"""A mock star seen through the air, the telescope and a spectrograph: fluxes with noise, inverse variances,
+flags.
 
-The two arms meet at 5700-5900 angstrom with smooth calibration errors of their own and a small step. Telluric bands and the night sky are at
-rest with the observer. The noise is that of photons, sky and read-out, slightly smeared over neighbours, for the wanted signal to noise in g.
-Shapes: B spectra, P pixels.
+The two arms meet at 5700-5900 angstrom; each has its own smooth calibration error, and there is a small step
+between them. Telluric bands and the night sky are at rest with the observer. The noise is that of photons,
+sky and read-out, slightly correlated between neighbours, for the wanted signal to noise in g. Shapes: B
+spectra, P pixels.
 """
 
 from functools import cache
@@ -22,10 +24,10 @@ BANDS = {
     "z": (8500.0, 9000.0),
 }
 SUSPECT = 64
-"""Value of the or-mask where one exposure alone was bad."""
+"""Value of the or-mask where only one exposure was bad."""
 
 # vacuum angstrom, strength in units of the sky's continuum
-NIGHT = (
+SKY_LINES = (
     (4047.7, 1.5),
     (4359.554, 4.0),
     (5462.254, 3.0),
@@ -35,7 +37,7 @@ NIGHT = (
     (6365.538, 4.0),
     (6865.0, 3.0),
 )
-AIR = (
+TELLURIC = (
     (
         *((6871.9, 7.0, 0.7), (6885.0, 9.0, 0.5), (6912.0, 14.0, 0.30)),
         *((7607.1, 8.0, 1.3), (7622.0, 12.0, 0.9), (7650.0, 18.0, 0.7)),
@@ -50,7 +52,7 @@ AIR = (
 """Oxygen, then water: centre, width, depth in units of optical depth."""
 
 
-class Detector(NamedTuple):
+class Spectrograph(NamedTuple):
     """What is the same for all exposures of a spectrograph, on its pixels."""
 
     throughput: np.ndarray
@@ -62,7 +64,7 @@ class Detector(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Spectra as a pipeline would deliver them; `snr` is [B, 5] in ugriz, nan where the spectrograph sees nothing of a band."""
+    """Spectra as a pipeline would deliver them. `snr` is [B, 5] in ugriz; NaN where a band is not covered."""
 
     flux: np.ndarray
     ivar: np.ndarray
@@ -73,8 +75,8 @@ class Exposure(NamedTuple):
 
 
 @cache
-def detector(window: Window) -> Detector:
-    """Throughput, sky, air and the curves of smooth errors of a spectrograph."""
+def spectrograph(window: Window) -> Spectrograph:
+    """Throughput, sky, air and the shapes of the calibration errors of a spectrograph."""
     wave = window.wave()
     red = 1 / (1 + np.exp(-(wave - 5800.0) / 30.0))
     blue_rise = 0.04 + 1 / (1 + np.exp(-(wave - 4150.0) / 190.0))
@@ -85,10 +87,10 @@ def detector(window: Window) -> Detector:
     blue, scarlet = (wave - 4800.0) / 1100.0, (wave - 7400.0) / 1700.0
     curves = [(1 - red) * blue, (1 - red) * (blue**2 - 0.33), (1 - red) * (blue**3 - 0.6 * blue)]
     curves += [red * scarlet, red * (scarlet**2 - 0.33), red * (scarlet**3 - 0.6 * scarlet), red - 0.5]
-    return Detector(
+    return Spectrograph(
         throughput=throughput.astype(np.float32),
         sky=_night(wave, window).astype(np.float32),
-        air=np.array([_air(wave, rows, seed) for seed, rows in enumerate(AIR)], np.float32),
+        air=np.array([_air(wave, rows, seed) for seed, rows in enumerate(TELLURIC)], np.float32),
         curves=np.array(curves, np.float32),
         reddening=(-0.4 * np.log(10) * 3.1 * (wave / 5500.0) ** -1.3).astype(np.float32),
         bands={
@@ -99,13 +101,16 @@ def detector(window: Window) -> Detector:
 
 
 def _night(wave: np.ndarray, window: Window) -> np.ndarray:
-    """The night sky in units of its continuum: a glow that grows to the red, mercury, oxygen, and OH lines beyond 7200 angstrom."""
+    """The night sky in units of its continuum: a glow that grows to the red, and emission lines.
+
+    The lines are of mercury, oxygen and, beyond 7200 angstrom, OH.
+    """
     draw = np.random.default_rng(6300)
     hydroxyl = np.sort(
         np.concatenate([draw.uniform(start, start + 190.0, 14) for start in (7240, 7710, 8280, 8760)])
     )
     rows = [
-        *NIGHT,
+        *SKY_LINES,
         *zip(hydroxyl, draw.gamma(1.0, 8.0, len(hydroxyl)) * (hydroxyl / 8000.0) ** 4, strict=True),
     ]
     sky = 1.0 + 0.8 / (1 + np.exp(-(wave - 7300.0) / 250.0))
@@ -126,16 +131,18 @@ def _air(wave: np.ndarray, rows: tuple[tuple[float, float, float], ...], seed: i
 
 
 def expose(
-    stars: Table, window: Window, draw: np.random.Generator, scale: float = 1.0, repeats: int = 1
+    stars: Table, window: Window, draw: np.random.Generator, scale: float = 1.0, exposures: int = 1
 ) -> list[Exposure]:
-    """What is measured of these stars; `scale` multiplies the signal to noise, `repeats` takes so many equal exposures of each."""
-    seen = detector(window)
+    """The exposures of these stars. `scale` multiplies the signal to noise; all exposures of a star are
+    equal in it."""
+    instrument = spectrograph(window)
     count = len(stars["Teff"])
-    base_BP, flux_BP = _arriving(stars, window, seen, draw)
-    ratio = stars["snr"] * scale / np.sqrt(repeats)
+    base_BP, flux_BP = _without_noise(stars, window, instrument, draw)
+    ratio = stars["snr"] * scale / np.sqrt(exposures)
     glow = 60.0 * np.exp(draw.normal(0.0, 0.4, count))
-    gauge = seen.bands["g"] if seen.bands["g"].stop - seen.bands["g"].start > 30 else slice(0, window.size, 3)
-    typical = (flux_BP[:, gauge] * seen.throughput[gauge]).mean(1, dtype=np.float64)
+    g = instrument.bands["g"]
+    pixels = g if g.stop - g.start > 30 else slice(0, window.size, 3)
+    typical = (flux_BP[:, pixels] * instrument.throughput[pixels]).mean(1, dtype=np.float64)
     share = 0.12 * glow / 60.0  # longer exposures gather more sky
     signal = (
         (1 + share) * ratio**2 + np.sqrt(((1 + share) * ratio**2) ** 2 + 4 * ratio**2 * (glow + 16.0))
@@ -143,72 +150,74 @@ def expose(
     glow += share * signal
     gain = (signal / typical).astype(np.float32)
     unit = (signal / 9.0 * np.exp(draw.normal(0.0, 0.5, count)) / typical).astype(np.float32)
-    collected = seen.throughput * gain[:, None]
-    variance_BP = flux_BP * collected + seen.sky * glow.astype(np.float32)[:, None] + np.float32(16.0)
-    weight_BP = np.divide(
-        collected, np.sqrt(variance_BP, out=variance_BP), out=variance_BP
-    )  # 1 / sigma for a flux of 1 at 5500 A
+    collected = instrument.throughput * gain[:, None]
+    variance_BP = flux_BP * collected + instrument.sky * glow.astype(np.float32)[:, None] + np.float32(16.0)
+    # 1 / sigma for a flux of 1 at 5500 angstrom
+    weight_BP = np.divide(collected, np.sqrt(variance_BP, out=variance_BP), out=variance_BP)
     weight_BP /= unit[:, None]
     flux_BP *= unit[:, None]
     base_BP *= unit[:, None]
-    return [_measured(flux_BP, weight_BP, base_BP, seen, draw) for _ in range(repeats)]
+    return [_measure(flux_BP, weight_BP, base_BP, instrument, draw) for _ in range(exposures)]
 
 
-def _arriving(
-    stars: Table, window: Window, seen: Detector, draw: np.random.Generator
+def _without_noise(
+    stars: Table, window: Window, instrument: Spectrograph, draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The continuum as the pipeline sees it, and the flux without noise."""
+    """The continuum with its calibration errors, and the flux without noise."""
     count = len(stars["Teff"])
     errors = np.column_stack(
         [draw.normal(0.0, (0.05, 0.03, 0.02) * 2, (count, 6)), draw.normal(0.0, 0.03, count)]
     ).astype(np.float32)
-    log_BP = seen.reddening * stars["reddening"].astype(np.float32)[:, None]
-    for error, curve in zip(errors.T, seen.curves, strict=True):
+    log_BP = instrument.reddening * stars["reddening"].astype(np.float32)[:, None]
+    for error, curve in zip(errors.T, instrument.curves, strict=True):
         log_BP += error[:, None] * curve
     base_BP = np.exp(log_BP, out=log_BP)
     base_BP *= light.continuum(stars["Teff"], window)
     strength = np.exp(draw.normal((-1.6, -2.0), 0.6, (count, 2))).astype(np.float32)
     flux_BP = light.transmission(stars, window)
     flux_BP *= base_BP
-    for part in range(2):
-        span = _span(window, part)
-        flux_BP[:, span] *= np.exp(-strength[:, part, None] * seen.air[part, span])
+    for band in range(len(TELLURIC)):
+        span = _span(window, band)
+        flux_BP[:, span] *= np.exp(-strength[:, band, None] * instrument.air[band, span])
     return base_BP, flux_BP
 
 
 @cache
-def _span(window: Window, part: int) -> slice:
-    there = np.flatnonzero(detector(window).air[part] > 1e-3)
-    return slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 0)
+def _span(window: Window, band: int) -> slice:
+    pixels = np.flatnonzero(spectrograph(window).air[band] > 1e-3)
+    return slice(int(pixels[0]), int(pixels[-1]) + 1) if len(pixels) else slice(0, 0)
 
 
-def _measured(
-    flux_BP: np.ndarray, weight_BP: np.ndarray, base_BP: np.ndarray, seen: Detector, draw: np.random.Generator
+def _measure(
+    flux_BP: np.ndarray,
+    weight_BP: np.ndarray,
+    base_BP: np.ndarray,
+    instrument: Spectrograph,
+    draw: np.random.Generator,
 ) -> Exposure:
     count, size = flux_BP.shape
     noise_BP = draw.standard_normal((count, size), dtype=np.float32)
-    noise_BP[:, 1:] += (
-        np.float32(0.2) * noise_BP[:, :-1]
-    )  # neighbours share noise after the resampling of a pipeline
+    # neighbours share noise after the resampling of a pipeline
+    noise_BP[:, 1:] += np.float32(0.2) * noise_BP[:, :-1]
     noise_BP *= np.float32(1 / np.sqrt(1.04))
-    _hit(noise_BP, draw)
-    taken_BP = flux_BP + np.divide(noise_BP, weight_BP, out=noise_BP)
-    belief = (1 + np.clip(draw.normal(0.0, 0.12, count), -0.3, 0.3)).astype(np.float32)
+    _add_cosmic_rays(noise_BP, draw)
+    measured_BP = flux_BP + np.divide(noise_BP, weight_BP, out=noise_BP)
+    error_factor = (1 + np.clip(draw.normal(0.0, 0.12, count), -0.3, 0.3)).astype(np.float32)
     ivar_BP = weight_BP * weight_BP
-    ivar_BP *= belief[:, None]
+    ivar_BP *= error_factor[:, None]
     bad, suspect = _flags(count, size, draw)
     ivar_BP[bad] = 0.0
     blank = bad & (draw.random((count, 1)) < 0.3)
-    taken_BP[blank] = 0.0
+    measured_BP[blank] = 0.0
     snr = np.full((count, len(BANDS)), np.nan)
-    for column, band in enumerate(seen.bands.values()):
+    for column, band in enumerate(instrument.bands.values()):
         if band.stop - band.start > 30:
-            snr[:, column] = np.median(taken_BP[:, band] * weight_BP[:, band], axis=1)
-    return Exposure(taken_BP, ivar_BP, bad, suspect, base_BP, snr)
+            snr[:, column] = np.median(measured_BP[:, band] * weight_BP[:, band], axis=1)
+    return Exposure(measured_BP, ivar_BP, bad, suspect, base_BP, snr)
 
 
-def _hit(noise_BP: np.ndarray, draw: np.random.Generator) -> None:
-    """Cosmic rays that nobody has flagged: about 1.5 in a spectrum, one or two pixels wide."""
+def _add_cosmic_rays(noise_BP: np.ndarray, draw: np.random.Generator) -> None:
+    """Cosmic rays that no mask flags: about 1.5 in a spectrum, one or two pixels wide."""
     count, size = noise_BP.shape
     number = draw.poisson(1.5 * count)
     row, pixel = draw.integers(0, count, number), draw.integers(0, size - 1, number)
@@ -218,15 +227,15 @@ def _hit(noise_BP: np.ndarray, draw: np.random.Generator) -> None:
 
 
 def _flags(count: int, size: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that are bad in all exposures, and those that were in any (values of the or-mask)."""
-    bad = _runs(count, size, draw, 3.0, 8)
+    """Pixels that are bad in all exposures, and the values of the or-mask (bad in any exposure)."""
+    bad = _random_runs(count, size, draw, 3.0, 8)
     edge = np.where(draw.random(count) < 0.25, draw.integers(5, 60, count), 0)
     bad |= np.arange(size) >= (size - edge)[:, None]
-    suspect = np.where(bad, 1, np.where(_runs(count, size, draw, 2.0, 5), SUSPECT, 0)).astype(np.int16)
+    suspect = np.where(bad, 1, np.where(_random_runs(count, size, draw, 2.0, 5), SUSPECT, 0)).astype(np.int16)
     return bad, suspect
 
 
-def _runs(count: int, size: int, draw: np.random.Generator, mean: float, longest: int) -> np.ndarray:
+def _random_runs(count: int, size: int, draw: np.random.Generator, mean: float, longest: int) -> np.ndarray:
     number = draw.poisson(mean * count)
     length = draw.integers(1, longest + 1, number)
     start = draw.integers(0, count, number) * size + draw.integers(0, size - longest, number)

@@ -1,8 +1,8 @@
-"""The cards of LAMOST headers: names and types as in files of the survey, words of our own."""
+"""The cards of LAMOST headers: names and types as in the survey's files, comments of our own."""
 
 from survey.mock.cards import Card, text
 
-SECTIONS = {
+SECTION_TITLES = {
     "FILENAME": "FILE INFORMATION",
     "TELESCOP": "TELESCOPE PARAMETERS",
     "DATE-OBS": "OBSERVATION PARAMETERS",
@@ -13,9 +13,9 @@ SECTIONS = {
 }
 
 
-def lamost(first: list[Card], layout: str, by: str) -> list[Card]:
-    """The cards of a LAMOST header; `by` is the time of the pipeline: dr1, dr2 or new."""
-    new = by == "new"
+def lamost(first: list[Card], layout: str, pipeline: str) -> list[Card]:
+    """The cards of a LAMOST header. `pipeline` is dr1, dr2 or new."""
+    new = pipeline == "new"
     rows = [*first, ("EXTEND", "T", "may have extensions"), ("FILENAME", text(44, "filename"), "")]
     rows += [("OBSID", "%(obsid)20d", "number of this spectrum")] if new else []
     rows += [
@@ -23,10 +23,22 @@ def lamost(first: list[Card], layout: str, by: str) -> list[Card]:
         ("MOCK", "T", "nothing here was ever observed"),
     ]
     rows += [("DATA_V", text(12, "release"), "release that this imitates")] if new else []
-    rows += _contents(layout)
-    rows += [
+    return [
+        *rows,
+        *_contents(layout),
+        *_telescope(),
+        *_target(pipeline),
+        *_fibre(layout, pipeline),
+        *_brightness(layout),
+        *_instrument(),
+    ]
+
+
+def _telescope() -> list[Card]:
+    """Where and when the spectrum was observed."""
+    return [
         ("ORIGIN", "'NAOC-LAMOST'", "as in files of the survey"),
-        ("DATE", text(19, "made"), "made, universal time"),
+        ("DATE", text(19, "created"), "made, universal time"),
         ("TELESCOP", "'LAMOST  '", ""),
         ("LONGITUD", "117.58", "[deg] of the site"),
         ("LATITUDE", "40.39", "[deg] of the site"),
@@ -40,30 +52,35 @@ def lamost(first: list[Card], layout: str, by: str) -> list[Card]:
         ("MJD", "%(mjd)20d", "modified Julian day"),
         ("LMJMLIST", text(35, "minutes"), "local modified Julian minutes"),
         ("PLANID", text(18, "planid"), "plan"),
+    ]
+
+
+def _target(pipeline: str) -> list[Card]:
+    new = pipeline == "new"
+    return [
         ("RA", "%(ra)20.6f" if new else "%(ra)20.10f", "[deg]"),
         ("DEC", "%(dec)20.6f" if new else "%(dec)20.10f", "[deg]"),
         ("DESIG", text(30, "designation"), "name of the target"),
-        ("FIBERID", "%(fiberid)20d" if by != "dr2" else "'%(fiberid)-8d'", "fibre"),
+        ("FIBERID", "%(fiberid)20d" if pipeline != "dr2" else "'%(fiberid)-8d'", "fibre"),
         ("CELL_ID", text(8, "cell"), "fibre unit"),
         ("OBJNAME", text(16, "object"), "name in the input catalogue"),
         ("OBJTYPE", text(8, "objtype"), "kind of target"),
         ("TSOURCE" if new else "OBJSOURC", "'MOCK    '", "input catalogue"),
         ("TFROM" if new else "T_FROM", "'-       '", "target list"),
     ]
-    rows += [("FIB_TYPE" if layout == "lrs_table" else "FIBERTYP", text(8, "fibertype"), "kind of fibre")]
-    rows += (
-        [
-            (
-                "FIB_MASK" if layout == "lrs_table" else "FIBERMAS",
-                "%(fibermask)20d",
-                "warnings of the fibre, 0 is good",
-            )
-        ]
-        if new
-        else []
-    )
-    rows += _brightness(layout)
-    rows += [
+
+
+def _fibre(layout: str, pipeline: str) -> list[Card]:
+    kind, mask = ("FIB_TYPE", "FIB_MASK") if layout == "lrs_table" else ("FIBERTYP", "FIBERMAS")
+    rows: list[Card] = [(kind, text(8, "fibertype"), "kind of fibre")]
+    if pipeline == "new":
+        rows.append((mask, "%(fibermask)20d", "warnings of the fibre, 0 is good"))
+    return rows
+
+
+def _instrument() -> list[Card]:
+    """Spectrograph, weather and reduction."""
+    return [
         ("OBS_TYPE", "'OBJ     '", "object, not a lamp"),
         ("OBSCOMM", "'Science '", ""),
         ("RADECSYS", "'FK5     '", ""),
@@ -92,7 +109,6 @@ def lamost(first: list[Card], layout: str, by: str) -> list[Card]:
         ("HELIO_RV", "%(helio)20.5f", "[km/s]"),
         ("VACUUM", "T", "wavelengths in vacuum"),
     ]
-    return rows
 
 
 def _contents(layout: str) -> list[Card]:
@@ -110,15 +126,15 @@ def _contents(layout: str) -> list[Card]:
 def _brightness(layout: str) -> list[Card]:
     if layout == "lrs_table":
         return [(f"MAG_PS_{band}", f"%(mag_{band.lower()})20.2f", "[mag]") for band in "GRI"]
-    known: list[Card] = [("MAGTYPE", "'gri     '", "bands")]
-    known += [
+    cards: list[Card] = [("MAGTYPE", "'gri     '", "bands")]
+    cards += [
         (f"MAG{number}", f"%(mag_{band})20.2f", f"[mag] {band}") for number, band in enumerate("gri", 1)
     ]
-    return known + [(f"MAG{number}", "99.00", "not known") for number in (4, 5, 6, 7)]
+    return cards + [(f"MAG{number}", "99.00", "not known") for number in (4, 5, 6, 7)]
 
 
 def log_grid() -> list[Card]:
-    """The log-linear wavelengths; the step is a slot."""
+    """The cards of log-linear wavelengths. The step is a slot."""
     return [
         ("NWORDER", "2", "coefficients"),
         ("WFITTYPE", "'LOG-LINEAR'", ""),
@@ -133,7 +149,7 @@ def log_grid() -> list[Card]:
 
 
 def results(version: str, ratio: str) -> list[Card]:
-    """What the pipeline found; `ratio` begins the names of the signal to noise."""
+    """The results of the pipeline. `ratio` is the beginning of the names of the signal to noise."""
     return [
         ("VERSPIPE", f"'{version:<8}'", "pipeline that this imitates"),
         ("CLASS", "'STAR    '", ""),

@@ -1,25 +1,24 @@
-"""The bytes of a mock spectrum in each layout of the surveys: cards by the names and types that real files have, pixels in their order."""
+"""The bytes of a mock spectrum in each layout of the surveys, with the cards and types of real files."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from survey.mock.cards import Card, header, padded, table, text
-from survey.mock.lamost_cards import SECTIONS, lamost, log_grid, results
+from survey.mock.lamost_cards import SECTION_TITLES, lamost, log_grid, results
 
-Layout = Literal["lrs_image", "lrs_image_subcont", "lrs_table", "mrs", "sdss"]
-NAMES: tuple[str, ...] = get_args(Layout)
-Facts = dict[str, Any]
+CardValues = dict[str, Any]
+"""What fills the slots of the cards of one file."""
 Pixels = dict[str, np.ndarray]
-"""flux, ivar, wave (log10 for mrs and sdss), bad, suspect and continuum of one spectrum, all of one length."""
+"""flux, ivar, wave (log10 for mrs and sdss), bad, suspect and continuum of one spectrum; equally long."""
 
 
 @cache
-def _image_template(layout: str, by: str) -> str:
-    bits = "-64" if by == "dr2" else "-32"
+def _image_template(layout: str, pipeline: str) -> str:
+    bits = "-64" if pipeline == "dr2" else "-32"
     first: list[Card] = [
         ("SIMPLE", "T", "a FITS file"),
         ("BITPIX", bits, "floating point"),
@@ -27,28 +26,29 @@ def _image_template(layout: str, by: str) -> str:
         ("NAXIS1", "%(size)20d", "pixels"),
         ("NAXIS2", "5", "rows"),
     ]
-    version = {"dr1": "v2.6.4", "dr2": "2.7.5", "new": "v2.9.7"}[by]
-    return header(
-        lamost(first, layout, by) + log_grid() + results(version, "SNR" if by == "new" else "SN_"), SECTIONS
-    )
+    version = {"dr1": "v2.6.4", "dr2": "2.7.5", "new": "v2.9.7"}[pipeline]
+    ratio = "SNR" if pipeline == "new" else "SN_"
+    cards = lamost(first, layout, pipeline) + log_grid() + results(version, ratio)
+    return header(cards, SECTION_TITLES)
 
 
-def lrs_image(facts: Facts, parts: list[Pixels]) -> bytes:
-    """An image of five rows with the wavelengths; DR2-time files hold float64 and no OBSID."""
-    return _image(facts, parts[0], "lrs_image", "dr2" if facts["early"] else "new")
+def lrs_image(values: CardValues, parts: list[Pixels]) -> bytes:
+    """An image of five rows; the third holds the wavelengths. Early files (DR2) hold float64 and no OBSID."""
+    return _image(values, parts[0], "lrs_image", "dr2" if values["early"] else "new")
 
 
-def lrs_image_subcont(facts: Facts, parts: list[Pixels]) -> bytes:
-    """An image of five rows, the third flux over continuum: the wavelengths follow from COEFF0 and COEFF1."""
-    return _image(facts, parts[0], "lrs_image_subcont", "dr1")
+def lrs_image_subcont(values: CardValues, parts: list[Pixels]) -> bytes:
+    """An image of five rows; the third is flux / continuum. The wavelengths follow from COEFF0 and COEFF1."""
+    return _image(values, parts[0], "lrs_image_subcont", "dr1")
 
 
-def _image(facts: Facts, pixels: Pixels, layout: str, by: str) -> bytes:
+def _image(values: CardValues, pixels: Pixels, layout: str, pipeline: str) -> bytes:
     size = len(pixels["flux"])
-    rows = np.empty((5, size), ">f8" if by == "dr2" else ">f4")
+    rows = np.empty((5, size), ">f8" if pipeline == "dr2" else ">f4")
     rows[0], rows[1], rows[3], rows[4] = pixels["flux"], pixels["ivar"], pixels["bad"], pixels["suspect"]
     rows[2] = pixels["wave"] if layout == "lrs_image" else pixels["flux"] / pixels["continuum"]
-    return (_image_template(layout, by) % (facts | {"size": size})).encode("ascii") + padded(rows.tobytes())
+    head = _image_template(layout, pipeline) % (values | {"size": size})
+    return head.encode("ascii") + padded(rows.tobytes())
 
 
 @cache
@@ -61,11 +61,11 @@ def _table_template() -> tuple[str, str]:
         ("NAXIS2", "5", ""),
     ]
     columns = ("FLUX", "IVAR", "WAVELENGTH", "ANDMASK", "ORMASK", "NORMALIZATION")
-    front = header(lamost(first, "lrs_table", "new") + log_grid() + results("v2.9.8", "SNR"), SECTIONS)
+    front = header(lamost(first, "lrs_table", "new") + log_grid() + results("v2.9.8", "SNR"), SECTION_TITLES)
     return front, table("COADD", dict.fromkeys(columns, "'%(size)4dE   '"), "1", "%(row_bytes)20d")
 
 
-def lrs_table(facts: Facts, parts: list[Pixels]) -> bytes:
+def lrs_table(values: CardValues, parts: list[Pixels]) -> bytes:
     """An empty image and a table COADD of one row with six arrays."""
     pixels = parts[0]
     size = len(pixels["flux"])
@@ -75,7 +75,7 @@ def lrs_table(facts: Facts, parts: list[Pixels]) -> bytes:
     )
     rows[5] = pixels["flux"] / pixels["continuum"]
     front, back = _table_template()
-    head = (front + back) % (facts | {"size": size, "row_bytes": 24 * size})
+    head = (front + back) % (values | {"size": size, "row_bytes": 24 * size})
     return head.encode("ascii") + padded(rows.tobytes())
 
 
@@ -100,13 +100,14 @@ def _medium_front() -> str:
         ("BITPIX", "16", ""),
         ("NAXIS", "0", "no image here"),
     ]
-    return header(lamost(first, "mrs", "new"), SECTIONS)
+    return header(lamost(first, "mrs", "new"), SECTION_TITLES)
 
 
-def mrs(facts: Facts, parts: list[Pixels]) -> bytes:
-    """Tables COADD_B and COADD_R and the single exposures of both arms; red single exposures run from red to blue."""
-    pieces = [(_medium_front() % facts).encode("ascii")]
-    names = ["COADD_B", "COADD_R"] + [f"{arm}-{minute}" for arm in "BR" for minute in facts["exposures"]]
+def mrs(values: CardValues, parts: list[Pixels]) -> bytes:
+    """Tables COADD_B and COADD_R, then the single exposures of both arms; red exposures run from red to
+    blue."""
+    pieces = [(_medium_front() % values).encode("ascii")]
+    names = ["COADD_B", "COADD_R"] + [f"{arm}-{minute}" for arm in "BR" for minute in values["exposures"]]
     for name, pixels in zip(names, parts, strict=True):
         template, cell = _medium_template(name.startswith("COADD"))
         rows = np.zeros(len(pixels["flux"]), cell)
@@ -116,8 +117,8 @@ def mrs(facts: Facts, parts: list[Pixels]) -> bytes:
             rows["ORMASK"] = pixels["suspect"]
         elif name.startswith("R"):
             rows = rows[::-1]
-        quality = float(facts["snr_g"] if name.endswith("B") or name.startswith("B") else facts["snr_r"])
-        quality /= 1.0 if name.startswith("COADD") else len(facts["exposures"]) ** 0.5
+        quality = float(values["snr_g"] if name.endswith("B") or name.startswith("B") else values["snr_r"])
+        quality /= 1.0 if name.startswith("COADD") else len(values["exposures"]) ** 0.5
         slots = {"part_name": name, "rows": len(rows), "part_snr": quality, "lmjm": name[2:]}
         pieces += [(template % slots).encode("ascii"), padded(rows.tobytes())]
     return b"".join(pieces)
@@ -136,7 +137,7 @@ _COADD = np.dtype(
     ]
 )
 _FORMS = {"f4": "E", "f8": "D", "i2": "I", "i4": "J", "i8": "K", "u1": "B"}
-_SEEN = [
+_OBSERVED = [
     ("PLATE", ">i4"),
     ("MJD", ">i4"),
     ("FIBERID", ">i4"),
@@ -145,7 +146,7 @@ _SEEN = [
     ("CLASS", "S6"),
     ("SUBCLASS", "S21"),
 ]
-_SEEN += [
+_OBSERVED += [
     ("Z", ">f4"),
     ("Z_ERR", ">f4"),
     ("RCHI2", ">f4"),
@@ -161,14 +162,14 @@ _TABLES: dict[str, np.dtype[Any]] = {
             ("SPECOBJID", "S22"),
             ("BESTOBJID", "S19"),
             ("SOURCETYPE", "S19"),
-            *_SEEN,
+            *_OBSERVED,
         ]
     ),
     "SPALL": np.dtype(
         [
             ("PROGRAMNAME", "S27"),
             ("OBJTYPE", "S16"),
-            *_SEEN,
+            *_OBSERVED,
             ("SPECOBJID", ">i8"),
             ("THING_ID", ">i4"),
             ("RUN2D", "S7"),
@@ -207,7 +208,7 @@ def _sdss_templates(kind: str) -> tuple[str, str, str]:
         ("BUNIT", "'1E-17 erg/cm^2/s/Ang'", ""),
         ("PLUG_RA", "%(ra)20.6f", "[deg] of the fibre"),
         ("PLUG_DEC", "%(dec)20.6f", "[deg] of the fibre"),
-        ("THING_ID", "%(thing)20d", "source"),
+        ("THING_ID", "%(source_id)20d", "source"),
         ("FIBERID", "%(fiberid)20d", "fibre"),
     ]
     coadd = {name: _FORMS[_COADD[name].str[1:]] for name in _COADD.names or ()}
@@ -223,60 +224,60 @@ def _sdss_templates(kind: str) -> tuple[str, str, str]:
     )
 
 
-def sdss(facts: Facts, parts: list[Pixels]) -> bytes:
-    """A table of the co-added pixels and a table of one row, SPECOBJ in legacy files and SPALL in BOSS files."""
-    kind = "SPALL" if facts["early"] else "SPECOBJ"
+def sdss(values: CardValues, parts: list[Pixels]) -> bytes:
+    """A table of co-added pixels and a table of one row, called SPECOBJ in legacy and SPALL in BOSS files."""
+    kind = "SPALL" if values["early"] else "SPECOBJ"
     front, pixels_head, row_head = _sdss_templates(kind)
     pixels = parts[0]
     coadd = np.zeros(len(pixels["flux"]), _COADD)
     coadd["flux"], coadd["ivar"], coadd["loglam"] = pixels["flux"], pixels["ivar"], pixels["wave"]
     coadd["and_mask"], coadd["or_mask"] = pixels["bad"] * (1 << 22), (pixels["suspect"] > 0) * (1 << 16)
     coadd["wdisp"], coadd["model"] = 1.02, pixels["continuum"]
-    seen = np.zeros(1, _TABLES[kind])
-    values = {
-        "PLATE": facts["plate"],
-        "MJD": facts["lmjd"],
-        "FIBERID": facts["fiberid"],
-        "PLUG_RA": facts["ra"],
-        "PLUG_DEC": facts["dec"],
+    row = np.zeros(1, _TABLES[kind])
+    columns = {
+        "PLATE": values["plate"],
+        "MJD": values["lmjd"],
+        "FIBERID": values["fiberid"],
+        "PLUG_RA": values["ra"],
+        "PLUG_DEC": values["dec"],
         "CLASS": "STAR",
-        "SUBCLASS": facts["subclass"],
-        "Z": facts["z_survey"],
-        "Z_ERR": facts["z_err"],
+        "SUBCLASS": values["subclass"],
+        "Z": values["z_survey"],
+        "Z_ERR": values["z_err"],
         "RCHI2": 1.0,
-        "SN_MEDIAN_ALL": facts["snr_r"],
-        "SPECTROGRAPHID": facts["spid"],
-        "SPECOBJID": facts["obsid"],
-        "THING_ID": facts["thing"],
+        "SN_MEDIAN_ALL": values["snr_r"],
+        "SPECTROGRAPHID": values["spid"],
+        "SPECOBJID": values["obsid"],
+        "THING_ID": values["source_id"],
         "SURVEY": "mock",
         "INSTRUMENT": "SDSS",
-        "BESTOBJID": facts["thing"],
+        "BESTOBJID": values["source_id"],
         "PROGRAMNAME": "mock",
         "RUN2D": "v5_10_0",
-        "SOURCETYPE": facts["objtype"].upper(),
-        "OBJTYPE": facts["objtype"].upper(),
+        "SOURCETYPE": values["objtype"].upper(),
+        "OBJTYPE": values["objtype"].upper(),
     }
-    for name in seen.dtype.names or ():
-        seen[name] = str(values.get(name, "")) if seen.dtype[name].kind == "S" else values.get(name, 0)
-    heads = (front % facts).encode("ascii"), (pixels_head % {"size": len(coadd)}).encode("ascii")
-    return heads[0] + heads[1] + padded(coadd.tobytes()) + row_head.encode("ascii") + padded(seen.tobytes())
+    for name in row.dtype.names or ():
+        row[name] = str(columns.get(name, "")) if row.dtype[name].kind == "S" else columns.get(name, 0)
+    heads = (front % values).encode("ascii"), (pixels_head % {"size": len(coadd)}).encode("ascii")
+    return heads[0] + heads[1] + padded(coadd.tobytes()) + row_head.encode("ascii") + padded(row.tobytes())
 
 
-WRITERS: dict[str, Callable[[Facts, list[Pixels]], bytes]] = {
+WRITERS: dict[str, Callable[[CardValues, list[Pixels]], bytes]] = {
     "lrs_image": lrs_image,
     "lrs_image_subcont": lrs_image_subcont,
     "lrs_table": lrs_table,
     "mrs": mrs,
     "sdss": sdss,
 }
-"""By layout: what the header says and the pixels of each part become the bytes of a file."""
+"""By layout: the values of the cards and the pixels of each part become the bytes of a file."""
 
 DAY_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 @cache
 def night(lmjd: int) -> dict[str, Any]:
-    """What the cards say of a night: dates, minutes, moon, weather; all follow from the day."""
+    """The values of a night's cards: dates, minutes, moon, weather. All follow from the day."""
     start = DAY_ZERO + timedelta(days=lmjd, hours=3, minutes=lmjd % 97)
     minute = lmjd * 1440 + 180 + lmjd % 97
     exposures = [minute, minute + 24, minute + 48]
@@ -286,7 +287,7 @@ def night(lmjd: int) -> dict[str, Any]:
         "middle": (start - timedelta(hours=8) + timedelta(minutes=36)).strftime("%Y-%m-%dT%H:%M:%S"),
         "begin": start.strftime("%Y-%m-%dT%H:%M:%S.0"),
         "end": (start + timedelta(minutes=72)).strftime("%Y-%m-%dT%H:%M:%S.0"),
-        "made": (start + timedelta(days=200)).strftime("%Y-%m-%dT%H:%M:%S"),
+        "created": (start + timedelta(days=200)).strftime("%Y-%m-%dT%H:%M:%S"),
         "mjd": lmjd - 1,
         "exposures": exposures,
         "minutes": "-".join(map(str, exposures)),

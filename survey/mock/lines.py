@@ -1,8 +1,10 @@
-"""What absorbs in a mock star: every species with its lines and bands in vacuum angstrom, and how its strength answers to the star's labels.
+"""The absorbers in a mock star: the lines and bands of every species, and how their strength depends on the
+labels.
 
-The strength x of a species is 10**(log + [X/H] + heat (theta - 1) + weight (logg - 2.5)) with theta = 5040 K / Teff and [X/H] the sum of the
-named abundances; its equivalent width grows as ln(1 + x) and, far out, as the square root of x: a curve of growth. The numbers are rounded
-fits of a few indices to computed spectra: right in sense and size, no substitute for a synthesis.
+The strength x of a species is 10**(log + [X/H] + heat (theta - 1) + weight (logg - 2.5)), with theta = 5040
+K / Teff and [X/H] the sum of the named abundances. The equivalent width grows as ln(1 + x) and, for large x,
+as the square root of x: a curve of growth. The numbers are rounded fits of a few indices to computed
+spectra: right in sign and size, but no substitute for a spectral synthesis. Wavelengths are vacuum angstrom.
 """
 
 from typing import NamedTuple
@@ -11,9 +13,11 @@ import numpy as np
 
 
 class Species(NamedTuple):
-    """One absorber. `scale` is its depth per unit of growth: angstrom of equivalent width for lines, optical depth for bands and wings.
+    """One absorber.
 
-    `law` is "growth" for what saturates, "linear" for wings and wide absorption that do not.
+    `scale` is its depth per unit of growth: angstrom of equivalent width for lines, optical depth for bands
+    and wings. `law` is "growth" for absorption that saturates, "linear" for wings and broad absorption that
+    does not.
     """
 
     name: str
@@ -50,7 +54,7 @@ SPECIES = (
     Species("h_core", "H", 1.3, -5.0, -0.05, 0.33),
     Species("h_wing", "H", -1.6, -6.0, 0.0, 0.55, "linear"),
 )
-"""The absorbers in the order of the columns of a strength table."""
+"""The absorbers, in the order of the columns of the strengths."""
 
 # vacuum angstrom, relative strength
 CALCIUM_HK = ((3934.777, 1.0), (3969.592, 0.75))
@@ -192,15 +196,16 @@ CALCIUM_HYDRIDE_BANDS = ((6831.888, 0.6), (6976.927, 1.0))
 
 
 def iron() -> dict[str, np.ndarray]:
-    """A fixed list of 1,500 neutral lines by species, crowding towards the blue as in cool stars: [line, (wavelength, strength)]."""
+    """A fixed list of 1,500 neutral iron lines by species, denser in the blue: [line, (wavelength,
+    strength)]."""
     draw = np.random.default_rng(5270)
     wave = 3660.0 - 1250.0 * np.log(1 - draw.random(1500) * (1 - np.exp(-(6900.0 - 3660.0) / 1250.0)))
     kind = draw.choice(4, 1500, p=[0.4, 0.18, 0.27, 0.15])
     strength = np.exp(draw.normal(-0.2, 0.6, 1500)) * (1.3 - (wave - 3660.0) / 4500.0)
     names = ("fe_faint_low", "fe_low", "fe_faint_high", "fe_high")
-    found = {
+    tables = {
         name: np.column_stack([wave[kind == number], strength[kind == number]])
         for number, name in enumerate(names)
     }
-    found["fe_strong_low"] = np.array([(line, 1.0 + max(0.0, 4500.0 - line) / 500.0) for line in IRON_STRONG])
-    return found
+    strong = [(line, 1.0 + max(0.0, 4500.0 - line) / 500.0) for line in IRON_STRONG]
+    return tables | {"fe_strong_low": np.array(strong)}

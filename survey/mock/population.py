@@ -1,8 +1,9 @@
-"""Which stars a mock survey sees and what they are made of, and which visit of which star every file is.
+"""Which stars a mock survey observes, what they are made of, and which visit of which star every file is.
 
-Everything is drawn for blocks of 1,000 files from the seed and the number of the block alone, so that no file depends on how the work was cut.
-Classes and defects are dealt out by golden steps (the fractional part of offset + i x an irrational number) instead of dice: their shares hold
-in every stretch of files.
+All is drawn for blocks of 1,000 files, from the seed and the number of the block alone. So no file depends
+on how the work is divided. Classes and defects are not drawn at random: item i gets the fractional part of
+offset + i x an irrational number (a golden-ratio sequence), so that their shares hold in every stretch of
+files.
 """
 
 from functools import lru_cache
@@ -11,70 +12,65 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK = 1000
-"""Files of a block; four blocks share a field of the sky, 16 spectrographs x 250 fibres."""
-CLASSES = ("MP", "CEMP", "NMP")
-"""By number: f_CEMP."""
+"""Files of a block. Four blocks share a field of the sky with 16 spectrographs x 250 fibres."""
 BALANCES = {"reference": (4865, 167, 4723), "balanced": (1, 1, 1)}
-"""Weights of MP, CEMP and NMP: as in the published reference set, or a third each."""
-CARBON_CUT, IRON_CUT = 0.7, -1.0
+"""Relative numbers of MP, CEMP and NMP: as in the published reference set, or a third each."""
+CARBON_LIMIT = 0.7
+"""The lowest [C/Fe] of a mock CEMP star."""
 LABELS = ("Teff", "logg", "FeH", "CFe", "NFe", "MgFe", "CaFe", "sFe")
 GOLDEN = (0.6180339887498949, 0.7548776662466927, 0.5698402909980532)
-"""Steps for classes, defects and kinds of defect; the last two are independent of each other."""
+"""Steps of the sequences for classes, defects and kinds of defect; the last two are independent."""
 
 Table = dict[str, np.ndarray]
 
 
-class Deal(NamedTuple):
-    """What the stars of a survey are drawn with."""
+class StarSettings(NamedTuple):
+    """The settings that the stars depend on."""
 
     seed: int
     balance: str
     visits: float
 
 
-def class_of(iron: np.ndarray, carbon: np.ndarray) -> np.ndarray:
-    """0 MP, 1 CEMP, 2 NMP: metal-poor below [Fe/H] = -1, carbon-enhanced from [C/Fe] = 0.7 on."""
-    return np.where(iron < IRON_CUT, np.where(carbon >= CARBON_CUT, 1, 0), 2)
-
-
-def steps(seed: int, purpose: int, first: int, count: int) -> np.ndarray:
+def even_spread(seed: int, purpose: int, first: int, count: int) -> np.ndarray:
     """Evenly spread numbers in [0, 1) for the items first, first + 1, ..."""
     offset = np.random.default_rng([seed, 100 + purpose]).random()
     return np.asarray((offset + GOLDEN[purpose] * (first + np.arange(count))) % 1.0)
 
 
 @lru_cache(maxsize=4)
-def block(deal: Deal, number: int) -> Table:
-    """The files of a block in order: labels of the star, its designation, the visit's night, plan, fibre and number."""
-    draw = np.random.default_rng([deal.seed, 1, number])
-    star = draw_stars(deal, number, draw)
-    visits = np.where(draw.random(BLOCK) < deal.visits, draw.integers(2, 5, BLOCK), 1)
+def block(settings: StarSettings, number: int) -> Table:
+    """The files of a block: labels and name of the star; night, plan, fibre and number of the visit."""
+    draw = np.random.default_rng([settings.seed, 1, number])
+    star = draw_stars(settings, number, draw)
+    visits = np.where(draw.random(BLOCK) < settings.visits, draw.integers(2, 5, BLOCK), 1)
     row = np.repeat(np.arange(BLOCK), visits)[:BLOCK]
-    nth = (np.arange(BLOCK) - (np.cumsum(visits) - visits)[row[:BLOCK]])[:BLOCK]
+    nth = np.arange(BLOCK) - (np.cumsum(visits) - visits)[row]
     files = {name: column[row] for name, column in star.items()}
     files |= {"index": number * BLOCK + np.arange(BLOCK), "star_index": number * BLOCK + row, "nth": nth}
-    return files | observed(deal.seed, number, row, nth, files)
+    return files | observed(settings.seed, number, row, nth, files)
 
 
-def draw_stars(deal: Deal, number: int, draw: np.random.Generator) -> Table:
-    """1,000 stars: most of them giants, abundances that go with their class."""
-    weights = np.cumsum(BALANCES[deal.balance])
-    kind = np.searchsorted(weights, steps(deal.seed, 0, number * BLOCK, BLOCK) * weights[-1], side="right")
+def draw_stars(settings: StarSettings, number: int, draw: np.random.Generator) -> Table:
+    """1,000 stars: mostly giants, with abundances that fit their class."""
+    weights = np.cumsum(BALANCES[settings.balance])
+    kind = np.searchsorted(
+        weights, even_spread(settings.seed, 0, number * BLOCK, BLOCK) * weights[-1], side="right"
+    )
     poor, rich = kind != 2, kind == 1
     iron = np.where(rich, draw.normal(-2.15, 0.5, BLOCK), -1.001 - draw.gamma(1.15, 0.37, BLOCK))
-    iron = np.where(
-        poor, np.clip(iron, -4.0, -1.02 + 0.01 * draw.random(BLOCK)), _within(draw, -0.28, 0.27, -1.0, 0.5)
-    )
+    iron_poor = np.clip(iron, -4.0, -1.02 + 0.01 * draw.random(BLOCK))
+    iron = np.where(poor, iron_poor, _normal_within(draw, -0.28, 0.27, -1.0, 0.5))
     stage = draw.random(BLOCK)
     giant, turning = stage < 0.76, stage > 0.94
-    warmth, gravity = _stellar(draw, giant, turning, iron, rich)
-    mixed = np.clip(2.0 - gravity, 0.0, 1.2)  # carbon turns into nitrogen on the upper giant branch
+    teff, logg = _teff_and_logg(draw, giant, turning, iron, rich)
+    mixed = np.clip(2.0 - logg, 0.0, 1.2)  # carbon turns into nitrogen on the upper giant branch
     carbon = (
         draw.normal(np.where(poor, -0.03, -0.04), np.where(poor, 0.20, 0.11))
         - np.where(poor, 0.4, 0.12) * mixed
     )
     carbon = np.clip(
-        np.where(rich, CARBON_CUT + 0.005 + draw.gamma(1.8, 0.37, BLOCK), carbon),
+        np.where(rich, CARBON_LIMIT + 0.005 + draw.gamma(1.8, 0.37, BLOCK), carbon),
         -0.7,
         np.where(rich, 3.0, 0.68),
     )
@@ -83,8 +79,8 @@ def draw_stars(deal: Deal, number: int, draw: np.random.Generator) -> Table:
         rich & (draw.random(BLOCK) < 0.6), draw.uniform(0.7, 2.0, BLOCK), draw.normal(0.0, 0.15, BLOCK)
     )
     labels = {
-        "Teff": warmth,
-        "logg": gravity,
+        "Teff": teff,
+        "logg": logg,
         "FeH": iron,
         "CFe": carbon,
         "NFe": draw.normal(0.05, 0.15, BLOCK) + np.where(rich, 0.5, 0.3 * mixed),
@@ -103,46 +99,49 @@ def draw_stars(deal: Deal, number: int, draw: np.random.Generator) -> Table:
     }
 
 
-def _stellar(
+def _teff_and_logg(
     draw: np.random.Generator, giant: np.ndarray, turning: np.ndarray, iron: np.ndarray, rich: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Effective temperature and gravity: a giant branch that is cooler at higher [Fe/H], a turn-off, a main sequence."""
+    """Temperature and gravity: a giant branch (cooler at higher [Fe/H]), a turn-off and a main sequence."""
     clump = draw.random(BLOCK) < 0.2
-    up = np.where(clump, draw.normal(2.45, 0.12, BLOCK), draw.triangular(0.6, 2.1, 3.6, BLOCK))
-    branch = (
+    logg_giant = np.where(clump, draw.normal(2.45, 0.12, BLOCK), draw.triangular(0.6, 2.1, 3.6, BLOCK))
+    teff_giant = (
         4920.0
-        + 420.0 * (up - 2.5)
+        + 420.0 * (logg_giant - 2.5)
         - 180.0 * (np.maximum(iron, -2.2) + 1.0)
         + draw.normal(0, 120, BLOCK)
         + 100.0 * rich
     )
-    dwarf = draw.normal(5300.0, 680.0, BLOCK) - 120.0 * (np.maximum(iron, -2.0) + 0.8)
-    low = 4.68 - np.maximum(dwarf - 5150.0, 0.0) * 3.2e-4 + draw.normal(0, 0.06, BLOCK)
-    hot = draw.normal(5750.0, 320.0, BLOCK) - 120.0 * (np.maximum(iron, -2.0) + 0.8)
-    warmth = np.where(giant, branch, np.where(turning, hot, dwarf))
-    gravity = np.where(giant, up, np.where(turning, draw.uniform(3.5, 4.15, BLOCK), low))
-    return np.clip(warmth, 3850.0, 7000.0), np.clip(gravity, 0.6, 4.95)
+    teff_dwarf = draw.normal(5300.0, 680.0, BLOCK) - 120.0 * (np.maximum(iron, -2.0) + 0.8)
+    logg_dwarf = 4.68 - np.maximum(teff_dwarf - 5150.0, 0.0) * 3.2e-4 + draw.normal(0, 0.06, BLOCK)
+    teff_turnoff = draw.normal(5750.0, 320.0, BLOCK) - 120.0 * (np.maximum(iron, -2.0) + 0.8)
+    teff = np.where(giant, teff_giant, np.where(turning, teff_turnoff, teff_dwarf))
+    logg = np.where(giant, logg_giant, np.where(turning, draw.uniform(3.5, 4.15, BLOCK), logg_dwarf))
+    return np.clip(teff, 3850.0, 7000.0), np.clip(logg, 0.6, 4.95)
 
 
-def _within(draw: np.random.Generator, mean: float, spread: float, low: float, high: float) -> np.ndarray:
-    """Normal numbers; those outside are spread evenly inside."""
+def _normal_within(
+    draw: np.random.Generator, mean: float, spread: float, low: float, high: float
+) -> np.ndarray:
+    """Normal numbers; those outside the range are replaced by uniform ones inside."""
     drawn = draw.normal(mean, spread, BLOCK)
     return np.where((drawn < low) | (drawn > high), draw.uniform(low, high, BLOCK), drawn)
 
 
 def observed(seed: int, number: int, row: np.ndarray, nth: np.ndarray, files: Table) -> Table:
-    """Where and when: the field of this block, one plan and night per round of visits, a fibre that a star keeps."""
+    """Place and time: the field of the block, a plan and a night for each round of visits, the fibre of a
+    star."""
     field, quarter = divmod(number, 4)
     sky = np.random.default_rng([seed, 2, field])
     ra0, dec0 = 360.0 * sky.random(), np.degrees(np.arcsin(sky.uniform(-0.15, 0.86)))
     nights = 55860 + sky.integers(0, 3300) + np.cumsum(np.append(0, sky.integers(3, 160, 3)))
     draw = np.random.default_rng([seed, 3, number])
     slot = draw.permutation(BLOCK)
-    away, angle = 2.45 * np.sqrt(draw.random(BLOCK)), 2 * np.pi * draw.random(BLOCK)
-    dec = dec0 + away * np.sin(angle)
-    ra = (ra0 + away * np.cos(angle) / np.cos(np.radians(dec))) % 360.0
+    distance, angle = 2.45 * np.sqrt(draw.random(BLOCK)), 2 * np.pi * draw.random(BLOCK)
+    dec = dec0 + distance * np.sin(angle)
+    ra = (ra0 + distance * np.cos(angle) / np.cos(np.radians(dec))) % 360.0
     ra, dec = ra.round(6), dec.round(6)
-    names = np.array([designation(*place) for place in zip(ra, dec, strict=True)])
+    names = np.array([designation(*position) for position in zip(ra, dec, strict=True)])
     clock, arc = sexagesimal(ra0 / 15.0, 0), sexagesimal(abs(dec0), 0)
     plans = np.array([f"HD{clock}{'N' if dec0 >= 0 else 'S'}{arc}{letter}01" for letter in "VBMF"])
     snr = np.clip(32.0 * np.exp(files["brightness"] + draw.normal(0.0, 0.28, BLOCK)), 5.0, 150.0)
@@ -161,14 +160,13 @@ def observed(seed: int, number: int, row: np.ndarray, nth: np.ndarray, files: Ta
 
 
 def designation(ra: float, dec: float) -> str:
-    """The survey's name of a position: LAMOST Jhhmmss.ss+ddmmss.s."""
+    """The name that the survey gives to a position: LAMOST Jhhmmss.ss+ddmmss.s."""
     return f"LAMOST J{sexagesimal(ra / 15.0, 2)}{'+' if dec >= 0 else '-'}{sexagesimal(abs(dec), 1)}"
 
 
 def sexagesimal(value: float, digits: int) -> str:
-    """Hours or degrees, minutes and seconds, cut after so many digits."""
+    """Hours or degrees, minutes and seconds, truncated after so many digits."""
     unit = 10**digits
-    whole = int(value * 3600 * unit + 1e-4)
-    minutes, second = divmod(whole, 60 * unit)
+    minutes, second = divmod(int(value * 3600 * unit + 1e-4), 60 * unit)
     seconds = f"{second / unit:0{3 + digits if digits else 2}.{digits}f}"
     return f"{minutes // 60:02d}{minutes % 60:02d}{seconds}"

@@ -1,6 +1,7 @@
-"""The truth about a mock survey as a table, and its catalogue as the survey would publish it."""
+"""The true labels of a mock survey as a table, and its catalogue as the survey would publish it."""
 
 import io
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -10,57 +11,39 @@ import pyarrow.parquet as pq
 from isal import igzip
 from pyarrow import csv as arrow_csv
 
-from survey.mock import damage, layouts, population
+from survey.labels import CLASSES
+from survey.mock import damage, layouts
 from survey.mock.population import Table
 
 CSV_LIMIT = 100_000
-"""Files up to which the label table is written as text as well."""
+"""Up to this number of files, the label table is also written as text."""
 
+_LABELS = ("Teff", "logg", "FeH", "CFe", "CH", "NFe", "MgFe", "CaFe", "sFe")
+_NUMBERS = (*_LABELS, "rv", "z", "z_survey", "z_err")
 SCHEMA = pa.schema(
     [
-        *(
-            ("path", pa.string()),
-            ("visit", pa.string()),
-            ("obsid", pa.int64()),
-            ("star", pa.string()),
-            ("layout", pa.string()),
-        ),
-        *(
-            ("defect", pa.string()),
-            ("expected_reason", pa.string()),
-            ("class", pa.string()),
-            ("f_CEMP", pa.int8()),
-        ),
-        *(
-            (name, pa.float64())
-            for name in (
-                "Teff",
-                "logg",
-                "FeH",
-                "CFe",
-                "CH",
-                "NFe",
-                "MgFe",
-                "CaFe",
-                "sFe",
-                "rv",
-                "z",
-                "z_survey",
-                "z_err",
-            )
-        ),
-        *(("ra", pa.float64()), ("dec", pa.float64())),
+        ("path", pa.string()),
+        ("visit", pa.string()),
+        ("obsid", pa.int64()),
+        ("star", pa.string()),
+        ("layout", pa.string()),
+        ("defect", pa.string()),
+        ("expected_reason", pa.string()),
+        ("class", pa.string()),
+        ("f_CEMP", pa.int8()),
+        *((name, pa.float64()) for name in _NUMBERS),
+        ("ra", pa.float64()),
+        ("dec", pa.float64()),
         *((f"snr_{band}", pa.float32()) for band in "ugriz"),
-        *(
-            ("lmjd", pa.int32()),
-            ("planid", pa.string()),
-            ("spid", pa.int32()),
-            ("fiberid", pa.int32()),
-            ("subclass", pa.string()),
-        ),
+        ("lmjd", pa.int32()),
+        ("planid", pa.string()),
+        ("spid", pa.int32()),
+        ("fiberid", pa.int32()),
+        ("subclass", pa.string()),
     ]
 )
-"""The label table; `star` and `visit` are what the readers of the files give, `z_survey` is what the header says."""
+"""The label table. `star` and `visit` are as the readers give them; `z_survey` is the redshift in the
+header."""
 
 CATALOG = [
     *("obsid", "designation", "obsdate", "lmjd", "planid", "spid", "fiberid", "ra", "dec"),
@@ -77,29 +60,29 @@ def subclass(teff: float) -> str:
     return "M9"
 
 
-def named(table: Table) -> Table:
-    """The table with the names that follow from the rest: visit, path, numbers as each survey counts them."""
-    sdss = table["layout"] == "sdss"
+def add_names(table: Table) -> Table:
+    """The table with the names that follow from its columns: visit, path, and the numbers of each survey."""
+    is_sdss = table["layout"] == "sdss"
     plate = 1000 + 4 * (table["plan_number"] - 1) + table["quarter"]
     local = table["fiberid"] + 250 * ((table["spid"] - 1) % 4)
     table["plate"] = plate
-    table["fiberid"] = np.where(sdss, local, table["fiberid"])
-    table["spid"] = np.where(sdss, 1 + (local > 500), table["spid"])
+    table["fiberid"] = np.where(is_sdss, local, table["fiberid"])
+    table["spid"] = np.where(is_sdss, 1 + (local > 500), table["spid"])
     table["obsid"] = np.where(
-        sdss,
+        is_sdss,
         plate * 10_000 + table["fiberid"],
         table["plan_number"] * 100_000 + table["spid"] * 1000 + table["fiberid"],
     ).astype(np.int64)
-    table["thing"] = 100_000_000 + table["star_index"]
+    table["source_id"] = 100_000_000 + table["star_index"]
     rows = [_names(*row) for row in zip(*(table[name].tolist() for name in _NAMED), strict=True)]
     for position, name in enumerate(("path", "visit", "star", "designation", "subclass")):
         table[name] = np.array([row[position] for row in rows])
-    table["planid"] = np.where(sdss, plate.astype(str), table["planid"])
-    table["class"] = np.array(population.CLASSES)[table["f_CEMP"]]
+    table["planid"] = np.where(is_sdss, plate.astype(str), table["planid"])
+    table["class"] = np.array(CLASSES)[table["f_CEMP"]]
     return table
 
 
-_NAMED = ("layout", "lmjd", "planid", "plate", "spid", "fiberid", "star", "thing", "gz", "Teff")
+_NAMED = ("layout", "lmjd", "planid", "plate", "spid", "fiberid", "star", "source_id", "gz", "Teff")
 
 
 def _names(
@@ -110,7 +93,7 @@ def _names(
     spid: int,
     fibre: int,
     star: str,
-    thing: int,
+    source_id: int,
     gz: bool,
     teff: float,
 ) -> tuple[str, ...]:
@@ -120,7 +103,7 @@ def _names(
         return (
             f"{folder}/{plate:04d}/{name}{end}",
             f"{plate}-{lmjd}-{fibre}",
-            str(thing),
+            str(source_id),
             star,
             subclass(teff),
         )
@@ -134,18 +117,19 @@ def _names(
     )
 
 
-def card_values(known: dict[str, Any]) -> dict[str, Any]:
-    """What header cards need beyond the columns of the tables."""
-    magnitude = 15.0 - 1.4 * known["brightness"]
-    colour = 0.45 + (5777.0 - known["Teff"]) / 2600.0
-    missing = {f"snr_{band}": -9999.0 for band in "ugriz" if known[f"snr_{band}"] != known[f"snr_{band}"]}
+def card_values(row: dict[str, Any]) -> dict[str, Any]:
+    """The values of header cards that are no columns of the table, for one row of it."""
+    magnitude = 15.0 - 1.4 * row["brightness"]
+    colour = 0.45 + (5777.0 - row["Teff"]) / 2600.0
+    ratios = [f"snr_{band}" for band in "ugriz"]
+    missing = {name: -9999.0 for name in ratios if math.isnan(row[name])}
     return missing | {
-        "filename": known["path"].rsplit("/", 1)[-1].removesuffix(".gz"),
-        "cell": f"{'ABCDEFGH'[known['fiberid'] % 8]}{known['spid']:02d}{known['fiberid'] % 97:02d}",
-        "object": str(222_000_000_000_000 + known["star_index"]),
+        "filename": row["path"].rsplit("/", 1)[-1].removesuffix(".gz"),
+        "cell": f"{'ABCDEFGH'[row['fiberid'] % 8]}{row['spid']:02d}{row['fiberid'] % 97:02d}",
+        "object": str(222_000_000_000_000 + row["star_index"]),
         "objtype": "Star",
         "fibertype": "Obj",
-        "fibermask": 0 if known["unit"] else 128,
+        "fibermask": 0 if row["unit"] else 128,
         "mag_g": magnitude + 0.4 * colour,
         "mag_r": magnitude - 0.4 * colour,
         "mag_i": magnitude - 0.7 * colour,
@@ -171,7 +155,7 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def csv(table: pa.Table, delimiter: str, head: bool) -> bytes:
-    """Lines of text, a line of names before them if wanted."""
+    """The table as lines of text, with a first line of names if `head`."""
     out = io.BytesIO()
     options = arrow_csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="none")
     arrow_csv.write_csv(table, out, options)
@@ -179,22 +163,19 @@ def csv(table: pa.Table, delimiter: str, head: bool) -> bytes:
 
 
 def catalog_head() -> bytes:
-    """The names of the catalogue's columns, packed."""
+    """The names of the catalogue's columns, gzipped."""
     return bytes(igzip.compress(("|".join(CATALOG) + "\n").encode(), 1, mtime=0))
 
 
 def catalog(part: pa.Table) -> bytes:
-    """Rows of the catalogue, packed; members of gzip may follow one another."""
+    """Rows of the catalogue, gzipped; several members may follow one another in a gzip file."""
     frame = part.to_pandas()
-    known = frame["z_survey"] > -9999
+    has_z = frame["z_survey"] > -9999
     frame["designation"] = np.where(frame["layout"] == "sdss", frame["star"], "LAMOST " + frame["star"])
     frame["obsdate"] = [layouts.night(day)["obsdate"] for day in frame["lmjd"].tolist()]
     frame["class"], frame["z"] = "STAR", frame["z_survey"]
-    frame["rv"] = np.where(known, (frame["z_survey"] * 299792.458).round(2), -9999.0)
+    frame["rv"] = np.where(has_z, (frame["z_survey"] * 299792.458).round(2), -9999.0)
     for band in "ugriz":
         frame[f"snr{band}"] = frame[f"snr_{band}"].astype(float).round(2).fillna(-9999.0)
-    return bytes(
-        igzip.compress(
-            csv(pa.Table.from_pandas(frame[CATALOG], preserve_index=False), "|", head=False), 1, mtime=0
-        )
-    )
+    rows = csv(pa.Table.from_pandas(frame[CATALOG], preserve_index=False), "|", head=False)
+    return bytes(igzip.compress(rows, 1, mtime=0))

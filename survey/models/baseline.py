@@ -1,8 +1,9 @@
-"""Networks in all but the loop: models that are fitted to the training part at once, or round by round, instead of by gradients.
+"""Baselines: models that are fitted to the training part at once, or round by round, instead of by gradients.
 
-Such a model reduces a spectrum to features, which the whole training part is held as; `fit` learns from these and may be left after any report
-and taken up again. All that it knows lies in buffers, so it is saved, opened and asked as every network is.
-Shapes: N spectra of a part, B of a batch, P pixels, F features, K components, L labels.
+A baseline reduces a spectrum to features; the features of the whole training part are held in memory. `fit`
+learns from them; it may be left after any report and taken up again. All that a baseline learns is in
+buffers, so it is saved, read and used like a network. Shapes: N spectra of a part, B of a batch, P pixels, F
+features, K components, L labels.
 """
 
 from collections.abc import Iterator
@@ -12,16 +13,17 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from survey.models.network import Answers, Network, Task
-from survey.settings import Settings
+from survey.models.network import Network, Outputs
+from survey.models.options import BaselineOptions
+from survey.models.settings import Task
 
-BRIGHT = 2.0
+MAX_FLUX = 2.0
 """Flux above this, in units of the continuum, is a cosmic ray or a bad continuum; flux below 0 is noise."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """Spectra as features, and what is known of them: classes, scaled labels, and how much each counts (0: not known)."""
+class TrainingSet:
+    """Features of some spectra, their classes and scaled labels, and weights of both (0 = not known)."""
 
     feature_NF: Tensor
     class_N: Tensor
@@ -32,60 +34,63 @@ class Known:
     def __len__(self) -> int:
         return len(self.class_N)
 
-    def at(self, rows_N: Tensor) -> Self:
-        """Some of them."""
+    def select(self, rows_N: Tensor) -> Self:
+        """These rows of it."""
         return replace(self, **{name: getattr(self, name)[rows_N] for name in self.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
-class Aim:
-    """How to fit: by squared or absolute errors of labels; whether the validation part may choose, or everything asked for is kept."""
+class FitSettings:
+    """How to fit: which errors of labels are made small, and when to stop."""
 
     seed: int = 0
     errors: Literal["squared", "absolute"] = "squared"
-    choose: bool = True
-    reports: int | None = None
-    """After so many reports it is enough, where nobody can choose; None = when the model says so."""
-    network: tuple[tuple[str, str | int], ...] = ()
-    """How the library's workers find each other, where it has to be told."""
+    keep_best: bool = True
+    """Whether the validation part chooses the best model; if not, everything that was fitted is kept."""
+    max_reports: int | None = None
+    """Stop after so many reports, where validation cannot choose; None = when the model is done."""
+    connection: tuple[tuple[str, str | int], ...] = ()
+    """How the workers of the library reach each other, for libraries that need to be told."""
 
 
 class FitError(RuntimeError):
-    """A library could not fit; another try may."""
+    """A library could not fit; another try may work."""
 
 
-class Fitted(Network):
+class Baseline(Network):
     """Base of models that are fitted."""
 
-    constant = frozenset({"log_var"})
-    shared: ClassVar[str] = ""
-    """The library by which workers fit it together; empty: one worker does it alone."""
+    constant_outputs = frozenset({"log_var"})
+    distributed_library: ClassVar[str] = ""
+    """The library with which several workers fit together; empty: one worker fits alone."""
     log_var_L: Tensor
 
-    def __init__(self, pixels: int, task: Task, options: Settings) -> None:
+    def __init__(self, pixels: int, task: Task, options: BaselineOptions) -> None:
         super().__init__(pixels, task, options)
         self.register_buffer("log_var_L", torch.zeros(len(task.labels)))
 
     @property
     def rounds(self) -> int:
-        """How many rounds it takes to fit, at most."""
+        """The largest number of rounds of a fit."""
         return 1
 
     def features(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
-        """What the model looks at of spectra whose bad pixels lie on the continuum: (B, F)."""
+        """The features (B, F) of spectra whose bad pixels are at the continuum."""
         raise TypeError(f"{type(self).__module__} defines no features()")
 
-    def told(self, feature_BF: Tensor) -> Answers:
-        """Answers from the features, without variances."""
-        raise TypeError(f"{type(self).__module__} defines no told()")
+    def predict(self, feature_BF: Tensor) -> Outputs:
+        """Outputs from the features, without variances."""
+        raise TypeError(f"{type(self).__module__} defines no predict()")
 
-    def fit(self, train: Known, validation: Known, aim: Aim) -> Iterator[dict[str, float]]:
-        """Fit to the training part, from wherever the buffers are; a report whenever the model has become better than before or may be left."""
+    def fit(
+        self, train: TrainingSet, validation: TrainingSet, settings: FitSettings
+    ) -> Iterator[dict[str, float]]:
+        """Fit to the training part, from whatever the buffers hold; yields a report where it may be left."""
         raise TypeError(f"{type(self).__module__} defines no fit()")
 
-    def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
-        """Features, then answers; the variance is the same for all spectra."""
-        answers = self.told(self.features(flux_BP, ivar_BP))
+    def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
+        """Features, then outputs; the variance is the same for all spectra."""
+        outputs = self.predict(self.features(flux_BP, ivar_BP))
         if self.task.sigma:
-            answers["log_var"] = self.log_var_L.expand(len(flux_BP), -1)
-        return {name: value.to(flux_BP.dtype) for name, value in answers.items()}
+            outputs["log_var"] = self.log_var_L.expand(len(flux_BP), -1)
+        return {name: value.to(flux_BP.dtype) for name, value in outputs.items()}

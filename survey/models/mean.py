@@ -1,66 +1,68 @@
-"""The mean predictor: every star is the average one. What a model that looks at spectra has to be better than."""
+"""The mean predictor: it predicts the average star for every spectrum. Every other model has to be better."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from survey.models.baseline import Aim, Fitted, Known
-from survey.models.network import Answers, Task
-from survey.settings import Settings
+from survey.models.baseline import Baseline, FitSettings, TrainingSet
+from survey.models.network import Outputs
+from survey.models.options import BaselineOptions
+from survey.models.settings import Task
 
-RAREST = 1e-6
-"""No class is told to be impossible."""
-
-
-class Options(Settings):
-    """There is nothing to choose."""
+MIN_SHARE = 1e-6
+"""The smallest probability of a class: none is impossible."""
 
 
-class Net(Fitted):
-    """The mean of each label (the median where absolute errors are to be small) and the share of each class."""
+class Options(BaselineOptions):
+    """There are no options."""
 
-    constant = frozenset({"logits", "mu", "log_var", "latent"})
+
+class Net(Baseline):
+    """The mean of each label (the median, for absolute errors) and the share of each class."""
+
+    constant_outputs = frozenset({"logits", "mu", "log_var", "latent"})
     mean_L: Tensor
     log_share_C: Tensor
 
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
+        classes = task.classes * task.classifies
         self.register_buffer("mean_L", torch.zeros(len(task.labels), dtype=torch.float64))
-        self.register_buffer("log_share_C", torch.zeros(task.classes * task.classifies, dtype=torch.float64))
+        self.register_buffer("log_share_C", torch.zeros(classes, dtype=torch.float64))
 
     def features(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
-        """None at all."""
+        """No feature at all."""
         del ivar_BP
         return flux_BP[:, :0]
 
-    def fit(self, train: Known, validation: Known, aim: Aim) -> Iterator[dict[str, float]]:
+    def fit(
+        self, train: TrainingSet, validation: TrainingSet, settings: FitSettings
+    ) -> Iterator[dict[str, float]]:
         """One pass over the labels."""
         del validation
         if self.task.classifies:
-            share_C = torch.bincount(
-                train.class_N[train.class_weight_N > 0],
-                train.class_weight_N[train.class_weight_N > 0],
-                self.task.classes,
-            )
-            self.log_share_C.copy_((share_C.double() / share_C.sum()).clamp_min(RAREST).log())
-        for number, (label_N, weight_N) in enumerate(
-            zip(train.label_NL.double().T, train.label_weight_NL.double().T, strict=True)
-        ):
+            self.log_share_C.copy_(self._log_shares(train))
+        centre = _median if settings.errors == "absolute" else _mean
+        for number in range(len(self.task.labels)):
+            weight_N = train.label_weight_NL[:, number].double()
             known_N = weight_N > 0
-            self.mean_L[number] = (_median if aim.errors == "absolute" else _mean)(
-                label_N[known_N], weight_N[known_N]
-            )
+            self.mean_L[number] = centre(train.label_NL[known_N, number].double(), weight_N[known_N])
         yield {}
 
-    def told(self, feature_BF: Tensor) -> Answers:
-        """The same of every spectrum."""
-        answers = {"latent": feature_BF.new_zeros(len(feature_BF), 1)}
+    def _log_shares(self, train: TrainingSet) -> Tensor:
+        known_N = train.class_weight_N > 0
+        share_C = torch.bincount(train.class_N[known_N], train.class_weight_N[known_N], self.task.classes)
+        return (share_C.double() / share_C.sum()).clamp_min(MIN_SHARE).log()
+
+    def predict(self, feature_BF: Tensor) -> Outputs:
+        """The same outputs for every spectrum."""
+        outputs = {"latent": feature_BF.new_zeros(len(feature_BF), 1)}
         if self.task.classifies:
-            answers["logits"] = self.log_share_C.expand(len(feature_BF), -1)
+            outputs["logits"] = self.log_share_C.expand(len(feature_BF), -1)
         if self.task.regresses:
-            answers["mu"] = self.mean_L.expand(len(feature_BF), -1)
-        return answers
+            outputs["mu"] = self.mean_L.expand(len(feature_BF), -1)
+        return outputs
 
 
 def _mean(value_N: Tensor, weight_N: Tensor) -> Tensor:

@@ -1,109 +1,117 @@
-"""What every network is: a batch of spectra goes in, what it thinks of each comes out. One device, no files, no Ray.
+"""The base of all networks: a batch of spectra goes in, predictions come out. One device, no files, no Ray.
 
-A file of this folder that defines `Net` is a plugin; its `Options` are the settings of its architecture. Shapes: B spectra, P pixels,
-C channels or classes, L labels, T steps of a sequence, D features.
+**How to add a network**: write a file in this folder, with two classes. Its name is the network's name.
+
+    class Options(Settings):
+        hidden: int = Field(128, ge=1, description="width of the dense layer")
+
+    class Net(Network):
+        def __init__(self, pixels: int, task: Task, options: Options) -> None:
+            super().__init__(pixels, task, options)
+            self.first = nn.Linear(pixels, options.hidden)
+            self.dropout = FeatureDropout(0.1)
+            self.heads = Heads(options.hidden, options.hidden, task)
+
+        def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
+            features_BD = self.dropout(torch.relu(self.first(flux_BP - 1)))
+            return self.heads(features_BD, features_BD) | {"latent": features_BD}
+
+- `Options` are the settings of the architecture; each has a default and a description.
+- `Net` gets the number of pixels, the task and its options. `compute` gets flux and ivar (bad pixels have
+  ivar 0 and flux 1) and the continuum, if `extra_inputs` names it; it returns `Outputs` with `latent` among
+  them.
+- `self.heads` is the head: `Heads` alone, or a module that ends in `Heads`. All else is the body.
+- Dropout is `FeatureDropout`, not torch's: its choice does not depend on the number of workers.
+- `Options` takes its types from `pydantic`, `typing`, `survey.settings` and `survey.models.options` only, so
+  that a misspelt option is reported without loading torch.
+- A network that starts from the data (means, components) overrides `fit_statistics`.
+- The tests in `tests/models/test_contract.py` run over all files of this folder, so a new one is tested at
+  once.
+
+Shapes: B spectra, P pixels, C channels or classes, L labels, T steps of a sequence, D features.
 """
-
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from survey.models.view import Seeing
+from survey.models.settings import Task
+from survey.models.view import ViewLayer
 from survey.settings import Settings
 
-Answers = dict[str, Tensor]
-"""What a network says: `logits` (B, classes), `mu` (B, L) and `log_var` (B, L) in scaled labels, `latent` (B, D), where it has one `attention`."""
+Outputs = dict[str, Tensor]
+"""The outputs of a network for a batch.
 
-
-@dataclass(frozen=True)
-class Task:
-    """What is asked of a network: classes, labels (rows of `survey.labels`, scaled), or both; with `sigma` also how sure it is of each label."""
-
-    kind: Literal["cls", "reg", "cls_reg"]
-    labels: tuple[str, ...] = ()
-    classes: int = 3
-    sigma: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("cls", "reg", "cls_reg"):
-            raise ValueError(f"task: there is no task {self.kind!r}; there are cls, reg, cls_reg")
-        if self.regresses and not self.labels:
-            raise ValueError(f"task: {self.kind} without labels; name at least one, such as FeH")
-
-    @property
-    def classifies(self) -> bool:
-        """Whether classes are asked for."""
-        return self.kind != "reg"
-
-    @property
-    def regresses(self) -> bool:
-        """Whether labels are asked for."""
-        return self.kind != "cls"
+`logits` (B, classes); `mu` (B, L) and `log_var` (B, L) in scaled labels; `latent` (B, D); in some networks
+`attention`.
+"""
 
 
 class Network(nn.Module):
-    """Base of all networks. Everything but `self.heads` is the body; `inputs` names what is looked at beside the flux."""
+    """Base of all networks. Everything but `self.heads` is the body."""
 
-    inputs: tuple[str, ...] = ()
-    rate: float = 1e-3
-    """The learning rate that it trains well at, for AdamW."""
-    constant: frozenset[str] = frozenset()
-    """Answers that are the same whatever the spectrum; of networks none, of simple baselines some."""
+    extra_inputs: tuple[str, ...] = ()
+    """Inputs that are needed besides flux and ivar: `continuum` or nothing."""
+    learning_rate: float = 1e-3
+    """The default learning rate, for AdamW."""
+    constant_outputs: frozenset[str] = frozenset()
+    """Outputs that are the same for every spectrum; only baselines have such."""
     heads: nn.Module
 
     def __init__(self, pixels: int, task: Task, options: Settings) -> None:
         super().__init__()
         self.pixels, self.task, self.options = pixels, task, options
-        self.seeing: Seeing | None = None
-        """What it sees of a spectrum; None = all as it is. Set by whoever knows the wavelengths."""
+        self.view: ViewLayer | None = None
+        """Which part of a spectrum it sees; None = all of it. Set by `training.run`, which knows the grid."""
 
-    def seen(self, flux_BP: Tensor, ivar_BP: Tensor) -> tuple[Tensor, Tensor]:
-        """Flux and ivar as the network sees them; the flux of bad pixels (ivar 0) is never seen: the continuum, 1, takes its place."""
-        if self.seeing is not None:
-            flux_BP, ivar_BP = self.seeing(flux_BP, ivar_BP)
+    def prepare(self, flux_BP: Tensor, ivar_BP: Tensor) -> tuple[Tensor, Tensor]:
+        """Flux and ivar for `compute`: through the view, and bad pixels (ivar 0) at the continuum, 1."""
+        if self.view is not None:
+            flux_BP, ivar_BP = self.view(flux_BP, ivar_BP)
         return torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP
 
-    def forward(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> Answers:
-        """The answers to a batch, of what is seen of it."""
+    def forward(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> Outputs:
+        """The outputs for a batch."""
         if flux_BP.shape[-1] != self.pixels:
             raise ValueError(
-                f"model: spectra of {flux_BP.shape[-1]} pixels, built for {self.pixels}; give a store of the same grid"
+                f"model: spectra have {flux_BP.shape[-1]} pixels, the network is built for {self.pixels}; "
+                "give a store of the same grid"
             )
-        flux_BP, ivar_BP = self.seen(flux_BP, ivar_BP)
-        if continuum_BP is None and "continuum" in self.inputs:
+        flux_BP, ivar_BP = self.prepare(flux_BP, ivar_BP)
+        if continuum_BP is None and "continuum" in self.extra_inputs:
             raise ValueError(
-                f"model: {type(self).__module__.rpartition('.')[2]} needs continua; ingest with prepare.continuum=dual"
+                f"model: {type(self).__module__.rpartition('.')[2]} needs continua, the store has none; "
+                "ingest with prepare.continuum=dual"
             )
-        return self.answer(flux_BP, ivar_BP, continuum_BP)
+        return self.compute(flux_BP, ivar_BP, continuum_BP)
 
-    def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
-        """See some training spectra once, before the first step; a network that starts from the data (means, components) overrides it."""
+    def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
+        """The outputs for spectra whose bad pixels are at the continuum; each network defines it."""
+        raise TypeError(f"{type(self).__module__} defines no compute()")
+
+    def fit_statistics(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
+        """Take statistics (means, components) from some training spectra, once, before the first step."""
 
     def size(self) -> int:
-        """How many numbers it has learned."""
+        """The number of learned parameters."""
         return sum(value.numel() for value in self.parameters())
 
-    def elastic(self) -> frozenset[str]:
-        """The parts of its state that are as long as the data made them, so that no other network says how long they should be."""
+    def resizable_buffers(self) -> frozenset[str]:
+        """Names of buffers whose length depends on the training data, not on the options."""
         return frozenset()
 
     def last_layers(self) -> list[nn.Module]:
-        """The layers that give the answers; they start small."""
-        return [part for head in self.heads.modules() if isinstance(head, Heads) for part in head.children()]
+        """The layers that compute the outputs; they start small."""
+        return [
+            layer for head in self.heads.modules() if isinstance(head, Heads) for layer in head.children()
+        ]
 
-    def small_layers(self) -> list[nn.Module]:
-        """Layers that start as torch sets them, smaller than the rest."""
+    def unscaled_layers(self) -> list[nn.Module]:
+        """Layers that keep torch's initial weights, smaller than those of `training.initialise`."""
         return []
-
-    def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
-        """What the network makes of spectra whose bad pixels lie on the continuum; each network defines it."""
-        raise TypeError(f"{type(self).__module__} defines no answer()")
 
 
 class Heads(nn.Module):
-    """The last layers: from features to the answers of a task, with log variances where the task wants them."""
+    """The last layers: from features to the outputs of a task, with log variances if the task has sigma."""
 
     def __init__(self, features_cls: int, features_reg: int, task: Task) -> None:
         super().__init__()
@@ -114,42 +122,43 @@ class Heads(nn.Module):
             if task.sigma:
                 self.log_var = nn.Linear(features_reg, len(task.labels))
 
-    def forward(self, cls_BD: Tensor, reg_BD: Tensor) -> Answers:
-        """Answers from the features of either task; they may be the same."""
-        answers: dict[str, Any] = {}
+    def forward(self, cls_BD: Tensor, reg_BD: Tensor) -> Outputs:
+        """Outputs from the features for classes and those for labels; both may be the same."""
+        outputs: Outputs = {}
         if hasattr(self, "cls"):
-            answers["logits"] = self.cls(cls_BD)
+            outputs["logits"] = self.cls(cls_BD)
         if hasattr(self, "mu"):
-            answers["mu"] = self.mu(reg_BD)
+            outputs["mu"] = self.mu(reg_BD)
         if hasattr(self, "log_var"):
-            answers["log_var"] = bounded(self.log_var(reg_BD))
-        return answers
+            outputs["log_var"] = bound_log_var(self.log_var(reg_BD))
+        return outputs
 
 
-def bounded(log_var: Tensor) -> Tensor:
-    """Log variances within -12 and 8, smoothly: beyond lie only overflow and false certainty."""
+def bound_log_var(log_var: Tensor) -> Tensor:
+    """Log variances, limited smoothly to -12 ... 8: beyond, variances overflow or are far too certain."""
     exact = log_var if log_var.dtype == torch.float64 else log_var.float()
     return 10 * torch.tanh((exact + 2) / 10) - 2
 
 
-class Dropout(nn.Module):
-    """Dropout whose choice does not depend on how a batch is shared out among workers.
+class FeatureDropout(nn.Module):
+    """Dropout that gives the same result however many workers share a batch.
 
-    Each worker draws for the whole batch (`share` = its place and the number of workers, set by the loop) and uses its own rows.
+    Each worker draws for the whole batch and uses its own rows. The training loop sets `rank` and
+    `world_size`.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.share = (0, 1)
+        self.rank, self.world_size = 0, 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """x with a share p of its numbers 0, the others scaled up; in evaluation x itself."""
+        """In training, x with a share p of its numbers set to 0 and the others scaled up; in evaluation x."""
         if not self.training or self.p == 0:
             return x
-        rank, size = self.share
-        drawn = torch.rand((len(x) * size, *x.shape[1:]), device=x.device)
-        return x * (drawn[rank * len(x) : (rank + 1) * len(x)] >= self.p) / (1 - self.p)
+        drawn = torch.rand((len(x) * self.world_size, *x.shape[1:]), device=x.device)
+        local = drawn[self.rank * len(x) : (self.rank + 1) * len(x)]
+        return x * (local >= self.p) / (1 - self.p)
 
     def extra_repr(self) -> str:
         """The share that is dropped."""

@@ -1,8 +1,9 @@
-"""Ridge regression on principal components and on products of the first of them: the strongest of the simple baselines.
+"""Ridge regression on principal components and products of the first ones: the strongest simple baseline.
 
-A spectrum is clipped, reduced to its components, and these and their products are put together linearly: ridge regression for each label,
-logistic regression for the classes, each of a strength chosen on the validation part. In float64; asked, it is a few products of matrices.
-Shapes: N spectra, K components, D terms, L labels, C classes.
+A spectrum is clipped and reduced to its components. Labels are linear in the components and their products
+(ridge regression); classes come from a logistic regression on the same terms. The strength of the penalty is
+chosen on the validation part, for each label. In float64; a prediction is a few products of matrices. Shapes:
+N spectra, K components, D terms, L labels, C classes.
 """
 
 import math
@@ -18,29 +19,30 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
-from survey.models.baseline import BRIGHT, Aim, Fitted, Known
-from survey.models.components import Components
-from survey.models.network import Answers, Task
-from survey.settings import Settings
+from survey.models.baseline import MAX_FLUX, Baseline, FitSettings, TrainingSet
+from survey.models.network import Outputs
+from survey.models.options import BaselineOptions
+from survey.models.settings import Task
+from survey.models.statistics import Components
 
-DAMPED = 0.3
-"""Products count as features so much smaller, which holds them back ten times as strongly as the components themselves."""
-PIECE = 4096
+PRODUCT_SCALE = 0.3
+"""Products are multiplied by this, so that their penalty is ten times as strong as that of components."""
+CHUNK = 4096
 """Spectra whose terms are in memory together."""
 LATENT = 64
-"""So many first components are the latent features; what comes after them is mostly noise."""
-MOST = 100_000
-"""Spectra that classes are learned from; more change nothing but the time it takes."""
-USUAL = 10.0
+"""Number of first components that are the latent features; later ones are mostly noise."""
+MAX_CLASSIFIED = 100_000
+"""Spectra that classes are learned from; more cost time and change nothing."""
+DEFAULT_STRENGTH = 10.0
 """The strength for classes where there is no validation part to choose it."""
-NEVER = -30.0
+ABSENT_LOGIT = -30.0
 """The logit of a class that is not in the training part."""
 
 Strengths = tuple[float, ...]
 
 
-class Options(Settings):
-    """What the regression looks at, and how it is held back."""
+class Options(BaselineOptions):
+    """The terms of the regression, and the penalty on their weights."""
 
     components: int = Field(
         300, ge=1, le=4096, description="principal components that a spectrum is reduced to"
@@ -49,179 +51,172 @@ class Options(Settings):
         20,
         ge=0,
         le=128,
-        description="first components whose squares and products are looked at too; 0 = a linear model",
+        description="first components whose squares and products are used too; 0 = a linear model",
     )
     strengths: Strengths = Field(
         (0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0),
         strict=False,
         min_length=1,
-        description="strengths of the penalty to choose from, for each label by itself",
+        description="strengths of the penalty to choose from, for each label",
     )
     class_strengths: Strengths = Field(
         (1.0, 10.0, 100.0, 1000.0),
         strict=False,
         min_length=1,
-        description="the same for the logistic regression of the classes",
+        description="strengths to choose from for the logistic regression of the classes",
     )
 
 
-class Net(Fitted):
-    """Components, their products, and what they count."""
+class Net(Baseline):
+    """Components, their products, and the weights of these terms."""
 
     label_DL: Tensor
     class_DC: Tensor
 
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
-        if min(*options.strengths, *options.class_strengths) <= 0:
-            raise ValueError(
-                f"ridge: options.strengths: {min(*options.strengths, *options.class_strengths):g}; give numbers above 0"
-            )
+        smallest = min(*options.strengths, *options.class_strengths)
+        if smallest <= 0:
+            raise ValueError(f"ridge: options.strengths: holds {smallest:g}; give numbers above 0")
         count = min(options.components, pixels)
-        self.first, self.strengths, self.class_strengths = (
-            min(options.products, count),
-            options.strengths,
-            options.class_strengths,
-        )
-        terms = 1 + count + self.first * (self.first + 1) // 2
+        self.products = min(options.products, count)
+        self.strengths, self.class_strengths = options.strengths, options.class_strengths
+        terms = 1 + count + self.products * (self.products + 1) // 2
+        classes = task.classes * task.classifies
         self.components = Components(pixels, count)
         self.register_buffer("label_DL", torch.zeros(terms, len(task.labels), dtype=torch.float64))
-        self.register_buffer(
-            "class_DC", torch.zeros(terms, task.classes * task.classifies, dtype=torch.float64)
-        )
+        self.register_buffer("class_DC", torch.zeros(terms, classes, dtype=torch.float64))
 
     def size(self) -> int:
-        """Components and what the terms count."""
+        """The numbers of the components and of the weights."""
         return sum(value.numel() for value in self.state_dict().values())
 
-    def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
+    def fit_statistics(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """The principal components of some training spectra."""
         del ivar_BP, continuum_BP
-        self.components.behold(flux_BP.clamp(0, BRIGHT))
+        self.components.fit(flux_BP.clamp(0, MAX_FLUX))
 
     def features(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
         """The components."""
         del ivar_BP
-        feature_BK: Tensor = self.components(flux_BP.clamp(0, BRIGHT))
+        feature_BK: Tensor = self.components(flux_BP.clamp(0, MAX_FLUX))
         return feature_BK
 
-    def told(self, feature_BF: Tensor) -> Answers:
-        """Terms times what they count."""
-        answers = {"latent": feature_BF[:, :LATENT]}
+    def predict(self, feature_BF: Tensor) -> Outputs:
+        """Terms times weights."""
+        outputs = {"latent": feature_BF[:, :LATENT]}
         with torch.autocast(feature_BF.device.type, enabled=False):
             term_BD = self._terms(feature_BF)
             if self.task.classifies:
-                answers["logits"] = (term_BD @ self.class_DC).log_softmax(1)
+                outputs["logits"] = (term_BD @ self.class_DC).log_softmax(1)
             if self.task.regresses:
-                answers["mu"] = term_BD @ self.label_DL
-        return answers
+                outputs["mu"] = term_BD @ self.label_DL
+        return outputs
 
-    def fit(self, train: Known, validation: Known, aim: Aim) -> Iterator[dict[str, float]]:
-        """Label by label, then the classes; a label that is known of no spectrum stays at 0."""
+    def fit(
+        self, train: TrainingSet, validation: TrainingSet, settings: FitSettings
+    ) -> Iterator[dict[str, float]]:
+        """Label by label, then the classes; the weights of a label without a labelled spectrum stay 0."""
         for number in range(len(self.task.labels)):
-            chosen = [part.at(part.label_weight_NL[:, number] > 0) for part in (train, validation)]
-            if len(chosen[0]):
-                self.label_DL[:, number] = self._regressed(chosen[0], chosen[1], number, aim)
+            labelled = train.select(train.label_weight_NL[:, number] > 0)
+            check = validation.select(validation.label_weight_NL[:, number] > 0)
+            if len(labelled):
+                self.label_DL[:, number] = self._fit_label(labelled, check, number, settings)
         if self.task.classifies:
-            self.class_DC.copy_(
-                self._classified(
-                    train.at(train.class_weight_N > 0), validation.at(validation.class_weight_N > 0), aim
-                )
-            )
+            classified = train.select(train.class_weight_N > 0)
+            check = validation.select(validation.class_weight_N > 0)
+            self.class_DC.copy_(self._fit_classes(classified, check, settings))
         yield {}
 
     def _terms(self, feature_BK: Tensor) -> Tensor:
+        """1, the components, and the products of the first ones."""
         feature_BK = feature_BK.double()
-        one, two = torch.triu_indices(self.first, self.first, device=feature_BK.device)
-        return torch.cat(
-            [
-                feature_BK.new_ones(len(feature_BK), 1),
-                feature_BK,
-                DAMPED * feature_BK[:, one] * feature_BK[:, two],
-            ],
-            1,
-        )
+        row, column = torch.triu_indices(self.products, self.products, device=feature_BK.device)
+        products = PRODUCT_SCALE * feature_BK[:, row] * feature_BK[:, column]
+        return torch.cat([feature_BK.new_ones(len(feature_BK), 1), feature_BK, products], 1)
 
-    def _regressed(self, train: Known, validation: Known, number: int, aim: Aim) -> Tensor:
-        """What each term counts for a label, at the strength that is best; the products of terms are summed up once for all strengths."""
-        gram_DD, moment_D = (
-            torch.zeros(len(self.label_DL), len(self.label_DL), dtype=torch.float64),
-            torch.zeros(len(self.label_DL)).double(),
-        )
-        for rows in torch.split(torch.arange(len(train)), PIECE):
-            some = train.at(rows)
-            term_ND, weight_N = self._terms(some.feature_NF), some.label_weight_NL[:, number].double()
-            gram_DD += term_ND.T @ (weight_N[:, None] * term_ND)
-            moment_D += term_ND.T @ (weight_N * some.label_NL[:, number])
-        judges, found = validation if aim.choose and len(validation) else train, []
+    def _fit_label(
+        self, train: TrainingSet, validation: TrainingSet, number: int, settings: FitSettings
+    ) -> Tensor:
+        """The weights of the terms for a label, at the best strength; the sums are computed only once."""
+        gram_DD, moment_D = self._normal_equations(train, number)
+        use_validation = settings.keep_best and len(validation) > 0
+        candidates = []
         for strength in self.strengths:
             penalty_D = torch.full_like(moment_D, strength)
             penalty_D[0] = 1e-9 * gram_DD[0, 0]
             root_DD = torch.linalg.cholesky(gram_DD + penalty_D.diag())
             weight_D = torch.cholesky_solve(moment_D[:, None], root_DD)[:, 0]
-            error = self._error(judges, number, weight_D, aim)
-            if (
-                judges is train
-            ):  # generalised cross-validation: errors as large as they would be without the spectrum itself
+            error = self._error(validation if use_validation else train, number, weight_D, settings)
+            if not use_validation:
+                # Generalised cross-validation: the error as it would be without the spectrum itself.
                 free = 1 - float((torch.cholesky_inverse(root_DD) * gram_DD).sum()) / len(train)
-                error /= max(free, 1e-3) ** (1 if aim.errors == "absolute" else 2)
-            found.append((error, weight_D))
-        return min(found, key=lambda pair: pair[0])[1]
+                error /= max(free, 1e-3) ** (1 if settings.errors == "absolute" else 2)
+            candidates.append((error, weight_D))
+        return min(candidates, key=lambda candidate: candidate[0])[1]
 
-    def _error(self, part: Known, number: int, weight_D: Tensor, aim: Aim) -> float:
+    def _normal_equations(self, train: TrainingSet, number: int) -> tuple[Tensor, Tensor]:
+        """The weighted sums of products of terms, and of terms times label."""
+        terms = len(self.label_DL)
+        gram_DD = torch.zeros(terms, terms, dtype=torch.float64)
+        moment_D = torch.zeros(terms, dtype=torch.float64)
+        for rows in torch.split(torch.arange(len(train)), CHUNK):
+            chunk = train.select(rows)
+            term_ND, weight_N = self._terms(chunk.feature_NF), chunk.label_weight_NL[:, number].double()
+            gram_DD += term_ND.T @ (weight_N[:, None] * term_ND)
+            moment_D += term_ND.T @ (weight_N * chunk.label_NL[:, number])
+        return gram_DD, moment_D
+
+    def _error(self, part: TrainingSet, number: int, weight_D: Tensor, settings: FitSettings) -> float:
+        """The weighted mean error of a label, absolute or squared."""
         total = 0.0
-        for rows in torch.split(torch.arange(len(part)), PIECE):
-            some = part.at(rows)
-            error_N = (self._terms(some.feature_NF) @ weight_D - some.label_NL[:, number]).abs()
-            total += float(
-                (
-                    some.label_weight_NL[:, number] * (error_N if aim.errors == "absolute" else error_N**2)
-                ).sum()
-            )
+        for rows in torch.split(torch.arange(len(part)), CHUNK):
+            chunk = part.select(rows)
+            error_N = (self._terms(chunk.feature_NF) @ weight_D - chunk.label_NL[:, number]).abs()
+            cost_N = error_N if settings.errors == "absolute" else error_N**2
+            total += float((chunk.label_weight_NL[:, number] * cost_N).sum())
         return total / float(part.label_weight_NL[:, number].sum())
 
-    def _classified(self, train: Known, validation: Known, aim: Aim) -> Tensor:
-        """What each term counts for a class: multinomial logistic regression at the strength that is best."""
-        train = train.at(torch.arange(0, len(train), -(-len(train) // MOST)))
-        there = torch.unique(train.class_N)
-        if len(there) < 2:
-            return self._spread(torch.zeros(len(there), len(self.class_DC), dtype=torch.float64), there)
-        found = []
-        term_ND, check_ND = self._terms(train.feature_NF)[:, 1:].numpy(), self._terms(validation.feature_NF)
-        strengths = (
-            sorted(self.class_strengths, reverse=True)
-            if aim.choose and len(validation)
-            else [min(self.class_strengths, key=_to_usual)]
-        )
-        logistic = LogisticRegression(
-            max_iter=300, warm_start=True
-        )  # from the strongest on, each begins where the last one ended
+    def _fit_classes(self, train: TrainingSet, validation: TrainingSet, settings: FitSettings) -> Tensor:
+        """The weights of the terms for the classes: multinomial logistic regression at the best strength."""
+        train = train.select(torch.arange(0, len(train), -(-len(train) // MAX_CLASSIFIED)))
+        present = torch.unique(train.class_N)
+        if len(present) < 2:
+            weight_CD = torch.zeros(len(present), len(self.class_DC), dtype=torch.float64)
+            return self._all_classes(weight_CD, present)
+        strengths = [min(self.class_strengths, key=_distance_to_default)]
+        if settings.keep_best and len(validation):
+            strengths = sorted(self.class_strengths, reverse=True)
+        train_ND = self._terms(train.feature_NF)[:, 1:].numpy()
+        check_ND = self._terms(validation.feature_NF)
+        class_N, class_weight_N = train.class_N.numpy(), train.class_weight_N.numpy()
+        # From the strongest on, each fit starts from the result of the one before.
+        logistic = LogisticRegression(max_iter=300, warm_start=True)
+        candidates = []
         with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads()):
-            warnings.simplefilter(
-                "ignore", ConvergenceWarning
-            )  # nearly there is good enough: the strength matters more
+            # Not fully converged is good enough: the strength matters more.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             for strength in strengths:
-                logistic.set_params(C=1 / strength).fit(
-                    term_ND, train.class_N.numpy(), train.class_weight_N.numpy()
-                )
-                weight_CD = torch.from_numpy(
-                    np.concatenate([logistic.intercept_[:, None], logistic.coef_], 1)
-                )
-                weight_DC = self._spread(
-                    weight_CD if len(there) > 2 else torch.cat([-weight_CD, weight_CD]) / 2, there
-                )
+                logistic.set_params(C=1 / strength).fit(train_ND, class_N, class_weight_N)
+                weight_DC = self._all_classes(_class_weights(logistic), present)
                 loss_N = functional.cross_entropy(check_ND @ weight_DC, validation.class_N, reduction="none")
-                found.append((float((loss_N * validation.class_weight_N).sum()), weight_DC))
-        return min(found, key=lambda pair: pair[0])[1]
+                candidates.append((float((loss_N * validation.class_weight_N).sum()), weight_DC))
+        return min(candidates, key=lambda candidate: candidate[0])[1]
 
-    def _spread(self, weight_CD: Tensor, there: Tensor) -> Tensor:
-        """What the terms count for the classes that are there, and for the others: that they never come."""
+    def _all_classes(self, weight_CD: Tensor, present: Tensor) -> Tensor:
+        """The weights with columns for absent classes, whose logit is very low."""
         weight_DC = torch.zeros_like(self.class_DC)
-        weight_DC[0] = NEVER
-        weight_DC[:, there] = weight_CD.T
+        weight_DC[0] = ABSENT_LOGIT
+        weight_DC[:, present] = weight_CD.T
         return weight_DC
 
 
-def _to_usual(strength: float) -> float:
-    """How far a strength is from the one taken where nobody can choose."""
-    return abs(math.log(strength / USUAL))
+def _class_weights(logistic: LogisticRegression) -> Tensor:
+    """The weights of scikit-learn, one row per class; of two classes it keeps one row only."""
+    weight_CD = torch.from_numpy(np.concatenate([logistic.intercept_[:, None], logistic.coef_], 1))
+    return weight_CD if len(weight_CD) > 1 else torch.cat([-weight_CD, weight_CD]) / 2
+
+
+def _distance_to_default(strength: float) -> float:
+    """The distance of a strength from the default one, for fits without validation."""
+    return abs(math.log(strength / DEFAULT_STRENGTH))

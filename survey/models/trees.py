@@ -1,9 +1,10 @@
-"""Boosted trees, whatever library grows them: one forest for each label and one for the classes, in rounds, all as far as they are of use.
+"""Boosted trees of any library: one forest for each label and one for the classes, grown round by round.
 
-A spectrum is looked at as the mean flux of neighbouring pixels (weighted; missing where none is good, which trees can deal with) and as its
-principal components. Rounds are grown in portions, each from the bytes of the last, so a fit that was stopped goes on and ends as the undisturbed
-one. Bytes are the library's own format, sealed with a checksum: what a damaged one would do inside the library is anybody's guess.
-Shapes: N spectra of a part, B of a batch, P pixels, F features, K components, T answers of a forest.
+Features of a spectrum are the weighted mean flux of neighbouring pixels (NaN where none is good, which trees
+can use) and its principal components. Rounds are grown in portions, each from the bytes of the last one, so a
+fit that was stopped goes on and ends as an undisturbed one. The bytes are the library's own format, with a
+checksum, because a library may crash on damaged bytes. Shapes: N spectra of a part, B of a batch, P pixels, F
+features, K components, T outputs of a forest.
 """
 
 import hashlib
@@ -11,66 +12,41 @@ import importlib
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor, nn
 
-from survey.models.baseline import BRIGHT, Aim, FitError, Fitted, Known
-from survey.models.components import Components
-from survey.models.network import Answers, Task
-from survey.settings import Settings, SettingsError
+from survey.models.baseline import MAX_FLUX, Baseline, FitError, FitSettings, TrainingSet
+from survey.models.network import Outputs
+from survey.models.options import TreeOptions
+from survey.models.settings import Task
+from survey.models.statistics import Components
+from survey.settings import SettingsError
 
 Array = NDArray[Any]
-SEAL = hashlib.sha256().digest_size
+CHECKSUM = hashlib.sha256().digest_size
 CLASSES = "classes"
 
 
-class Trees(Settings):
-    """What trees look at and how they grow."""
-
-    features: Literal["both", "pixels", "components"] = Field(
-        "both", description="what trees look at: binned pixels, principal components, both"
-    )
-    bin: int = Field(8, ge=1, description="neighbouring pixels that are put together")
-    components: int = Field(64, ge=1, le=1024, description="principal components; the latent features too")
-    rounds: int = Field(
-        1000, ge=1, le=100_000, description="trees of a forest, at most (of the classes: of each class)"
-    )
-    patience: int = Field(
-        50,
-        ge=0,
-        description="a forest that has not become better on the validation part for so many rounds is done; 0 = never",
-    )
-    report: int = Field(
-        50,
-        ge=1,
-        description="rounds after which the forests are validated together and written down: an epoch of the history",
-    )
-    lr: float = Field(
-        0.1, gt=0, le=1, description="learning rate: the share of a tree's answer that is believed"
-    )
-    depth: int = Field(4, ge=1, le=16, description="questions from the root of a tree to its leaves, at most")
-    subsample: float = Field(0.8, gt=0, le=1, description="share of the spectra that a tree learns from")
-    colsample: float = Field(0.2, gt=0, le=1, description="share of the features that a tree may ask about")
-    l2: float = Field(1.0, ge=0, description="penalty on large answers of leaves")
-
-
-def library(name: str) -> Any:
-    """The library of that name, or an error that says how to get it."""
+def import_library(name: str) -> Any:
+    """The library of that name, or an error that says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise SettingsError(
-            f"train: model={name}: the library is not there ({error}); pip install 'survey[trees-cpu]', or 'survey[trees]'"
+            f"train: model={name}: the library is not installed ({error}); "
+            "pip install 'survey[trees-cpu]', or 'survey[trees]'"
         ) from error
 
 
 class Forest(nn.Module):
-    """The trees of one label, or of the classes, as bytes; how many rounds they are, after how many they were best, and how good then."""
+    """The trees of one label, or of the classes, as bytes.
+
+    `grown` is the number of rounds, `best` the number with the lowest validation loss, `value` that loss.
+    """
 
     raw: Tensor
     grown: Tensor
@@ -84,69 +60,70 @@ class Forest(nn.Module):
         for count in ("grown", "best"):
             self.register_buffer(count, torch.zeros((), dtype=torch.int64))
         self.register_buffer("value", torch.zeros((), dtype=torch.float64))
-        self.opened: Any = None
-        """The library's object, made of the bytes when it is first asked; never saved or copied."""
+        self.model: Any = None
+        """The library's object, made from the bytes at the first prediction; never saved or copied."""
 
-    def write(self, content: bytes, values: list[float], rounds: int) -> None:
-        """So many rounds more, with how wrong each was on the validation part; nothing of that: the last is the best."""
+    def add_rounds(self, content: bytes, losses: list[float], rounds: int) -> None:
+        """Replace the bytes by those with so many rounds more, with their validation losses.
+
+        Without losses the last round is the best one.
+        """
         first = int(self.grown)
-        for number, value in enumerate(values, first + 1):
+        for number, value in enumerate(losses, first + 1):
             if not int(self.best) or value < float(self.value):
                 self.best.fill_(number)
                 self.value.fill_(value)
         self.grown.fill_(first + rounds)
-        if not values:
+        if not losses:
             self.best.fill_(first + rounds)
         self.raw = torch.frombuffer(bytearray(content + hashlib.sha256(content).digest()), dtype=torch.uint8)
-        self.opened = None
+        self.model = None
 
     def content(self) -> bytes:
-        """The library's bytes, as they were written; empty where nothing has grown."""
-        whole = self.raw.cpu().numpy().tobytes()
-        if not whole and not int(self.grown):
+        """The library's bytes; empty if nothing has grown."""
+        sealed = self.raw.cpu().numpy().tobytes()
+        if not sealed and not int(self.grown):
             return b""
-        if (
-            len(whole) <= SEAL
-            or hashlib.sha256(whole[:-SEAL]).digest() != whole[-SEAL:]
-            or not 0 < int(self.best) <= int(self.grown)
-        ):
+        content, checksum = sealed[:-CHECKSUM], sealed[-CHECKSUM:]
+        intact = len(sealed) > CHECKSUM and hashlib.sha256(content).digest() == checksum
+        if not intact or not 0 < int(self.best) <= int(self.grown):
             raise ValueError(
-                f"model: the trees of {self.name} are damaged (their checksum differs); put a copy of the run back, or train it anew"
+                f"model: the trees of {self.name} are damaged (their checksum differs); "
+                "put a copy of the run back, or train it anew"
             )
-        return whole[:-SEAL]
+        return content
 
-    def ended(self, options: Trees, aim: Aim) -> bool:
+    def is_finished(self, options: TreeOptions, settings: FitSettings) -> bool:
         """Whether more rounds are of no use."""
-        grown, most = (
-            int(self.grown),
-            min(options.rounds, options.report * aim.reports if aim.reports else options.rounds),
-        )
-        return grown >= most or bool(
-            aim.choose and options.patience and grown - int(self.best) >= options.patience
-        )
+        grown, most = int(self.grown), options.rounds
+        if settings.max_reports:
+            most = min(most, options.report * settings.max_reports)
+        without_gain = grown - int(self.best)
+        stopped = settings.keep_best and options.patience and without_gain >= options.patience
+        return grown >= most or bool(stopped)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"opened": None}
+        return self.__dict__ | {"model": None}
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        found = state_dict.get(f"{prefix}raw")
-        if isinstance(found, Tensor) and found.dtype == torch.uint8 and found.ndim == 1:
-            self.raw = torch.empty_like(found, device=self.raw.device)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.opened = None
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        raw = state_dict.get(f"{prefix}raw")
+        if isinstance(raw, Tensor) and raw.dtype == torch.uint8 and raw.ndim == 1:
+            self.raw = torch.empty_like(raw, device=self.raw.device)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.model = None
         self.content()
 
 
-class Boosted(Fitted):
-    """Base of boosted trees; a library defines how tables are made, trees grown, opened and asked."""
+class BoostedTrees(Baseline):
+    """Base of boosted trees; a library defines how data sets are made, trees grown, read and evaluated."""
 
     NAME: ClassVar[str]
-    trees: Trees
+    trees: TreeOptions
 
-    def __init__(self, pixels: int, task: Task, options: Trees) -> None:
+    def __init__(self, pixels: int, task: Task, options: TreeOptions) -> None:
         super().__init__(pixels, task, options)
         self.trees = options
-        library(self.NAME)  # now, not when the spectra have been read
+        import_library(self.NAME)  # now, not after the spectra have been read
         if options.bin > pixels:
             raise ValueError(
                 f"{self.NAME}: options.bin={options.bin}: spectra have {pixels} pixels; give a smaller one"
@@ -157,156 +134,169 @@ class Boosted(Fitted):
 
     @property
     def library(self) -> Any:
-        """What the trees are grown with."""
-        return library(self.NAME)
+        """The library that grows the trees."""
+        return import_library(self.NAME)
 
     @property
     def rounds(self) -> int:
-        """Rounds of the forest that takes longest."""
+        """The largest number of rounds of a forest."""
         return self.trees.rounds
 
     def size(self) -> int:
-        """The leaves of all trees."""
-        return sum(self.leaves(forest) for forest in self._forests().values())
+        """The number of leaves of all trees."""
+        return sum(self.count_leaves(forest) for forest in self._forests().values())
 
-    def elastic(self) -> frozenset[str]:
+    def resizable_buffers(self) -> frozenset[str]:
         """The bytes of the forests."""
         return frozenset(f"forests.{name}.raw" for name in self.forests)
 
-    def behold(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
+    def fit_statistics(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """The principal components of some training spectra."""
         del ivar_BP, continuum_BP
-        self.components.behold(flux_BP.clamp(0, BRIGHT))
+        self.components.fit(flux_BP.clamp(0, MAX_FLUX))
 
     def features(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
-        """Components, then binned pixels where they are looked at; single precision always, for a tree asks for more or less than a number."""
-        part_BK = self.components(flux_BP.clamp(0, BRIGHT)).float()
+        """Components, then binned pixels if used; always float32, because a tree compares numbers exactly."""
+        component_BK = self.components(flux_BP.clamp(0, MAX_FLUX)).float()
         if self.trees.features == "components":
-            return torch.as_tensor(part_BK)
-        return torch.cat(
-            [part_BK, binned(flux_BP.float().clamp(0, BRIGHT), ivar_BP.float(), self.trees.bin)], 1
-        )
+            return torch.as_tensor(component_BK)
+        pixel_BF = bin_pixels(flux_BP.float().clamp(0, MAX_FLUX), ivar_BP.float(), self.trees.bin)
+        return torch.cat([component_BK, pixel_BF], 1)
 
-    def told(self, feature_BF: Tensor) -> Answers:
-        """What the forests say, each as far as it was best; one that has not grown says 0."""
-        answers = {"latent": feature_BF[:, : self.components.axes_PK.shape[1]]}
-        looked_BF = self._looked(feature_BF)
-        said = {
-            name: torch.from_numpy(self._asked(name, forest, looked_BF)).to(feature_BF.device)
+    def predict(self, feature_BF: Tensor) -> Outputs:
+        """The outputs of the forests, each up to its best round; a forest without trees gives 0."""
+        outputs = {"latent": feature_BF[:, : self.components.axes_PK.shape[1]]}
+        used_BF = self._used(feature_BF)
+        by_forest = {
+            name: torch.from_numpy(self._evaluate(name, forest, used_BF)).to(feature_BF.device)
             for name, forest in self._forests().items()
         }
         if self.task.classifies:
-            answers["logits"] = said[CLASSES].log_softmax(1)
+            outputs["logits"] = by_forest[CLASSES].log_softmax(1)
         if self.task.regresses:
-            answers["mu"] = torch.cat([said[f"label_{name}"] for name in self.task.labels], 1)
-        return answers
+            outputs["mu"] = torch.cat([by_forest[f"label_{name}"] for name in self.task.labels], 1)
+        return outputs
 
-    def fit(self, train: Known, validation: Known, aim: Aim) -> Iterator[dict[str, float]]:
-        """All forests so many rounds on, then a report; to the end of the rounds or of everybody's patience."""
-        tables: dict[str, tuple[Any, Any]] = {}
-        with self.joined(aim):
-            while going := {
-                name: forest for name, forest in self._forests().items() if not forest.ended(self.trees, aim)
-            }:
-                for name, forest in going.items():
-                    if name not in tables:
-                        tables[name] = self._tables(name, train, validation, aim)
+    def fit(
+        self, train: TrainingSet, validation: TrainingSet, settings: FitSettings
+    ) -> Iterator[dict[str, float]]:
+        """Grow all forests by a portion of rounds, then report; until the rounds end or none gets better."""
+        datasets: dict[str, tuple[Any, Any]] = {}
+        with self.connected(settings):
+            while unfinished := self._unfinished(settings):
+                for name, forest in unfinished.items():
+                    if name not in datasets:
+                        datasets[name] = self._datasets(name, train, validation, settings)
                     rounds = min(self.trees.report, self.trees.rounds - int(forest.grown))
-                    content, values = self._grown(name, forest, tables[name], rounds, aim)
-                    forest.write(content, values if aim.choose else [], rounds)
+                    content, losses = self._grow(name, forest, datasets[name], rounds, settings)
+                    forest.add_rounds(content, losses if settings.keep_best else [], rounds)
                 yield {"rounds": float(max(int(forest.grown) for forest in self._forests().values()))}
 
-    def _grown(
-        self, name: str, forest: Forest, tables: tuple[Any, Any], rounds: int, aim: Aim
+    def _unfinished(self, settings: FitSettings) -> dict[str, Forest]:
+        forests = self._forests().items()
+        return {name: forest for name, forest in forests if not forest.is_finished(self.trees, settings)}
+
+    def _grow(
+        self, name: str, forest: Forest, datasets: tuple[Any, Any], rounds: int, settings: FitSettings
     ) -> tuple[bytes, list[float]]:
-        seed = int(np.random.SeedSequence([aim.seed, int(forest.grown)]).generate_state(1)[0] >> 1)
-        content, values = self.grow(name == CLASSES, forest.content(), tables, rounds, seed, aim)
-        if not all(map(math.isfinite, values)):
+        sequence = np.random.SeedSequence([settings.seed, int(forest.grown)])
+        seed = int(sequence.generate_state(1)[0] >> 1)
+        content, losses = self.grow(name == CLASSES, forest.content(), datasets, rounds, seed, settings)
+        if not all(map(math.isfinite, losses)):
             raise FitError(
-                f"{self.NAME}: {forest.name}: the error on the validation part is not finite; give a smaller options.lr"
+                f"{self.NAME}: {forest.name}: the validation loss is not finite; give a smaller options.lr"
             )
-        return content, values
+        return content, losses
 
-    def _tables(self, name: str, train: Known, validation: Known, aim: Aim) -> tuple[Any, Any]:
-        """Training and validation spectra of which something is known, as the library wants them."""
-        made: list[Any] = []
-        for part in (train, validation):
-            if name == CLASSES:
-                truth_N, weight_N = part.class_N, part.class_weight_N
-            else:
-                column = self.task.labels.index(name.removeprefix("label_"))
-                truth_N, weight_N = part.label_NL[:, column], part.label_weight_NL[:, column]
-            known_N = weight_N > 0
-            if not made and not bool(known_N.any()):
-                raise SettingsError(
-                    f"train: {self.NAME}: no training spectrum that this worker has is labelled with {name.removeprefix('label_')}; "
-                    "give more labels or fewer workers"
-                )
-            arrays = [
-                values[known_N].numpy()
-                for values in (self._looked(part.feature_NF), truth_N.float(), weight_N.float())
-            ]
-            made.append(
-                self.table(name == CLASSES, (arrays[0], arrays[1], arrays[2]), made[0] if made else None, aim)
-                if len(arrays[1])
-                else None
+    def _datasets(
+        self, name: str, train: TrainingSet, validation: TrainingSet, settings: FitSettings
+    ) -> tuple[Any, Any]:
+        """Labelled training and validation spectra in the library's form; None if there are none."""
+        arrays = self._arrays(name, train)
+        if not len(arrays[1]):
+            raise SettingsError(
+                f"train: {self.NAME}: this worker has no training spectrum labelled with "
+                f"{name.removeprefix('label_')}; give more labels or fewer workers"
             )
-        return made[0], made[1]
+        dataset = self.dataset(name == CLASSES, arrays, None, settings)
+        arrays = self._arrays(name, validation)
+        check = self.dataset(name == CLASSES, arrays, dataset, settings) if len(arrays[1]) else None
+        return dataset, check
 
-    def _asked(self, name: str, forest: Forest, looked_BF: Tensor) -> Array:
-        """What a forest says of the features, (B, T)."""
-        if not int(forest.grown) or not len(looked_BF):
-            return np.zeros((len(looked_BF), self.task.classes if name == CLASSES else 1), np.float32)
-        if forest.opened is None:
-            forest.opened = self.open(forest.content())
-        said = np.asarray(self.ask(forest.opened, looked_BF.cpu().numpy(), int(forest.best)), np.float32)
-        return said.reshape(len(looked_BF), -1)
-
-    def _looked(self, feature_NF: Tensor) -> Tensor:
-        """Those of the features that trees look at."""
-        return (
-            feature_NF[:, self.components.axes_PK.shape[1] :]
-            if self.trees.features == "pixels"
-            else feature_NF
+    def _arrays(self, name: str, part: TrainingSet) -> tuple[Array, Array, Array]:
+        """Features, targets and weights of the spectra of a part that are labelled."""
+        if name == CLASSES:
+            target_N, weight_N = part.class_N, part.class_weight_N
+        else:
+            column = self.task.labels.index(name.removeprefix("label_"))
+            target_N, weight_N = part.label_NL[:, column], part.label_weight_NL[:, column]
+        known_N = weight_N > 0
+        feature_NF, target_N, weight_N = (
+            values[known_N] for values in (self._used(part.feature_NF), target_N.float(), weight_N.float())
         )
+        return feature_NF.numpy(), target_N.numpy(), weight_N.numpy()
+
+    def _evaluate(self, name: str, forest: Forest, used_BF: Tensor) -> Array:
+        """The outputs of a forest, (B, T)."""
+        if not int(forest.grown) or not len(used_BF):
+            return np.zeros((len(used_BF), self.task.classes if name == CLASSES else 1), np.float32)
+        if forest.model is None:
+            forest.model = self.load_model(forest.content())
+        output = self.raw_predict(forest.model, used_BF.cpu().numpy(), int(forest.best))
+        return np.asarray(output, np.float32).reshape(len(used_BF), -1)
+
+    def _used(self, feature_NF: Tensor) -> Tensor:
+        """The features that trees use."""
+        first = self.components.axes_PK.shape[1] if self.trees.features == "pixels" else 0
+        return feature_NF[:, first:]
 
     def _forests(self) -> dict[str, Forest]:
         return {name: forest for name, forest in self.forests.items() if isinstance(forest, Forest)}
 
-    def joined(self, aim: Aim) -> AbstractContextManager[Any]:
-        """The library's workers know of each other meanwhile, where nobody else sees to that."""
-        del aim
+    def connected(self, settings: FitSettings) -> AbstractContextManager[Any]:
+        """The library's workers are connected inside this context; by default nothing is to be done."""
+        del settings
         return nullcontext()
 
-    def table(self, classes: bool, arrays: tuple[Array, Array, Array], train: Any, aim: Aim) -> Any:
-        """Features, truth and weights as the library wants them; `train` is the training table, for that of the validation part."""
-        raise TypeError(f"{type(self).__module__} defines no table()")
+    def dataset(
+        self, classes: bool, arrays: tuple[Array, Array, Array], train: Any, settings: FitSettings
+    ) -> Any:
+        """Features, targets and weights in the library's form; a validation set refers to `train`."""
+        raise TypeError(f"{type(self).__module__} defines no dataset()")
 
     def grow(
-        self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim
+        self,
+        classes: bool,
+        content: bytes,
+        datasets: tuple[Any, Any],
+        rounds: int,
+        seed: int,
+        settings: FitSettings,
     ) -> tuple[bytes, list[float]]:
-        """So many rounds more than `content` (empty: from the start) has, and how wrong each was on the validation part."""
+        """So many rounds after those of `content` (empty: from the start), and their validation losses."""
         raise TypeError(f"{type(self).__module__} defines no grow()")
 
-    def open(self, content: bytes) -> Any:
+    def load_model(self, content: bytes) -> Any:
         """The library's object."""
-        raise TypeError(f"{type(self).__module__} defines no open()")
+        raise TypeError(f"{type(self).__module__} defines no load_model()")
 
-    def ask(self, opened: Any, looked_BF: Array, rounds: int) -> Array:
-        """What its first rounds say; of classes, logits."""
-        raise TypeError(f"{type(self).__module__} defines no ask()")
+    def raw_predict(self, model: Any, used_BF: Array, rounds: int) -> Array:
+        """The output of its first rounds; logits, for classes."""
+        raise TypeError(f"{type(self).__module__} defines no raw_predict()")
 
-    def leaves(self, forest: Forest) -> int:
-        """How many leaves the trees have."""
-        raise TypeError(f"{type(self).__module__} defines no leaves()")
+    def count_leaves(self, forest: Forest) -> int:
+        """The number of leaves of its trees."""
+        raise TypeError(f"{type(self).__module__} defines no count_leaves()")
 
 
-def binned(flux_BP: Tensor, ivar_BP: Tensor, size: int) -> Tensor:
-    """Mean flux of so many neighbouring pixels, weighted by ivar; NaN where none is good. What is left over at the end is a smaller bin."""
-    rest = -flux_BP.shape[1] % size
+def bin_pixels(flux_BP: Tensor, ivar_BP: Tensor, size: int) -> Tensor:
+    """Mean flux of `size` neighbouring pixels, weighted by ivar; NaN where none is good."""
+    missing = -flux_BP.shape[1] % size
     flux_BFS, ivar_BFS = (
-        nn.functional.pad(values, (0, rest)).reshape(len(values), -1, size) for values in (flux_BP, ivar_BP)
+        nn.functional.pad(values, (0, missing)).reshape(len(values), -1, size)
+        for values in (flux_BP, ivar_BP)
     )
-    most_BF = ivar_BFS.amax(2)  # weights relative to it: sums of large inverse variances would overflow
+    most_BF = ivar_BFS.amax(2)  # weights are relative to it, because sums of large ivars would overflow
     weight_BFS = ivar_BFS / torch.where(most_BF > 0, most_BF, 1.0)[:, :, None]
-    return torch.where(most_BF > 0, (flux_BFS * weight_BFS).sum(2) / weight_BFS.sum(2), torch.nan)
+    mean_BF = (flux_BFS * weight_BFS).sum(2) / weight_BFS.sum(2)
+    return torch.where(most_BF > 0, mean_BF, torch.nan)

@@ -1,99 +1,104 @@
-"""XGBoost: gradient-boosted trees, grown on histograms, as a baseline or in earnest."""
+"""XGBoost: gradient-boosted trees, grown on histograms."""
 
 from typing import Any
 
 import torch
 from pydantic import Field
 
-from survey.models.baseline import Aim, FitError
-from survey.models.network import Task
-from survey.models.trees import Array, Boosted, Forest, Trees
+from survey.models.baseline import FitError, FitSettings
+from survey.models.options import TreeOptions
+from survey.models.settings import Task
+from survey.models.trees import Array, BoostedTrees, Forest
 
 
-class Options(Trees):
-    """What trees look at and how they grow."""
+class Options(TreeOptions):
+    """The features that trees use, and how they grow."""
 
-    min_child_weight: float = Field(1.0, ge=0, description="least weight of the spectra in a leaf")
-    gamma: float = Field(0.0, ge=0, description="least gain for which a leaf is divided")
+    min_child_weight: float = Field(1.0, ge=0, description="smallest weight of the spectra in a leaf")
+    gamma: float = Field(0.0, ge=0, description="smallest gain for which a leaf is split")
 
 
-class Net(Boosted):
+class Net(BoostedTrees):
     """Forests of XGBoost."""
 
-    NAME = shared = "xgboost"
+    NAME = distributed_library = "xgboost"
 
     def __init__(self, pixels: int, task: Task, options: Options) -> None:
         super().__init__(pixels, task, options)
-        self.least, self.gamma = options.min_child_weight, options.gamma
+        self.min_child_weight, self.gamma = options.min_child_weight, options.gamma
 
-    def table(self, classes: bool, arrays: tuple[Array, Array, Array], train: Any, aim: Aim) -> Any:
+    def dataset(
+        self, classes: bool, arrays: tuple[Array, Array, Array], train: Any, settings: FitSettings
+    ) -> Any:
         """A matrix of quantiles."""
-        del classes, aim
-        feature_NF, truth_N, weight_N = arrays
+        del classes, settings
+        feature_NF, target_N, weight_N = arrays
         return self.library.QuantileDMatrix(
-            feature_NF, truth_N, weight=weight_N, ref=train, nthread=torch.get_num_threads()
+            feature_NF, target_N, weight=weight_N, ref=train, nthread=torch.get_num_threads()
         )
 
     def grow(
-        self, classes: bool, content: bytes, tables: tuple[Any, Any], rounds: int, seed: int, aim: Aim
+        self,
+        classes: bool,
+        content: bytes,
+        datasets: tuple[Any, Any],
+        rounds: int,
+        seed: int,
+        settings: FitSettings,
     ) -> tuple[bytes, list[float]]:
         """So many rounds more."""
-        absolute = aim.errors == "absolute"
-        metric = "mlogloss" if classes else "mae" if absolute else "rmse"
-        objective = "multi:softprob" if classes else "reg:absoluteerror" if absolute else "reg:squarederror"
-        asked = {
-            "objective": objective,
-            "eval_metric": metric,
-            "seed": seed,
-            "nthread": torch.get_num_threads(),
-            "verbosity": 0,
-        }
-        asked |= {"num_class": self.task.classes} if classes else {}
-        train, check = tables
-        found: dict[str, dict[str, list[float]]] = {}
+        parameters = self._library_parameters(classes, settings.errors == "absolute") | {"seed": seed}
+        train, check = datasets
+        metrics: dict[str, dict[str, list[float]]] = {}
         try:
             booster = self.library.train(
-                asked | self._growing(),
+                parameters,
                 train,
                 rounds,
                 evals=[(check, "validation")] if check is not None else [],
-                evals_result=found,
+                evals_result=metrics,
                 verbose_eval=False,
                 xgb_model=bytearray(content) or None,
             )
         except self.library.core.XGBoostError as error:
             raise FitError(f"xgboost: the library failed: {error}") from error
-        return bytes(booster.save_raw("ubj")), found["validation"][metric] if found else []
+        losses = metrics["validation"][parameters["eval_metric"]] if metrics else []
+        return bytes(booster.save_raw("ubj")), losses
 
-    def _growing(self) -> dict[str, Any]:
-        own = self.trees
-        return {
+    def _library_parameters(self, classes: bool, absolute: bool) -> dict[str, Any]:
+        objective = "multi:softprob" if classes else "reg:absoluteerror" if absolute else "reg:squarederror"
+        parameters: dict[str, Any] = {
+            "objective": objective,
+            "eval_metric": "mlogloss" if classes else "mae" if absolute else "rmse",
+            "nthread": torch.get_num_threads(),
+            "verbosity": 0,
             "tree_method": "hist",
-            "eta": own.lr,
-            "max_depth": own.depth,
-            "subsample": own.subsample,
-            "colsample_bytree": own.colsample,
-            "reg_lambda": own.l2,
-            "min_child_weight": self.least,
+            "eta": self.trees.lr,
+            "max_depth": self.trees.depth,
+            "subsample": self.trees.subsample,
+            "colsample_bytree": self.trees.colsample,
+            "reg_lambda": self.trees.l2,
+            "min_child_weight": self.min_child_weight,
             "gamma": self.gamma,
         }
+        if classes:
+            parameters["num_class"] = self.task.classes
+        return parameters
 
-    def open(self, content: bytes) -> Any:
+    def load_model(self, content: bytes) -> Any:
         """A booster."""
         booster = self.library.Booster()
         booster.load_model(bytearray(content))
         return booster
 
-    def ask(self, opened: Any, looked_BF: Array, rounds: int) -> Array:
-        """Sums of its leaves' answers."""
-        opened.set_param({"nthread": torch.get_num_threads()})
-        found: Array = opened.inplace_predict(looked_BF, iteration_range=(0, rounds), predict_type="margin")
-        return found
+    def raw_predict(self, model: Any, used_BF: Array, rounds: int) -> Array:
+        """Sums of the outputs of its leaves."""
+        model.set_param({"nthread": torch.get_num_threads()})
+        output: Array = model.inplace_predict(used_BF, iteration_range=(0, rounds), predict_type="margin")
+        return output
 
-    def leaves(self, forest: Forest) -> int:
-        """Leaves as a dump has them."""
-        return (
-            sum(tree.count("leaf=") for tree in self.open(forest.content()).get_dump())
-            if int(forest.grown)
-            else 0
-        )
+    def count_leaves(self, forest: Forest) -> int:
+        """The number of leaves, from a dump of the trees."""
+        if not int(forest.grown):
+            return 0
+        return sum(tree.count("leaf=") for tree in self.load_model(forest.content()).get_dump())

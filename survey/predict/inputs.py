@@ -1,72 +1,75 @@
-"""Where the spectra come from that are to be predicted: a finished store, or survey files that are prepared on the way and kept nowhere.
+"""The spectra to predict: those of a finished store, or survey files that are prepared on the way.
 
-Both give the same: numbered shards, and of each a table as a store keeps it. What a shard is made from has a version, so that it is known when
-it has changed. Spectra have to be prepared as those that the members have learned from, or the answers would be wrong without a sign of it.
+Both have numbered shards, and give the table of a shard as a store has it. A shard has a version, which
+differs once the shard has changed. Spectra must be prepared like the members' training spectra, else the
+answers would be wrong without any sign of it.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from isal import isal_zlib
+from numpy.typing import NDArray
 
 from survey import files
 from survey.ensemble.ensemble import Ensemble
-from survey.ensemble.members import prepared_otherwise
 from survey.settings import SettingsError
 from survey.store import manifest
-from survey.store.ingest import Ingest, check_tables
-from survey.store.make import Made, Making, made
-from survey.store.store import REFUSED_SCHEMA, SHARDS, Store, part
+from survey.store.ingest import check_tables
+from survey.store.make import ShardSpec, ShardTables, make_tables
+from survey.store.schema import REFUSED_SCHEMA
+from survey.store.settings import Ingest, Prepare
+from survey.store.store import SHARDS, Store, shard_file
 from survey.training.batches import Spectra
 
-LOOKED_AT = ("flux", "ivar", "continuum")
-"""Columns that networks look at; the others of a store say who and where a spectrum is."""
-ALIGNED = 64
-"""Bytes: where an array begins decides how vector units take it, and with it the last bit of a matrix product."""
+PIXEL_COLUMNS = ("flux", "ivar", "continuum")
+"""The columns that networks use; the other columns of a store identify a spectrum."""
+
+ALIGNMENT = 64
+"""Bytes. The start of an array decides how vector units read it, and the last bit of a matrix product."""
 
 
 @dataclass(frozen=True)
-class FromStore:
-    """The shards of a finished store, each with the checksum and the rows that the store says it has."""
+class StoreInput:
+    """The shards of a finished store; `checksums` holds the checksum and the number of rows of each."""
 
-    kind: ClassVar[str] = "store"
+    kind: ClassVar[Literal["store"]] = "store"
     path: str
     id: str
-    sums: tuple[tuple[int, int], ...]
+    checksums: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, store: Store) -> "FromStore":
+    def from_store(cls, store: Store) -> "StoreInput":
         """All shards that the store has now."""
-        listed = files.join(store.path, SHARDS)
-        if not files.exists(listed):
+        path = files.join(store.path, SHARDS)
+        if not files.exists(path):
             raise FileNotFoundError(
-                f"predict: {listed}: is missing, though the store is finished; run jobs/ingest.py with its settings once more"
+                f"predict: {path}: is missing, though the store is finished; "
+                "run jobs/ingest.py with its settings again"
             )
-        rows = files.read_table(listed, ["shard", "written", "spectra"]).sort_by("shard").to_pylist()
-        return cls(
-            store.path, str(store.about["id"]), tuple((row["spectra"]["crc"], row["written"]) for row in rows)
-        )
+        rows = files.read_table(path, ["shard", "written", "spectra"]).sort_by("shard").to_pylist()
+        return cls(store.path, store.id, tuple((row["spectra"]["crc"], row["written"]) for row in rows))
 
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return len(self.sums)
+        return len(self.checksums)
 
     def rows_in(self, shard: int) -> int:
-        """How many spectra a shard has."""
-        return self.sums[shard][1]
+        """The number of spectra in a shard."""
+        return self.checksums[shard][1]
 
     def version(self, shard: int) -> int:
-        """Another number once the shard has changed: the checksum of its spectra."""
-        return self.sums[shard][0]
+        """The checksum of the shard's spectra."""
+        return self.checksums[shard][0]
 
-    def load(self, shard: int, columns: list[str]) -> Made:
-        """These columns of the spectra of a shard, which have to be those that the store has written."""
-        path = part(self.path, "spectra", shard)
+    def load(self, shard: int, columns: list[str]) -> ShardTables:
+        """These columns of the spectra of a shard, whose file must have the store's checksum."""
+        path = shard_file(self.path, "spectra", shard)
         advice = "put a copy back, or remove it and run jobs/ingest.py again"
         try:
             data = files.read(path)
@@ -74,98 +77,88 @@ class FromStore:
             raise FileNotFoundError(
                 f"predict: {path}: is missing, though the store is finished; {advice}"
             ) from None
-        if isal_zlib.crc32(data) != self.sums[shard][0]:
+        if isal_zlib.crc32(data) != self.version(shard):
             raise ValueError(
-                f"predict: {path}: is not the file that the store has written (its checksum differs); {advice}"
+                f"predict: {path}: is not the file that the store wrote (another checksum); {advice}"
             )
         file = pq.ParquetFile(pa.BufferReader(data))
         table = file.read([name for name in columns if name in file.schema_arrow.names], use_threads=False)
-        return Made(table, REFUSED_SCHEMA.empty_table(), table.num_rows)
+        return ShardTables(table, REFUSED_SCHEMA.empty_table(), table.num_rows)
 
 
 @dataclass(frozen=True)
-class FromFiles:
-    """Shards of survey files: the manifest lies with the predictions, the spectra are made when they are asked for."""
+class FilesInput:
+    """Shards of survey files. Their manifest lies with the predictions; their spectra are not kept."""
 
-    kind: ClassVar[str] = "files"
+    kind: ClassVar[Literal["files"]] = "files"
     path: str
-    making: Making
+    spec: ShardSpec
 
     @property
     def id(self) -> str:
-        """The manifest's settings; which files there are stands in the manifest itself."""
-        return self.making.fingerprint
+        """The fingerprint of the settings of reading; the manifest lists the files themselves."""
+        return self.spec.fingerprint
 
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return self.making.manifest.shards
+        return self.spec.manifest.shards
 
     def rows_in(self, shard: int) -> int:
-        """How many rows of the manifest a shard has."""
-        return self.making.manifest.rows_in(shard)
+        """The number of rows of the manifest in a shard."""
+        return self.spec.manifest.rows_in(shard)
 
     def version(self, shard: int) -> int:
-        """Another number once the shard has changed: how often its rows were replaced."""
-        return self.making.manifest.versions.get(shard, 0)
+        """How often the rows of the shard were replaced."""
+        return self.spec.manifest.versions.get(shard, 0)
 
-    def load(self, shard: int, columns: list[str]) -> Made:
-        """The spectra of a shard, fresh from their files."""
-        found = made(self.making, shard)
-        return Made(
-            found.spectra.select([name for name in columns if name in found.spectra.column_names]),
-            found.refused,
-            found.rows_in,
-        )
+    def load(self, shard: int, columns: list[str]) -> ShardTables:
+        """These columns of the spectra of a shard, made from their files."""
+        tables = make_tables(self.spec, shard)
+        spectra = tables.spectra
+        kept = spectra.select([name for name in columns if name in spectra.column_names])
+        return ShardTables(kept, tables.refused, tables.rows_in)
 
 
-Origin = FromStore | FromFiles
+PredictionInput = StoreInput | FilesInput
 
 
-def from_files(settings: Ingest) -> tuple[FromFiles, manifest.Plan]:
-    """List the input into the manifest of the folder `store`, or lengthen it by what is new; and what was found in doing so."""
+def list_files(settings: Ingest) -> tuple[FilesInput, manifest.Plan]:
+    """Survey files, listed in the manifest in the folder `store`, and what is new in it."""
     plan = manifest.plan(settings, settings.store)
-    listed = manifest.open_manifest(settings.store)
-    making = Making(
-        listed.store,
-        listed,
-        settings.sources,
-        settings.options,
-        settings.prepare,
-        settings.bits,
-        settings.fingerprint(),
-    )
-    check_tables(settings, listed.shard(0))
-    return FromFiles(settings.input, making), plan
+    spec = ShardSpec.from_settings(settings)
+    check_tables(settings, spec.manifest.shard(0))
+    return FilesInput(settings.input, spec), plan
 
 
-def spectra(table: pa.Table, path: str, needs_continuum: bool) -> Spectra:
-    """The arrays of a shard, as they lie in memory."""
-    names = LOOKED_AT if needs_continuum else LOOKED_AT[:2]
+def to_spectra(table: pa.Table, where: str, needs_continuum: bool) -> Spectra:
+    """The spectra of a shard as tensors, in the memory of the table where possible."""
+    names = PIXEL_COLUMNS if needs_continuum else PIXEL_COLUMNS[:2]
     if missing := [name for name in names if name not in table.column_names]:
         raise ValueError(
-            f"predict: {path}: its spectra have no {missing[0]}, which a member looks at; prepare them with prepare.continuum=dual"
+            f"predict: {where}: the spectra have no {missing[0]}, which a member uses; "
+            "prepare them with prepare.continuum=dual"
         )
     return Spectra(*(_tensor(table[name]) for name in names))
 
 
 def _tensor(column: pa.ChunkedArray) -> torch.Tensor:
-    """Fixed-size lists as rows, without a copy where memory allows; numpy would call them read-only, and torch warn of that."""
+    """Fixed-size lists as rows of a tensor. Numpy arrays would be read-only, and torch would warn of that."""
     flat: torch.Tensor = torch.from_dlpack(column.combine_chunks().flatten())  # type: ignore[attr-defined]
-    even = flat if flat.data_ptr() % ALIGNED == 0 else flat.clone()
-    return even.view(-1, column.type.list_size)
+    aligned = flat if flat.data_ptr() % ALIGNMENT == 0 else flat.clone()
+    return aligned.view(-1, column.type.list_size)
 
 
-def check_prepared(ensemble: Ensemble, prepare: dict[str, Any], where: str) -> None:
-    """Spectra that are prepared so can be asked about: as every member's own were."""
+def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str) -> None:
+    """Refuses spectra that were prepared differently from the training spectra of a member."""
     for name, run in zip(ensemble.names, ensemble.members.runs, strict=True):
-        if differing := prepared_otherwise(run, prepare):
+        if differing := run.document.store.prepare.differences(prepare):
             raise SettingsError(
-                f"{where}: the spectra are prepared otherwise than those that the member {name} has learned from: {'; '.join(differing)}; "
-                "prepare them as there, or give prepared=any if you know that it does no harm"
+                f"{where}: the spectra are not prepared like the training spectra of the member {name}: "
+                f"{'; '.join(differing)}; prepare them like these, or give prepared=any"
             )
 
 
-def without_light(some: Spectra) -> np.ndarray:
-    """Which spectra have no good pixel; what a network says of these is not about a star."""
-    return np.asarray((some.ivar.amax(1) <= 0).numpy())
+def without_good_pixels(spectra: Spectra) -> NDArray[np.bool_]:
+    """Which spectra have no good pixel; an answer of the networks would not be about a star."""
+    return np.asarray((spectra.ivar.amax(1) <= 0).numpy())

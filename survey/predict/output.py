@@ -1,45 +1,47 @@
-"""Predictions on disk: the columns of their tables, the files of their folder, and how finished ones are opened.
+"""Predictions on disk: the files of their folder, the columns of their tables, and how they are opened.
 
-settings.json        what was asked for; plan.json: what was fixed before the first shard (batch, precision)
+settings.json        the settings, the ensemble and the input; written first
+plan.json            batch, precision and compilation, which are fixed before the first shard
 predictions/         a Parquet file per shard of the input, one row per spectrum
-refused/             files that became no spectrum, with the reason (predictions made from files)
-markers/             what each shard holds
-validation.parquet   what the ensemble said of its validation spectra, beside the truth
-predictions.json     what they are; written last
+refused/             files that did not become a spectrum, with the reason (only with survey files as input)
+markers/             counts and checksums of each shard
+arrays/              probabilities and labels as .npy files, if wanted
+validation.parquet   the answers of the ensemble for its validation spectra, with the truth
+predictions.json     the document; written last
 
-Who and where a spectrum is comes as in the store, then what the ensemble says of it. A number that is not known is null: a label that no
-member tells, and everything of a spectrum that had no answer.
+A row has the identity columns of the store, its position in the input, and the answers (`survey.answers`).
+An unknown number is null.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
 
 from survey import files
-from survey.labels import CLASSES, Label, label
-from survey.spectrum import VISIT
-from survey.store.store import MEASURED, part
+from survey.answers import ColumnSpec, answer_columns
+from survey.folder import Document, Folder, Kind
+from survey.labels import label
+from survey.predict.settings import Precision
+from survey.spectrum import VISIT_COLUMNS
+from survey.store.markers import Marker, WrittenFile
+from survey.store.schema import STORE_COLUMNS
+from survey.store.store import shard_file
+from survey.tables.columns import described_field
 
-PREDICTIONS, SETTINGS, PLAN, VALIDATION, ARRAYS = (
-    "predictions.json",
-    "settings.json",
-    "plan.json",
-    "validation.parquet",
-    "arrays",
-)
-VERSION = 1
+PLAN, VALIDATION, ARRAYS = "plan.json", "validation.parquet", "arrays"
 
-IDENTITY = {name: MEASURED[name] for name in ("path", "row")} | VISIT
-IDENTITY |= {
-    name: about for name, about in MEASURED.items() if name not in (*IDENTITY, "crc", "n_good", "n_outlier")
-}
-"""Columns that come from the store as they are: Arrow type, meaning."""
+NOT_KEPT = ("crc", "n_good", "n_outlier")
+IDENTITY_COLUMNS: dict[str, tuple[str, str]] = {name: STORE_COLUMNS[name] for name in ("path", "row")}
+IDENTITY_COLUMNS |= VISIT_COLUMNS
+IDENTITY_COLUMNS |= {name: column for name, column in STORE_COLUMNS.items() if name not in NOT_KEPT}
+"""The columns that come from the store unchanged: Arrow type, description."""
 
 UNITS = {"ra": "deg", "dec": "deg", "lmjd": "d", "velocity": "km s-1", "egp": "mag"}
-"""Units of the store's columns; those of labels stand in `survey.labels`."""
+"""The units of the store's columns; those of labels are in `survey.labels`."""
 
 UCDS = {
     "path": "meta.id;meta.file",
@@ -74,122 +76,129 @@ UCDS = {
     "flags": "meta.code.qual",
     "flux_scale": "arith.factor",
 }
-"""The store's columns in the words of the IVOA (UCD1+)."""
+"""The meaning of the store's columns in the vocabulary of the IVOA (UCD1+)."""
 
-Column = tuple[str, str, str, str]
-"""Arrow type, meaning, unit, UCD."""
+POSITION_COLUMNS: dict[str, ColumnSpec] = {
+    "shard": ("int32", "shard of the input", "", "meta.number"),
+    "row_in_shard": ("int32", "row of the spectrum in its shard", "", "meta.record"),
+}
 
-PLACE: dict[str, Column] = {
-    "shard": ("int32", "shard of the input that the spectrum was in", "", "meta.number"),
-    "place": ("int32", "row within that shard's spectra", "", "meta.record"),
-}
-NUMBERED = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
-DECISION: dict[str, Column] = {
-    "said": ("int8", f"number of the likeliest class ({NUMBERED}); -1 = no answer", "", "src.class"),
-    "entropy": (
-        "float32",
-        "how undecided the class is, in all: 0 = sure, 1.1 = all three alike (nats)",
-        "",
-        "stat.value",
-    ),
-    "doubt": (
-        "float32",
-        "the part of the entropy that comes from the members' disagreement (nats)",
-        "",
-        "stat.value",
-    ),
-}
-DOMAIN: dict[str, Column] = {
-    "domain": (
-        "float32",
-        "distance from the training spectra; 1 = the distance that 1 % of the validation spectra exceed",
-        "",
-        "stat.value",
-    )
-}
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Choice(_Part):
+    """What is fixed before the first shard, so that every shard and every rerun gives the same numbers."""
+
+    batch: int
+    precision: Precision
+    compiled: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class MemberReference(_Part):
+    """A member of the ensemble: a run, at its full path."""
+
+    name: str
+    path: str
+    id: str
+    model: str
+
+
+class EnsembleReference(_Part):
+    """The ensemble that predicted; `ranges` are the lowest and highest label among its training spectra."""
+
+    path: str
+    id: str
+    members: tuple[MemberReference, ...]
+    calibrated: bool
+    domain: bool
+    ranges: dict[str, tuple[float, float]]
+
+class InputReference(_Part):
+    """The spectra that were predicted: a store, or survey files."""
+
+    kind: Literal["store", "files"]
+    path: str
+    id: str
+
+
+class PredictionsDocument(Document):
+    """The document of predictions.
+
+    Every row of the input is predicted or refused. `no_answer` counts the rows without a class or a label,
+    `outside_training` those that are farther from the training spectra than 99 % of the validation spectra,
+    `per_class` the spectra by predicted class.
+    """
+
+    shards: int
+    rows_in: int
+    rows: int
+    no_answer: int
+    outside_training: int
+    refused: dict[str, int]
+    per_class: dict[str, int]
+    labels: tuple[str, ...]
+    classes: tuple[str, ...]
+    units: dict[str, str]
+    ensemble: EnsembleReference
+    source: InputReference
+    choice: Choice
+    arrays: bool = False
+    settings: dict[str, Any]
+    fingerprint: str
+
+
+class PredictionMarker(Marker):
+    """A predicted shard, with the same counts as the document; `refused_files` only for survey files."""
+
+    rows: int
+    no_answer: int
+    outside_training: int
+    per_class: dict[str, int]
+    predictions: WrittenFile
+    refused_files: WrittenFile | None = None
+
+
+PREDICTIONS = Kind("predictions", PredictionsDocument, version=2, job="predict")
 
 
 def schema(
     classes: tuple[str, ...],
     labels: tuple[str, ...],
-    members: tuple[str, ...] = (),
-    latent: int = 0,
-    about: dict[str, str] | None = None,
+    members: Sequence[str] = (),
+    features: int = 0,
+    metadata: dict[str, str] | None = None,
 ) -> pa.Schema:
-    """The columns of predictions of these classes and labels; where wanted, of each of these members, and so many features of the networks."""
-    told = {name: (*meaning, UNITS.get(name, ""), UCDS[name]) for name, meaning in IDENTITY.items()}
-    told |= (
-        PLACE
-        | dict(_of_classes(classes))
-        | {key: column for name in labels for key, column in _of_label(label(name))}
-        | DOMAIN
-    )
+    """The columns of predictions; also those of these members and of so many features, where wanted."""
+    columns = {name: (*column, UNITS.get(name, ""), UCDS[name]) for name, column in IDENTITY_COLUMNS.items()}
+    columns |= POSITION_COLUMNS | answer_columns(labels, classes)
     for number, name in enumerate(members):
-        told |= dict(_of_member(number, name, classes, labels))
-    columns = [described(name, column) for name, column in told.items()]
-    if latent:
-        lists = pa.list_(pa.field("element", pa.float32(), nullable=False), latent)
-        columns.append(
-            pa.field(
-                "latent",
-                lists,
-                metadata={"description": "last features of the networks, member after member"},
-            )
-        )
-    return pa.schema(columns, metadata=about)
+        columns |= _member_columns(number, name, classes, labels)
+    fields = [described_field(name, *column) for name, column in columns.items()]
+    if features:
+        lists = pa.list_(pa.field("element", pa.float32(), nullable=False), features)
+        fields.append(described_field("latent", lists, "last features of the networks, member after member"))
+    return pa.schema(fields, metadata=metadata)
 
 
-def _of_classes(classes: tuple[str, ...]) -> Iterator[tuple[str, Column]]:
-    for name in classes:
-        yield (
-            f"p_{name.lower()}",
-            ("float32", f"probability of the class {name}, calibrated", "", "stat.probability"),
-        )
-    if classes:
-        yield from DECISION.items()
-
-
-def _of_label(row: Label) -> Iterator[tuple[str, Column]]:
-    """A label and what belongs to it."""
-    yield row.name, ("float32", row.about, row.unit, row.ucd)
-    for name, kind, meaning in (
-        ("err", "error", "its error in all, calibrated"),
-        ("err_data", "error", "the part of its error that comes from the spectrum"),
-        ("err_model", "error", "the part of its error that comes from the members' disagreement"),
-        ("spread", "stdev", "standard deviation of what the members say"),
-    ):
-        yield f"{row.name}_{name}", ("float32", f"{row.about}: {meaning}", row.unit, f"stat.{kind};{row.ucd}")
-    for name, kind, end in (("low", "min", "lower"), ("high", "max", "upper")):
-        meaning = f"{row.about}: {end} end of the interval that holds the ensemble's stated share of stars (split-conformal)"
-        yield f"{row.name}_{name}", ("float32", meaning, row.unit, f"{row.ucd};stat.{kind}")
-
-
-def _of_member(
+def _member_columns(
     number: int, member: str, classes: tuple[str, ...], labels: tuple[str, ...]
-) -> Iterator[tuple[str, Column]]:
-    """What one member alone says, not calibrated."""
+) -> Iterator[tuple[str, ColumnSpec]]:
+    """The columns of the answers of one member, not calibrated."""
+    start = f"m{number}_"
     for name in classes:
-        yield (
-            f"m{number}_p_{name.lower()}",
-            ("float32", f"probability of {name} by the member {member}", "", "stat.probability"),
-        )
+        text = f"probability of {name} by the member {member}"
+        yield f"{start}p_{name.lower()}", ("float32", text, "", "stat.probability")
     for row in map(label, labels):
-        yield f"m{number}_{row.name}", ("float32", f"{row.about}, by the member {member}", row.unit, row.ucd)
-        yield (
-            f"m{number}_{row.name}_err",
-            ("float32", f"{row.about}: error by the member {member}", row.unit, f"stat.error;{row.ucd}"),
-        )
+        text = f"{row.description}, by the member {member}"
+        yield start + row.name, ("float32", text, row.unit, row.ucd)
+        text = f"{row.description}: error by the member {member}"
+        yield f"{start}{row.name}_err", ("float32", text, row.unit, f"stat.error;{row.ucd}")
 
 
-def described(name: str, column: Column) -> pa.Field:
-    """A column as a table has it, with all that is to be known of it."""
-    kind, meaning, unit, ucd = column
-    return pa.field(
-        name, pa.type_for_alias(kind), metadata={"description": meaning, "unit": unit, "ucd": ucd}
-    )
-
-
-def packed(table: pa.Table) -> pa.Buffer:
+def to_parquet(table: pa.Table) -> pa.Buffer:
     """A table of predictions as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -205,51 +214,57 @@ def packed(table: pa.Table) -> pa.Buffer:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Finished predictions: `about` is predictions.json."""
+    """Finished predictions."""
 
     path: str
-    about: dict[str, Any]
+    document: PredictionsDocument
 
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return int(self.about["shards"])
+        return self.document.shards
+
+    @property
+    def id(self) -> str:
+        """A hash of the settings and of the contents of all shards."""
+        return self.document.id
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that are told."""
-        return tuple(self.about["labels"])
+        """The labels that are predicted."""
+        return self.document.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that are predicted; none where no classes are predicted."""
+        return self.document.classes
+
+    @property
+    def member_paths(self) -> list[str]:
+        """The runs that predicted."""
+        return [member.path for member in self.document.ensemble.members]
 
     def file(self, shard: int) -> str:
-        """The path of a shard's predictions."""
-        return part(self.path, "predictions", shard)
+        """The path of a shard's table."""
+        return shard_file(self.path, "predictions", shard)
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The predictions of one shard."""
+        """The table of one shard, or some of its columns."""
         path = self.file(shard)
         try:
             file = pq.ParquetFile(pa.BufferReader(files.read(path)))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{path}: is gone; run jobs/predict.py again, which makes it anew"
+                f"{path}: is missing; run jobs/predict.py again, which makes it again"
             ) from error
-        return file.read(columns, use_threads=False)  # twice as fast: threads cost more than a thousand rows
+        # twice as fast without threads, which cost more than a thousand rows
+        return file.read(columns, use_threads=False)
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """The predictions, shard by shard."""
+        """The tables, shard by shard."""
         return (self.table(shard, columns) for shard in range(self.shards))
 
 
 def open_predictions(path: str) -> Predictions:
-    """Predictions that are finished."""
-    note = files.join(path, PREDICTIONS)
-    if not files.exists(note):
-        raise FileNotFoundError(
-            f"{path}: no {PREDICTIONS} in it, so no finished predictions; run jobs/predict.py with predictions={path} to the end"
-        )
-    about = files.read_json(note)
-    if about.get("version") != VERSION:
-        raise ValueError(
-            f"{path}: the predictions are of version {about.get('version')}, this code reads {VERSION}; make them anew"
-        )
-    return Predictions(path, about)
+    """Finished predictions."""
+    return Predictions(path, Folder(path, PREDICTIONS).document())

@@ -1,11 +1,12 @@
-"""One worker of a prediction: it opens the ensemble once and then makes shard after shard, from spectra to a table and a marker.
+"""A worker of a prediction: it opens the ensemble once, then makes the tables of one shard after another.
 
-Two threads may call a worker: while the networks answer for one shard, the next is fetched and decoded and the last one is written. The
-networks take turns, so that the memory and the numbers are those of one shard at a time.
+Two threads may call a worker: while the networks compute one shard, the next is read and the last is written.
+The networks compute one shard at a time, so that memory and numbers are those of a single shard.
+Shapes: N spectra, M members, C classes, L labels, D features.
 """
 
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,151 +14,216 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from survey import __version__, files, machine
-from survey.ensemble.ensemble import Ensemble, open_ensemble
-from survey.predict import inputs
-from survey.predict.inputs import LOOKED_AT, Origin
-from survey.predict.output import IDENTITY, packed
-from survey.predict.rows import answered, predicted
-from survey.settings import JobError
+from survey import __version__, machine
+from survey.ensemble.combine import MemberAnswers
+from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble
+from survey.labels import MISSING
+from survey.predict import inputs, output
+from survey.predict.inputs import PIXEL_COLUMNS, PredictionInput
+from survey.predict.output import IDENTITY_COLUMNS, POSITION_COLUMNS, Choice, PredictionMarker
+from survey.settings import JobError, Threads
 from survey.store import store
-from survey.store.make import put
-from survey.store.store import part
-from survey.training.batches import chance
+from survey.store.make import ShardTables
+from survey.store.markers import write_checked, write_marker
+from survey.store.store import shard_file
+from survey.training.batches import random_generator
 
-COLUMNS = [*IDENTITY, *LOOKED_AT]
+INPUT_COLUMNS = [*IDENTITY_COLUMNS, *PIXEL_COLUMNS]
 
-
-@dataclass(frozen=True)
-class Choice:
-    """What is fixed before the first shard and holds for all of them, so that a rerun gives the same numbers."""
-
-    batch: int
-    precision: str
-    compiled: bool
-    notes: tuple[str, ...] = ()
+Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Asking:
-    """What every shard is predicted with: travels to the workers."""
+class PredictionSpec:
+    """What every shard is predicted with; sent to the workers.
+
+    `compares_threads`: there are enough shards to measure which number of threads is the fastest.
+    """
 
     folder: str
     ensemble: str
     ensemble_id: str
-    inputs: Origin
+    inputs: PredictionInput
     choice: Choice
     fingerprint: str
     seed: int
     members: bool
     embeddings: bool
+    compares_threads: bool = False
 
 
-def opened(asking: Asking, threads: int, gpu: bool) -> Ensemble:
-    """The ensemble that is meant, on the device that it is asked on, in a process made fit for it."""
-    machine.settle(threads)
+def open_on_device(spec: PredictionSpec, gpu: bool) -> Ensemble:
+    """The ensemble on the GPU or the CPU; an ensemble that has changed since the job began is an error."""
     if gpu:
-        machine.steady(asking.choice.precision == "float32")
-    ensemble = open_ensemble(asking.ensemble, torch.device("cuda" if gpu else "cpu"))
-    if ensemble.id != asking.ensemble_id:
+        machine.make_deterministic(spec.choice.precision == "float32")
+    ensemble = open_ensemble(spec.ensemble, torch.device("cuda" if gpu else "cpu"))
+    if ensemble.id != spec.ensemble_id:
         raise JobError(
-            f"predict: {asking.ensemble}: has become another ensemble since the job began ({asking.ensemble_id} then, {ensemble.id} now); "
-            "put that one back, or predict into another folder"
+            f"predict: {spec.ensemble}: the ensemble has changed since the job began "
+            f"({spec.ensemble_id} then, {ensemble.id} now); put the old one back, "
+            "or predict into another folder"
         )
     return ensemble
 
 
 class Worker:
-    """Makes predictions of one shard after the other."""
+    """Makes the tables and the marker of one shard after another."""
 
-    def __init__(self, asking: Asking, threads: int, gpu: bool) -> None:
-        self.asking = asking
-        self.ensemble = opened(asking, threads, gpu)
-        self.turn = threading.Lock()
-        if asking.choice.compiled:
-            compiled(self.ensemble)
+    def __init__(self, spec: PredictionSpec, threads: Threads, cpus: int, gpu: bool) -> None:
+        self.spec = spec
+        is_compared = threads == "auto" and spec.compares_threads and not gpu
+        self.chooser = machine.settle(threads if threads != "auto" or is_compared else cpus, cpus)
+        self.ensemble = open_on_device(spec, gpu)
+        self.lock = threading.Lock()
+        if spec.choice.compiled:
+            compile_networks(self.ensemble)
 
     def __call__(self, shard: int) -> dict[str, Any]:
-        """Write the files of one shard and its marker; the marker's content comes back."""
-        asking, folder = self.asking, self.asking.folder
-        made = asking.inputs.load(shard, COLUMNS)
-        table = self._table(made.spectra, shard)
-        rows, refused = table.num_rows, made.refused.num_rows
-        if made.rows_in != rows + refused:
-            raise RuntimeError(
-                f"predict: shard {shard}: {made.rows_in} rows in, {rows} predicted and {refused} refused; please report this"
-            )
-        marker = {
-            "shard": shard,
-            "rows_in": made.rows_in,
-            "rows": rows,
-            "refused": made.reasons,
-            "settings": asking.fingerprint,
-            "version": asking.inputs.version(shard),
-            **counted(table, self.ensemble.classes),
-            "predictions": put(part(folder, "predictions", shard), packed(table)),
-        }
-        if asking.inputs.kind == "files":
-            marker["refused_files"] = put(part(folder, "refused", shard), store.packed(made.refused))
-        files.write_json(part(folder, "markers", shard), marker)
-        return marker
-
-    def _table(self, known: pa.Table, shard: int) -> pa.Table:
-        asking, choice = self.asking, self.asking.choice
-        some = inputs.spectra(
-            known, f"shard {shard} of {asking.inputs.path}", self.ensemble.members.needs_continuum
+        """Writes the files of a shard and its marker, and returns the content of the marker."""
+        spec, folder = self.spec, self.spec.folder
+        tables = spec.inputs.load(shard, INPUT_COLUMNS)
+        spectra = inputs.to_spectra(
+            tables.spectra, f"shard {shard} of {spec.inputs.path}", self.ensemble.members.needs_continuum
         )
-        seed = int(chance(asking.seed, shard).integers(1 << 62))
-        with self.turn:
-            said = self.ensemble.said(
-                some, snr(known), batch=choice.batch, precision=choice.precision, seed=seed
+        seed = int(random_generator(spec.seed, shard).integers(1 << 62))
+        with self.lock, self.chooser.timed(max(len(spectra), 1)):
+            answers = self.ensemble.predict(
+                spectra,
+                signal_to_noise(tables.spectra),
+                batch=spec.choice.batch,
+                precision=spec.choice.precision,
+                seed=seed,
             )
-        about = {
-            "ensemble": asking.ensemble_id,
-            "predictions": asking.fingerprint,
-            "code": __version__,
-            asking.inputs.kind: asking.inputs.id,
-        }
-        return predicted(
-            self.ensemble,
-            said,
-            known,
-            shard,
-            inputs.without_light(some),
-            asking.members,
-            asking.embeddings,
-            about,
+        no_pixels_N = inputs.without_good_pixels(spectra)
+        table = prediction_table(spec, self.ensemble, answers, tables.spectra, shard, no_pixels_N)
+        _check_rows(tables, table, shard)
+        refused_files = None
+        if spec.inputs.kind == "files":
+            refused_files = write_checked(
+                shard_file(folder, "refused", shard), store.to_parquet(tables.refused)
+            )
+        marker = PredictionMarker(
+            shard=shard,
+            rows_in=tables.rows_in,
+            rows=table.num_rows,
+            refused=tables.reasons,
+            settings=spec.fingerprint,
+            version=spec.inputs.version(shard),
+            predictions=write_checked(shard_file(folder, "predictions", shard), output.to_parquet(table)),
+            refused_files=refused_files,
+            **_counts(answers, no_pixels_N, self.ensemble.classes),
+        )
+        write_marker(folder, marker)
+        return marker.model_dump(mode="json")
+
+
+def _check_rows(tables: ShardTables, table: pa.Table, shard: int) -> None:
+    rows, refused = table.num_rows, tables.refused.num_rows
+    if tables.rows_in != rows + refused:
+        raise RuntimeError(
+            f"predict: shard {shard}: {tables.rows_in} rows in, {rows} predicted and {refused} refused; "
+            "please report this"
         )
 
 
-def snr(known: pa.Table) -> NDArray[np.float64]:
-    """The signal to noise of spectra; NaN where it is not known."""
-    return np.asarray(known["snr"].to_numpy(zero_copy_only=False), np.float64)
-
-
-def counted(table: pa.Table, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What a marker says of the answers: how often each class, how many rows without an answer, how many out of the domain."""
-    answered_N = answered(table)
-    said_N = table["said"].to_numpy() if classes else np.empty(0, np.int8)
-    domain_N = table["domain"].to_numpy(zero_copy_only=False)
+def _counts(
+    answers: EnsembleAnswers, no_pixels_N: NDArray[np.bool_], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Counts of the answers: rows of each class, without an answer, far from the training spectra."""
+    final = answers.answers
+    class_N, domain_N = final.predicted_class_N, final.domain_N
+    per_class = {}
+    for number, name in enumerate(classes):
+        per_class[name] = 0 if class_N is None else int(((class_N == number) & ~no_pixels_N).sum())
+    is_far_N = np.zeros(len(no_pixels_N), bool)
+    if domain_N is not None:
+        is_far_N = np.isfinite(domain_N) & (domain_N.astype(np.float32) > 1) & ~no_pixels_N
     return {
-        "said": {name: int((said_N == number).sum()) for number, name in enumerate(classes)},
-        "silent": int((~answered_N).sum()),
-        "outside": int((domain_N > 1).sum()),
+        "per_class": per_class,
+        "no_answer": int((no_pixels_N | ~final.is_complete_N).sum()),
+        "outside_training": int(is_far_N.sum()),
     }
 
 
-def compiled(ensemble: Ensemble) -> None:
-    """The networks of the ensemble as machine code of their own, made when they are first asked."""
+def prediction_table(
+    spec: PredictionSpec,
+    ensemble: Ensemble,
+    answers: EnsembleAnswers,
+    spectra: pa.Table,
+    shard: int,
+    no_pixels_N: NDArray[np.bool_],
+) -> pa.Table:
+    """A row for each spectrum of a shard: its identity and its answers; no answer without good pixels."""
+    rows = len(no_pixels_N)
+    columns = answers.answers.to_columns()
+    columns |= {"shard": np.full(rows, shard, np.int32), "row_in_shard": np.arange(rows, dtype=np.int32)}
+    if spec.members:
+        columns |= _member_columns(answers.member_answers)
+    latent_ND = np.empty((rows, 0), np.float32)
+    if spec.embeddings:
+        latent_ND = np.concatenate(answers.latents, 1)
+    schema = output.schema(
+        ensemble.classes,
+        ensemble.labels,
+        ensemble.names if spec.members else (),
+        latent_ND.shape[1],
+        _provenance(spec),
+    )
+    arrays = []
+    for field in schema:
+        if field.name in IDENTITY_COLUMNS:
+            missing = field.name not in spectra.column_names
+            arrays.append(pa.nulls(rows, field.type) if missing else spectra[field.name])
+        elif field.name == "latent":
+            arrays.append(_list_array(np.where(no_pixels_N[:, None], np.nan, latent_ND), field.type))
+        else:
+            arrays.append(_array(columns[field.name], no_pixels_N, field))
+    return pa.table(arrays, schema=schema)
+
+
+def _provenance(spec: PredictionSpec) -> dict[str, str]:
+    return {
+        "ensemble": spec.ensemble_id,
+        "predictions": spec.fingerprint,
+        "code": __version__,
+        spec.inputs.kind: spec.inputs.id,
+    }
+
+
+def _array(values: NDArray[Any], no_pixels_N: NDArray[np.bool_], field: pa.Field) -> pa.Array:
+    """The numbers of a column; null where a number is unknown or the spectrum has no good pixel."""
+    if field.name == "predicted_class":
+        return pa.array(np.where(no_pixels_N, MISSING, values), field.type)
+    if field.name in POSITION_COLUMNS:
+        return pa.array(values, field.type)
+    numbers = np.asarray(values, np.float32)
+    return pa.array(numbers, field.type, mask=no_pixels_N | ~np.isfinite(numbers))
+
+
+def _list_array(values_ND: NDArray[np.float32], kind: pa.DataType) -> pa.Array:
+    flat = np.ascontiguousarray(values_ND, np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind)
+
+
+def _member_columns(answers: MemberAnswers) -> Columns:
+    """The answers of each member; its error is that of the data and of its dropout passes."""
+    columns = Columns()
+    for number in range(answers.members):
+        for column, name in enumerate(answers.classes):
+            columns[f"m{number}_p_{name.lower()}"] = answers.p_MNC[number, :, column]
+        variance_NL = answers.var_data_MNL[number] + answers.var_passes_MNL[number]
+        for column, name in enumerate(answers.labels):
+            columns[f"m{number}_{name}"] = answers.value_MNL[number, :, column]
+            columns[f"m{number}_{name}_err"] = np.sqrt(variance_NL[:, column])
+    return columns
+
+
+def signal_to_noise(spectra: pa.Table) -> NDArray[np.float64]:
+    """The signal to noise of spectra; NaN where it is unknown."""
+    return np.asarray(spectra["snr"].to_numpy(zero_copy_only=False), np.float64)
+
+
+def compile_networks(ensemble: Ensemble) -> None:
+    """Compiles the networks of an ensemble; the work is done when they are first used."""
     for run in ensemble.members.runs:
         run.net.compile()
-
-
-def written(choice: Choice) -> dict[str, Any]:
-    """A choice as JSON can hold it."""
-    return asdict(choice)
-
-
-def chosen(about: dict[str, Any]) -> Choice:
-    """The choice that `written` gave."""
-    return Choice(about["batch"], about["precision"], about["compiled"], tuple(about["notes"]))

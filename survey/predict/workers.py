@@ -1,7 +1,7 @@
-"""Who does the shards of a prediction: a crew hires workers, which hold what takes long to load, and has them do one shard after the other.
+"""Workers: they load the ensemble once and then predict one shard after another.
 
-The crew of one is here; that of Ray's actors is in `survey.cluster.actors`. A worker is called by two threads, so that it can read the next shard
-while its networks are at work.
+The worker of this process is here; those of Ray are in `survey.cluster.actors`. Two threads call a worker, so
+that the next shard is read while the networks compute.
 """
 
 from collections import deque
@@ -10,30 +10,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from survey import machine
+from survey.settings import Threads
 
-Work = Callable[[int], dict[str, Any]]
-"""Does a shard and says what became of it."""
-Hire = Callable[[int, bool], Work]
-"""Makes a worker that has so many threads, and a GPU or none."""
-Crew = Callable[[Hire, Iterable[int]], Iterator[dict[str, Any]]]
-"""Hires workers, has them do the shards, and gives the results as they come, in any order; `alone` makes one."""
+ShardFunction = Callable[[int], dict[str, Any]]
+"""A worker: it does a shard and returns the result, as JSON can hold it."""
 
-AHEAD = 2
-"""Shards that a worker has at a time: the networks are at one, the other is read."""
+MakeWorker = Callable[[Threads, int, bool], ShardFunction]
+"""Makes a worker from its threads, the CPUs that it may use, and whether it uses a GPU."""
+
+Workers = Callable[[MakeWorker, Iterable[int]], Iterator[dict[str, Any]]]
+"""Makes workers, gives them the shards, and yields the results in any order."""
+
+SHARDS_AHEAD = 2
+"""Shards that a worker has at a time: the networks compute one while the other is read."""
 
 
-def alone(threads: int | None, gpu: bool) -> Crew:
-    """A crew of one in this process; its GPU is used where it has one and may."""
+def local_workers(threads: Threads, gpu: bool) -> Workers:
+    """One worker in this process; with `gpu`, it uses a GPU if there is one."""
 
-    def crew(hire: Hire, shards: Iterable[int]) -> Iterator[dict[str, Any]]:
-        work = hire(threads or machine.cpus(), gpu and machine.device().type == "cuda")
+    def run(make_worker: MakeWorker, shards: Iterable[int]) -> Iterator[dict[str, Any]]:
+        worker = make_worker(threads, machine.cpus(), gpu and machine.device().type == "cuda")
         waiting = deque[Future[dict[str, Any]]]()
-        with ThreadPoolExecutor(AHEAD) as pool:
+        with ThreadPoolExecutor(SHARDS_AHEAD) as pool:
             for shard in shards:
-                waiting.append(pool.submit(work, shard))
-                if len(waiting) > AHEAD:
+                waiting.append(pool.submit(worker, shard))
+                if len(waiting) > SHARDS_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    return crew
+    return run

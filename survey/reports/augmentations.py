@@ -1,4 +1,4 @@
-"""What augmentation does to a spectrum, drawn: one panel per method with the spectrum before, after, and the difference."""
+"""How augmentation changes a spectrum: a panel per method with spectrum before, after, and the difference."""
 
 from io import BytesIO
 from typing import Any, cast
@@ -6,91 +6,110 @@ from typing import Any, cast
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from survey.reports.style import BLUE, GREY, INK, RED
-from survey.training.augment import METHODS, Augment, alone, augmented
+from survey.training.augment import augment
+from survey.training.augment_settings import METHOD_NAMES, Augment, single_method
+from survey.training.batches import Spectra
 
-TRIES = 5
-"""Draws of each method, of which the one of most effect is shown: a single one may do next to nothing."""
-NEAR = (4260.0, 4380.0)
-"""Vacuum angstrom shown close up: the G band of CH, and Hγ beside it."""
-ABOUT = {
+DRAWS = 5
+"""Draws of each method; the one with the largest effect is shown: a single one may change almost nothing."""
+CLOSE_UP = (4260.0, 4380.0)
+"""Vacuum wavelengths in angstrom of the close-up: the G band of CH, and Hγ next to it."""
+STRENGTHS = {
     "max_pixels": "up to ±{:g} pixel",
     "sigma": "sigma up to {:g} pixel",
-    "by": "up to ±{:g}",
     "strength": "up to {:g}",
     "sd": "standard deviation {:g}",
     "bands": "{} gaps",
     "width": "up to {} pixels wide",
 }
-"""How a strength is told in a title."""
+"""The text of a strength in a title."""
+HEAD = "augmentation   grey: before, blue: after, red: difference; shaded: pixels that become bad"
+LOOK = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+PANEL_ROW = 2.7
+"""Height of a row of panels, in inches."""
+
+Values = NDArray[Any]
 
 
-def picture(settings: Augment, wave: np.ndarray, flux: np.ndarray, ivar: np.ndarray, seed: int = 0) -> bytes:
-    """Every method at the strengths of these settings, used or not, and all that are used together, on one spectrum, as a PNG."""
-    values = settings.lasting()
-    shown = {_title(name, values): (alone(settings, name), TRIES - 1) for name in METHODS}
-    together = Augment.checked("augment", values | {"probability": 1.0})
-    often = values["probability"] * any(values[name]["probability"] for name in METHODS)
-    shown[f"all together, as the probabilities fall   {_often(often)}"] = together, TRIES // 2
-    rows = (len(shown) + 1) // 2
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(16, 2.7 * rows + 0.4))
-        head, body = cast(np.ndarray, figure.subfigures(2, 1, height_ratios=[0.4, 2.7 * rows], hspace=0))
-        head.text(
-            0.02,
-            0.4,
-            "augmentation   grey: before, blue: after, red: difference; shaded: pixels that become bad",
-            fontsize=12,
-            va="center",
-        )
-        cells = cast(np.ndarray, body.subfigures(rows, 2, wspace=0, hspace=0)).ravel()
-        for cell, (title, (drawn, rank)) in zip(cells, shown.items(), strict=False):
-            _panel(
-                cell, title, wave, np.where(ivar > 0, flux, np.nan), *_after(drawn, flux, ivar, seed, rank)
-            )
+def picture(settings: Augment, wave: Values, flux: Values, ivar: Values, seed: int = 0) -> bytes:
+    """The panels of one spectrum as a PNG."""
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(16, PANEL_ROW * _rows() + 0.4))
+        draw(figure, settings, wave, flux, ivar, seed)
         sink = BytesIO()
         figure.savefig(sink, dpi=100)
     return sink.getvalue()
 
 
-def _after(
-    settings: Augment, flux: np.ndarray, ivar: np.ndarray, seed: int, rank: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The spectrum as a network gets it, NaN where nothing ever was, and the pixels that become bad; of some draws that of this rank by effect."""
-    flux_BP, ivar_BP = (
-        torch.from_numpy(np.array(values, np.float32)).expand(TRIES, -1) for values in (flux, ivar)
+def draw(figure: Figure, settings: Augment, wave: Values, flux: Values, ivar: Values, seed: int = 0) -> None:
+    """A panel for each method at the strengths of the settings, used or not, and one for all used methods."""
+    head, body = cast(
+        NDArray[Any], figure.subfigures(2, 1, height_ratios=[0.4, PANEL_ROW * _rows()], hspace=0)
     )
-    made_BP, left_BP, _ = augmented(settings, flux_BP, ivar_BP, None, torch.Generator().manual_seed(seed))
-    effect_B = (made_BP - torch.where(ivar_BP > 0, flux_BP, 1.0)).square().mean(1)
+    head.text(0.02, 0.4, HEAD, fontsize=12, va="center")
+    cells = cast(NDArray[Any], body.subfigures(_rows(), 2, wspace=0, hspace=0)).ravel()
+    before = np.where(ivar > 0, flux, np.nan)
+    for cell, (title, shown, rank) in zip(cells, _panels(settings), strict=False):
+        after, became_bad = augmented_spectrum(shown, flux, ivar, seed, rank)
+        _draw_panel(cell, title, wave, before, after, became_bad)
+
+
+def augmented_spectrum(
+    settings: Augment, flux: Values, ivar: Values, seed: int, rank: int
+) -> tuple[Values, Values]:
+    """The flux as a network gets it (NaN where it was bad before), and the pixels that become bad.
+
+    Of several draws, the one with this rank of effect; 0 is the smallest effect.
+    """
+    flux_BP, ivar_BP = (
+        torch.from_numpy(np.array(values, np.float32)).expand(DRAWS, -1) for values in (flux, ivar)
+    )
+    changed = augment(settings, Spectra(flux_BP, ivar_BP), torch.Generator().manual_seed(seed))
+    effect_B = (changed.flux - torch.where(ivar_BP > 0, flux_BP, 1.0)).square().mean(1)
     row = int(effect_B.argsort()[rank])
-    bad = left_BP[row].numpy() == 0
-    return np.where(bad & (ivar <= 0), np.nan, made_BP[row].numpy()), bad & (ivar > 0)
+    bad = changed.ivar[row].numpy() == 0
+    return np.where(bad & (ivar <= 0), np.nan, changed.flux[row].numpy()), bad & (ivar > 0)
+
+
+def _rows() -> int:
+    return (len(METHOD_NAMES) + 2) // 2
+
+
+def _panels(settings: Augment) -> list[tuple[str, Augment, int]]:
+    """Title, settings and rank of the shown draw of each panel."""
+    values = settings.result_settings()
+    panels = [(_title(name, values), single_method(settings, name), DRAWS - 1) for name in METHOD_NAMES]
+    used = values["probability"] * any(values[name]["probability"] for name in METHOD_NAMES)
+    together = Augment.from_dict("augment", values | {"probability": 1.0})
+    title = f"all together, as the probabilities fall   {_share_text(used)}"
+    return [*panels, (title, together, DRAWS // 2)]
 
 
 def _title(name: str, values: dict[str, Any]) -> str:
     """A method, its strengths, and how often it is used."""
-    strengths = [
-        ABOUT.get(key, f"{key} {{}}").format(value)
+    strengths = ", ".join(
+        STRENGTHS.get(key, f"{key} {{}}").format(value)
         for key, value in values[name].items()
         if key != "probability"
-    ]
-    often = values["probability"] * values[name]["probability"]
-    return "   ".join(filter(None, (name.replace("_", " "), ", ".join(strengths), _often(often))))
+    )
+    share = values["probability"] * values[name]["probability"]
+    return "   ".join(filter(None, (name.replace("_", " "), strengths, _share_text(share))))
 
 
-def _often(share: float) -> str:
+def _share_text(share: float) -> str:
     return f"used on {share:.0%}" if share else "not used"
 
 
-def _panel(
-    cell: SubFigure, title: str, wave: np.ndarray, before: np.ndarray, after: np.ndarray, gone: np.ndarray
+def _draw_panel(
+    cell: SubFigure, title: str, wave: Values, before: Values, after: Values, became_bad: Values
 ) -> None:
-    """Above the spectrum, below the difference; left all of it, right close up."""
-    near = (wave >= NEAR[0]) & (wave <= NEAR[1])
-    near = near if near.sum() > 20 else np.arange(len(wave)) < 120
+    """The spectrum on top, the difference below; the full range on the left, the close-up on the right."""
     sizes = {
         "width_ratios": [2, 1],
         "height_ratios": [3, 1.2],
@@ -102,43 +121,45 @@ def _panel(
         "hspace": 0.1,
     }
     axes = cell.subplots(2, 2, gridspec_kw=sizes, sharex="col", sharey="row")
-    axes[0, 0].set_title(
-        title, loc="left", color=GREY if title.endswith("not used") else INK, fontweight="bold"
-    )
-    difference = after - before
-    for column, part, width in ((0, slice(None), 0.4), (1, near, 0.9)):
-        over, under = axes[:, column]
-        over.plot(wave[part], before[part], color=GREY, lw=2.5 * width)
-        over.plot(wave[part], after[part], color=BLUE, lw=width)
-        under.axhline(0.0, color=INK, lw=0.6)
-        under.plot(wave[part], difference[part], color=RED, lw=width)
-        under.set_xlim(wave[part][0], wave[part][-1])
-        under.xaxis.set_major_locator(MaxNLocator(6 // (column + 1), prune="both"))
-        for axis in (over, under):
-            axis.fill_between(
-                wave[part],
-                0,
-                1,
-                where=gone[part],
-                transform=axis.get_xaxis_transform(),
-                color=RED,
-                alpha=0.25,
-                lw=0,
-            )
-    low, high = _reach(np.concatenate((before, after)))
-    axes[0, 0].set_ylim(min(low, 0.8) - 0.05, max(high, 1.1) + 0.05)
-    most = max(map(abs, _reach(difference[difference != 0])))
-    axes[1, 0].set_ylim(-1.2 * most - 1e-4, 1.2 * most + 1e-4)
-    axes[1, 0].yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+    color = GREY if title.endswith("not used") else INK
+    axes[0, 0].set_title(title, loc="left", color=color, fontweight="bold")
+    close = (wave >= CLOSE_UP[0]) & (wave <= CLOSE_UP[1])
+    close = close if close.sum() > 20 else np.arange(len(wave)) < 120
+    for column, pixels, width in ((0, np.full(len(wave), True), 0.4), (1, close, 0.9)):
+        shown = (values[pixels] for values in (wave, before, after, became_bad))
+        _draw_column(axes[0, column], axes[1, column], width, *shown)
+        axes[1, column].xaxis.set_major_locator(MaxNLocator(6 // (column + 1), prune="both"))
+    _set_limits(axes, before, after)
     axes[1, 0].set_xlabel("vacuum wavelength (Å)", labelpad=1)
     for axis, name in zip(axes[:, 0], ("flux", "difference"), strict=True):
         axis.set_ylabel(name)
         axis.yaxis.set_label_coords(-0.115, 0.5)
 
 
-def _reach(shown: np.ndarray) -> tuple[float, float]:
-    """Limits that single wild pixels do not decide."""
-    finite = shown[np.isfinite(shown)]
-    return (
-        (float(np.percentile(finite, 0.2)), float(np.percentile(finite, 99.8))) if len(finite) else (0.0, 0.0)
-    )
+def _draw_column(
+    upper: Axes, lower: Axes, width: float, wave: Values, before: Values, after: Values, became_bad: Values
+) -> None:
+    upper.plot(wave, before, color=GREY, lw=2.5 * width)
+    upper.plot(wave, after, color=BLUE, lw=width)
+    lower.axhline(0.0, color=INK, lw=0.6)
+    lower.plot(wave, after - before, color=RED, lw=width)
+    lower.set_xlim(wave[0], wave[-1])
+    for axis in (upper, lower):
+        across = axis.get_xaxis_transform()
+        axis.fill_between(wave, 0, 1, where=became_bad, transform=across, color=RED, alpha=0.25, lw=0)
+
+
+def _set_limits(axes: Values, before: Values, after: Values) -> None:
+    low, high = _range_without_outliers(np.concatenate((before, after)))
+    axes[0, 0].set_ylim(min(low, 0.8) - 0.05, max(high, 1.1) + 0.05)
+    difference = after - before
+    most = max(map(abs, _range_without_outliers(difference[difference != 0])))
+    axes[1, 0].set_ylim(-1.2 * most - 1e-4, 1.2 * most + 1e-4)
+    axes[1, 0].yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+
+
+def _range_without_outliers(values: Values) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 0.0
+    return float(np.percentile(finite, 0.2)), float(np.percentile(finite, 99.8))

@@ -1,6 +1,8 @@
-"""What a person sees of a catalog: how many stars, how many candidates, how sure they are, and where in temperature, iron and carbon they lie."""
+"""What a person sees of a catalog: numbers of stars and candidates, how certain the lists are, and where
+candidates are on the sky, in the Kiel diagram, and in iron and carbon.
+"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -11,73 +13,73 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from survey import files
-from survey.catalog.catalog import CURVES, KNOWN, SELECTION, TRUTH, Outcome
-from survey.catalog.thresholds import KINDS, Kind
-from survey.reports.style import BLUE, GREY, INK, RED, SHARE, many, png, points, symbol, unit
+from survey.catalog.catalog import CURVES, KNOWN, SELECTION, TRUTH, CatalogResult
+from survey.catalog.document import CatalogDocument, IntervalRecord
+from survey.catalog.settings import LIST_NAMES, ListName
+from survey.labels import METAL_POOR
+from survey.reports.style import BLUE, GREY, INK, RED, SHARE, count_text, plot_points, png, symbol, unit
 
-DRAWN = "pictures.json"
-CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "not known")
+PICTURES = "pictures.json"
+CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "unknown")
 METRICS = ("completeness", "purity")
 """What is expected of a list."""
 Floats = NDArray[np.float64]
 
 
-def pictures(outcome: Outcome) -> list[str]:
-    """Draw what is not there yet; the paths of all plots."""
-    drawn = files.join(outcome.folder, DRAWN)
-    before = (
-        [files.join(outcome.folder, name) for name in files.read_json(drawn)] if files.exists(drawn) else []
-    )
-    if not outcome.made and before:
-        return before
-    for path in before:
+def pictures(result: CatalogResult) -> list[str]:
+    """Draw the plots that do not exist yet; the paths of all plots."""
+    record = files.join(result.folder, PICTURES)
+    old = files.read_json(record) if files.exists(record) else []
+    old_paths = [files.join(result.folder, name) for name in old]
+    if not result.created and old_paths:
+        return old_paths
+    for path in old_paths:
         files.remove(path)
-    made = {"purity_completeness": of_curves(outcome), "selection": of_selection(outcome)}
-    made |= {f"{kind.lower()}_candidates": of_list(outcome, kind) for kind in KINDS}
-    paths = []
-    for name, data in made.items():
+    plots = {"purity_completeness": plot_curves(result), "selection": plot_selection(result)}
+    plots |= {f"{name.lower()}_candidates": plot_list(result, name) for name in LIST_NAMES}
+    names = [f"{name}.png" for name, data in plots.items() if data is not None]
+    for name, data in plots.items():
         if data is not None:
-            paths.append(files.join(outcome.folder, f"{name}.png"))
-            files.write(paths[-1], data)
-    files.write_json(drawn, [path.rpartition("/")[2] for path in paths])
-    return paths
+            files.write(files.join(result.folder, f"{name}.png"), data)
+    files.write_json(record, names)
+    return [files.join(result.folder, name) for name in names]
 
 
-def column(table: pa.Table, name: str) -> Floats:
-    """A column as numbers, NaN where not known."""
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
-
-
-def of_list(outcome: Outcome, kind: Kind) -> bytes | None:
+def plot_list(result: CatalogResult, name: ListName) -> bytes | None:
     """The candidates of a list: on the sky, in the Kiel diagram, in iron and carbon, by rank."""
-    table = outcome.table(f"{kind.lower()}_candidates.parquet")
+    table = result.table(f"{name.lower()}_candidates.parquet")
     if table is None or not table.num_rows:
         return None
-    panels = [_sky]
-    panels += [_kiel] if {"Teff", "logg"} <= set(table.column_names) else []
-    panels += [_carbon] if {"FeH", "CFe"} <= set(table.column_names) else []
-    panels += [_scores] if f"score_{kind.lower()}" in table.column_names else []
+    candidates, columns = table, set(table.column_names)
+    panels: list[Callable[[Axes, pa.Table, ListName], None]] = [_sky]
+    panels += [_kiel] if {"Teff", "logg"} <= columns else []
+    panels += [_carbon] if {"FeH", "CFe"} <= columns else []
+    panels += [_scores] if f"score_{name.lower()}" in columns else []
+    width = 2 if len(panels) > 1 else 1
+    height = -(-len(panels) // width)
 
     def draw(figure: Figure) -> None:
-        wide = 2 if len(panels) > 1 else 1
-        for number, panel in enumerate(panels):
-            panel(figure.add_subplot(-(-len(panels) // wide), wide, number + 1), table, kind)
+        for number, panel in enumerate(panels, 1):
+            panel(figure.add_subplot(height, width, number), candidates, name)
 
     return png(draw, 10, 4.2 * -(-len(panels) // 2))
 
 
-def _sky(axis: Axes, table: pa.Table, kind: Kind) -> None:
-    points(axis, column(table, "ra"), column(table, "dec"))
-    axis.set(
-        xlabel="right ascension (deg)",
-        ylabel="declination (deg)",
-        title=f"{kind} candidates, {many(table.num_rows, 'stars')}",
-    )
+def _column(table: pa.Table, name: str) -> Floats:
+    """A column as numbers, NaN for null."""
+    return np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64)
+
+
+def _sky(axis: Axes, table: pa.Table, name: ListName) -> None:
+    plot_points(axis, _column(table, "ra"), _column(table, "dec"))
+    title = f"{name} candidates, {count_text(table.num_rows, 'stars')}"
+    axis.set(xlabel="right ascension (deg)", ylabel="declination (deg)", title=title)
     axis.invert_xaxis()
 
 
-def _kiel(axis: Axes, table: pa.Table, kind: Kind) -> None:
-    points(axis, column(table, "Teff"), column(table, "logg"))
+def _kiel(axis: Axes, table: pa.Table, name: ListName) -> None:
+    del name
+    plot_points(axis, _column(table, "Teff"), _column(table, "logg"))
     axis.set(
         xlabel=f"{symbol('Teff')} ({unit('Teff')})",
         ylabel=f"{symbol('logg')} ({unit('logg')})",
@@ -87,108 +89,95 @@ def _kiel(axis: Axes, table: pa.Table, kind: Kind) -> None:
     axis.invert_yaxis()
 
 
-def _carbon(axis: Axes, table: pa.Table, kind: Kind) -> None:
-    feh, cfe = column(table, "FeH"), column(table, "CFe")
-    points(axis, feh, cfe)
-    for kind_of_line in (axis.axvline(-1, color=RED, lw=1), axis.axhline(0.7, color=RED, lw=1)):
-        kind_of_line.set_linestyle("--")
+def _carbon(axis: Axes, table: pa.Table, name: ListName) -> None:
+    del name
+    plot_points(axis, _column(table, "FeH"), _column(table, "CFe"))
+    axis.axvline(METAL_POOR["MP"], color=RED, lw=1, ls="--")
+    axis.axhline(0.7, color=RED, lw=1, ls="--")
     axis.set(
         xlabel=f"{symbol('FeH')} (dex)",
         ylabel=f"{symbol('CFe')} (dex)",
-        title="by parameters; dashed: [Fe/H] -1, [C/Fe] 0.7",
+        title="labels; dashed: [Fe/H] = -1, [C/Fe] = 0.7",
     )
 
 
-def _scores(axis: Axes, table: pa.Table, kind: Kind) -> None:
-    score = column(table, f"score_{kind.lower()}")
-    axis.plot(np.arange(1, len(score) + 1), score, color=BLUE, lw=1.5)
-    axis.fill_between(
-        np.arange(1, len(score) + 1),
-        np.cumsum(score) / np.arange(1, len(score) + 1),
-        color=GREY,
-        alpha=0.25,
-        lw=0,
-    )
-    axis.set(
-        ylim=(0, 1.02),
-        xlabel="rank",
-        ylabel="score",
-        title="score by rank; shaded: expected purity of the list to there",
-    )
+def _scores(axis: Axes, table: pa.Table, name: ListName) -> None:
+    score = _column(table, f"score_{name.lower()}")
+    rank = np.arange(1, len(score) + 1)
+    axis.plot(rank, score, color=BLUE, lw=1.5)
+    axis.fill_between(rank, np.cumsum(score) / rank, color=GREY, alpha=0.25, lw=0)
+    title = "score by rank; shaded: expected purity of the list up to a rank"
+    axis.set(ylim=(0, 1.02), xlabel="rank", ylabel="score", title=title)
 
 
-def of_curves(outcome: Outcome) -> bytes | None:
-    """Purity and completeness over the threshold, with the one that was chosen."""
-    table = outcome.table(CURVES)
+def plot_curves(result: CatalogResult) -> bytes | None:
+    """Expected purity and completeness by threshold, with the threshold that was chosen."""
+    table = result.table(CURVES)
     if table is None:
         return None
     rows = table.to_pylist()
-    kinds = [kind for kind in KINDS if any(row["search"] == kind for row in rows)]
+    names = [name for name in LIST_NAMES if any(row["search"] == name for row in rows)]
 
     def draw(figure: Figure) -> None:
-        for axis, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             for metric, color in (("purity", BLUE), ("completeness", RED)):
-                mine = [
-                    row
-                    for row in rows
-                    if (row["search"], row["metric"]) == (kind, metric) and row["value"] is not None
-                ]
-                x = [row["threshold"] for row in mine]
-                axis.plot(x, [row["value"] for row in mine], color=color, label=f"expected {metric}")
-                axis.fill_between(
-                    x,
-                    [row["low"] for row in mine],
-                    [row["high"] for row in mine],
-                    color=color,
-                    alpha=0.15,
-                    lw=0,
-                )
-            chosen = outcome.about["thresholds"][kind]["value"]
+                curve = _select(rows, name, metric)
+                _curve(axis, [row for row in curve if row["value"] is not None], f"expected {metric}", color)
+            chosen = result.document.thresholds[name].value
             axis.axvline(chosen, color=INK, lw=1, ls="--", label=f"threshold {chosen:.3f}")
-            axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="least score of a candidate", title=f"{kind} search")
+            axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold in score", title=f"{name} list")
             axis.legend(loc="lower left")
 
-    return png(draw, 5 * len(kinds), 4) if kinds else None
+    return png(draw, 5 * len(names), 4) if names else None
 
 
-def of_selection(outcome: Outcome) -> bytes | None:
+def _select(rows: list[dict[str, Any]], name: ListName, metric: str) -> list[dict[str, Any]]:
+    """The rows of one list and metric."""
+    return [row for row in rows if (row["search"], row["metric"]) == (name, metric)]
+
+
+def _curve(axis: Axes, rows: list[dict[str, Any]], text: str, color: str) -> None:
+    x = [row["threshold"] for row in rows]
+    low, high = [row["low"] for row in rows], [row["high"] for row in rows]
+    axis.plot(x, [row["value"] for row in rows], color=color, label=text)
+    axis.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+
+
+def plot_selection(result: CatalogResult) -> bytes | None:
     """Completeness and purity by signal to noise and temperature: the selection function of each list."""
-    table = outcome.table(SELECTION)
+    table = result.table(SELECTION)
     if table is None:
         return None
     rows = table.to_pylist()
-    kinds = [kind for kind in KINDS if any(row["search"] == kind for row in rows)]
-    snr, teff = (list(dict.fromkeys(row[name] for row in rows)) for name in ("snr", "Teff"))
+    names = [name for name in LIST_NAMES if any(row["search"] == name for row in rows)]
+    snr, teff = (list(dict.fromkeys(row[axis] for row in rows)) for axis in ("snr", "Teff"))
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots(len(METRICS), len(kinds), squeeze=False)
-        for axis, (metric, kind) in zip(axes.flat, product(METRICS, kinds), strict=True):
-            found = {
-                (row["snr"], row["Teff"]): row
-                for row in rows
-                if (row["search"], row["metric"]) == (kind, metric)
-            }
-            _cells(axis, found, snr, teff)
-            axis.set_title(f"{kind} list: expected {metric}")
+        axes = figure.subplots(len(METRICS), len(names), squeeze=False)
+        for axis, (metric, name) in zip(axes.flat, product(METRICS, names), strict=True):
+            cells = {(row["snr"], row["Teff"]): row for row in _select(rows, name, metric)}
+            _cells(axis, cells, snr, teff)
+            axis.set_title(f"{name} list: expected {metric}")
 
-    return png(draw, 6 * len(kinds), 1.5 + len(METRICS) * (1 + 0.45 * len(teff))) if kinds else None
+    height = 1.5 + len(METRICS) * (1 + 0.45 * len(teff))
+    return png(draw, 6 * len(names), height) if names else None
 
 
 def _cells(
-    axis: Axes, found: Mapping[tuple[str, str], dict[str, Any]], snr: Sequence[str], teff: Sequence[str]
+    axis: Axes, cells: Mapping[tuple[str, str], dict[str, Any]], snr: Sequence[str], teff: Sequence[str]
 ) -> None:
-    """Shares in bins, each written out with its count; faint where few stars carry it."""
-    value, sure = np.full((len(teff), len(snr)), np.nan), np.ones((len(teff), len(snr)))
-    for (column_name, row_name), cell in found.items():
-        place = teff.index(row_name), snr.index(column_name)
-        value[place] = np.nan if cell["value"] is None else cell["value"]
-        text = "-" if cell["value"] is None else f"{cell['value']:.2f}\n({cell['n']:,})"
-        sure[place] = 0.25 if cell["few"] else 1
-        dark = np.nan_to_num(value[place]) > 0.7 and not cell["few"]
-        axis.text(
-            place[1], place[0], text, ha="center", va="center", fontsize=8, color="white" if dark else INK
-        )
-    axis.imshow(value, cmap=SHARE, vmin=0, vmax=1, aspect="auto", alpha=sure)
+    """Shares in bins, each written with its number of stars; faint if there are few."""
+    share, opacity = np.full((len(teff), len(snr)), np.nan), np.ones((len(teff), len(snr)))
+    for (snr_bin, teff_bin), cell in cells.items():
+        row, column = teff.index(teff_bin), snr.index(snr_bin)
+        known = cell["value"] is not None
+        share[row, column] = cell["value"] if known else np.nan
+        opacity[row, column] = 0.25 if cell["few"] else 1
+        is_dark = np.nan_to_num(share[row, column]) > 0.7 and not cell["few"]
+        text = f"{cell['value']:.2f}\n({cell['n']:,})" if known else "-"
+        color = "white" if is_dark else INK
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+    axis.imshow(share, cmap=SHARE, vmin=0, vmax=1, aspect="auto", alpha=opacity)
     axis.set_xticks(range(len(snr)), snr)
     axis.set_yticks(range(len(teff)), teff)
     axis.set(
@@ -197,92 +186,102 @@ def _cells(
     )
 
 
-def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
-    """Counts, lists with what is to be expected of them, how they compare with what is known, and where to look."""
-    about = outcome.about
-    visits = about["counts"].get("visits", {})
-    again = about["predictions"]["rows"] - visits.get("in all", 0)
+def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
+    """Counts, the lists and what to expect of them, comparisons with known stars and labels, file names."""
+    document, folder = result.document, result.folder
+    predictions, visits = document.predictions, document.counts.get("visits", {})
+    state = "created now" if result.created else "was finished: nothing to do"
     lines = [
-        f"catalog    {outcome.folder}  ({'made now' if outcome.made else 'was there: nothing to do'})",
-        f"from       {about['predictions']['path']}  {about['predictions']['rows']:,} spectra, {len(about['ensemble']['members'])} members",
-        f"stars      {about['stars']:,}, {visits.get('stars with several', 0):,} with several visits, {about['unplaced']:,} without a position",
+        f"catalog    {folder}  ({state})",
+        f"from       {predictions.path}  {predictions.rows:,} spectra, "
+        f"{len(document.ensemble.members)} members",
+        f"stars      {document.stars:,}, {visits.get('stars with several', 0):,} with several visits, "
+        f"{document.no_position:,} without a position",
     ]
-    lines += (
-        [f"{'':<10} {again:,} spectra are of visits that are there more than once: the best of each counts"]
-        if again
-        else []
-    )
-    for name, title in (("said", "classes"), ("said_labels", "by labels"), ("feh_class", "by [Fe/H]")):
-        if counted := about["counts"].get(name):
-            ordered = sorted(counted.items(), key=lambda item: CLASS_ORDER.index(item[0]))
-            lines.append(f"{title:<10} {', '.join(f'{count:,} {what}' for what, count in ordered)}")
-    for name, title in (("flag_warn", "look twice"), ("flag_bad", "do not use")):
-        counted = dict(about["counts"].get(name, {"any": 0}))
-        bits = ", ".join(
-            f"{count:,} {what.lower()}"
-            for what, count in sorted(counted.items(), key=lambda item: -item[1])
-            if what != "any"
-        )
-        lines.append(f"{title:<10} {counted['any']:,}{f' ({bits})' if bits else ''}")
-    lines += [line for kind in KINDS for line in _list(about, kind)]
-    lines += _known(outcome) + _truth(outcome)
+    if repeated := predictions.rows - visits.get("total", 0):
+        lines.append(_line("", f"{repeated:,} spectra repeat a visit; the best spectrum of a visit counts"))
+    lines += _count_lines(document)
+    lines += [line for name in LIST_NAMES for line in _list_lines(document, name)]
+    lines += _known_lines(result) + _truth_lines(result)
+    cemp = files.join(folder, "cemp_candidates")
     lines += [
-        f"look at    {files.join(outcome.folder, 'hats')}  lsdb.open_catalog(...), or any Parquet reader",
-        f"           {files.join(outcome.folder, 'cemp_candidates')}.*, mp_candidates.* in TOPCAT, astropy, pandas, duckdb",
-        f"           {len(pictures)} plots, flags.csv and columns.csv (what bits and columns mean), selection.parquet",
+        _line("look at", f"{files.join(folder, 'hats')}  lsdb.open_catalog(...), or any Parquet reader"),
+        _line("", f"{cemp}.*, mp_candidates.* in TOPCAT, astropy, pandas, duckdb"),
+        _line("", f"{len(pictures)} plots, selection.parquet, flags.csv and columns.csv (descriptions)"),
     ]
     return "\n".join(lines)
 
 
-def _list(about: dict[str, Any], kind: Kind) -> list[str]:
-    """A list and what is to be expected of it."""
-    lines = [f"{kind + ' list':<10} {about['candidates'][kind]:,} candidates"]
-    if kind not in about["thresholds"]:
-        lines[0] += f", told by {about['told_by'][kind]}"
-    if threshold := about["thresholds"].get(kind):
-        goal = "the best F1" if threshold["goal"] == "f1" else f"{threshold['goal']} {threshold['level']:g}"
-        told = [f"{metric} {_interval(threshold[metric])}" for metric in ("purity", "completeness")]
-        lines[0] += (
-            f": score of {threshold['value']:.3f} or more, chosen for {goal}; expected {', '.join(told)}"
-        )
-        true = about["expected"][kind]
-        lines.append(
-            f"{'':<10} {true['true']:.0f} ± {true['spread']:.0f} of them are what they are listed as, by their own scores"
-        )
-        mix = ", ".join(f"{one['share']:.2%} {name}" for name, one in threshold["mix"]["classes"].items())
-        lines.append(f"{'':<10} in the survey's mix of classes, {threshold['mix']['how']}: {mix}")
-        lines += [f"{'':<10} note: {note}" for note in threshold["notes"]]
+def _line(title: str, text: str) -> str:
+    return f"{title:<10} {text}"
+
+
+def _count_lines(document: CatalogDocument) -> list[str]:
+    """How many stars have each class and each flag."""
+    lines = []
+    titles = (("predicted_class", "classes"), ("class_by_labels", "by labels"), ("feh_class", "by [Fe/H]"))
+    for column, title in titles:
+        if counts := document.counts.get(column):
+            ordered = sorted(counts.items(), key=lambda item: CLASS_ORDER.index(item[0]))
+            lines.append(_line(title, ", ".join(f"{count:,} {name}" for name, count in ordered)))
+    for column, title in (("flag_warn", "look twice"), ("flag_bad", "do not use")):
+        counts = dict(document.counts.get(column, {"any": 0}))
+        total = counts.pop("any")
+        ordered = sorted(counts.items(), key=lambda item: -item[1])
+        bits = ", ".join(f"{count:,} {name.lower()}" for name, count in ordered)
+        lines.append(_line(title, f"{total:,}{f' ({bits})' if bits else ''}"))
     return lines
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
-        return "not known"
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
+    """A list and what to expect of it."""
+    title, candidates = f"{name} list", f"{document.candidates[name]:,} candidates"
+    threshold = document.thresholds.get(name)
+    if threshold is None:
+        return [_line(title, f"{candidates}, selected by {document.selected_by[name]}")]
+    goal = "the best F1" if threshold.goal == "f1" else f"{threshold.goal} {threshold.level:g}"
+    purity, completeness = _interval(threshold.purity), _interval(threshold.completeness)
+    expected = document.expected[name]
+    shares = ", ".join(f"{share.share:.2%} {class_}" for class_, share in threshold.mix.classes.items())
+    return [
+        _line(
+            title,
+            f"{candidates}: score of {threshold.value:.3f} or more, chosen for {goal}; "
+            f"expected purity {purity}, completeness {completeness}",
+        ),
+        _line("", f"{expected.true:.0f} ± {expected.spread:.0f} of them belong in it by their own scores"),
+        _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
+        *(_line("", f"note: {note}") for note in threshold.notes),
+    ]
 
 
-def _known(outcome: Outcome) -> list[str]:
-    """How many stars of each list of known stars were found again."""
-    table = outcome.table(KNOWN)
+def _interval(measure: IntervalRecord) -> str:
+    if measure.value is None:
+        return "unknown"
+    return f"{measure.value:.2f} [{measure.low:.2f}, {measure.high:.2f}]"
+
+
+def _known_lines(result: CatalogResult) -> list[str]:
+    """How many stars of each list of known stars are in the catalog and among the candidates."""
+    table = result.table(KNOWN)
     lines = []
     for row in [] if table is None else table.to_pylist():
-        lost = f" ({row['unplaced']:,} more have no position)" if row["unplaced"] else ""
-        seen = f"{row['observed']:,} of {row['stars']:,} are in the catalog{lost}"
-        lines.append(
-            f"{'known':<10} {row['list']}: {seen}, {row['found']:,} of these {row['search']} candidates"
-        )
+        more = f" ({row['no_position']:,} more have no position)" if row["no_position"] else ""
+        observed = f"{row['observed']:,} of {row['stars']:,} are in the catalog{more}"
+        candidates = f"{row['recovered']:,} of these are {row['search']} candidates"
+        lines.append(_line("known", f"{row['list']}: {observed}, {candidates}"))
     return lines
 
 
-def _truth(outcome: Outcome) -> list[str]:
-    """What came out beside true labels."""
-    table = outcome.table(TRUTH)
+def _truth_lines(result: CatalogResult) -> list[str]:
+    """The measured purity and completeness of the lists."""
+    table = result.table(TRUTH)
     if table is None:
         return []
-    counts = outcome.about["truth"]
-    known = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    told = (
-        f"{'':<10} {row['search']:<4} {row['metric']:<13} {_interval(row)}  ({row['hits']:,} of {row['n']:,})"
-        for row in table.to_pylist()
-    )
-    return [f"truth      {known}", *told]
+    counts = ", ".join(f"{count:,} {name}" for name, count in (result.document.truth or {}).items() if count)
+    lines = [_line("truth", counts)]
+    for row in table.to_pylist():
+        measure = IntervalRecord(value=row["value"], low=row["low"], high=row["high"])
+        hits = f"({row['hits']:,} of {row['n']:,})"
+        lines.append(_line("", f"{row['search']:<4} {row['metric']:<13} {_interval(measure)}  {hits}"))
+    return lines

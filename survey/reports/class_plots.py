@@ -1,4 +1,7 @@
-"""How well classes are told, drawn: confusion matrices, curves over all thresholds, and whether probabilities mean what they say."""
+"""How well classes are predicted, in plots: confusion matrices, curves over all thresholds, and calibration.
+
+scikit-learn draws them; the style, the intervals and the numbers of spectra are added here.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,186 +10,194 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
 from survey.labels import CLASSES, MISSING, Criterion
 from survey.metrics import classes, labels
-from survey.metrics.classes import Curve, Reliability
+from survey.metrics.classes import Reliability
 from survey.metrics.intervals import Measure
-from survey.metrics.score import Judged
-from survey.reports.style import BLUE, GREY, INK, RED, SERIES, SHARE, many, png
+from survey.metrics.score import LabelledAnswers
+from survey.reports.style import BLUE, GREY, RED, SERIES, SHARE, count_text, png
 
 Matrix = tuple[str, NDArray[np.int64], Sequence[str]]
-Search = tuple[NDArray[np.bool_], NDArray[np.float64]]
+"""Title, counts (true class, predicted class), names of the classes."""
+Scores = tuple[NDArray[np.bool_], NDArray[np.float64]]
+"""Whether each spectrum is what is searched for, and its score."""
+
+FEW = 5
+"""Bins with fewer spectra are drawn in another colour."""
 
 
-def confusions(judged: Judged, criterion: Criterion = "carbon_0.7") -> bytes | None:
-    """Confusion matrices by class probabilities, by predicted labels and of classes of [Fe/H]: counts and shares of each true class."""
-    matrices = [one for one in _matrices(judged, criterion) if one[1].sum()]
+def confusion_matrices(labelled: LabelledAnswers, criterion: Criterion = "carbon_0.7") -> bytes | None:
+    """Confusion matrices: by class probabilities, by predicted labels, and of the classes of [Fe/H].
+
+    A cell has its count and its share of the true class.
+    """
+    matrices = [matrix for matrix in _matrices(labelled, criterion) if matrix[1].sum()]
     if not matrices:
         return None
 
     def draw(figure: Figure) -> None:
         for axis, matrix in zip(figure.subplots(1, len(matrices), squeeze=False)[0], matrices, strict=True):
-            _matrix(axis, *matrix)
+            _draw_matrix(axis, *matrix)
 
     return png(draw, 4.6 * len(matrices), 4.6)
 
 
-def _matrices(judged: Judged, criterion: Criterion) -> list[Matrix]:
-    found: list[Matrix] = []
-    if judged.p_NC is not None:
-        found.append(
-            (
-                "by class probabilities",
-                classes.confusion(judged.class_N, judged.p_NC.argmax(1), len(judged.classes)),
-                judged.classes,
-            )
-        )
-    if judged.mu_NL is None:
-        return found
-    said_N = labels.classes_by_labels(judged.labels, judged.mu_NL, criterion)
-    if said_N is not None and judged.classes == CLASSES:
-        found.append(
-            ("by predicted labels", classes.confusion(judged.class_N, said_N, len(CLASSES)), CLASSES)
-        )
-    feh, said = judged.truth("FeH"), judged.said("FeH")
-    if feh is not None and said is not None:
-        counts_CC = classes.confusion(labels.iron_classes(feh), labels.iron_classes(said), len(labels.IRON))
-        found.append(("[Fe/H] classes", counts_CC, labels.IRON))
-    return found
+def _matrices(labelled: LabelledAnswers, criterion: Criterion) -> list[Matrix]:
+    matrices: list[Matrix] = []
+    if labelled.p_NC is not None:
+        names = labelled.classes
+        counts_CC = classes.confusion(labelled.class_N, labelled.p_NC.argmax(1), len(names))
+        matrices.append(("by class probabilities", counts_CC, names))
+    if labelled.value_NL is None:
+        return matrices
+    by_labels_N = labels.classes_by_labels(labelled.labels, labelled.value_NL, criterion)
+    if by_labels_N is not None and labelled.classes == CLASSES:
+        counts_CC = classes.confusion(labelled.class_N, by_labels_N, len(CLASSES))
+        matrices.append(("by predicted labels", counts_CC, CLASSES))
+    true_feh, feh = labelled.true_label("FeH"), labelled.value("FeH")
+    if true_feh is not None and feh is not None:
+        names = labels.IRON_CLASSES
+        true_N, predicted_N = labels.iron_classes(true_feh), labels.iron_classes(feh)
+        matrices.append(("[Fe/H] classes", classes.confusion(true_N, predicted_N, len(names)), names))
+    return matrices
 
 
-def _matrix(axis: Axes, title: str, counts_CC: NDArray[np.int64], names: Sequence[str]) -> None:
-    share_CC = counts_CC / np.maximum(counts_CC.sum(1, keepdims=True), 1)
-    axis.imshow(share_CC, cmap=SHARE, vmin=0, vmax=1)
-    for row, column in np.ndindex(counts_CC.shape):
-        told = f"{counts_CC[row, column]:,}\n{share_CC[row, column]:.1%}"
-        axis.text(
-            column,
-            row,
-            told,
-            ha="center",
-            va="center",
-            color="white" if share_CC[row, column] > 0.6 else INK,
-            fontsize=10,
-        )
+def _draw_matrix(axis: Axes, title: str, counts_CC: NDArray[np.int64], names: Sequence[str]) -> None:
     true_C = counts_CC.sum(1)
-    axis.set_xticks(range(len(names)), names)
+    share_CC = counts_CC / np.maximum(true_C[:, None], 1)
+    display = ConfusionMatrixDisplay(share_CC, display_labels=names)
+    display.plot(ax=axis, cmap=SHARE, colorbar=False, im_kw={"vmin": 0, "vmax": 1}, text_kw={"fontsize": 10})
+    for (row, column), text in np.ndenumerate(display.text_):
+        text.set_text(f"{counts_CC[row, column]:,}\n{share_CC[row, column]:.1%}")
     axis.set_yticks(range(len(names)), [f"{name}\n({n:,})" for name, n in zip(names, true_C, strict=True)])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel("called")
-    axis.set_ylabel("true")
-    axis.set_title(
-        f"{title}\naccuracy {np.trace(counts_CC) / counts_CC.sum():.1%}, {many(int(counts_CC.sum()))}"
+    accuracy, n = np.trace(counts_CC) / counts_CC.sum(), int(counts_CC.sum())
+    axis.set(
+        xlabel="predicted",
+        ylabel="true",
+        title=f"{title}\naccuracy {accuracy:.1%}, {count_text(n)}",
     )
 
 
-def searches(judged: Judged) -> dict[str, Search]:
-    """Truth and score of each search; of each class against the others where the classes know no search."""
-    if judged.p_NC is None:
+def search_scores(labelled: LabelledAnswers) -> dict[str, Scores]:
+    """Truth and score of each search; if the classes have no search, of each class against the others."""
+    if labelled.p_NC is None:
         return {}
-    class_N, p_NC = classes.known(judged.class_N, judged.p_NC, len(judged.classes))
-    wanted = classes.problems(judged.classes) or {
-        name: [number] for number, name in enumerate(judged.classes)
+    class_N, p_NC = classes.with_known_class(labelled.class_N, labelled.p_NC, len(labelled.classes))
+    searches = classes.searches(labelled.classes) or {
+        name: [number] for number, name in enumerate(labelled.classes)
     }
-    found = {
-        name.replace("_", " "): (np.isin(class_N, yes), p_NC[:, yes].sum(1).clip(0, 1))
-        for name, yes in wanted.items()
+    scores = {
+        name.replace("_", " "): (np.isin(class_N, positives), p_NC[:, positives].sum(1).clip(0, 1))
+        for name, positives in searches.items()
     }
-    return {name: search for name, search in found.items() if search[0].any() and not search[0].all()}
+    return {name: score for name, score in scores.items() if score[0].any() and not score[0].all()}
 
 
-def curves(judged: Judged) -> bytes | None:
-    """ROC and precision-recall curves of every search."""
-    found = searches(judged)
-    if not found or judged.p_NC is None:
+def threshold_curves(labelled: LabelledAnswers) -> bytes | None:
+    """ROC and precision-recall curves of each search, with the intervals of their areas."""
+    scores = search_scores(labelled)
+    if not scores:
         return None
-    bounds: dict[tuple[str, str], Measure] = {
-        (name, one.metric): one
-        for name, (yes, score) in found.items()
-        for one in classes.of_scores(name, yes, score)
-    }
-
-    def told(name: str, metric: str) -> str:
-        one = bounds[name, metric]
-        return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        for color, (name, (yes, score)) in zip(SERIES * len(found), found.items(), strict=False):
-            size = f"{int(yes.sum()):,} of {len(yes):,}"
-            _curve(left, classes.roc(yes, score), color, f"{name} ({size}), area {told(name, 'auc')}")
-            _curve(
-                right,
-                classes.precision_recall(yes, score),
-                color,
-                f"{name}, average precision {told(name, 'average_precision')}",
-            )
-            right.axhline(yes.mean(), color=color, lw=0.8, ls=":")
+        for color, (name, (positive, score)) in zip(SERIES * len(scores), scores.items(), strict=False):
+            measures = {measure.metric: measure for measure in classes.measure_scores(name, positive, score)}
+            size = f"{int(positive.sum()):,} of {len(positive):,}"
+            auc, average = _interval(measures["auc"]), _interval(measures["average_precision"])
+            _draw_roc(left, positive, score, color, f"{name} ({size}), area {auc}")
+            _draw_precision(right, positive, score, color, f"{name}, average precision {average}")
         left.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
         left.set(
-            xlabel="share of the others taken in",
-            ylabel="share found (recall)",
-            title=f"ROC, {many(len(yes))}; dotted: by chance",
+            xlabel="false positive rate",
+            ylabel="recall",
+            title=f"ROC, {count_text(len(positive))}; dotted: by chance",
         )
-        right.set(
-            xlabel="share found (recall)",
-            ylabel="share that is right (precision)",
-            title="precision and recall; dotted: by chance",
-        )
+        right.set(xlabel="recall", ylabel="precision", title="precision and recall; dotted: by chance")
         for axis in (left, right):
-            axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03))
+            axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.03), aspect="auto")
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
     return png(draw, 10.5, 5.4)
 
 
-def _curve(axis: Axes, curve: Curve, color: str, told: str) -> None:
-    axis.plot(curve.x, curve.y, color=color, lw=1.6, label=told)
+def _interval(measure: Measure) -> str:
+    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
-def calibration(judged: Judged) -> bytes | None:
-    """What was said against how often it was so, for the class that was called and for each search, over how often it was said."""
-    if judged.p_NC is None or (np.asarray(judged.class_N) == MISSING).all():
+def _draw_roc(
+    axis: Axes, positive: NDArray[np.bool_], score: NDArray[np.float64], color: str, text: str
+) -> None:
+    display = RocCurveDisplay.from_predictions(
+        positive, score, ax=axis, curve_kwargs={"color": color, "lw": 1.6}
+    )
+    display.line_.set_label(text)
+
+
+def _draw_precision(
+    axis: Axes, positive: NDArray[np.bool_], score: NDArray[np.float64], color: str, text: str
+) -> None:
+    display = PrecisionRecallDisplay.from_predictions(
+        positive,
+        score,
+        ax=axis,
+        drop_intermediate=True,
+        plot_chance_level=True,
+        chance_level_kw={"color": color, "lw": 0.8, "ls": ":", "label": "_chance"},
+        curve_kwargs={"color": color, "lw": 1.6},
+    )
+    display.line_.set_label(text)
+
+
+def calibration(labelled: LabelledAnswers) -> bytes | None:
+    """Predicted probabilities against frequencies, of the predicted class and of each search."""
+    if labelled.p_NC is None or (np.asarray(labelled.class_N) == MISSING).all():
         return None
-    class_N, p_NC = classes.known(judged.class_N, judged.p_NC, len(judged.classes))
+    class_N, p_NC = classes.with_known_class(labelled.class_N, labelled.p_NC, len(labelled.classes))
     events: dict[str, tuple[NDArray[Any], NDArray[np.float64]]] = {
-        "the class called": (p_NC.argmax(1) == class_N, p_NC.max(1))
-    } | searches(judged)
+        "predicted class": (p_NC.argmax(1) == class_N, p_NC.max(1))
+    }
+    events |= search_scores(labelled)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2, len(events), sharex="col", squeeze=False, height_ratios=(3, 1))
-        for (above, below), (name, (so, said)) in zip(axes.T, events.items(), strict=True):
-            found = classes.reliability(so, said)
-            _reliability(above, found)
-            above.set_title(f"{name}\ncalibration error {found.ece:.3f}, n = {len(so):,}")
-            below.hist(said, np.linspace(0, 1, 21).tolist(), color=GREY)
-            below.set(xlabel="probability that was given", yscale="log", xlim=(-0.02, 1.02))
-        axes[0, 0].set_ylabel("share that was so")
+        for (above, below), (name, (event, p)) in zip(axes.T, events.items(), strict=True):
+            reliability = classes.reliability(event, p)
+            _draw_calibration(above, reliability, p)
+            above.set_title(f"{name}\ncalibration error {reliability.ece:.3f}, n = {len(event):,}")
+            below.hist(p, np.linspace(0, 1, 21).tolist(), color=GREY)
+            below.set(xlabel="predicted probability", yscale="log", xlim=(-0.02, 1.02))
+        axes[0, 0].set_ylabel("frequency")
         axes[1, 0].set_ylabel("spectra")
 
     return png(draw, 3.9 * len(events), 5.4)
 
 
-def _reliability(axis: Axes, found: Reliability) -> None:
-    axis.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
-    error = np.stack([found.found - found.low, found.high - found.found])
-    axis.plot(found.said, found.found, color=BLUE, lw=1, alpha=0.5)
-    many_M = found.n >= 5
-    for chosen, color in ((many_M, BLUE), (~many_M, RED)):
+def _draw_calibration(axis: Axes, reliability: Reliability, p: NDArray[np.float64]) -> None:
+    """The calibration curve with its 95 % intervals; bins with few spectra in red."""
+    observed, predicted = reliability.observed, reliability.predicted
+    display = CalibrationDisplay(observed, predicted, p, estimator_name="calibration")
+    display.plot(ax=axis, ref_line=False, color=BLUE, lw=1, alpha=0.5, marker="")
+    error = np.stack([observed - reliability.low, reliability.high - observed])
+    is_few = reliability.n < FEW
+    for chosen, color in ((~is_few, BLUE), (is_few, RED)):
         if chosen.any():
-            told = None if color == BLUE else "fewer than 5 spectra"
             axis.errorbar(
-                found.said[chosen],
-                found.found[chosen],
+                predicted[chosen],
+                observed[chosen],
                 error[:, chosen],
                 fmt="o",
                 color=color,
                 ms=4,
                 lw=1,
-                label=told,
+                label=f"fewer than {FEW} spectra" if color == RED else None,
             )
-    if not many_M.all():
-        axis.legend(loc="lower right")
-    axis.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
+    axis.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
+    legend = axis.legend(handles=axis.containers[-1:], loc="lower right")
+    legend.set_visible(bool(is_few.any()))
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), xlabel="", ylabel="")

@@ -1,4 +1,4 @@
-"""How a training went, epoch by epoch: losses, what early stopping watches, errors of labels, and the learning rate."""
+"""The curves of a training, epoch by epoch: losses, scores, errors of labels, and the learning rate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,42 +12,47 @@ from numpy.typing import NDArray
 from survey.reports.style import BLUE, GREY, INK, RED, SERIES, png, symbol, unit
 
 SCORES = ("accuracy", "f1_weighted", "f1_MP_search", "f1_CEMP", "f1_macro", "r2_mean")
-"""Metrics that are better the nearer they are to 1, drawn together where they are there; others of their kind only without these."""
+"""Scores that are drawn, if they are there; 1 is perfect. Without any of them, other f1 and r2 scores are
+drawn.
+"""
+MARKED_EPOCHS = 30
+"""Below this number of epochs, each is marked by a point."""
+LOG_RATIO = 30
+"""The loss is drawn on a logarithmic axis if its largest value is more than this many times the smallest."""
 
 Floats = NDArray[np.float64]
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The history of a run, a row per epoch (`epoch`, `lr`, `train_loss`, `validation_loss`, metrics), as one PNG; gaps and NaN are left out."""
+    """The history of a run as PNG."""
     if not rows:
-        raise ValueError("curves: a history of 0 epochs; give at least one row")
+        raise ValueError("curves: the history has 0 epochs; give at least one row")
+    return png(lambda figure: draw(figure, rows), 10.5, 7.2)
+
+
+def draw(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the history of a run: a row is an epoch, with epoch, lr, train_loss, validation_loss and metrics.
+
+    Missing numbers and NaN are left out.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    column = {name: _numbers([row.get(name) for row in rows]) for name in names}
-    place = np.arange(len(rows), dtype=np.float64)
-    epoch = np.where(np.isfinite(column["epoch"]), column["epoch"], place) if "epoch" in column else place
-    errors = [
-        name
-        for name in names
-        if name.removeprefix("validation_").startswith("mae_") and np.isfinite(column[name]).any()
-    ]
-    scores = _scores(column)
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots(2, 2, sharex=True).ravel()
-        axes[0].set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
-        _losses(axes[0], epoch, column)
-        _lines(
-            axes[1], epoch, {name.replace("_", " "): column[name] for name in scores}, "scores (1 is perfect)"
-        )
-        _errors(axes[2], epoch, {name: column[name] for name in errors})
-        _lines(axes[3], epoch, {"lr": column["lr"]} if "lr" in column else {}, "learning rate")
-        if "lr" in column and (column["lr"] > 0).any():
-            axes[3].set_yscale("log")
-        for axis in axes[2:]:
-            axis.set_xlabel("epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-    return png(draw, 10.5, 7.2)
+    columns = {name: _numbers([row.get(name) for row in rows]) for name in names}
+    number = np.arange(len(rows), dtype=np.float64)
+    epoch = columns.get("epoch", number)
+    epoch = np.where(np.isfinite(epoch), epoch, number)
+    axes = figure.subplots(2, 2, sharex=True).ravel()
+    axes[0].set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
+    _draw_losses(axes[0], epoch, columns)
+    scores = {name.replace("_", " "): columns[name] for name in _score_names(columns)}
+    _draw_lines(axes[1], epoch, scores, "scores (1 is perfect)")
+    _draw_errors(axes[2], epoch, columns)
+    rates = {"lr": columns["lr"]} if "lr" in columns else {}
+    _draw_lines(axes[3], epoch, rates, "learning rate")
+    if any((values > 0).any() for values in rates.values()):
+        axes[3].set_yscale("log")
+    for axis in axes[2:]:
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _numbers(values: Sequence[Any]) -> Floats:
@@ -55,47 +60,44 @@ def _numbers(values: Sequence[Any]) -> Floats:
     return np.array([np.nan if value is None else float(value) for value in values], np.float64)
 
 
-def _scores(column: Mapping[str, Floats]) -> list[str]:
-    """Which scores are drawn, with or without the prefix of the validation."""
-    wanted = [name for score in SCORES for name in (score, f"validation_{score}") if name in column]
-    found = wanted or [name for name in column if name.removeprefix("validation_").startswith(("f1_", "r2_"))]
-    return [name for name in found if np.isfinite(column[name]).any()][: len(SERIES)]
+def _without_prefix(name: str) -> str:
+    return name.removeprefix("validation_")
 
 
-def _line(axis: Axes, epoch: Floats, values: Floats, color: str, told: str) -> None:
-    some = np.isfinite(values)
-    axis.plot(
-        epoch[some],
-        values[some],
-        color=color,
-        lw=1.4,
-        marker="o" if some.sum() < 30 else "",
-        ms=3,
-        label=told,
-    )
+def _score_names(columns: Mapping[str, Floats]) -> list[str]:
+    """The scores that are drawn, with or without the prefix `validation_`."""
+    preferred = [name for score in SCORES for name in (score, f"validation_{score}") if name in columns]
+    others = [name for name in columns if _without_prefix(name).startswith(("f1_", "r2_"))]
+    return [name for name in preferred or others if np.isfinite(columns[name]).any()][: len(SERIES)]
 
 
-def _losses(axis: Axes, epoch: Floats, column: Mapping[str, Floats]) -> None:
-    """Losses of training and validation, and where the latter was lowest."""
-    found = {name: column[f"{name}_loss"] for name in ("train", "validation") if f"{name}_loss" in column}
-    _lines(axis, epoch, found, "loss", (GREY, BLUE))
-    validation = found.get("validation")
+def _draw_line(axis: Axes, epoch: Floats, values: Floats, color: str, label: str) -> None:
+    is_known = np.isfinite(values)
+    marker = "o" if is_known.sum() < MARKED_EPOCHS else ""
+    axis.plot(epoch[is_known], values[is_known], color=color, lw=1.4, marker=marker, ms=3, label=label)
+
+
+def _draw_losses(axis: Axes, epoch: Floats, columns: Mapping[str, Floats]) -> None:
+    """Losses of training and validation, and the epoch with the lowest validation loss."""
+    losses = {name: columns[f"{name}_loss"] for name in ("train", "validation") if f"{name}_loss" in columns}
+    _draw_lines(axis, epoch, losses, "loss", (GREY, BLUE))
+    validation = losses.get("validation")
     if validation is not None and np.isfinite(validation).any():
         best = int(np.nanargmin(validation))
         axis.axvline(epoch[best], color=RED, lw=0.8, ls=":")
-        axis.set_title(f"loss; validation lowest in epoch {epoch[best]:g}: {validation[best]:.4g}")
-    values = np.concatenate([np.zeros(0), *found.values()])
+        axis.set_title(f"loss; lowest in validation: {validation[best]:.4g} in epoch {epoch[best]:g}")
+    values = np.concatenate([np.zeros(0), *losses.values()])
     values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() > 30 * values.min():
+    if len(values) and values.min() > 0 and values.max() > LOG_RATIO * values.min():
         axis.set_yscale("log")
 
 
-def _lines(
+def _draw_lines(
     axis: Axes, epoch: Floats, lines: Mapping[str, Floats], title: str, colors: Sequence[str] = SERIES
 ) -> None:
     axis.set_title(title)
     for (name, values), color in zip(lines.items(), colors, strict=False):
-        _line(axis, epoch, values, color, name)
+        _draw_line(axis, epoch, values, color, name)
     if not any(np.isfinite(values).any() for values in lines.values()):
         axis.annotate("none recorded", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
         axis.set_yticks([])
@@ -103,15 +105,20 @@ def _lines(
         axis.legend()
 
 
-def _errors(axis: Axes, epoch: Floats, lines: Mapping[str, Floats]) -> None:
-    """Mean absolute errors of labels as multiples of their best, which the legend tells in units: one panel serves kelvin and dex."""
-    told = {}
-    for name, values in lines.items():
-        best = float(np.nanmin(values))
-        row = name.removeprefix("validation_").removeprefix("mae_")
-        told[f"{symbol(row)}, best {best:.3g} {unit(row)}"] = values / best if best > 0 else values
-    _lines(axis, epoch, told, "mean absolute error / best")
-    if len(told) == 1:
+def _draw_errors(axis: Axes, epoch: Floats, columns: Mapping[str, Floats]) -> None:
+    """Mean absolute errors of labels, as multiples of the best: one panel serves kelvin and dex.
+
+    The legend gives the best error in units of the label.
+    """
+    lines = {}
+    for name, values in columns.items():
+        label = _without_prefix(name)
+        if not label.startswith("mae_") or not np.isfinite(values).any():
+            continue
+        label, best = label.removeprefix("mae_"), float(np.nanmin(values))
+        lines[f"{symbol(label)}, best {best:.3g} {unit(label)}"] = values / best if best > 0 else values
+    _draw_lines(axis, epoch, lines, "mean absolute error / best")
+    if len(lines) == 1:
         axis.legend()
-    if told:
+    if lines:
         axis.axhline(1, color=INK, lw=0.6, ls=":")

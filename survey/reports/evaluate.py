@@ -1,86 +1,98 @@
-"""What a person sees of an evaluation: its plots and its report of residuals, in its folder, and its numbers."""
+"""The report of an evaluation: its plots and the list of residuals in its folder, and the text for the
+terminal.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from survey import files
-from survey.evaluate.drift import Trend
-from survey.evaluate.evaluate import Evaluate
-from survey.evaluate.result import Outcome
-from survey.metrics.score import text
+from survey.evaluate.drift import Drift
+from survey.evaluate.result import Evaluation, EvaluationDocument
+from survey.evaluate.settings import Evaluate
+from survey.metrics.text import metrics_text
 from survey.reports import compare, drift, ensemble, evaluation_plots, isochrones, residuals
 from survey.reports.isochrones import Isochrone
 
-DRAWN, RESIDUALS = "pictures.json", "residuals.txt"
+PICTURES, RESIDUALS = "pictures.json", "residuals.txt"
 
 
-def drawing(settings: Evaluate) -> tuple[Isochrone, ...]:
-    """What is to be drawn into Kiel diagrams; read before any work, so that a file that will not do is told at once."""
-    return isochrones.chosen(settings.isochrones, settings.ages)
+def read_isochrones(settings: Evaluate) -> tuple[Isochrone, ...]:
+    """The isochrones for Kiel diagrams; a file that cannot be read is reported before any work."""
+    return isochrones.choose(settings.isochrones, settings.ages)
 
 
-def pictures(found: Outcome | Trend, curves: Sequence[Isochrone] = ()) -> list[str]:
-    """Draw what is not there yet, and write the report of residuals; the paths of all plots."""
-    if isinstance(found, Trend):
-        return drift.write(found)
-    looks = {"called": found.judged.called, "isochrones": [one.name for one in curves]}
-    before = _drawn(found.folder)
-    if not found.made and before.get("looks") == looks:
-        return [files.join(found.folder, name) for name in before["names"]]
-    return _draw(found, curves, looks)
+def pictures(evaluation: Evaluation | Drift, curves: Sequence[Isochrone] = ()) -> list[str]:
+    """Draw what is not drawn yet, and write the list of residuals; the paths of all plots."""
+    if isinstance(evaluation, Drift):
+        return drift.write(evaluation)
+    look = {"labels_name": evaluation.calibrated.labels_name, "isochrones": [curve.name for curve in curves]}
+    drawn = _drawn(evaluation.folder)
+    if not evaluation.is_new and drawn.get("look") == look:
+        return [files.join(evaluation.folder, name) for name in drawn["names"]]
+    return _draw(evaluation, curves, look)
 
 
 def _drawn(folder: str) -> dict[str, Any]:
-    """What was drawn before, and how it was to look."""
-    path = files.join(folder, DRAWN)
-    told = files.read_json(path) if files.exists(path) else {}
-    return told if isinstance(told, dict) else {}
+    """The names of the plots that are drawn, and their look."""
+    path = files.join(folder, PICTURES)
+    drawn = files.read_json(path) if files.exists(path) else {}
+    return drawn if isinstance(drawn, dict) else {}
 
 
-def _draw(found: Outcome, curves: Sequence[Isochrone], looks: dict[str, Any]) -> list[str]:
-    made = evaluation_plots.pictures(found.judged, found.criterion, curves) | ensemble.of_judged(
-        found.judged, found.raw, found.compared
+def _draw(evaluation: Evaluation, curves: Sequence[Isochrone], look: dict[str, Any]) -> list[str]:
+    png_of = evaluation_plots.pictures(evaluation.calibrated, evaluation.criterion, curves)
+    png_of |= ensemble.calibration_pictures(
+        evaluation.calibrated, evaluation.uncalibrated, evaluation.members
     )
-    made |= compare.pictures(found.against) if found.against is not None else {}
-    files.write(files.join(found.folder, RESIDUALS), residuals.report(found.judged, found.answers()).encode())
-    for name, png in made.items():
-        files.write(files.join(found.folder, f"{name}.png"), png)
-    files.write_json(
-        files.join(found.folder, DRAWN), {"names": [f"{name}.png" for name in made], "looks": looks}
-    )
-    return [files.join(found.folder, f"{name}.png") for name in made]
+    if evaluation.against is not None:
+        png_of |= compare.pictures(evaluation.against)
+    text = residuals.report(evaluation.calibrated, evaluation.answers())
+    files.write(files.join(evaluation.folder, RESIDUALS), text.encode())
+    names = [f"{name}.png" for name in png_of]
+    for name, png in zip(names, png_of.values(), strict=True):
+        files.write(files.join(evaluation.folder, name), png)
+    files.write_json(files.join(evaluation.folder, PICTURES), {"names": names, "look": look})
+    return [files.join(evaluation.folder, name) for name in names]
 
 
-def summary(found: Outcome | Trend, pictures: Sequence[str]) -> str:
-    """The metrics, when they were made, and where the rest is."""
-    if isinstance(found, Trend):
-        return drift.summary(found, pictures)
-    about = found.about
-    when = "made now" if found.made else f"made {about['date']}, shown again"
-    again = f"; this part was evaluated {about['read_before']} times before" if about["read_before"] else ""
-    blocks = [text(found.table), residuals.by_gravity(found.table)]
-    blocks += [ensemble.compared(found.compared), ensemble.held(found.compared)] if found.raw else []
-    blocks += [compare.summary(found.against, about["against"])] if found.against is not None else []
+def summary(evaluation: Evaluation | Drift, pictures: Sequence[str]) -> str:
+    """The metrics, the date of the evaluation, and where the rest is."""
+    if isinstance(evaluation, Drift):
+        return drift.summary(evaluation, pictures)
+    document = evaluation.document
+    when = "made now" if evaluation.is_new else f"made {document.date}, shown again"
+    again = ""
+    if document.read_before:
+        again = f"; this part was evaluated {document.read_before} times before"
+    blocks = [metrics_text(evaluation.metrics), residuals.by_gravity(evaluation.metrics)]
+    if evaluation.uncalibrated:
+        blocks += [ensemble.main_numbers(evaluation.members), ensemble.coverages(evaluation.members)]
+    if evaluation.against is not None and document.against is not None:
+        blocks.append(compare.summary(evaluation.against, document.against))
     lines = [
         *(f"{block}\n" for block in blocks if block),
-        *(f"beware     prepared otherwise than for {told}" for told in about.get("prepared_otherwise", ())),
-        *_met(about, found.judged.called),
-        f"evaluated  {about['what']}: {about['spectra']:,} spectra, {when}{again}",
-        f"look at    {found.folder}  {len(pictures)} plots, {RESIDUALS}, metrics.parquet, predictions.parquet",
+        *(f"warning    spectra are prepared differently: {text}" for text in document.prepare_differences),
+        *_labels_used(document, evaluation.calibrated.labels_name),
+        f"evaluated  {document.what}: {document.spectra:,} spectra, {when}{again}",
+        f"look at    {evaluation.folder}  {len(pictures)} plots, {RESIDUALS}, metrics.parquet, "
+        "predictions.parquet",
     ]
     return "\n".join(lines)
 
 
-def _met(about: dict[str, Any], called: str) -> list[str]:
-    """Whose labels predictions were set beside, what was left out, and what is not known of them."""
-    if "met" not in about:
+def _labels_used(document: EvaluationDocument, labels_name: str) -> list[str]:
+    """Of evaluated predictions: the labels, the spectra that were left out, and what is unknown."""
+    if document.joined is None:
         return []
-    told = [f"truth      {called}, of {about['key']['settings']['labels']}"]
-    told += [
-        f"left out   {about['met']:,} spectra of stars that a member has met in training, {about['silent']:,} without an answer"
+    lines = [
+        f"truth      {labels_name}, from {document.key['settings']['labels']}",
+        f"left out   {document.seen_in_training:,} spectra of stars that a member was trained on, "
+        f"{document.no_answer:,} without an answer",
     ]
-    if about["unread"]:
-        told.append(
-            f"beware     {about['unread']} members are not where they were: stars that they have learned from may be among these"
+    if document.missing_members:
+        lines.append(
+            f"warning    {document.missing_members} members are not at their paths any more: these spectra "
+            "may contain stars that "
+            "they were trained on"
         )
-    return told
+    return lines

@@ -1,52 +1,36 @@
-"""What mock and ingest say when they are done, in plain lines that read the same on a terminal and in a log."""
+"""The summary that jobs/ingest.py prints, in plain lines for a terminal and a log."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from survey import files
 from survey.spectrum import REASONS
-from survey.store.ingest import Report
+from survey.store.ingest import IngestResult
 
 
-def ingest(report: Report, pictures: Sequence[str] = ()) -> str:
-    """What came in, what was refused and why, and where to look."""
+def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
+    """What is in the store, what was refused and why, and how to read both."""
+    document, plan = result.document, result.plan
     lines = [
-        f"store      {report.store}",
-        f"input      {report.plan}",
-        f"shards     {report.shards:,} complete, {report.made:,} made by this run",
-        f"rows in    {report.rows_in:,}",
-        f"written    {report.written:,}",
-        f"refused    {sum(report.refused.values()):,} ({report.refused_share:.2%})",
+        f"store      {result.path}",
+        f"input      {plan}",
+        f"shards     {document.shards:,} complete, {result.created:,} made by this run",
+        f"rows in    {document.rows_in:,}",
+        f"written    {document.written:,}",
+        f"refused    {sum(document.refused.values()):,} ({result.refused_share:.2%})",
     ]
-    lines += [f"  {count:>9,}  {reason}: {REASONS[reason]}" for reason, count in report.refused.items()]
-    if report.plan.changed:
+    lines += [f"  {count:>9,}  {reason}: {REASONS[reason]}" for reason, count in document.refused.items()]
+    if plan.changed:
         lines.append(
-            f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; reread=true reads them again"
+            f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
         )
-    if report.refused.get("missing"):
-        lines.append("missing    once the files are there, reread=true reads them")
-    spectra = files.join(report.store, "spectra")
+    if document.refused.get("missing"):
+        lines.append("missing    give reread=true to read them when the files exist")
+    spectra, refused = (files.join(result.path, kind) for kind in ("spectra", "refused"))
     lines += [
-        f"look at    {spectra}  with pandas.read_parquet, pyarrow, or duckdb: from '{spectra}/*.parquet'",
-        f"           {files.join(report.store, 'refused')}",
+        f"read       {spectra}  with pandas.read_parquet, pyarrow, or duckdb: from '{spectra}/*.parquet'",
+        f"           {refused}",
     ]
     if pictures:
-        lines.append(
-            f"           {files.join(report.store, 'preview')}  {len(pictures)} spectra, drawn stage by stage"
-        )
+        folder = files.join(result.path, "preview")
+        lines.append(f"           {folder}  {len(pictures)} spectra, drawn stage by stage")
     return "\n".join(lines)
-
-
-def mock(out: str, made: dict[str, Any]) -> str:
-    """What a mock survey holds, and what to do with it."""
-    news = f"{made['new']:,} written by this run" if made["new"] else "nothing to do"
-    lines = [
-        f"mock       {out}",
-        f"files      {made['files']:,} of {made['stars']:,} stars, {news}",
-        f"defective  {sum(made['defects'].values()):,}",
-    ]
-    lines += [
-        f"{kind:<10} {', '.join(f'{count:,} {name}' for name, count in made[kind].items())}"
-        for kind in ("classes", "layouts")
-    ]
-    return "\n".join([*lines, f"next       python jobs/ingest.py recipes/cemp.yaml input={out} store=..."])

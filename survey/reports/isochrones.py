@@ -1,8 +1,10 @@
-"""Isochrones of MIST, from files that a user has fetched: where stars of one age and composition lie in the Kiel diagram. None is made up here.
+"""Isochrones of MIST, from files that a user has fetched: the curve of stars of one age in the Kiel diagram.
 
-A file of the MIST web interface or its packages (``.iso``, or ``.iso.cmd`` with magnitudes) is text: a head of lines with ``#``, in it a line of the
-composition under one that names it (``Yinit Zinit [Fe/H] ...``); then a block for each age, with ``# number of EEPs, cols = 1460 17``, a line of
-numbers, one of names, and a row for each point. The age of a block is a column of it: its logarithm or, as one may choose there, in years.
+A file of the MIST web interface or its packages (``.iso``, or ``.iso.cmd`` with magnitudes) is text. Its
+head has lines with ``#``; one of them is the composition, below a line with its names (``Yinit Zinit [Fe/H]
+...``). Then follows a block for each age: ``# number of EEPs, cols = 1460 17``, a line of numbers, one of
+names, and a row for each point. The age of a block is a column: in years or, as one may choose there, its
+logarithm.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,17 +19,19 @@ from survey import files
 Floats = NDArray[np.float64]
 
 AGES = {"log10_isochrone_age_yr": True, "log_age": True, "isochrone_age_yr": False}
-"""Columns that hold the age of a block in years, and whether they hold its logarithm."""
+"""Columns with the age of a block in years, and whether it is a logarithm."""
 NEAR = 0.05
-"""dex of age: the steps of MIST's own grid; farther off an age is not that which was asked for."""
+"""dex of age, the step of MIST's own grid; an isochrone farther from the requested age is not used."""
 STAGES = (0, 5)
-"""Of the column ``phase``: the main sequence to the thermally pulsing AGB, without stars that contract still and those that have shed their shell."""
+"""Values of the column ``phase``: from the main sequence to the thermally pulsing AGB, without stars that
+still contract and those that have lost their shell.
+"""
 ADVICE = "give a file of MIST isochrones as it was fetched (.iso or .iso.cmd), unpacked"
 
 
 @dataclass(frozen=True)
 class Isochrone:
-    """Stars of one age (Gyr) and composition, by rising mass: points in the Kiel diagram."""
+    """Stars of one age (Gyr) and composition: points in the Kiel diagram, by rising mass."""
 
     gyr: float
     feh: float
@@ -36,41 +40,42 @@ class Isochrone:
 
     @property
     def name(self) -> str:
-        """What it is, as a legend says it."""
-        return (
-            f"{self.gyr:.3g} Gyr, [Fe/H] {self.feh:+.2f}" if np.isfinite(self.feh) else f"{self.gyr:.3g} Gyr"
-        )
+        """Age and [Fe/H] for a legend."""
+        age = f"{self.gyr:.3g} Gyr"
+        return f"{age}, [Fe/H] {self.feh:+.2f}" if np.isfinite(self.feh) else age
 
 
 @dataclass(frozen=True)
 class _Block:
-    """A block of a file: the line of its ``cols =``, the rows that it announces, its names, and where its rows are."""
+    """A block of a file: the number of its ``cols =`` line, its column names, and its rows."""
 
     line: int
-    announced: int
     names: tuple[str, ...]
     rows: list[str]
 
 
-def chosen(paths: Sequence[str], ages: Sequence[float]) -> tuple[Isochrone, ...]:
-    """The isochrones of each file that are nearest to ages in Gyr, each once."""
-    found = [one for path in paths for one in nearest(path, read(path), ages)]
-    return tuple({(one.gyr, one.feh, len(one.teff)): one for one in found}.values())
+def choose(paths: Sequence[str], ages: Sequence[float]) -> tuple[Isochrone, ...]:
+    """The isochrones of each file that are nearest to these ages in Gyr, each once."""
+    chosen = [isochrone for path in paths for isochrone in nearest(path, read(path), ages)]
+    unique = {(isochrone.gyr, isochrone.feh, len(isochrone.teff)): isochrone for isochrone in chosen}
+    return tuple(unique.values())
 
 
-def nearest(path: str, there: Sequence[Isochrone], ages: Sequence[float]) -> list[Isochrone]:
-    """Those of a file that are of these ages, or an error that lists the ages it has."""
-    log = np.log10([one.gyr for one in there])
-    found = []
+def nearest(path: str, isochrones: Sequence[Isochrone], ages: Sequence[float]) -> list[Isochrone]:
+    """The isochrones of a file nearest to these ages; an error lists the ages in the file."""
+    log_age = np.log10([isochrone.gyr for isochrone in isochrones])
+    chosen = []
     for age in ages:
-        place = int(np.argmin(np.abs(log - np.log10(age))))
-        if abs(log[place] - np.log10(age)) > NEAR:
-            told = ", ".join(f"{one.gyr:.3g}" for one in sorted(there, key=lambda one: one.gyr))
+        distance = np.abs(log_age - np.log10(age))
+        index = int(np.argmin(distance))
+        if distance[index] > NEAR:
+            there = ", ".join(f"{gyr:.3g}" for gyr in sorted(isochrone.gyr for isochrone in isochrones))
             raise ValueError(
-                f"isochrones: {path}: none of {age:g} Gyr; its ages are {told}: give ages= of these, or another file"
+                f"isochrones: {path}: none of {age:g} Gyr; its ages are {there}: give ages= of these, "
+                "or another file"
             )
-        found.append(there[place])
-    return found
+        chosen.append(isochrones[index])
+    return chosen
 
 
 def read(path: str) -> list[Isochrone]:
@@ -80,35 +85,35 @@ def read(path: str) -> list[Isochrone]:
     try:
         lines = files.read(path).decode().splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"isochrones: {path}: no text (byte {error.start}: {error.reason}); {ADVICE}"
-        ) from error
+        where = f"byte {error.start}: {error.reason}"
+        raise ValueError(f"isochrones: {path}: is not text ({where}); {ADVICE}") from error
     feh = _composition(lines)
-    found = [_isochrone(path, block, feh) for block in _blocks(path, lines)]
-    announced = next(
-        (
-            line.rpartition("=")[2].split()
-            for line in lines
-            if line.startswith("#") and "number of isochrones" in line
-        ),
-        [],
-    )
-    if not found:
-        raise ValueError(f"isochrones: {path}: no block of an age in it ({len(lines)} lines); {ADVICE}")
-    if announced and announced[0].isdigit() and int(announced[0]) != len(found):
+    isochrones = [_isochrone(path, block, feh) for block in _blocks(path, lines)]
+    if not isochrones:
+        raise ValueError(f"isochrones: {path}: has no isochrone ({len(lines)} lines); {ADVICE}")
+    announced = _announced(lines)
+    if announced is not None and announced != len(isochrones):
         raise ValueError(
-            f"isochrones: {path}: announces {announced[0]} isochrones and holds {len(found)}: cut off? {ADVICE}"
+            f"isochrones: {path}: announces {announced} isochrones and has {len(isochrones)}, "
+            f"so it may be cut off; {ADVICE}"
         )
-    return found
+    return isochrones
+
+
+def _announced(lines: Sequence[str]) -> int | None:
+    """The number of isochrones in the head; None if it is not there."""
+    heads = (line for line in lines if line.startswith("#") and "number of isochrones" in line)
+    words = next((line.rpartition("=")[2].split() for line in heads), [])
+    return int(words[0]) if words and words[0].isdigit() else None
 
 
 def _composition(lines: Sequence[str]) -> float:
-    """[Fe/H] of the head; NaN where it does not say."""
+    """[Fe/H] in the head; NaN if it is not there."""
     for names, values in pairwise(lines):
         if names.startswith("#") and "Yinit" in names and "[Fe/H]" in names:
-            told = dict(zip(names.strip("# ").split(), values.strip("# ").split(), strict=False))
+            composition = dict(zip(names.strip("# ").split(), values.strip("# ").split(), strict=False))
             try:
-                return float(told["[Fe/H]"])
+                return float(composition["[Fe/H]"])
             except (KeyError, ValueError):
                 return np.nan
     return np.nan
@@ -120,48 +125,48 @@ def _blocks(path: str, lines: Sequence[str]) -> Iterator[_Block]:
         number for number, line in enumerate(lines) if line.startswith("#") and "number of EEPs" in line
     ]
     for start, end in pairwise([*starts, len(lines)]):
+        where = f"isochrones: {path}: line {start + 1}"
         sizes = lines[start].rpartition("=")[2].split()
         heads = [line for line in lines[start + 1 : end] if line.startswith("#")]
         names = next((line.lstrip("# ").split() for line in heads if AGES.keys() & set(line.split())), None)
         rows = [line for line in lines[start + 1 : end] if line.strip() and not line.startswith("#")]
         if names is None:
-            raise ValueError(
-                f"isochrones: {path}: line {start + 1}: a block whose names have no age ({', '.join(AGES)}); {ADVICE}"
-            )
+            raise ValueError(f"{where}: a block without a column of ages ({', '.join(AGES)}); {ADVICE}")
         if not sizes or not sizes[0].isdigit() or int(sizes[0]) != len(rows):
-            told = sizes[0] if sizes else "no"
+            announced = sizes[0] if sizes else "no"
             raise ValueError(
-                f"isochrones: {path}: line {start + 1}: a block of {len(rows)} rows that announces {told}: cut off? {ADVICE}"
+                f"{where}: a block of {len(rows)} rows that announces {announced}, "
+                f"so it may be cut off; {ADVICE}"
             )
-        yield _Block(start + 1, int(sizes[0]), tuple(names), rows)
+        yield _Block(start + 1, tuple(names), rows)
 
 
 def _isochrone(path: str, block: _Block, feh: float) -> Isochrone:
     """A block as points in the Kiel diagram."""
     where = f"isochrones: {path}: line {block.line}"
-    log_age = next(name for name in AGES if name in block.names)
+    age_column = next(name for name in AGES if name in block.names)
     if missing := [name for name in ("log_Teff", "log_g") if name not in block.names]:
         raise ValueError(
             f"{where}: a block without {', '.join(missing)}; it has {', '.join(block.names[:12])}; {ADVICE}"
         )
-    wanted = [log_age, "log_Teff", "log_g", *(["phase"] if "phase" in block.names else [])]
+    columns = [age_column, "log_Teff", "log_g", *(["phase"] if "phase" in block.names else [])]
     if not block.rows:
         raise ValueError(f"{where}: a block without rows; {ADVICE}")
     try:
-        values = np.loadtxt(block.rows, usecols=[block.names.index(name) for name in wanted], ndmin=2)
+        values = np.loadtxt(block.rows, usecols=[block.names.index(name) for name in columns], ndmin=2)
     except ValueError as error:
         raise ValueError(
-            f"{where}: rows that are no table of {len(block.names)} numbers ({error}); {ADVICE}"
+            f"{where}: rows that are not {len(block.names)} numbers each ({error}); {ADVICE}"
         ) from error
     age, teff, logg = values[0, 0], 10 ** values[:, 1], values[:, 2]
-    years = 10**age if AGES[log_age] else age
+    years = 10**age if AGES[age_column] else age
     if not np.isfinite(values[:, :3]).all() or not 0 < years < 1e12 or np.ptp(values[:, 0]) > 0:
+        lowest, highest = values[:, 0].min(), values[:, 0].max()
         raise ValueError(
-            f"{where}: a block that is of no one age (from {values[:, 0].min():g} to {values[:, 0].max():g} {log_age}); {ADVICE}"
+            f"{where}: a block without a single valid age "
+            f"({age_column} from {lowest:g} to {highest:g}); {ADVICE}"
         )
-    kept = (
-        (values[:, 3] >= STAGES[0]) & (values[:, 3] <= STAGES[1])
-        if len(wanted) > 3
-        else np.ones(len(values), bool)
-    )
+    kept = np.ones(len(values), bool)
+    if "phase" in columns:
+        kept = (values[:, 3] >= STAGES[0]) & (values[:, 3] <= STAGES[1])
     return Isochrone(float(years / 1e9), feh, teff[kept], logg[kept])

@@ -1,4 +1,6 @@
-"""Kiel diagrams (temperature and gravity): of truth and prediction, and of each abundance with where it goes wrong; with isochrones where given."""
+"""Kiel diagrams (temperature and gravity): of truth and prediction, and of each abundance with its errors;
+with isochrones if given.
+"""
 
 from collections.abc import Sequence
 
@@ -10,141 +12,125 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from survey.labels import label
-from survey.metrics.score import Judged
+from survey.metrics.score import LabelledAnswers
 from survey.reports.isochrones import Isochrone
-from survey.reports.style import GREY, INK, SIGNED, many, png, symbol, unit
+from survey.reports.style import GREY, INK, SIGNED, count_text, png, symbol, unit
 
 Floats = NDArray[np.float64]
 
-STROKES = ("-", "--", ":", "-.")
-"""Isochrones of different ages, in turn; those of different [Fe/H] differ in colour."""
+AGE_STYLES = ("-", "--", ":", "-.")
+"""Line styles of the ages of isochrones, in turn."""
+IRON_COLORS = (INK, "#8b5cb8", "#0f8a6d", "#b7880b")
+"""Colours of the [Fe/H] of isochrones, in turn."""
 WIDE, NARROW = 4, 2
 """Columns of the legend below several diagrams, and below one."""
-SHADES = (INK, "#8b5cb8", "#0f8a6d", "#b7880b")
 
 
-def kiel(judged: Judged, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
+def kiel(labelled: LabelledAnswers, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
     """Kiel diagrams of the truth and of the prediction, coloured by [Fe/H]."""
-    teff, logg, teff_said, logg_said = (
-        judged.truth("Teff"),
-        judged.truth("logg"),
-        judged.said("Teff"),
-        judged.said("logg"),
-    )
-    if teff is None or logg is None or teff_said is None or logg_said is None:
+    true_teff, true_logg = labelled.true_label("Teff"), labelled.true_label("logg")
+    teff, logg = labelled.value("Teff"), labelled.value("logg")
+    if true_teff is None or true_logg is None or teff is None or logg is None:
         return None
-    some = np.isfinite(teff) & np.isfinite(logg)
-    if not some.any():
+    known_N = np.isfinite(true_teff) & np.isfinite(true_logg)
+    if not known_N.any():
         return None
-    unknown = np.full(len(judged), np.nan)
-    true_color, said_color = (
-        unknown if feh is None else feh for feh in (judged.truth("FeH"), judged.said("FeH"))
-    )
+    unknown = np.full(len(labelled), np.nan)
+    true_feh, feh = labelled.true_label("FeH"), labelled.value("FeH")
+    true_feh, feh = (unknown if true_feh is None else true_feh), (unknown if feh is None else feh)
+    stars = ((true_teff, true_logg, true_feh), (teff, logg, feh))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
-        left = _stars(axes[0], teff[some], logg[some], true_color[some], "viridis", (-3.0, 0.5))
-        right = _stars(axes[1], teff_said[some], logg_said[some], said_color[some], "viridis", (-3.0, 0.5))
-        for axis, title in zip(axes, (judged.called, "predicted"), strict=True):
-            axis.set_title(f"{title}, {many(int(some.sum()))}")
-        if not (np.isnan(true_color).all() and np.isnan(said_color).all()):
-            drawn = left if np.isnan(said_color).all() else right
-            figure.colorbar(drawn, ax=axes, label=f"{symbol('FeH')} ({unit('FeH')})", extend="both", pad=0.02)
+        collections = [
+            _stars(axis, x[known_N], y[known_N], color[known_N], "viridis", (-3.0, 0.5))
+            for axis, (x, y, color) in zip(axes, stars, strict=True)
+        ]
+        for axis, title in zip(axes, (labelled.labels_name, "predicted"), strict=True):
+            axis.set_title(f"{title}, {count_text(int(known_N.sum()))}")
+        if not (np.isnan(true_feh).all() and np.isnan(feh).all()):
+            colored = collections[0] if np.isnan(feh).all() else collections[1]
+            text = f"{symbol('FeH')} ({unit('FeH')})"
+            figure.colorbar(colored, ax=axes, label=text, extend="both", pad=0.02)
         _finish(figure, axes, isochrones)
 
-    return png(draw, 10.2, 4.8 + _room(isochrones))
+    return png(draw, 10.2, 4.8 + _legend_height(isochrones))
 
 
-def carbon(judged: Judged, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
-    """Where in the Kiel diagram [C/Fe] goes wrong; the largest errors on top."""
-    teff, logg, truth, said = (
-        judged.truth("Teff"),
-        judged.truth("logg"),
-        judged.truth("CFe"),
-        judged.said("CFe"),
-    )
-    if teff is None or logg is None or truth is None or said is None:
+def carbon(labelled: LabelledAnswers, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
+    """The errors of [C/Fe] in the Kiel diagram; the largest errors on top."""
+    teff, logg = labelled.true_label("Teff"), labelled.true_label("logg")
+    truth, predicted = labelled.true_label("CFe"), labelled.value("CFe")
+    if teff is None or logg is None or truth is None or predicted is None:
         return None
-    some = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
-    if some.sum() < 2:
+    known_N = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
+    if known_N.sum() < 2:
         return None
-    error = (said - truth)[some]
+    error = (predicted - truth)[known_N]
     order = np.argsort(np.abs(error))
     limit = _limit(error)
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
-        drawn = _stars(axis, teff[some][order], logg[some][order], error[order], SIGNED, (-limit, limit))
-        figure.colorbar(
-            drawn,
-            ax=axis,
-            label=f"{symbol('CFe')} predicted - {judged.called} ({unit('CFe')})",
-            extend="both",
-            pad=0.02,
+        colored = _stars(
+            axis, teff[known_N][order], logg[known_N][order], error[order], SIGNED, (-limit, limit)
         )
-        axis.set_title(f"error of {symbol('CFe')}, {many(len(error))}")
+        text = f"{symbol('CFe')} predicted - {labelled.labels_name} ({unit('CFe')})"
+        figure.colorbar(colored, ax=axis, label=text, extend="both", pad=0.02)
+        axis.set_title(f"error of {symbol('CFe')}, {count_text(len(error))}")
         _finish(figure, [axis], isochrones)
 
-    return png(draw, 6.4, 4.8 + _room(isochrones, NARROW))
+    return png(draw, 6.4, 4.8 + _legend_height(isochrones, NARROW))
 
 
-def abundances(judged: Judged) -> list[str]:
+def abundance_labels(labelled: LabelledAnswers) -> list[str]:
     """The labels that are abundances."""
-    return [name for name in judged.labels if label(name).ucd == "phys.abund"]
+    return [name for name in labelled.labels if label(name).ucd == "phys.abund"]
 
 
-def abundance(judged: Judged, name: str, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
-    """Where stars of an abundance lie in the Kiel diagram: by the truth, by the prediction, and by how far these are apart.
+def abundance(labelled: LabelledAnswers, name: str, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
+    """An abundance in the Kiel diagram: the truth, the prediction, and their difference.
 
-    Stars lie where their true Teff and logg put them; where these are not known of any, where the predicted ones do.
+    Stars are at their true Teff and logg; if these are unknown for all stars, at the predicted ones.
     """
-    truth, said, place = judged.truth(name), judged.said(name), _places(judged)
-    if truth is None or said is None or place is None:
+    truth, predicted, position = labelled.true_label(name), labelled.value(name), _positions(labelled)
+    if truth is None or predicted is None or position is None:
         return None
-    teff, logg, whose = place
-    some = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
-    if some.sum() < 2:
+    teff, logg, source = position
+    known_N = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
+    if known_N.sum() < 2:
         return None
-    error = (said - truth)[some]
-    limit, limits = (
-        _limit(error),
-        (float(np.quantile(truth[some], 0.01)), float(np.quantile(truth[some], 0.99))),
-    )
-    named = f"{symbol(name)} ({unit(name)})"
-    panels = (
-        (truth[some], judged.called),
-        (said[some], "predicted"),
-        (error, f"predicted - {judged.called}"),
+    truth, predicted, teff, logg = (values[known_N] for values in (truth, predicted, teff, logg))
+    error = predicted - truth
+    limit = _limit(error)
+    limits = (float(np.quantile(truth, 0.01)), float(np.quantile(truth, 0.99)))
+    panels: tuple[tuple[Floats, str, str | Colormap, tuple[float, float]], ...] = (
+        (truth, labelled.labels_name, "viridis", limits),
+        (predicted, "predicted", "viridis", limits),
+        (error, f"predicted - {labelled.labels_name}", SIGNED, (-limit, limit)),
     )
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, 3, sharex=True, sharey=True)
-        for axis, (color, title) in zip(axes, panels, strict=True):
-            apart = color is error
-            order = np.argsort(np.abs(color - np.median(color)))  # what is unusual on top
-            drawn = _stars(
-                axis,
-                teff[some][order],
-                logg[some][order],
-                color[order],
-                SIGNED if apart else "viridis",
-                (-limit, limit) if apart else limits,
-            )
-            axis.set_title(f"{title}, {many(len(error))}" if axis is axes[0] else title)
-            axis.set_xlabel(f"{whose} {axis.get_xlabel()}")
-            figure.colorbar(drawn, ax=axis, location="right", label=named, extend="both", pad=0.02)
-        axes[0].set_ylabel(f"{whose} {axes[0].get_ylabel()}")
+        for axis, (color, title, colors, bounds) in zip(axes, panels, strict=True):
+            order = np.argsort(np.abs(color - np.median(color)))  # unusual stars on top
+            colored = _stars(axis, teff[order], logg[order], color[order], colors, bounds)
+            axis.set_title(f"{title}, {count_text(len(error))}" if axis is axes[0] else title)
+            axis.set_xlabel(f"{source} {axis.get_xlabel()}")
+            text = f"{symbol(name)} ({unit(name)})"
+            figure.colorbar(colored, ax=axis, location="right", label=text, extend="both", pad=0.02)
+        axes[0].set_ylabel(f"{source} {axes[0].get_ylabel()}")
         _finish(figure, axes, isochrones)
 
-    return png(draw, 14.4, 4.6 + _room(isochrones))
+    return png(draw, 14.4, 4.6 + _legend_height(isochrones))
 
 
-def _places(judged: Judged) -> tuple[Floats, Floats, str] | None:
-    """Temperatures and gravities, and whose they are."""
-    for whose, find in ((judged.called, judged.truth), ("predicted", judged.said)):
-        teff, logg = find("Teff"), find("logg")
+def _positions(labelled: LabelledAnswers) -> tuple[Floats, Floats, str] | None:
+    """Temperatures and gravities, and where they come from."""
+    for source, values_of in ((labelled.labels_name, labelled.true_label), ("predicted", labelled.value)):
+        teff, logg = values_of("Teff"), values_of("logg")
         if teff is not None and logg is not None and (np.isfinite(teff) & np.isfinite(logg)).any():
-            return teff, logg, whose
+            return teff, logg, source
     return None
 
 
@@ -155,51 +141,42 @@ def _limit(error: Floats) -> float:
 def _stars(
     axis: Axes, teff: Floats, logg: Floats, color: Floats, colors: str | Colormap, limits: tuple[float, float]
 ) -> PathCollection:
-    """Stars in a Kiel diagram, grey where there is no number to colour them by."""
+    """Draw stars in a Kiel diagram, in grey if there is no number for their colour."""
     size = float(np.clip(2e4 / max(len(teff), 1), 2, 16))
     axis.set(xlabel=f"{symbol('Teff')} ({label('Teff').unit})", ylabel=f"{symbol('logg')} ({unit('logg')})")
     missing = np.isnan(color)
     axis.scatter(teff[missing], logg[missing], s=size, color=GREY, lw=0, alpha=0.7)
-    return axis.scatter(
-        teff[~missing],
-        logg[~missing],
-        c=color[~missing],
-        s=size,
-        cmap=colors,
-        vmin=limits[0],
-        vmax=limits[1],
-        lw=0,
-    )
+    low, high = limits
+    x, y, c = teff[~missing], logg[~missing], color[~missing]
+    return axis.scatter(x, y, c=c, s=size, cmap=colors, vmin=low, vmax=high, lw=0)
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], isochrones: Sequence[Isochrone]) -> None:
-    """Axes as astronomers have them, around the stars; isochrones within, and what they are below."""
+    """Turn the axes as astronomers do, with limits around the stars; add isochrones and their legend."""
     first = axes[0]
-    across, up = first.get_xlim(), first.get_ylim()
-    ages, irons = sorted({one.gyr for one in isochrones}), sorted({one.feh for one in isochrones})
+    xlim, ylim = first.get_xlim(), first.get_ylim()
+    ages = sorted({isochrone.gyr for isochrone in isochrones})
+    irons = sorted({isochrone.feh for isochrone in isochrones})
     for axis in axes:
-        for one in isochrones:
-            color, stroke = (
-                SHADES[irons.index(one.feh) % len(SHADES)],
-                STROKES[ages.index(one.gyr) % len(STROKES)],
+        for isochrone in isochrones:
+            color = IRON_COLORS[irons.index(isochrone.feh) % len(IRON_COLORS)]
+            style = AGE_STYLES[ages.index(isochrone.gyr) % len(AGE_STYLES)]
+            axis.plot(
+                isochrone.teff, isochrone.logg, color=color, ls=style, lw=1.1, alpha=0.9, label=isochrone.name
             )
-            axis.plot(one.teff, one.logg, color=color, ls=stroke, lw=1.1, alpha=0.9, label=one.name)
-    first.set(xlim=across[::-1], ylim=up[::-1])
+    first.set(xlim=xlim[::-1], ylim=ylim[::-1])
     for axis in axes[1:]:
         axis.set_ylabel("")
     if isochrones:
-        handles, names = first.get_legend_handles_labels()
-        columns = WIDE if len(axes) > 1 else NARROW
         figure.legend(
-            handles,
-            names,
+            *first.get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=columns,
+            ncols=WIDE if len(axes) > 1 else NARROW,
             title="MIST isochrones",
             title_fontsize=9,
         )
 
 
-def _room(isochrones: Sequence[Isochrone], columns: int = WIDE) -> float:
+def _legend_height(isochrones: Sequence[Isochrone], columns: int = WIDE) -> float:
     """Inches for the legend."""
     return 0.4 + 0.22 * -(-len(isochrones) // columns) if isochrones else 0.0

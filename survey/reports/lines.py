@@ -1,4 +1,4 @@
-"""The lines and bands that a plot of a stellar spectrum marks: name and vacuum angstrom."""
+"""The lines and bands that are marked in plots of spectra: names and vacuum wavelengths (angstrom)."""
 
 LINES = {
     "Ca K": 3934.8,
@@ -21,7 +21,7 @@ CARBON = {
     "C₂ 5165": (5061.4, 5166.6),
     "C₂ 5636": (5501.5, 5637.1),
 }
-"""Bands that carbon makes, from their heads."""
+"""Bands of carbon molecules: both ends."""
 
 TELLURIC = {
     "O₂ B": (6868.9, 6945.9),
@@ -29,4 +29,4 @@ TELLURIC = {
     "O₂ A": (7596.1, 7702.1),
     "H₂O ": (8132.2, 8352.3),
 }
-"""Bands of the Earth's air, at rest in the observed frame."""
+"""Bands of the Earth's atmosphere, at rest in the observed frame."""

@@ -1,52 +1,64 @@
-"""What a prediction says when it is done, in plain lines that read the same on a terminal and in a log."""
+"""The summary of a prediction, as plain lines for a terminal or a log."""
+
+from collections.abc import Iterator
 
 from survey import files
-from survey.predict.output import ARRAYS
-from survey.predict.predict import Report
+from survey.predict.output import ARRAYS, PredictionsDocument
+from survey.predict.predict import PredictResult
 from survey.spectrum import REASONS
 
 
-def summary(report: Report) -> str:
-    """Who was asked about what, what came of it, and where to look."""
-    about, made = report.about, report.made
-    asked, source = about["ensemble"]["about"], about["source"]
-    names = ", ".join(member["name"] for member in asked["members"])
-    lines = [
-        f"predicted  {report.path}",
-        f"by         {about['ensemble']['path']} ({about['ensemble']['id']}): {names}{'' if asked.get('calibrated', True) else ', not calibrated'}",
-        f"from       {source['path']}, {'a store' if source['kind'] == 'store' else 'survey files'}",
-        f"shards     {about['shards']:,} complete, {made:,} made by this run",
-        f"rows       {about['rows']:,} of {about['rows_in']:,}",
-    ]
-    if report.plan:
-        lines.insert(3, f"input      {report.plan}")
-    if report.plan and report.plan.changed:
-        lines.append(
-            f"changed    {report.plan.changed:,} files since, such as {report.plan.examples[0]}; ingest.reread=true reads them again"
+def summary(result: PredictResult) -> str:
+    """The ensemble, the input, the counts, and where the predictions are."""
+    return "\n".join(f"{name:<11}{line}" for name, line in _lines(result))
+
+
+def _lines(result: PredictResult) -> Iterator[tuple[str, str]]:
+    document, ensemble, source = result.document, result.document.ensemble, result.document.source
+    names = ", ".join(member.name for member in ensemble.members)
+    yield "predicted", result.path
+    calibrated = "" if ensemble.calibrated else ", not calibrated"
+    yield "ensemble", f"{ensemble.path} ({ensemble.id}): {names}{calibrated}"
+    yield "from", f"{source.path}, {'a store' if source.kind == 'store' else 'survey files'}"
+    if result.plan:
+        yield "input", str(result.plan)
+    yield "shards", f"{document.shards:,} complete, {result.created:,} made by this run"
+    yield "rows", f"{document.rows:,} of {document.rows_in:,}"
+    if result.plan and result.plan.changed:
+        yield (
+            "changed",
+            f"{result.plan.changed:,} files, such as {result.plan.examples[0]}; "
+            "give ingest.reread=true to read them again",
         )
-    refused = about["refused"]
-    if refused:
-        lines.append(f"refused    {sum(refused.values()):,} ({sum(refused.values()) / about['rows_in']:.2%})")
-        lines += [f"  {count:>9,}  {reason}: {REASONS[reason]}" for reason, count in refused.items()]
-    if about["classes"]:
-        lines.append(f"said       {', '.join(f'{name} {count:,}' for name, count in about['said'].items())}")
-    if asked.get("domain"):
-        lines.append(
-            f"far off    {about['outside']:,} are farther from the training spectra than 99 % of the validation ones (domain > 1)"
+    yield from _counts(document)
+    yield from _choice(document)
+    tables = files.join(result.path, "predictions")
+    yield "look at", f"{tables}  with pandas.read_parquet, pyarrow, or duckdb: from '{tables}/*.parquet'"
+    if document.arrays:
+        yield "", f"{files.join(result.path, ARRAYS)}  class_probabilities.npy, labels.npy, ids.parquet"
+
+
+def _counts(document: PredictionsDocument) -> Iterator[tuple[str, str]]:
+    if document.refused:
+        refused = sum(document.refused.values())
+        yield "refused", f"{refused:,} ({refused / document.rows_in:.2%})"
+        for reason, count in document.refused.items():
+            yield "", f"{count:>9,}  {reason}: {REASONS[reason]}"
+    if document.classes:
+        yield "classes", ", ".join(f"{name} {count:,}" for name, count in document.per_class.items())
+    if document.ensemble.domain:
+        yield (
+            "far",
+            f"{document.outside_training:,} are farther from the training spectra than 99 % of the "
+            "validation spectra (domain > 1)",
         )
-    if about["silent"]:
-        lines.append(f"no answer  {about['silent']:,} rows, which have nulls")
-    choice = about["choice"]
-    lines.append(
-        f"with       batches of {choice['batch']}, {choice['precision']}{', compiled networks' if choice['compiled'] else ''}"
-    )
-    lines += [f"           {note}" for note in choice["notes"]]
-    within = files.join(report.path, "predictions")
-    lines.append(
-        f"look at    {within}  with pandas.read_parquet, pyarrow, or duckdb: from '{within}/*.parquet'"
-    )
-    if about["arrays"]:
-        lines.append(
-            f"           {files.join(report.path, ARRAYS)}  class_probabilities.npy, labels.npy, ids.parquet"
-        )
-    return "\n".join(lines)
+    if document.no_answer:
+        yield "no answer", f"{document.no_answer:,} rows, which have nulls"
+
+
+def _choice(document: PredictionsDocument) -> Iterator[tuple[str, str]]:
+    choice = document.choice
+    compiled = ", compiled networks" if choice.compiled else ""
+    yield "with", f"batches of {choice.batch}, {choice.precision}{compiled}"
+    for note in choice.notes:
+        yield "", note

@@ -1,4 +1,4 @@
-"""How the plots of a report look: colours, fonts, how names and units are set, and a picture as the bytes of a PNG."""
+"""How the plots of a report look: colours, fonts, names and units, and a figure as the bytes of a PNG."""
 
 import re
 from collections.abc import Callable
@@ -17,13 +17,15 @@ from survey.labels import label
 
 INK, BLUE, RED, GREY = "#1f2933", "#2563ab", "#c2410c", "#9aa5b1"
 SERIES = (BLUE, RED, INK, "#0f8a6d", "#8b5cb8", "#b7880b", GREY)
-"""Colours of curves that share a panel, in this order."""
+"""Colours of the curves in one panel, in this order."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#c9dcf0", BLUE, INK])
 SHARE = LinearSegmentedColormap.from_list("share", ["#ffffff", "#8fb6dd", BLUE])
 SIGNED = LinearSegmentedColormap.from_list("signed", [BLUE, "#dfe5ea", RED])
-"""Colours of few to many, of shares, and of below and above 0."""
-CROWD = 1500
-"""More points than this are shown as their density."""
+"""Colours from few to many, of shares, and from below 0 to above."""
+PANEL_COLUMNS = 3
+"""Panels side by side."""
+MAX_POINTS = 1500
+"""More points than this are drawn as their density."""
 
 LOOK = {
     "font.size": 10,
@@ -45,7 +47,7 @@ SYMBOLS = {"Teff": r"$T_\mathrm{eff}$", "logg": r"$\log\,g$"}
 
 
 def png(draw: Callable[[Figure], None], width: float, height: float, dpi: int = 150) -> bytes:
-    """A figure of so many inches, drawn by a function, as PNG."""
+    """A figure of this size in inches, drawn by a function, as PNG."""
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
         draw(figure)
@@ -54,25 +56,34 @@ def png(draw: Callable[[Figure], None], width: float, height: float, dpi: int = 
     return sink.getvalue()
 
 
+def panels(figure: Figure, count: int, *, sharey: bool = False) -> list[Axes]:
+    """So many panels, in at most `PANEL_COLUMNS` columns."""
+    columns = min(PANEL_COLUMNS, count)
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, sharey=sharey).ravel()
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return list(axes[:count])
+
+
 def symbol(name: str) -> str:
-    """A label as papers write it: [Fe/H] for FeH."""
+    """The symbol of a label in papers: [Fe/H] for FeH."""
     return SYMBOLS.get(name) or next((alias for alias in label(name).aliases if alias.startswith("[")), name)
 
 
 def unit(name: str) -> str:
-    """The unit of a label, set for print."""
+    """The unit of a label, with superscripts."""
     return re.sub(r"([a-z])(-?\d+)", r"\1$^{\2}$", label(name).unit.replace("log10", r"log$_{10}$"))
 
 
-def points(axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-    """Points one by one, or where they are many their density."""
-    if len(x) <= CROWD:
+def plot_points(axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """Draw points one by one, or as their density if they are many."""
+    if len(x) <= MAX_POINTS:
         axis.plot(x, y, "o", color=BLUE, ms=3, mew=0, alpha=0.5)
     else:
-        across: Literal["linear", "log"] = "log" if axis.get_xscale() == "log" else "linear"
-        axis.hexbin(x, y, gridsize=70, bins="log", mincnt=1, cmap=DENSITY, linewidths=0.1, xscale=across)
+        scale: Literal["linear", "log"] = "log" if axis.get_xscale() == "log" else "linear"
+        axis.hexbin(x, y, gridsize=70, bins="log", mincnt=1, cmap=DENSITY, linewidths=0.1, xscale=scale)
 
 
-def many(n: int, what: str = "spectra") -> str:
-    """A number of things as a title tells it."""
+def count_text(n: int, what: str = "spectra") -> str:
+    """A number of spectra, or of something else, for a title."""
     return f"n = {n:,} {what}"

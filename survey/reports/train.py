@@ -1,98 +1,99 @@
-"""What a person looks at after a training: curves, the network's parts, what augmentation and other labels did; the tracker gets it too."""
+"""What a user looks at after a training: curves, the layers of the network, what augmentation and synthesis
+do.
+
+The tracker gets these files too.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from survey import files
 from survey.labelling import samples
-from survey.models.summary import text
+from survey.models.settings import Task
+from survey.models.summary import cost_table
 from survey.reports import augmentations, curves, synthesis_plots
 from survey.store.store import open_store
 from survey.training import checkpoint
-from survey.training import run as bundle
-from survey.training.batches import read_places
-from survey.training.spectral_model import Likeness
-from survey.training.synthesis import LIKENESS
-from survey.training.tracking import Tracker
-from survey.training.train import JOINED, Train
+from survey.training import run as runs
+from survey.training.batches import read_spectra
+from survey.training.run import Run
+from survey.training.settings import Train
+from survey.training.synthesis import SPECTRAL_MODEL, SpectralModel
+from survey.training.tracking import Tracker, tracking_uri
+from survey.training.train import LABEL_COUNTS
 
 CURVES, AUGMENTATION, LABELS, NETWORK = "curves.png", "augmentation.png", "labels.png", "model.txt"
+AUGMENTATION_SPECTRA = 200
+"""The augmentation is shown on the best of so many training spectra."""
 
 
 def pictures(settings: Train) -> list[str]:
-    """Draw what is not there yet, into the run's folder; the paths of all of it."""
-    made = {name: files.join(settings.run, name) for name in (CURVES, AUGMENTATION, LABELS, NETWORK)}
-    learned = files.join(settings.run, bundle.CHECKPOINTS, LIKENESS)
-    if not files.exists(learned):
-        del made[LABELS]
+    """Draw what is not there yet into the folder of the run; returns the paths of all files."""
+    paths = {name: files.join(settings.run, name) for name in (CURVES, AUGMENTATION, LABELS, NETWORK)}
+    spectral_model = files.join(settings.run, runs.CHECKPOINTS, SPECTRAL_MODEL)
+    if not files.exists(spectral_model):
+        del paths[LABELS]
     if settings.augment.preset == "none" and settings.augment == type(settings.augment)():
-        del made[AUGMENTATION]
-    missing = [name for name, path in made.items() if not files.exists(path)]
-    if missing:
-        run = bundle.open_run(settings.run)
-        files.write(made[CURVES], curves.picture(bundle.history(settings.run)))
-        files.write(made[NETWORK], (text(run.net) + "\n").encode())
-        if AUGMENTATION in made:
-            files.write(made[AUGMENTATION], _augmentation(settings, run))
-        if LABELS in made:
-            tensors, about = checkpoint.read_tensors(learned)
-            files.write(
-                made[LABELS],
-                synthesis_plots.picture(Likeness.of(tensors, about["order"]), about["labels"], run.grid.wave),
-            )
-        with Tracker(settings.tracking, settings.run, settings.lasting()) as tracker:
-            tracker.keep(
-                [
-                    *made.values(),
-                    *(
-                        files.join(settings.run, name)
-                        for name in (bundle.RUN, bundle.MODEL, bundle.HISTORY, samples.SAMPLES)
-                    ),
-                ]
-            )
-    return list(made.values())
+        del paths[AUGMENTATION]
+    if not all(map(files.exists, paths.values())):
+        _draw(settings, paths, spectral_model)
+    return list(paths.values())
 
 
-def _augmentation(settings: Train, run: bundle.Run) -> bytes:
-    """The methods on the training spectrum of the best signal to noise among some."""
+def _draw(settings: Train, paths: Mapping[str, str], spectral_model: str) -> None:
+    run = runs.open_run(settings.run)
+    files.write(paths[CURVES], curves.picture(runs.history(settings.run)))
+    files.write(paths[NETWORK], (cost_table(run.net) + "\n").encode())
+    if AUGMENTATION in paths:
+        files.write(paths[AUGMENTATION], _augmentation(settings, run))
+    if LABELS in paths:
+        tensors, document = checkpoint.read_tensors(spectral_model)
+        model = SpectralModel.from_tensors(tensors, document["order"])
+        files.write(paths[LABELS], synthesis_plots.picture(model, document["labels"], run.grid.wave))
+    kept = (runs.RUN.file, runs.MODEL, runs.HISTORY, samples.SAMPLES)
+    with Tracker(settings.tracking, settings.run, settings.result_settings()) as tracker:
+        tracker.keep([*paths.values(), *(files.join(settings.run, name) for name in kept)])
+
+
+def _augmentation(settings: Train, run: Run) -> bytes:
+    """The methods on the training spectrum with the best signal to noise among the first ones."""
     train = samples.read(settings.run).part("train")
-    some = train.at(np.arange(min(len(train), 200)))
-    best = int(np.nanargmax(np.nan_to_num(some.about["snr"].to_numpy(zero_copy_only=False).astype(float))))
-    spectrum = read_places(open_store(settings.store), some.place_N2[[best]], False)
-    return augmentations.picture(
-        settings.augment, run.grid.wave, spectrum.flux[0].numpy(), spectrum.ivar[0].numpy(), settings.seed
-    )
+    first = train.at(np.arange(min(len(train), AUGMENTATION_SPECTRA)))
+    snr = first.extra["snr"].to_numpy(zero_copy_only=False).astype(float)
+    best = int(np.nanargmax(np.nan_to_num(snr)))
+    spectrum = read_spectra(open_store(settings.store), first.shard_row_N2[[best]], False)
+    flux, ivar = spectrum.flux[0].numpy(), spectrum.ivar[0].numpy()
+    return augmentations.picture(settings.augment, run.grid.wave, flux, ivar, settings.seed)
 
 
-def summary(settings: Train, made: bool, pictures: Sequence[str]) -> str:
+def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
     """What was trained on what, how good it is on the validation part, and where to look."""
-    about = bundle.about_run(settings.run)
-    parts = ", ".join(
-        f"{count['spectra']:,} {name} ({count['stars']:,} stars)" for name, count in about["parts"].items()
-    )
+    run = runs.run_document(settings.run)
+    parts = [f"{count.spectra:,} {name} ({count.stars:,} stars)" for name, count in run.parts.items()]
     lines = [
-        files.read(files.join(settings.run, JOINED)).decode().rstrip(),
+        files.read(files.join(settings.run, LABEL_COUNTS)).decode().rstrip(),
         "",
-        f"run        {settings.run}{'' if made else ', finished before: nothing to do'}",
-        f"network    {about['model']}, {about['parameters']:,} parameters, task {about['task']['kind']}",
-        f"spectra    {parts}",
-        f"trained    {about['epochs']} epochs in {about['training_seconds']:.0f} s on {about['device']}, best in epoch {about['best_epoch']}",
-        f"validation {_shown(about['validation'], about['task'])}",
+        f"run        {settings.run}{'' if was_trained else ', finished before: nothing to do'}",
+        f"network    {run.model}, {run.parameters:,} parameters, task {run.task.kind}",
+        f"spectra    {', '.join(parts)}",
+        f"trained    {run.epochs} epochs in {run.training_seconds:.0f} s on {run.device}, "
+        f"best epoch {run.best_epoch}",
+        f"validation {_metrics_text(run.validation, run.task)}",
     ]
-    if about["skipped_steps"]:
-        lines.append(f"skipped    {about['skipped_steps']} steps without finite gradients")
-    if about.get("unused"):
+    if run.skipped_steps:
+        lines.append(f"skipped    {run.skipped_steps} steps without finite gradients")
+    if run.unused:
         lines.append(
-            f"not used   {', '.join(about['unused'])}: settings of networks that mean nothing to a {about['model']}"
+            f"not used   {', '.join(run.unused)}: settings of networks that a {run.model} does not use"
         )
-    if settings.tracking.wanted():
-        lines.append(f"tracked    mlflow ui --backend-store-uri {settings.tracking.address(settings.run)}")
+    if settings.tracking.is_on:
+        uri = tracking_uri(settings.tracking, settings.run)
+        lines.append(f"tracked    mlflow ui --backend-store-uri {uri}")
     lines += [f"look at    {', '.join(pictures)}", f"next       python jobs/evaluate.py of={settings.run}"]
     return "\n".join(lines)
 
 
-def _shown(metrics: Mapping[str, float], task: Mapping[str, Any]) -> str:
-    names = ["loss", "accuracy", "f1_MP_search", "f1_CEMP", *(f"mae_{name}" for name in task["labels"])]
+def _metrics_text(metrics: Mapping[str, float], task: Task) -> str:
+    names = ["loss", "accuracy", "f1_MP_search", "f1_CEMP", *(f"mae_{name}" for name in task.labels)]
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics)

@@ -1,110 +1,120 @@
-"""What a person sees of a search: how far it is, what was found with intervals, why trials failed, and its plots."""
+"""What a person sees of a search: its progress, its results with intervals, why
+trials failed, and its plots.
+"""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from survey import files
 from survey.reports import study_plots
-from survey.search.progress import text
-from survey.search.target import Quest
-from survey.search.tune import STUDY, TABLE, Outcome, tracker
+from survey.search.results import PickedTrial, TargetResult
+from survey.search.schedule import TargetSchedule
+from survey.search.seeds import SeedSummary
+from survey.search.study_progress import progress_text
+from survey.search.tune import STUDY, TABLE, SearchOutcome, tracker
+from survey.training.tracking import tracking_uri
 
 PLOTS, DRAWN = "plots", "pictures.json"
-ROLES = {"best": "best", "second": "second", "usual": "recipe"}
 
 
-def pictures(outcome: Outcome) -> list[str]:
-    """Draw what is not there yet, into the study and to the tracker; the paths of all plots. A study that is only looked at is left as it is."""
+def pictures(outcome: SearchOutcome) -> list[str]:
+    """Draw the plots that are missing or old, into the study and for the tracker; returns the paths of all
+    plots.
+
+    With show=true nothing is drawn.
+    """
     folder = files.join(outcome.settings.study, PLOTS)
-    drawn = files.join(folder, DRAWN)
-    before: dict[str, list[str]] = files.read_json(drawn) if files.exists(drawn) else {}
-    for quest in outcome.quests:
-        if outcome.made or quest.aim.name not in before:
-            before[quest.aim.name] = _drawn(quest, folder, outcome.winners)
-            files.write_json(drawn, before)
-    return [files.join(folder, name) for quest in outcome.quests for name in before[quest.aim.name]]
+    list_file = files.join(folder, DRAWN)
+    drawn: dict[str, list[str]] = files.read_json(list_file) if files.exists(list_file) else {}
+    for schedule in outcome.schedules:
+        if outcome.is_new or schedule.target.name not in drawn:
+            drawn[schedule.target.name] = _draw(schedule, folder, outcome.winners)
+            files.write_json(list_file, drawn)
+    return [
+        files.join(folder, name) for schedule in outcome.schedules for name in drawn[schedule.target.name]
+    ]
 
 
-def _drawn(quest: Quest, folder: str, winners: Sequence[str]) -> list[str]:
+def _draw(schedule: TargetSchedule, folder: str, winners: Sequence[str]) -> list[str]:
+    """Draw all plots of a target, and give them to the tracker with the results; returns their names."""
+    target, study = schedule.target.name, schedule.settings.study
     names = []
-    for name, png in study_plots.pictures(quest).items():
-        names.append(f"{quest.aim.name}-{name}.png")
-        files.write(files.join(folder, names[-1]), png)
-    own = [path for path in winners if f"-{quest.aim.name}" in path.rpartition("/")[2]]
-    with tracker(quest) as tracked:
-        tracked.keep(
-            [
-                *(files.join(folder, name) for name in names),
-                *own,
-                *(files.join(quest.settings.study, name) for name in (TABLE, STUDY)),
-            ]
-        )
+    for name, content in study_plots.pictures(schedule).items():
+        names.append(f"{target}-{name}.png")
+        files.write(files.join(folder, names[-1]), content)
+    recipes = [path for path in winners if f"-{target}" in path.rpartition("/")[2]]
+    documents = [files.join(study, name) for name in (TABLE, STUDY.file)]
+    with tracker(schedule) as tracked:
+        tracked.keep([*(files.join(folder, name) for name in names), *recipes, *documents])
     return names
 
 
-def summary(outcome: Outcome, pictures: Sequence[str]) -> str:
-    """How far the study is, what it found, and where to look."""
+def summary(outcome: SearchOutcome, pictures: Sequence[str]) -> str:
+    """The progress of a study, its results, and where to look."""
     settings = outcome.settings
-    lines = [text(one) + "\n" for one in outcome.standings] or ["no trial yet\n"]
-    lines += [table(name, one) + "\n" for name, one in outcome.found.items()]
+    lines = [progress_text(progress) + "\n" for progress in outcome.progress] or ["no trial yet\n"]
+    lines += [result_table(name, result) + "\n" for name, result in outcome.results.items()]
     if settings.show:
-        left = any(one.finished < one.wanted for one in outcome.standings)
-        nobody = f"nobody seems to be at work on it{'; the same command as before goes on' if left else ''}"
-        at_work = f"at work: {outcome.driver}" if outcome.driver else nobody
-        return "\n".join([*lines, f"study      {settings.study}, {at_work}"])
-    lines.append(f"study      {settings.study}{'' if outcome.made else ', finished before: nothing to do'}")
+        return "\n".join([*lines, f"study      {settings.study}, {_driver(outcome)}"])
+    unchanged = "" if outcome.is_new else ", was finished before: nothing to do"
+    lines.append(f"study      {settings.study}{unchanged}")
     if pictures:
-        counted = f"{len(pictures)} plot{'s' if len(pictures) > 1 else ''}"
-        lines.append(
-            f"look at    {files.join(settings.study, PLOTS)}  {counted}; {files.join(settings.study, TABLE)}"
-        )
-    if settings.tracking.wanted():
-        lines.append(f"tracked    mlflow ui --backend-store-uri {settings.tracking.address(settings.study)}")
+        plots = f"{len(pictures)} plot{'s' if len(pictures) > 1 else ''}"
+        folder, table = files.join(settings.study, PLOTS), files.join(settings.study, TABLE)
+        lines.append(f"look at    {folder}  {plots}; {table}")
+    if settings.tracking.is_on:
+        uri = tracking_uri(settings.tracking, settings.study)
+        lines.append(f"tracked    mlflow ui --backend-store-uri {uri}")
     if outcome.winners:
-        others = f"   (or with={', '.join(outcome.winners[1:])})" if outcome.winners[1:] else ""
-        lines.append(f"next       python jobs/train.py RECIPE with={outcome.winners[0]} run=RUN{others}")
+        best, *others = outcome.winners
+        more = f"   (or with={', '.join(others)})" if others else ""
+        lines.append(f"next       python jobs/train.py RECIPE with={best} run=RUN{more}")
     return "\n".join(lines)
 
 
-def table(name: str, found: Mapping[str, Any]) -> str:
-    """The best two beside the recipe as it is, and what was gained."""
-    metric = found["metrics"][0]
-    head = f"{name:<10} {'trial':>6} {metric:>14}   {'with other seeds':<32} settings"
-    lines = [head]
-    for role, word in ROLES.items():
-        if role in found:
-            one = found[role]
-            told = " ".join(f"{key}={value}" for key, value in one["set"].items()) or (
-                "as it is" if role == "usual" else "none changed"
-            )
-            lines.append(
-                f"  {word:<8} {one['trial']:>6} {one['values'][0]:>14.5g}   {_repeated(one['repeated']):<32} {told}"
-            )
-    if gain := found.get("gain"):
-        low_high = f" ({_between(gain['interval'])})" if gain["interval"] else ""
-        nothing = (
-            "; no sure gain: the interval holds 0"
-            if gain["interval"] and gain["interval"][0] <= 0 <= gain["interval"][1]
-            else ""
-        )
-        share = f", {gain['share']:+.1%}" if gain["share"] is not None else ""
-        itself = found["usual"]["trial"] == found["best"]["trial"]
-        whole = (
-            "nothing that was tried is better" if itself else f"{gain['by']:+.4g}{low_high}{share}{nothing}"
-        )
-        lines.append(f"  gain over the recipe {whole}")
-    elif "best" not in found:
-        lines.append("  no trial went to its end")
-    lines += [f"  {key}: {reason}" for key, reason in found["unwell"].items()]
+def _driver(outcome: SearchOutcome) -> str:
+    if outcome.driver:
+        return f"is run by {outcome.driver}"
+    is_unfinished = any(progress.finished < progress.wanted for progress in outcome.progress)
+    advice = "; the same command as before continues it" if is_unfinished else ""
+    return f"is run by no process that this machine can see{advice}"
+
+
+def result_table(name: str, result: TargetResult) -> str:
+    """The best two trials and the recipe, and the gain over the recipe."""
+    lines = [f"{name:<10} {'trial':>6} {result.metrics[0]:>14}   {'with other seeds':<32} settings"]
+    for role, trial in result.picked().items():
+        unchanged = "as it is" if role == "recipe" else "none changed"
+        settings = " ".join(f"{key}={value}" for key, value in trial.settings.items()) or unchanged
+        scores = f"{trial.trial:>6} {trial.values[0]:>14.5g}   {_seeds(trial.seeds):<32}"
+        lines.append(f"  {role:<8} {scores} {settings}")
+    if result.best is None:
+        lines.append("  no trial reached its end")
+    elif result.gain:
+        lines.append(f"  gain over the recipe {_gain(result, result.best)}")
+    lines += [f"  {key}: {reason}" for key, reason in result.failed_runs.items()]
     return "\n".join(lines)
 
 
-def _repeated(one: Mapping[str, Any]) -> str:
-    """A mean with its interval and number of seeds."""
-    if not one["values"]:
+def _gain(result: TargetResult, best: PickedTrial) -> str:
+    gain = result.gain
+    if gain is None or (result.recipe and result.recipe.trial == best.trial):
+        return "nothing that was tried is better"
+    text = f"{gain.by:+.4g}"
+    if gain.interval:
+        text += f" ({_between(gain.interval)})"
+    if gain.share is not None:
+        text += f", {gain.share:+.1%}"
+    if gain.interval and gain.interval[0] <= 0 <= gain.interval[1]:
+        text += "; not certain: the interval contains 0"
+    return text
+
+
+def _seeds(scores: SeedSummary) -> str:
+    """A mean with its interval and the number of seeds."""
+    if not scores.values:
         return "not repeated"
-    interval = f" ({_between(one['interval'])})" if one["interval"] else ""
-    return f"{one['mean']:.4g}{interval}, {len(one['values'])} seeds"
+    interval = f" ({_between(scores.interval)})" if scores.interval else ""
+    return f"{scores.mean:.4g}{interval}, {len(scores.values)} seeds"
 
 
 def _between(interval: Sequence[float]) -> str:

@@ -1,198 +1,203 @@
-"""One line of a search space: a setting of a training, and the values that it may have.
+"""One dimension of a search space: a setting of a training and the values that a search tries for it.
 
-optimiser.lr: {log: [1e-5, 1e-2]}                                   numbers, even in their logarithm
-epochs: {range: [10, 40], step: 10}                                 numbers, even
-options.version: {choices: [first, second], when: {model: rescnn}}  anything, and only where another setting is so
+optimiser.lr: {log: [1e-5, 1e-2]}                                   numbers, evenly spread in their logarithm
+epochs: {range: [10, 40], step: 10}                                 numbers, evenly spread
+options.version: {choices: [first, second], when: {model: rescnn}}  any values; used only if model is rescnn
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import Trial
 
 from survey.settings import SettingsError
 
-Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
 KINDS = ("log", "range", "choices")
 DIGITS = 4
-"""Numbers are tried with so many digits: a learning rate of 0.001873 is none better than 0.0018733472."""
+"""Numbers are tried with this many digits: a learning rate of 0.001873 is as good as one of 0.0018733472."""
 
 
 @dataclass(frozen=True)
-class Knob:
-    """A setting by its key, its values, and the values of other settings with which it counts at all."""
+class Dimension:
+    """A setting by its key, with its choices or its range.
+
+    `when`: the values that other settings must have. `is_whole`: the setting is a whole number.
+    `step` is None where every number of the range may be tried.
+    """
 
     key: str
-    distribution: Distribution
-    when: Mapping[str, tuple[Any, ...]]
+    low: Any = 0
+    high: Any = 0
+    step: Any = None
+    log: bool = False
+    is_whole: bool = False
     choices: tuple[Any, ...] = ()
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
-    def counts(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether it is to be set at all, others being set so."""
-        return all(key in chosen and chosen[key] in wanted for key, wanted in self.when.items())
+    def is_active(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether its conditions hold, given the values of other dimensions."""
+        return all(key in chosen and chosen[key] in values for key, values in self.when.items())
 
-    def drawn(self, trial: Trial) -> Any:
-        """A value for a trial, in the words of the settings."""
-        distribution = self.distribution
-        if isinstance(distribution, CategoricalDistribution):
-            return self.plain(trial.suggest_categorical(self.key, distribution.choices))
-        if isinstance(distribution, IntDistribution):
-            return trial.suggest_int(
-                self.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-            )
-        found = trial.suggest_float(
-            self.key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
-        )
-        return self.plain(found)
-
-    def plain(self, told: Any) -> Any:
-        """What the settings say for what the storage says."""
+    def suggest(self, trial: "Trial") -> Any:
+        """A value that Optuna suggests for a trial, as the settings hold it."""
         if self.choices:
-            return next(
-                choice
-                for choice in self.choices
-                if _told(choice) == told and isinstance(_told(choice), type(told))
-            )
-        if isinstance(told, float) and isinstance(self.distribution, FloatDistribution):
-            short = float(f"{told:.{DIGITS}g}")
-            return min(max(short, self.distribution.low), self.distribution.high)
-        return told
+            return self.to_setting(trial.suggest_categorical(self.key, self.stored_choices()))
+        if self.is_whole:
+            return trial.suggest_int(self.key, self.low, self.high, step=self.step, log=self.log)
+        return self.to_setting(
+            trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+        )
 
-    def told(self, value: Any) -> Any:
-        """What the storage says for what the settings say, or None where that is none of its values."""
-        try:
-            found: Any = (
-                _told(value)
-                if self.choices
-                else float(value)
-                if isinstance(self.distribution, FloatDistribution)
-                else value
-            )
-            inside = self.distribution._contains(self.distribution.to_internal_repr(found))
-        except (TypeError, ValueError):
+    def stored_choices(self) -> list[Any]:
+        """The choices as Optuna's storage holds them."""
+        return [_stored(choice) for choice in self.choices]
+
+    def to_setting(self, stored: Any) -> Any:
+        """The value for the settings, given the value in the storage."""
+        if self.choices:
+            return next(choice for choice in self.choices if _equal(_stored(choice), stored))
+        if self.is_whole:
+            return stored
+        return min(max(float(f"{stored:.{DIGITS}g}"), self.low), self.high)
+
+    def to_stored(self, value: Any) -> Any:
+        """The value for the storage, given the value in the settings; None if it is not in the dimension."""
+        if self.choices:
+            found = (choice for choice in self.stored_choices() if _equal(choice, _stored(value)))
+            return next(found, None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        return found if inside else None
+        steps = (value - self.low) / (self.step or 1)
+        is_on_step = self.log or self.step is None or abs(steps - round(steps)) < 1e-8
+        if not (self.low <= value <= self.high and is_on_step):
+            return None
+        return value if self.is_whole else float(value)
 
     def ends(self) -> list[Any]:
-        """The values by which it is checked: the outermost, or all choices."""
-        if isinstance(self.distribution, CategoricalDistribution):
-            return list(self.choices)
-        return [self.distribution.low, self.distribution.high]
+        """The values that a check tries: both ends of the range, or all choices."""
+        return list(self.choices) or [self.low, self.high]
 
-    def points(self, count: int) -> list[Any]:
-        """So many values for a grid, evenly over the range; all choices."""
-        one = self.distribution
-        if isinstance(one, CategoricalDistribution):
+    def grid(self, points: int) -> list[Any]:
+        """The values of a grid: all choices, or this many numbers evenly over the range."""
+        if self.choices:
             return list(self.choices)
-        if one.step and not one.log:
-            steps = round((one.high - one.low) / one.step)
-            taken = np.unique(np.linspace(0, steps, min(count, steps + 1)).round())
-            return [
-                one.low + (int(step) if isinstance(one, IntDistribution) else float(step)) * one.step
-                for step in taken
-            ]
-        spread = np.geomspace(one.low, one.high, count) if one.log else np.linspace(one.low, one.high, count)
-        if isinstance(one, IntDistribution):
-            return sorted({int(value) for value in spread.round()})
-        return [self.plain(float(value)) for value in spread]
+        if self.step and not self.log:
+            steps = round((self.high - self.low) / self.step)
+            taken = np.unique(np.linspace(0, steps, min(points, steps + 1)).round())
+            number = int if self.is_whole else float
+            return [self.low + number(count) * self.step for count in taken]
+        spread = np.geomspace if self.log else np.linspace
+        values = spread(self.low, self.high, points)
+        if self.is_whole:
+            return sorted({int(value) for value in values.round()})
+        return [self.to_setting(float(value)) for value in values]
 
-    def near(self, best: Any) -> Distribution:
-        """Its values from half to twice a number, as far as it has them; choices stay as they are."""
-        one = self.distribution
-        if isinstance(one, CategoricalDistribution) or not best:
-            return one
+    def narrowed(self, best: Any) -> Self:
+        """The dimension from half to twice a stored number, within its range; choices stay as they are."""
+        if self.choices or not best:
+            return self
         low, high = sorted((0.5 * best, 2 * best))
-        low, high = max(one.low, low), min(one.high, high)
-        if one.step and not one.log:
-            low = one.low + math.ceil((low - one.low) / one.step - 1e-9) * one.step
-            high = one.low + math.floor((high - one.low) / one.step + 1e-9) * one.step
-        if isinstance(one, IntDistribution):
-            return IntDistribution(math.ceil(low), math.floor(high), log=one.log, step=one.step)
-        return FloatDistribution(low, high, log=one.log, step=one.step)
+        low, high = max(self.low, low), min(self.high, high)
+        if self.step and not self.log:
+            low = self.low + math.ceil((low - self.low) / self.step - 1e-9) * self.step
+            high = self.low + math.floor((high - self.low) / self.step + 1e-9) * self.step
+        if self.is_whole:
+            low, high = math.ceil(low), math.floor(high)
+        return replace(self, low=low, high=high)
 
 
-def _told(value: Any) -> Any:
-    """A choice as the storage keeps it: lists and settings as their JSON."""
+def _stored(value: Any) -> Any:
+    """A choice as the storage holds it: lists and settings as their JSON."""
     return json.dumps(value, sort_keys=True) if isinstance(value, list | tuple | dict) else value
 
 
-def knob(where: str, key: str, line: Any, whole: bool) -> Knob:
-    """A line of a space, checked by itself; `whole`: its setting is a whole number."""
+def _equal(first: Any, second: Any) -> bool:
+    """Equality in which true is not 1."""
+    return bool(first == second) and isinstance(first, bool) == isinstance(second, bool)
+
+
+def read_dimension(where: str, key: str, line: Any, is_whole: bool) -> Dimension:
+    """The dimension that a line of a space describes, checked by itself."""
     if not isinstance(line, dict) or len([name for name in KINDS if name in line]) != 1:
         raise SettingsError(
-            f"{where}: {line!r}: say how it varies: {{log: [low, high]}}, {{range: [low, high], step: 1}} or {{choices: [...]}}"
+            f"{where}: {line!r} does not say which values to try; give {{log: [low, high]}}, "
+            "{range: [low, high], step: 1} or {choices: [...]}"
         )
-    if strange := [name for name in line if name not in (*KINDS, "step", "when")]:
-        raise SettingsError(f"{where}: {strange[0]}: unknown word; there are {', '.join(KINDS)}, step, when")
+    if unknown := [name for name in line if name not in (*KINDS, "step", "when")]:
+        raise SettingsError(f"{where}: {unknown[0]}: unknown word; give {', '.join(KINDS)}, step or when")
     when = _conditions(where, line.get("when", {}))
     if "choices" in line:
-        return _of_choices(where, key, line, when)
-    kind = "log" if "log" in line else "range"
-    low, high = _ends(f"{where}: {kind}", line[kind], whole)
-    if kind == "log" and low <= 0:
+        return Dimension(key, is_whole=is_whole, choices=_choices(where, line), when=when)
+    log = "log" in line
+    low, high = _ends(f"{where}: {'log' if log else 'range'}", line["log" if log else "range"], is_whole)
+    if log and low <= 0:
         raise SettingsError(
-            f"{where}: log: begins at {low:g}, which has no logarithm; begin above 0, or give a range"
+            f"{where}: log: the range begins at {low:g}, which has no logarithm; "
+            "begin above 0, or give range instead of log"
         )
-    if "step" not in line:
-        return Knob(
-            key,
-            IntDistribution(low, high, log=kind == "log")
-            if whole
-            else FloatDistribution(low, high, log=kind == "log"),
-            when,
-        )
-    if kind == "log":
-        raise SettingsError(
-            f"{where}: step: {line['step']!r}: a range in logarithms has no steps; leave it out, or give a range"
-        )
-    step = _number(f"{where}: step", line["step"], whole)
-    if step <= 0 or step > high - low or abs((high - low) / step - round((high - low) / step)) > 1e-6:
-        raise SettingsError(
-            f"{where}: step: {step:g}: does not lead from {low:g} to {high:g}; give one that does"
-        )
-    return Knob(
-        key, IntDistribution(low, high, step=step) if whole else FloatDistribution(low, high, step=step), when
-    )
+    step = _step(where, line, low, high, is_whole)
+    return Dimension(key, low, high, step, log, is_whole, when=when)
 
 
-def _of_choices(where: str, key: str, line: dict[str, Any], when: dict[str, tuple[Any, ...]]) -> Knob:
+def _choices(where: str, line: dict[str, Any]) -> tuple[Any, ...]:
     choices = line["choices"]
     if not isinstance(choices, list) or not choices:
-        raise SettingsError(f"{where}: choices: {choices!r}: give a list of values, two or more")
-    if len({json.dumps(choice, sort_keys=True) for choice in choices}) < len(choices):
-        raise SettingsError(f"{where}: choices: {choices!r}: holds a value twice; give each once")
+        raise SettingsError(f"{where}: choices: {choices!r} is not a list of values; give two or more")
+    stored = [_stored(choice) for choice in choices]
+    if any(_equal(first, second) for place, first in enumerate(stored) for second in stored[:place]):
+        raise SettingsError(f"{where}: choices: {choices!r} holds a value twice; give each value once")
     if "step" in line:
-        raise SettingsError(f"{where}: step: {line['step']!r}: choices have no steps; leave it out")
-    return Knob(key, CategoricalDistribution([_told(choice) for choice in choices]), when, tuple(choices))
+        raise SettingsError(f"{where}: step: {line['step']!r}: choices have no step; leave step out")
+    return tuple(choices)
 
 
-def _ends(where: str, ends: Any, whole: bool) -> tuple[Any, Any]:
+def _ends(where: str, ends: Any, is_whole: bool) -> tuple[Any, Any]:
     if not isinstance(ends, list) or len(ends) != 2:
-        raise SettingsError(f"{where}: {ends!r}: give two numbers, [low, high]")
-    low, high = (_number(where, end, whole) for end in ends)
+        raise SettingsError(f"{where}: {ends!r} is not a range; give two numbers, [low, high]")
+    low, high = (_number(where, end, is_whole) for end in ends)
     if low >= high:
         raise SettingsError(
-            f"{where}: from {low:g} to {high:g} there is nothing; give the smaller number first, [{high:g}, {low:g}]"
+            f"{where}: the range [{low:g}, {high:g}] is empty; give [low, high] with low below high"
         )
     return low, high
 
 
-def _number(where: str, value: Any, whole: bool) -> Any:
+def _step(where: str, line: dict[str, Any], low: Any, high: Any, is_whole: bool) -> Any:
+    """The step of a range; without one, whole numbers have a step of 1 and others none."""
+    if "step" not in line:
+        return 1 if is_whole else None
+    if "log" in line:
+        raise SettingsError(
+            f"{where}: step: {line['step']!r}: a logarithmic range has no step; "
+            "leave step out, or give range instead of log"
+        )
+    step = _number(f"{where}: step", line["step"], is_whole)
+    count = (high - low) / step if step > 0 else 0
+    if count < 1 or abs(count - round(count)) > 1e-6:
+        raise SettingsError(
+            f"{where}: step: {step:g} does not lead from {low:g} to {high:g}; give a step that does"
+        )
+    return step
+
+
+def _number(where: str, value: Any, is_whole: bool) -> Any:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise SettingsError(f"{where}: {value!r} is no number; give one")
-    if whole and type(value) is not int:
+        raise SettingsError(f"{where}: {value!r} is not a number; give one")
+    if is_whole and type(value) is not int:
         raise SettingsError(f"{where}: {value!r}: the setting is a whole number; give one")
-    return value if whole else float(value)
+    return value if is_whole else float(value)
 
 
 def _conditions(where: str, when: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(when, dict):
         raise SettingsError(
-            f"{where}: when: {when!r}: give the settings and values with which it counts, such as {{model: rescnn}}"
+            f"{where}: when: {when!r} is not a condition; give settings with the values that they need, "
+            "such as {model: rescnn}"
         )
     return {key: tuple(value) if isinstance(value, list) else (value,) for key, value in when.items()}

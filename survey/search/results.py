@@ -1,164 +1,277 @@
-"""What a search has found: its trials as a table, the best two beside the recipe as it is with intervals over seeds, what mattered.
+"""The results of a search: its trials as a table, the best two next to the recipe, and what mattered.
 
-Everything is computed from the study and the folders of its trainings; nothing is remembered.
+The best two of each target are also written as small recipes that `with=` of jobs/train.py reads.
+Everything is computed from the study and from the folders of its runs.
 """
 
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import optuna
 import pyarrow as pa
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, ConfigDict
 
-from survey.search.seeds import gain, short
-from survey.search.study import REASON, STAGE, USUAL, last_epoch, seconds
-from survey.search.target import Quest
-from survey.settings import over
+from survey import files
+from survey.search.dimension import Dimension
+from survey.search.schedule import TargetSchedule
+from survey.search.seeds import NO_GAIN, Gain, SeedSummary, gain, rounded
+from survey.search.settings import Tune
+from survey.search.space import Values, with_values
+from survey.search.study import REASON, RECIPE, STAGE, last_epoch, seconds
+from survey.settings import merge_recipes
 
-NOTHING = {"by": 0.0, "share": 0.0, "interval": None}
-"""The gain where nothing that was tried is better than the recipe as it is."""
-ENOUGH = 6
-"""Fewer trials say nothing of what mattered."""
+MIN_TRIALS = 6
+"""With fewer trials nothing can be said about what mattered."""
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+WINNERS = {"best": "", "second": "-second"}
+"""The roles of trials that become recipes, with the endings of their files' names."""
+LOCAL = ("store", "labels", "run", "workers")
+"""Settings that belong to the place of a training and not to the winner."""
 
 
-def rows(quest: Quest) -> list[dict[str, Any]]:
-    """A row per trial: what it was, what it reached, how it ended."""
-    found = []
-    for one in quest.study.trials():
-        values = one.values or ([math.nan] * len(quest.aim.metrics))
-        if one.state == TrialState.PRUNED and len(quest.aim.metrics) == 1 and one.intermediate_values:
-            values = [one.intermediate_values[max(one.intermediate_values)]]
-        if one.state in STATES:
-            found.append(
-                {
-                    "element": quest.aim.name,
-                    "trial": one.number,
-                    "state": STATES[one.state],
-                    "recipe_as_it_is": USUAL in one.user_attrs,
-                    "stage": int(one.user_attrs.get(STAGE, 1)),
-                    **dict(zip(quest.aim.metrics, map(float, values), strict=True)),
-                    "epochs": last_epoch(one),
-                    "best_epoch": one.user_attrs.get("best_epoch"),
-                    "training_seconds": one.user_attrs.get("training_seconds", seconds(one)),
-                    "parameters": one.user_attrs.get("parameters"),
-                    "reason": one.user_attrs.get(REASON),
-                    **{f"set_{key}": value for key, value in quest.study.chosen(one).items()},
-                }
-            )
-    return found
+class PickedTrial(BaseModel):
+    """A trial in the results: its metrics, the settings that it varied, and its scores with other seeds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trial: int
+    values: tuple[float, ...]
+    settings: dict[str, Any]
+    best_epoch: int | None
+    seeds: SeedSummary
 
 
-def table(quests: Sequence[Quest]) -> pa.Table:
-    """The trials of all aims; values of settings that are of several kinds are told as text."""
-    told = [row for quest in quests for row in rows(quest)]
-    names = list(dict.fromkeys(name for row in told for name in row))
-    columns = {}
-    for name in names:
-        values = [row.get(name) for row in told]
-        kinds = {type(value) for value in values if value is not None}
-        plain = kinds <= {int, float} or kinds in ({str}, {bool})
-        columns[name] = pa.array(
-            [
-                float(v) if kinds == {int, float} and v is not None else v if plain or v is None else str(v)
-                for v in values
-            ]
+class TargetResult(BaseModel):
+    """The results for one target.
+
+    `trials` counts trials by state, and those `wanted`; `reasons` counts failed trials by reason; `front`
+    are the trials that no other trial beats in all metrics, if there are several; `failed_runs` are
+    trainings after the trials that failed, with their reasons.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    metrics: tuple[str, ...]
+    trials: dict[str, int]
+    reasons: dict[str, int] = {}
+    importances: dict[str, float] = {}
+    best: PickedTrial | None = None
+    second: PickedTrial | None = None
+    recipe: PickedTrial | None = None
+    gain: Gain | None = None
+    front: tuple[int, ...] = ()
+    failed_runs: dict[str, str] = {}
+
+    def picked(self) -> dict[str, PickedTrial]:
+        """The trials that there are of `best`, `second` and `recipe`."""
+        roles = {"best": self.best, "second": self.second, "recipe": self.recipe}
+        return {role: trial for role, trial in roles.items() if trial}
+
+
+def target_result(schedule: TargetSchedule) -> TargetResult:
+    """The results for one target so far."""
+    study, picked = schedule.study, schedule.ranked()
+    scores = {role: schedule.seed_scores(trial.number) for role, trial in picked.items()}
+    better_by = None
+    if {"recipe", "best"} <= picked.keys():
+        is_recipe = picked["recipe"].number == picked["best"].number
+        better_by = NO_GAIN if is_recipe else gain(scores["recipe"], scores["best"], schedule.target.signs[0])
+    several = len(schedule.target.metrics) > 1
+    counts = {name: study.count(state) for state, name in STATES.items()}
+    trials = {
+        role: PickedTrial(
+            trial=trial.number,
+            values=tuple(float(f"{value:.5g}") for value in trial.values),
+            settings=study.chosen(trial),
+            best_epoch=trial.user_attrs.get("best_epoch"),
+            seeds=scores[role].summary(),
         )
-    return pa.table(columns)
-
-
-def importances(quest: Quest, metric: int = 0) -> dict[str, float]:
-    """How much of the difference between trials each setting explains; nothing where there are few trials, or settings with conditions only."""
-    space = quest.aim.space.distributions()
-    everywhere = {
-        key: one
-        for key, one in space.items()
-        if not next(knob for knob in quest.aim.space.knobs if knob.key == key).when
+        for role, trial in picked.items()
     }
-    plain = [
-        _bare(one, everywhere, metric)
-        for one in quest.study.complete()
-        if everywhere.keys() <= one.params.keys()
-    ]
-    if len(plain) < ENOUGH or not everywhere or len({one.values[0] for one in plain}) < 2:
-        return {}
-    study = optuna.create_study(direction="minimize" if quest.aim.signs[metric] > 0 else "maximize")
-    study.add_trials(plain)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(study)
-    except (ValueError, RuntimeError) as error:  # all values of a setting alike, for one
-        logging.getLogger(__name__).debug("importances: %s", error)
-        return {}
-    return {key: float(value) for key, value in found.items() if math.isfinite(value)}
-
-
-def _bare(one: FrozenTrial, space: dict[str, Any], metric: int) -> FrozenTrial:
-    """A trial with one value, of the whole space: a second stage has ranges of its own."""
-    return optuna.trial.create_trial(
-        params={key: one.params[key] for key in space}, distributions=space, value=one.values[metric]
+    return TargetResult(
+        study=study.name,
+        metrics=schedule.target.metrics,
+        trials=counts | {"wanted": study.wanted},
+        reasons=reasons(study.trials()),
+        importances={key: rounded(share) or 0.0 for key, share in importances(schedule).items()},
+        gain=better_by,
+        front=tuple(sorted(trial.number for trial in study.optuna_study.best_trials)) if several else (),
+        failed_runs=schedule.failed_runs,
+        **trials,
     )
 
 
-def found(quest: Quest) -> dict[str, Any]:
-    """What is known of one aim, for study.json, the summary and the files of winners."""
-    study, trials = quest.study, quest.study.trials()
-    reasons: dict[str, int] = {}
-    for one in trials:
-        if reason := one.user_attrs.get(REASON):
-            reasons[reason] = reasons.get(reason, 0) + 1
-    picks = quest.ranked()
-    scores = {role: quest.repeated(one.number) for role, one in picks.items()}
-    told: dict[str, Any] = {
-        "study": study.name,
-        "metrics": list(quest.aim.metrics),
-        "trials": {name: study.count(state) for state, name in STATES.items()} | {"wanted": study.wanted},
-        "reasons": reasons,
-        "importances": {key: short(value) for key, value in importances(quest).items()},
+def reasons(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """How often trials failed for each reason."""
+    return dict(Counter(str(trial.user_attrs[REASON]) for trial in trials if REASON in trial.user_attrs))
+
+
+def rows(schedule: TargetSchedule) -> list[dict[str, Any]]:
+    """One row per trial: its settings, what it reached and how it ended."""
+    return [_row(schedule, trial) for trial in schedule.study.trials() if trial.state in STATES]
+
+
+def _row(schedule: TargetSchedule, trial: FrozenTrial) -> dict[str, Any]:
+    metrics = schedule.target.metrics
+    values = trial.values or [math.nan] * len(metrics)
+    if trial.state == TrialState.PRUNED and len(metrics) == 1 and trial.intermediate_values:
+        values = [trial.intermediate_values[max(trial.intermediate_values)]]
+    return {
+        "element": schedule.target.name,
+        "trial": trial.number,
+        "state": STATES[trial.state],
+        "recipe_as_it_is": RECIPE in trial.user_attrs,
+        "stage": int(trial.user_attrs.get(STAGE, 1)),
+        **dict(zip(metrics, map(float, values), strict=True)),
+        "epochs": last_epoch(trial),
+        "best_epoch": trial.user_attrs.get("best_epoch"),
+        "training_seconds": trial.user_attrs.get("training_seconds", seconds(trial)),
+        "parameters": trial.user_attrs.get("parameters"),
+        "reason": trial.user_attrs.get(REASON),
+        **{f"set_{key}": value for key, value in schedule.study.chosen(trial).items()},
     }
-    for role, one in picks.items():
-        told[role] = {
-            "trial": one.number,
-            "values": [short(float(value)) for value in one.values],
-            "set": quest.study.chosen(one),
-            "best_epoch": one.user_attrs.get("best_epoch"),
-            "repeated": scores[role].told(),
-        }
-    if "usual" in scores and "best" in scores:
-        itself = picks["usual"].number == picks["best"].number
-        told["gain"] = NOTHING if itself else gain(scores["usual"], scores["best"], quest.aim.signs[0])
-    if len(quest.aim.metrics) > 1:
-        told["front"] = sorted(one.number for one in study.study.best_trials)
-    told["unwell"] = quest.unwell
-    return told
 
 
-def differing(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """What settings say otherwise than others, for them to be laid over these."""
-    other = over(below, above)
-    kept: dict[str, Any] = {}
-    for name, value in above.items():
-        same = (
-            name in below
-            and below[name] == other[name]
-            and not ("model" in above and name == "options" and above["model"] != below.get("model"))
+def table(schedules: Sequence[TargetSchedule]) -> pa.Table:
+    """The trials of all targets; a column with values of several kinds is text."""
+    every = [row for schedule in schedules for row in rows(schedule)]
+    names = dict.fromkeys(name for row in every for name in row)
+    return pa.table({name: _column([row.get(name) for row in every]) for name in names})
+
+
+def _column(values: list[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        return pa.array([None if value is None else float(value) for value in values])
+    if kinds <= {int, float} or kinds in ({str}, {bool}):
+        return pa.array(values)
+    return pa.array([None if value is None else str(value) for value in values])
+
+
+def importances(schedule: TargetSchedule, metric: int = 0) -> dict[str, float]:
+    """The share of the differences between trials that each setting explains.
+
+    Empty where there are too few trials, or where every setting has conditions.
+    """
+    study = comparable(schedule, metric)
+    if study is None:
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shares = optuna.importance.get_param_importances(study)
+    except (ValueError, RuntimeError) as error:  # if all values of a setting are the same, for example
+        logging.getLogger(__name__).debug("importances: %s", error)
+        return {}
+    return {key: float(share) for key, share in shares.items() if math.isfinite(share)}
+
+
+def comparable(schedule: TargetSchedule, metric: int = 0) -> optuna.Study | None:
+    """A study in memory of the complete trials, with those settings that every trial has and with one metric.
+
+    None if that is too little to compare. A second stage has ranges of its own, so each trial gets those of
+    the space.
+    """
+    space = {
+        dimension.key: distribution(dimension)
+        for dimension in schedule.target.space.dimensions
+        if not dimension.when
+    }
+    trials = [trial for trial in schedule.study.complete() if space.keys() <= trial.params.keys()]
+    if len(trials) < MIN_TRIALS or not space or len({trial.values[metric] for trial in trials}) < 2:
+        return None
+    direction = StudyDirection.MINIMIZE if schedule.target.signs[metric] > 0 else StudyDirection.MAXIMIZE
+    study = optuna.create_study(direction=direction)
+    for trial in trials:
+        params = {key: trial.params[key] for key in space}
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=space, value=trial.values[metric])
         )
-        if same:
+    return study
+
+
+def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
+    """A dimension as Optuna describes it."""
+    if dimension.choices:
+        return CategoricalDistribution(dimension.stored_choices())
+    if dimension.is_whole:
+        return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def write_winners(settings: Tune, schedule: TargetSchedule, result: TargetResult) -> list[str]:
+    """Write the recipes of the best two; a file that is the same already is left alone."""
+    first = settings.name or settings.study.rstrip("/").rpartition("/")[2]
+    paths = []
+    for role, ending in WINNERS.items():
+        if trial := result.picked().get(role):
+            path = files.join(settings.winners, f"{first}-{schedule.target.name}{ending}.yaml")
+            text = _winner(settings, schedule, result, role, trial).encode()
+            if not files.exists(path) or files.read(path) != text:
+                files.write(path, text)
+            paths.append(path)
+    return paths
+
+
+def _winner(
+    settings: Tune, schedule: TargetSchedule, result: TargetResult, role: str, trial: PickedTrial
+) -> str:
+    """The recipe of a winner: how it was found, and what it changes in the recipe of the search."""
+    train = with_values(schedule.target.train, trial.settings)
+    train = {name: value for name, value in train.items() if name not in LOCAL}
+    seeds, recipe = trial.seeds, result.recipe
+    if seeds.values:
+        score = f"{seeds.mean:.4g} (mean of {len(seeds.values)} seeds)"
+    else:
+        score = f"{trial.values[0]:.4g} (one training)"
+    metric = f"{result.metrics[0]} {score}"
+    rank = "the best" if role == "best" else "the second best"
+    content = {
+        "about": f"{schedule.target.name}, {rank} of a search: {metric} on the validation part",
+        "results": {
+            "study": result.study,
+            "trial": trial.trial,
+            "metrics": dict(zip(result.metrics, trial.values, strict=True)),
+            **_score(seeds),
+            **({} if seeds.values else {"score": trial.values[0]}),
+            "seeds": len(seeds.values),
+            "trials": result.trials,
+            "recipe": _score(recipe.seeds) if recipe else None,
+            "gain": result.gain.model_dump(mode="json") if result.gain and role == "best" else None,
+        },
+        "train": changes(settings.train, train),
+    }
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _score(seeds: SeedSummary) -> Values:
+    return {"score": seeds.mean, "interval": list(seeds.interval) if seeds.interval else None}
+
+
+def changes(below: Values, above: Values) -> Values:
+    """The settings of `above` that differ from `below`: laid over `below`, they give `above`."""
+    merged = merge_recipes(below, above)
+    other_model = "model" in above and above["model"] != below.get("model")
+    different: Values = {}
+    for name, value in above.items():
+        is_own_option = name == "options" and other_model
+        if name in below and below[name] == merged[name] and not is_own_option:
             continue
         inner = below.get(name)
-        partly = (
-            isinstance(value, dict)
-            and isinstance(inner, dict)
-            and not (name == "options" and above.get("model") != below.get("model"))
-        )
-        kept[name] = differing(inner, value) if partly and isinstance(inner, dict) else value
-    return kept
+        is_nested = isinstance(value, dict) and isinstance(inner, dict) and not is_own_option
+        different[name] = changes(inner, value) if is_nested and isinstance(inner, dict) else value
+    return different

@@ -1,6 +1,7 @@
-"""Who says what is tried next, and what is stopped: samplers and pruners of Optuna, so that a search that goes on does what an undisturbed one does.
+"""Optuna's samplers, which choose the next values, and its pruners, which stop poor trainings.
 
-A sampler is made anew for each trial, with a seed of its own: one that was seeded once would begin from the same values after each restart.
+Each trial has a new sampler with its own seed. One sampler for all trials would begin again with the same
+values after each restart; so a search that was stopped tries the same values as one that was not.
 """
 
 import warnings
@@ -12,56 +13,55 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler, TPESampler
 
-from survey.search.settings import Aim, Tune
-from survey.search.space import checked
-from survey.training.loop import seeded
+from survey.search.settings import Tune
+from survey.search.target import Target
+from survey.training.loop import derived_seed
 
 STARTUP = 8
-"""Trials before the estimator has something to go by."""
+"""Trials at random before the estimator has enough to learn from."""
 
 
 @contextmanager
 def experimental() -> Iterator[None]:
-    """What Optuna calls experimental for years is used here without its warning."""
+    """Leave out Optuna's warning of features that it has called experimental for years."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 
-def sampler(settings: Tune, aim: Aim, number: int, fixed: Mapping[str, Any]) -> BaseSampler:
-    """The sampler of the trial of this number; `fixed`: what stays as it is."""
-    seed = seeded(settings.seed, number, *aim.name.encode()) % 2**32
+def sampler(settings: Tune, target: Target, number: int, fixed: Mapping[str, Any]) -> BaseSampler:
+    """The sampler of the trial with this number; `fixed`: stored values that stay as they are."""
+    seed = derived_seed(settings.seed, number, *target.name.encode()) % 2**32
     with experimental():
         base: BaseSampler = _estimator(seed) if settings.sampler == "tpe" else RandomSampler(seed=seed)
         return PartialFixedSampler(dict(fixed), base) if fixed else base
 
 
 def _estimator(seed: int) -> BaseSampler:
-    """Settings together, in groups as their conditions have it; trials under way count as poor, so that others look elsewhere."""
+    """A Parzen estimator of all settings together, in groups by their conditions.
+
+    Running trials count as poor, so that several workers try different regions.
+    """
     return TPESampler(n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=True, seed=seed)
 
 
-def pruner(settings: Tune, aim: Aim) -> BasePruner:
-    """The pruner of an aim's study; it keeps what it knows in the storage."""
-    wanted = settings.prune
-    name = ("halving" if len(aim.metrics) == 1 else "none") if wanted.name == "auto" else wanted.name
-    epochs = most_epochs(aim)
-    first = (
-        wanted.first or epochs // (9 if name == "hyperband" else 3) + 1
-    )  # one look at a third, for hyperband at a ninth too; none near the end
+def pruner(settings: Tune, target: Target) -> BasePruner:
+    """The pruner of a target's study; its state is in the storage.
+
+    Without `first` the first comparison is after a third of the epochs, and with hyperband after a ninth. A
+    later one would save little.
+    """
+    prune, epochs = settings.prune, target.max_epochs
+    single = len(target.metrics) == 1
+    name = ("halving" if single else "none") if prune.name == "auto" else prune.name
+    first = prune.first or epochs // (9 if name == "hyperband" else 3) + 1
     if name == "halving":
-        return SuccessiveHalvingPruner(min_resource=first, reduction_factor=wanted.factor)
+        return SuccessiveHalvingPruner(min_resource=first, reduction_factor=prune.factor)
     if name == "hyperband":
         with experimental():
             return HyperbandPruner(
-                min_resource=first, max_resource=max(epochs, first), reduction_factor=wanted.factor
+                min_resource=first, max_resource=max(epochs, first), reduction_factor=prune.factor
             )
     if name == "median":
-        return MedianPruner(n_startup_trials=wanted.startup, n_warmup_steps=first - 1)
+        return MedianPruner(n_startup_trials=prune.startup, n_warmup_steps=first - 1)
     return NopPruner()
-
-
-def most_epochs(aim: Aim) -> int:
-    """The longest training of a search."""
-    tried = next((one.ends() for one in aim.space.knobs if one.key == "epochs"), None)
-    return int(max(tried)) if tried else checked("tune: train", aim.train).epochs

@@ -1,106 +1,208 @@
-"""All that a job trains, one order after the other, whoever does the work: orders go out, epochs and ends come in.
+"""The trainings of one target in their order: trials, then other seeds of the best two, then the winner
+again.
 
-A place of work asks `next` for as long as it is not `over`, tells what it hears, and stops a training when it is told to.
+The next training follows from the study and from the folders of its runs, and from nothing else. So a
+driver that starts again requests the same trainings.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from survey.search.study import FINISHED
-from survey.search.target import Order, Quest
-from survey.search.trial import Row, Told, work
+from optuna.trial import FrozenTrial, TrialState
+
+from survey import files
+from survey.search.seeds import SeedScores, read_seed_scores
+from survey.search.settings import Tune
+from survey.search.study import FINISHED, REASON, RECIPE, Study
+from survey.search.target import RETRAINING, Target
+from survey.search.trial import Row, TrainingEnd, remove_checkpoints
 from survey.settings import JobError
-from survey.training.loop import StoppedError
+from survey.training import run as runs
+from survey.training.settings import Tracking, Train
+
+TRIALS, SEEDS, WINNERS = "trials", "seeds", "winners"
+"""Folders of a study."""
+FIRST_FAILURES, LATER_FAILURES = 5, 20
+"""After this many failures in a row the search ends: before a training has succeeded, and after."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A training that is to run now; the key is its folder within the study."""
+
+    key: str
+    settings: Train
 
 
 @dataclass
-class Search:
-    """The quests of a job; `advance` gets what is to be shown when something has happened."""
+class TargetSchedule:
+    """What is running for one target, and what comes next.
 
-    quests: Sequence[Quest]
-    advance: Callable[[int, str], None]
-    trouble: str = ""
-    under_way: dict[str, tuple[Quest, Order]] = field(default_factory=dict)
-    returned: list[Order] = field(default_factory=list)
-    losses: Counter[str] = field(default_factory=Counter)
+    `failed_runs` are trainings after the trials that failed, with their reasons; `recent_failures` are the
+    reasons of the last trials, if all of these failed.
+    """
 
-    def next(self) -> Order | None:
-        """What is to be trained next; None: nothing now."""
-        if self.trouble:
+    settings: Tune
+    target: Target
+    study: Study
+    tracking: Tracking = field(default_factory=lambda: Tracking(use="never"))
+    running: set[str] = field(default_factory=set)
+    failed_runs: dict[str, str] = field(default_factory=dict)
+    recent_failures: list[str] = field(default_factory=list)
+    any_success: bool = False
+    weights_kept: dict[int, bool] = field(default_factory=dict)
+
+    def next(self) -> Request | None:
+        """The next training; None if there is none before those that are running have ended."""
+        if suggestion := self.study.next():
+            key = self._trial_key(suggestion.number)
+            return Request(key, self.training(key, suggestion.chosen))
+        if not self.study.is_done:
             return None
-        if self.returned:
-            return self.returned.pop(0)
-        for quest in self.quests:
-            if order := quest.next():
-                self.under_way[order.key] = quest, order
-                return order
-        return None
-
-    def lost(self, failures: int, reason: str) -> None:
-        """A place of work has broken down with all that was under way there: it is given out again, but no more than so often."""
-        self.losses.update(list(self.under_way))
-        self.returned = [order for _, order in self.under_way.values() if self.losses[order.key] <= failures]
-        for key in list(self.under_way):
-            if self.losses[key] > failures:
-                self.ended(key, {"failed": reason})
+        waiting = [request for request in self._seed_requests() if not self._has_ended(request.key)]
+        if not waiting and not self.running:
+            waiting = [request for request in self._retraining() if not self._has_ended(request.key)]
+        request = next((request for request in waiting if request.key not in self.running), None)
+        if request:
+            self.running.add(request.key)
+        return request
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left to do; what is under way when there is trouble is not waited for."""
-        return bool(self.trouble) or (not self.under_way and all(quest.over for quest in self.quests))
+    def is_done(self) -> bool:
+        """Whether no training is left, and none is running."""
+        if not self.study.is_done or self.running:
+            return False
+        return all(self._has_ended(request.key) for request in (*self._seed_requests(), *self._retraining()))
 
-    def heard(self, key: str, row: Row) -> bool:
-        """An epoch of a training is over; whether it is to be stopped."""
-        stop = self.under_way[key][0].heard(key, row)
-        if stop:
-            self._closed(key)
+    def training(self, name: str, chosen: dict[str, Any], **changes: Any) -> Train:
+        """The settings of a training in a folder of the study."""
+        changes |= {
+            "tracking": self.tracking.model_dump(),
+            "gpu": "never" if self.settings.gpu == 0 else "auto",
+        }
+        if self.settings.threads != "auto":
+            changes["threads"] = self.settings.threads
+        return self.target.training(files.join(self.settings.study, name), chosen, **changes)
+
+    def _trial_key(self, number: int) -> str:
+        return f"{TRIALS}/{self.target.name}/{number}"
+
+    def _has_ended(self, key: str) -> bool:
+        return key in self.failed_runs or runs.is_finished(files.join(self.settings.study, key))
+
+    def picked(self) -> dict[str, FrozenTrial]:
+        """The trials in the results: `best` and `second`, with different values, and `recipe`, the recipe
+        itself.
+        """
+        recipe = next((trial for trial in self.study.complete() if RECIPE in trial.user_attrs), None)
+        picked = dict(zip(("best", "second"), self._best_two(), strict=False))
+        return picked | ({"recipe": recipe} if recipe else {})
+
+    def ranked(self) -> dict[str, FrozenTrial]:
+        """The same trials; other seeds decide which one is the best and which one the second."""
+        picked = self.picked()
+        if len(self.target.metrics) == 1 and {"best", "second"} <= picked.keys():
+            sign = self.target.signs[0]
+            best, second = (sign * self.seed_scores(picked[role].number).mean for role in ("best", "second"))
+            if second < best:
+                picked |= {"best": picked["second"], "second": picked["best"]}
+        return picked
+
+    def seed_scores(self, number: int) -> SeedScores:
+        """What the values of a trial reach with other seeds."""
+        folders = [files.join(self.settings.study, name) for name in self.seed_runs(number)]
+        return read_seed_scores(folders, self.target.metrics[0])
+
+    def _best_two(self) -> Iterator[FrozenTrial]:
+        """The best two by a single metric. Of several metrics, the best by the first and the best by the
+        second, among the trials that no other trial beats in all metrics.
+        """
+        ranked = sorted(self.study.complete(), key=self.study.score)
+        if len(self.target.metrics) > 1:
+            sign = self.target.signs[1]
+            front = sorted(self.study.optuna_study.best_trials, key=self.study.score)
+            by_second = sorted(front, key=lambda trial: sign * float(trial.values[1]))
+            ranked = front[:1] + by_second + front
+        seen: list[Any] = []
+        for trial in ranked:
+            if (values := self.study.chosen(trial)) not in seen and len(seen) < 2:
+                seen.append(values)
+                yield trial
+
+    def seed_runs(self, number: int) -> list[str]:
+        """The folders of a trial's trainings with other seeds. Its own seed helped it to be chosen; these
+        did not.
+        """
+        seed = self.training(TRIALS, {}).seed
+        extra = range(seed + 1, seed + self.settings.seeds + 1)
+        return [f"{SEEDS}/{self.target.name}/{number}-{other}" for other in extra]
+
+    def _seed_requests(self) -> Iterator[Request]:
+        for trial in {trial.number: trial for trial in self.picked().values()}.values():
+            for name in self.seed_runs(trial.number):
+                seed = int(name.rpartition("-")[2])
+                yield Request(name, self.training(name, self.study.chosen(trial), seed=seed))
+
+    def _retraining(self) -> Iterator[Request]:
+        """The winner on training and validation part together, for as many epochs as its best epoch had."""
+        best = self.ranked().get("best")
+        if self.settings.retrain and best:
+            values = RETRAINING | {"epochs": int(best.user_attrs["best_epoch"])}
+            name = f"{WINNERS}/{self.target.name}"
+            yield Request(name, self.training(name, self.study.chosen(best) | values))
+
+    def report(self, key: str, row: Row) -> bool:
+        """Record an epoch of a training; whether it is to stop."""
+        number = _trial_number(key)
+        if number is None or not self.study.report(number, row):
+            return False
+        self.recent_failures, self.any_success = [], True
+        self._remove_weights()
+        return True
+
+    def end(self, key: str, end: TrainingEnd) -> None:
+        """Record the end of a training. Too many failures in a row are an error."""
+        number = _trial_number(key)
+        self.running.discard(key)
+        if number is None:
+            if end.failed:
+                self.failed_runs[key] = end.failed
+            return
+        if end.scores:
+            self.study.succeed(number, end.scores)
         else:
-            self.advance(0, self._note())
-        return stop
+            self.study.fail(number, end.failed)
+        reason = self.study.trials()[number].user_attrs.get(REASON)
+        self.recent_failures = [*self.recent_failures, reason] if reason else []
+        self.any_success = self.any_success or not reason
+        self._remove_weights()
+        self._check_failures()
 
-    def ended(self, key: str, told: Told) -> None:
-        """A training is over. Trouble is kept for `settle`: places of work have errors of their own."""
-        quest, _ = self.under_way[key]
-        try:
-            quest.ended(key, told)
-        except JobError as error:
-            self.trouble = str(error)
-        self._closed(key)
+    def _check_failures(self) -> None:
+        count = len(self.recent_failures)
+        if count >= (LATER_FAILURES if self.any_success else FIRST_FAILURES):
+            which = "last" if self.any_success else "first"
+            reasons = "; ".join(dict.fromkeys(self.recent_failures[-FIRST_FAILURES:]))
+            raise JobError(
+                f"tune: {self.target.name}: the {which} {count} trainings failed: {reasons}; "
+                "correct this, then run the same command again"
+            )
 
-    def settle(self) -> None:
-        """The work is over, or an error says what was wrong."""
-        if self.trouble:
-            raise JobError(self.trouble)
-
-    def _closed(self, key: str) -> None:
-        self.under_way.pop(key)
-        self.advance(1, self._note())
-
-    def _note(self) -> str:
-        """How it stands, for the progress bar."""
-        told = []
-        for quest in self.quests:
-            best = quest.study.best()
-            score = f", best {quest.aim.metrics[0]} {best.values[0]:.4g}" if best else ""
-            told.append(f"{quest.aim.name} {quest.study.count(*FINISHED)}/{quest.study.wanted}{score}")
-        return "; ".join(told)
+    def _remove_weights(self) -> None:
+        """Remove the weights of trials that are not among the best two."""
+        if self.settings.keep == "all":
+            return
+        kept = {trial.number for role, trial in self.picked().items() if role != "recipe"}
+        for trial in self.study.trials():
+            keep, has_ended = trial.number in kept, trial.state in (*FINISHED, TrialState.FAIL)
+            if has_ended and self.weights_kept.get(trial.number) != keep:
+                folder = files.join(self.settings.study, self._trial_key(trial.number))
+                remove_checkpoints(folder, and_weights=not keep)
+                self.weights_kept[trial.number] = keep
 
 
-def here(search: Search) -> None:
-    """Do the work in this process, one training after the other."""
-
-    def listener(key: str) -> Callable[[Row], Any]:
-        def tell(row: Row) -> None:
-            if search.heard(key, row):
-                raise StoppedError
-
-        return tell
-
-    while order := search.next():
-        try:
-            told = work(order.settings, listener(order.key))
-        except StoppedError:
-            continue
-        search.ended(order.key, told)
+def _trial_number(key: str) -> int | None:
+    """The number of a trial; None for the trainings after the trials."""
+    kind, *_, number = key.split("/")
+    return int(number) if kind == TRIALS else None

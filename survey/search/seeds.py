@@ -1,22 +1,67 @@
-"""How sure a score is: the same settings trained with different seeds, and what is gained over others trained likewise."""
+"""The scores of trainings: of one, of the same settings with several seeds, and the gain of one choice over
+another.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from survey import files
-from survey.search.study import measured
-from survey.training import run as bundle
+from survey.search.target import MEASURED, measured
+from survey.training import run as runs
 
 LEVEL = 0.95
 
 
+class Scores(BaseModel):
+    """What a finished training has reached: the metrics of its best epoch on the validation part, and its
+    size.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    validation: dict[str, float]
+    parameters: int
+    training_seconds: float
+    best_epoch: int
+    epochs: int
+
+    def metric(self, name: str) -> float:
+        """A metric as it is compared; NaN if the training has none of that name."""
+        value = getattr(self, name) if name in MEASURED else self.validation.get(name, math.nan)
+        return measured(name, value)
+
+
+class SeedSummary(BaseModel):
+    """The scores over seeds as a study keeps them, with five digits."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: float | None
+    interval: tuple[float, float] | None
+    values: tuple[float, ...]
+
+
+class Gain(BaseModel):
+    """By how much a metric is better than the recipe's, also as a share, with a 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    by: float | None
+    share: float | None
+    interval: tuple[float, float] | None
+
+
+NO_GAIN = Gain(by=0.0, share=0.0, interval=None)
+"""The gain if nothing that was tried is better than the recipe itself."""
+
+
 @dataclass(frozen=True)
-class Repeated:
-    """The mean of a metric over trainings with different seeds and, of two or more, its 95 % t interval."""
+class SeedScores:
+    """The mean of a metric over trainings with different seeds and, for two or more, its 95 % t interval."""
 
     mean: float
     low: float = math.nan
@@ -24,56 +69,71 @@ class Repeated:
     values: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Repeated":
-        """From the single values; NaN without any."""
+    def from_values(cls, values: Sequence[float]) -> Self:
+        """From the scores of single trainings; NaN without any."""
         if len(values) < 2:
             return cls(values[0] if values else math.nan, values=tuple(values))
-        mean, half = (
-            sum(values) / len(values),
-            stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values),
+        mean = sum(values) / len(values)
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
+        return cls(mean, mean - half, mean + half, tuple(values))
+
+    @property
+    def variance(self) -> float:
+        """The squared standard error of the mean; NaN for one training."""
+        return float(stats.sem(self.values)) ** 2 if len(self.values) > 1 else math.nan
+
+    def summary(self) -> SeedSummary:
+        """The same for a document."""
+        return SeedSummary(
+            mean=rounded(self.mean),
+            interval=_rounded(self.low, self.high) if math.isfinite(self.low) else None,
+            values=_rounded(*self.values),
         )
-        return cls(mean, mean - float(half), mean + float(half), tuple(values))
-
-    def told(self) -> dict[str, Any]:
-        """As JSON and YAML have it."""
-        interval = [short(self.low), short(self.high)] if math.isfinite(self.low) else None
-        return {
-            "mean": short(self.mean),
-            "interval": interval,
-            "values": [short(value) for value in self.values],
-        }
 
 
-def short(value: float) -> float | None:
-    """A number with five digits, None where it is none."""
+def rounded(value: float) -> float | None:
+    """A number with five digits; None if it is not finite."""
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def gain(usual: Repeated, best: Repeated, sign: int) -> dict[str, Any] | None:
-    """By how much the best is better than the recipe as it is, with Welch's 95 % interval; None where one of both is not known."""
-    difference = sign * (usual.mean - best.mean)
+def _rounded(*values: float) -> Any:
+    """Finite numbers with five digits."""
+    return tuple(rounded(value) for value in values)
+
+
+def gain(recipe: SeedScores, best: SeedScores, sign: int) -> Gain | None:
+    """By how much the best is better, with Welch's interval; None if one of the two has no score."""
+    difference = sign * (recipe.mean - best.mean)
     if not math.isfinite(difference):
         return None
-    told: dict[str, Any] = {
-        "by": short(difference),
-        "share": short(difference / abs(usual.mean)) if usual.mean else None,
-        "interval": None,
-    }
-    parts = [stats.sem(one.values) ** 2 if len(one.values) > 1 else math.nan for one in (usual, best)]
-    if all(math.isfinite(part) for part in parts) and sum(parts) > 0:
-        freedom = sum(parts) ** 2 / sum(
-            part**2 / (len(one.values) - 1) for part, one in zip(parts, (usual, best), strict=True)
-        )
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(sum(parts))
-        told["interval"] = [short(difference - half), short(difference + half)]
-    return told
+    interval = None
+    variances = [recipe.variance, best.variance]
+    if math.isfinite(sum(variances)) and sum(variances) > 0:
+        counts = [len(recipe.values), len(best.values)]
+        terms = [variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True)]
+        freedom = sum(variances) ** 2 / sum(terms)
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(sum(variances))
+        interval = _rounded(difference - half, difference + half)
+    share = rounded(difference / abs(recipe.mean)) if recipe.mean else None
+    return Gain(by=rounded(difference), share=share, interval=interval)
 
 
-def read(runs: Sequence[str], metric: str) -> Repeated:
-    """What finished runs among these have reached."""
-    found = []
-    for run in runs:
-        if files.exists(files.join(run, bundle.RUN)):
-            about = bundle.about_run(run)
-            found.append(measured(metric, about["validation"].get(metric, about.get(metric, math.nan))))
-    return Repeated.of([value for value in found if math.isfinite(value)])
+def read_scores(folder: str) -> Scores | None:
+    """The scores of the run in a folder; None if it is not finished."""
+    if not runs.is_finished(folder):
+        return None
+    document = runs.run_document(folder)
+    return Scores(
+        validation=document.validation,
+        parameters=document.parameters,
+        training_seconds=document.training_seconds,
+        best_epoch=document.best_epoch,
+        epochs=document.epochs,
+    )
+
+
+def read_seed_scores(folders: Sequence[str], metric: str) -> SeedScores:
+    """A metric over those of these runs that are finished."""
+    scores = [read_scores(folder) for folder in folders]
+    values = [each.metric(metric) for each in scores if each]
+    return SeedScores.from_values([value for value in values if math.isfinite(value)])

@@ -1,11 +1,14 @@
-"""A search space: which settings of a training are tried with which values. Data, from a file of `tune/`; checked before any work.
+"""A search space: the settings of a training that a search varies, with the values that it tries.
 
-    about: what it is for
-    train: {model: rescnn}                what every trial has, over what the recipe says
+A file of `tune/` describes one:
+
+    about: what the space is for
+    train: {model: rescnn}                what every trial has, in place of what the recipe says
     space:
-      optimiser.lr: {log: [1e-5, 1e-2]}   keys are settings of jobs/train.py with dots; see survey/search/knobs.py
+      optimiser.lr: {log: [1e-5, 1e-2]}   keys are settings of jobs/train.py; see survey/search/dimension.py
 
-It is checked by making the settings of a training with each end of each range and each choice.
+A space is checked before any work: the settings of a training are made for each end of each range and for
+each choice. This needs neither torch nor Optuna, so a mistake is reported at once.
 """
 
 import difflib
@@ -14,19 +17,20 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.trial import Trial
 
 from survey import plugins
-from survey.models.baseline import Fitted
-from survey.search.dimension import Distribution, Knob, knob
-from survey.settings import Settings, SettingsError, over, section
-from survey.training.fit import UNUSED
-from survey.training.train import Train
+from survey.models.options import is_baseline
+from survey.search.dimension import Dimension, read_dimension
+from survey.settings import Settings, SettingsError, merge_recipes, read_section
+from survey.training.settings import UNUSED, Train
 
-OWN = (
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+SET_BY_SEARCH = (
     "store",
     "labels",
     "join",
@@ -36,249 +40,246 @@ OWN = (
     "split",
     "monitor",
     "seed",
-    "before",
+    "start_from",
     "freeze",
     "learn_from",
     "keep",
 )
-"""Settings that a search does not try: it sets them itself, or scores would not compare."""
-Values = dict[str, Any]
-MOST = 100_000
+"""Settings that a search does not vary: it sets them itself, or scores would not compare."""
+MAX_GRID = 100_000
 """A grid of more points is a mistake."""
+
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Space:
-    """The knobs in an order in which conditions come before what hangs on them; `fixed`: what every trial has."""
+class SearchSpace:
+    """The dimensions, each after those that its conditions name.
+
+    `lines` and `fixed` are the sections space and train of its file: what varies, and what every trial has.
+    """
 
     path: str
-    knobs: tuple[Knob, ...]
+    dimensions: tuple[Dimension, ...]
+    lines: Mapping[str, Any]
     fixed: Mapping[str, Any]
-    text: Mapping[str, Any]
 
-    def drawn(self, trial: Trial, near: Mapping[str, Any] | None = None) -> Values:
-        """A value for each knob that counts; `near`: numbers close to these."""
+    def to_dict(self) -> Values:
+        """What the file says, wherever it lies."""
+        return {"space": dict(self.lines), "train": dict(self.fixed)}
+
+    def suggest(self, trial: "Trial", near: Mapping[str, Any] | None = None) -> Values:
+        """A value for each active dimension; with `near`, numbers close to these stored values."""
         chosen: Values = {}
-        for one in self.knobs:
-            if one.counts(chosen):
-                chosen[one.key] = (
-                    one if near is None else Knob(one.key, one.near(near.get(one.key)), one.when, one.choices)
-                ).drawn(trial)
+        for dimension in self.dimensions:
+            if dimension.is_active(chosen):
+                tried = dimension if near is None else dimension.narrowed(near.get(dimension.key))
+                chosen[dimension.key] = tried.suggest(trial)
         return chosen
 
-    def plain(self, params: Mapping[str, Any]) -> Values:
-        """What the settings say for what the storage says."""
-        return {one.key: one.plain(params[one.key]) for one in self.knobs if one.key in params}
-
-    def usual(self, values: Values) -> Values:
-        """Those knobs of a training that stand at one of their values, as the storage says it."""
-        chosen: Values = {}
-        told: Values = {}
-        for one in self.knobs:
-            found = _usual(values, one.key)
-            if one.counts(chosen) and (kept := one.told(found)) is not None:
-                chosen[one.key], told[one.key] = one.plain(kept), kept
-        return told
+    def to_settings(self, params: Mapping[str, Any]) -> Values:
+        """The values as the settings hold them, given those of the storage."""
+        return {
+            dimension.key: dimension.to_setting(params[dimension.key])
+            for dimension in self.dimensions
+            if dimension.key in params
+        }
 
     def grid(self, points: int, seed: int) -> list[Values]:
-        """Every combination of choices and of so many values of each range, in an order drawn by the seed."""
-        count = float(np.prod([len(one.points(points)) for one in self.knobs], dtype=float))
-        if count > MOST:
+        """The stored values of every combination of choices and of `points` values of each range.
+
+        The seed gives their order. Combinations that differ only in inactive dimensions are one.
+        """
+        axes = [dimension.grid(points) for dimension in self.dimensions]
+        count = float(np.prod([len(axis) for axis in axes], dtype=float))
+        if count > MAX_GRID:
             raise SettingsError(
-                f"{self.path}: space: a grid of {count:,.0f} points; give fewer points=, fewer knobs, or sampler=tpe"
+                f"{self.path}: space: the grid has {count:,.0f} points; give fewer points=, "
+                "fewer dimensions, or sampler=tpe"
             )
-        found: dict[str, Values] = {}
-        for values in itertools.product(*(one.points(points) for one in self.knobs)):
+        combinations: dict[str, Values] = {}
+        for values in itertools.product(*axes):
             chosen: Values = {}
-            for one, value in zip(self.knobs, values, strict=True):
-                if one.counts(chosen):
-                    chosen[one.key] = value
-            found.setdefault(
-                str(chosen), {one.key: one.told(chosen[one.key]) for one in self.knobs if one.key in chosen}
-            )
-        rows = list(found.values())
+            for dimension, value in zip(self.dimensions, values, strict=True):
+                if dimension.is_active(chosen):
+                    chosen[dimension.key] = value
+            combinations.setdefault(str(chosen), self._to_stored(chosen))
+        rows = list(combinations.values())
         return [rows[number] for number in np.random.default_rng(seed).permutation(len(rows))]
 
-    def distributions(self) -> dict[str, Distribution]:
-        """The values of each knob."""
-        return {one.key: one.distribution for one in self.knobs}
+    def _to_stored(self, chosen: Values) -> Values:
+        return {
+            dimension.key: dimension.to_stored(chosen[dimension.key])
+            for dimension in self.dimensions
+            if dimension.key in chosen
+        }
 
 
-def laid_over(train: Values, chosen: Mapping[str, Any]) -> Values:
-    """Settings of a training with values for some keys; another network brings options of its own."""
+def with_values(train: Values, chosen: Mapping[str, Any]) -> Values:
+    """The settings of a training with values for some keys; another network brings its own options."""
     above: Values = {}
     for key, value in chosen.items():
         inner = above
         for name in key.split(".")[:-1]:
             inner = inner.setdefault(name, {})
         inner[key.rpartition(".")[2]] = value
-    return over(train, above)
+    return merge_recipes(train, above)
 
 
-def checked(where: str, values: Values) -> Train:
-    """The settings of a training, those of its network too."""
-    made = Train.checked(where, values)
-    plugins.options("models", made.model).checked(f"{where}: options of {made.model}", made.options)
-    return made
-
-
-def read(path: str, train: Values) -> Space:
-    """The space of a file, checked against the training that it is laid over."""
+def read_space(path: str, train: Values) -> SearchSpace:
+    """The space of a file, checked against the training whose settings it varies."""
     if not Path(path).is_file():
         raise SettingsError(
-            f"tune: space: {path}: no such file; give a YAML file with a space, such as one of tune/*.yaml"
+            f"space: {path}: no such file; give a YAML file with a space, such as one of tune/*.yaml"
         )
-    told = section(Path(path), "space")
-    if not told:
+    lines = read_section(Path(path), "space")
+    if not lines:
         raise SettingsError(
-            f"{path}: space: says nothing; name settings and how they vary, such as optimiser.lr: {{log: [1e-5, 1e-2]}}"
+            f"{path}: space: is empty; name settings and the values to try, "
+            "such as optimiser.lr: {log: [1e-5, 1e-2]}"
         )
-    fixed = section(Path(path), "train")
-    base = over(train, fixed)
-    models = _models(f"{path}: space", told, base)
-    knobs = [
-        knob(f"{path}: space: {key}", key, line, _whole(f"{path}: space: {key}", key, models))
-        for key, line in told.items()
-    ]
-    ordered = _ordered(path, {one.key: one for one in knobs})
-    space = Space(path, tuple(ordered), fixed, {"space": told, "train": fixed})
-    for one in ordered:
-        if _at(fixed, one.key) is not None:
+    fixed = read_section(Path(path), "train")
+    base = merge_recipes(train, fixed)
+    models = _models(f"{path}: space", lines, base)
+    dimensions = {}
+    for key, line in lines.items():
+        where = f"{path}: space: {key}"
+        dimensions[key] = read_dimension(where, key, line, _is_whole(where, key, models[key]))
+    space = SearchSpace(path, tuple(_in_order(path, dimensions)), lines, fixed)
+    for dimension in space.dimensions:
+        if (value := value_at(fixed, dimension.key)) is not None:
             raise SettingsError(
-                f"{path}: {one.key}: {_at(fixed, one.key)!r} in its train:, but tried in its space:; keep one of them"
+                f"{path}: {dimension.key}: is fixed as {value!r} in train: and varied in space:; "
+                "keep one of the two"
             )
-    _rehearse(space, base)
+    _check_ends(space, base)
     return space
 
 
-def _at(values: Any, key: str) -> Any:
-    """What nested values say at a key with dots, None where nothing."""
+def value_at(values: Any, key: str) -> Any:
+    """The value of nested settings at a key with dots; None if there is none."""
     for name in key.split("."):
         values = values.get(name) if isinstance(values, Mapping) else None
     return values
 
 
-def _usual(values: Values, key: str) -> Any:
-    """What a training has at a key, said or by default; a learning rate that is left to the network is the network's."""
-    made = checked("tune: train", values)
-    network = plugins.load("models", made.model)
-    if key == "optimiser.lr" and made.optimiser.lr is None:
-        return network.Net.rate
-    whole = made.model_dump(mode="json")
-    whole["options"] = network.Options.checked("tune: train", made.options).model_dump(mode="json")
-    return _at(whole, key)
-
-
-def _models(where: str, told: Values, base: Values) -> dict[str, list[str]]:
-    """For each key of the space, the networks with which it may count."""
-    usual = base.get("model", Train.model_fields["model"].default)
-    line = told.get("model")
-    listed = line.get("choices") if isinstance(line, dict) else None
-    every = [str(name) for name in listed] if isinstance(listed, list) else [usual]
-    for name in every:
-        if name not in plugins.names("models"):
-            raise SettingsError(
-                f"{where}: model: there is no network {name!r}; there are {', '.join(plugins.names('models'))}"
-            )
-    found: dict[str, list[str]] = {}
-    for key, inner in told.items():
+def _models(where: str, lines: Values, base: Values) -> dict[str, list[str]]:
+    """The networks with which each key of the space may be active."""
+    default = base.get("model", Train.model_fields["model"].default)
+    line = lines.get("model")
+    choices = line.get("choices") if isinstance(line, dict) else None
+    every = [str(name) for name in choices] if isinstance(choices, list) else [default]
+    known = plugins.names("models")
+    if unknown := [name for name in every if name not in known]:
+        raise SettingsError(
+            f"{where}: model: there is no network {unknown[0]!r}; give one of {', '.join(known)}"
+        )
+    models: dict[str, list[str]] = {}
+    for key, inner in lines.items():
         when = inner.get("when") if isinstance(inner, dict) else None
         wanted = when.get("model") if isinstance(when, dict) else None
         named = wanted if isinstance(wanted, list) else every if wanted is None else [wanted]
-        found[key] = [name for name in every if name in named] or every
-    return found
+        models[key] = [name for name in every if name in named] or every
+    return models
 
 
-def _whole(where: str, key: str, models: Mapping[str, list[str]]) -> bool:
-    """Whether a key's setting is a whole number; an error where there is no such setting, or none to try."""
-    if key.split(".")[0] in OWN or key in Train.INERT or key.split(".")[0] in Train.INERT:
-        why = (
-            "does not change what comes out"
-            if key.split(".")[0] in Train.INERT
-            else "is set by the search itself, or scores would not compare"
+def _is_whole(where: str, key: str, models: list[str]) -> bool:
+    """Whether the setting is a whole number. A setting that does not exist, or may not vary, is an error."""
+    first = key.split(".")[0]
+    if first in Train.NOT_IN_RESULT:
+        raise SettingsError(f"{where}: does not change the result of a training; leave it out")
+    if first in SET_BY_SEARCH:
+        raise SettingsError(
+            f"{where}: is set by the search itself, because scores would not compare; leave it out"
         )
-        raise SettingsError(f"{where}: {why}; leave it out")
-    kinds = []
-    for model in models[key]:
-        there = dict(_keys(Train, "")) | dict(_keys(plugins.options("models", model), "options."))
-        if key not in there:
-            near = difflib.get_close_matches(key, there, 1)
-            advice = f"did you mean {near[0]}?" if near else "python jobs/train.py --help lists them"
-            other = f" of {model}" if key.startswith("options.") else ""
-            last = (
-                "; or give when: {model: [...]}"
-                if key.startswith("options.") and len(models[key]) > 1
-                else ""
-            )
-            raise SettingsError(f"{where}: unknown setting{other}; {advice}{last}")
-        if key.split(".")[0] in UNUSED and issubclass(plugins.load("models", model).Net, Fitted):
-            raise SettingsError(
-                f"{where}: means nothing to {model}, which is fitted at once; leave it out, or say when: {{model: [...]}} it counts"
-            )
-        kinds.append(there[key])
-    return all(int in _plain_kinds(kind) and float not in _plain_kinds(kind) for kind in kinds)
+    kinds = [_kind_of(where, key, model, len(models) > 1) for model in models]
+    if first in UNUSED and (baselines := [model for model in models if is_baseline(model)]):
+        raise SettingsError(
+            f"{where}: {baselines[0]} does not use this setting, because it is not trained in epochs; "
+            "leave it out, or give when: {model: [...]} with the networks that use it"
+        )
+    return all(int in _simple_types(kind) and float not in _simple_types(kind) for kind in kinds)
+
+
+def _kind_of(where: str, key: str, model: str, one_of_several: bool) -> Any:
+    """The type of a setting of a training with this network."""
+    kinds = dict(_keys(Train, "")) | dict(_keys(plugins.options("models", model), "options."))
+    if key in kinds:
+        return kinds[key]
+    near = difflib.get_close_matches(key, kinds, 1)
+    advice = f"did you mean {near[0]}?" if near else "python jobs/train.py --help lists the settings"
+    if not key.startswith("options."):
+        raise SettingsError(f"{where}: unknown setting; {advice}")
+    condition = "; or give when: {model: [...]}" if one_of_several else ""
+    raise SettingsError(f"{where}: unknown setting of {model}; {advice}{condition}")
 
 
 def _keys(cls: type[Settings], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every setting of a class with its type, those inside it too."""
+    """Every setting of a class with its type, those of nested settings too."""
     for name, info in cls.model_fields.items():
         yield f"{prefix}{name}", info.annotation
-        for kind in _plain_kinds(info.annotation):
+        for kind in _simple_types(info.annotation):
             if isinstance(kind, type) and issubclass(kind, Settings):
                 yield from _keys(kind, f"{prefix}{name}.")
 
 
-def _plain_kinds(annotation: Any) -> tuple[Any, ...]:
+def _simple_types(annotation: Any) -> tuple[Any, ...]:
     """The types that an annotation allows; those inside lists do not count."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return _plain_kinds(typing.get_args(annotation)[0])
+        return _simple_types(typing.get_args(annotation)[0])
     if origin is None or origin in (tuple, list, dict, typing.Literal):
         return (origin or annotation,)
-    return tuple(kind for part in typing.get_args(annotation) for kind in _plain_kinds(part))
+    return tuple(kind for inner in typing.get_args(annotation) for kind in _simple_types(inner))
 
 
-def _ordered(path: str, knobs: dict[str, Knob]) -> list[Knob]:
-    """Conditions before what hangs on them; each on a knob of the space, with values that it has."""
-    done: dict[str, Knob] = {}
-    for one in knobs.values():
-        for key, wanted in one.when.items():
-            where = f"{path}: space: {one.key}: when"
-            if key not in knobs:
-                near = difflib.get_close_matches(key, knobs, 1)
-                raise SettingsError(
-                    f"{where}: {key} is not tried in this space; {f'did you mean {near[0]}?' if near else 'leave the condition out'}"
-                )
-            if not knobs[key].choices:
-                raise SettingsError(
-                    f"{where}: {key} has a range, no choices; give it choices, or leave the condition out"
-                )
-            if never := [value for value in wanted if value not in knobs[key].choices]:
-                raise SettingsError(
-                    f"{where}: {key} is never {never[0]!r}; its choices are {', '.join(map(repr, knobs[key].choices))}"
-                )
-    while len(done) < len(knobs):
-        ready = [
-            one for one in knobs.values() if one.key not in done and all(key in done for key in one.when)
-        ]
+def _in_order(path: str, dimensions: dict[str, Dimension]) -> list[Dimension]:
+    """Each dimension after those that its conditions name."""
+    for dimension in dimensions.values():
+        _check_conditions(path, dimension, dimensions)
+    placed: dict[str, Dimension] = {}
+    while len(placed) < len(dimensions):
+        waiting = [dimension for key, dimension in dimensions.items() if key not in placed]
+        ready = [dimension for dimension in waiting if all(key in placed for key in dimension.when)]
         if not ready:
+            keys = ", ".join(dimension.key for dimension in waiting)
+            raise SettingsError(f"{path}: space: {keys} depend on each other; take one condition out")
+        placed |= {dimension.key: dimension for dimension in ready}
+    return list(placed.values())
+
+
+def _check_conditions(path: str, dimension: Dimension, dimensions: dict[str, Dimension]) -> None:
+    """Each condition is on a dimension of the space, with values that it has."""
+    where = f"{path}: space: {dimension.key}: when"
+    for key, values in dimension.when.items():
+        if key not in dimensions:
+            near = difflib.get_close_matches(key, dimensions, 1)
+            advice = f"did you mean {near[0]}?" if near else "leave the condition out"
+            raise SettingsError(f"{where}: {key} is not varied in this space; {advice}")
+        choices = dimensions[key].choices
+        if not choices:
             raise SettingsError(
-                f"{path}: space: {', '.join(key for key in knobs if key not in done)} hang on one another; take one condition out"
+                f"{where}: {key} has a range and no choices; give it choices, or leave the condition out"
             )
-        done |= {one.key: one for one in ready}
-    return list(done.values())
+        if never := [value for value in values if value not in choices]:
+            raise SettingsError(
+                f"{where}: {key} is never {never[0]!r}; its choices are {', '.join(map(repr, choices))}"
+            )
 
 
-def _rehearse(space: Space, base: Values) -> None:
-    """Every end of every range and every choice makes settings of a training, or an error names it."""
-    by_key = {one.key: one for one in space.knobs}
+def _check_ends(space: SearchSpace, base: Values) -> None:
+    """Every end of every range and every choice gives settings of a training; an error names one that does
+    not.
+    """
+    by_key = {dimension.key: dimension for dimension in space.dimensions}
 
-    def with_conditions(one: Knob) -> Values:
+    def conditions(dimension: Dimension) -> Values:
         chosen: Values = {}
-        for key, wanted in one.when.items():
-            chosen |= with_conditions(by_key[key]) | {key: wanted[0]}
+        for key, values in dimension.when.items():
+            chosen |= conditions(by_key[key]) | {key: values[0]}
         return chosen
 
-    for one in space.knobs:
-        for value in one.ends():
-            checked(f"{space.path}: space", laid_over(base, with_conditions(one) | {one.key: value}))
+    for dimension in space.dimensions:
+        for value in dimension.ends():
+            chosen = conditions(dimension) | {dimension.key: value}
+            Train.from_dict(f"{space.path}: space", with_values(base, chosen))

@@ -1,6 +1,7 @@
-"""Where the trials of a study are noted, so that they are never lost: an Optuna storage, in a file of the study or on a server.
+"""Where the trials of a study are recorded: an Optuna storage, in a file of the study or on a server.
 
-A driver that is killed leaves no lock behind (the system takes it away) and at most half a line at the journal's end, which is cut off.
+A driver that is killed leaves no lock behind, because the system removes it. It leaves at most half a line
+at the end of the journal, which the next driver cuts off.
 """
 
 import fcntl
@@ -25,7 +26,7 @@ JOURNAL, SQLITE, DRIVER = "study.log", "study.db", "driver.lock"
 
 
 class SystemLock(JournalFileOpenLock):
-    """A lock that ends with its process. Optuna's own are files, which a killed process leaves behind for half a minute."""
+    """A lock that ends with its process. Optuna's own locks are files, which stay for 30 s after a kill."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -33,42 +34,44 @@ class SystemLock(JournalFileOpenLock):
         self.file: IO[str] | None = None
 
     def acquire(self) -> bool:
-        """Wait for the lock, and have it."""
+        """Wait for the lock and take it."""
         self.file = Path(self.path).open("a")  # noqa: SIM115 - closed by release
         fcntl.flock(self.file, fcntl.LOCK_EX)
         return True
 
     def release(self) -> None:
-        """Have it no more."""
+        """Give the lock back."""
         if self.file:
             self.file.close()
             self.file = None
 
 
-def opened(study: str, storage: str, write: bool = True) -> BaseStorage:
-    """The storage of a study; with `write` off it must be there, and is left as it is."""
+def open_storage(study: str, storage: str, write: bool = True) -> BaseStorage:
+    """The storage of a study. Without `write` it must exist, and it stays as it is."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if storage not in ("journal", "sqlite"):
-        return _server(storage)
+        return _open_database(storage)
     path = Path(study, JOURNAL if storage == "journal" else SQLITE)
     if not write and not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file, so no trials yet; run jobs/tune.py with study={study}"
+            f"{path}: no such file, so the study has no trials yet; run jobs/tune.py with study={study}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     if storage == "sqlite":
-        return _server(f"sqlite:///{path.absolute()}")
+        return _open_database(f"sqlite:///{path.absolute()}")
     lock = SystemLock(str(path))
     if write and path.is_file():
-        _mend(path, lock)
+        _cut_half_line(path, lock)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: damaged ({error}); put a copy back, or begin another study=") from error
+        raise ValueError(
+            f"{path}: damaged ({error}); put a copy back, or begin a new study with another study="
+        ) from error
 
 
-def _mend(path: Path, lock: SystemLock) -> None:
-    """A journal ends with a whole line: a copy that was made while it was written may not."""
+def _cut_half_line(path: Path, lock: SystemLock) -> None:
+    """Cut off an unfinished last line. A copy that was made during a write may have one too."""
     lock.acquire()
     try:
         with path.open("rb+") as file:
@@ -81,7 +84,7 @@ def _mend(path: Path, lock: SystemLock) -> None:
         lock.release()
 
 
-def _server(url: str) -> BaseStorage:
+def _open_database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -89,18 +92,24 @@ def _server(url: str) -> BaseStorage:
         return optuna.storages.get_storage(RDBStorage(url, skip_compatibility_check=False))
     except ImportError as error:
         raise SettingsError(
-            f"tune: storage: {url}: its client is not installed ({error}); pip install it, such as psycopg2-binary"
+            f"tune: storage: {url}: its client is not installed ({error}); install it with pip, "
+            "such as psycopg2-binary"
         ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, RuntimeError) as error:
-        told = " ".join(str(error.__cause__ or error).split())
+        message = " ".join(str(error.__cause__ or error).split())
         raise SettingsError(
-            f"tune: storage: {url}: cannot be used ({told[:300]}); start it, or give another storage="
+            f"tune: storage: {url}: cannot be used ({message[:300]}); "
+            "start the server, or give another storage="
         ) from error
 
 
 @contextmanager
-def alone(study: str) -> Iterator[None]:
-    """This is the only driver of a study; a second one would take up what the first is at. Not known of studies in buckets."""
+def lock_study(study: str) -> Iterator[None]:
+    """Make this process the only driver of a study. A second driver would continue trainings that are
+    running.
+
+    Studies in buckets cannot be locked.
+    """
     if files.is_remote(study):
         yield
         return
@@ -111,7 +120,8 @@ def alone(study: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise JobError(
-                f"tune: {study}: is at work already ({driver(study)}); wait for it, stop it, or look at it with show=true"
+                f"tune: {study}: another driver is running it ({driver(study)}); wait for it, stop it, "
+                "or look at the study with show=true"
             ) from error
         file.truncate(0)
         file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
@@ -123,14 +133,14 @@ def alone(study: str) -> Iterator[None]:
 
 
 def driver(study: str) -> str:
-    """Who is at work on a study, in words; empty: nobody, as far as can be seen from here."""
+    """The process that runs a study, in words; empty if there is none, as far as this machine can see."""
     path = Path(study, DRIVER)
     if files.is_remote(study) or not path.is_file() or not (text := path.read_text()):
         return ""
     try:
-        told = json.loads(text)
+        process = json.loads(text)
     except ValueError:
-        return "a process that just begins"
-    if told["host"] == socket.gethostname() and not psutil.pid_exists(told["pid"]):
+        return "a process that has just started"
+    if process["host"] == socket.gethostname() and not psutil.pid_exists(process["pid"]):
         return ""
-    return f"process {told['pid']} on {told['host']}"
+    return f"process {process['pid']} on {process['host']}"

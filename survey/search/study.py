@@ -1,37 +1,42 @@
-"""The trials of one aim, decided upon and noted in one place: an Optuna study in its storage. No Ray.
+"""The trials of one target: an Optuna study in its storage. No Ray.
 
-What is tried next, whether a training is stopped, how it ended: all of it is written before it is acted upon. So a driver that is killed at any
-moment loses no finished trial; trainings that were under way have the same number, the same settings and the same folder afterwards, and go on there.
+What is tried next, whether a training stops early and how it ended are written to the storage before
+anything is done about them. So a driver that is killed at any moment loses no finished trial. The trainings
+that it had running have the same number, the same settings and the same folder afterwards, and continue
+there.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from survey import plugins
 from survey.search import sampling
-from survey.search.dimension import Distribution
-from survey.search.settings import MEASURED, Aim, Tune
-from survey.search.space import Values
+from survey.search.seeds import Scores
+from survey.search.settings import Tune
+from survey.search.space import Values, value_at
+from survey.search.target import Target, measured
+from survey.training.settings import Train
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-REASON, EPOCH, STAGE, USUAL = "reason", "epoch", "stage", "usual"
-"""What is noted of a trial beside its values: why it failed, its last epoch, its stage, that it is the recipe as it is."""
+REASON, EPOCH, STAGE, RECIPE = "reason", "epoch", "stage", "recipe"
+"""Attributes of a trial: why it failed, its last epoch, its stage, and that it is the recipe itself."""
 WANTED, METRICS = "wanted", "metrics"
-"""What is noted of a study: how many trials are wanted, and what is made best."""
-LONGEST = 1000
-"""Letters of a reason."""
+"""Attributes of a study: the number of trials to finish, and the metrics."""
+MAX_REASON = 1000
+"""Characters of a reason."""
 
 
 @dataclass(frozen=True)
-class Picked:
-    """What is to be trained next: the trial's number and its values in the words of the settings."""
+class Suggestion:
+    """A trial to train: its number and its values, as the settings hold them."""
 
     number: int
     chosen: Values
@@ -39,240 +44,260 @@ class Picked:
 
 @dataclass
 class Study:
-    """The study of one aim; `out` are the trials that this driver is at, `left` those that an earlier one has left."""
+    """The trials of one target.
+
+    `running` are the trials that this driver has running, `unfinished` those that an earlier driver has left.
+    `recipe_params` are the recipe's own values, as far as the space has them.
+    """
 
     settings: Tune
-    aim: Aim
+    target: Target
     name: str
     storage: BaseStorage
-    out: set[int] = field(default_factory=set)
-    left: list[int] = field(default_factory=list)
-    grid: list[Values] = field(default_factory=list)
-    epochs: int = 0
-    usual_first: bool = True
+    optuna_study: optuna.Study = field(repr=False)
+    recipe_params: Values
+    grid: list[Values]
+    unfinished: list[int]
+    needs_recipe: bool
+    running: dict[int, Trial] = field(default_factory=dict)
 
     @classmethod
-    def opened(cls, settings: Tune, aim: Aim, name: str, storage: BaseStorage) -> "Study":
-        """The study of that name, made if it is not there."""
-        made = cls(settings, aim, name, storage)
-        directions = [StudyDirection.MINIMIZE if one > 0 else StudyDirection.MAXIMIZE for one in aim.signs]
-        made.study = optuna.create_study(
+    def open(cls, settings: Tune, target: Target, name: str, storage: BaseStorage) -> Self:
+        """The study of that name; a new one if there is none."""
+        directions = [
+            StudyDirection.MINIMIZE if sign > 0 else StudyDirection.MAXIMIZE for sign in target.signs
+        ]
+        opened = optuna.create_study(
             storage=storage,
             study_name=name,
             directions=directions,
             load_if_exists=True,
-            pruner=sampling.pruner(settings, aim),
+            pruner=sampling.pruner(settings, target),
         )
-        made.left = [trial.number for trial in made.trials() if trial.state == TrialState.RUNNING]
-        made.grid = aim.space.grid(settings.points, settings.seed) if settings.sampler == "grid" else []
-        made.usual_first = not any(
-            USUAL in trial.user_attrs and trial.state != TrialState.FAIL for trial in made.trials()
-        )
-        made.epochs = sampling.most_epochs(aim)
-        made.study.set_user_attr(WANTED, made.wanted)
-        made.study.set_user_attr(METRICS, list(aim.metrics))
+        trials = opened.get_trials(deepcopy=False)
+        unfinished = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
+        grid = target.space.grid(settings.points, settings.seed) if settings.sampler == "grid" else []
+        has_recipe = any(RECIPE in trial.user_attrs and trial.state != TrialState.FAIL for trial in trials)
+        params = recipe_params(target)
+        study = cls(settings, target, name, storage, opened, params, grid, unfinished, not has_recipe)
+        opened.set_user_attr(WANTED, study.wanted)
+        opened.set_user_attr(METRICS, list(target.metrics))
         with sampling.experimental():
-            made.study.set_metric_names(list(aim.metrics))  # for Optuna's own dashboard
-        return made
-
-    study: optuna.Study = field(init=False, repr=False)
+            opened.set_metric_names(list(target.metrics))  # for Optuna's own dashboard
+        return study
 
     @property
     def wanted(self) -> int:
-        """Trials to be finished in all; a grid ends by itself."""
+        """The number of trials to finish; a grid ends by itself."""
         return min(self.settings.trials, len(self.grid) + 1) if self.grid else self.settings.trials
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials so far."""
-        return self.study.get_trials(deepcopy=False)
-
-    def count(self, *states: TrialState) -> int:
-        """Trials in these states."""
-        return sum(trial.state in states for trial in self.trials())
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to try, nor under way."""
-        return not self.out and not self.left and self._enough()
-
-    def next(self) -> Picked | None:
-        """The next trial, those first that an earlier driver was at; None where there are enough, or what runs may make it enough."""
-        if self.left:
-            number = self.left.pop(0)
-            return self._picked(
-                number, self._around(number) if self.trials()[number].user_attrs.get(STAGE) == 2 else None
-            )
-        if self._enough():
-            return None
-        self._enqueue()
-        stage, near = self._stage()
-        self._prepare(len(self.trials()), near)
-        trial = self.study.ask()
-        if STAGE not in trial.user_attrs:  # it has one where it was enqueued
-            trial.set_user_attr(STAGE, stage)
-        return self._picked(trial.number, near)
-
-    def _enough(self) -> bool:
-        """Whether finished trials and those under way are as many as wanted; of a grid, whether every point is taken."""
-        trials = self.trials()
-        if sum(trial.state in (*FINISHED, TrialState.RUNNING) for trial in trials) >= self.settings.trials:
-            return True
-        if any(trial.state == TrialState.WAITING for trial in trials):
-            return False
-        return bool(self.grid) and not self.usual_first and self._tried() >= len(self.grid)
-
-    def _enqueue(self) -> None:
-        """First the recipe as it is; then, of a grid, its next point. A recipe that has failed has another chance with each driver."""
-        trials = self.trials()
-        if any(trial.state == TrialState.WAITING for trial in trials):
-            return
-        if self.usual_first:
-            self.usual_first = False
-            self.study.enqueue_trial(self.aim.space.usual(self.aim.train), user_attrs={USUAL: True, STAGE: 1})
-        elif self.grid:
-            self.study.enqueue_trial(self.grid[self._tried()], user_attrs={STAGE: 1})
-
-    def _tried(self) -> int:
-        """Points of the grid that have been taken."""
-        return sum(USUAL not in trial.user_attrs for trial in self.trials())
-
-    def _prepare(self, number: int, near: Values | None) -> None:
-        """The study's sampler is that of the trial of this number."""
-        fixed = {key: value for key, value in (near or {}).items() if self._is_choice(key)}
-        self.study.sampler = sampling.sampler(self.settings, self.aim, number, fixed)
-
-    def _picked(self, number: int, near: Values | None) -> Picked:
-        """Its values: those that it has, and new ones for what it lacks. The recipe as it is has those of its own that the space knows."""
-        self.out.add(number)
-        self._prepare(number, near)
-        trial = self._handle(number)
-        if USUAL not in trial.user_attrs:
-            return Picked(number, self.aim.space.drawn(trial, near))
-        usual = self.aim.space.usual(self.aim.train)
-        for one in self.aim.space.knobs:
-            if one.key in usual:
-                one.drawn(trial)
-        return Picked(number, {})
-
-    def chosen(self, trial: FrozenTrial) -> Values:
-        """The values of a trial, in the words of the settings."""
-        return {} if USUAL in trial.user_attrs else self.aim.space.plain(trial.params)
-
-    def _stage(self) -> tuple[int, Values | None]:
-        """The stage of a new trial and, in the second, the values that it stays close to."""
-        if self.settings.stages == 1:
-            return 1, None
-        first = [
-            trial
-            for trial in self.trials()
-            if trial.user_attrs.get(STAGE, 1) == 1 and trial.state != TrialState.FAIL
-        ]
-        if len(first) < math.ceil(self.settings.wide * self.settings.trials):
-            return 1, None
-        near = self._around(len(self.trials()))
-        return (1, None) if near is None else (2, near)
-
-    def _around(self, number: int) -> Values | None:
-        """The values of the best of the first stage, as the storage says them."""
-        first = [
-            trial
-            for trial in self.complete()
-            if trial.user_attrs.get(STAGE, 1) == 1 and trial.number < number and trial.params
-        ]
-        return min(first, key=self.score).params if first else None
-
-    def _is_choice(self, key: str) -> bool:
-        kinds: dict[str, Distribution] = self.aim.space.distributions()
-        return isinstance(kinds.get(key), optuna.distributions.CategoricalDistribution)
+        """All trials so far, by number."""
+        return self.optuna_study.get_trials(deepcopy=False)
 
     def complete(self) -> list[FrozenTrial]:
-        """Trials that went to their end."""
+        """Trials that were trained to their end."""
         return [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
 
+    def count(self, *states: TrialState) -> int:
+        """The number of trials in these states."""
+        return sum(trial.state in states for trial in self.trials())
+
     def score(self, trial: FrozenTrial) -> float:
-        """A trial's first value, the smaller the better."""
-        return self.aim.signs[0] * float(trial.values[0])
+        """The first metric of a trial, smaller being better."""
+        return self.target.signs[0] * float(trial.values[0])
 
     def best(self) -> FrozenTrial | None:
         """The best trial by the first metric."""
         return min(self.complete(), key=self.score, default=None)
 
-    def _handle(self, number: int) -> Trial:
-        return Trial(self.study, self.trials()[number]._trial_id)
+    def chosen(self, trial: FrozenTrial) -> Values:
+        """The values of a trial, as the settings hold them; none for the recipe itself."""
+        return {} if RECIPE in trial.user_attrs else self.target.space.to_settings(trial.params)
 
-    def _under_way(self, number: int) -> bool:
-        """Whether a trial may still be told of; after a restart of a worker an old word may come late."""
-        return self.trials()[number].state == TrialState.RUNNING
+    @property
+    def is_done(self) -> bool:
+        """Whether no trial is left to train, and none is running."""
+        return not self.running and not self.unfinished and self._has_enough()
 
-    def heard(self, number: int, row: Mapping[str, float]) -> bool:
-        """An epoch of a trial is over; whether it is to be stopped, which is noted with it. Told twice, it counts once."""
-        if not self._under_way(number):
+    def next(self) -> Suggestion | None:
+        """The next trial. First come those that an earlier driver has left.
+
+        None if there are enough, or if those that are running may be enough.
+        """
+        if self.unfinished:
+            number = self.unfinished.pop(0)
+            is_second = self.trials()[number].user_attrs.get(STAGE) == 2
+            return self._suggest(number, self._best_before(number) if is_second else None)
+        if self._has_enough():
+            return None
+        self._enqueue()
+        stage, near = self._stage()
+        self._set_sampler(len(self.trials()), near)
+        trial = self.optuna_study.ask()
+        if STAGE not in trial.user_attrs:  # enqueued trials have one
+            trial.set_user_attr(STAGE, stage)
+        return self._suggest(trial.number, near)
+
+    def _has_enough(self) -> bool:
+        """Whether finished and running trials are as many as wanted, or all points of a grid are taken."""
+        trials = self.trials()
+        if sum(trial.state in (*FINISHED, TrialState.RUNNING) for trial in trials) >= self.settings.trials:
+            return True
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return False
+        return bool(self.grid) and not self.needs_recipe and self._grid_taken() >= len(self.grid)
+
+    def _enqueue(self) -> None:
+        """First the recipe itself, then the next point of a grid. Each driver tries a recipe that failed
+        again.
+        """
+        if any(trial.state == TrialState.WAITING for trial in self.trials()):
+            return
+        if self.needs_recipe:
+            self.needs_recipe = False
+            self.optuna_study.enqueue_trial(self.recipe_params, user_attrs={RECIPE: True, STAGE: 1})
+        elif self.grid:
+            self.optuna_study.enqueue_trial(self.grid[self._grid_taken()], user_attrs={STAGE: 1})
+
+    def _grid_taken(self) -> int:
+        """The number of points of the grid that have a trial."""
+        return sum(RECIPE not in trial.user_attrs for trial in self.trials())
+
+    def _set_sampler(self, number: int, near: Values | None) -> None:
+        """Give the study the sampler of this trial; a second stage keeps its choices fixed."""
+        choices = {dimension.key for dimension in self.target.space.dimensions if dimension.choices}
+        fixed = {key: value for key, value in (near or {}).items() if key in choices}
+        self.optuna_study.sampler = sampling.sampler(self.settings, self.target, number, fixed)
+
+    def _suggest(self, number: int, near: Values | None) -> Suggestion:
+        """The trial with the values that it has, and new ones for those that it lacks."""
+        self._set_sampler(number, near)
+        trial = self.running[number] = Trial(self.optuna_study, self._id(number))
+        if RECIPE not in trial.user_attrs:
+            return Suggestion(number, self.target.space.suggest(trial, near))
+        for dimension in self.target.space.dimensions:
+            if dimension.key in self.recipe_params:
+                dimension.suggest(trial)
+        return Suggestion(number, {})
+
+    def _stage(self) -> tuple[int, Values | None]:
+        """The stage of a new trial and, in the second stage, the stored values of the best trial so far."""
+        if self.settings.stages == 1:
+            return 1, None
+        first = [
+            trial for trial in self.trials() if _is_first_stage(trial) and trial.state != TrialState.FAIL
+        ]
+        if len(first) < math.ceil(self.settings.wide * self.settings.trials):
+            return 1, None
+        near = self._best_before(len(self.trials()))
+        return (1, None) if near is None else (2, near)
+
+    def _best_before(self, number: int) -> Values | None:
+        """The stored values of the best trial of the first stage, among those with smaller numbers."""
+        first = [
+            trial
+            for trial in self.complete()
+            if _is_first_stage(trial) and trial.number < number and trial.params
+        ]
+        return min(first, key=self.score).params if first else None
+
+    def report(self, number: int, row: Mapping[str, float]) -> bool:
+        """Record an epoch of a trial; whether the training is to stop, which is recorded too.
+
+        An epoch that is reported twice counts once. A restarted worker may report a trial that has ended.
+        """
+        if not self._is_running(number):
             return True
         frozen, step = self.trials()[number], int(row["epoch"])
-        if step <= max([frozen.user_attrs.get(EPOCH, 0), *frozen.intermediate_values]):
+        if step <= last_epoch(frozen):
             return False
-        if len(self.aim.metrics) > 1:
-            self._handle(number).set_user_attr(EPOCH, step)
+        if len(self.target.metrics) > 1:
+            self._set(number, EPOCH, step)
             return False
-        value = measured(self.aim.metrics[0], row.get(f"validation_{self.aim.metrics[0]}", math.nan))
-        values = [known for known in (value, *frozen.intermediate_values.values()) if math.isfinite(known)]
+        metric = self.target.metrics[0]
+        value = measured(metric, row.get(f"validation_{metric}", math.nan))
+        values = [each for each in (value, *frozen.intermediate_values.values()) if math.isfinite(each)]
         if not values:
             return False
-        trial = self._handle(number)
-        trial.report(min(values) if self.aim.signs[0] > 0 else max(values), step)
-        poor = trial.should_prune()  # asked of all, for others are compared with them
-        if poor and step < frozen.params.get("epochs", self.epochs) and USUAL not in frozen.user_attrs:
-            trial.set_user_attr(EPOCH, step)
-            self._told(number, TrialState.PRUNED)
-            return True
-        return False
+        trial = self.running[number]
+        trial.report(min(values) if self.target.signs[0] > 0 else max(values), step)
+        is_poor = trial.should_prune()  # for every trial, because others are compared with it
+        is_last = step >= frozen.params.get("epochs", self.target.max_epochs)
+        if not is_poor or is_last or RECIPE in frozen.user_attrs:
+            return False
+        self._set(number, EPOCH, step)
+        self._end(number, TrialState.PRUNED)
+        return True
 
-    def done(self, number: int, about: Mapping[str, Any]) -> None:
-        """A training went to its end: `about` is what run.json says. One without a finite score has failed."""
-        if not self._under_way(number):
+    def succeed(self, number: int, scores: Scores) -> None:
+        """Record a training that reached its end; one without a finite score has failed."""
+        if not self._is_running(number):
             return
-        values = [
-            measured(name, about[name] if name in MEASURED else about["validation"].get(name, math.nan))
-            for name in self.aim.metrics
-        ]
-        if strange := [
-            name for name, value in zip(self.aim.metrics, values, strict=True) if not math.isfinite(value)
-        ]:
-            self.failed(
-                number,
-                f"{', '.join(strange)} is no finite number in its best epoch, {about['best_epoch']} of {about['epochs']}",
-            )
+        values = {name: scores.metric(name) for name in self.target.metrics}
+        if unusable := [name for name, value in values.items() if not math.isfinite(value)]:
+            epochs = f"{scores.best_epoch} of {scores.epochs}"
+            self.fail(number, f"{', '.join(unusable)} is not finite in the best epoch, {epochs}")
             return
         for name in ("best_epoch", "parameters", "training_seconds"):
-            self._note(number, name, about[name])
-        self._note(number, EPOCH, about["epochs"])
-        self._told(number, TrialState.COMPLETE, values)
+            self._set(number, name, getattr(scores, name))
+        self._set(number, EPOCH, scores.epochs)
+        self._end(number, TrialState.COMPLETE, list(values.values()))
 
-    def failed(self, number: int, reason: str) -> None:
-        """A training ended in an error."""
-        if self._under_way(number):
-            self._note(number, REASON, reason[:LONGEST])
-            self._told(number, TrialState.FAIL)
+    def fail(self, number: int, reason: str) -> None:
+        """Record a training that ended in an error."""
+        if self._is_running(number):
+            self._set(number, REASON, reason[:MAX_REASON])
+            self._end(number, TrialState.FAIL)
 
-    def _note(self, number: int, name: str, value: Any) -> None:
-        self.storage.set_trial_user_attr(self.trials()[number]._trial_id, name, value)
+    def _is_running(self, number: int) -> bool:
+        return self.trials()[number].state == TrialState.RUNNING
 
-    def _told(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
-        self.study.tell(number, values, state)
-        self.out.discard(number)
+    def _id(self, number: int) -> int:
+        """The trial in the storage, which has numbers of its own."""
+        study = self.storage.get_study_id_from_name(self.name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study, number)
+
+    def _set(self, number: int, name: str, value: Any) -> None:
+        self.storage.set_trial_user_attr(self._id(number), name, value)
+
+    def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        self.optuna_study.tell(number, values, state)
+        self.running.pop(number, None)
 
 
-def measured(metric: str, value: float) -> float:
-    """A metric as it is compared: a bias by its size."""
-    return abs(float(value)) if metric.startswith("bias") else float(value)
+def recipe_params(target: Target) -> Values:
+    """The recipe's own values as the storage holds them, for those dimensions that have them.
+
+    A learning rate that the recipe leaves to the network is the network's.
+    """
+    recipe = Train.from_dict("tune: train", target.train)
+    network = plugins.load("models", recipe.model)
+    values = recipe.model_dump(mode="json")
+    values["options"] = network.Options.from_dict("tune: train", recipe.options).model_dump(mode="json")
+    if recipe.optimiser.lr is None:
+        values["optimiser"]["lr"] = network.Net.learning_rate
+    chosen: Values = {}
+    params: Values = {}
+    for dimension in target.space.dimensions:
+        stored = dimension.to_stored(value_at(values, dimension.key))
+        if dimension.is_active(chosen) and stored is not None:
+            chosen[dimension.key], params[dimension.key] = dimension.to_setting(stored), stored
+    return params
+
+
+def _is_first_stage(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get(STAGE, 1) == 1)
 
 
 def last_epoch(trial: FrozenTrial) -> int:
-    """The last epoch that was told of a trial."""
+    """The last epoch of a trial that was reported."""
     return max([int(trial.user_attrs.get(EPOCH, 0)), *trial.intermediate_values])
 
 
 def seconds(trial: FrozenTrial) -> float:
     """How long a trial took, or has taken so far."""
-    begun = trial.datetime_start
-    return ((trial.datetime_complete or datetime.now(begun.tzinfo)) - begun).total_seconds() if begun else 0.0
+    if not trial.datetime_start:
+        return 0.0
+    end = trial.datetime_complete or datetime.now(trial.datetime_start.tzinfo)
+    return (end - trial.datetime_start).total_seconds()

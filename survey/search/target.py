@@ -1,202 +1,127 @@
-"""The road of one aim: its trials; then the best two and the recipe as it is, each with other seeds; then the winner with more stars.
+"""A target: what one search of a study looks for. There is one for each element, or one for the recipe's
+own task.
 
-What is to be trained next hangs on what is noted in the study and on what lies in its folders, on nothing else.
+Reading the targets checks everything that needs no data: the elements, the space, and the settings of a
+training.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from optuna.trial import FrozenTrial, TrialState
+from survey import labels
+from survey.search.space import SearchSpace, Values, read_space, with_values
+from survey.settings import SettingsError, merge_recipes
+from survey.training.settings import Train, is_better
 
-from survey import files
-from survey.search import trial
-from survey.search.seeds import Repeated, read
-from survey.search.settings import Aim, Tune
-from survey.search.study import FINISHED, REASON, USUAL, Study
-from survey.search.trial import Row, Told
-from survey.settings import JobError
-from survey.training import run
-from survey.training.tracking import Tracking
-from survey.training.train import Train
+if TYPE_CHECKING:
+    from survey.search.settings import Tune
 
-TRIALS, REPEATS, WINNERS = "trials", "repeats", "winners"
-"""Folders of a study."""
-PATIENCE, ONCE_WELL = 5, 20
-"""So many failed trainings in a row are no bad luck: before one has gone well, and after."""
+RETRAINING = {"learn_from": "train+validation", "keep": "last", "patience": 0}
+"""The settings of a training on training and validation part together."""
+TASK = "task"
+"""The name of the target that is not for one element."""
+MEASURED = ("parameters", "training_seconds")
+"""Metrics that a training has in addition to those of validation; both are better when they are smaller."""
+PER_LABEL = ("mae", "rmse", "bias", "r2")
+"""Metrics whose name the element completes: mae is mae_MgFe for MgFe."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """A training that is to be done now; `key` tells which it is."""
+class Target:
+    """What a search looks for: a name, the settings that its trainings share, metrics, and a space."""
 
-    key: str
-    settings: Train
-
-
-@dataclass
-class Quest:
-    """What is under way for one aim, and what comes next."""
-
-    settings: Tune
-    aim: Aim
-    study: Study
-    tracking: Tracking = field(default_factory=lambda: Tracking(use="never"))
-    out: set[str] = field(default_factory=set)
-    unwell: dict[str, str] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    well: bool = False
-    forgotten: dict[int, bool] = field(default_factory=dict)
-
-    def next(self) -> Order | None:
-        """What is to be trained next; None where nothing is, or not before what runs has ended."""
-        if picked := self.study.next():
-            return Order(
-                f"{TRIALS}/{self.aim.name}/{picked.number}",
-                self.training(f"{TRIALS}/{self.aim.name}/{picked.number}", picked.chosen),
-            )
-        if not self.study.over:
-            return None
-        waiting = [order for order in self._repeats() if not self._settled(order.key)]
-        if not waiting and not self.out:
-            waiting = [order for order in self._retraining() if not self._settled(order.key)]
-        first = next((order for order in waiting if order.key not in self.out), None)
-        if first:
-            self.out.add(first.key)
-        return first
+    name: str
+    train: Values
+    metrics: tuple[str, ...]
+    space: SearchSpace
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left to do, nor under way."""
-        return (
-            self.study.over
-            and not self.out
-            and all(self._settled(order.key) for order in (*self._repeats(), *self._retraining()))
+    def signs(self) -> tuple[int, ...]:
+        """1 for each metric that is better when it is smaller, else -1; a bias counts by its size."""
+        return tuple(
+            1 if metric in MEASURED or is_better(metric, 0.0, 1.0) else -1 for metric in self.metrics
         )
 
-    def training(self, name: str, chosen: dict[str, Any], **other: Any) -> Train:
-        """The settings of a training in a folder of the study."""
-        changes = {
-            "tracking": self.tracking.model_dump(),
-            "gpu": "never" if self.settings.gpu == 0 else "auto",
-        }
-        return self.aim.training(files.join(self.settings.study, name), chosen, **changes, **other)
+    @property
+    def monitor(self) -> str:
+        """The metric of validation that chooses the best epoch."""
+        return next(name for name in self.metrics if name not in MEASURED)
 
-    def _settled(self, key: str) -> bool:
-        return key in self.unwell or files.exists(files.join(self.settings.study, key, run.RUN))
+    @property
+    def max_epochs(self) -> int:
+        """The number of epochs of the longest training."""
+        varied = next((each.ends() for each in self.space.dimensions if each.key == "epochs"), None)
+        return int(max(varied)) if varied else Train.from_dict("tune: train", self.train).epochs
 
-    def picks(self) -> dict[str, FrozenTrial]:
-        """The trials that results are told of: `best` and `second` of different values, and `usual`, the recipe as it is."""
-        usual = next((one for one in self.study.complete() if USUAL in one.user_attrs), None)
-        found = dict(zip(("best", "second"), self._best_two(), strict=False))
-        return found | ({"usual": usual} if usual else {})
+    def training(self, run: str, chosen: Values, **changes: Any) -> Train:
+        """The settings of a training in a folder, with values for some keys and with other changes."""
+        values = with_values(self.train, chosen) | {"run": run} | changes
+        return Train.from_dict(f"tune: {self.name}: train", values)
 
-    def ranked(self) -> dict[str, FrozenTrial]:
-        """The same, the best and the second in the order that other seeds put them in."""
-        found = self.picks()
-        if len(self.aim.metrics) == 1 and {"best", "second"} <= found.keys():
-            best, second = (
-                self.aim.signs[0] * self.repeated(found[role].number).mean for role in ("best", "second")
-            )
-            if second < best:
-                found |= {"best": found["second"], "second": found["best"]}
-        return found
 
-    def repeated(self, number: int) -> Repeated:
-        """What a trial's values reach with other seeds."""
-        return read(
-            [files.join(self.settings.study, name) for name in self.repeats(number)], self.aim.metrics[0]
+def measured(metric: str, value: float) -> float:
+    """A metric as it is compared: a bias by its size."""
+    return abs(float(value)) if metric.startswith("bias") else float(value)
+
+
+def read_targets(settings: "Tune") -> list[Target]:
+    """The targets of a search, checked as far as this is possible without data."""
+    given = {name: value for name in ("store", "labels") if (value := getattr(settings, name)) is not None}
+    base = settings.train | given
+    if missing := [name for name in ("store", "labels") if name not in base]:
+        raise SettingsError(f"{missing[0]}: not given, but trainings need it; give {missing[0]}=...")
+    if settings.space is None:
+        raise SettingsError(
+            "space: not given; give space=FILE with the settings to vary, such as one of tune/*.yaml"
+        )
+    base |= {"run": f"{settings.study}/trials", "workers": 1}
+    names = [labels.label(element).name for element in settings.elements]
+    if same := [each for each, name in zip(settings.elements, names, strict=True) if names.count(name) > 1]:
+        raise SettingsError(f"elements: {', '.join(same)} are the same label; give it once")
+    elements = settings.elements or (None,)
+    return [_read_target(settings, element, base, settings.space) for element in elements]
+
+
+def _read_target(settings: "Tune", element: str | None, base: Values, path: str) -> Target:
+    """The target for an element, or for the task of the recipe."""
+    label = labels.label(element).name if element else None
+    task: Values = {"task": "reg", "targets": [label]} if label else {}
+    space = read_space(path, base | task)
+    if {"monitor", *task} & space.fixed.keys():
+        raise SettingsError(
+            f"{path}: train: sets task, targets or monitor, which the search sets itself; leave them out"
+        )
+    train = merge_recipes(base, dict(space.fixed)) | task
+    recipe = Train.from_dict("train", train)
+    wanted = settings.metrics or (("mae",) if label else (recipe.monitor,))
+    metrics = tuple(f"{metric}_{label}" if label and metric in PER_LABEL else metric for metric in wanted)
+    target = Target(_folder_name(element) if element else TASK, train, metrics, space)
+    _check_metrics(target)
+    target = replace(target, train=train | {"monitor": target.monitor})
+    if settings.retrain:
+        target.training(f"{settings.study}/winners", dict(RETRAINING))
+    return target
+
+
+def _check_metrics(target: Target) -> None:
+    """The metrics are different, one of them judges the answers, and losses compare."""
+    where = f"metrics: {', '.join(target.metrics)}"
+    if len(set(target.metrics)) < len(target.metrics):
+        raise SettingsError(f"{where}: a metric is there twice; give each once")
+    if not set(target.metrics) - set(MEASURED):
+        raise SettingsError(
+            f"{where}: do not measure how good the answers of a network are; "
+            "give a metric of validation too, such as mae"
+        )
+    varied = [each.key for each in target.space.dimensions if each.key.startswith("loss")]
+    if "loss" in target.metrics and varied:
+        raise SettingsError(
+            f"metrics: loss: the space varies {varied[0]}, so losses do not compare; "
+            "give another metric, such as mae or r2_mean"
         )
 
-    def _best_two(self) -> Iterator[FrozenTrial]:
-        """The best by the one metric; of several, from those that none betters in all: best by the first, and best by the second."""
-        ranked = sorted(self.study.complete(), key=self.study.score)
-        if len(self.aim.metrics) > 1:
-            front = sorted(self.study.study.best_trials, key=self.study.score)
-            ranked = (
-                front[:1] + sorted(front, key=lambda one: self.aim.signs[1] * float(one.values[1])) + front
-            )
-        seen: list[Any] = []
-        for one in ranked:
-            if (values := self.study.chosen(one)) not in seen and len(seen) < 2:
-                seen.append(values)
-                yield one
 
-    def repeats(self, number: int) -> list[str]:
-        """The folders of a trial's repetitions. With seeds that had no part in its being chosen, which its own seed had."""
-        seed = self.training(TRIALS, {}).seed
-        return [
-            f"{REPEATS}/{self.aim.name}/{number}-{seed + extra}"
-            for extra in range(1, self.settings.seeds + 1)
-        ]
-
-    def _repeats(self) -> Iterator[Order]:
-        for one in {one.number: one for one in self.picks().values()}.values():
-            for name in self.repeats(one.number):
-                yield Order(
-                    name, self.training(name, self.study.chosen(one), seed=int(name.rpartition("-")[2]))
-                )
-
-    def _retraining(self) -> Iterator[Order]:
-        """The winner's settings once more, on training and validation part together, for as many epochs as were best."""
-        best = self.ranked().get("best")
-        if self.settings.retrain and best:
-            more = {
-                "learn_from": "train+validation",
-                "keep": "last",
-                "epochs": int(best.user_attrs["best_epoch"]),
-            }
-            name = f"{WINNERS}/{self.aim.name}"
-            yield Order(name, self.training(name, self.study.chosen(best) | more))
-
-    def heard(self, key: str, row: Row) -> bool:
-        """An epoch of a training is over; whether it is to be stopped."""
-        number = self._number(key)
-        if number is None or not self.study.heard(number, row):
-            return False
-        self.failures, self.well = [], True
-        self._forget()
-        return True
-
-    def ended(self, key: str, told: Told) -> None:
-        """A training is over, well or not."""
-        number, reason = self._number(key), told.get("failed")
-        if number is not None:
-            if reason is None:
-                self.study.done(number, told["about"])
-            else:
-                self.study.failed(number, reason)
-            reason = self.study.trials()[number].user_attrs.get(REASON)
-            self.failures = [*self.failures, reason] if reason else []
-            self.well = self.well or not reason
-            self._forget()
-        elif reason:
-            self.unwell[key] = reason
-        self.out.discard(key)
-        if len(self.failures) >= (ONCE_WELL if self.well else PATIENCE):
-            reasons, which = (
-                "; ".join(dict.fromkeys(self.failures[-PATIENCE:])),
-                "last" if self.well else "first",
-            )
-            raise JobError(
-                f"tune: {self.aim.name}: the {which} {len(self.failures)} trainings failed: {reasons}; mend that, then the same command goes on"
-            )
-
-    def _number(self, key: str) -> int | None:
-        """The number of a trial; None for what comes after the trials."""
-        kind, *_, number = key.split("/")
-        return int(number) if kind == TRIALS else None
-
-    def _forget(self) -> None:
-        """Weights that nobody will ask for are removed, as far as that is wanted."""
-        if self.settings.keep == "all":
-            return
-        kept = {one.number for role, one in self.picks().items() if role != "usual"}
-        for one in self.study.trials():
-            wanted = one.number in kept
-            if one.state in (*FINISHED, TrialState.FAIL) and self.forgotten.get(one.number) != wanted:
-                trial.forget(
-                    files.join(self.settings.study, TRIALS, self.aim.name, str(one.number)),
-                    weights=not wanted,
-                )
-                self.forgotten[one.number] = wanted
+def _folder_name(element: str) -> str:
+    """An element as the name of a folder: as it was given, if that is possible."""
+    return element if re.fullmatch(r"[\w+-]+", element) else labels.label(element).name

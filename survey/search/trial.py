@@ -1,95 +1,122 @@
-"""One training of a search, wherever it runs: made or gone on with in its folder, each epoch told, its end told in a few words."""
+"""One training of a search, wherever it runs: it starts or continues in its folder, and reports each epoch
+and its end.
+
+An error ends the training and not the search. Its traceback is written to error.txt in the folder of the
+training.
+"""
 
 import gc
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from survey import files, machine
+from survey.folder import SETTINGS
+from survey.search.seeds import Scores, read_scores
 from survey.settings import JobError
 from survey.training import checkpoint
-from survey.training import run as bundle
-from survey.training.loop import StoppedError
-from survey.training.train import Train, begin
+from survey.training import run as runs
+from survey.training.epochs import StoppedError
+from survey.training.settings import Train
+from survey.training.train import plan
 from survey.training.worker import learn
 
+ERROR = "error.txt"
+
 Row = Mapping[str, float]
-Told = dict[str, Any]
-"""How a training ended: `about`, some of its run.json; or `failed`, why it did not."""
-KEPT = ("validation", "parameters", "training_seconds", "best_epoch", "epochs")
+"""The numbers of an epoch."""
 
 
-def work(settings: Train, tell: Callable[[Row], None]) -> Told:
-    """Train to the end, or until the listener stops it; what goes wrong with the training is an answer, no error."""
+class TrainingEnd(BaseModel):
+    """How a training ended: with scores, or with the reason why it failed."""
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+
+    scores: Scores | None = None
+    failed: str = ""
+
+
+def run_training(settings: Train, report: Callable[[Row], None]) -> TrainingEnd:
+    """Train to the end, or until `report` raises StoppedError. Every other error is a failed training."""
+    error_file = files.join(settings.run, ERROR)
     try:
-        settings = same_labels(settings)
-        left = begin(settings)
-        for row in known(settings):
-            tell(row)
-        if left:
-            learn(settings, progress=_unseen, watch=tell)
-        about = bundle.about_run(settings.run)
+        files.remove(error_file)
+        settings = _with_recorded_labels(settings)
+        is_unfinished = plan(settings)
+        for row in past_epochs(settings.run):
+            report(row)
+        if is_unfinished:
+            learn(settings, progress=_no_bar, watch=report)
+        return TrainingEnd(scores=read_scores(settings.run))
     except StoppedError:
         raise
-    except Exception as error:  # noqa: BLE001 - a network or a setting that does not do is what a search is there to find
-        return {"failed": _reason(error)}
+    except Exception as error:  # noqa: BLE001 - a search is there to find settings that fail
+        files.write(error_file, traceback.format_exc().encode())
+        return TrainingEnd(failed=f"{_message(error)} (traceback: {ERROR} in the folder of the trial)")
     finally:
-        _tidy()
-    return {"about": {name: about[name] for name in KEPT}}
+        _free_memory()
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, in a line; the kind of error where it is none of ours."""
-    told = " ".join(str(error).split()) or "no word"
-    return told if isinstance(error, JobError | ValueError) else f"{type(error).__name__}: {told}"
+def _message(error: Exception) -> str:
+    """The error in one line; an error that our code does not raise on purpose is named by its class too."""
+    message = " ".join(str(error).split()) or "no message"
+    return message if isinstance(error, JobError | ValueError) else f"{type(error).__name__}: {message}"
 
 
-def _unseen(title: str, total: int, unit: str) -> AbstractContextManager[Any]:
-    """No bar: many trainings run side by side."""
+def _no_bar(title: str, total: int, unit: str) -> AbstractContextManager[Any]:
+    """No progress bar, because several trainings may run at a time."""
     del title, total, unit
     return nullcontext()
 
 
-def _tidy() -> None:
-    """Give back what the training held, for the next one in this process. Modules are looked through once: with torch among them it takes 0.2 s."""
+def _free_memory() -> None:
+    """Give back the memory of a training to the next one in this process.
+
+    `gc.freeze` leaves the modules out of later collections: with torch loaded, they take 0.2 s each time.
+    """
     gc.collect()
     if not gc.get_freeze_count():
         gc.freeze()
-    machine.release()
+    machine.release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def same_labels(settings: Train) -> Train:
-    """A training that was begun goes on with the path of its table as it was: the table was read then, and may lie elsewhere now."""
-    noted = files.join(settings.run, bundle.SETTINGS)
-    return (
-        settings.model_copy(update={"labels": files.read_json(noted)["settings"]["labels"]})
-        if files.exists(noted)
-        else settings
-    )
+def _with_recorded_labels(settings: Train) -> Train:
+    """The settings with the path of the label table that the run was begun with, if it was begun.
+
+    The table was read then, and a copied study may find it in another place now.
+    """
+    path = files.join(settings.run, SETTINGS)
+    if not files.exists(path):
+        return settings
+    return settings.model_copy(update={"labels": files.read_json(path)["settings"]["labels"]})
 
 
-def known(settings: Train) -> list[dict[str, float]]:
-    """The epochs that a training has behind it: who listened then may not have lived to note them."""
-    if files.exists(files.join(settings.run, bundle.HISTORY)):
-        return bundle.history(settings.run)
-    last = checkpoint.last(files.join(settings.run, bundle.CHECKPOINTS))
-    rows: list[dict[str, float]] = (
-        checkpoint.read_tensors(last)[1]["state"]["history"] if files.exists(last) else []
-    )
+def past_epochs(run: str) -> list[dict[str, float]]:
+    """The epochs that a run has behind it. The driver that they were reported to may have died before it
+    wrote them.
+    """
+    if files.exists(files.join(run, runs.HISTORY)):
+        return runs.history(run)
+    last = checkpoint.last(files.join(run, runs.CHECKPOINTS))
+    if not files.exists(last):
+        return []
+    rows: list[dict[str, float | None]] = checkpoint.read_tensors(last)[1]["state"]["history"]
     return [
-        {name: float(value) if value is not None else math.nan for name, value in row.items()} for row in rows
+        {name: math.nan if value is None else float(value) for name, value in row.items()} for row in rows
     ]
 
 
-def forget(run: str, weights: bool) -> None:
-    """Remove the checkpoints of a training that is over and, if wanted, its weights; what it was and how it went stays."""
-    folder = files.join(run, bundle.CHECKPOINTS)
+def remove_checkpoints(run: str, and_weights: bool) -> None:
+    """Remove the checkpoints of a run that is over and, if wanted, its weights; its history stays."""
+    folder = files.join(run, runs.CHECKPOINTS)
     for name in files.names(folder):
         files.remove(files.join(folder, name))
-    if weights:
-        files.remove(files.join(run, bundle.MODEL))
+    if and_weights:
+        files.remove(files.join(run, runs.MODEL))

@@ -1,20 +1,22 @@
-"""Store + labels + space -> study: trainings of all kinds of settings, the best of them found, all of it noted so that it can go on at any time.
+"""Store + labels + space -> study: many trainings with different settings, and the best of them.
 
-settings.json     what was asked for, and the study's id; written before any work
+Everything is recorded, so a search that was stopped continues with the same command.
+
+settings.json     the settings of the search and the study's id; written before any work
 study.log         the trials (or study.db, or a server's database); optuna-dashboard opens it too
-trials/           a run for each trial: what it was, how it went; weights of the best two
-repeats/          the best two, and the recipe as it is, with other seeds
-winners/          the best, trained on training and validation part together, where that is wanted
+trials/           a run for each trial, with its history; the best two keep their weights
+seeds/            the best two trials and the recipe, trained with other seeds
+winners/          the best one, trained on training and validation part together, if that is wanted
 trials.parquet    a row for each trial
-plots/            what a person looks at
-study.json        what was found: written last
+plots/            pictures of the search
+study.json        the results; written last, and again when a later call finds more
 """
 
+import difflib
 import hashlib
-import json
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,203 +24,225 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey import __version__, files
+from survey import files
+from survey.folder import SETTINGS, Document, Folder, Kind
+from survey.metrics.epoch import epoch_metric_names
 from survey.progress import Progress
-from survey.search import progress, results, storage, winners
-from survey.search.progress import Standing
-from survey.search.schedule import Search, here
-from survey.search.settings import Aim, Tune, aims
-from survey.search.space import checked
+from survey.search import results, storage
+from survey.search.queue import TrainingQueue, run_locally
+from survey.search.results import TargetResult
+from survey.search.schedule import TRIALS, TargetSchedule
+from survey.search.settings import Tune
+from survey.search.space import Values
 from survey.search.study import FINISHED, Study
-from survey.search.target import TRIALS, Quest
-from survey.settings import JobError, SettingsError, differences
+from survey.search.study_progress import TargetProgress, read_progress, target_progress
+from survey.search.target import MEASURED, Target, read_targets
+from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
-from survey.tables.read import absolute
-from survey.training.tracking import Tracker
-from survey.training.train import Train, begin
+from survey.training.settings import Train
+from survey.training.tracking import Tracker, tracking_uri
+from survey.training.train import plan
 
-SETTINGS, STUDY, TABLE, TRACKED = "settings.json", "study.json", "trials.parquet", "tracked"
-VERSION = 1
+TABLE, TRACKED = "trials.parquet", "tracked"
 
-Place = Callable[[Search], None]
-"""Who does the work of a search: this process, or Ray."""
+RunTrainings = Callable[[TrainingQueue], None]
+"""Runs the trainings of a search: in this process, or on Ray."""
+
+
+class StudyDocument(Document):
+    """The results of a study, by target."""
+
+    results: dict[str, TargetResult]
+
+
+STUDY = Kind("study", StudyDocument, 2, "tune")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A study as it stands. Where it is only looked at there are no quests, and nothing is found; `driver` is who is at work on it elsewhere."""
+class SearchOutcome:
+    """A study after a call. With show=true there are no schedules and no results.
+
+    `is_new`: this call has changed the study. `driver`: the process that runs the study elsewhere.
+    """
 
     settings: Tune
-    standings: list[Standing]
-    quests: list[Quest]
-    found: dict[str, dict[str, Any]]
+    progress: list[TargetProgress]
+    schedules: list[TargetSchedule]
+    results: dict[str, TargetResult]
     winners: list[str]
-    made: bool
+    is_new: bool
     driver: str = ""
 
 
-def tune(settings: Tune, place: Place = here) -> Outcome:
-    """Search until as many trials as are wanted are finished, and say what was found; a study that has them is left alone."""
-    settings = _absolute(settings)
+def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOutcome:
+    """Search until the wanted number of trials is finished; a study that has them is left alone."""
+    settings = _with_absolute_paths(settings)
+    folder = Folder(settings.study, STUDY)
     if settings.show:
-        return _looked_at(settings)
-    wanted = aims(settings)
-    ident = _agreed(settings, wanted)
-    with storage.alone(settings.study), ExitStack() as stack:
-        noted = storage.opened(settings.study, settings.storage)
-        quests = [
-            Quest(settings, aim, Study.opened(settings, aim, f"{ident}-{aim.name}", noted)) for aim in wanted
+        return _show(settings, folder)
+    targets = read_targets(settings)
+    for target in targets:
+        _check_metrics(target)
+    ident = _begin(settings, folder, targets)
+    with storage.lock_study(settings.study), ExitStack() as stack:
+        opened = storage.open_storage(settings.study, settings.storage)
+        schedules = [
+            TargetSchedule(settings, target, Study.open(settings, target, f"{ident}-{target.name}", opened))
+            for target in targets
         ]
-        if made := not all(quest.over for quest in quests):
-            for quest in quests:
-                stack.enter_context(_tracked(quest))
-            _search(quests, place)
-        found, files_of_winners, new = _concluded(settings, quests)
-        stands = [progress.standing(quest.study.study, quest.aim.name) for quest in quests]
-        return Outcome(settings, stands, quests, found, files_of_winners, made or new)
+        if has_work := not all(schedule.is_done for schedule in schedules):
+            for schedule in schedules:
+                stack.enter_context(_tracked(schedule))
+            _search(schedules, run_trainings)
+        found = {schedule.target.name: results.target_result(schedule) for schedule in schedules}
+        winners = [
+            path
+            for schedule in schedules
+            for path in results.write_winners(settings, schedule, found[schedule.target.name])
+        ]
+        is_new = _finish(folder, ident, schedules, found)
+        progress = [
+            target_progress(schedule.study.optuna_study, schedule.target.name) for schedule in schedules
+        ]
+        return SearchOutcome(settings, progress, schedules, found, winners, has_work or is_new)
 
 
-def _absolute(settings: Tune) -> Tune:
-    """Paths that mean the same wherever a training runs."""
-    own = {
-        name: absolute(path)
+def _with_absolute_paths(settings: Tune) -> Tune:
+    """Paths that are right wherever a training runs."""
+    paths = {
+        name: files.absolute(path)
         for name in ("study", "store", "labels", "winners")
         if (path := getattr(settings, name))
     }
     train = {
-        name: absolute(path) if name in ("store", "labels", "before") and isinstance(path, str) else path
-        for name, path in settings.train.items()
+        name: files.absolute(value)
+        if name in ("store", "labels", "start_from") and isinstance(value, str)
+        else value
+        for name, value in settings.train.items()
     }
-    return settings.model_copy(update=own | {"train": train})
+    return settings.model_copy(update=paths | {"train": train})
 
 
-def _looked_at(settings: Tune) -> Outcome:
-    """How a study stands, from what lies in its folder and its storage."""
-    path = files.join(settings.study, SETTINGS)
-    if not files.exists(path):
+def _show(settings: Tune, folder: Folder[StudyDocument]) -> SearchOutcome:
+    """The progress of a study, from its folder and its storage."""
+    begun = folder.settings()
+    if begun is None:
         raise FileNotFoundError(
-            f"{settings.study}: no {SETTINGS} in it, so no study; give study= of one that was begun"
+            f"{settings.study}: no {SETTINGS} in it, so it is no study; give study= of a study that was begun"
         )
-    told = _told(path)
-    noted = storage.opened(settings.study, told["settings"]["storage"], write=False)
-    return Outcome(
-        settings, progress.standings(told["id"], noted), [], {}, [], False, storage.driver(settings.study)
-    )
+    opened = storage.open_storage(settings.study, begun["storage"], write=False)
+    progress = read_progress(_ident(folder), opened)
+    return SearchOutcome(settings, progress, [], {}, [], False, storage.driver(settings.study))
 
 
-def _told(path: str) -> dict[str, Any]:
-    """What a study was begun with."""
-    told = files.read_json(path)
-    if not isinstance(told, dict) or "id" not in told or "storage" not in told.get("settings", {}):
-        raise SettingsError(f"tune: study: {path}: is of no study; give a new folder")
-    if told["version"] != VERSION:
-        raise SettingsError(
-            f"tune: study: {path}: is of version {told['version']}, this code writes {VERSION}; give another study="
-        )
-    return told
+def _ident(folder: Folder[StudyDocument]) -> str:
+    return str(files.read_json(folder.file(SETTINGS))["id"])
 
 
-def _agreed(settings: Tune, wanted: list[Aim]) -> str:
-    """The id of a study that has these settings; a new one has it from now on, one of other settings is an error that names what differs."""
-    path, lasting = files.join(settings.study, SETTINGS), _lasting(settings, wanted)
-    told = _told(path) if files.exists(path) else None
-    if told and (found := list(differences(told["settings"], lasting))):
-        raise SettingsError(
-            f"tune: {settings.study}: is a study of other settings: {'; '.join(found)}; give these again, or another study="
-        )
-    if not told and (strangers := files.names(settings.study)):
-        raise SettingsError(
-            f"tune: study: {settings.study}: holds {', '.join(strangers[:3])} but is no study; give an empty or a new folder"
-        )
-    for aim in wanted:
-        if not files.exists(files.join(settings.study, TRIALS, aim.name)):
-            _rehearse(aim)
-    if not told:
-        told = {"version": VERSION, "code": __version__, "id": secrets.token_hex(4), "settings": lasting}
-        files.write_json(path, told)
-    return str(told["id"])
+def _begin(settings: Tune, folder: Folder[StudyDocument], targets: Sequence[Target]) -> str:
+    """The id of the study with these settings; a new study begins here, other settings are an error."""
+    kept = _result_settings(settings, targets[0])
+    is_begun = folder.agree(kept)
+    for target in targets:
+        if not files.exists(folder.file(TRIALS, target.name)):
+            _try_plan(target)
+    if not is_begun:
+        folder.begin(kept, id=secrets.token_hex(4))
+    return _ident(folder)
 
 
-def _rehearse(aim: Aim) -> None:
-    """What is wrong with an aim's trainings is told before any is begun: labels that are not there, a part without stars, a metric that is none."""
+def _try_plan(target: Target) -> None:
+    """Report what is wrong with the trainings of a target before the first one: missing labels, an empty
+    part.
+    """
     with tempfile.TemporaryDirectory(prefix="survey-tune-") as folder:
         try:
-            begin(aim.training(folder, {}))
+            plan(target.training(folder, {}))
         except (ValueError, JobError) as error:
-            raise SettingsError(f"tune: {aim.name}: {error}") from error
+            raise SettingsError(f"tune: {target.name}: {error}") from error
 
 
-def _lasting(settings: Tune, wanted: list[Aim]) -> dict[str, Any]:
-    """What decides what a study finds; store and labels by what they are, not by where they are now."""
-    first = checked("tune: train", wanted[0].train)
+def _result_settings(settings: Tune, target: Target) -> Values:
+    """The settings that decide the results; store and labels by what they hold, not by where they are now."""
+    train = Train.from_dict("tune: train", target.train)
+    if not files.exists(train.labels):
+        raise SettingsError(f"tune: labels: {train.labels}: no such file; give labels=TABLE")
+    recipe = settings.train | {"store": train.store, "labels": train.labels, "run": train.run}
     kept = {
-        name: value
-        for name, value in settings.lasting().items()
-        if name not in ("store", "labels", "space", "train")
+        name: value for name, value in settings.plain().items() if name not in ("store", "labels", "space")
     }
-    base = Train.checked(
-        "tune: train", settings.train | {"store": first.store, "labels": first.labels, "run": first.run}
-    ).lasting()
-    if not files.exists(first.labels):
-        raise SettingsError(f"tune: labels: {first.labels}: no such file; give labels=TABLE")
-    digest = hashlib.sha256(files.read(first.labels)).hexdigest()[:16]
-    kept |= {
-        "train": base | {"store": open_store(first.store).about["id"], "labels": digest},
-        "tried": wanted[0].space.text,
+    data = {
+        "store": open_store(train.store).id,
+        "labels": hashlib.sha256(files.read(train.labels)).hexdigest()[:16],
     }
-    lasting: dict[str, Any] = json.loads(json.dumps(kept, default=str))
-    return lasting
+    return kept | {
+        "train": Train.from_dict("tune: train", recipe).plain() | data,
+        "space": target.space.to_dict(),
+    }
 
 
-def tracker(quest: Quest) -> Tracker:
-    """The MLflow run of an aim, to which its trials belong."""
-    settings, space = quest.settings, quest.aim.space
-    beside = settings.tracking.model_copy(update={"uri": settings.tracking.address(settings.study)})
+def tracker(schedule: TargetSchedule) -> Tracker:
+    """The MLflow run of a target, to which its trials belong."""
+    settings, space = schedule.settings, schedule.target.space
+    tracking = settings.tracking.model_copy(update={"uri": tracking_uri(settings.tracking, settings.study)})
     params = {
         "study": settings.study,
         "trials": settings.trials,
         "sampler": settings.sampler,
-        "tried": space.text["space"],
-        "train": space.text["train"],
+        "varied": dict(space.lines),
+        "train": dict(space.fixed),
     }
-    return Tracker(beside, files.join(settings.study, TRACKED, quest.study.name), params)
+    return Tracker(tracking, files.join(settings.study, TRACKED, schedule.study.name), params)
 
 
 @contextmanager
-def _tracked(quest: Quest) -> Iterator[None]:
-    """The aim's MLflow run is open, and its trainings are told to belong to it."""
-    with tracker(quest) as parent:
-        if parent.id:
-            quest.tracking = parent.tracking.model_copy(update={"parent": parent.id})
-        else:
-            quest.tracking = parent.tracking.model_copy(update={"use": "never"})
+def _tracked(schedule: TargetSchedule) -> Iterator[None]:
+    """The target's MLflow run is open, and its trainings belong to it."""
+    with tracker(schedule) as parent:
+        update: dict[str, Any] = {"parent": parent.id} if parent.id else {"use": "never"}
+        schedule.tracking = parent.tracking.model_copy(update=update)
         yield
 
 
-def _search(quests: list[Quest], place: Place) -> None:
-    """Everything that is still to be trained."""
-    left = sum(max(quest.study.wanted - quest.study.count(*FINISHED), 0) for quest in quests)
-    more = sum((3 * quest.settings.seeds + quest.settings.retrain) for quest in quests)
-    with Progress("tune", left + more, "trainings") as bar:
-        search = Search(quests, bar.add)
-        place(search)
-        search.settle()
+def _search(schedules: list[TargetSchedule], run_trainings: RunTrainings) -> None:
+    """Run everything that is still to be trained."""
+    trials = sum(max(schedule.study.wanted - schedule.study.count(*FINISHED), 0) for schedule in schedules)
+    later = sum(3 * schedule.settings.seeds + schedule.settings.retrain for schedule in schedules)
+    with Progress("tune", trials + later, "trainings") as bar:
+        queue = TrainingQueue(schedules, bar.add)
+        run_trainings(queue)
+        queue.raise_error()
 
 
-def _concluded(settings: Tune, quests: list[Quest]) -> tuple[dict[str, dict[str, Any]], list[str], bool]:
-    """What was found, written where it is not there yet; aims that were not asked for this time stay as they are."""
-    found = {quest.aim.name: results.found(quest) for quest in quests}
-    made = [path for quest in quests for path in winners.write(settings, quest, found[quest.aim.name])]
-    path, table = files.join(settings.study, STUDY), results.table(quests)
-    before = files.read_json(path)["found"] if files.exists(path) else {}
-    told = json.loads(json.dumps(before | found, default=str))
-    if told == before:
-        return found, made, False
+def _finish(
+    folder: Folder[StudyDocument],
+    ident: str,
+    schedules: list[TargetSchedule],
+    found: dict[str, TargetResult],
+) -> bool:
+    """Write the results if they are new; targets that this call did not name stay as they are."""
+    before = folder.document().results if folder.is_finished() else {}
+    document = StudyDocument(version=STUDY.version, id=ident, results=before | found)
+    if document.results == before:
+        return False
+    table = results.table(schedules)
     if others := [name for name in before if name not in found]:
-        old = files.read_table(files.join(settings.study, TABLE))
-        table = pa.concat_tables(
-            [old.filter(pc.is_in(old["element"], pa.array(others))), table], promote_options="permissive"
+        old = files.read_table(folder.file(TABLE))
+        kept = old.filter(pc.is_in(old["element"], pa.array(others)))
+        table = pa.concat_tables([kept, table], promote_options="permissive")
+    files.write_table(folder.file(TABLE), table)
+    folder.finish(document)
+    return True
+
+
+def _check_metrics(target: Target) -> None:
+    """The metrics of the target are computed in a validation; an error suggests another name."""
+    train = Train.from_dict("tune: train", target.train)
+    labels = () if train.task == "cls" else train.targets
+    known = [*epoch_metric_names(labels, has_classes=train.task != "reg"), *MEASURED]
+    if unknown := [name for name in target.metrics if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        advice = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)}"
+        raise SettingsError(
+            f"tune: metrics: {unknown[0]}: there is no such metric of {target.name}; {advice}"
         )
-    files.write_table(files.join(settings.study, TABLE), table)
-    files.write_json(path, {"version": VERSION, "code": __version__, "found": told})
-    return found, made, True

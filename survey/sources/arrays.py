@@ -1,7 +1,9 @@
-"""Users' own spectra: many in one file, an ``X.npy`` with an optional ``y.csv`` beside it, or a Parquet of lists.
+"""Users' own spectra, many in one file: an ``X.npy`` with an optional ``y.csv`` beside it, or a Parquet of
+lists.
 
-`count` looks at headers only and finds what is wrong with a whole file; `read_rows` reads the rows that are asked for, in that order, and
-refuses single bad ones. Files are on this machine or in a bucket. Wavelengths are vacuum and of the observed frame, as everywhere.
+`count` reads headers only and reports what is wrong with a complete file. `read_rows` reads some rows in the
+given order and refuses single bad ones. Files are on this machine or in a bucket. Wavelengths are vacuum
+angstrom in the observed frame, as everywhere.
 """
 
 from pathlib import Path
@@ -12,11 +14,12 @@ from pydantic import Field
 
 from survey.settings import Settings
 from survey.sources import table_files, wavelengths
-from survey.sources import visit as visits
+from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import GRIDS, Grid, LogWave, Refused, Spectrum
 
-KNOWN = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
-"""The grids that have a name; the last is that of LAMOST's own files and of computed spectra made to look like them."""
+NAMED_GRIDS = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
+"""The grids that have a name. The last is that of LAMOST's files, and of computed spectra that imitate them.
+"""
 
 ALIASES = {
     "visit": ("visit", "combined_file", "filename", "file", "file_name"),
@@ -36,106 +39,93 @@ ALIASES = {
     "z_err": ("z_err", "combined_z_err"),
     **{f"snr_{band}": (f"snr_{band}", f"snr{band}", f"sn_{band}", f"combined_snr{band}") for band in "ugriz"},
 }
-"""Names, in any case, under which a table may give a column of a visit; the first that is there counts."""
+"""The names, in any case, that a table may use for a column of a visit. The first one in the table counts."""
 
 
-class Points(Settings):
-    """A grid in figures."""
+class GridPoints(Settings):
+    """A grid by its numbers."""
 
     start: float = Field(description="first wavelength in vacuum angstrom, or its log10")
     stop: float = Field(description="last wavelength, included")
-    step: float = Field(description="step between points")
+    step: float = Field(description="distance of two points")
     scale: Literal["linear", "log"] = Field("linear", description="angstrom, or log10 angstrom")
 
 
 class Options(Settings):
     """How arrays are read."""
 
-    grid: str | Points | None = Field(
+    grid: str | GridPoints | None = Field(
         None,
-        description=f"wavelengths of the pixels: one of {', '.join(KNOWN)}, or start, stop, step, scale; null = told by the length",
+        description=f"wavelengths of the pixels: one of {', '.join(NAMED_GRIDS)}, "
+        "or start, stop, step and scale; null = the named grid with this number of points",
     )
 
 
 def count(path: str, settings: Options) -> int:
-    """The number of spectra in a file; a `ValueError` if the file as a whole cannot be used."""
-    with table_files.opened(path) as table:
+    """The number of spectra in a file; a `ValueError` if the complete file cannot be used."""
+    with table_files.open_spectra(path) as table:
         if not table.has_wave:
             _grid(path, table.pixels, settings)
         return table.count
 
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
-    """The spectra of these rows, in this order, each or why not."""
-    with table_files.opened(path) as table:
+    """The spectra of these rows in this order; a `Refused` stands for a bad row."""
+    with table_files.open_spectra(path) as table:
         missing = [row for row in rows if not 0 <= row < table.count]
         if missing:
             raise ValueError(
-                f"{path}: there is no row {missing[0]}, the file has {table.count}; make the manifest anew"
+                f"{path}: there is no row {missing[0]}, the file has {table.count}; create the manifest again"
             )
-        grid = None if table.has_wave else _grid(path, table.pixels, settings)
-        wave = (
-            None
-            if grid is None
-            else LogWave(grid.start, grid.step, len(grid))
-            if grid.scale == "log"
-            else grid.wave
-        )
+        wave = None if table.has_wave else _pixel_wavelengths(_grid(path, table.pixels, settings))
         columns = _visit_columns(table.names)
-        found: dict[int, Spectrum | Refused] = {}
+        spectra: dict[int, Spectrum | Refused] = {}
         with np.errstate(all="ignore"):
             for number, row in table.rows(sorted(set(rows)), tuple(columns.values())):
-                facts = {column: row.facts[name] for column, name in columns.items()}
-                facts |= {"survey": "arrays", "layout": table.layout}
-                found[number] = _spectrum(row, wave, facts, f"{Path(path).stem}-{number}")
-        return [found[row] for row in rows]
+                values = {column: row.visit[name] for column, name in columns.items()}
+                values |= {"survey": "arrays", "layout": table.layout}
+                spectra[number] = _spectrum(row, wave, values, f"{Path(path).stem}-{number}")
+        return [spectra[row] for row in rows]
+
+
+def _pixel_wavelengths(grid: Grid) -> LogWave | np.ndarray:
+    return LogWave(grid.start, grid.step, len(grid)) if grid.scale == "log" else grid.wave
 
 
 def _spectrum(
-    row: table_files.Row, wave: LogWave | np.ndarray | None, facts: dict[str, Any], default: str
+    row: table_files.SpectrumRow, wave: LogWave | np.ndarray | None, values: dict[str, Any], name: str
 ) -> Spectrum | Refused:
-    """A spectrum of one row; without an inverse variance every finite pixel weighs 1."""
+    """The spectrum of one row. Without an inverse variance, every finite pixel has weight 1."""
     try:
         flux = _numbers(row.flux, "flux")
-        wave = wavelengths.settled(_numbers(row.wave, "wave")) if wave is None else wave
-        ivar = (
-            np.isfinite(flux).astype(np.float32)
-            if row.ivar is table_files.NO_COLUMN
-            else _numbers(row.ivar, "ivar")
-        )
+        wave = wavelengths.log_linear_or_list(_numbers(row.wave, "wave")) if wave is None else wave
+        if row.ivar is table_files.NO_COLUMN:
+            ivar = np.isfinite(flux).astype(np.float32)
+        else:
+            ivar = _numbers(row.ivar, "ivar")
         bad, suspect = _mask(row.bad, len(flux)), _mask(row.suspect, len(flux))
     except Refused as refused:
         return refused
     if len(flux) != len(wave) or len(ivar) != len(flux):
         return Refused("bad_row", f"{len(flux)} of flux, {len(ivar)} of ivar, {len(wave)} wavelengths")
-    visit = visits.sound(facts.items())
-    visit["visit"] = visits.identity(visit, visits.stem(visit.get("visit", default)))
+    visit = valid_values(values.items())
+    visit["visit"] = visit_name(visit, visit.get("visit", name))
     return Spectrum(wave, flux, ivar, bad, suspect, visit)
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:
-    """A list of a row as floating-point numbers; more than a few are needed for wavelengths to rise."""
-    if (
-        not isinstance(value, np.ndarray)
-        or value.ndim != 1
-        or value.dtype.kind not in "fiu"
-        or len(value) < 2
-    ):
-        raise Refused(
-            "bad_row",
-            f"{name} is {'null' if value is None else f'{np.shape(value)} of {np.asarray(value).dtype}'}, no list of numbers",
-        )
-    return (
-        value.astype(np.float32)
-        if value.dtype.itemsize < 4
-        else value
-        if value.dtype.kind == "f"
-        else value.astype(float)
-    )
+    """A list of a row as floating-point numbers. At least two are needed, so that wavelengths can rise."""
+    is_array = isinstance(value, np.ndarray)
+    if not is_array or value.ndim != 1 or value.dtype.kind not in "fiu" or len(value) < 2:
+        content = "null" if value is None else f"{np.shape(value)} of {np.asarray(value).dtype}"
+        raise Refused("bad_row", f"{name} is {content}, not a list of numbers")
+    if value.dtype.itemsize < 4:
+        return np.asarray(value.astype(np.float32))
+    return np.asarray(value if value.dtype.kind == "f" else value.astype(float))
 
 
 def _mask(value: Any, size: int) -> np.ndarray | None:
-    """A mask of packed bits or of one number for each pixel."""
+    """A mask from packed bits, or from one number for each pixel."""
     if value is None or value is table_files.NO_COLUMN:
         return None
     if isinstance(value, bytes):
@@ -149,34 +139,38 @@ def _mask(value: Any, size: int) -> np.ndarray | None:
 
 
 def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
-    """The grid that was named, or the named one of this length; `pixels` is None where lists may have any length."""
-    wanted = settings.grid
-    names = f"one of {', '.join(KNOWN)}, or start, stop, step and scale"
-    if isinstance(wanted, Points):
-        grid = Grid(wanted.start, wanted.stop, wanted.step, wanted.scale)
-    elif wanted is None:
-        fitting = [known for known in KNOWN.values() if len(known) == pixels]
+    """The grid of the settings, or the named grid of this length. `pixels` is None if the length varies."""
+    grid = settings.grid
+    allowed = f"one of {', '.join(NAMED_GRIDS)}, or start, stop, step and scale"
+    if isinstance(grid, GridPoints):
+        found = Grid(grid.start, grid.stop, grid.step, grid.scale)
+    elif grid is None:
+        fitting = [named for named in NAMED_GRIDS.values() if len(named) == pixels]
         if not fitting:
-            found = "lists of any length" if pixels is None else f"{pixels} pixels"
+            content = "lists of any length" if pixels is None else f"{pixels} pixels"
             raise ValueError(
-                f"{path}: {found} and no wavelengths; give options.arrays.grid= ({names}), or a column wave or loglam in a Parquet"
+                f"{path}: {content} and no wavelengths; give options.arrays.grid= ({allowed}), "
+                "or a column wave or loglam in a Parquet"
             )
-        grid = fitting[0]
-    elif wanted in KNOWN:
-        grid = KNOWN[wanted]
+        found = fitting[0]
+    elif grid in NAMED_GRIDS:
+        found = NAMED_GRIDS[grid]
     else:
-        raise ValueError(f"{path}: there is no grid {wanted!r}; give options.arrays.grid= ({names})")
-    if pixels is not None and len(grid) != pixels:
+        raise ValueError(f"{path}: there is no grid {grid!r}; give options.arrays.grid= ({allowed})")
+    if pixels is not None and len(found) != pixels:
         raise ValueError(
-            f"{path}: {pixels} pixels, but the grid {wanted} has {len(grid)} points; give options.arrays.grid= ({names}) of these spectra"
+            f"{path}: {pixels} pixels, but the grid {grid} has {len(found)} points; "
+            f"give options.arrays.grid= ({allowed}) of these spectra"
         )
-    return grid
+    return found
 
 
 def _visit_columns(names: list[str]) -> dict[str, str]:
-    """Which column of a table gives each column of a visit."""
-    there = {name.lower(): name for name in names}
-    found = {
-        column: [there[alias] for alias in aliases if alias in there] for column, aliases in ALIASES.items()
-    }
-    return {column: options[0] for column, options in found.items() if options}
+    """The column of the table for each column of a visit."""
+    by_lower = {name.lower(): name for name in names}
+    columns = {}
+    for column, aliases in ALIASES.items():
+        matching = [by_lower[alias] for alias in aliases if alias in by_lower]
+        if matching:
+            columns[column] = matching[0]
+    return columns

@@ -1,17 +1,19 @@
-"""What a file says of its visit becomes values of the `VISIT` columns: of the right type and in a range that makes sense, or not there.
+"""What a file says of its visit becomes values of `VISIT_COLUMNS`: of the right type and in a plausible
+range.
 
-Surveys write -9999, blanks, text for numbers and numbers beyond their own integers; none of it may reach a store.
+Surveys write -9999, blanks, text for numbers, and numbers beyond their own integers. Such values are left
+out.
 """
 
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-_NOT_MEASURED = {"", "-9999", "nan", "n/a", "none", "non", "null"}
+_NO_VALUE = {"", "-9999", "nan", "n/a", "none", "non", "null"}
 
 
-def text(value: object) -> str | None:
-    """A word or number as text, or None where it says nothing."""
+def text_or_none(value: object) -> str | None:
+    """A word or number as text; None if it holds no information."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     elif isinstance(value, float) and value.is_integer():
@@ -20,12 +22,12 @@ def text(value: object) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         return None
-    found = value.strip(" \0")
-    return found if found.lower() not in _NOT_MEASURED and found.isprintable() else None
+    text = value.strip(" \0")
+    return text if text.lower() not in _NO_VALUE and text.isprintable() else None
 
 
-def number(value: object) -> float | int | None:
-    """A finite number, also one written as text."""
+def number_or_none(value: object) -> float | int | None:
+    """A finite number, also if it is written as text; else None."""
     if isinstance(value, (str, bytes)):
         try:
             value = int(value)
@@ -39,61 +41,66 @@ def number(value: object) -> float | int | None:
     return value if isinstance(value, int) or math.isfinite(value) else None
 
 
-def whole(low: int, high: int) -> Callable[[object], int | None]:
-    """The check of a whole number in a range."""
+def integer_between(low: int, high: int) -> Callable[[object], int | None]:
+    """A function that gives a whole number of this range, else None."""
 
     def check(value: object) -> int | None:
-        found = value if type(value) is int else number(value)
-        return int(found) if found is not None and low <= found <= high and found == int(found) else None
+        number = value if type(value) is int else number_or_none(value)
+        if number is None or not low <= number <= high or number != int(number):
+            return None
+        return int(number)
 
     return check
 
 
-def real(low: float, high: float) -> Callable[[object], float | None]:
-    """The check of a number in a range."""
+def number_between(low: float, high: float) -> Callable[[object], float | None]:
+    """A function that gives a number of this range, else None."""
 
     def check(value: object) -> float | None:
-        found = value if type(value) is float else number(value)
-        return float(found) if found is not None and low <= found <= high else None
+        number = value if type(value) is float else number_or_none(value)
+        return float(number) if number is not None and low <= number <= high else None
 
     return check
 
 
 _INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
-_SNR = real(-999.0, 1e6)
+_SNR = number_between(-999.0, 1e6)
 
 CHECKS: dict[str, Callable[[object], object | None]] = {
-    "obsid": whole(1, _INT64),
-    "ra": real(0.0, 360.0),
-    "dec": real(-90.0, 90.0),
-    "lmjd": whole(1, 999_999),
-    "spid": whole(0, _INT32),
-    "fiberid": whole(0, _INT32),
-    "fiber_mask": whole(0, _INT64),  # some LAMOST files say -1: not known
-    "z": real(-0.99, 20.0),
-    "z_err": real(0.0, 20.0),
+    "obsid": integer_between(1, _INT64),
+    "ra": number_between(0.0, 360.0),
+    "dec": number_between(-90.0, 90.0),
+    "lmjd": integer_between(1, 999_999),
+    "spid": integer_between(0, _INT32),
+    "fiberid": integer_between(0, _INT32),
+    "fiber_mask": integer_between(0, _INT64),  # some LAMOST files say -1: unknown
+    "z": number_between(-0.99, 20.0),
+    "z_err": number_between(0.0, 20.0),
     **dict.fromkeys(("snr_u", "snr_g", "snr_r", "snr_i", "snr_z"), _SNR),
 }
-"""The range of each column; text where there is none."""
+"""The range of each column. A column that is not listed is text."""
 
 
-def sound(facts: Iterable[tuple[str, object]]) -> dict[str, Any]:
-    """The facts that make sense, by `VISIT` column."""
+def valid_values(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
+    """The valid values among these, by column of the visit."""
     visit = {}
-    for name, value in facts:
-        if value is not None and (found := CHECKS.get(name, text)(value)) is not None:
-            visit[name] = found
+    for column, value in values:
+        if value is None:
+            continue
+        valid = CHECKS.get(column, text_or_none)(value)
+        if valid is not None:
+            visit[column] = valid
     return visit
 
 
-def identity(visit: dict[str, Any], name: str) -> str:
-    """Day, plan, spectrograph and fibre; the file's name where one of them is not known."""
+def visit_name(visit: dict[str, Any], file_name: str) -> str:
+    """Day, plan, spectrograph and fibre; the name of the file if one of them is unknown."""
     try:
         return f"{visit['lmjd']}-{visit['planid']}-{visit['spid']:02d}-{visit['fiberid']:03d}"
     except KeyError:
-        return stem(name)
+        return file_stem(file_name)
 
 
-def stem(name: str) -> str:
-    """The name of a file without folders and endings, the same for a plain and a gzipped file."""
+def file_stem(name: str) -> str:
+    """The name of a file without folders and endings; the same for a plain and a gzipped file."""
     return name.rsplit("/", 1)[-1].removesuffix(".gz").removesuffix(".fits")

@@ -1,6 +1,7 @@
-"""One shard from its manifest rows to its files: fetch, read, prepare, write. This is what a worker does; it needs nothing but its number.
+"""Makes one shard: fetches the files of its manifest rows, reads and prepares their spectra, writes tables.
 
-Every item of the manifest ends as rows of spectra or as a row of refused files, and the marker, written last, says how many.
+This is what a worker does; it needs a `ShardSpec` and the number of a shard. Every item of the manifest ends
+as rows of spectra or as a row of refused files, and the marker, written last, counts them.
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,28 +18,21 @@ from isal import isal_zlib
 from survey import files, machine, plugins
 from survey.settings import Settings
 from survey.sources import reading
-from survey.spectrum import VISIT, Refused, Spectrum
-from survey.store.manifest import Manifest
-from survey.store.prepare import Prepare, Preparer
-from survey.store.quality import Flag
-from survey.store.store import (
-    ARRAYS,
-    REFUSED_SCHEMA,
-    Bits,
-    array_column,
-    packed,
-    part,
-    rounded,
-    spectra_schema,
-)
+from survey.spectrum import VISIT_COLUMNS, Refused, Spectrum
+from survey.store.manifest import Manifest, open_manifest
+from survey.store.markers import IngestMarker, write_checked, write_marker
+from survey.store.prepare import PreparedSpectra, Preparer
+from survey.store.schema import ARRAY_COLUMNS, REFUSED_SCHEMA, Flag, array_column, spectra_schema
+from survey.store.settings import Bits, Ingest, Prepare
+from survey.store.store import round_mantissa, shard_file, to_parquet
 
 SLICE = 128
 """Files held in memory at a time; their spectra are prepared together."""
 
 
 @dataclass(frozen=True)
-class Making:
-    """What every shard of a store is made with: travels to the workers."""
+class ShardSpec:
+    """What all shards of a store are made with: the workers get it."""
 
     store: str
     manifest: Manifest
@@ -48,27 +42,33 @@ class Making:
     bits: Bits
     fingerprint: str
 
-
-def readers(sources: tuple[str, ...], options: dict[str, dict[str, Any]]) -> dict[str, Settings]:
-    """The sources to ask, and `arrays` for tables of spectra, with their checked options."""
-    return {
-        name: plugins.options("sources", name).checked(f"ingest: options.{name}", options.get(name, {}))
-        for name in dict.fromkeys((*sources, "arrays"))
-    }
+    @classmethod
+    def from_settings(cls, settings: Ingest) -> Self:
+        """For the files in the manifest of `settings.store`."""
+        manifest = open_manifest(settings.store)
+        return cls(
+            manifest.store,
+            manifest,
+            settings.sources,
+            settings.options,
+            settings.prepare,
+            settings.bits,
+            settings.fingerprint(),
+        )
 
 
 @dataclass
-class Item:
-    """One spectrum on its way: where it came from, what the manifest knows of it, and the spectrum or why there is none."""
+class SourceItem:
+    """One spectrum, or why there is none, with its manifest row and the checksum of its file."""
 
-    known: dict[str, Any]
+    manifest_row: dict[str, Any]
     crc: int | None
-    found: Spectrum | Refused
+    result: Spectrum | Refused
 
 
 @dataclass(frozen=True)
-class Made:
-    """A shard in memory: its spectra and its refused files, as a store keeps them, and how many items of the manifest they came from."""
+class ShardTables:
+    """A shard in memory: its spectra and its refused files, made from `rows_in` items."""
 
     spectra: pa.Table
     refused: pa.Table
@@ -80,53 +80,61 @@ class Made:
         return dict(sorted(Counter(self.refused["reason"].to_pylist()).items()))
 
 
-def made(making: Making, shard: int) -> Made:
-    """The files of a shard fetched, read and prepared; nothing is written."""
-    preparer = _preparer(making.prepare.model_dump_json())
-    schema = spectra_schema(preparer.grid, making.prepare.continuum == "dual")
-    spectra, refused, count = [], [], 0
-    for batch in _batches(
-        items(making.manifest.shard(shard), readers(making.sources, making.options)), SLICE
-    ):
-        count += len(batch)
-        good, bad = _prepared(batch, preparer, making.bits, schema)
-        spectra.append(good)
-        refused.append(bad)
-    found = Made(
-        pa.concat_tables(spectra or [schema.empty_table()]),
-        pa.concat_tables(refused or [REFUSED_SCHEMA.empty_table()]),
-        count,
-    )
-    if count != found.spectra.num_rows + found.refused.num_rows:
-        raise RuntimeError(
-            f"ingest: shard {shard}: {count} rows in, {found.spectra.num_rows} written and {found.refused.num_rows} refused; please report this"
-        )
-    return found
-
-
-def make_shard(making: Making, shard: int) -> dict[str, Any]:
-    """Write the files of one shard and its marker; the marker's content comes back."""
+def make_shard(spec: ShardSpec, shard: int) -> dict[str, Any]:
+    """Write the files of one shard and its marker; the result is the content of the marker."""
     machine.settle(1)
-    found = made(making, shard)
-    marker = {
-        "shard": shard,
-        "files": making.manifest.rows_in(shard),
-        "rows_in": found.rows_in,
-        "written": found.spectra.num_rows,
-        "refused": found.reasons,
-        "settings": making.fingerprint,
-        "version": making.manifest.versions.get(shard, 0),
-        "spectra": put(part(making.store, "spectra", shard), packed(found.spectra)),
-        "refused_files": put(part(making.store, "refused", shard), packed(found.refused)),
+    tables = make_tables(spec, shard)
+    marker = IngestMarker(
+        shard=shard,
+        files=spec.manifest.rows_in(shard),
+        rows_in=tables.rows_in,
+        written=tables.spectra.num_rows,
+        refused=tables.reasons,
+        settings=spec.fingerprint,
+        version=spec.manifest.versions.get(shard, 0),
+        spectra=write_checked(shard_file(spec.store, "spectra", shard), to_parquet(tables.spectra)),
+        refused_files=write_checked(shard_file(spec.store, "refused", shard), to_parquet(tables.refused)),
+    )
+    write_marker(spec.store, marker)
+    return marker.model_dump(mode="json")
+
+
+def make_tables(spec: ShardSpec, shard: int) -> ShardTables:
+    """Fetch, read and prepare the files of a shard; nothing is written."""
+    preparer = _preparer(spec.prepare.model_dump_json())
+    schema = spectra_schema(preparer.grid, spec.prepare.continuum == "dual")
+    spectra, refused, count = [schema.empty_table()], [REFUSED_SCHEMA.empty_table()], 0
+    items = read_items(spec.manifest.shard(shard), source_options(spec.sources, spec.options))
+    for batch in _batches(items, SLICE):
+        count += len(batch)
+        spectra_table, refused_table = _prepare_batch(batch, preparer, spec.bits, schema)
+        spectra.append(spectra_table)
+        refused.append(refused_table)
+    tables = ShardTables(pa.concat_tables(spectra), pa.concat_tables(refused), count)
+    if count != tables.spectra.num_rows + tables.refused.num_rows:
+        raise RuntimeError(
+            f"ingest: shard {shard}: {count} rows in, but {tables.spectra.num_rows} written "
+            f"and {tables.refused.num_rows} refused; please report this"
+        )
+    return tables
+
+
+def source_options(sources: tuple[str, ...], options: dict[str, dict[str, Any]]) -> dict[str, Settings]:
+    """The options of the sources that may read a file, and of `arrays`, which reads tables of spectra."""
+    return {
+        name: plugins.options("sources", name).from_dict(f"ingest: options.{name}", options.get(name, {}))
+        for name in dict.fromkeys((*sources, "arrays"))
     }
-    files.write_json(part(making.store, "markers", shard), marker)
-    return marker
 
 
-def put(path: str, data: pa.Buffer) -> dict[str, int]:
-    """Write a file of a shard; its size and checksum, for the marker."""
-    files.write(path, memoryview(data))
-    return {"bytes": data.size, "crc": isal_zlib.crc32(data)}
+def read_items(rows: pa.Table, options: dict[str, Settings]) -> Iterator[SourceItem]:
+    """Every spectrum or refusal of these manifest rows, in their order."""
+    for is_file, group in groupby(rows.to_pylist(), key=lambda row: row["row"] < 0):
+        if is_file:
+            yield from _read_files(list(group), options)
+        else:
+            for path, table_rows in groupby(group, key=lambda row: row["path"]):
+                yield from _read_table(path, list(table_rows), options["arrays"])
 
 
 @lru_cache(maxsize=4)
@@ -134,8 +142,8 @@ def _preparer(settings: str) -> Preparer:
     return Preparer(Prepare.model_validate_json(settings), machine.device())
 
 
-def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    batch: list[Item] = []
+def _batches(items: Iterator[SourceItem], size: int) -> Iterator[list[SourceItem]]:
+    batch: list[SourceItem] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:
@@ -145,104 +153,106 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def items(rows: pa.Table, readers: dict[str, Settings]) -> Iterator[Item]:
-    """Every spectrum or refusal behind the manifest rows, in their order."""
-    known = rows.to_pylist()
-    for whole, group in groupby(known, key=lambda row: row["row"] < 0):
-        if whole:
-            yield from _from_files(list(group), readers)
-        else:
-            for path, part_rows in groupby(group, key=lambda row: row["path"]):
-                yield from _from_table(path, list(part_rows), readers["arrays"])
-
-
-def _from_files(known: list[dict[str, Any]], readers: dict[str, Settings]) -> Iterator[Item]:
-    for about, data in zip(known, files.fetch([row["path"] for row in known]), strict=True):
+def _read_files(rows: list[dict[str, Any]], options: dict[str, Settings]) -> Iterator[SourceItem]:
+    for row, data in zip(rows, files.fetch([row["path"] for row in rows]), strict=True):
         if isinstance(data, Refused):
-            yield Item(about, None, data)
+            yield SourceItem(row, None, data)
             continue
         crc = isal_zlib.crc32(data)
         try:
-            found: list[Spectrum] = reading.spectra(data, about["path"].rpartition("/")[2], readers)
+            spectra: list[Spectrum] = reading.spectra(data, row["path"].rpartition("/")[2], options)
         except Refused as refusal:
-            yield Item(about, crc, refusal)
+            yield SourceItem(row, crc, refusal)
             continue
-        for spectrum in found:
-            yield Item(about, crc, spectrum)
+        for spectrum in spectra:
+            yield SourceItem(row, crc, spectrum)
 
 
-def _from_table(path: str, known: list[dict[str, Any]], options: Settings) -> Iterator[Item]:
+def _read_table(path: str, rows: list[dict[str, Any]], options: Settings) -> Iterator[SourceItem]:
     try:
-        found = plugins.load("sources", "arrays").read_rows(path, [row["row"] for row in known], options)
+        results = plugins.load("sources", "arrays").read_rows(path, [row["row"] for row in rows], options)
     except FileNotFoundError:
-        found = [Refused("missing", "no such file")] * len(known)
+        results = [Refused("missing", "no such file")] * len(rows)
     except ValueError as error:
-        found = [Refused("bad_row", str(error))] * len(known)
-    for about, spectrum in zip(known, found, strict=True):
-        yield Item(about, None, spectrum)
+        results = [Refused("bad_row", str(error))] * len(rows)
+    for row, result in zip(rows, results, strict=True):
+        yield SourceItem(row, None, result)
 
 
-def _prepared(
-    batch: list[Item], preparer: Preparer, bits: Bits, schema: pa.Schema
+def _prepare_batch(
+    batch: list[SourceItem], preparer: Preparer, bits: Bits, schema: pa.Schema
 ) -> tuple[pa.Table, pa.Table]:
     """The rows of spectra and the rows of refused files that a batch becomes."""
-    read = [item for item in batch if isinstance(item.found, Spectrum)]
-    spectra = [item.found for item in read if isinstance(item.found, Spectrum)]
+    read = [item for item in batch if isinstance(item.result, Spectrum)]
+    spectra = [item.result for item in read if isinstance(item.result, Spectrum)]
     for item, spectrum in zip(read, spectra, strict=True):
-        _complete(spectrum.visit, item.known)
-    result = preparer(spectra, [item.known["rv"] for item in read])
-    judged = result.judgement
-    kept = [row for row in range(len(read)) if row not in judged.refused]
-    columns: dict[str, Any] = {name: [read[row].known[name] for row in kept] for name in ("path", "row")}
-    columns["crc"] = [read[row].crc for row in kept]
-    columns |= {name: [spectra[row].visit.get(name) for row in kept] for name in VISIT}
-    flags = judged.flags[kept]
-    flags[[value is None for value in columns["obsid"]]] |= Flag.NO_OBSID
-    flags[[bool(value) for value in columns["fiber_mask"]]] |= Flag.FIBER
-    columns |= {
-        "velocity": [result.velocity[row] for row in kept],
-        "snr": judged.snr[kept].astype(np.float32),
-        "coverage": judged.coverage[kept].astype(np.float32),
-        "bad_share": judged.bad_share[kept].astype(np.float32),
-        "n_good": judged.usable[kept].astype(np.int32),
-        "n_outlier": judged.outliers[kept].astype(np.int32),
-        "egp": pa.array(judged.egp[kept].astype(np.float32), from_pandas=True),
-        "flags": flags,
-        "flux_scale": result.scale[kept],
+        _add_catalogue_values(spectrum.visit, item.manifest_row)
+    prepared = preparer(spectra, [item.manifest_row["rv"] for item in read])
+    kept = [row for row in range(len(read)) if row not in prepared.quality.refused]
+    items, visits = [read[row] for row in kept], [spectra[row].visit for row in kept]
+    columns: dict[str, Any] = {name: [item.manifest_row[name] for item in items] for name in ("path", "row")}
+    columns["crc"] = [item.crc for item in items]
+    columns |= {name: [visit.get(name) for visit in visits] for name in VISIT_COLUMNS}
+    columns |= _quality_columns(prepared, kept)
+    columns["flags"][[value is None for value in columns["obsid"]]] |= Flag.NO_OBSID
+    columns["flags"][[bool(value) for value in columns["fiber_mask"]]] |= Flag.FIBER
+    columns |= _array_columns(prepared, kept, bits, schema)
+    table = pa.table([_column(columns[field.name], field) for field in schema], schema=schema)
+    return table, _refused_table(batch, read, prepared.quality.refused)
+
+
+def _quality_columns(prepared: PreparedSpectra, kept: list[int]) -> dict[str, Any]:
+    quality = prepared.quality
+    return {
+        "velocity": [prepared.velocity[row] for row in kept],
+        "snr": quality.snr[kept].astype(np.float32),
+        "coverage": quality.coverage[kept].astype(np.float32),
+        "bad_share": quality.bad_share[kept].astype(np.float32),
+        "n_good": quality.usable[kept].astype(np.int32),
+        "n_outlier": quality.outliers[kept].astype(np.int32),
+        "egp": pa.array(quality.egp[kept].astype(np.float32), from_pandas=True),
+        "flags": quality.flags[kept],
+        "flux_scale": prepared.scale[kept],
     }
-    everything = len(kept) == len(read)
-    for name, keep in (("flux", bits.flux), ("ivar", bits.ivar), ("continuum", bits.flux)):
+
+
+def _array_columns(
+    prepared: PreparedSpectra, kept: list[int], bits: Bits, schema: pa.Schema
+) -> dict[str, pa.Array]:
+    columns = {}
+    for name, kept_bits in (("flux", bits.flux), ("ivar", bits.ivar), ("continuum", bits.flux)):
         if name in schema.names:
-            values = getattr(result, name) if everything else getattr(result, name)[kept]
-            columns[name] = array_column(rounded(values, keep))
-    good = pa.table([_column(columns[field.name], field) for field in schema], schema=schema)
-    return good, _refusals(batch, read, judged.refused)
+            values = getattr(prepared, name)
+            if len(kept) < len(values):
+                values = values[kept]
+            columns[name] = array_column(round_mantissa(values, kept_bits))
+    return columns
 
 
 def _column(values: Any, field: pa.Field) -> pa.Array:
-    if field.name in ARRAYS:
+    if field.name in ARRAY_COLUMNS:
         return values
     return values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type)
 
 
-def _complete(visit: dict[str, Any], known: dict[str, Any]) -> None:
-    """What the catalogue knows and the file does not say."""
+def _add_catalogue_values(visit: dict[str, Any], manifest_row: dict[str, Any]) -> None:
+    """Values of the catalogue complete those of the file."""
     for name in ("obsid", "star", "ra", "dec", "z"):
-        if visit.get(name) is None and known[name] is not None:
-            visit[name] = known[name]
+        if visit.get(name) is None and manifest_row[name] is not None:
+            visit[name] = manifest_row[name]
 
 
-def _refusals(batch: list[Item], read: list[Item], judged: dict[int, Refused]) -> pa.Table:
-    """Rows of refused files in the order of the manifest."""
-    by_item = {id(read[row]): refusal for row, refusal in judged.items()}
+def _refused_table(batch: list[SourceItem], read: list[SourceItem], refused: dict[int, Refused]) -> pa.Table:
+    """Rows of refused files, in the order of the manifest. `refused` holds the refusals after reading."""
+    by_item = {id(read[row]): refusal for row, refusal in refused.items()}
     rows = []
     for item in batch:
-        refusal = item.found if isinstance(item.found, Refused) else by_item.get(id(item))
+        refusal = item.result if isinstance(item.result, Refused) else by_item.get(id(item))
         if refusal is not None:
             rows.append(
                 {
-                    "path": item.known["path"],
-                    "row": item.known["row"],
+                    "path": item.manifest_row["path"],
+                    "row": item.manifest_row["row"],
                     "reason": refusal.reason,
                     "detail": refusal.detail[:500],
                     "crc": item.crc,

@@ -1,84 +1,177 @@
-"""What the columns of a catalog mean, for every format that it is written in: description, unit and UCD of each, from the fields themselves.
+"""The columns of tables: their names in catalogues of surveys, and the meaning of those that we write.
 
-Every stage names its columns where it makes them (`inference.predictions`, `visits`, `criteria`, `flags`; labels by their rows) and hands the
-words on as metadata of the Parquet fields. Here they are checked, so that no column leaves without its meaning, and units are spelled as each
-format wants them: astropy's way in Parquet (`dex(cm s-2)`), VOUnits in VOTable, the standard's way in FITS.
+Each room describes its columns where it makes them. The description, the unit and the UCD travel as metadata
+of the Parquet fields. They are checked here, so that no column is published without its meaning, and units
+are written as each format requires: as astropy writes them in Parquet (`dex(cm s-2)`), as VOUnits in VOTable,
+as the FITS standard writes them in FITS.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
-from astropy import units
 
-Format = Literal["generic", "vounit", "fits"]
+from survey import plugins
+
+FILE_COLUMNS = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "fits_file",
+    "spec_file",
+    "lamost_file",
+    "fits_name",
+    "fits",
+    "spec",
+)
+"""The names of a catalogue's column that holds the file of a spectrum, best first."""
+
+CATALOGUE_COLUMNS = {
+    "obsid": ("obsid", "obs_id"),
+    "star": (
+        "gaia_source_id",
+        "source_id",
+        "designation",
+        "lamost",
+        "uid",
+        "apogee_id",
+        "thing_id",
+        "thingid",
+        "bestobjid",
+        "objid",
+    ),
+    "ra": ("ra", "ra_obs", "raj2000", "ra_deg", "ra_lamost", "ra_gaia"),
+    "dec": ("dec", "dec_obs", "dej2000", "dec_deg", "dec_lamost", "dec_gaia"),
+    "rv": (
+        "rv",
+        "radial_velocity",
+        "helio_rv",
+        "heliocentric_rv",
+        "rv_helio",
+        "vhelio",
+        "vhelio_avg",
+        "pred_rv",
+    ),
+    "z": ("z", "redshift"),
+}
+"""The names that catalogues give to the columns we know, best first."""
+
+UnitStyle = Literal["generic", "vounit", "fits"]
 LOGARITHM = r"(?:log10|log|dex)\((?P<of>.+)\)"
 
 
+def column_prefixes() -> tuple[str, ...]:
+    """What surveys write before the names of their columns, shortest first; nothing is one of them."""
+    namings = plugins.constants("sources", "NAMING").values()
+    return tuple(sorted({"", *(naming.column_prefix for naming in namings)}))
+
+
+def numbers_by_name(names: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of the columns by lower-case name without prefix. Columns without a prefix come first."""
+    numbers: dict[str, list[int]] = {}
+    prefix_of = [_prefix(name.lower()) for name in names]
+    for prefix in column_prefixes():
+        for number, name in enumerate(names):
+            if prefix_of[number] == prefix:
+                numbers.setdefault(name.lower().removeprefix(prefix), []).append(number)
+    return numbers
+
+
+def name_without_prefix(name: str) -> str:
+    """The lower-case name of a column without the prefix of a survey."""
+    return name.lower().removeprefix(_prefix(name.lower()))
+
+
+def _prefix(name: str) -> str:
+    return max((prefix for prefix in column_prefixes() if name.startswith(prefix)), key=len)
+
+
 @dataclass(frozen=True)
-class Meaning:
-    """What a column holds: its name, Arrow type, description, unit (empty: a pure number or no number), UCD1+."""
+class Column:
+    """A column of a table. The unit is empty for a pure number and for text; the UCD is one of UCD1+."""
 
     name: str
     type: pa.DataType
     description: str
-    unit: str
-    ucd: str
+    unit: str = ""
+    ucd: str = ""
+
+    @property
+    def field(self) -> pa.Field:
+        """The column as a field of a schema."""
+        return described_field(self.name, self.type, self.description, self.unit, self.ucd)
 
 
-def meanings(schema: pa.Schema) -> list[Meaning]:
-    """What each column holds, as its field says."""
-    found = []
+def described_field(
+    name: str, kind: str | pa.DataType, description: str, unit: str = "", ucd: str = ""
+) -> pa.Field:
+    """A field of a schema with its meaning as metadata."""
+    values = {"description": description, "unit": unit, "ucd": ucd}
+    return pa.field(
+        name,
+        pa.type_for_alias(kind) if isinstance(kind, str) else kind,
+        metadata={key: value for key, value in values.items() if value},
+    )
+
+
+def read_columns(schema: pa.Schema) -> list[Column]:
+    """The columns of a schema. A field without a description is an error."""
+    columns = []
     for field in schema:
-        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        if not said.get("description"):
+        values = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        if not values.get("description"):
             raise ValueError(
-                f"catalog: column {field.name}: no description in its field's metadata; give one where the column is made"
+                f"catalog: column {field.name}: its field has no description; "
+                "give one where the column is made"
             )
-        found.append(
-            Meaning(field.name, field.type, said["description"], said.get("unit", ""), said.get("ucd", ""))
+        unit, ucd = values.get("unit", ""), values.get("ucd", "")
+        columns.append(Column(field.name, field.type, values["description"], unit, ucd))
+    return columns
+
+
+def described_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> pa.Schema:
+    """The schema as it is written: units as astropy reads them, and this metadata."""
+    fields = [
+        described_field(
+            column.name, column.type, column.description, unit_text(column.unit, "generic"), column.ucd
         )
-    return found
+        for column in read_columns(schema)
+    ]
+    return pa.schema(fields, metadata=dict(metadata))
 
 
-def described(schema: pa.Schema, about: Mapping[str, str]) -> pa.Schema:
-    """The schema as it is written: units as astropy reads them, and in its metadata where all this comes from."""
-    fields = []
-    for meaning in meanings(schema):
-        said = {
-            "description": meaning.description,
-            "unit": spelled(meaning.unit, "generic"),
-            "ucd": meaning.ucd,
-        }
-        fields.append(
-            pa.field(
-                meaning.name, meaning.type, metadata={key: value for key, value in said.items() if value}
-            )
-        )
-    return pa.schema(fields, metadata=dict(about))
+def unit_text(unit: str, style: UnitStyle) -> str:
+    """A unit as a format requires it.
 
-
-def spelled(unit: str, style: Format) -> str:
-    """A unit as a format wants it. `dex` and logarithms are in no standard that astropy reads; they are written as the archives write them."""
+    `dex` and logarithms are in no standard that astropy reads; they are written as the archives write them.
+    """
     if not unit or unit == "dex":
         return unit
     logarithm = re.fullmatch(LOGARITHM, unit)
     if logarithm:
-        return f"{'dex' if style == 'generic' else 'log'}({spelled(logarithm['of'], style)})"
-    return unit if style == "generic" else str(units.Unit(unit).to_string(style))
+        function = "dex" if style == "generic" else "log"
+        return f"{function}({unit_text(logarithm['of'], style)})"
+    if style == "generic":
+        return unit
+    from astropy import units  # 0.2 s to import, only where a catalog is exported
+
+    return str(units.Unit(unit).to_string(style))
 
 
-def dictionary(schema: pa.Schema) -> pa.Table:
+def column_table(schema: pa.Schema) -> pa.Table:
     """The columns as a table for people: name, type, unit, UCD, description."""
-    rows = meanings(schema)
+    columns = read_columns(schema)
     return pa.table(
         {
-            "name": [row.name for row in rows],
-            "type": [str(row.type) for row in rows],
-            "unit": [spelled(row.unit, "generic") for row in rows],
-            "ucd": [row.ucd for row in rows],
-            "description": [row.description for row in rows],
+            "name": [column.name for column in columns],
+            "type": [str(column.type) for column in columns],
+            "unit": [unit_text(column.unit, "generic") for column in columns],
+            "ucd": [column.ucd for column in columns],
+            "description": [column.description for column in columns],
         }
     )

@@ -1,11 +1,19 @@
-"""The bytes of catalogues and tables, local or in a bucket, plain or gzipped, as columns of cells: only the columns asked for, a block at a time."""
+"""Tables as columns: CSV, Parquet, a FITS binary table or a VOTable, gzipped or not, on a disk or in a bucket.
+
+Only the columns that are needed are read: a Parquet file that holds spectra too costs no more than its
+labels. A catalogue of a survey is read block by block. Cells come as they are written (CSV: text); the
+functions of `survey.tables.cells` turn them into values.
+"""
 
 import csv
-import os
+import difflib
+import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pyarrow as pa
@@ -15,127 +23,259 @@ from isal import igzip, igzip_lib
 
 from survey import files
 from survey.tables import cells
+from survey.tables.columns import column_prefixes
 
 BLOCK = 8 << 20
 GZIP = b"\x1f\x8b"
 DELIMITERS = ",|\t;"
-DAMAGE: Any = (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, igzip_lib.IsalError)
+
+BLANK = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before the first tag of XML."""
+
+DAMAGE: Any = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    csv.Error,
+    ExpatError,
+    igzip_lib.IsalError,
+)
 """What reading a damaged file may raise."""
+
+ADVICE = "give a CSV with a first line of names, a Parquet file, a FITS binary table or a VOTable"
 
 Columns = dict[int, pa.Array]
 """Cells by the number of their column."""
 
 
-def absolute(path: str) -> str:
-    """A path that means the same wherever a job runs; links stay as they are."""
-    return path.rstrip("/") if files.is_remote(path) else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - no Path: it is slow
+@dataclass(frozen=True)
+class TableFile:
+    """A table in a file: the names of its columns and its format. `job` is the first word of its errors."""
 
+    path: str
+    names: tuple[str, ...]
+    kind: Literal["csv", "parquet", "fits", "votable"]
+    delimiter: str = ","
+    job: str = "labels"
 
-def opened(path: str) -> BinaryIO:
-    """A file to read from, local or in a bucket."""
-    stream: BinaryIO = (
-        files.bucket_system().open(path, "rb") if files.is_remote(path) else Path(path).open("rb")
-    )  # noqa: SIM115 - the caller closes it
-    return stream
+    def read(self, wanted: Sequence[str]) -> pa.Table:
+        """These columns, each once, in this order. Of columns with the same name, the first is read."""
+        wanted = list(dict.fromkeys(wanted))
+        with files.open_file(self.path) as stream, report_damage(self.path, self.job):
+            return _READERS[self.kind](self, stream, wanted)
+
+    def blocks(self, wanted: Sequence[int]) -> Iterator[Columns]:
+        """The columns of these numbers, block by block. In a CSV file all of `cells.MISSING` is null.
+
+        A bad line is an error of `DAMAGE`, which the caller completes.
+        """
+        with files.open_file(self.path) as stream:
+            if self.kind == "csv":
+                options = _csv_options(self, [str(number) for number in wanted], cells.MISSING, threads=False)
+                for block in pyarrow.csv.open_csv(pa.PythonFile(unpacked(stream), mode="r"), *options):
+                    yield dict(zip(wanted, block.columns, strict=True))
+            elif self.kind == "parquet":
+                names = [self.names[number] for number in wanted]
+                file = pq.ParquetFile(_seekable(stream))
+                for block in file.iter_batches(1 << 16, columns=names, use_threads=False):
+                    yield {number: block.column(self.names[number]) for number in wanted}
+            else:
+                table = _READERS[self.kind](self, stream, [self.names[number] for number in wanted])
+                for block in table.to_batches():
+                    yield {number: block.column(self.names[number]) for number in wanted}
+
+    def similar(self, name: str) -> str:
+        """The columns with similar names, and all columns: the end of a message about a missing column."""
+        lower = {column.lower(): column for column in self.names}
+        similar = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, 3, 0.5)]
+        listed = ", ".join(self.names[:60])
+        if len(self.names) > 60:
+            listed += f" and {len(self.names) - 60} more"
+        return f"{'similar: ' + ', '.join(similar) + '; ' if similar else ''}the columns are {listed}"
+
+    def find(self, *names: str) -> str | None:
+        """The first column with one of these names, in any case, with or without the prefix of a survey."""
+        lower = {column.lower(): column for column in reversed(self.names)}
+        candidates = (prefix + name.lower() for name in names for prefix in column_prefixes())
+        return next((lower[candidate] for candidate in candidates if candidate in lower), None)
 
 
 @contextmanager
-def named(path: str) -> Iterator[None]:
-    """Damage that shows while a file is read, as an error that names the file."""
+def report_damage(path: str, job: str) -> Iterator[None]:
+    """Errors of reading a damaged file name the file and say what to do."""
     try:
         yield
     except ConnectionError:
-        raise  # the bucket is away: the file may be sound
+        raise  # the bucket does not answer: the file may be sound
     except DAMAGE as error:
         raise ValueError(
-            f"ingest: {path}: damaged or no such kind of file ({str(error).strip()}); write or fetch it again"
+            f"{job}: {path}: damaged, or another kind of file ({str(error).strip()}); {ADVICE}"
         ) from error
 
 
-def head(path: str) -> bytes:
-    """The first bytes of a file, unpacked where it is gzipped."""
-    with opened(path) as stream, named(path):
-        start = stream.read(4096)
-        if not start.startswith(GZIP):
-            return start
-        stream.seek(0)
-        return bytes(igzip.IGzipFile(fileobj=stream).read(4096))
+def open_table(path: str, job: str = "labels") -> TableFile:
+    """The table in a file. Only the names of its columns are read."""
+    if not path or not files.exists(path):
+        raise FileNotFoundError(f"{job}: {path or 'no path'}: no such file; {ADVICE}")
+    with files.open_file(path) as stream, report_damage(path, job):
+        start = unpacked(stream).read(16)
+        if start.startswith(b"PAR1"):
+            names = pq.ParquetFile(_seekable(stream)).schema_arrow.names
+            return TableFile(path, tuple(names), "parquet", job=job)
+        if start.startswith(b"SIMPLE  ="):
+            return TableFile(path, tuple(_scalar_columns(_binary_table(stream))), "fits", job=job)
+        if start.lstrip(BLANK).startswith((b"<?xml", b"<VOTABLE")):
+            return TableFile(path, tuple(_votable_columns(stream)), "votable", job=job)
+        delimiter, names = _csv_header(stream)
+        if not any(names):
+            raise ValueError("empty, or without a first line of names")
+    return TableFile(path, tuple(names), "csv", delimiter, job)
 
 
-def csv_header(path: str) -> tuple[str, list[str]]:
-    """The delimiter and the column names of a CSV file, from its first line."""
-    with opened(path) as raw, named(path):
-        packed = raw.read(2) == GZIP
-        raw.seek(0)
-        line: str = (
-            (igzip.IGzipFile(fileobj=raw) if packed else raw)
-            .readline(1 << 20)
-            .decode("utf-8-sig", "replace")
-            .strip("\r\n")
-        )
-        delimiter = max(DELIMITERS, key=line.count)
-        names = next(csv.reader([line.lstrip("# ")], delimiter=delimiter), [])
-    return delimiter, [name.strip() for name in names]
+def first_bytes(path: str) -> bytes:
+    """The first bytes of a file, unpacked if it is gzipped."""
+    with files.open_file(path) as stream, report_damage(path, "ingest"):
+        return bytes(unpacked(stream).read(4096))
 
 
-def csv_cells(path: str, delimiter: str, columns: int, wanted: Sequence[int]) -> Iterator[Columns]:
-    """The wanted columns of a CSV file as text; a bad cell is left to the caller, a bad line is an error that names it."""
-    kept = [str(number) for number in wanted]
-    with opened(path) as raw:
-        packed = raw.read(2) == GZIP
-        raw.seek(0)
-        reader = pyarrow.csv.open_csv(
-            pa.PythonFile(igzip.IGzipFile(fileobj=raw) if packed else raw, mode="r"),
-            pyarrow.csv.ReadOptions(
-                column_names=[str(number) for number in range(columns)],
-                skip_rows=1,
-                block_size=BLOCK,
-                use_threads=False,
-            ),
-            pyarrow.csv.ParseOptions(delimiter=delimiter),
-            pyarrow.csv.ConvertOptions(
-                include_columns=kept,
-                column_types=dict.fromkeys(kept, pa.string()),
-                null_values=list(cells.MISSING),
-                strings_can_be_null=True,
-            ),
-        )
-        for batch in reader:
-            yield dict(zip(wanted, batch.columns, strict=True))
-
-
-def parquet_names(path: str) -> list[str]:
-    """The column names of a Parquet file."""
-    with opened(path) as stream, named(path):
-        return list(pq.ParquetFile(stream).schema_arrow.names)
-
-
-def parquet_rows(path: str) -> int:
-    """How many rows a Parquet file has."""
-    with opened(path) as stream, named(path):
-        return int(pq.ParquetFile(stream).metadata.num_rows)
-
-
-def parquet_cells(path: str, names: Sequence[str], wanted: Sequence[int]) -> Iterator[Columns]:
-    """The wanted columns of a Parquet file."""
-    with opened(path) as stream:
-        for batch in pq.ParquetFile(stream).iter_batches(
-            1 << 16, columns=[names[number] for number in wanted], use_threads=False
-        ):
-            yield {number: batch.column(names[number]) for number in wanted}
+def parquet_header(path: str) -> tuple[list[str], int]:
+    """The names of the columns of a Parquet file, and its number of rows."""
+    with files.open_file(path) as stream, report_damage(path, "ingest"):
+        file = pq.ParquetFile(stream)
+        return list(file.schema_arrow.names), int(file.metadata.num_rows)
 
 
 def array_rows(path: str) -> int:
-    """How many rows a .npy file of spectra has."""
-    with opened(path) as stream, named(path):
-        version = np.lib.format.read_magic(stream)
-        shape = (
-            np.lib.format.read_array_header_1_0(stream)[0]
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0(stream)[0]
+    """The number of spectra in a .npy file, from its header."""
+    with files.open_file(path) as stream, report_damage(path, "ingest"):
+        is_first_version = np.lib.format.read_magic(stream) == (1, 0)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
         )
+        shape = read_header(stream)[0]
     if len(shape) != 2:
         raise ValueError(
             f"ingest: {path}: an array of shape {shape}; a table of spectra has the shape (spectra, pixels)"
         )
     return int(shape[0])
+
+
+def unpacked(stream: Any) -> Any:
+    """The stream from its beginning, through gzip if it is gzipped."""
+    stream.seek(0)
+    is_gzipped = stream.read(2) == GZIP
+    stream.seek(0)
+    return igzip.IGzipFile(fileobj=stream) if is_gzipped else stream
+
+
+def _csv_header(stream: Any) -> tuple[str, list[str]]:
+    """The delimiter and the names in the first line."""
+    # files in a bucket have no readline(limit)
+    line = unpacked(stream).read(1 << 20).partition(b"\n")[0].decode("utf-8-sig").strip("\r").lstrip("# ")
+    if "\0" in line:
+        raise ValueError("bytes that are no text")
+    delimiter = max(DELIMITERS, key=line.count)
+    names = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    return delimiter, [name.strip() for name in names]
+
+
+def _csv_options(
+    table: TableFile, numbers: list[str], missing: Sequence[str], *, threads: bool
+) -> tuple[Any, Any, Any]:
+    """Columns are read as text and by number: names may occur twice or have blanks around them."""
+    names = [str(number) for number in range(len(table.names))]
+    return (
+        pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, block_size=BLOCK, use_threads=threads),
+        pyarrow.csv.ParseOptions(delimiter=table.delimiter),
+        pyarrow.csv.ConvertOptions(
+            include_columns=numbers,
+            column_types=dict.fromkeys(numbers, pa.string()),
+            null_values=list(missing),
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _read_csv(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
+    numbers = [str(table.names.index(name)) for name in wanted]
+    options = _csv_options(table, numbers or ["0"], cells.EMPTY, threads=True)
+    read = pyarrow.csv.read_csv(pa.PythonFile(unpacked(stream), mode="r"), *options)
+    return read.select(numbers).rename_columns(wanted) if numbers else read.select([])
+
+
+def _read_parquet(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
+    return pq.ParquetFile(_seekable(stream)).read(columns=wanted).select(wanted)
+
+
+def _seekable(stream: Any) -> Any:
+    """The stream; a gzipped Parquet file has to be unpacked completely."""
+    plain = unpacked(stream)
+    return stream if plain is stream else io.BytesIO(plain.read())
+
+
+def _binary_table(stream: Any) -> Any:
+    """The first table of a FITS file."""
+    from astropy.io import fits  # 0.3 s to import, only where there is such a table
+
+    with fits.open(io.BytesIO(unpacked(stream).read()), memmap=False) as hdus:
+        table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
+        if table is None:
+            raise ValueError(f"{len(hdus)} HDUs, none is a binary table")
+        _ = table.data  # loaded while the file is open
+        return table
+
+
+def _scalar_columns(hdu: Any) -> list[str]:
+    """The columns with a single value in each row."""
+    return [
+        column.name
+        for column in hdu.columns
+        if column.name and hdu.data[column.name].ndim == 1 and column.format[0] not in "PQ"
+    ]
+
+
+def _read_fits(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
+    hdu = _binary_table(stream)
+    return pa.table({name: _fits_column(hdu, name) for name in wanted})
+
+
+def _fits_column(hdu: Any, name: str) -> pa.Array:
+    values, null = np.asarray(hdu.data[name]), hdu.columns[name].null
+    if values.dtype.kind in "US":
+        return pa.array([text.strip() for text in values.astype(str).tolist()], pa.string())
+    is_null = values == null if null is not None and values.dtype.kind in "iu" else None
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=is_null)
+
+
+def _votable_columns(stream: Any) -> dict[str, pa.Array]:
+    """The columns with a single value in each row, of the first table. A VOTable is parsed completely."""
+    from astropy.io.votable import parse_single_table
+    from astropy.io.votable.exceptions import VOWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VOWarning)  # many services break details of the standard
+        parsed = parse_single_table(io.BytesIO(unpacked(stream).read()), verify="ignore")
+        table = parsed.to_table(use_names_over_ids=True)
+    names = [name for name in table.colnames if table[name].ndim == 1 and table[name].dtype.kind in "biufUSO"]
+    return {name: _votable_column(table[name]) for name in names}
+
+
+def _votable_column(column: Any) -> pa.Array:
+    is_null = np.ma.getmaskarray(np.ma.asarray(column))
+    values = np.ma.getdata(column)
+    if values.dtype.kind in "USO":
+        pairs = zip(values.tolist(), is_null.tolist(), strict=True)
+        return pa.array([None if null else str(text) for text, null in pairs], pa.string())
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=is_null)
+
+
+def _read_votable(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
+    columns = _votable_columns(stream)
+    return pa.table({name: columns[name] for name in wanted})
+
+
+_READERS = {"csv": _read_csv, "parquet": _read_parquet, "fits": _read_fits, "votable": _read_votable}

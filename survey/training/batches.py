@@ -1,15 +1,16 @@
-"""Labelled spectra as batches: in which order, and from where.
+"""Labelled spectra as batches: in which order, and read from where.
 
-The order of an epoch is drawn once for all workers and both ways of reading: shards are shuffled, gathered into windows, and the spectra
-of a window shuffled among each other. *Resident* spectra were loaded once and are picked by index; *streaming* reads window after window,
-ahead of the work. So the batches are the same, however they come and however many workers share them.
+The order of an epoch is drawn once, for all workers and both ways of reading: shards are shuffled and
+gathered into windows, and the spectra of a window are shuffled. *Resident* spectra were loaded once and are
+picked by index. *Streaming* reads window after window, ahead of the training. So the batches are the same,
+however they are read and however many workers share them.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from survey.store.store import Store, open_store
-from survey.training.curriculum import Growth
+from survey.training.settings import Curriculum
 
 Places = NDArray[np.int64]
-"""Where spectra are: rows of (shard, row within the shard), or places within such a list."""
+"""Rows of (shard, row in shard), or numbers of samples."""
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """Arrays of some spectra; the continuum only where a network asks for it."""
+    """Arrays of some spectra; the continuum only if a network needs it."""
 
     flux: Tensor
     ivar: Tensor
@@ -35,24 +36,23 @@ class Spectra:
         return len(self.flux)
 
     def __getitem__(self, index: slice | Tensor) -> "Spectra":
-        return self._each(lambda part: part[index])
+        return self._map(lambda array: array[index])
 
     def to(self, device: torch.device) -> "Spectra":
-        """The same on a device."""
-        return self._each(lambda part: part.to(device, non_blocking=True))
+        """The same spectra on a device."""
+        return self._map(lambda array: array.to(device, non_blocking=True))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Spectra":
-        return Spectra(
-            change(self.flux), change(self.ivar), None if self.continuum is None else change(self.continuum)
-        )
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Spectra":
+        continuum = None if self.continuum is None else change(self.continuum)
+        return Spectra(change(self.flux), change(self.ivar), continuum)
 
 
 Read = Callable[[Iterable[Places]], Iterator[Spectra]]
-"""Reads lists of (shard, row), in order, giving them in whatever portions: how and where is the caller's choice."""
+"""Reads lists of (shard, row in shard) in order and yields them in portions of any size."""
 
 
-def together(parts: list[Spectra]) -> Spectra:
-    """Some spectra after the other."""
+def concatenate(parts: list[Spectra]) -> Spectra:
+    """Several spectra arrays as one."""
     if len(parts) == 1:
         return parts[0]
     continua = [part.continuum for part in parts if part.continuum is not None]
@@ -63,17 +63,17 @@ def together(parts: list[Spectra]) -> Spectra:
     )
 
 
-def read_places(store: Store, places: Places, continuum: bool) -> Spectra:
-    """Spectra of a store by (shard, row), in the order of the list; each shard is opened once."""
+def read_spectra(store: Store, shard_row_N2: Places, continuum: bool) -> Spectra:
+    """Spectra of a store, in the order of the list; each shard is opened once."""
     columns = ["flux", "ivar", "continuum"] if continuum else ["flux", "ivar"]
-    size = int(store.about["grid"]["points"])
-    arrays = [np.empty((len(places), size), np.float32) for _ in columns]
-    for shard in np.unique(places[:, 0]):
+    size = len(store.grid)
+    arrays = [np.empty((len(shard_row_N2), size), np.float32) for _ in columns]
+    for shard in np.unique(shard_row_N2[:, 0]):
         table = store.spectra(int(shard), columns)
-        here = np.flatnonzero(places[:, 0] == shard)
+        index = np.flatnonzero(shard_row_N2[:, 0] == shard)
         for array, name in zip(arrays, columns, strict=True):
-            whole = table[name].combine_chunks().flatten().to_numpy().reshape(-1, size)
-            array[here] = whole[places[here, 1]]
+            pixels = table[name].combine_chunks().flatten().to_numpy().reshape(-1, size)
+            array[index] = pixels[shard_row_N2[index, 1]]
     tensors = [torch.from_numpy(array) for array in arrays]
     return Spectra(tensors[0], tensors[1], tensors[2] if continuum else None)
 
@@ -89,134 +89,141 @@ class Reader:
     def __call__(self, lists: Iterable[Places]) -> Iterator[Spectra]:
         store = open_store(self.path)
         with ThreadPoolExecutor(1) as pool:
-            waiting: list[Any] = []
-            for places in lists:
-                waiting.append(pool.submit(read_places, store, places, self.continuum))
+            waiting = deque[Future[Spectra]]()
+            for shard_row_N2 in lists:
+                waiting.append(pool.submit(read_spectra, store, shard_row_N2, self.continuum))
                 if len(waiting) > self.ahead:
-                    yield waiting.pop(0).result()
+                    yield waiting.popleft().result()
             for future in waiting:
                 yield future.result()
 
 
-def chance(seed: int, *what: int) -> np.random.Generator:
-    """The random numbers of one purpose: equal for equal numbers, on every machine."""
-    return np.random.default_rng([seed, *what])
+def random_generator(seed: int, *purpose: int) -> np.random.Generator:
+    """Random numbers for one purpose: equal for equal arguments, on every machine."""
+    return np.random.default_rng([seed, *purpose])
 
 
 def windows(
     shard_N: Places, weight_N: NDArray[np.float64] | None, seed: int, epoch: int, size: int
 ) -> Iterator[Places]:
-    """The order of an epoch as windows of about `size` places into the list of samples.
+    """The order of an epoch, as windows of about `size` numbers of samples.
 
-    With weights, each sample comes as often as its weight says (a rest is drawn), so rare classes can be made common in either way of reading.
+    With weights, each sample comes as often as its weight says; a fraction is drawn. So rare classes can be
+    made common in both ways of reading.
     """
-    dice = chance(seed, 1, epoch)
+    generator = random_generator(seed, 1, epoch)
     shards = np.unique(shard_N)
     by_shard = np.argsort(shard_N, kind="stable")
     bounds = np.append(np.searchsorted(shard_N[by_shard], shards), len(shard_N))
-    times = (
-        np.ones(len(shard_N), np.int64)
-        if weight_N is None
-        else np.floor(weight_N + dice.random(len(weight_N))).astype(np.int64)
-    )
-    held: list[Places] = []
-    for number in dice.permutation(len(shards)):
-        here = by_shard[bounds[number] : bounds[number + 1]]
-        held.append(np.repeat(here, times[here]))
-        if sum(map(len, held)) >= size:
-            yield dice.permutation(np.concatenate(held))
-            held = []
-    if sum(map(len, held)):
-        yield dice.permutation(np.concatenate(held))
+    if weight_N is None:
+        times_N = np.ones(len(shard_N), np.int64)
+    else:
+        times_N = np.floor(weight_N + generator.random(len(weight_N))).astype(np.int64)
+    gathered: list[Places] = []
+    for number in generator.permutation(len(shards)):
+        index = by_shard[bounds[number] : bounds[number + 1]]
+        gathered.append(np.repeat(index, times_N[index]))
+        if sum(map(len, gathered)) >= size:
+            yield generator.permutation(np.concatenate(gathered))
+            gathered = []
+    if sum(map(len, gathered)):
+        yield generator.permutation(np.concatenate(gathered))
 
 
 class Step(NamedTuple):
-    """One batch: the places of the whole batch among the samples, those of this worker, and this worker's spectra."""
+    """One batch: the samples of the whole batch, those of this worker, and the spectra of this worker."""
 
-    all: Places
-    mine: Places
+    batch_index: Places
+    local_index: Places
     spectra: Spectra
 
 
-ALL = Growth()
+ALL_EPOCHS = Curriculum()
 """All samples in every epoch."""
 
 
 @dataclass(frozen=True)
-class Feed:
-    """Gives the steps of an epoch. `held` = all spectra in the order of the samples (resident); None = read as they are needed."""
+class Batches:
+    """The batches of a training.
 
-    place_N2: Places
+    `resident` holds all spectra in the order of the samples; if it is None, spectra are read when they are
+    needed.
+    """
+
+    shard_row_N2: Places
     batch: int
     seed: int
     window: int
     read: Read
-    held: Spectra | None = None
+    resident: Spectra | None = None
     weight_N: NDArray[np.float64] | None = None
     rank: int = 0
     size: int = 1
-    growth: Growth = ALL
+    curriculum: Curriculum = ALL_EPOCHS
 
     def steps(self, epoch: int = 0) -> int:
-        """Batches of an epoch; what is left over at its end comes in other epochs."""
-        some = self._some(epoch)
-        total = len(some) if self.weight_N is None else int(self.weight_N[some].sum() * 0.98)
+        """The number of batches of an epoch; samples that are left over come in other epochs."""
+        index = self._samples_of(epoch)
+        total = len(index) if self.weight_N is None else int(self.weight_N[index].sum() * 0.98)
         return max(total // self.batch, 1)
 
-    def _some(self, epoch: int) -> Places:
-        """The samples that an epoch sees, at least two batches of them; of equal seeds, those of an earlier epoch are among them."""
-        count = len(self.place_N2)
-        share = self.growth.share(epoch)
+    def _samples_of(self, epoch: int) -> Places:
+        """The samples that an epoch uses: at least two batches, and all those of an earlier epoch."""
+        count = len(self.shard_row_N2)
+        share = self.curriculum.share(epoch)
         if share == 1:
             return np.arange(count)
-        return np.sort(chance(self.seed, 4).permutation(count)[: max(int(share * count), 2 * self.batch)])
+        order = random_generator(self.seed, 4).permutation(count)
+        return np.sort(order[: max(int(share * count), 2 * self.batch)])
 
     def epoch(self, number: int) -> Iterator[Step]:
         """The steps of an epoch, at most `steps()` of them."""
-        some = self._some(number)
-        weight_N = None if self.weight_N is None else self.weight_N[some]
-        order = (
-            some[window]
-            for window in windows(self.place_N2[some, 0], weight_N, self.seed, number, self.window)
-        )
-        if self.held is None:
+        index = self._samples_of(number)
+        weight_N = None if self.weight_N is None else self.weight_N[index]
+        in_window = windows(self.shard_row_N2[index, 0], weight_N, self.seed, number, self.window)
+        order = (index[window] for window in in_window)
+        if self.resident is None:
             yield from self._streamed(order, self.steps(number))
             return
-        places = np.concatenate(list(order))
-        for step in range(min(self.steps(number), len(places) // self.batch)):
-            whole = places[step * self.batch : (step + 1) * self.batch]
-            mine = self.share(whole)
-            yield Step(whole, mine, self.held[torch.from_numpy(mine).to(self.held.flux.device)])
+        samples = np.concatenate(list(order))
+        for step in range(min(self.steps(number), len(samples) // self.batch)):
+            batch_index = samples[step * self.batch : (step + 1) * self.batch]
+            local_index = self.local(batch_index)
+            rows = torch.from_numpy(local_index).to(self.resident.flux.device)
+            yield Step(batch_index, local_index, self.resident[rows])
 
-    def share(self, whole: Places) -> Places:
-        """The part of a batch that is this worker's."""
-        each = len(whole) // self.size
-        return whole[self.rank * each : (self.rank + 1) * each]
+    def local(self, batch_index: Places) -> Places:
+        """The share of this worker in a batch."""
+        share = len(batch_index) // self.size
+        return batch_index[self.rank * share : (self.rank + 1) * share]
 
-    def _streamed(self, order: Iterator[Places], todo: int) -> Iterator[Step]:
-        """Of each window this worker reads its own part of every batch; what a window leaves over begins the first batch of the next."""
-        each, listed = self.batch // self.size, deque[Places]()
+    def _streamed(self, order: Iterator[Places], steps: int) -> Iterator[Step]:
+        """The steps of windows that are read one after the other.
+
+        This worker reads its own share of each batch. What a window leaves over begins the first batch of
+        the next.
+        """
+        share, pending = self.batch // self.size, deque[Places]()
 
         def lists() -> Iterator[Places]:
-            at = 0
+            total = 0
             for window in order:
-                listed.append(window)
-                place_in_batch = np.arange(at, at + len(window)) % self.batch
-                at += len(window)
-                yield self.place_N2[window[place_in_batch // each == self.rank]]
+                pending.append(window)
+                number_in_batch = np.arange(total, total + len(window)) % self.batch
+                total += len(window)
+                yield self.shard_row_N2[window[number_in_batch // share == self.rank]]
 
-        places, there = np.empty(0, np.int64), None
-        for spectra in self.read(lists()):  # in order, in whatever portions
-            places, there = (
-                np.concatenate([places, *listed]),
-                spectra if there is None else together([there, spectra]),
-            )
-            listed.clear()
-            count = min(len(places) // self.batch, len(there) // each, todo)
+        samples, loaded = np.empty(0, np.int64), None
+        for portion in self.read(lists()):  # in order, in portions of any size
+            samples = np.concatenate([samples, *pending])
+            pending.clear()
+            loaded = portion if loaded is None else concatenate([loaded, portion])
+            count = min(len(samples) // self.batch, len(loaded) // share, steps)
             for step in range(count):
-                whole = places[step * self.batch : (step + 1) * self.batch]
-                yield Step(whole, self.share(whole), there[step * each : (step + 1) * each])
-            todo -= count
-            if not todo:
+                batch_index = samples[step * self.batch : (step + 1) * self.batch]
+                spectra = loaded[step * share : (step + 1) * share]
+                yield Step(batch_index, self.local(batch_index), spectra)
+            steps -= count
+            if not steps:
                 return
-            places, there = places[count * self.batch :], there[count * each :]
+            samples, loaded = samples[count * self.batch :], loaded[count * share :]

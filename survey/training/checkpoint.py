@@ -1,6 +1,6 @@
-"""The state of a training in one file: tensors as safetensors, everything else as JSON in the file's header.
+"""Tensors in one file: as safetensors, with a document as JSON in the header of the file.
 
-One file is written whole or not at all, so a checkpoint is there or it is not; none is ever half of one epoch and half of another.
+A file is written whole or not at all. So a checkpoint never holds half of one epoch and half of another.
 """
 
 import json
@@ -16,9 +16,12 @@ from torch import Tensor
 from survey import files
 from survey.models.network import Network
 
+SHOWN = 3
+"""Parameters of each kind that an error names."""
+
 
 def last(folder: str) -> str:
-    """The path of the newest checkpoint."""
+    """The path of the checkpoint of the last epoch."""
     return files.join(folder, "last.safetensors")
 
 
@@ -27,39 +30,41 @@ def best(folder: str) -> str:
     return files.join(folder, "best.safetensors")
 
 
-def write_tensors(path: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Named tensors and what is to be known of them, whole or not at all."""
-    flat = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    files.write(path, save(flat, {"about": json.dumps(about)}))
+def write_tensors(path: str, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
+    """Write named tensors and a document."""
+    on_cpu = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    files.write(path, save(on_cpu, {"document": json.dumps(document)}))
 
 
 def read_tensors(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and description of such a file."""
+    """The tensors and the document of a file."""
     raw = files.read(path)
     try:
         tensors = load(raw)
         (size,) = struct.unpack("<Q", raw[:8])
-        about = json.loads(json.loads(raw[8 : 8 + size]).get("__metadata__", {}).get("about", "{}"))
+        header = json.loads(raw[8 : 8 + size])
+        document = json.loads(header.get("__metadata__", {}).get("document", "{}"))
     except (SafetensorError, ValueError, struct.error) as error:
         raise ValueError(
-            f"{path}: no sound safetensors file ({error}); remove it and run the job again, or put a copy back"
+            f"{path}: is not a valid safetensors file ({error}); "
+            "remove it and run the job again, or put back a copy"
         ) from error
-    return tensors, about
+    return tensors, document
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimiser remembers, by parameter and name."""
+    """The state of an optimiser, by number of the parameter and name."""
     state = optimiser.state_dict()["state"]
     return {
         f"optimiser.{number}.{name}": torch.as_tensor(value)
-        for number, memory in state.items()
-        for name, value in memory.items()
+        for number, values in state.items()
+        for name, value in values.items()
         if value is not None
     }
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave; the optimiser has the same parameters in the same order."""
+    """Put the state of `optimiser_tensors` into an optimiser of the same parameters in the same order."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimiser."):
@@ -68,36 +73,37 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
+def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load_strictly(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Weights into a network, every one of them, or an error that names what does not fit."""
-    own = net.state_dict()
-    missing, strange = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    both = own.keys() & tensors.keys() - (net.elastic() if isinstance(net, Network) else frozenset())
-    other = [name for name in both if own[name].shape != tensors[name].shape]
-    if missing or strange or other:
-        found = [
-            *(f"{name} is missing" for name in missing[:3]),
-            *(f"{name} is unknown" for name in strange[:3]),
-            *(
-                f"{name} has shape {list(tensors[name].shape)}, not {list(own[name].shape)}"
-                for name in sorted(other)[:3]
-            ),
-        ]
-        count = len(missing) + len(strange) + len(other)
-        advice = "give the run that they belong to, or train it anew if the network has changed since"
+def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load all weights of a network; an error names what does not fit."""
+    if problems := _problems(net, tensors):
+        count, shown = sum(map(len, problems)), [text for kind in problems for text in kind[:SHOWN]]
         raise ValueError(
-            f"{where}: the weights do not fit the network: {', '.join(found)} ({count} in all); {advice}"
+            f"{where}: the weights do not fit the network: {', '.join(shown)} ({count} in all); "
+            "give the run that they belong to, or train it again if the network has changed since"
         )
-    broken = [
-        name
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
-    if broken:
-        raise ValueError(f"{where}: {broken[0]} holds values that are not finite; train the run anew")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{where}: {name} holds values that are not finite; train the run again")
     net.load_state_dict(dict(tensors), strict=True)
+
+
+def _problems(net: torch.nn.Module, tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """What is missing, what is unknown, and what has another shape."""
+    expected = net.state_dict()
+    resizable = net.resizable_buffers() if isinstance(net, Network) else frozenset()
+    compared = expected.keys() & tensors.keys() - resizable
+    problems = [
+        [f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())],
+        [f"{name} is unknown" for name in sorted(tensors.keys() - expected.keys())],
+        [
+            f"{name} has shape {list(tensors[name].shape)}, not {list(expected[name].shape)}"
+            for name in sorted(compared)
+            if expected[name].shape != tensors[name].shape
+        ],
+    ]
+    return problems if any(problems) else []

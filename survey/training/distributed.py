@@ -1,4 +1,6 @@
-"""The workers of a training and what they say to each other; a crew of one needs nobody."""
+"""The workers of a training and what they exchange. A training in one process has one worker and exchanges
+nothing.
+"""
 
 from dataclasses import dataclass
 
@@ -6,30 +8,34 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from survey.models.network import Dropout, Network
+from survey.models.network import FeatureDropout, Network
 
 
 @dataclass(frozen=True)
-class Crew:
-    """This worker's place among all; for more than one, `torch.distributed` has been set up by whoever started them."""
+class Ranks:
+    """The rank of this worker and the number of workers.
+
+    For more than one, whoever started the workers has set up `torch.distributed`, or the library of a
+    baseline.
+    """
 
     rank: int = 0
     size: int = 1
-    network: tuple[tuple[str, str | int], ...] = ()
-    """How workers find each other where a library wants to be told."""
+    connection: tuple[tuple[str, str | int], ...] = ()
+    """How the workers reach each other, for libraries that need to be told."""
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this worker writes what the run keeps."""
         return self.rank == 0
 
-    def summed(self, values: Tensor) -> Tensor:
+    def sum(self, values: Tensor) -> Tensor:
         """The sum over all workers, in every worker."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def agreed(self, value: float) -> float:
+    def from_leader(self, value: float) -> float:
         """The leader's number, in every worker."""
         if self.size == 1:
             return value
@@ -39,19 +45,21 @@ class Crew:
         return float(shared.item())
 
     def wait(self) -> None:
-        """Until all workers are here."""
+        """Wait until all workers are here."""
         if self.size > 1:
             dist.barrier()
 
-    def shared(self, net: Network, device: torch.device) -> nn.Module:
-        """The network with gradients averaged over the workers and dropout that does not depend on their number."""
-        for part in net.modules():
-            if isinstance(part, Dropout):
-                part.share = (self.rank, self.size)
+    def distribute(self, net: Network, device: torch.device) -> nn.Module:
+        """The network, with gradients averaged over the workers and dropout that does not depend on their
+        number.
+        """
+        for layer in net.modules():
+            if isinstance(layer, FeatureDropout):
+                layer.rank, layer.world_size = self.rank, self.size
         if self.size == 1:
             return net
-        if device.type == "cuda":
-            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]  # there is none for a CPU, where each worker normalises by its own share
+        if device.type == "cuda":  # on CPUs each worker normalises by its own spectra
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         return nn.parallel.DistributedDataParallel(
             net, device_ids=[device] if device.type == "cuda" else None
         )

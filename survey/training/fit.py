@@ -1,11 +1,12 @@
-"""What stands in for the loop where a model is fitted instead of trained: spectra become features once, then it is fitted, report by report.
+"""The training of a baseline: spectra become features once, then the model is fitted to them, report by
+report.
 
-Each report is an epoch of the run: validated as a network is, written down, told. (`epochs` counts with keep=last only, as of a winner that is fitted
-once more; otherwise the model itself knows when it is done.) A fit that was stopped goes on after the last report and ends as
-the undisturbed one. Memory is needed for the features alone; spectra are read in portions.
+A report is an epoch of the run: it is validated, written down and reported like an epoch of a network.
+`epochs` counts with keep=last only, as for the winner of a search that is trained once more; otherwise the
+model stops by itself. A fit that was stopped continues after the last report and ends like the undisturbed
+one. Only the features are held in memory; spectra are read in portions.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,247 +15,231 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from survey import files
-from survey.models.baseline import Aim, FitError, Fitted, Known
-from survey.models.network import Answers
+from survey.models.baseline import Baseline, FitError, FitSettings, TrainingSet
+from survey.models.network import Outputs
 from survey.settings import JobError, SettingsError
 from survey.training import checkpoint
 from survey.training.batches import Places, Read, Spectra
-from survey.training.distributed import Crew
-from survey.training.loop import Advance, Course, State, Watch, better
-from survey.training.losses import Criterion, Loss, Truth, gaussian_nll
-from survey.training.validation import ANSWERS, Exam, lists
+from survey.training.distributed import Ranks
+from survey.training.epochs import Epochs
+from survey.training.learning_settings import Loss
+from survey.training.losses import Targets, TaskLoss, gaussian_nll
+from survey.training.settings import UNUSED, Train
+from survey.training.tracking import Reporter
+from survey.training.validation import OUTPUT_NAMES, Validation, portions
 
-UNUSED = (
-    "epochs",
-    "batch",
-    "accumulate",
-    "optimiser",
-    "schedule",
-    "clip",
-    "ema",
-    "precision",
-    "patience",
-    "nan",
-    "augment",
-    "vary",
-    "growth",
-    "start",
-)
-"""Settings of a training that mean nothing to a model that is fitted; a recipe has them for its networks."""
 ERRORS: dict[str, Literal["squared", "absolute"]] = {
     "mse": "squared",
     "gaussian_nll": "squared",
     "mae": "absolute",
 }
-"""The losses of labels that a model can be fitted by; in place of others it is squared errors."""
-JUDGED = 4096
-"""Training spectra by which the training loss is told."""
+"""Losses of labels that baselines can be fitted by; in place of another loss they use squared errors."""
+TRAIN_LOSS_SPECTRA = 4096
+"""Training spectra from which the training loss is computed."""
 PIECE = 4096
-"""Spectra that become features together."""
+"""Spectra whose features are computed together."""
 COPIES = 3
-"""Times that the features are in memory: themselves, a portion's copy, and what a library makes of them."""
+"""How often the features are in memory: themselves, the copy of a portion, and
+what a library makes of them.
+"""
 LOG_VAR = torch.linspace(-12, 8, 2001, dtype=torch.float64)
-"""The log variances to choose from."""
+"""The log variances that are tried."""
 
 
-def unused(course: Course, loss: Loss) -> list[str]:
-    """The settings that are given and make no difference, in words."""
-    names = [name for name in UNUSED if name != "epochs" or course.keep == "best"]
-    told = [
+def unused_settings(settings: Train) -> list[str]:
+    """The settings that were given but make no difference to a baseline."""
+    names = [name for name in UNUSED if name != "epochs" or settings.keep == "best"]
+    changed = [
         name
-        for name, field in type(course).model_fields.items()
-        if name in names and getattr(course, name) != field.default
+        for name, field in Train.model_fields.items()
+        if name in names and getattr(settings, name) != field.default
     ]
-    other = [
-        name for name in ("cls", "label_smoothing") if getattr(loss, name) != Loss.model_fields[name].default
+    loss = settings.loss
+    changed += [
+        f"loss.{name}"
+        for name in ("cls", "label_smoothing")
+        if getattr(loss, name) != Loss.model_fields[name].default
     ]
-    return (
-        told
-        + [f"loss.{name}" for name in other]
-        + [f"loss.reg={loss.reg} (squared errors instead)"] * (loss.reg not in ERRORS)
-    )
+    if loss.reg not in ERRORS:
+        changed.append(f"loss.reg={loss.reg} (squared errors instead)")
+    return changed
 
 
 @dataclass(frozen=True)
 class Part:
-    """Spectra of a part of the training: where they are, how they are read, what is known of them."""
+    """The spectra of a part: where they are, how they are read, and their targets."""
 
-    place_N2: Places
-    truth: Truth
+    shard_row_N2: Places
+    targets: Targets
     read: Read
 
     def spectra(self) -> Iterator[Spectra]:
-        """All of them, in portions."""
-        for some in self.read(lists(self.place_N2, PIECE)):
-            yield from (some[start : start + PIECE] for start in range(0, len(some), PIECE))
+        """All spectra, in pieces."""
+        for portion in self.read(portions(self.shard_row_N2, PIECE)):
+            yield from (portion[start : start + PIECE] for start in range(0, len(portion), PIECE))
 
-    def share(self, crew: Crew) -> Self:
-        """What of it is this worker's."""
-        mine = slice(crew.rank, None, crew.size)
-        return replace(self, place_N2=self.place_N2[mine], truth=self.truth[mine])
+    def share(self, ranks: Ranks) -> Self:
+        """The share of this worker."""
+        rows = slice(ranks.rank, None, ranks.size)
+        return replace(self, shard_row_N2=self.shard_row_N2[rows], targets=self.targets[rows])
 
 
-class Fitting:
-    """One fit. `folder` receives a checkpoint at each report; a fitting made anew on it goes on after the last one."""
+class Fit:
+    """The fit of a baseline. A new fit with the same `epochs` folder continues after the last report."""
 
     def __init__(
-        self, course: Course, net: Fitted, criterion: Criterion, exam: Exam, folder: str, crew: Crew
+        self,
+        settings: Train,
+        net: Baseline,
+        loss: TaskLoss,
+        validation: Validation,
+        epochs: Epochs,
+        ranks: Ranks,
     ) -> None:
-        self.course, self.net, self.criterion, self.exam, self.crew = course, net, criterion, exam, crew
-        self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
-        choose, errors = course.keep == "best", ERRORS.get(criterion.settings.reg, "squared")
-        self.aim = Aim(course.seed, errors, choose, None if choose else course.epochs, crew.network)
-        self.state, self.lr, self.device = State(), 0.0, torch.device("cpu")
-        if files.exists(self.last):
-            tensors, about = checkpoint.read_tensors(self.last)
-            self.state = State(**about["state"])
-            checkpoint.load_strictly(net, tensors, self.last)
+        self.settings, self.net, self.loss, self.validation = settings, net, loss, validation
+        self.epochs, self.ranks = epochs, ranks
+        self.lr, self.device = 0.0, torch.device("cpu")
+        keeps_best, errors = settings.keep == "best", ERRORS.get(loss.settings.reg, "squared")
+        max_reports = None if keeps_best else settings.epochs
+        self.fit_settings = FitSettings(settings.seed, errors, keeps_best, max_reports, ranks.connection)
+        if tensors := epochs.resume():
+            checkpoint.load_weights(net, tensors, epochs.last)
 
     def run(
         self,
-        beheld: Callable[[], Spectra],
+        first_spectra: Callable[[], Spectra],
         train: Part,
         validation: Part,
-        room: float,
-        watch: Watch,
-        advance: Advance,
-    ) -> State:
-        """Fit to the end; `beheld` gives the spectra that features are fixed by, `watch` gets a row of numbers at each report."""
+        max_bytes: float,
+        reporter: Reporter,
+    ) -> None:
+        """Fit to the end; `first_spectra` gives the spectra that determine the features."""
         net = self.net.eval()
-        if not self.state.epoch:
-            some = _sound(beheld())
-            net.behold(*net.seen(some.flux, some.ivar))
-        if net.task.sigma and not len(validation.place_N2):
+        if not self.epochs.state.epoch:
+            spectra = _with_finite_pixels(first_spectra())
+            net.fit_statistics(*net.prepare(spectra.flux, spectra.ivar))
+        if net.task.sigma and not len(validation.shard_row_N2):
             raise SettingsError(
-                f"train: model={_name(net)}: its sigmas are told by validation spectra, and there are none; give another loss.reg"
+                f"train: model={_name(net)}: its sigmas are measured on the validation part, which is empty; "
+                "give another loss.reg"
             )
-        self._check_room(train, validation, room)
-        known, check = self._known(train.share(self.crew), advance), self._known(validation, advance)
+        self._check_memory(train, validation, max_bytes)
+        train_set = self._training_set(train.share(self.ranks), reporter)
+        validation_set = self._training_set(validation, reporter)
         started = time.perf_counter()
-        reports = net.fit(known, check, self.aim)
+        reports = net.fit(train_set, validation_set, self.fit_settings)
         while (report := self._next(reports)) is not None:
-            self.state.epoch += 1
-            if self.crew.leads:
-                row = (
-                    {"epoch": float(self.state.epoch), "lr": self.lr}
-                    | report
-                    | self._judged(known, train.truth, check)
-                )
+            row = {"epoch": float(self.epochs.state.epoch + 1), "lr": self.lr} | report
+            if self.ranks.is_leader:
+                row |= self._validate(train_set, train.targets, validation_set)
                 row |= {"seconds": time.perf_counter() - started, "skipped_steps": 0.0}
-                self._write(row)
-                advance(0, f"fit {report.get('rounds', 1):.0f}/{net.rounds}")
-                watch(row)
+            self.epochs.close(row, net.state_dict)
+            if self.ranks.is_leader:
+                reporter.advance(0, f"fit {report.get('rounds', 1):.0f}/{net.rounds}")
+                reporter.epoch(row)
             started = time.perf_counter()
-        return self.state
 
     def _next(self, reports: Iterator[dict[str, float]]) -> dict[str, float] | None:
-        """The next report; a library's failure ends a job, in a crew another try may mend it."""
+        """The next report. The failure of a library ends a job; among several
+        workers, another try may work.
+        """
+        if self.epochs.state.epoch and self.net.rounds == 1:
+            return None
         try:
-            return next(reports, None) if not (self.state.epoch and self.net.rounds == 1) else None
+            return next(reports, None)
         except FitError as error:
-            if self.crew.size > 1:
+            if self.ranks.size > 1:
                 raise
             raise JobError(f"train: model={_name(self.net)}: {error}") from error
 
-    def _check_room(self, train: Part, validation: Part, room: float) -> None:
-        """The features fit into memory, or an error says what would make them fewer."""
+    def _check_memory(self, train: Part, validation: Part, max_bytes: float) -> None:
+        """An error if the features do not fit into memory."""
         blank = torch.ones(1, self.net.pixels)
-        wide = self.net.features(blank, blank).shape[1]
-        size = 4 * wide * (len(train.place_N2) / self.crew.size + len(validation.place_N2)) * COPIES
-        if size > room:
+        width = self.net.features(blank, blank).shape[1]
+        count = len(train.shard_row_N2) / self.ranks.size + len(validation.shard_row_N2)
+        size = 4 * width * count * COPIES
+        if size > max_bytes:
             raise SettingsError(
-                f"train: model={_name(self.net)}: {len(train.place_N2):,} spectra of {wide} features take {size / 1e9:.2g} GB, "
-                f"there is room for {room / 1e9:.2g} GB; give options with fewer features, more workers, fewer labelled stars, or resident_gb"
+                f"train: model={_name(self.net)}: {len(train.shard_row_N2):,} spectra "
+                f"of {width} features take {size / 1e9:.2g} GB, the limit is {max_bytes / 1e9:.2g} GB; "
+                "give options with fewer features, more workers, fewer labelled stars, or resident_gb"
             )
 
     @torch.no_grad()
-    def _known(self, part: Part, advance: Advance) -> Known:
-        """A part as features, with its labels and what they count."""
-        found: list[Tensor] = []
-        for some in part.spectra():
-            found.append(self.net.features(*self.net.seen(_sound(some).flux, some.ivar)))
-            advance(len(some), "features")
+    def _training_set(self, part: Part, reporter: Reporter) -> TrainingSet:
+        """The features of a part, with its labels and their weights."""
+        features: list[Tensor] = []
+        for spectra in part.spectra():
+            prepared = self.net.prepare(_with_finite_pixels(spectra).flux, spectra.ivar)
+            features.append(self.net.features(*prepared))
+            reporter.advance(len(spectra), "features")
         blank = torch.ones(1, self.net.pixels)
-        feature_NF = torch.cat([*found, self.net.features(blank, blank)[:0]])
-        truth, task = part.truth, self.net.task
-        none_N = torch.zeros(len(truth.class_B))
-        class_N = self.criterion.class_weights(truth) if task.classifies else none_N
-        label_NL = self.criterion.label_weights(truth) if task.regresses else none_N[:, None][:, :0]
-        return Known(feature_NF, truth.class_B.clamp(min=0), class_N, truth.label_BL.nan_to_num(), label_NL)
+        feature_NF = torch.cat([*features, self.net.features(blank, blank)[:0]])
+        targets, task = part.targets, self.net.task
+        zero_N = torch.zeros(len(targets.class_B))
+        class_weight_N = self.loss.class_weights(targets) if task.classifies else zero_N
+        label_weight_NL = self.loss.label_weights(targets) if task.regresses else zero_N[:, None][:, :0]
+        class_N, label_NL = targets.class_B.clamp(min=0), targets.label_BL.nan_to_num()
+        return TrainingSet(feature_NF, class_N, class_weight_N, label_NL, label_weight_NL)
 
-    def _judged(self, known: Known, truth: Truth, check: Known) -> dict[str, float]:
-        """Training loss and the metrics of the validation part."""
-        mine = truth[slice(self.crew.rank, None, self.crew.size)][slice(None, JUDGED)]
+    def _validate(
+        self, train_set: TrainingSet, targets: Targets, validation_set: TrainingSet
+    ) -> dict[str, float]:
+        """The training loss and the metrics of the validation part; the weights are kept if they are the
+        best.
+        """
+        local = targets[slice(self.ranks.rank, None, self.ranks.size)][slice(None, TRAIN_LOSS_SPECTRA)]
         with torch.no_grad():
-            said, heard = self._said(check.feature_NF), self._said(known.feature_NF[:JUDGED])
-        if self.net.task.sigma and len(check):
-            self._spread(said["mu"])
-            for answers in (said, heard):
-                answers["log_var"] = self.net.log_var_L.float().expand(len(answers["mu"]), -1)
-        loss = self.criterion.total(
-            self.criterion.sums(heard, mine, 0, scoring=True), self.criterion.weights(mine)
-        )
-        return {"train_loss": float(loss)} | {
-            f"validation_{name}": value
-            for name, value in (self.exam.judged(said) if len(check) else {}).items()
-        }
+            outputs = self._outputs(validation_set.feature_NF)
+            train_outputs = self._outputs(train_set.feature_NF[:TRAIN_LOSS_SPECTRA])
+        if self.net.task.sigma and len(validation_set):
+            self._fit_variances(outputs["mu"])
+            for values in (outputs, train_outputs):
+                values["log_var"] = self.net.log_var_L.float().expand(len(values["mu"]), -1)
+        sums = self.loss.sums(train_outputs, local, 0, scoring=True)
+        train_loss = float(self.loss.total(sums, self.loss.weights(local)))
+        metrics = self.validation.metrics(outputs) if len(validation_set) else {}
+        self.epochs.keep_if_best(self.epochs.monitored(metrics), self.net.state_dict)
+        return {"train_loss": train_loss} | {f"validation_{name}": value for name, value in metrics.items()}
 
-    def _said(self, feature_NF: Tensor) -> Answers:
-        parts = [self.net.told(some_BF) for some_BF in torch.split(feature_NF, PIECE)]
+    def _outputs(self, feature_NF: Tensor) -> Outputs:
+        pieces = [self.net.predict(piece_BF) for piece_BF in torch.split(feature_NF, PIECE)]
         return {
-            name: torch.cat([part[name] for part in parts]).float() for name in ANSWERS if name in parts[0]
+            name: torch.cat([piece[name] for piece in pieces]).float()
+            for name in OUTPUT_NAMES
+            if name in pieces[0]
         }
 
-    def _spread(self, mu_NL: Tensor) -> None:
-        """The variance of each label that makes the validation part likeliest, the same for all spectra."""
-        truth, settings = self.exam.truth, self.criterion.settings
+    def _fit_variances(self, mu_NL: Tensor) -> None:
+        """Set the variance of each label, the same for all spectra, to the likeliest one on the validation
+        part.
+        """
+        targets = self.validation.targets
         for number in range(mu_NL.shape[1]):
-            known_N = ~truth.label_BL[:, number].isnan()
-            if bool(known_N.any()):
-                error_N = (mu_NL[:, number] - truth.label_BL[:, number])[known_N].double()
-                own_N = (
-                    truth.error_BL[known_N, number].nan_to_num(nan=0.0).double() ** 2
-                    if settings.label_errors
-                    else torch.zeros_like(error_N)
-                )
-                losses = torch.stack(
-                    [
-                        gaussian_nll(error_N, log_var.expand(len(error_N)), 0.0, own_N).mean()
-                        for log_var in LOG_VAR
-                    ]
-                )
-                self.net.log_var_L[number] = LOG_VAR[losses.argmin()]
-
-    def _write(self, row: dict[str, float]) -> None:
-        """The report is over: what is best is kept, and all that the next one needs."""
-        monitor, last = self.course.monitor, self.course.keep == "last"
-        found = row.get(f"validation_{monitor}", math.nan)
-        if f"validation_{monitor}" not in row and not last:
-            there = ", ".join(
-                name.removeprefix("validation_") for name in row if name.startswith("validation_")
-            )
-            raise JobError(f"train: monitor={monitor}: there is no such metric; there are {there}")
-        state = self.net.state_dict()
-        if last or better(monitor, found, self.state.best) or self.state.best is None:
-            self.state.best, self.state.best_epoch = (
-                (found if math.isfinite(found) else None),
-                self.state.epoch,
-            )
-            checkpoint.write_tensors(self.best, state, {"epoch": self.state.best_epoch})
-        self.state.history.append(row)
-        checkpoint.write_tensors(self.last, state, {"state": self.state.__dict__})
+            is_known_N = ~targets.label_BL[:, number].isnan()
+            if not bool(is_known_N.any()):
+                continue
+            error_N = (mu_NL[:, number] - targets.label_BL[:, number])[is_known_N].double()
+            label_var_N = torch.zeros_like(error_N)
+            if self.loss.settings.label_errors:
+                label_var_N = targets.error_BL[is_known_N, number].nan_to_num(nan=0.0).double() ** 2
+            losses = [
+                gaussian_nll(error_N, log_var.expand(len(error_N)), 0.0, label_var_N).mean()
+                for log_var in LOG_VAR
+            ]
+            self.net.log_var_L[number] = LOG_VAR[torch.stack(losses).argmin()]
 
 
-def _sound(some: Spectra) -> Spectra:
-    """The spectra, if their good pixels are numbers: one that is none would spoil the components of all."""
-    if not bool((torch.isfinite(some.flux) | (some.ivar <= 0)).all()):
-        row = int((~torch.isfinite(some.flux) & (some.ivar > 0)).any(1).nonzero()[0])
+def _with_finite_pixels(spectra: Spectra) -> Spectra:
+    """The spectra; an error if a good pixel is not finite, because it would spoil the components of all."""
+    if not bool((torch.isfinite(spectra.flux) | (spectra.ivar <= 0)).all()):
+        row = int((~torch.isfinite(spectra.flux) & (spectra.ivar > 0)).any(1).nonzero()[0])
         raise JobError(
-            f"train: spectrum {row} of {len(some)} that were read together holds good pixels that are not finite; ingest the store anew"
+            f"train: spectrum {row} of {len(spectra)} that were read together has good pixels "
+            "that are not finite; ingest the store again"
         )
-    return some
+    return spectra
 
 
-def _name(net: Fitted) -> str:
+def _name(net: Baseline) -> str:
     return type(net).__module__.rpartition(".")[2]

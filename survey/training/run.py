@@ -1,166 +1,250 @@
-"""What a run keeps, and how it is opened again, from its folder alone.
+"""The folder of a run: what is in it, and how a finished run is opened from its folder alone.
 
-settings.json        what was asked for, written before any work
-samples.parquet      the labelled spectra: which, in which part, with which labels
-checkpoints/         the last epoch and the best one, while the run is under way and after
+samples.parquet      the labelled spectra: where they are, in which part, with which labels
+labels.txt           how many rows of the label table were joined, and why others were not
+plan.json            what is fixed before the first step (`Plan`)
+settings.json        the settings of the run
+checkpoints/         the last epoch and the best one
 model.safetensors    the best weights
-history.parquet      a row of numbers per epoch
-run.json             what the run is: written last, so that its presence says "finished"
+history.parquet      one row of numbers for each epoch
+run.json             what the run is (`RunDocument`): written last, so a folder with it is finished
 """
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from torch import Tensor
 
-from survey import __version__, files, plugins
-from survey.models.network import Network, Task
-from survey.models.view import Seeing, View
+from survey import files, plugins
+from survey.folder import Document, Folder, Kind
+from survey.labelling.settings import Split
+from survey.models.network import Network
+from survey.models.settings import Task, View
+from survey.models.view import ViewLayer
 from survey.settings import SettingsError
 from survey.spectrum import Grid
+from survey.store.settings import Prepare
 from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.scaling import Scaling
-from survey.training.validation import asked, units
+from survey.training.validation import in_units, network_outputs
 
-RUN, MODEL, HISTORY, SETTINGS, CHECKPOINTS = (
-    "run.json",
-    "model.safetensors",
-    "history.parquet",
-    "settings.json",
-    "checkpoints",
-)
-VERSION = 1
+MODEL, HISTORY, PLAN, CHECKPOINTS = "model.safetensors", "history.parquet", "plan.json", "checkpoints"
+
+
+class _Fixed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class StoreSource(_Fixed):
+    """The store that a run was trained on."""
+
+    path: str
+    id: str
+    prepare: Prepare
+
+
+class StartRun(_Fixed):
+    """The run that a run was fine-tuned from."""
+
+    path: str
+    id: str
+
+
+class PartCounts(BaseModel):
+    """How many spectra and stars a part has, and how many spectra of each class (`classes`)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, int] = Field(init=False)
+
+    spectra: int
+    stars: int
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Spectra by class."""
+        return dict(self.__pydantic_extra__)
+
+
+def _read_scaling(value: Any) -> Any:
+    return value if isinstance(value, Scaling) else Scaling.from_dict(value)
+
+
+ScalingField = Annotated[Scaling, BeforeValidator(_read_scaling), PlainSerializer(Scaling.to_dict)]
+
+
+class Plan(_Fixed):
+    """What is fixed before the first step and stays with the run."""
+
+    model: str
+    options: dict[str, Any]
+    task: Task
+    classes: tuple[str, ...]
+    units: dict[str, str]
+    view: View
+    scaling: ScalingField
+    grid: Grid
+    store: StoreSource
+    parts: dict[str, PartCounts]
+    split: Split
+    start_from: StartRun | None
+
+    def write(self, run: str) -> None:
+        """Write the plan into the folder of a run."""
+        files.write(files.join(run, PLAN), (self.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_plan(run: str) -> Plan:
+    """The plan of a run that was begun."""
+    return Plan.model_validate(files.read_json(files.join(run, PLAN)))
+
+
+class RunResult(_Fixed):
+    """What is known at the end of a training. `settings` are those that decide the result."""
+
+    settings: dict[str, Any]
+    fingerprint: str
+    parameters: int
+    learning_rate: float
+    best_epoch: int
+    epochs: int
+    skipped_steps: int
+    monitor: str
+    validation: dict[str, float]
+    training_seconds: float
+    device: str
+    workers: int
+    unused: tuple[str, ...] = ()
+    """Settings that were given but that a baseline does not use."""
+
+
+class RunDocument(Plan, RunResult, Document):
+    """run.json: what a finished run is."""
+
+    weights_sha256: str
+
+
+RUN = Kind("run", RunDocument, version=2, job="train")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its network, and what is to be known of it (`about` is run.json)."""
+    """A finished run, ready to predict."""
 
     path: str
-    about: dict[str, Any]
+    document: RunDocument
     net: Network
-    scaling: Scaling
     device: torch.device
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels it gives, in order."""
-        return self.net.task.labels
+        """The labels that it predicts, in order."""
+        return self.document.task.labels
 
     @property
     def grid(self) -> Grid:
-        """The wavelengths it was trained on."""
-        return Grid(*(self.about["grid"][name] for name in ("start", "stop", "step", "scale")))
+        """The wavelengths that it was trained on."""
+        return self.document.grid
 
-    def fits(self, grid: dict[str, Any], where: str) -> None:
-        """Spectra of this grid can be asked about, or an error says why not."""
-        own = self.about["grid"]
-        if any(own[name] != grid[name] for name in ("start", "stop", "step", "scale", "points")):
-            told = [
-                f"{about['points']} {about['scale']} points from {about['start']:g} to {about['stop']:g}"
-                for about in (own, grid)
-            ]
+    @property
+    def scaling(self) -> Scaling:
+        """The scaling of its labels."""
+        return self.document.scaling
+
+    def check_grid(self, grid: Grid, where: str) -> None:
+        """An error if spectra of this grid cannot be given to the run."""
+        if grid != self.grid:
             raise ValueError(
-                f"{where}: its grid has {told[1]}, the run {self.path} was trained on {told[0]}; give a store of that grid, or another run"
+                f"{where}: its grid has {grid}, the run {self.path} was trained on {self.grid}; "
+                "give a store of that grid, or another run"
             )
 
-    def said(self, spectra: Spectra, precision: str = "auto") -> dict[str, NDArray[np.float64]]:
-        """What it says of spectra: `p` class probabilities, `mu` and `sigma` in the labels' units, `latent` its last features."""
-        answers = asked(self.net, [spectra], self.device, precision)
-        return units(answers, self.scaling) | {"latent": answers["latent"].numpy()}
+    def predict(self, spectra: Spectra, precision: str = "auto") -> dict[str, NDArray[np.float64]]:
+        """Predictions for some spectra.
+
+        `p` holds class probabilities, `mu` and `sigma` labels and their errors in units of the labels,
+        `latent` the last features.
+        """
+        outputs = network_outputs(self.net, [spectra], self.device, precision)
+        return in_units(outputs, self.scaling) | {"latent": outputs["latent"].numpy()}
 
 
 def build(model: str, options: dict[str, Any], task: Task, pixels: int) -> Network:
-    """A new network of that name."""
-    plugin = plugins.load("models", model)
-    net: Network = plugin.Net(
-        pixels, task, plugins.options("models", model).checked(f"train: options of {model}", options)
-    )
+    """A new network of this name."""
+    checked = plugins.options("models", model).from_dict(f"train: options of {model}", options)
+    net: Network = plugins.load("models", model).Net(pixels, task, checked)
     return net
 
 
-def network(about: dict[str, Any]) -> Network:
-    """A new network as a plan, or the description of a run, has it."""
-    grid = about["grid"]
-    net = build(about["model"], about["options"], task_of(about), grid["points"])
-    view = View.checked("train: view", about.get("view", {}))
-    if view != View():
-        net.seeing = Seeing(view, Grid(grid["start"], grid["stop"], grid["step"], grid["scale"]).wave)
+def network(plan: Plan) -> Network:
+    """A new network according to a plan, or to the document of a run."""
+    net = build(plan.model, plan.options, plan.task, len(plan.grid))
+    if plan.view != View():
+        net.view = ViewLayer(plan.view, plan.grid.wave)
     return net
 
 
-def freeze(net: Network, what: tuple[str, ...]) -> None:
-    """Parts of a network that learn no more."""
-    for name in what:
-        chosen = [
-            parameter
-            for path, parameter in net.named_parameters()
-            if (name == "body" and not path.startswith("heads."))
-            or path == name
-            or path.startswith(f"{name}.")
-        ]
+def freeze(net: Network, names: tuple[str, ...]) -> None:
+    """Switch off the training of parts of a network: body, or beginnings of parameter names."""
+    for name in names:
+        chosen = [parameter for path, parameter in net.named_parameters() if _is_part(path, name)]
         if not chosen:
             parts = ", ".join(part for part, _ in net.named_children())
-            raise SettingsError(f"train: freeze: the network has no part {name!r}; there are body, {parts}")
+            raise SettingsError(f"train: freeze: the network has no part {name!r}; give body, {parts}")
         for parameter in chosen:
             parameter.requires_grad_(False)
 
 
+def _is_part(path: str, name: str) -> bool:
+    if name == "body":
+        return not path.startswith("heads.")
+    return path == name or path.startswith(f"{name}.")
+
+
 def finish(
-    folder: str, weights: dict[str, Tensor], history: list[dict[str, float]], about: dict[str, Any]
+    run: str, weights: dict[str, Tensor], rows: list[dict[str, float]], plan: Plan, result: RunResult
 ) -> None:
-    """Write what a run keeps, its description last."""
-    checkpoint.write_tensors(files.join(folder, MODEL), weights, {"version": VERSION})
-    files.write_table(files.join(folder, HISTORY), pa.Table.from_pylist(history))
-    digest = hashlib.sha256(files.read(files.join(folder, MODEL))).hexdigest()
-    files.write_json(
-        files.join(folder, RUN),
-        {"version": VERSION, "id": digest[:16], "code": __version__, "weights_sha256": digest} | about,
-    )
+    """Write what a run keeps: weights, the numbers of all epochs, and the document last."""
+    path = files.join(run, MODEL)
+    checkpoint.write_tensors(path, weights, {"version": RUN.version})
+    files.write_table(files.join(run, HISTORY), pa.Table.from_pylist(rows))
+    sha256 = hashlib.sha256(files.read(path)).hexdigest()
+    values = dict(plan) | dict(result) | {"version": RUN.version, "id": sha256[:16], "weights_sha256": sha256}
+    Folder(run, RUN).finish(RunDocument(**values))
 
 
-def about_run(path: str) -> dict[str, Any]:
-    """The description of a finished run."""
-    manifest = files.join(path, RUN)
-    if not files.exists(manifest):
-        raise FileNotFoundError(
-            f"{path}: no {RUN} in it, so no finished run; run jobs/train.py with run={path} to the end"
-        )
-    about: dict[str, Any] = files.read_json(manifest)
-    if about.get("version") != VERSION:
-        raise ValueError(
-            f"{path}: the run is of version {about.get('version')}, this code reads {VERSION}; train it anew"
-        )
-    return about
+def history(run: str) -> list[dict[str, float]]:
+    """The numbers of all epochs of a finished run."""
+    rows: list[dict[str, float]] = files.read_table(files.join(run, HISTORY)).to_pylist()
+    return rows
 
 
-def task_of(about: dict[str, Any]) -> Task:
-    """What a run was trained for."""
-    told = about["task"]
-    return Task(told["kind"], tuple(told["labels"]), told["classes"], told["sigma"])
+def is_finished(path: str) -> bool:
+    """Whether there is a finished run at a path."""
+    return Folder(path, RUN).is_finished()
+
+
+def run_document(path: str) -> RunDocument:
+    """The document of a finished run."""
+    return Folder(path, RUN).document()
 
 
 def open_run(path: str, device: torch.device | None = None) -> Run:
-    """A finished run, ready to be asked; every weight is checked to be there, to fit, and to be the one that was saved."""
-    about, where = about_run(path), device or torch.device("cpu")
-    raw = files.join(path, MODEL)
-    if hashlib.sha256(files.read(raw)).hexdigest() != about["weights_sha256"]:
+    """A finished run; all weights must be there, fit the network, and be those that the run wrote."""
+    document, device = run_document(path), device or torch.device("cpu")
+    weights = files.join(path, MODEL)
+    if hashlib.sha256(files.read(weights)).hexdigest() != document.weights_sha256:
         raise ValueError(
-            f"{raw}: is not the file that the run wrote (its checksum differs); put a copy back, or train the run anew"
+            f"{weights}: is not the file that the run wrote (its checksum differs); "
+            "put back a copy, or train the run again"
         )
-    net = network(about)
-    tensors, _ = checkpoint.read_tensors(raw)
-    checkpoint.load_strictly(net, tensors, raw)
-    return Run(path, about, net.to(where).eval(), Scaling.of(about["scaling"]), where)
-
-
-def history(path: str) -> list[dict[str, float]]:
-    """The rows of numbers that a run wrote, an epoch each."""
-    rows: list[dict[str, float]] = files.read_table(files.join(path, HISTORY)).to_pylist()
-    return rows
+    net = network(document)
+    tensors, _ = checkpoint.read_tensors(weights)
+    checkpoint.load_weights(net, tensors, weights)
+    return Run(path, document, net.to(device).eval(), device)

@@ -1,256 +1,260 @@
-"""Training stars with other labels: a spectrum changed as a star of those labels would look, so that rare kinds of stars become less rare.
+"""Training stars with other labels: their spectra are changed as a spectral model predicts.
 
-How spectra change is learned from the training part (`survey.training.spectral_model`); noise, calibration and all that labels do not tell stay the
-star's own; so does its continuum, where a network sees that. For training only. What is drawn depends on the seed and the place in the batch,
-not on the number of workers.
+Rare kinds of stars become less rare in training. The spectral model gives each pixel as a polynomial of the
+labels, fitted to the training part (cf. The Cannon, Ness et al. 2015). It needs fewer stars than a network,
+because lines change smoothly with labels. Only the ratio of two predicted spectra is applied, so noise,
+calibration, continuum and all that labels do not determine stay those of the star. For training only. What is
+drawn depends on the seed and on the row in the batch, not on the number of workers.
 
-Shapes: B spectra of a whole batch, V of them that are changed, I labels that spectra are told by, L labels of the task.
+Shapes: N spectra of the fit, B spectra of a batch of all workers, V of them that are changed, I input labels
+of the model, K terms of the polynomial, L labels of the task, P pixels, S pairs of terms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Self
+from itertools import chain, combinations_with_replacement
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from torch import Tensor
 
-from survey import labels
 from survey.labelling.samples import Samples
-from survey.labels import Criterion, label
-from survey.models.network import Task
-from survey.settings import Settings
-from survey.training.batches import Places, Spectra
-from survey.training.losses import Truth
+from survey.labels import Criterion, carbon_label, classes
+from survey.models.settings import Task
+from survey.training.batches import Spectra
+from survey.training.losses import Targets
 from survey.training.scaling import Scaling
-from survey.training.spectral_model import MOST, Likeness, terms
+from survey.training.synthesis_settings import OFF, Synthesis, count_terms, input_labels
 
-LIKENESS = "likeness.safetensors"
-"""What spectra of other labels look like, among a run's checkpoints."""
-SUM = ("CH", ("FeH", "CFe"))
-"""A label that follows from others."""
-Ranges = dict[str, Annotated[tuple[float, float], Field(strict=False)]]
+SPECTRAL_MODEL = "spectral_model.safetensors"
+"""The file of the spectral model among a run's checkpoints."""
+MAX_DEVIATIONS = 8.0
+"""Labels are limited to this many standard deviations from their mean."""
+MODEL_ERROR = 0.01
+"""The error of the polynomials, of the continuum; it is added to the noise of each pixel."""
+RIDGE = 0.007
+"""Strength of the penalty on the weights of terms, as a share of the data's own weight."""
+CHUNK = 512
+"""Pixels whose equations are solved together."""
+MIN_FLUX = 0.05
+"""The flux of black lines: the spectral model predicts no less."""
+FACTORS = (0.05, 3.0)
+"""The limits of the factors by which a flux is changed."""
+
+Rows = NDArray[np.int64]
 
 
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """By the names of `survey.labels`, whatever names they were given by."""
-    return {label(name).name: value for name, value in values.items()}
+@dataclass(frozen=True)
+class SpectralModel:
+    """Polynomials of all pixels in standardised labels, and the range of each label in the fitted spectra."""
 
+    powers: tuple[tuple[int, ...], ...]
+    center_I: Tensor
+    scale_I: Tensor
+    low_I: Tensor
+    high_I: Tensor
+    weight_KP: Tensor
 
-class Anew(Settings):
-    """Labels that are drawn anew from a range, such as that of rare stars."""
-
-    probability: float = Field(
-        0.0, ge=0, le=1, description="share of the spectra in `where` whose labels are drawn anew"
-    )
-    between: Ranges = Field({}, description="from where to where, by label, such as {CFe: [-0.3, 2.3]}")
-    where: Ranges = Field(
-        {}, description="of which stars, by their own labels, such as {FeH: [-9, -0.7]}; none = of all"
-    )
-
-    @field_validator("between", "where")
     @classmethod
-    def _rows(cls, values: Ranges) -> Ranges:
-        return _named(values)
+    def fit(cls, label_NI: NDArray[np.float64], spectra: Iterable[tuple[Tensor, Tensor]], order: int) -> Self:
+        """A least-squares fit, weighted by the noise of each pixel.
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        for name, (low, high) in (self.between | self.where).items():
-            if not low < high:
-                raise ValueError(f"{name}: from {low:g} to {high:g} is no range; give [lower, higher]")
-        if self.probability > 0 and not self.between:
-            raise ValueError(
-                "probability without between changes nothing; say which labels, or give probability=0"
-            )
-        return self
+        `spectra` yields flux and ivar in the order of the labels, in portions of any size.
+        """
+        powers = polynomial_terms(label_NI.shape[1], order)
+        label = torch.from_numpy(label_NI)
+        center_I, scale_I = label.mean(0), label.std(0).clamp_min(1e-9)
+        row, column = torch.triu_indices(len(powers), len(powers))
+        count, squares_PS, sums_PK, total = 0, torch.zeros(()), torch.zeros(()), 0.0
+        for flux_BP, ivar_BP in spectra:
+            label_BI = label[count : count + len(flux_BP)]
+            term_BK = _term_values(label_BI, center_I, scale_I, powers).float()
+            weight_BP = torch.where(ivar_BP > 0, 1 / (1 / ivar_BP.clamp_min(1e-12) + MODEL_ERROR**2), 0.0)
+            weighted_BP = weight_BP * torch.where(ivar_BP > 0, flux_BP, 0.0)
+            squares_PS = squares_PS + (weight_BP.T @ (term_BK[:, row] * term_BK[:, column])).double()
+            sums_PK = sums_PK + (weighted_BP.T @ term_BK).double()
+            total, count = total + float(weight_BP.double().sum()), count + len(flux_BP)
+        mean_weight = total / (count * len(squares_PS))
+        relative_K = torch.tensor([1e-6 if not power else 1.0 for power in powers], dtype=torch.float64)
+        penalty_KK = torch.diag(relative_K * RIDGE * mean_weight * count)
+        chunks = zip(torch.split(squares_PS, CHUNK), torch.split(sums_PK, CHUNK), strict=True)
+        weight_PK = torch.cat([_solve(*chunk, penalty_KK) for chunk in chunks])
+        return cls(powers, center_I, scale_I, label.amin(0), label.amax(0), weight_PK.T.float().contiguous())
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it is made of, except its order."""
+        return {name: getattr(self, name) for name in ("center_I", "scale_I", "low_I", "high_I", "weight_KP")}
 
-class Vary(Settings):
-    """How the labels of training stars are changed, and their spectra with them."""
-
-    probability: float = Field(
-        0.0, ge=0, le=1, description="share of the spectra whose labels are changed a little; 0 = none"
-    )
-    by: dict[str, float] = Field(
-        {},
-        description="standard deviation of these changes by label, such as {Teff: 120, logg: 0.3, FeH: 0.25, CFe: 0.25}",
-    )
-    anew: Anew = Field(Anew(), description="labels drawn anew")
-    order: int = Field(
-        3, ge=1, le=5, description="of the polynomials that tell how a spectrum follows its labels"
-    )
-    spectra: int = Field(
-        20000,
-        ge=100,
-        description="most training spectra that they are fitted to; rare classes are all among them",
-    )
-
-    @field_validator("by")
     @classmethod
-    def _rows(cls, values: dict[str, float]) -> dict[str, float]:
-        return _named(values)
+    def from_tensors(cls, tensors: dict[str, Tensor], order: int) -> Self:
+        """The model from its `tensors`."""
+        return cls(polynomial_terms(len(tensors["center_I"]), order), **tensors)
 
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        if any(width <= 0 for width in self.by.values()):
-            raise ValueError("by: changes need widths above 0")
-        if self.probability > 0 and not self.by:
-            raise ValueError(
-                "probability without by changes nothing; say which labels, or give probability=0"
-            )
-        return self
+    def to(self, device: torch.device) -> Self:
+        """The same, with spectra on a device; labels stay where they are."""
+        return replace(self, weight_KP=self.weight_KP.to(device))
 
-    @property
-    def wanted(self) -> bool:
-        """Whether anything is changed at all."""
-        return self.probability > 0 or self.anew.probability > 0
+    def __call__(self, label_NI: Tensor) -> Tensor:
+        """The flux (N, P) of stars of these labels."""
+        term_NK = _term_values(label_NI, self.center_I, self.scale_I, self.powers)
+        return term_NK.to(self.weight_KP) @ self.weight_KP
 
-    def check(self, task: Task, train: Samples) -> None:
-        """Whether this can be done for a task and with these training spectra; an error says what is in the way."""
-        if not self.wanted:
-            return
-        told, named = told_by(task.labels), {*self.by} if self.probability else set()
-        named |= {*self.anew.between, *self.anew.where} if self.anew.probability else set()
-        if strange := sorted(named - set(told)):
-            follows = (
-                f"; {SUM[0]} follows from {' and '.join(SUM[1])}: name these"
-                if SUM[0] in strange and SUM[0] in task.labels
-                else ""
-            )
-            there = f"not among the labels that spectra are told by ({', '.join(told) or 'none'})"
-            raise ValueError(
-                f"vary: {', '.join(strange)}: {there}{follows}; vary.probability=0 vary.anew.probability=0 varies nothing"
-            )
-        if task.classifies and not {"FeH", "CFe"} <= set(told):
-            raise ValueError(
-                "vary: what class a changed star is of needs FeH and CFe among the targets; add them, or give task=reg"
-            )
-        if (count := len(terms(len(told), self.order))) > MOST:
-            raise ValueError(
-                f"vary: order={self.order} in {len(told)} labels is {count} terms, {MOST} are the most; give a lower order"
-            )
-        if (known := int(np.isfinite(columns(train, told)).all(1).sum())) < 2 * count:
-            there = f"{known} training spectra with {', '.join(told)} known are too few to learn {count} terms from"
-            raise ValueError(
-                f"vary: {there}; give a lower vary.order, or vary.probability=0 vary.anew.probability=0"
-            )
+    def factors(self, before_NI: Tensor, after_NI: Tensor) -> Tensor:
+        """The factors of the flux (N, P) of stars whose labels change."""
+        ratio_NP = self(after_NI).clamp_min(MIN_FLUX) / self(before_NI).clamp_min(MIN_FLUX)
+        return ratio_NP.clamp(*FACTORS)
 
 
-def told_by(names: Sequence[str]) -> tuple[str, ...]:
-    """The labels that tell a spectrum: all but one that follows from others."""
-    return tuple(name for name in names if not (name == SUM[0] and set(SUM[1]) <= set(names)))
+def _solve(squares_PS: Tensor, sums_PK: Tensor, penalty_KK: Tensor) -> Tensor:
+    """The weights of some pixels, from the sums of products of their terms, each pair once."""
+    row, column = torch.triu_indices(*penalty_KK.shape)
+    square_PKK = squares_PS.new_zeros((len(squares_PS), *penalty_KK.shape))
+    square_PKK[:, row, column] = squares_PS
+    square_PKK[:, column, row] = squares_PS
+    weight_PK: Tensor = torch.linalg.solve(square_PKK + penalty_KK, sums_PK)
+    return weight_PK
 
 
-def sampled(settings: Vary, train: Samples, told: Sequence[str]) -> NDArray[np.int64]:
-    """The training spectra that polynomials are fitted to, all of whose labels are known: rare classes before others, in the order of the samples."""
-    known = np.flatnonzero(np.isfinite(columns(train, told)).all(1))
-    if len(known) <= settings.spectra:
+def polynomial_terms(labels: int, order: int) -> tuple[tuple[int, ...], ...]:
+    """The terms of a polynomial: the labels that are multiplied in each, none in the constant."""
+    terms = chain.from_iterable(
+        combinations_with_replacement(range(labels), power) for power in range(order + 1)
+    )
+    return tuple(terms)
+
+
+def _term_values(
+    label_NI: Tensor, center_I: Tensor, scale_I: Tensor, powers: tuple[tuple[int, ...], ...]
+) -> Tensor:
+    scaled_NI = ((label_NI - center_I) / scale_I).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+    by_power: dict[tuple[int, ...], Tensor] = {(): scaled_NI.new_ones(len(scaled_NI))}
+    for power in powers[1:]:
+        by_power[power] = by_power[power[:-1]] * scaled_NI[:, power[-1]]
+    return torch.stack([by_power[power] for power in powers], 1)
+
+
+def check_samples(settings: Synthesis, train: Samples) -> None:
+    """An error if the training spectra are too few for the fit of the spectral model."""
+    if not settings.is_used:
+        return
+    inputs = input_labels(train.labels)
+    terms = count_terms(len(inputs), settings.order)
+    known = int(np.isfinite(label_columns(train, inputs)).all(1).sum())
+    if known < 2 * terms:
+        raise ValueError(
+            f"synthesis: {known} training spectra have all of {', '.join(inputs)}; a fit of {terms} terms "
+            f"needs {2 * terms} of them; give a lower synthesis.order; {OFF}"
+        )
+
+
+def select_rows(settings: Synthesis, train: Samples, inputs: Sequence[str]) -> Rows:
+    """The training spectra of the fit: all input labels are known, rare classes come before others."""
+    known = np.flatnonzero(np.isfinite(label_columns(train, inputs)).all(1))
+    if len(known) <= settings.max_spectra:
         return known
     class_N = train.class_N[known]
     count_N = np.array([np.sum(class_N == number) for number in range(-1, class_N.max() + 1)])[class_N + 1]
     chance_N = np.random.default_rng([6, len(known)]).random(len(known)) * count_N
-    return np.sort(known[np.argsort(chance_N, kind="stable")[: settings.spectra]])
+    return np.sort(known[np.argsort(chance_N, kind="stable")[: settings.max_spectra]])
 
 
-def columns(train: Samples, names: Sequence[str]) -> NDArray[np.float64]:
+def label_columns(train: Samples, names: Sequence[str]) -> NDArray[np.float64]:
     """These labels of some samples, in this order."""
     return train.label_NL[:, [train.labels.index(name) for name in names]]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Who of a batch is changed, and from which labels to which."""
+class LabelChanges:
+    """The rows of a batch that are changed, and their labels before and after."""
 
-    index_V: NDArray[np.int64]
-    before_VI: torch.Tensor
-    after_VI: torch.Tensor
+    index_V: Rows
+    before_VI: Tensor
+    after_VI: Tensor
 
 
-class Variation:
+class Synthesizer:
     """Changes batches of training stars as the settings say."""
 
     def __init__(
         self,
-        settings: Vary,
+        settings: Synthesis,
         task: Task,
         train: Samples,
         scaling: Scaling,
         criterion: Criterion,
-        likeness: Likeness,
+        model: SpectralModel,
     ) -> None:
-        self.settings, self.task, self.train, self.scaling, self.criterion, self.likeness = (
-            settings,
-            task,
-            train,
-            scaling,
-            criterion,
-            likeness,
-        )
-        self.told = told_by(train.labels)
-        self.label_NI = columns(train, self.told)
-        able_N = np.asarray(np.isfinite(self.label_NI).all(1))
-        if task.classifies:  # others have their class from elsewhere: nobody knows what becomes of it
-            able_N = able_N & (self._classes(self.label_NI) == train.class_N)
-        where_N = able_N.copy()
-        for name, (low, high) in settings.anew.where.items():
-            column = self.label_NI[:, self.told.index(name)]
-            where_N &= (column >= low) & (column <= high)
-        self.able_N, self.where_N = able_N, where_N
+        self.settings, self.task, self.scaling = settings, task, scaling
+        self.criterion, self.model = criterion, model
+        self.labels, self.inputs = train.labels, input_labels(train.labels)
+        self.label_NI = label_columns(train, self.inputs)
+        usable_N = np.asarray(np.isfinite(self.label_NI).all(1))
+        if task.classifies:
+            # A class that does not follow from the labels comes from elsewhere; its change is unknown.
+            usable_N = usable_N & (self._classes(self.label_NI) == train.class_N)
+        redraw_N = usable_N.copy()
+        for name, (low, high) in settings.redraw.where.items():
+            column = self.label_NI[:, self.inputs.index(name)]
+            redraw_N &= (column >= low) & (column <= high)
+        self.usable_N, self.redraw_N = usable_N, redraw_N
 
     def _classes(self, label_NI: NDArray[np.float64]) -> NDArray[np.int8]:
-        column = {name: label_NI[:, number] for number, name in enumerate(self.told)}
-        return labels.classes(
-            column["FeH"], column["CFe"], self.criterion, column.get("Teff"), column.get("logg")
+        columns = dict(zip(self.inputs, label_NI.T, strict=True))
+        return classes(
+            columns["FeH"], columns["CFe"], self.criterion, columns.get("Teff"), columns.get("logg")
         )
 
-    def drawn(self, places: Places, seed: Sequence[int]) -> Drawn:
-        """Whose labels of a batch become others, and which."""
-        dice, settings = np.random.default_rng(list(seed)), self.settings
-        before_BI = self.label_NI[places]
+    def draw(self, batch_index: Rows, seed: Sequence[int]) -> LabelChanges:
+        """Draw the rows of a batch that are changed, and their new labels."""
+        rng, settings = np.random.default_rng(list(seed)), self.settings
+        before_BI = self.label_NI[batch_index]
         after_BI = before_BI.copy()
-        a_little, anew = dice.random((2, len(places)))
-        little_B = self.able_N[places] & (a_little < settings.probability)
-        anew_B = self.where_N[places] & (anew < settings.anew.probability)
-        for name, width in settings.by.items():
-            column = self.told.index(name)
-            after_BI[:, column] += np.where(little_B, width * dice.standard_normal(len(places)), 0.0)
-        for name, (low, high) in settings.anew.between.items():
-            column = self.told.index(name)
-            after_BI[:, column] = np.where(anew_B, dice.uniform(low, high, len(places)), after_BI[:, column])
-        index_V = np.flatnonzero(little_B | anew_B)
-        limits = self.likeness.low_I.numpy(), self.likeness.high_I.numpy()
-        return Drawn(
-            index_V,
-            torch.from_numpy(before_BI[index_V]),
-            torch.from_numpy(np.clip(after_BI[index_V], *limits)),
-        )
+        change_chance, redraw_chance = rng.random((2, len(batch_index)))
+        change_B = self.usable_N[batch_index] & (change_chance < settings.probability)
+        redraw_B = self.redraw_N[batch_index] & (redraw_chance < settings.redraw.probability)
+        for name, sd in settings.sd.items():
+            change = sd * rng.standard_normal(len(batch_index))
+            after_BI[:, self.inputs.index(name)] += np.where(change_B, change, 0.0)
+        for name, (low, high) in settings.redraw.ranges.items():
+            column = self.inputs.index(name)
+            value = rng.uniform(low, high, len(batch_index))
+            after_BI[:, column] = np.where(redraw_B, value, after_BI[:, column])
+        index_V = np.flatnonzero(change_B | redraw_B)
+        after_VI = np.clip(after_BI[index_V], self.model.low_I.numpy(), self.model.high_I.numpy())
+        return LabelChanges(index_V, torch.from_numpy(before_BI[index_V]), torch.from_numpy(after_VI))
 
-    def truth(self, whole: Truth, drawn: Drawn) -> Truth:
-        """What is known of a batch with these changes."""
-        index_V = torch.from_numpy(drawn.index_V).to(whole.label_BL.device)
-        step_VI = (drawn.after_VI - drawn.before_VI).numpy()
-        step_VL = np.zeros((len(step_VI), len(self.train.labels)))
-        for number, name in enumerate(self.told):
-            step_VL[:, self.train.labels.index(name)] = step_VI[:, number]
-        if SUM[0] in self.train.labels and SUM[0] not in self.told:
-            step_VL[:, self.train.labels.index(SUM[0])] = sum(
-                step_VI[:, self.told.index(name)] for name in SUM[1]
-            )
-        scaled_VL = torch.from_numpy(self.scaling.errors_scaled(step_VL)).to(whole.label_BL)
-        changed = replace(whole, label_BL=whole.label_BL.index_add(0, index_V, scaled_VL))
+    def targets(self, targets: Targets, changes: LabelChanges) -> Targets:
+        """The targets of a batch with these changes."""
+        index_V = torch.from_numpy(changes.index_V).to(targets.label_BL.device)
+        step_VI = (changes.after_VI - changes.before_VI).numpy()
+        steps = dict(zip(self.inputs, step_VI.T, strict=True))
+        if "CH" in self.labels and "CH" not in self.inputs:
+            steps["CH"] = carbon_label("CH", steps)
+        step_VL = np.zeros((len(step_VI), len(self.labels)))
+        for name, step_V in steps.items():
+            step_VL[:, self.labels.index(name)] = step_V
+        scaled_VL = torch.from_numpy(self.scaling.scale_errors(step_VL)).to(targets.label_BL)
+        changed = replace(targets, label_BL=targets.label_BL.index_add(0, index_V, scaled_VL))
         if not self.task.classifies:
             return changed
-        class_V = torch.from_numpy(self._classes(drawn.after_VI.numpy()).astype(np.int64)).to(whole.class_B)
-        return replace(changed, class_B=whole.class_B.index_copy(0, index_V, class_V))
+        class_V = torch.from_numpy(self._classes(changes.after_VI.numpy()).astype(np.int64))
+        class_B = targets.class_B.index_copy(0, index_V, class_V.to(targets.class_B))
+        return replace(changed, class_B=class_B)
 
-    def spectra(self, lit: Spectra, drawn: Drawn, first: int) -> Spectra:
-        """This worker's spectra of the batch, the first of which is `first`, with these changes; errors change with the light."""
-        mine = (drawn.index_V >= first) & (drawn.index_V < first + len(lit))
-        if not mine.any():
-            return lit
-        index_V = torch.from_numpy(drawn.index_V[mine] - first).to(lit.flux.device)
-        factor_VP = self.likeness.factors(drawn.before_VI[mine], drawn.after_VI[mine])
-        flux_VP, ivar_VP = lit.flux[index_V], lit.ivar[index_V]
-        flux_BP = lit.flux.index_copy(0, index_V, torch.where(ivar_VP > 0, flux_VP * factor_VP, flux_VP))
-        return replace(lit, flux=flux_BP, ivar=lit.ivar.index_copy(0, index_V, ivar_VP / factor_VP**2))
+    def spectra(self, spectra: Spectra, changes: LabelChanges, start: int) -> Spectra:
+        """This worker's spectra of the batch, whose first row is `start`, with these changes.
+
+        Errors change by the same factors as the flux.
+        """
+        local = (changes.index_V >= start) & (changes.index_V < start + len(spectra))
+        if not local.any():
+            return spectra
+        index_V = torch.from_numpy(changes.index_V[local] - start).to(spectra.flux.device)
+        factor_VP = self.model.factors(changes.before_VI[local], changes.after_VI[local])
+        flux_VP, ivar_VP = spectra.flux[index_V], spectra.ivar[index_V]
+        new_flux_VP = torch.where(ivar_VP > 0, flux_VP * factor_VP, flux_VP)
+        flux_BP = spectra.flux.index_copy(0, index_V, new_flux_VP)
+        ivar_BP = spectra.ivar.index_copy(0, index_V, ivar_VP / factor_VP**2)
+        return replace(spectra, flux=flux_BP, ivar=ivar_BP)

@@ -1,158 +1,132 @@
-"""Numbers of a run for MLflow, beside the run's own folder: settings, metrics per epoch, plots, the run itself.
+"""How a training is reported: on the screen, to MLflow, and to a search.
 
-Without a server they go to a sqlite file beside the run. A run that goes on continues its MLflow run. Credentials of a server come from the
-environment only (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN).
+Without a server, MLflow's numbers go to a sqlite file beside the run. A run that is continued continues its
+MLflow run. The credentials of a server come from the environment only (MLFLOW_TRACKING_USERNAME,
+MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN).
 """
 
-import importlib.util
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
-from urllib.parse import urlsplit
-
-from pydantic import Field, field_validator
+from typing import Any, Self
 
 from survey import files
-from survey.settings import Settings, SettingsError
-from survey.training.loop import StoppedError
+from survey.training.epochs import StoppedError
+from survey.training.settings import Tracking
 
 TRACKED = "tracking.json"
+"""The file of a run that names its MLflow run."""
+SHOWN = ("train_loss", "validation_loss", "validation_accuracy", "validation_f1_CEMP")
+"""Numbers of an epoch on the screen, besides the monitored one."""
+
+Watch = Callable[[dict[str, float]], None]
+"""Gets the numbers of each epoch; it may end the training by StoppedError."""
 
 
-class Tracking(Settings):
-    """Where the numbers of a run go."""
-
-    use: Literal["auto", "always", "never"] = Field(
-        "auto", description="track in MLflow; auto = if it is installed (pip install 'survey[tracking]')"
-    )
-    uri: str | None = Field(
-        None,
-        description="MLflow server or database, such as http://host:5000; null = mlflow.db beside the run",
-    )
-    experiment: str = Field("survey", description="experiment that the run belongs to")
-    parent: str | None = Field(None, description="MLflow run that this one is a child of, as in a sweep")
-
-    @field_validator("uri")
-    @classmethod
-    def _without_secrets(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).password:
-            raise ValueError(
-                "holds a password; give it in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
-            )
-        return value
-
-    def wanted(self) -> bool:
-        """Whether to track."""
-        there = importlib.util.find_spec("mlflow") is not None
-        if self.use == "always" and not there:
-            raise SettingsError(
-                "train: tracking.use=always: MLflow is not installed; pip install 'survey[tracking]', or give tracking.use=auto"
-            )
-        return there and self.use != "never"
-
-    def address(self, run: str) -> str:
-        """The server or database of a run."""
-        if self.uri:
-            return self.uri
-        folder = Path.cwd() if files.is_remote(run) else Path(run).absolute().parent
-        return f"sqlite:///{folder / 'mlflow.db'}"
+def tracking_uri(tracking: Tracking, run: str) -> str:
+    """The MLflow server or database of a run."""
+    if tracking.uri:
+        return tracking.uri
+    folder = Path.cwd() if files.is_remote(run) else Path(run).absolute().parent
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as MLflow wants them: names with dots, values as text."""
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as MLflow stores them: names with dots, values as text of at most 500 letters."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", str(value)[:500]
 
 
 class Tracker:
-    """One MLflow run; does nothing where nothing is wanted."""
+    """One MLflow run; does nothing if it is not active."""
 
-    def __init__(self, tracking: Tracking, run: str, params: Mapping[str, Any], active: bool = True) -> None:
+    def __init__(
+        self, tracking: Tracking, run: str, params: Mapping[str, Any], is_active: bool = True
+    ) -> None:
         self.tracking, self.run, self.params = tracking, run, params
+        self.uri = tracking_uri(tracking, run)
         self.client: Any = None
         self.id = ""
-        self.active = active and tracking.wanted()
+        self.is_active = is_active and tracking.is_on
 
     def __enter__(self) -> Self:
-        if self.active:
+        if self.is_active:
             self._open()
         return self
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """The numbers of an epoch."""
+        """Log the numbers of an epoch."""
         if self.client is None:
             return
         from mlflow.entities import Metric
 
-        now, step = _now(), int(row["epoch"])
-        found = [
+        now, step = int(time.time() * 1000), int(row["epoch"])
+        metrics = [
             Metric(name, float(value), now, step)
             for name, value in row.items()
             if name != "epoch" and math.isfinite(value)
         ]
-        with self._forgiving():
-            self.client.log_batch(self.id, metrics=found)
+        with self._may_fail():
+            self.client.log_batch(self.id, metrics=metrics)
 
     def keep(self, paths: list[str]) -> None:
-        """Files of the run as artifacts; only those on this machine."""
+        """Log files of the run as artifacts, if they are on this machine."""
         for path in paths:
             if self.client is not None and not files.is_remote(path):
-                with self._forgiving():
+                with self._may_fail():
                     self.client.log_artifact(self.id, path)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.client is not None:
-            with self._forgiving():
-                self.client.set_terminated(self.id, _ending(kind))
+            with self._may_fail():
+                self.client.set_terminated(self.id, _status(kind))
 
     def _open(self) -> None:
-        """A new MLflow run, or the one that this run already has."""
+        """Create an MLflow run, or open the one that this run already has."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         from mlflow import MlflowClient
 
-        for name in ("alembic", "mlflow"):  # after the import, which sets levels of its own
+        for name in ("alembic", "mlflow"):  # after the import, which sets its own levels
             logging.getLogger(name).setLevel(logging.ERROR)
-        address, noted = self.tracking.address(self.run), files.join(self.run, TRACKED)
-        self.client = MlflowClient(tracking_uri=address)
-        if (
-            files.exists(noted)
-            and (found := files.read_json(noted))["address"] == address
-            and self._there(found["id"])
-        ):
-            self.id = found["id"]
+        self.client = MlflowClient(tracking_uri=self.uri)
+        path = files.join(self.run, TRACKED)
+        written = files.read_json(path) if files.exists(path) else None
+        if written and written["address"] == self.uri and self._restart(written["id"]):
+            self.id = written["id"]
             return
-        tags = {"mlflow.runName": Path(self.run).name} | (
-            {"mlflow.parentRunId": self.tracking.parent} if self.tracking.parent else {}
-        )
-        self.id = self.client.create_run(self._experiment(), tags=tags).info.run_id
-        for name, value in flat(self.params):
+        tags = {"mlflow.runName": Path(self.run).name}
+        if self.tracking.parent:
+            tags["mlflow.parentRunId"] = self.tracking.parent
+        self.id = self.client.create_run(self._experiment_id(), tags=tags).info.run_id
+        for name, value in flatten(self.params):
             self.client.log_param(self.id, name, value)
-        files.write_json(noted, {"address": address, "id": self.id})
+        files.write_json(path, {"address": self.uri, "id": self.id})
 
-    def _there(self, run: str) -> bool:
-        """Whether MLflow still knows the run, which goes on now."""
+    def _restart(self, run_id: str) -> bool:
+        """Mark an MLflow run as running; false if it is not there any more."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.update_run(run, status="RUNNING")
+            self.client.update_run(run_id, status="RUNNING")
         except MlflowException:  # its database was removed
             return False
         return True
 
     @contextmanager
-    def _forgiving(self) -> Iterator[None]:
-        """A server that goes away in the middle costs the tracking, not the training."""
+    def _may_fail(self) -> Iterator[None]:
+        """If the server goes away, the tracking ends and the training goes on."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -161,38 +135,54 @@ class Tracker:
             logging.getLogger(__name__).warning("tracking ends here, the training goes on: %s", error)
             self.client = None
 
-    def _artifacts(self) -> str | None:
-        """Where files go: beside a database of our own, as a server says where there is one."""
-        address = self.tracking.address(self.run)
-        if not address.startswith("sqlite:///"):
+    def _artifact_location(self) -> str | None:
+        """The folder of files: beside our own database; a server has its own."""
+        if not self.uri.startswith("sqlite:///"):
             return None
-        return (Path(address.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+        return (Path(self.uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
 
-    def _experiment(self) -> str:
-        """The experiment's id; it is made if there is none of this name."""
+    def _experiment_id(self) -> str:
+        """The id of the experiment, which is created if it is not there."""
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(self.tracking.experiment)
-        if found is None:
+        name = self.tracking.experiment
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             try:
-                return str(
-                    self.client.create_experiment(
-                        self.tracking.experiment, artifact_location=self._artifacts()
-                    )
-                )
-            except MlflowException:  # another run has made it in this moment
-                found = self.client.get_experiment_by_name(self.tracking.experiment)
-        return str(found.experiment_id)
+                location = self._artifact_location()
+                return str(self.client.create_experiment(name, artifact_location=location))
+            except MlflowException:  # another run has created it just now
+                experiment = self.client.get_experiment_by_name(name)
+        return str(experiment.experiment_id)
 
 
-def _ending(kind: type[BaseException] | None) -> str:
-    """What MLflow calls an end: one that somebody wanted is no failure."""
+def _status(kind: type[BaseException] | None) -> str:
+    """MLflow's word for an end; a training that was stopped on purpose has not failed."""
     if kind is None:
         return "FINISHED"
     return "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit | StoppedError) else "FAILED"
 
 
-def _now() -> int:
-    import time
+@dataclass
+class Reporter:
+    """Reports a training to a progress bar, to the tracker and to a search (`watch`)."""
 
-    return int(time.time() * 1000)
+    bar: Any
+    tracker: Tracker
+    monitor: str
+    watch: Watch | None = None
+    note: str = ""
+
+    def advance(self, count: int, where: str) -> None:
+        """Report that so many more spectra are done."""
+        if self.bar:
+            self.bar.add(count, f"{where}{self.note}")
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """Report the numbers of an epoch."""
+        names = dict.fromkeys((*SHOWN[:2], f"validation_{self.monitor}", *SHOWN[2:]))
+        shown = [f"{name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row]
+        self.note = "".join(f", {text}" for text in shown)
+        self.tracker.epoch(row)
+        if self.watch:
+            self.watch(row)

@@ -1,4 +1,4 @@
-"""A network is asked about many spectra: by the loop after each epoch, and by all who use a run."""
+"""The outputs of a network for many spectra, and the validation of a training by them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,120 +8,140 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from survey import metrics
 from survey.labelling.samples import Samples
-from survey.models.network import Answers, Network
+from survey.machine import ThreadChooser, arithmetic
+from survey.metrics.epoch import epoch_metrics
+from survey.models.network import Network, Outputs
 from survey.settings import JobError
 from survey.training.batches import Places, Read, Spectra
-from survey.training.distributed import Crew
-from survey.training.losses import Criterion, Truth
-from survey.training.precision import arithmetic
+from survey.training.distributed import Ranks
+from survey.training.losses import Targets, TaskLoss
 from survey.training.scaling import Scaling
 
 BATCH = 256
-"""Spectra asked about together: the numbers of a spectrum do not depend on it."""
-READ = 4096
-"""Spectra read together where they are not held."""
-ANSWERS = ("logits", "mu", "log_var", "latent")
+"""Spectra of a batch; the outputs for a spectrum do not depend on it."""
+PORTION = 4096
+"""Spectra that are read together."""
+OUTPUT_NAMES = ("logits", "mu", "log_var", "latent")
 
 
-def asked(net: Network, spectra: Iterable[Spectra], device: torch.device, precision: str) -> Answers:
-    """The answers about all spectra, one after the other, in float32 on the CPU; dropout is off."""
-    was, found = net.training, []
+def network_outputs(
+    net: Network,
+    spectra: Iterable[Spectra],
+    device: torch.device,
+    precision: str,
+    threads: ThreadChooser | None = None,
+) -> Outputs:
+    """The outputs for all spectra, in float32 on the CPU, without dropout; `threads` is asked before each
+    batch.
+    """
+    was_training, found = net.training, []
     net.eval()
     with torch.inference_mode():
-        for part in spectra:
-            for start in range(0, len(part), BATCH):
-                some = part[start : start + BATCH].to(device)
-                with arithmetic(precision, device):
-                    answers = net(some.flux, some.ivar, some.continuum)
-                found.append({name: answers[name].float().cpu() for name in ANSWERS if name in answers})
-    net.train(was)
-    return {name: torch.cat([answers[name] for answers in found]) for name in (found[0] if found else ())}
+        for portion in spectra:
+            for start in range(0, len(portion), BATCH):
+                batch = portion[start : start + BATCH]
+                if threads is None:
+                    found.append(_batch_outputs(net, batch, device, precision))
+                    continue
+                with threads.timed(len(batch)):
+                    found.append(_batch_outputs(net, batch, device, precision))
+    net.train(was_training)
+    return {name: torch.cat([outputs[name] for outputs in found]) for name in (found[0] if found else ())}
 
 
-def lists(place_N2: Places, size: int = READ) -> Iterator[Places]:
-    """Places in readable portions."""
-    return (place_N2[start : start + size] for start in range(0, len(place_N2), size))
+def _batch_outputs(net: Network, batch: Spectra, device: torch.device, precision: str) -> Outputs:
+    spectra = batch.to(device)
+    with arithmetic(precision, device):
+        outputs = net(spectra.flux, spectra.ivar, spectra.continuum)
+    return {name: outputs[name].float().cpu() for name in OUTPUT_NAMES if name in outputs}
 
 
-def units(answers: Answers, scaling: Scaling) -> dict[str, NDArray[np.float64]]:
-    """Answers as people want them: `p` class probabilities, `mu` and `sigma` labels and their errors in physical units."""
-    said = {}
-    if "logits" in answers:
-        said["p"] = answers["logits"].double().softmax(1).numpy()
-    if "mu" in answers:
-        said["mu"] = scaling.unscaled(answers["mu"].double().numpy())
-    if "log_var" in answers:
-        said["sigma"] = scaling.errors_unscaled((answers["log_var"].double() / 2).exp().numpy())
-    return said
+def portions(shard_row_N2: Places, size: int = PORTION) -> Iterator[Places]:
+    """A list of spectra in portions that are read together."""
+    return (shard_row_N2[start : start + size] for start in range(0, len(shard_row_N2), size))
+
+
+def in_units(outputs: Outputs, scaling: Scaling) -> dict[str, NDArray[np.float64]]:
+    """Outputs as probabilities `p`, and `mu` and `sigma`: labels and their errors in units of the labels."""
+    values = {}
+    if "logits" in outputs:
+        values["p"] = outputs["logits"].double().softmax(1).numpy()
+    if "mu" in outputs:
+        values["mu"] = scaling.unscale(outputs["mu"].double().numpy())
+    if "log_var" in outputs:
+        values["sigma"] = scaling.unscale_errors((outputs["log_var"].double() / 2).exp().numpy())
+    return values
 
 
 @dataclass(frozen=True)
-class Exam:
-    """The validation of a training: each worker asks about its share, all know the outcome."""
+class Validation:
+    """The validation part of a training. Each worker computes its share; all of them get the metrics.
+
+    `resident` holds the spectra, or they are read each time.
+    """
 
     samples: Samples
-    truth: Truth
-    criterion: Criterion
+    targets: Targets
+    loss: TaskLoss
     scaling: Scaling
     read: Read
-    held: Spectra | None
-    crew: Crew
+    resident: Spectra | None
+    ranks: Ranks
     device: torch.device
     precision: str
 
     def __call__(self, net: Network) -> dict[str, float]:
-        """Loss and quick metrics of the network; nothing where there is nobody to ask about."""
+        """Loss and metrics of a network; none if the validation part is empty."""
         if not len(self.samples):
             return {}
-        return self.judged(self._gathered(net))
+        return self.metrics(self._all_outputs(net))
 
-    def judged(self, answers: Answers) -> dict[str, float]:
-        """Loss and quick metrics of answers about all of the samples."""
-        sums = self.criterion.sums(answers, self.truth, 0, scoring=True)
-        loss = self.criterion.total(sums, self.criterion.weights(self.truth))
-        if not all(bool(torch.isfinite(value).all()) for value in answers.values()):
+    def metrics(self, outputs: Outputs) -> dict[str, float]:
+        """Loss and metrics of the outputs for all samples."""
+        sums = self.loss.sums(outputs, self.targets, 0, scoring=True)
+        loss = self.loss.total(sums, self.loss.weights(self.targets))
+        if not all(bool(torch.isfinite(value).all()) for value in outputs.values()):
             raise JobError(
-                "train: validation: the network's answers are not finite; give a smaller optimiser.lr, precision=float32 or a shorter clip"
+                "train: validation: the outputs of the network are not finite; "
+                "give a smaller optimiser.lr, precision=float32 or a smaller clip"
             )
-        said = units(answers, self.scaling)
-        task = self.criterion.task
-        return metrics.quick(
+        values, task = in_units(outputs, self.scaling), self.loss.task
+        return epoch_metrics(
             class_N=self.samples.class_N if task.classifies else None,
-            p_NC=said.get("p"),
+            p_NC=values.get("p"),
             label_NL=self.samples.label_NL if task.regresses else None,
-            mu_NL=said.get("mu"),
+            mu_NL=values.get("mu"),
             labels=self.samples.labels if task.regresses else (),
             loss=float(loss),
         )
 
-    def _gathered(self, net: Network) -> Answers:
-        """All answers in every worker: each fills in its rows, the others' are 0, and the sum is everything."""
-        count, size = len(self.samples), self.crew.size
-        bounds = np.linspace(0, count, size + 1).astype(int)
-        first, last = int(bounds[self.crew.rank]), int(bounds[self.crew.rank + 1])
-        spectra = (
-            [self.held[first:last]]
-            if self.held is not None
-            else self.read(lists(self.samples.place_N2[first:last]))
-        )
-        mine = asked(net, spectra, self.device, self.precision)
-        task, size = self.criterion.task, len(self.samples.labels)
-        wide = {
+    def _all_outputs(self, net: Network) -> Outputs:
+        """The outputs for all samples, in every worker: each fills in its rows, and the sum over them is
+        complete.
+        """
+        count, task = len(self.samples), self.loss.task
+        bounds = np.linspace(0, count, self.ranks.size + 1).astype(int)
+        first, last = int(bounds[self.ranks.rank]), int(bounds[self.ranks.rank + 1])
+        if self.resident is not None:
+            spectra: Iterable[Spectra] = [self.resident[first:last]]
+        else:
+            spectra = self.read(portions(self.samples.shard_row_N2[first:last]))
+        local = network_outputs(net, spectra, self.device, self.precision)
+        widths = {
             "logits": task.classes * task.classifies,
-            "mu": size * task.regresses,
-            "log_var": size * task.sigma,
+            "mu": len(task.labels) * task.regresses,
+            "log_var": len(task.labels) * task.sigma,
         }
         return {
-            name: self._whole(mine.get(name, torch.empty(0, width)), first, count)
-            for name, width in wide.items()
+            name: self._sum_rows(local.get(name, torch.empty(0, width)), first, count)
+            for name, width in widths.items()
             if width
         }
 
-    def _whole(self, rows: Tensor, first: int, count: int) -> Tensor:
-        if self.crew.size == 1:
+    def _sum_rows(self, rows: Tensor, first: int, count: int) -> Tensor:
+        if self.ranks.size == 1:
             return rows
-        whole = torch.zeros((count, *rows.shape[1:]), device=self.device)
-        whole[first : first + len(rows)] = rows.to(self.device)
-        return self.crew.summed(whole).cpu()
+        complete = torch.zeros((count, *rows.shape[1:]), device=self.device)
+        complete[first : first + len(rows)] = rows.to(self.device)
+        return self.ranks.sum(complete).cpu()

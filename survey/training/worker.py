@@ -1,9 +1,9 @@
-"""What one worker does: from the run's folder to a trained network in it.
+"""What one worker does: from the folder of a planned run to the trained model in it.
 
-`learn` needs nothing but the settings and what `begin` has written; it runs in this process, or in each worker of a crew.
+`learn` needs the settings and what `survey.training.train.plan` has written. It runs in this process, or in
+each of several workers.
 """
 
-import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,277 +19,235 @@ from survey import files, machine
 from survey.labelling import samples
 from survey.labelling.samples import Samples
 from survey.labels import CLASSES
-from survey.models.baseline import Fitted
+from survey.machine import ThreadChooser
+from survey.models.baseline import Baseline
 from survey.models.network import Network
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training import checkpoint, run
-from survey.training.batches import Feed, Places, Read, Reader, Spectra, together, windows
-from survey.training.distributed import Crew
-from survey.training.fit import Fitting, Part, unused
-from survey.training.initialise import rescaled
-from survey.training.loop import Loop, State, Watch
-from survey.training.losses import Criterion, Truth, class_weights
-from survey.training.scaling import Scaling
-from survey.training.spectral_model import Likeness
-from survey.training.synthesis import LIKENESS, Variation, columns, sampled, told_by
-from survey.training.tracking import Tracker
-from survey.training.train import PLAN, Train
-from survey.training.validation import Exam, lists
+from survey.training.batches import Batches, Places, Read, Reader, Spectra, concatenate, windows
+from survey.training.distributed import Ranks
+from survey.training.epochs import Epochs, State
+from survey.training.fit import Fit, Part, unused_settings
+from survey.training.initialise import rescale_layers
+from survey.training.loop import Loop
+from survey.training.losses import Targets, TaskLoss, class_weights
+from survey.training.run import Plan, RunResult
+from survey.training.settings import Train
+from survey.training.synthesis import SPECTRAL_MODEL, SpectralModel, Synthesizer, label_columns, select_rows
+from survey.training.synthesis_settings import input_labels
+from survey.training.tracking import Reporter, Tracker, Watch
+from survey.training.validation import Validation, portions
 
-BEHELD = 4096
-"""Training spectra that a network may see before the first step."""
-STARTED = 256
-"""Those of them that layers are scaled by."""
+FIRST_SPECTRA = 4096
+"""Training spectra that a model may take statistics from before the first step."""
+RESCALE_SPECTRA = 256
+"""Those of them by which layers are scaled."""
+
+NewProgress = Callable[[str, int, str], AbstractContextManager[Any]]
+"""Makes a progress bar from title, total and unit."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """All that a worker needs, from the run's folder."""
+class Inputs:
+    """All that a worker needs, from the folder of the run."""
 
     settings: Train
-    plan: dict[str, Any]
+    plan: Plan
     train: Samples
     validation: Samples
     net: Network
-    criterion: Criterion
-    scaling: Scaling
+    loss: TaskLoss
     read: Read
+
+    @property
+    def folder(self) -> str:
+        """The folder of the checkpoints."""
+        return files.join(self.settings.run, run.CHECKPOINTS)
+
+    def targets(self, part: Samples) -> Targets:
+        """Classes and scaled labels of some samples, for the loss."""
+        label_NL = torch.from_numpy(self.plan.scaling.scale(part.label_NL)).float()
+        error_NL = torch.from_numpy(self.plan.scaling.scale_errors(part.error_NL)).float()
+        class_N = torch.from_numpy(part.class_N.astype(np.int64))
+        return Targets(class_N, label_NL, error_NL, torch.ones(len(part)))
+
+    def first_spectra(self) -> Spectra:
+        """Some training spectra from few shards; the same ones, however the spectra are read."""
+        place_N2 = self.train.shard_row_N2
+        order = next(windows(place_N2[:, 0], None, self.settings.seed, 2**31, FIRST_SPECTRA))
+        return concatenate(list(self.read([place_N2[order[:FIRST_SPECTRA]]])))
+
+    def max_bytes(self) -> float:
+        """The memory that spectra or features may take."""
+        if self.settings.resident_gb:
+            return self.settings.resident_gb * 1e9
+        return float(0.5 * psutil.virtual_memory().available / self.settings.workers)
 
 
 def learn(
     settings: Train,
-    crew: Crew | None = None,
+    ranks: Ranks | None = None,
     device: torch.device | None = None,
     reader: Callable[[str, bool], Read] = Reader,
-    progress: Callable[[str, int, str], AbstractContextManager[Any]] = Progress,
+    progress: NewProgress = Progress,
     watch: Watch | None = None,
+    cpus: int | None = None,
 ) -> State:
-    """Train as the run's folder says; the crew's leader writes checkpoints and, at the end, the run. `reader` reads what is not held in memory;
-    `watch` gets the numbers of each epoch when its checkpoint is written, and may end the training by an error of its own.
+    """Train as planned in the folder of the run.
+
+    The leader of several workers writes checkpoints and, at the end, the run. `reader` reads what is not
+    resident. `watch` gets the numbers of each epoch after its checkpoint is written. `cpus` is this
+    worker's share of the CPUs.
     """
-    crew = crew or Crew()
+    ranks = ranks or Ranks()
     device = device or (machine.device() if settings.gpu == "auto" else torch.device("cpu"))
-    machine.settle(settings.threads or machine.cpus())
-    machine.steady(exact=settings.precision == "float32")
-    lesson = prepare(settings)
-    if isinstance(lesson.net, Fitted):
-        return _fitted(lesson, lesson.net, crew, progress, watch)
-    held = _held(lesson, device)
-    feed = _feed(lesson, crew, reader, held[0] if held else None)
-    folder = files.join(settings.run, run.CHECKPOINTS)
-    if not files.exists(checkpoint.last(folder)) and not settings.before:
-        _started(lesson, device)
-    lesson.net.to(device)
-    variation = _variation(lesson, crew, folder, device)
+    threads = machine.settle(settings.threads, cpus)
+    machine.make_deterministic(settings.precision == "float32")
+    inputs = prepare(settings)
+    epochs = Epochs(settings, inputs.folder, ranks.is_leader)
+    if isinstance(inputs.net, Baseline):
+        _fit_baseline(inputs, inputs.net, epochs, ranks, progress, watch)
+        return epochs.state
+    if device.type != "cpu":
+        threads = ThreadChooser([torch.get_num_threads()])
+    resident = _load_resident(inputs, device)
+    batches = _batches(inputs, ranks, reader, resident[0] if resident else None)
+    if not files.exists(epochs.last) and not settings.start_from and settings.initialise == "rescaled":
+        rescale_layers(inputs.net.to(device), inputs.first_spectra().to(device), RESCALE_SPECTRA)
+    inputs.net.to(device)
+    synthesizer = _synthesizer(inputs, ranks, device)
+    targets = inputs.targets(inputs.train)
     loop = Loop(
-        settings,
-        lesson.net,
-        lesson.criterion,
-        feed,
-        _truth(lesson.train, lesson.scaling),
-        folder,
-        crew,
-        device,
-        variation,
+        settings, inputs.net, inputs.loss, batches, targets, epochs, ranks, device, synthesizer, threads
     )
-    validation = _truth(lesson.validation, lesson.scaling)
-    exam = Exam(
-        lesson.validation,
-        validation,
-        lesson.criterion,
-        lesson.scaling,
-        lesson.read,
-        held[1] if held else None,
-        crew,
-        device,
-        settings.precision,
-    )
-    with (
-        Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker,
-        _bar(loop, crew, progress) as bar,
-    ):
-        teller = Teller(bar, tracker, settings.monitor, watch)
-        state = loop.run(exam, teller.epoch, teller.step)
-        if crew.leads:
-            _finish(lesson, loop)
-    crew.wait()
-    return state
+    validation = _validation(inputs, resident[1] if resident else None, ranks, device)
+    steps = sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
+    bar = progress("train", steps * batches.batch, "spectra") if ranks.is_leader else nullcontext()
+    with _tracker(settings, ranks) as tracker, bar as shown:
+        loop.run(validation, Reporter(shown, tracker, settings.monitor, watch))
+        if ranks.is_leader:
+            _finish(inputs, epochs, loop.lr, device)
+    ranks.wait()
+    return epochs.state
 
 
-def _fitted(
-    lesson: Lesson,
-    net: Fitted,
-    crew: Crew,
-    progress: Callable[[str, int, str], AbstractContextManager[Any]],
-    watch: Watch | None,
-) -> State:
-    """The same where the model is fitted: on the CPU, every worker with its share of the training spectra."""
-    settings, cpu = lesson.settings, torch.device("cpu")
-    truth, check = (_truth(part, lesson.scaling) for part in (lesson.train, lesson.validation))
-    weight_N = _weights(lesson)
+def _fit_baseline(
+    inputs: Inputs, net: Baseline, epochs: Epochs, ranks: Ranks, progress: NewProgress, watch: Watch | None
+) -> None:
+    """The training of a baseline: on the CPU, every worker with its share of the training spectra."""
+    settings, cpu = inputs.settings, torch.device("cpu")
+    targets = inputs.targets(inputs.train)
+    weight_N = _sample_weights(inputs)
     if weight_N is not None:
-        truth = replace(truth, weight_B=torch.from_numpy(weight_N).float())
-    exam = Exam(
-        lesson.validation, check, lesson.criterion, lesson.scaling, lesson.read, None, Crew(), cpu, "float32"
-    )
-    fitting = Fitting(settings, net, lesson.criterion, exam, files.join(settings.run, run.CHECKPOINTS), crew)
-    train, validation = (
-        Part(lesson.train.place_N2, truth, lesson.read),
-        Part(lesson.validation.place_N2, check, lesson.read),
-    )
-    room = (
-        settings.resident_gb * 1e9
-        if settings.resident_gb
-        else 0.5 * psutil.virtual_memory().available / settings.workers
-    )
-    count = len(lesson.train) // crew.size + len(lesson.validation)
-    with (
-        Tracker(settings.tracking, settings.run, settings.lasting(), crew.leads) as tracker,
-        progress("train", count, "spectra") if crew.leads else nullcontext() as bar,
-    ):
-        teller = Teller(bar, tracker, settings.monitor, watch)
-        state = fitting.run(
-            lambda: together(list(lesson.read([_seen(lesson)]))),
-            train,
-            validation,
-            room,
-            teller.epoch,
-            teller.step,
-        )
-        if crew.leads:
-            _finish(lesson, fitting)
-    return state
+        targets = replace(targets, weight_B=torch.from_numpy(weight_N).float())
+    validation = _validation(inputs, None, Ranks(), cpu)
+    fit = Fit(settings, net, inputs.loss, validation, epochs, ranks)
+    train_part = Part(inputs.train.shard_row_N2, targets, inputs.read)
+    validation_part = Part(inputs.validation.shard_row_N2, validation.targets, inputs.read)
+    count = len(inputs.train) // ranks.size + len(inputs.validation)
+    bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
+    with _tracker(settings, ranks) as tracker, bar as shown:
+        reporter = Reporter(shown, tracker, settings.monitor, watch)
+        fit.run(inputs.first_spectra, train_part, validation_part, inputs.max_bytes(), reporter)
+        if ranks.is_leader:
+            _finish(inputs, epochs, fit.lr, cpu, unused_settings(settings))
 
 
-@dataclass
-class Teller:
-    """Says how a training goes: on the screen and to the tracker."""
-
-    bar: Any
-    tracker: Tracker
-    monitor: str
-    watch: Watch | None = None
-    note: str = ""
-
-    def step(self, count: int, where: str) -> None:
-        """So many spectra more."""
-        if self.bar:
-            self.bar.add(count, f"{where}{self.note}")
-
-    def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is over."""
-        names = dict.fromkeys(
-            (
-                "train_loss",
-                "validation_loss",
-                f"validation_{self.monitor}",
-                "validation_accuracy",
-                "validation_f1_CEMP",
-            )
-        )
-        self.note = "".join(
-            f", {name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row
-        )
-        self.tracker.epoch(row)
-        if self.watch:
-            self.watch(row)
+def _tracker(settings: Train, ranks: Ranks) -> Tracker:
+    return Tracker(settings.tracking, settings.run, settings.result_settings(), ranks.is_leader)
 
 
-def _bar(
-    loop: Loop, crew: Crew, progress: Callable[[str, int, str], AbstractContextManager[Any]]
-) -> AbstractContextManager[Any]:
-    left = sum(map(loop.feed.steps, range(loop.state.epoch, loop.course.epochs))) * loop.feed.batch
-    return progress("train", left, "spectra") if crew.leads else nullcontext()
-
-
-def prepare(settings: Train) -> Lesson:
-    """What the run's folder says, as objects."""
-    plan = files.read_json(files.join(settings.run, PLAN))
+def prepare(settings: Train) -> Inputs:
+    """Read the folder of a planned run, and build its network."""
+    plan = run.read_plan(settings.run)
     store = open_store(settings.store)
-    if store.about["id"] != plan["store"]["id"]:
+    if store.id != plan.store.id:
         raise SettingsError(
-            f"train: store: {settings.store}: has changed since the run was begun ({plan['store']['id']}, now {store.about['id']}); give a new run="
+            f"train: store: {settings.store}: has changed since the run was begun "
+            f"(it was {plan.store.id}, now it is {store.id}); give a new run="
         )
-    everything = samples.read(settings.run)
-    train, validation = everything.part("train"), everything.part("validation")
-    task = run.task_of(plan)
+    labelled = samples.read(settings.run)
+    train, validation = labelled.part("train"), labelled.part("validation")
     torch.manual_seed(settings.seed)
     net = run.network(plan)
-    if settings.before:
-        checkpoint.load_strictly(
-            net, checkpoint.read_tensors(files.join(settings.before, run.MODEL))[0], settings.before
-        )
+    if settings.start_from:
+        tensors, _ = checkpoint.read_tensors(files.join(settings.start_from, run.MODEL))
+        checkpoint.load_weights(net, tensors, settings.start_from)
         run.freeze(net, settings.freeze)
-    counts = [int((train.class_N == number).sum()) for number in range(task.classes)]
-    criterion = Criterion(settings.loss, task, counts)
-    reading = Reader(store.path, "continuum" in net.inputs)
-    return Lesson(settings, plan, train, validation, net, criterion, Scaling.of(plan["scaling"]), reading)
+    counts = [int((train.class_N == number).sum()) for number in range(plan.task.classes)]
+    loss = TaskLoss(settings.loss, plan.task, counts)
+    reader = Reader(store.path, "continuum" in net.extra_inputs)
+    return Inputs(settings, plan, train, validation, net, loss, reader)
 
 
-def _truth(part: Samples, scaling: Scaling) -> Truth:
-    """What is known of some samples, as the losses want it."""
-    label_NL = torch.from_numpy(scaling.scaled(part.label_NL)).float()
-    error_NL = torch.from_numpy(scaling.errors_scaled(part.error_NL)).float()
-    return Truth(torch.from_numpy(part.class_N.astype(np.int64)), label_NL, error_NL, torch.ones(len(part)))
+def _validation(inputs: Inputs, resident: Spectra | None, ranks: Ranks, device: torch.device) -> Validation:
+    part, precision = inputs.validation, inputs.settings.precision
+    if isinstance(inputs.net, Baseline):
+        precision = "float32"
+    targets, scaling = inputs.targets(part), inputs.plan.scaling
+    return Validation(part, targets, inputs.loss, scaling, inputs.read, resident, ranks, device, precision)
 
 
-def _held(lesson: Lesson, device: torch.device) -> tuple[Spectra, Spectra] | None:
-    """Training and validation spectra, loaded once, where that is wanted and they fit; on the GPU where they fit there."""
-    settings, points = lesson.settings, lesson.net.pixels
-    arrays = 3 if "continuum" in lesson.net.inputs else 2
-    size = (len(lesson.train) + len(lesson.validation)) * points * 4 * arrays
-    room = (
-        settings.resident_gb * 1e9
-        if settings.resident_gb
-        else 0.5 * psutil.virtual_memory().available / settings.workers
-    )
-    if settings.data == "streaming" or (settings.data == "auto" and size > room):
+def _load_resident(inputs: Inputs, device: torch.device) -> tuple[Spectra, Spectra] | None:
+    """Training and validation spectra, if they are to be loaded once and fit; on
+    the GPU if they fit there.
+    """
+    settings, points = inputs.settings, inputs.net.pixels
+    arrays = 3 if "continuum" in inputs.net.extra_inputs else 2
+    size = (len(inputs.train) + len(inputs.validation)) * points * 4 * arrays
+    if settings.data == "streaming" or (settings.data == "auto" and size > inputs.max_bytes()):
         return None
-    loaded = [_loaded(lesson, part.place_N2, arrays) for part in (lesson.train, lesson.validation)]
+    train = _load(inputs, inputs.train.shard_row_N2, arrays)
+    validation = _load(inputs, inputs.validation.shard_row_N2, arrays)
     if device.type == "cuda" and size < 0.5 * torch.cuda.mem_get_info(device)[0]:
-        loaded = [part.to(device) for part in loaded]
-    return loaded[0], loaded[1]
+        return train.to(device), validation.to(device)
+    return train, validation
 
 
-def _loaded(lesson: Lesson, place_N2: Places, arrays: int) -> Spectra:
-    """All spectra of these places, read into arrays of their size: parts put together at the end would take the memory twice."""
-    whole, at = [torch.empty(len(place_N2), lesson.net.pixels) for _ in range(arrays)], 0
-    for part in lesson.read(lists(place_N2)):
-        for target, source in zip(whole, (part.flux, part.ivar, part.continuum), strict=False):
+def _load(inputs: Inputs, shard_row_N2: Places, arrays: int) -> Spectra:
+    """Read spectra into arrays of their final size; joining portions at the end
+    would take twice the memory.
+    """
+    loaded, first = [torch.empty(len(shard_row_N2), inputs.net.pixels) for _ in range(arrays)], 0
+    for portion in inputs.read(portions(shard_row_N2)):
+        for target, source in zip(loaded, (portion.flux, portion.ivar, portion.continuum), strict=False):
             if source is not None:
-                target[at : at + len(part)] = source
-        at += len(part)
-    return Spectra(whole[0], whole[1], whole[2] if arrays == 3 else None)
+                target[first : first + len(portion)] = source
+        first += len(portion)
+    return Spectra(loaded[0], loaded[1], loaded[2] if arrays == 3 else None)
 
 
-def _feed(lesson: Lesson, crew: Crew, reader: Callable[[str, bool], Read], held: Spectra | None) -> Feed:
-    settings, train, weight_N = lesson.settings, lesson.train, _weights(lesson)
-    most = len(train) if weight_N is None else int(weight_N.sum() * 0.9)  # so many come in any epoch
-    batch = min(settings.batch, most - most % crew.size)
+def _batches(
+    inputs: Inputs, ranks: Ranks, reader: Callable[[str, bool], Read], resident: Spectra | None
+) -> Batches:
+    settings, train, weight_N = inputs.settings, inputs.train, _sample_weights(inputs)
+    # The number of spectra that every epoch has at least.
+    count = len(train) if weight_N is None else int(weight_N.sum() * 0.9)
+    batch = min(settings.batch, count - count % ranks.size)
     if not batch:
         raise SettingsError(
-            f"train: {len(train)} spectra to train on are too few for workers={crew.size}; give fewer workers or more labels"
+            f"train: {len(train)} training spectra are too few for workers={ranks.size}; "
+            "give fewer workers or more labels"
         )
-    read = reader(settings.store, "continuum" in lesson.net.inputs)
-    return Feed(
-        train.place_N2,
+    return Batches(
+        train.shard_row_N2,
         batch,
         settings.seed,
         settings.window,
-        read,
-        held,
+        reader(settings.store, "continuum" in inputs.net.extra_inputs),
+        resident,
         weight_N,
-        crew.rank,
-        crew.size,
-        settings.growth,
+        ranks.rank,
+        ranks.size,
+        settings.curriculum,
     )
 
 
-def _weights(lesson: Lesson) -> NDArray[np.float64] | None:
-    """How often each training spectrum comes in an epoch, where rare classes are to come more often."""
-    settings, train = lesson.settings, lesson.train
+def _sample_weights(inputs: Inputs) -> NDArray[np.float64] | None:
+    """How often each training spectrum comes in an epoch, if rare classes are to come more often."""
+    settings, train = inputs.settings, inputs.train
     if settings.balance == "none":
         return None
     counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
@@ -297,64 +255,53 @@ def _weights(lesson: Lesson) -> NDArray[np.float64] | None:
     return np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
 
 
-def _seen(lesson: Lesson) -> Places:
-    """Some training spectra from few shards, the same ones however the spectra are read."""
-    order = next(windows(lesson.train.place_N2[:, 0], None, lesson.settings.seed, 2**31, BEHELD))
-    return lesson.train.place_N2[order[:BEHELD]]
+def _synthesizer(inputs: Inputs, ranks: Ranks, device: torch.device) -> Synthesizer | None:
+    """The synthesis of training stars, if it is used.
 
-
-def _started(lesson: Lesson, device: torch.device) -> None:
-    """The network has seen some data and is ready for the first step."""
-    if lesson.settings.start == "plain":
-        return
-    spectra = together(list(lesson.read([_seen(lesson)])))
-    rescaled(lesson.net.to(device), spectra.to(device), STARTED)
-
-
-def _variation(lesson: Lesson, crew: Crew, folder: str, device: torch.device) -> Variation | None:
-    """What changes training stars, if that is wanted: learned once, by the leader, and kept with the checkpoints for all who go on."""
-    vary, path = lesson.settings.vary, files.join(folder, LIKENESS)
-    if not vary.wanted:
+    The leader fits its spectral model once, and keeps it with the checkpoints.
+    """
+    settings, path = inputs.settings.synthesis, files.join(inputs.folder, SPECTRAL_MODEL)
+    if not settings.is_used:
         return None
-    told = told_by(lesson.train.labels)
-    if crew.leads and not files.exists(path):
-        some = lesson.train.at(sampled(vary, lesson.train, told))
-        likeness = Likeness.fit(
-            columns(some, told),
-            ((part.flux, part.ivar) for part in lesson.read(lists(some.place_N2))),
-            vary.order,
-        )
-        checkpoint.write_tensors(
-            path, likeness.tensors(), {"labels": told, "order": vary.order, "spectra": len(some)}
-        )
-    crew.wait()
-    likeness = Likeness.of(checkpoint.read_tensors(path)[0], vary.order).to(device)
-    return Variation(
-        vary, lesson.criterion.task, lesson.train, lesson.scaling, lesson.settings.join.criterion, likeness
-    )
+    labels = input_labels(inputs.train.labels)
+    if ranks.is_leader and not files.exists(path):
+        chosen = inputs.train.at(select_rows(settings, inputs.train, labels))
+        spectra = ((part.flux, part.ivar) for part in inputs.read(portions(chosen.shard_row_N2)))
+        model = SpectralModel.fit(label_columns(chosen, labels), spectra, settings.order)
+        document = {"labels": labels, "order": settings.order, "spectra": len(chosen)}
+        checkpoint.write_tensors(path, model.tensors(), document)
+    ranks.wait()
+    tensors, _ = checkpoint.read_tensors(path)
+    model = SpectralModel.from_tensors(tensors, settings.order).to(device)
+    criterion, scaling = inputs.settings.join.criterion, inputs.plan.scaling
+    return Synthesizer(settings, inputs.plan.task, inputs.train, scaling, criterion, model)
 
 
-def _finish(lesson: Lesson, loop: Loop | Fitting) -> None:
-    """The best epoch's weights and what the run is, from the folder of checkpoints."""
-    weights, about = checkpoint.read_tensors(loop.best)
-    best = next(row for row in loop.state.history if int(row["epoch"]) == about["epoch"])
-    told = lesson.plan | {
-        "settings": json.loads(json.dumps(lesson.settings.lasting(), default=str)),
-        "fingerprint": lesson.settings.fingerprint(),
-        "parameters": lesson.net.size(),
-        "learning_rate": loop.lr,
-        "best_epoch": about["epoch"],
-        "epochs": loop.state.epoch,
-        "skipped_steps": loop.state.skipped,
-        "monitor": lesson.settings.monitor,
-        "validation": {
-            name.removeprefix("validation_"): value
-            for name, value in best.items()
-            if name.startswith("validation_") and math.isfinite(value)
-        },
-        "training_seconds": round(sum(row["seconds"] for row in loop.state.history), 2),
-        "device": str(loop.device),
-        "workers": lesson.settings.workers,
-        "unused": unused(lesson.settings, lesson.settings.loss) if isinstance(loop, Fitting) else [],
+def _finish(
+    inputs: Inputs, epochs: Epochs, lr: float, device: torch.device, unused: list[str] | None = None
+) -> None:
+    """Write the run: the weights of the best epoch, the numbers of all epochs, and the document."""
+    settings, state = inputs.settings, epochs.state
+    weights, document = checkpoint.read_tensors(epochs.best)
+    best = next(row for row in state.history if int(row["epoch"]) == document["epoch"])
+    metrics = {
+        name.removeprefix("validation_"): value
+        for name, value in best.items()
+        if name.startswith("validation_") and math.isfinite(value)
     }
-    run.finish(lesson.settings.run, weights, loop.state.history, told)
+    result = RunResult(
+        settings=settings.plain(),
+        fingerprint=settings.fingerprint(),
+        parameters=inputs.net.size(),
+        learning_rate=lr,
+        best_epoch=document["epoch"],
+        epochs=state.epoch,
+        skipped_steps=state.skipped,
+        monitor=settings.monitor,
+        validation=metrics,
+        training_seconds=round(sum(row["seconds"] for row in state.history), 2),
+        device=str(device),
+        workers=settings.workers,
+        unused=tuple(unused or ()),
+    )
+    run.finish(settings.run, weights, state.history, inputs.plan, result)

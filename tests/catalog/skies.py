@@ -1,6 +1,7 @@
-"""Small skies: predictions of stars whose visits, positions and identities are known, as a finished folder."""
+"""Small skies: finished predictions of stars whose visits, positions and names are known."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.units import arcsec, deg
 
 from survey import files
+from survey.folder import Folder
 from survey.labels import CLASSES
 from survey.predict import output
 from survey.predict.output import Predictions
@@ -18,7 +20,7 @@ LABELS = ("Teff", "FeH", "CFe")
 def rows(
     ra: np.ndarray, dec: np.ndarray, star: list[str | None], seed: int = 0, labels: tuple[str, ...] = LABELS
 ) -> pa.Table:
-    """A row of predictions for each position, NaN = none, with random answers."""
+    """A row of predictions with random answers for each position; NaN = no position."""
     random, count = np.random.default_rng(seed), len(ra)
     schema = output.schema(CLASSES, labels)
     known = {
@@ -43,32 +45,52 @@ def rows(
     return pa.table(columns, schema=schema)
 
 
-def folder(path: Path, table: pa.Table, shard: int = 100) -> Predictions:
-    """Finished predictions of these rows, so many in each shard."""
+def write(path: Path, table: pa.Table, shard: int = 100, **changes: Any) -> Predictions:
+    """Finished predictions with these rows, so many in each shard; changes replace fields of the document.
+
+    The one member of the ensemble is not at its path any more.
+    """
     shards = max(-(-table.num_rows // shard), 1)
     for number in range(shards):
-        part = table.slice(number * shard, shard)
-        files.write(str(path / "predictions" / f"part-{number:05d}.parquet"), memoryview(output.packed(part)))
-    about = {
-        "version": output.VERSION,
-        "id": "abc",
-        "shards": shards,
-        "rows": table.num_rows,
-        "labels": list(LABELS),
-        "classes": list(CLASSES),
-    }
-    files.write_json(str(path / output.PREDICTIONS), about)
+        rows = output.to_parquet(table.slice(number * shard, shard))
+        files.write(str(path / "predictions" / f"part-{number:05d}.parquet"), memoryview(rows))
+    member = output.MemberReference(name="one", path="nowhere", id="m1", model="prism")
+    ensemble = output.EnsembleReference(
+        path="ensemble", id="e1", members=(member,), calibrated=True, domain=True, ranges={}
+    )
+    document = output.PredictionsDocument(
+        version=output.PREDICTIONS.version,
+        id="abc",
+        shards=shards,
+        rows_in=table.num_rows,
+        rows=table.num_rows,
+        no_answer=0,
+        outside_training=0,
+        refused={},
+        per_class={},
+        labels=LABELS,
+        classes=CLASSES,
+        units={},
+        ensemble=ensemble,
+        source=output.InputReference(kind="store", path="store", id="s1"),
+        choice=output.Choice(batch=1, precision="float32"),
+        settings={},
+        fingerprint="",
+    )
+    folder = Folder(str(path), output.PREDICTIONS)
+    folder.begin({})
+    folder.finish(document.model_copy(update=changes))
     return output.open_predictions(str(path))
 
 
 def cluster(
     ra: float, dec: float, count: int, radius: float, seed: int, apart: float = 3.5
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in degrees within so many arcsec of a point (a pole as well), no two nearer than `apart`."""
+    """Positions in degrees within so many arcsec of a point (or a pole), no two nearer than `apart`."""
     random = np.random.default_rng(seed)
-    turn, far = random.uniform(0, 360, count), radius * np.sqrt(random.random(count))
-    where = SkyCoord(ra * deg, dec * deg).directional_offset_by(turn * deg, far * arcsec)
-    one, other, _, _ = search_around_sky(where, where, apart * arcsec)
+    angle, distance = random.uniform(0, 360, count), radius * np.sqrt(random.random(count))
+    sky = SkyCoord(ra * deg, dec * deg).directional_offset_by(angle * deg, distance * arcsec)
+    first, second, _, _ = search_around_sky(sky, sky, apart * arcsec)
     keep = np.ones(count, bool)
-    keep[np.maximum(one, other)[one != other]] = False
-    return np.asarray(where.ra.deg)[keep], np.asarray(where.dec.deg)[keep]
+    keep[np.maximum(first, second)[first != second]] = False
+    return np.asarray(sky.ra.deg)[keep], np.asarray(sky.dec.deg)[keep]

@@ -1,4 +1,4 @@
-"""Kills at random moments of the catalog: the rerun makes what an undisturbed one makes, and half of one is never taken for whole."""
+"""Kills at random moments: the next run makes the same catalog as an undisturbed run."""
 
 import os
 import random
@@ -9,36 +9,35 @@ from pathlib import Path
 
 import pytest
 
-from survey.catalog.catalog import CATALOG
-from survey.catalog.hats import HATS, PROOF
+from survey.catalog.document import CATALOG
+from survey.catalog.hats import COLLECTION, HATS
 from survey.catalog.spill import WORK
-from tests.catalog.test_catalog import survey
+from tests.catalog.test_catalog import write_survey
 from tests.processes import Job, Workplace, new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(200 + 60 * KILLS)]
 
-DATED = ("properties", CATALOG, "pictures.json")
-"""Names of files that tell when they were made."""
+DATED = ("properties", CATALOG.file, "pictures.json")
+"""Endings of files that hold the time at which they were made."""
 
 
 @pytest.fixture
 def place() -> Iterator[Workplace]:
-    with new_workplace() as found:
-        yield found
+    with new_workplace() as workplace:
+        yield workplace
 
 
-def begun(place: Workplace, folder: Path, catalog: Path) -> Job:
+def start(place: Workplace, folder: Path, catalog: Path) -> Job:
     """A job that has begun to write."""
-    job = place.python(
-        "jobs/catalog.py", f"predictions={folder / 'said'}", f"catalog={catalog}", "rows_per_file=1000"
-    )
-    assert job.until(lambda: (catalog / WORK).exists() or (catalog / CATALOG).exists()), job.err
+    predictions = f"predictions={folder / 'predictions'}"
+    job = place.python("jobs/catalog.py", predictions, f"catalog={catalog}", "rows_per_file=1000")
+    assert job.until(lambda: (catalog / WORK).exists() or (catalog / CATALOG.file).exists()), job.err
     return job
 
 
 def contents(catalog: Path) -> dict[str, bytes]:
-    """All files by name, but for those that are dated."""
+    """All files by name, without those that hold a time."""
     files = [
         path
         for path in catalog.rglob("*")
@@ -48,25 +47,25 @@ def contents(catalog: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_catalog_is_made_again_the_same(tmp_path: Path, place: Workplace) -> None:
-    survey(tmp_path)
-    whole, catalog = place.folder / "undisturbed", place.folder / "catalog"
-    job = begun(place, tmp_path, whole)
-    begin = time.monotonic()
+    write_survey(tmp_path)
+    undisturbed, catalog = place.folder / "undisturbed", place.folder / "catalog"
+    job = start(place, tmp_path, undisturbed)
+    started = time.monotonic()
     assert job.wait() == 0, job.err
-    length, dice = time.monotonic() - begin, random.Random(5)
+    seconds, generator = time.monotonic() - started, random.Random(5)
     for _ in range(KILLS):
-        job = begun(place, tmp_path, catalog)
-        time.sleep(dice.uniform(0, 0.9 * length))
+        job = start(place, tmp_path, catalog)
+        time.sleep(generator.uniform(0, 0.9 * seconds))
         if job.process.poll() is None:
             job.kill()
-        if (catalog / CATALOG).exists():
-            shutil.rmtree(catalog)  # too late; another one
+        if (catalog / CATALOG.file).exists():
+            shutil.rmtree(catalog)  # too late; try again
         elif (catalog / HATS).exists():
-            assert (catalog / HATS / PROOF).exists()
-    job = begun(place, tmp_path, catalog)
+            assert (catalog / HATS / COLLECTION).exists()
+    job = start(place, tmp_path, catalog)
     assert job.wait() == 0, job.err
-    assert (catalog / CATALOG).exists()
+    assert (catalog / CATALOG.file).exists()
     assert not (catalog / WORK).exists()
-    found, wanted = contents(catalog), contents(whole)
-    assert set(found) == set(wanted)
-    assert [name for name in wanted if found[name] != wanted[name]] == []
+    killed, expected = contents(catalog), contents(undisturbed)
+    assert set(killed) == set(expected)
+    assert [name for name in expected if killed[name] != expected[name]] == []

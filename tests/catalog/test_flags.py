@@ -1,4 +1,4 @@
-"""Each bit at its limit: just within it is not set, just beyond it is."""
+"""Each flag at its limit: just inside it is not set, just outside it is."""
 
 from typing import Any
 
@@ -6,88 +6,84 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from survey.catalog.flags import BITS, Bit, Limits, dictionary, of
+from survey.catalog.flags import DEFINITIONS, FlagRules, flag_table
+from survey.catalog.settings import CatalogFlag, FlagLimits
 from survey.settings import SettingsError
-from survey.store.quality import Flag
+from survey.store.schema import Flag
 
 RANGES = {"Teff": (4000.0, 7000.0), "FeH": (-4.0, 0.5)}
+TYPES = {"flags": pa.int32(), "visits_disagree": pa.bool_()}
 
 
 def table(**columns: Any) -> pa.Table:
-    return pa.table(
-        {
-            name: pa.array([value], {"flags": pa.int32(), "visits_disagree": pa.bool_()}.get(name))
-            for name, value in columns.items()
-        }
-    )
+    return pa.table({name: pa.array([value], TYPES.get(name)) for name, value in columns.items()})
 
 
-def bits(**columns: Any) -> tuple[Bit, Bit]:
-    warn, bad = of(table(**columns), RANGES)
-    return Bit(int(warn[0])), Bit(int(bad[0]))
-
-
-NONE = Bit(0)
-LIMITS: list[tuple[dict[str, Any], Bit, Bit]] = [
+NONE = CatalogFlag(0)
+CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"flags": int(Flag.LOW_SNR | Flag.NO_OBSID)}, NONE, NONE),
-    ({"flags": int(Flag.OUTLIERS)}, Bit.SPECTRUM, NONE),
-    ({"flags": int(Flag.FIBER | Flag.NO_VELOCITY)}, Bit.SPECTRUM | Bit.NO_VELOCITY, NONE),
+    ({"flags": int(Flag.OUTLIERS)}, CatalogFlag.SPECTRUM, NONE),
+    (
+        {"flags": int(Flag.FIBER | Flag.NO_VELOCITY)},
+        CatalogFlag.SPECTRUM | CatalogFlag.NO_VELOCITY,
+        NONE,
+    ),
     ({"flags": None}, NONE, NONE),
     ({"class": "STAR"}, NONE, NONE),
-    ({"class": "GALAXY"}, NONE, Bit.NOT_A_STAR),
-    ({"class": "qso"}, NONE, Bit.NOT_A_STAR),
-    ({"class": "Unknown"}, Bit.UNKNOWN_OBJECT, NONE),
+    ({"class": "GALAXY"}, NONE, CatalogFlag.NOT_A_STAR),
+    ({"class": "qso"}, NONE, CatalogFlag.NOT_A_STAR),
+    ({"class": "Unknown"}, CatalogFlag.UNKNOWN_OBJECT, NONE),
     ({"snr": 10.0}, NONE, NONE),
-    ({"snr": 9.9}, Bit.LOW_SNR, NONE),
-    ({"snr": 2.9}, Bit.LOW_SNR, Bit.VERY_LOW_SNR),
-    ({"snr": float("nan")}, Bit.LOW_SNR, Bit.VERY_LOW_SNR),
+    ({"snr": 9.9}, CatalogFlag.LOW_SNR, NONE),
+    ({"snr": 2.9}, CatalogFlag.LOW_SNR, CatalogFlag.VERY_LOW_SNR),
+    ({"snr": float("nan")}, CatalogFlag.LOW_SNR, CatalogFlag.VERY_LOW_SNR),
     ({"snr": 2.9, "snr_total": 12.0}, NONE, NONE),
     ({"domain": 1.0}, NONE, NONE),
-    ({"domain": 1.1}, Bit.OUT_OF_DOMAIN, NONE),
-    ({"domain": 2.1}, Bit.OUT_OF_DOMAIN, Bit.FAR_OUT_OF_DOMAIN),
+    ({"domain": 1.1}, CatalogFlag.OUT_OF_DOMAIN, NONE),
+    ({"domain": 2.1}, CatalogFlag.OUT_OF_DOMAIN, CatalogFlag.FAR_OUT_OF_DOMAIN),
     ({"domain": float("nan")}, NONE, NONE),
-    ({"doubt": 0.19}, NONE, NONE),
-    ({"doubt": 0.21}, Bit.MEMBERS_DISAGREE, NONE),
-    ({"visits_disagree": True}, Bit.VISITS_DISAGREE, NONE),
-    ({"classes_disagree": True}, Bit.CLASSES_DISAGREE, NONE),
-    ({"identity_violated": True}, Bit.IDENTITY, NONE),
-    ({"no_answer": True}, NONE, Bit.NO_ANSWER),
+    ({"class_entropy_model": 0.19}, NONE, NONE),
+    ({"class_entropy_model": 0.21}, CatalogFlag.MEMBERS_DISAGREE, NONE),
+    ({"visits_disagree": True}, CatalogFlag.VISITS_DISAGREE, NONE),
+    ({"classes_disagree": True}, CatalogFlag.CLASSES_DISAGREE, NONE),
+    ({"carbon_inconsistent": True}, CatalogFlag.CARBON_INCONSISTENT, NONE),
+    ({"no_answer": True}, NONE, CatalogFlag.NO_ANSWER),
     ({"no_answer": False, "visits_disagree": None}, NONE, NONE),
     ({"Teff": 5000.0, "Teff_err": 249.0}, NONE, NONE),
-    ({"Teff": 5000.0, "Teff_err": 251.0}, Bit.LARGE_ERROR, NONE),
-    ({"CFe": 0.0, "CFe_err": 0.36}, Bit.LARGE_ERROR, NONE),
+    ({"Teff": 5000.0, "Teff_err": 251.0}, CatalogFlag.LARGE_ERROR, NONE),
+    ({"CFe": 0.0, "CFe_err": 0.36}, CatalogFlag.LARGE_ERROR, NONE),
     ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.0, "CFe_high": 1.0}, NONE, NONE),
-    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, Bit.WIDE_INTERVAL, NONE),
+    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, CatalogFlag.WIDE_INTERVAL, NONE),
     ({"Teff": 4061.0}, NONE, NONE),
-    ({"Teff": 4059.0}, Bit.EDGE, NONE),
-    ({"Teff": 9000.0}, Bit.EDGE, NONE),
-    ({"FeH": 0.42}, Bit.EDGE, NONE),
+    ({"Teff": 4059.0}, CatalogFlag.EDGE, NONE),
+    ({"Teff": 9000.0}, CatalogFlag.EDGE, NONE),
+    ({"FeH": 0.42}, CatalogFlag.EDGE, NONE),
     ({"logg": 9.0}, NONE, NONE),
     ({"path": "x"}, NONE, NONE),
 ]
 
 
-@pytest.mark.parametrize(("columns", "warn", "bad"), LIMITS)
-def test_a_bit_is_set_beyond_its_limit_and_not_before(columns: dict[str, Any], warn: Bit, bad: Bit) -> None:
-    assert bits(**columns) == (warn, bad)
+@pytest.mark.parametrize(("columns", "warn", "bad"), CASES)
+def test_a_flag_is_set_beyond_its_limit_and_not_before(
+    columns: dict[str, Any], warn: CatalogFlag, bad: CatalogFlag
+) -> None:
+    warn_N, bad_N = FlagRules(ranges=RANGES).flags(table(**columns))
+    assert (CatalogFlag(int(warn_N[0])), CatalogFlag(int(bad_N[0]))) == (warn, bad)
 
 
-def test_every_bit_is_tried_above_and_has_one_row_of_its_own() -> None:
-    assert {row.bit for row in BITS} == set(Bit)
-    assert len(BITS) == len(Bit)
-    tried = NONE
-    for _, warn, bad in LIMITS:
-        tried |= warn | bad
-    assert tried == Bit(sum(Bit))
+def test_each_flag_has_one_definition_and_a_case_above() -> None:
+    assert {definition.bit for definition in DEFINITIONS} == set(CatalogFlag)
+    assert len(DEFINITIONS) == len(CatalogFlag)
+    tested = NONE
+    for _, warn, bad in CASES:
+        tested |= warn | bad
+    assert tested == CatalogFlag(sum(CatalogFlag))
 
 
-def test_the_dictionary_tells_every_bit() -> None:
-    rows = dictionary().to_pylist()
-    assert (
-        [row["value"] for row in rows]
-        == [1 << row["bit"] for row in rows]
-        == [1 << number for number in range(len(rows))]
-    )
+def test_the_table_of_flags_describes_each_bit() -> None:
+    rows = flag_table().to_pylist()
+    assert [row["value"] for row in rows] == [1 << row["bit"] for row in rows]
+    assert [row["bit"] for row in rows] == list(range(len(rows)))
     assert {row["severity"] for row in rows} == {"warn", "bad"}
     assert all(len(row["description"]) > 10 for row in rows)
     assert rows[13] == {
@@ -99,17 +95,25 @@ def test_the_dictionary_tells_every_bit() -> None:
     }
 
 
-def test_flags_fit_their_columns_and_are_those_of_each_row() -> None:
+def test_flags_are_those_of_each_row_and_fit_their_columns() -> None:
     rows = pa.table({"snr": [50.0, 1.0, 5.0], "domain": [0.5, 3.0, None]})
-    warn, bad = of(rows, {})
-    assert (warn.dtype, bad.dtype) == (np.int32, np.int32)
-    assert warn.tolist() == [0, Bit.LOW_SNR | Bit.OUT_OF_DOMAIN, Bit.LOW_SNR]
-    assert bad.tolist() == [0, Bit.VERY_LOW_SNR | Bit.FAR_OUT_OF_DOMAIN, 0]
+    warn_N, bad_N = FlagRules().flags(rows)
+    assert warn_N.dtype == bad_N.dtype == np.dtype(np.int32)
+    assert warn_N.tolist() == [0, CatalogFlag.LOW_SNR | CatalogFlag.OUT_OF_DOMAIN, CatalogFlag.LOW_SNR]
+    assert bad_N.tolist() == [0, CatalogFlag.VERY_LOW_SNR | CatalogFlag.FAR_OUT_OF_DOMAIN, 0]
 
 
-def test_limits_are_settings() -> None:
-    limits = Limits(snr_warn=4, error={"CFe": 1.0}, error_dex=0.1)
-    assert of(table(snr=5.0, CFe=0.0, CFe_err=0.9, Teff=5000.0, Teff_err=900.0), RANGES, limits)[0][0] == 0
-    assert of(table(FeH=0.0, FeH_err=0.2), {}, limits)[0][0] == Bit.LARGE_ERROR
+def test_bad_flags_and_chosen_warnings_keep_a_star_out_of_the_lists() -> None:
+    warn_N = np.array([0, CatalogFlag.LOW_SNR, CatalogFlag.EDGE, 0], np.int32)
+    bad_N = np.array([0, 0, 0, CatalogFlag.NO_ANSWER], np.int32)
+    assert FlagRules().left_out(warn_N, bad_N).tolist() == [False, False, False, True]
+    rules = FlagRules(leave_out=int(CatalogFlag.EDGE))
+    assert rules.left_out(warn_N, bad_N).tolist() == [False, False, True, True]
+
+
+def test_the_limits_are_settings() -> None:
+    rules = FlagRules(FlagLimits(snr_warn=4, error={"CFe": 1.0}, error_dex=0.1), RANGES)
+    assert rules.flags(table(snr=5.0, CFe=0.0, CFe_err=0.9, Teff=5000.0, Teff_err=900.0))[0][0] == 0
+    assert rules.flags(table(FeH=0.0, FeH_err=0.2))[0][0] == CatalogFlag.LARGE_ERROR
     with pytest.raises(SettingsError, match=r"catalog: edge: 0\.7"):
-        Limits.checked("catalog", {"edge": 0.7})
+        FlagLimits.from_dict("catalog", {"edge": 0.7})

@@ -1,4 +1,4 @@
-"""The HATS catalog as others read it: lsdb, hats-import's verification, mocpy, duckdb; searches and matches against brute force."""
+"""The HATS catalog as lsdb, hats-import, mocpy and duckdb read it; searches against brute force."""
 
 import io
 from collections.abc import Iterator
@@ -15,32 +15,38 @@ from astropy.io.votable import parse
 from astropy.table import Table
 from astropy.units import arcsec, deg
 from mocpy import MOC
+from upath import UPath
 
-from survey.catalog import hats, sky, sorting, stars, visits
+from survey.catalog import hats, sky
+from survey.catalog.hats import HatsCounts, HatsWriter
+from survey.catalog.sorting import PIXEL, PIXEL_FIELD, stars_by_region
+from survey.catalog.stars import find_stars
+from survey.catalog.visits import combine_visits
 from tests.catalog import skies
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the readers, whose warnings are theirs
-ABOUT = {"ensemble": "0123abcd", "store": "feed5678", "recipe": "a\\b"}
-SOME = ["visit", "ra", "dec"]
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the libraries that read
+ORIGIN = {"ensemble": "0123abcd", "store": "feed5678", "recipe": "a\\b"}
+COLUMNS = ["visit", "ra", "dec"]
 PLACES = [(0.0, 0.0), (0.0, 90.0), (45.0, 41.81), (120.0, -30.0)]
 
 
 def write(
-    folder: Path, table: pa.Table, most: int = 120, margin: float = 10.0, rows: int = 500
-) -> hats.Written:
-    """The catalog of these predictions."""
-    predictions = skies.folder(folder / "predictions", table, 400)
-    found = stars.find(predictions)
-    tiles = sky.cut(found.pixel_S[: found.placed], most, sky.margin_order(margin) - 1)
-    writer = hats.Writer(folder, tiles, ABOUT, margin)
-    for part in sorting.by_region(predictions, found, tiles, visits.combined, folder / "scratch", rows):
-        writer.add(part)
+    folder: Path, table: pa.Table, max_stars: int = 120, margin: float = 10.0, rows: int = 500
+) -> HatsCounts:
+    """Write the catalog of these predictions."""
+    predictions = skies.write(folder / "predictions", table, 400)
+    stars = find_stars(predictions)
+    pixel_S = stars.pixel_S[: stars.with_position]
+    tiles = sky.make_tiles(pixel_S, max_stars, sky.margin_order(margin) - 1)
+    writer = HatsWriter(folder, tiles, ORIGIN, margin)
+    for region in stars_by_region(predictions, stars, tiles, combine_visits, folder / "scratch", rows):
+        writer.add(region)
     return writer.finish()
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, hats.Written]:
-    """A few thousand stars: everywhere, and crowded at 0 h, at a pole, where base pixels meet; five without a position."""
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, HatsCounts]:
+    """A few thousand stars: everywhere, in crowds at 0 h, a pole, a corner; five without a position."""
     random = np.random.default_rng(8)
     crowds = [skies.cluster(ra, dec, 500, 300, seed) for seed, (ra, dec) in enumerate(PLACES)]
     ra = np.concatenate([random.uniform(0, 360, 800), *(crowd[0] for crowd in crowds), np.full(5, np.nan)])
@@ -57,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, hats.Written]:
 
 @pytest.fixture(scope="module")
 def lsdb() -> Iterator[Any]:
-    """lsdb on one thread."""
+    """The library lsdb, on one thread."""
     reader = pytest.importorskip("lsdb")
     import dask
 
@@ -66,100 +72,93 @@ def lsdb() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def frame(made: tuple[Path, hats.Written]) -> pd.DataFrame:
+def frame(catalog: tuple[Path, HatsCounts]) -> pd.DataFrame:
     """All stars, read file by file."""
-    files = sorted((made[0] / "hats" / "stars" / "dataset").rglob("*.parquet"))
-    return pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]).to_pandas()
+    files = sorted((catalog[0] / "hats" / "stars" / "dataset").rglob("*.parquet"))
+    table = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
+    return pd.DataFrame(table.to_pandas())
 
 
-def test_lsdb_opens_it_with_all_stars_and_a_margin(
-    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame
+def test_lsdb_opens_the_catalog_with_all_stars_and_a_margin(
+    catalog: tuple[Path, HatsCounts], lsdb: Any, frame: pd.DataFrame
 ) -> None:
-    folder, written = made
-    catalog = lsdb.open_catalog(folder / "hats")
-    assert len(catalog) == len(frame) == written.stars - written.unplaced
-    assert written.unplaced == 5
-    assert len(catalog.get_healpix_pixels()) == written.tiles > 30
-    assert catalog.hc_structure.catalog_info.hats_max_rows <= 120
-    assert len(catalog.margin) == written.margin > 100
-    assert catalog.margin.hc_structure.catalog_info.margin_threshold == 10
-    whole = catalog.compute()
-    assert sorted(whole["visit"]) == sorted(frame["visit"])
-    assert whole.index.is_monotonic_increasing or whole.index.name == sorting.PIXEL
+    folder, counts = catalog
+    opened = lsdb.open_catalog(folder / "hats")
+    assert len(opened) == len(frame) == counts.stars - counts.no_position
+    assert counts.no_position == 5
+    assert len(opened.get_healpix_pixels()) == counts.tiles > 30
+    assert opened.hc_structure.catalog_info.hats_max_rows <= 120
+    assert len(opened.margin) == counts.margin > 100
+    assert opened.margin.hc_structure.catalog_info.margin_threshold == 10
+    stars = opened.compute()
+    assert sorted(stars["visit"]) == sorted(frame["visit"])
+    assert stars.index.is_monotonic_increasing or stars.index.name == PIXEL
 
 
 @pytest.mark.parametrize(("ra", "dec"), PLACES)
-def test_a_cone_holds_what_brute_force_finds(
-    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame, ra: float, dec: float
+def test_a_cone_search_gives_the_stars_that_brute_force_finds(
+    catalog: tuple[Path, HatsCounts], lsdb: Any, frame: pd.DataFrame, ra: float, dec: float
 ) -> None:
-    far = (
-        SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg)
-        .separation(SkyCoord(ra * deg, dec * deg))
-        .arcsec
-    )
-    found = lsdb.open_catalog(made[0] / "hats", columns=SOME).cone_search(ra, dec, 150).compute()
-    assert len(found) > 50
-    assert sorted(found["visit"]) == sorted(frame["visit"][far <= 150])
+    distance = positions(frame).separation(SkyCoord(ra * deg, dec * deg)).arcsec
+    opened = lsdb.open_catalog(catalog[0] / "hats", columns=COLUMNS)
+    in_cone = opened.cone_search(ra, dec, 150).compute()
+    assert len(in_cone) > 50
+    assert sorted(in_cone["visit"]) == sorted(frame["visit"][distance <= 150])
 
 
-def test_a_match_across_edges_finds_what_brute_force_finds(
-    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame
+def positions(frame: pd.DataFrame) -> SkyCoord:
+    return SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg)
+
+
+def test_a_match_across_edges_gives_the_pairs_that_brute_force_finds(
+    catalog: tuple[Path, HatsCounts], lsdb: Any, frame: pd.DataFrame
 ) -> None:
-    """Our stars are the right side: the margin is what finds them beyond an edge. The left side is lsdb's own."""
+    """The catalog is the right side: its margin has the stars beyond an edge. Lsdb makes the left side."""
     random = np.random.default_rng(5)
-    parts = [skies.cluster(ra, dec, 1500, 320, 50 + seed, apart=0) for seed, (ra, dec) in enumerate(PLACES)]
-    some = SkyCoord(frame["ra"].to_numpy()[:300] * deg, frame["dec"].to_numpy()[:300] * deg)
-    near = some.directional_offset_by(random.uniform(0, 360, 300) * deg, random.uniform(0, 9, 300) * arcsec)
-    ra = np.concatenate([*(part[0] for part in parts), near.ra.deg])
-    dec = np.concatenate([*(part[1] for part in parts), near.dec.deg])
-    left = lsdb.from_dataframe(
-        pd.DataFrame({"number": np.arange(len(ra)), "ra": ra, "dec": dec}), margin_threshold=None
-    )
-    matched = left.crossmatch(
-        lsdb.open_catalog(made[0] / "hats", columns=SOME), radius_arcsec=9.5, suffixes=("_left", "_right")
-    ).compute()
-    nearest, far, _ = SkyCoord(ra * deg, dec * deg).match_to_catalog_sky(
-        SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg)
-    )
-    hit = far.arcsec <= 9.5
-    pairs = dict(
-        zip(np.flatnonzero(hit).tolist(), frame["visit"].to_numpy()[nearest[hit]].tolist(), strict=True)
-    )
+    crowds = [skies.cluster(ra, dec, 1500, 320, 50 + seed, apart=0) for seed, (ra, dec) in enumerate(PLACES)]
+    angle, distance = random.uniform(0, 360, 300) * deg, random.uniform(0, 9, 300) * arcsec
+    near = positions(frame)[:300].directional_offset_by(angle, distance)
+    ra = np.concatenate([*(crowd[0] for crowd in crowds), near.ra.deg])
+    dec = np.concatenate([*(crowd[1] for crowd in crowds), near.dec.deg])
+    points = pd.DataFrame({"number": np.arange(len(ra)), "ra": ra, "dec": dec})
+    left = lsdb.from_dataframe(points, margin_threshold=None)
+    right = lsdb.open_catalog(catalog[0] / "hats", columns=COLUMNS)
+    matched = left.crossmatch(right, radius_arcsec=9.5, suffixes=("_left", "_right")).compute()
+    nearest, distance, _ = SkyCoord(ra * deg, dec * deg).match_to_catalog_sky(positions(frame))
+    hit = distance.arcsec <= 9.5
+    visits = frame["visit"].to_numpy()[nearest[hit]].tolist()
+    pairs = dict(zip(np.flatnonzero(hit).tolist(), visits, strict=True))
     assert len(pairs) > 2000
-    number, visit = (
-        next(name for name in matched.columns if name.startswith(wanted)) for wanted in ("number", "visit")
-    )
+    number = next(name for name in matched.columns if name.startswith("number"))
+    visit = next(name for name in matched.columns if name.startswith("visit"))
     assert dict(zip(matched[number], matched[visit], strict=True)) == pairs
-    tiles = sky.cut(frame[sorting.PIXEL].sort_values().to_numpy(), 120, sky.margin_order(10) - 1)
-    across = tiles.of(sky.pixels(ra[hit], dec[hit])) != tiles.of(
-        frame[sorting.PIXEL].to_numpy()[nearest[hit]]
-    )
-    assert across.sum() > 50
+    tiles = sky.make_tiles(frame[PIXEL].sort_values().to_numpy(), 120, sky.margin_order(10) - 1)
+    tile = tiles.tile_of(sky.pixels(ra[hit], dec[hit]))
+    assert (tile != tiles.tile_of(frame[PIXEL].to_numpy()[nearest[hit]])).sum() > 50
 
 
 @pytest.mark.parametrize("part", [".", "stars", "stars_10arcs"])
-def test_it_passes_the_verification_of_hats_import(
-    made: tuple[Path, hats.Written], part: str, tmp_path: Path
+def test_the_catalog_passes_the_verification_of_hats_import(
+    catalog: tuple[Path, HatsCounts], part: str, tmp_path: Path
 ) -> None:
     verification = pytest.importorskip("hats_import.verification.run_verification")
     from hats_import.verification.arguments import VerificationArguments
 
     arguments = VerificationArguments(
-        input_catalog_path=made[0] / "hats" / part, output_path=tmp_path, check_metadata=True, verbose=False
+        input_catalog_path=UPath(catalog[0] / "hats" / part),
+        output_path=UPath(tmp_path),
+        check_metadata=True,
+        verbose=False,
     )
     results = verification.run(arguments).results
     assert len(results) >= 7
     assert [(result.test, result.target) for result in results if not result.passed] == []
 
 
-def test_columns_keep_their_meaning_and_origin_in_every_file(made: tuple[Path, hats.Written]) -> None:
-    dataset = made[0] / "hats" / "stars" / "dataset"
-    for file in (
-        dataset / "_common_metadata",
-        dataset / "_metadata",
-        next(dataset.rglob("*.parquet")),
-        made[0] / "unplaced.parquet",
-    ):
+def test_columns_keep_their_description_and_origin_in_each_file(catalog: tuple[Path, HatsCounts]) -> None:
+    dataset = catalog[0] / "hats" / "stars" / "dataset"
+    footers = (dataset / "_common_metadata", dataset / "_metadata")
+    for file in (*footers, next(dataset.rglob("*.parquet")), catalog[0] / "no_position.parquet"):
         schema = pq.read_schema(file)
         assert schema.field("Teff").metadata == {
             b"description": b"effective temperature",
@@ -171,20 +170,20 @@ def test_columns_keep_their_meaning_and_origin_in_every_file(made: tuple[Path, h
         assert schema.metadata[b"store"] == b"feed5678"
 
 
-def test_tiles_are_sorted_by_the_column_that_the_format_names(made: tuple[Path, hats.Written]) -> None:
+def test_tiles_are_sorted_by_the_column_that_the_format_names(catalog: tuple[Path, HatsCounts]) -> None:
     for part in ("stars", "stars_10arcs"):
-        for file in (made[0] / "hats" / part / "dataset").rglob("*.parquet"):
-            pixel = pq.read_table(file, columns=[sorting.PIXEL], partitioning=None)[sorting.PIXEL].to_numpy()
+        for file in (catalog[0] / "hats" / part / "dataset").rglob("*.parquet"):
+            pixel = pq.read_table(file, columns=[PIXEL], partitioning=None)[PIXEL].to_numpy()
             order, number = int(file.parts[-3].removeprefix("Norder=")), int(file.stem.removeprefix("Npix="))
             assert (np.diff(pixel) >= 0).all()
             assert ((pixel >> 2 * (29 - order)) == number).all() == (part == "stars")
 
 
 def test_duckdb_pandas_and_astropy_read_the_tiles(
-    made: tuple[Path, hats.Written], frame: pd.DataFrame
+    catalog: tuple[Path, HatsCounts], frame: pd.DataFrame
 ) -> None:
     duckdb = pytest.importorskip("duckdb")
-    dataset = made[0] / "hats" / "stars" / "dataset"
+    dataset = catalog[0] / "hats" / "stars" / "dataset"
     [(count, best)] = duckdb.sql(
         f"select count(*), max(p_cemp) from read_parquet('{dataset}/**/*.parquet')"
     ).fetchall()
@@ -197,58 +196,57 @@ def test_duckdb_pandas_and_astropy_read_the_tiles(
     assert head.get_field_by_id_or_name("Teff").unit == "K"
 
 
-def test_maps_show_where_the_stars_are(
-    made: tuple[Path, hats.Written], lsdb: Any, frame: pd.DataFrame
+def test_the_maps_show_the_positions_of_the_stars(
+    catalog: tuple[Path, HatsCounts], lsdb: Any, frame: pd.DataFrame
 ) -> None:
     occupied = np.unique(sky.pixels(frame["ra"], frame["dec"], hats.MAP_ORDER))
-    moc = MOC.from_fits(made[0] / "hats" / "stars" / "moc.fits")
+    moc = MOC.from_fits(catalog[0] / "hats" / "stars" / "moc.fits")
     assert np.array_equal(np.sort(moc.flatten()), occupied)
-    catalog = lsdb.open_catalog(made[0] / "hats").hc_structure
-    assert catalog.moc == moc
-    assert catalog.catalog_info.moc_sky_fraction == pytest.approx(moc.sky_fraction, abs=1e-6)
+    structure = lsdb.open_catalog(catalog[0] / "hats").hc_structure
+    assert structure.moc == moc
+    assert structure.catalog_info.moc_sky_fraction == pytest.approx(moc.sky_fraction, abs=1e-6)
     from hats.io.skymap import read_skymap
 
-    assert read_skymap(catalog, 3).sum() == len(frame)
+    assert read_skymap(structure, 3).sum() == len(frame)
 
 
-def test_stars_without_a_position_are_kept_beside(made: tuple[Path, hats.Written]) -> None:
-    table = pq.read_table(made[0] / "unplaced.parquet")
+def test_stars_without_a_position_have_their_own_file(catalog: tuple[Path, HatsCounts]) -> None:
+    table = pq.read_table(catalog[0] / "no_position.parquet")
     assert table.num_rows == 5
-    assert sorting.PIXEL not in table.column_names
+    assert PIXEL not in table.column_names
     assert table["ra"].null_count == 5
 
 
-def test_no_star_at_all_makes_an_empty_catalog_that_opens(tmp_path: Path) -> None:
+def test_no_star_at_all_gives_an_empty_catalog_that_can_be_opened(tmp_path: Path) -> None:
     reader = pytest.importorskip("hats")
     from hats.io.validation import is_valid_catalog
 
-    written = write(tmp_path, skies.rows(np.empty(0), np.empty(0), []))
-    assert written == hats.Written(0, 0, 0, 0)
+    counts = write(tmp_path, skies.rows(np.empty(0), np.empty(0), []))
+    assert counts == HatsCounts(0, 0, 0, 0)
     assert is_valid_catalog(tmp_path / "hats")
     assert len(reader.read_hats(tmp_path / "hats").main_catalog.get_healpix_pixels()) == 0
     assert "p_cemp" in pq.read_schema(tmp_path / "hats" / "stars" / "dataset" / "_common_metadata").names
 
 
 @pytest.mark.parametrize("margin", [0.0, 2.5])
-def test_the_margin_is_a_choice(tmp_path: Path, margin: float, lsdb: Any) -> None:
+def test_the_margin_can_be_chosen(tmp_path: Path, margin: float, lsdb: Any) -> None:
     ra, dec = skies.cluster(10, 20, 300, 100, 2)
     write(tmp_path, skies.rows(ra, dec, [None] * len(ra)), margin=margin)
-    catalog = lsdb.open_catalog(tmp_path / "hats")
-    assert len(catalog) == len(ra)
+    opened = lsdb.open_catalog(tmp_path / "hats")
+    assert len(opened) == len(ra)
     names = {path.name for path in (tmp_path / "hats").iterdir()}
     assert names == {"collection.properties", "stars"} | ({"stars_2_5arcs"} if margin else set())
-    assert (catalog.margin is None) == (margin == 0)
+    assert (opened.margin is None) == (margin == 0)
 
 
 def test_stars_out_of_order_and_changing_columns_are_refused(tmp_path: Path) -> None:
-    table = pa.table({sorting.PIXEL: pa.array([5, 3]), "ra": [1.0, 2.0]})
-    table = table.cast(
-        pa.schema([sorting.PIXEL_FIELD, pa.field("ra", pa.float64(), metadata={"description": "here"})])
-    )
-    writer = hats.Writer(tmp_path, sky.cut(np.array([3, 5]), 10, 5), ABOUT)
-    with pytest.raises(ValueError, match="stars come out of order; add them sorted by their pixels"):
+    table = pa.table({PIXEL: pa.array([5, 3]), "ra": [1.0, 2.0]})
+    ra = pa.field("ra", pa.float64(), metadata={"description": "position"})
+    table = table.cast(pa.schema([PIXEL_FIELD, ra]))
+    writer = HatsWriter(tmp_path, sky.make_tiles(np.array([3, 5]), 10, 5), ORIGIN)
+    with pytest.raises(ValueError, match="stars are not in the order of the sky; sort them by their pixels"):
         writer.add(table)
-    with pytest.raises(ValueError, match="columns change: ra; give every table the same"):
+    with pytest.raises(ValueError, match="columns change: ra; give each table the same columns"):
         writer.add(table.drop_columns(["ra"]))
-    with pytest.raises(ValueError, match="no table of stars came, not even an empty one"):
-        hats.Writer(tmp_path / "other", sky.cut(np.empty(0, np.int64), 10, 5), ABOUT).finish()
+    with pytest.raises(ValueError, match="no table of stars was added; add at least an empty one"):
+        HatsWriter(tmp_path / "other", sky.make_tiles(np.empty(0, np.int64), 10, 5), ORIGIN).finish()

@@ -1,4 +1,6 @@
-"""Mixes of classes: re-weighting against Bayes, estimates against the plain loop and a general maximiser, intervals against known mixes."""
+"""Class mixes: re-weighting against Bayes, estimates against the plain loop and a general maximiser,
+intervals against known mixes.
+"""
 
 import json
 
@@ -8,153 +10,152 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from survey.catalog.prior import Tally, adjusted, mix
+from survey.catalog.prior import RAREST, BinnedProbabilities, ClassMix, adjust, cautious, class_mix
+from survey.catalog.settings import Prior
 from tests.catalog import mixed_stars
-from tests.catalog.mixed_stars import BALANCED, SKY, probabilities, stars
+from tests.catalog.mixed_stars import BALANCED, SKY, p_of, probabilities, stars
 
 NAN = np.nan
 
 
-def surveyed(
-    size: int, seed: int, mixed: tuple[float, ...] = SKY, learned: tuple[float, ...] = BALANCED
+def survey_of(
+    size: int, seed: int, shares: tuple[float, ...] = SKY, trained: tuple[float, ...] = BALANCED
 ) -> np.ndarray:
+    """The class probabilities of a survey."""
     random = np.random.default_rng(seed)
-    return probabilities(stars(random, tuple(random.multinomial(size, mixed)))[1], learned)
+    return probabilities(stars(random, tuple(random.multinomial(size, shares)))[1], trained)
+
+
+def mix_of(
+    counts: tuple[int, ...],
+    prior: Prior = "validation",
+    survey: np.ndarray | None = None,
+    seed: int = 0,
+    trained: tuple[float, ...] = BALANCED,
+) -> ClassMix:
+    """The mix of a survey, with validation stars of each class."""
+    table = mixed_stars.validation(counts, seed, trained)
+    binned = None if survey is None else BinnedProbabilities.of_stars(survey)
+    return class_mix(p_of(table), table["true_class"].to_numpy(), prior, binned)
+
+
+def interval(mix: ClassMix) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % intervals of the shares."""
+    low_C, high_C = np.quantile(mix.drawn_RC, [0.025, 0.975], axis=0)
+    return low_C, high_C
 
 
 @settings(max_examples=30, deadline=None)
 @given(shares=st.lists(st.floats(0.01, 1), min_size=6, max_size=6))
-def test_adjusted_probabilities_are_those_that_bayes_gives_under_the_other_mix(shares: list[float]) -> None:
-    one, two = np.array(shares[:3]) / sum(shares[:3]), np.array(shares[3:]) / sum(shares[3:])
+def test_adjusted_probabilities_are_those_of_bayes_under_the_other_mix(shares: list[float]) -> None:
+    first, second = np.array(shares[:3]) / sum(shares[:3]), np.array(shares[3:]) / sum(shares[3:])
     feature_N2 = np.random.default_rng(0).normal(0, 1.5, (50, 2))
-    assert adjusted(probabilities(feature_N2, one), one, two) == pytest.approx(
-        probabilities(feature_N2, two), abs=1e-4
-    )
+    adjusted = adjust(probabilities(feature_N2, tuple(first)), first, second)
+    assert adjusted == pytest.approx(probabilities(feature_N2, tuple(second)), abs=1e-4)
 
 
-def test_a_star_without_probabilities_has_none_in_any_mix_and_sure_ones_stay_defined() -> None:
-    found = adjusted([[NAN, NAN, NAN], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], BALANCED, (0.0, 0.5, 0.5))
-    assert np.isnan(found[0]).all()
-    assert found[1:].sum(1) == pytest.approx(1)
-    assert found[2, 2] == pytest.approx(1)
+def test_unknown_probabilities_stay_unknown_and_certain_ones_stay_defined() -> None:
+    adjusted = adjust([[NAN, NAN, NAN], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], BALANCED, (0.0, 0.5, 0.5))
+    assert np.isnan(adjusted[0]).all()
+    assert adjusted[1:].sum(1) == pytest.approx(1)
+    assert adjusted[2, 2] == pytest.approx(1)
+
+
+def estimate_by_loop(p_NC: np.ndarray, assumed_C: np.ndarray) -> np.ndarray:
+    """The EM algorithm star by star."""
+    shares = np.array(BALANCED)
+    for _ in range(800):
+        weighted = p_NC * shares / assumed_C
+        shares = (weighted / weighted.sum(1, keepdims=True)).mean(0)
+    return shares
 
 
 def test_the_estimate_is_that_of_the_plain_loop_and_of_a_general_maximiser() -> None:
-    p_NC = surveyed(1000, 1)
-    shares = np.array(BALANCED)
-    for _ in range(800):
-        weighted = p_NC * shares / BALANCED
-        shares = (weighted / weighted.sum(1, keepdims=True)).mean(0)
+    p_NC = survey_of(1000, 1)
 
     def loss(two: np.ndarray) -> float:
         return -float(np.log(np.clip(p_NC @ (3 * np.append(two, 1 - two.sum())), 1e-300, None)).sum())
 
-    best = minimize(
-        loss, [0.3, 0.3], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-9, "maxiter": 1000}
-    ).x
-    assert shares[:2] == pytest.approx(best, abs=1e-5)
-    known = mixed_stars.validation((1000, 1000, 1000))
-    found = mix(columns(known), known["true_class"].to_numpy(), "estimated", Tally.of(p_NC))
-    weighted = np.array(found.told_C)
-    again = np.array(BALANCED)
-    for _ in range(800):
-        one = p_NC * again / weighted
-        again = (one / one.sum(1, keepdims=True)).mean(0)
-    assert found.share_C == pytest.approx(again, abs=5e-4)
+    options = {"xatol": 1e-7, "fatol": 1e-9, "maxiter": 1000}
+    best = minimize(loss, [0.3, 0.3], method="Nelder-Mead", options=options).x
+    assert estimate_by_loop(p_NC, np.array(BALANCED))[:2] == pytest.approx(best, abs=1e-5)
+    mix = mix_of((1000, 1000, 1000), "estimated", p_NC)
+    assert mix.share_C == pytest.approx(estimate_by_loop(p_NC, mix.assumed_C), abs=5e-4)
 
 
-def columns(table: object) -> np.ndarray:
-    return np.stack([table[name].to_numpy() for name in ("p_mp", "p_cemp", "p_nmp")], 1)  # type: ignore[index]
+@pytest.mark.parametrize("trained", [BALANCED, (0.2, 0.05, 0.75), (0.6, 0.3, 0.1)])
+def test_the_shares_that_probabilities_assume_are_those_of_the_training(trained: tuple[float, ...]) -> None:
+    mix = mix_of((3000, 600, 6000), seed=3, trained=trained)
+    assert np.log(mix.assumed_C / trained) == pytest.approx(0, abs=0.15)
+    assert mix.share_C == pytest.approx(np.array([3000, 600, 6000]) / 9600)
 
 
-@pytest.mark.parametrize("learned", [BALANCED, (0.2, 0.05, 0.75), (0.6, 0.3, 0.1)])
-def test_the_mix_that_probabilities_suppose_is_the_one_they_were_learned_under(
-    learned: tuple[float, ...],
-) -> None:
-    table = mixed_stars.validation((3000, 600, 6000), 3, learned)
-    found = mix(columns(table), table["true_class"].to_numpy())
-    assert np.log(found.told_C / learned) == pytest.approx(0, abs=0.15)
-    assert found.share_C == pytest.approx(np.array([3000, 600, 6000]) / 9600)
-
-
-@pytest.mark.parametrize("learned", [BALANCED, (0.2, 0.05, 0.75)])
-def test_the_survey_s_mix_is_found_whatever_the_network_has_learned_from(learned: tuple[float, ...]) -> None:
-    table = mixed_stars.validation((1500, 1500, 1500), 4, learned)
-    found = mix(
-        columns(table),
-        table["true_class"].to_numpy(),
-        "estimated",
-        Tally.of(surveyed(40_000, 5, SKY, learned)),
-    )
-    low, high = np.quantile(found.drawn_RC, [0.025, 0.975], axis=0)
-    assert (low < SKY).all()
-    assert (high > SKY).all()
-    assert found.share_C == pytest.approx(SKY, abs=0.02)
+@pytest.mark.parametrize("trained", [BALANCED, (0.2, 0.05, 0.75)])
+def test_the_mix_of_the_survey_is_found_with_any_training_set(trained: tuple[float, ...]) -> None:
+    mix = mix_of((1500, 1500, 1500), "estimated", survey_of(40_000, 5, SKY, trained), 4, trained)
+    low_C, high_C = interval(mix)
+    assert (low_C < SKY).all()
+    assert (high_C > SKY).all()
+    assert mix.share_C == pytest.approx(SKY, abs=0.02)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_the_interval_of_the_mix_holds_it_as_often_as_it_says() -> None:
-    held = np.zeros(3)
+def test_the_interval_of_the_mix_holds_the_truth_as_often_as_it_says() -> None:
+    inside = np.zeros(3)
     for seed in range(60):
-        table = mixed_stars.validation((200, 200, 200), seed)
-        found = mix(
-            columns(table), table["true_class"].to_numpy(), "estimated", Tally.of(surveyed(5000, 1000 + seed))
-        )
-        low, high = np.quantile(found.drawn_RC, [0.025, 0.975], axis=0)
-        held += (low <= SKY) & (high >= SKY)
-    assert (held >= 0.88 * 60).all(), held
+        low_C, high_C = interval(mix_of((200, 200, 200), "estimated", survey_of(5000, 1000 + seed), seed))
+        inside += (low_C <= SKY) & (high_C >= SKY)
+    assert (inside >= 0.88 * 60).all(), inside
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(0, 300))
-def test_a_tally_of_parts_joined_is_that_of_the_whole(seed: int, cut: int) -> None:
+def test_binned_parts_joined_are_the_same_as_all_stars_binned(seed: int, cut: int) -> None:
     p_NC = np.random.default_rng(seed).dirichlet([0.3, 0.1, 0.5], 300)
     p_NC[::7] = NAN
-    whole, parts = Tally.of(p_NC), Tally.joined([Tally.of(p_NC[:cut]), Tally.of(p_NC[cut:])])
-    assert len(whole) == len(parts) == np.isfinite(p_NC[:, 0]).sum()
-    assert whole.n_B @ whole.p_BC == pytest.approx(np.nansum(p_NC, 0))
-    assert parts.n_B @ parts.p_BC == pytest.approx(np.nansum(p_NC, 0))
+    together = BinnedProbabilities.of_stars(p_NC)
+    parts = [BinnedProbabilities.of_stars(part) for part in (p_NC[:cut], p_NC[cut:])]
+    joined = BinnedProbabilities.joined(parts)
+    assert len(together) == len(joined) == np.isfinite(p_NC[:, 0]).sum()
+    assert together.n_B @ together.p_BC == pytest.approx(np.nansum(p_NC, 0))
+    assert joined.n_B @ joined.p_BC == pytest.approx(np.nansum(p_NC, 0))
 
 
-def test_a_given_mix_is_taken_with_any_sum() -> None:
-    table = mixed_stars.validation((50, 50, 50))
-    found = mix(columns(table), table["true_class"].to_numpy(), {"MP": 10, "CEMP": 2, "NMP": 88})
-    assert (found.how, found.share_C.tolist()) == ("given", [0.1, 0.02, 0.88])
-    assert (found.drawn_RC == found.share_C).all()
-    assert found.adjusted(columns(table)) == pytest.approx(adjusted(columns(table), found.told_C, SKY))
+def test_given_shares_may_have_any_sum() -> None:
+    mix = mix_of((50, 50, 50), {"MP": 10, "CEMP": 2, "NMP": 88})
+    assert (mix.how, mix.share_C.tolist()) == ("given", [0.1, 0.02, 0.88])
+    assert (mix.drawn_RC == mix.share_C).all()
+    p_NC = p_of(mixed_stars.validation((50, 50, 50)))
+    assert mix.adjust(p_NC) == pytest.approx(adjust(p_NC, mix.assumed_C, SKY))
 
 
-def test_too_few_stars_of_a_class_are_noted_and_fit_nothing() -> None:
-    table = mixed_stars.validation((100, 0, 100))
-    found = mix(columns(table), table["true_class"].to_numpy())
-    assert found.notes == (
-        "too few validation stars of CEMP (0) to tell what mix their probabilities suppose",
-    )
-    assert found.share_C.tolist() == [0.5, 0, 0.5]
-    assert np.isfinite(found.adjusted(columns(table))).all()
+def test_too_few_stars_of_a_class_are_noted_and_not_fitted() -> None:
+    mix = mix_of((100, 0, 100))
+    note = "too few validation stars of CEMP (0) to fit the class shares that probabilities assume"
+    assert mix.notes == (note,)
+    assert mix.share_C.tolist() == [0.5, 0, 0.5]
+    assert np.isfinite(mix.adjust(p_of(mixed_stars.validation((100, 0, 100))))).all()
 
 
-def test_a_survey_without_answers_has_the_mix_of_validation() -> None:
-    table = mixed_stars.validation((30, 20, 50))
-    for survey in (None, Tally.of(np.full((3, 3), NAN)), Tally.of(np.empty((0, 3)))):
-        found = mix(columns(table), table["true_class"].to_numpy(), "estimated", survey)
-        assert found.share_C.tolist() == [0.3, 0.2, 0.5]
-        assert "too few spectra of the survey have class probabilities" in found.notes[-1]
+@pytest.mark.parametrize("survey", [None, np.full((3, 3), NAN), np.empty((0, 3))])
+def test_a_survey_without_answers_has_the_mix_of_validation(survey: np.ndarray | None) -> None:
+    mix = mix_of((30, 20, 50), "estimated", survey)
+    assert mix.share_C.tolist() == [0.3, 0.2, 0.5]
+    assert "too few spectra of the survey have class probabilities" in mix.notes[-1]
 
 
-def test_nothing_known_is_no_crash() -> None:
-    found = mix(np.empty((0, 3)), np.empty(0, int))
-    assert found.share_C == pytest.approx(1 / 3)
-    assert found.told_C == pytest.approx(1 / 3)
+def test_without_any_star_all_shares_are_equal() -> None:
+    mix = class_mix(np.empty((0, 3)), np.empty(0, int))
+    assert mix.share_C == pytest.approx(1 / 3)
+    assert mix.assumed_C == pytest.approx(1 / 3)
 
 
-def test_a_mix_is_told_as_json() -> None:
-    table = mixed_stars.validation((30, 20, 50))
-    told = json.loads(json.dumps(mix(columns(table), table["true_class"].to_numpy()).told()))
-    assert told["how"] == "validation"
-    assert told["classes"]["CEMP"]["share"] == pytest.approx(0.2)
-    assert told["classes"]["CEMP"]["low"] < 0.2 < told["classes"]["CEMP"]["high"]
+def test_a_mix_has_a_record_in_json() -> None:
+    record = json.loads(mix_of((30, 20, 50)).record().model_dump_json())
+    assert record["how"] == "validation"
+    assert record["classes"]["CEMP"]["share"] == pytest.approx(0.2)
+    assert record["classes"]["CEMP"]["low"] < 0.2 < record["classes"]["CEMP"]["high"]
 
 
 @pytest.mark.parametrize(
@@ -166,17 +167,38 @@ def test_a_mix_is_told_as_json() -> None:
         {"MP": 1, "CEMP": 1, "nmp": 1},
     ],
 )
-def test_a_given_mix_that_is_none_is_told(prior: dict[str, float]) -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"catalog: prior=.*; give a share of at least 0 for each of MP, CEMP, NMP, not all 0",
-    ):
-        mix(np.full((1, 3), 1 / 3), [0], prior)
+def test_given_shares_that_make_no_mix_are_refused(prior: dict[str, float]) -> None:
+    message = r"are no class shares; give each of MP, CEMP, NMP a share of at least 0, not all 0"
+    with pytest.raises(ValueError, match=message):
+        class_mix(np.full((1, 3), 1 / 3), [0], prior)
 
 
-def test_shares_that_cannot_be_re_weighted_are_told() -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"catalog: classes mixed as \[1\.0, 0\.0, 0\.0\], told under \[0\.0, 0\.5, 0\.5\]; give shares",
-    ):
-        adjusted([[1.0, 0, 0]], [0, 0.5, 0.5], [1, 0, 0])
+def test_shares_that_cannot_be_re_weighted_are_refused() -> None:
+    message = r"cannot be re-weighted from class shares \[0\.0, 0\.5, 0\.5\] to \[1\.0, 0\.0, 0\.0\]"
+    with pytest.raises(ValueError, match=message):
+        adjust([[1.0, 0, 0]], [0, 0.5, 0.5], [1, 0, 0])
+
+
+def mix_with_cemp(how: str, low: float, high: float) -> ClassMix:
+    """A mix whose share of CEMP stars is somewhere between these."""
+    cemp_R = np.linspace(low, high, 400)
+    drawn_RC = np.stack([np.full(400, 0.1), cemp_R, 0.9 - cemp_R], 1)
+    return ClassMix(how, np.full(3, 1 / 3), drawn_RC.mean(0), drawn_RC, 1000)
+
+
+def test_a_vague_share_is_replaced_by_its_lower_end() -> None:
+    mix, notes = cautious(mix_with_cemp("estimated", 0.001, 0.14))
+    assert mix.share_C[1] < 0.006
+    assert mix.share_C.sum() == pytest.approx(1)
+    assert "share of CEMP between 0.4" in notes[0]
+    assert mix.drawn_RC[:, 1].max() == 0.14, "the intervals keep the uncertainty"
+
+
+def test_no_class_gets_a_share_of_0() -> None:
+    assert cautious(mix_with_cemp("estimated", 0.0, 0.1))[0].share_C[1] >= RAREST
+
+
+@pytest.mark.parametrize(("how", "low", "high"), [("estimated", 0.01, 0.03), ("given", 0.001, 0.14)])
+def test_a_certain_or_given_share_is_kept(how: str, low: float, high: float) -> None:
+    mix = mix_with_cemp(how, low, high)
+    assert cautious(mix) == (mix, ())

@@ -1,5 +1,7 @@
 """Pixels, tiles, margins and footprints against other libraries and the obvious loop."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord, search_around_sky
@@ -13,41 +15,43 @@ from survey.catalog import sky
 from tests.catalog.skies import cluster
 
 
-def whole_sky(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def random_sky(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions on the whole sky."""
     random = np.random.default_rng(seed)
     return random.uniform(0, 360, count), np.degrees(np.arcsin(random.uniform(-1, 1, count)))
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 300), most=st.integers(1, 50))
-def test_tiles_cover_the_sky_once_and_are_as_large_as_they_may_be(seed: int, count: int, most: int) -> None:
-    ra, dec = whole_sky(count, seed)
-    ra, dec = (
-        np.append(ra, np.full(count // 3, 10.0) + np.arange(count // 3) * 1e-3),
-        np.append(dec, np.full(count // 3, 20.0)),
-    )
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 300), max_stars=st.integers(1, 50))
+def test_tiles_cover_the_sky_once_and_are_as_large_as_possible(seed: int, count: int, max_stars: int) -> None:
+    ra, dec = random_sky(count, seed)
+    crowd = np.arange(count // 3)
+    ra, dec = np.append(ra, 10.0 + crowd * 1e-3), np.append(dec, np.full(count // 3, 20.0))
     pixel = np.sort(sky.pixels(ra, dec))
-    tiles = sky.cut(pixel, most, 20)
-    ends = tiles.starts + (1 << 2 * (sky.ORDER - tiles.order_T))
-    assert tiles.starts[0] == 0
+    tiles = sky.make_tiles(pixel, max_stars, 20)
+    starts = tiles.first_pixel_T
+    ends = starts + (1 << 2 * (sky.ORDER - tiles.order_T))
+    assert starts[0] == 0
     assert ends[-1] == 12 << 2 * sky.ORDER
-    assert (tiles.starts[1:] == ends[:-1]).all()
-    for number, (start, end) in enumerate(zip(tiles.starts, ends, strict=True)):
+    assert (starts[1:] == ends[:-1]).all()
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         inside = (pixel >= start) & (pixel < end)
-        assert inside.sum() == tiles.count_T[number] <= most
-        assert (tiles.of(pixel[inside]) == number).all()
+        assert inside.sum() == tiles.count_T[number] <= max_stars
+        assert (tiles.tile_of(pixel[inside]) == number).all()
         order = tiles.order_T[number]
         if order:  # the next larger pixel would hold too many
             shift = 2 * (sky.ORDER - order + 1)
-            assert ((pixel >> shift) == (start >> shift)).sum() > most
+            assert ((pixel >> shift) == (start >> shift)).sum() > max_stars
 
 
-def test_more_stars_in_a_place_than_a_tile_may_hold_are_told_what_to_change() -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"a tile of order 3 \(440 arcmin\).* holds more than 5 stars; give a larger rows_per_file or a narrower margin",
-    ):
-        sky.cut(np.sort(sky.pixels(np.full(6, 10.0), np.full(6, 20.0))), 5, 3)
+def test_too_many_stars_in_one_place_are_an_error_that_says_what_to_change() -> None:
+    pixel = np.sort(sky.pixels(np.full(6, 10.0), np.full(6, 20.0)))
+    message = (
+        r"a tile of order 3 \(440 arcmin\).* holds more than 5 stars; "
+        r"give a larger rows_per_file or a narrower margin"
+    )
+    with pytest.raises(ValueError, match=message):
+        sky.make_tiles(pixel, 5, 3)
 
 
 PLACES = {
@@ -62,60 +66,60 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("margin", [5.0, 10.0, 60.0])
-def test_every_pair_of_stars_across_an_edge_is_in_the_margin(place: str, margin: float) -> None:
-    """Pairs by astropy. What lies near a tile's edge must be in its margin, as must what lies near a tile without stars."""
+def test_each_pair_of_stars_across_an_edge_is_in_the_margin(place: str, margin: float) -> None:
+    """Pairs from astropy. Stars near the edge of a tile must be in its margin, even if the tile is empty."""
     ra, dec = cluster(*PLACES[place], 1500, 20 * margin, seed=3)
     order = np.argsort(sky.pixels(ra, dec))
     ra, dec = ra[order], dec[order]
     pixel = sky.pixels(ra, dec)
-    tiles = sky.cut(pixel, 60, sky.margin_order(margin) - 1)
-    tile = tiles.of(pixel)
-    there = set(zip(*(part.tolist() for part in sky.near_edges(tiles, pixel, margin)), strict=True))
-    where = SkyCoord(ra * deg, dec * deg)
-    one, other, _, _ = search_around_sky(where, where, margin * arcsec)
-    across = tile[one] != tile[other]
+    tiles = sky.make_tiles(pixel, 60, sky.margin_order(margin) - 1)
+    tile = tiles.tile_of(pixel)
+    star, near_tile = (array.tolist() for array in sky.near_edges(tiles, pixel, margin))
+    in_margin = set(zip(star, near_tile, strict=True))
+    positions = SkyCoord(ra * deg, dec * deg)
+    first, second, _, _ = search_around_sky(positions, positions, margin * arcsec)
+    across = tile[first] != tile[second]
     assert across.sum() > 50
-    assert set(zip(one[across].tolist(), tile[other[across]].tolist(), strict=True)) <= there
-    assert all(tile[star] != near for star, near in there)
+    assert set(zip(first[across].tolist(), tile[second[across]].tolist(), strict=True)) <= in_margin
+    assert all(tile[star] != near for star, near in in_margin)
 
 
-def test_the_order_of_the_margin_is_that_of_the_format_s_own_tools() -> None:
+def test_the_order_of_the_margin_is_that_of_the_hats_library() -> None:
     hats = pytest.importorskip("hats.pixel_math.healpix_shim")
     for margin in (0.5, 1, 5, 10, 30, 100, 3600):
         assert sky.margin_order(margin) == hats.margin2order(margin / 60)
 
 
-def test_numbers_of_pixels_are_those_of_another_implementation() -> None:
+def test_pixel_numbers_are_those_of_another_implementation() -> None:
     hats = pytest.importorskip("hats.pixel_math.healpix_shim")
-    ra, dec = whole_sky(1000, 5)
+    ra, dec = random_sky(1000, 5)
     ra, dec = np.append(ra, [0, 360, 359.999999, 12, 12]), np.append(dec, [0, 0, -1e-9, 90, -90])
     for order in (0, 8, 29):
         assert (sky.pixels(ra, dec, order) == hats.radec2pix(order, ra, dec)).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2000])
-def test_the_footprint_is_read_back_by_another_library(tmp_path: object, count: int) -> None:
-    pixel = sky.pixels(*whole_sky(count, 7))
-    pixel = (
-        np.append(pixel, np.arange(4 * 5**4, 4 * 6**4) << 2 * (sky.ORDER - 6)) if count > 1 else pixel
-    )  # a whole patch, told by larger pixels
-    occupied = sky.counts(pixel, 6) > 0
-    path = f"{tmp_path}/moc.fits"
-    sky.coverage(occupied, 6).writeto(path)
+def test_the_footprint_is_read_by_another_library(tmp_path: Path, count: int) -> None:
+    pixel = sky.pixels(*random_sky(count, 7))
+    if count > 1:  # a full patch, written as larger pixels
+        pixel = np.append(pixel, np.arange(4 * 5**4, 4 * 6**4) << 2 * (sky.ORDER - 6))
+    occupied = sky.star_counts(pixel, 6) > 0
+    path = tmp_path / "moc.fits"
+    sky.footprint(occupied, 6).writeto(path)
     moc = MOC.from_fits(path)
     assert np.array_equal(np.sort(moc.flatten()), np.flatnonzero(occupied))
     assert moc.max_order == 6
     assert moc.sky_fraction == pytest.approx(occupied.mean())
 
 
-def test_pixels_that_touch_hold_what_is_near() -> None:
-    """The rule behind the margin's order: within its width of a point, there is no pixel that does not touch the point's own."""
+def test_what_is_near_lies_in_a_neighbouring_pixel() -> None:
+    """The rule behind the order of the margin: points within the width of a pixel are in a neighbour."""
     random = np.random.default_rng(11)
-    ra, dec = whole_sky(20_000, 11)
+    ra, dec = random_sky(20_000, 11)
     near_pole = random.random(len(ra)) < 0.3
     dec = np.where(near_pole, np.sign(dec) * (90 - random.exponential(0.05, len(ra))), dec)
-    order, margin = 8, sky.width(8) / sky.STRETCH
-    turn = random.uniform(0, 360, len(ra))
-    other = SkyCoord(ra * deg, dec * deg).directional_offset_by(turn * deg, margin * arcsec)
+    order, margin = 8, sky.pixel_width(8) / sky.STRETCH
+    angle = random.uniform(0, 360, len(ra))
+    near = SkyCoord(ra * deg, dec * deg).directional_offset_by(angle * deg, margin * arcsec)
     around = nested.neighbours(sky.pixels(ra, dec, order), order)
-    assert (around == sky.pixels(other.ra.deg, other.dec.deg, order)[:, None]).any(1).all()
+    assert (around == sky.pixels(near.ra.deg, near.dec.deg, order)[:, None]).any(1).all()

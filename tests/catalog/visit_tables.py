@@ -1,4 +1,4 @@
-"""Small tables of predictions for visits of few stars, with whatever may be odd about them."""
+"""Small tables of predictions for the visits of a few stars, with anything odd about them."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from survey.predict import output
 LABELS = ("Teff", "FeH", "CH", "CFe")
 
 
-def visits(star: list[int], seed: int = 0, **given: Any) -> pa.Table:
-    """A visit for each number of a star, with sound random answers; columns that are given replace these, None and NaN are null."""
+def visits(star: list[int], seed: Any = 0, **replaced: Any) -> pa.Table:
+    """A visit with random answers for each number of a star; given columns replace these, None = null."""
     random, count = np.random.default_rng(seed), len(star)
     p_NC = random.dirichlet(np.ones(3), count)
     columns: dict[str, Any] = {
@@ -25,35 +25,32 @@ def visits(star: list[int], seed: int = 0, **given: Any) -> pa.Table:
         "flags": 2 ** random.integers(0, 8, count),
         "egp": random.normal(0, 0.1, count),
         "shard": np.zeros(count),
-        "place": np.arange(count),
-        "said": p_NC.argmax(1),
-        "entropy": -(p_NC * np.log(p_NC)).sum(1),
-        "doubt": random.uniform(0, 0.1, count),
+        "row_in_shard": np.arange(count),
+        "predicted_class": p_NC.argmax(1),
+        "class_entropy": -(p_NC * np.log(p_NC)).sum(1),
+        "class_entropy_model": random.uniform(0, 0.1, count),
         "domain": random.uniform(0, 0.9, count),
     }
     columns |= {f"p_{name.lower()}": p_NC[:, number] for number, name in enumerate(CLASSES)}
     for name in LABELS:
         data, model = random.uniform(0.05, 0.3, (2, count))
         error = np.hypot(data, model)
+        value = random.normal(0, 1, count)
         columns |= {
-            f"{name}": random.normal(0, 1, count),
+            name: value,
             f"{name}_err": error,
             f"{name}_err_data": data,
             f"{name}_err_model": model,
-        }
-        columns |= {
             f"{name}_spread": model / 2,
-            f"{name}_low": columns[name] - 2 * error,
-            f"{name}_high": columns[name] + 3 * error,
+            f"{name}_low": value - 2 * error,
+            f"{name}_high": value + 3 * error,
         }
-    columns |= given
+    columns |= replaced
     fields = [field for field in output.schema(CLASSES, LABELS) if field.name in columns]
     return pa.table([_column(columns[field.name], field.type) for field in fields], pa.schema(fields))
 
 
 def _column(values: Any, kind: pa.DataType) -> pa.Array:
-    return pa.array(
-        np.asarray(values, np.int64) if pa.types.is_integer(kind) else values,
-        kind,
-        from_pandas=pa.types.is_floating(kind),
-    )
+    if pa.types.is_integer(kind):
+        values = np.asarray(values, np.int64)
+    return pa.array(values, kind, from_pandas=pa.types.is_floating(kind))

@@ -1,4 +1,7 @@
-"""Kills at random moments: whatever dies, the next run ends with the store that an undisturbed run makes. SURVEY_KILLS=20 is the long form."""
+"""Kills at random moments: the next run ends with the store that an undisturbed run makes.
+
+SURVEY_KILLS=20 is the long form.
+"""
 
 import contextlib
 import json
@@ -7,13 +10,15 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from survey.store.ingest import Ingest, ingest
+from survey.store.ingest import ingest
+from survey.store.settings import Ingest
 from survey.store.store import open_store
 from tests import survey_files
 from tests.processes import Job, Workplace, new_workplace
@@ -26,7 +31,7 @@ PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "lin
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Everything in a store that says something of spectra."""
+    """All files of a store that depend on its spectra."""
     kinds = ("spectra/*.parquet", "refused/*.parquet", "markers/*.json", "store.json", "shards.parquet")
     return {
         str(path.relative_to(store)): path.read_bytes() for kind in kinds for path in sorted(store.glob(kind))
@@ -47,7 +52,7 @@ def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(input_folder: Path) -> dict[str, bytes]:
-    """What a run that nobody disturbs writes."""
+    """The files that an undisturbed run writes."""
     values = {
         "input": str(input_folder),
         "store": str(input_folder.parent / "store"),
@@ -55,15 +60,15 @@ def undisturbed(input_folder: Path) -> dict[str, bytes]:
         "refuse_above": 1.0,
         "prepare": PREPARE,
     }
-    report = ingest(Ingest.checked("ingest", values))
-    assert (report.shards, report.rows_in) == (SHARDS, SHARDS * SIZE)
+    document = ingest(Ingest.from_dict("ingest", values)).document
+    assert (document.shards, document.rows_in) == (SHARDS, SHARDS * SIZE)
     return contents(input_folder.parent / "store")
 
 
 @pytest.fixture
 def place() -> Iterator[Workplace]:
-    with new_workplace() as found:
-        yield found
+    with new_workplace() as workplace:
+        yield workplace
 
 
 def job(place: Workplace, input_folder: Path) -> Job:
@@ -81,11 +86,19 @@ def markers(place: Workplace) -> int:
     return len(list((place.folder / "store" / "markers").glob("*.json")))
 
 
+def has_markers(place: Workplace, count: int) -> bool:
+    return markers(place) >= count
+
+
+def has_workers_and_markers(place: Workplace, count: int) -> bool:
+    return bool(workers(place)) and markers(place) >= count
+
+
 def workers(place: Workplace) -> list[psutil.Process]:
-    """The processes that are at work on a shard, else those that wait for one."""
+    """The processes that work on a shard; if there are none, those that wait for one."""
     titles = {process: title(process) for process in place.processes()}
-    busy = [process for process, said in titles.items() if said.startswith("ray::") and "Map" in said]
-    return busy or [process for process, said in titles.items() if said.startswith("ray::IDLE")]
+    busy = [process for process, text in titles.items() if text.startswith("ray::") and "Map" in text]
+    return busy or [process for process, text in titles.items() if text.startswith("ray::IDLE")]
 
 
 def title(process: psutil.Process) -> str:
@@ -95,27 +108,21 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def is_whole(place: Workplace, undisturbed: dict[str, bytes]) -> bool:
-    """The store is that of the undisturbed run, byte for byte; and its rows are all there, each once."""
+def check_complete(place: Workplace, undisturbed: dict[str, bytes]) -> None:
+    """The store equals that of the undisturbed run in every byte, and has every row exactly once."""
     store = place.folder / "store"
     written = contents(store)
-    about = open_store(str(store)).about
+    document = open_store(str(store)).document
     paths = [
         path
         for kind in ("spectra", "refused")
-        for part in sorted((store / kind).glob("*.parquet"))
-        for path in pq.read_table(part)["path"].to_pylist()
+        for file in sorted((store / kind).glob("*.parquet"))
+        for path in pq.read_table(file)["path"].to_pylist()
     ]
-    assert (
-        len(paths)
-        == len(set(paths))
-        == about["rows_in"]
-        == about["written"] + sum(about["refused"].values())
-        == SHARDS * SIZE
-    )
+    assert len(paths) == len(set(paths)) == SHARDS * SIZE
+    assert document.rows_in == document.written + sum(document.refused.values()) == SHARDS * SIZE
     assert written.keys() == undisturbed.keys()
     assert all(written[name] == undisturbed[name] for name in written)
-    return True
 
 
 def test_a_driver_may_be_killed_at_any_moment(
@@ -125,23 +132,23 @@ def test_a_driver_may_be_killed_at_any_moment(
     moments, orphans = [], []
     for number in range(KILLS):
         run, before = job(place, input_folder), markers(place)
-        if number % 4 == 3:  # by the clock: perhaps before anything is there
+        if number % 4 == 3:  # at a time, perhaps before the first file
             time.sleep(chance.uniform(0.2, 8))
         else:
             wanted = chance.randint(before + 1, max(before + 1, SHARDS - 5))
-            assert run.until(lambda wanted=wanted: markers(place) >= wanted)
+            assert run.until(partial(has_markers, place, wanted))
             time.sleep(chance.uniform(0, 0.3))
         run.kill()
         orphans.append(len(workers(place)))
         moments.append(markers(place))
         if number % 2 or number == KILLS - 1 or moments[-1] > SHARDS - 6:
-            last = job(place, input_folder)  # at once: workers of the dead driver may still be writing
+            last = job(place, input_folder)  # at once: workers of the killed driver may still write
             assert last.wait() == 0, last.err
-            assert is_whole(place, undisturbed)
+            check_complete(place, undisturbed)
             place.sweep()
             shutil.rmtree(place.folder / "store")
     print(
-        f"{KILLS} kills of the driver with so many shards done: {moments}; workers that outlived it: {orphans}"
+        f"{KILLS} kills of the driver with so many shards finished: {moments}; workers still alive: {orphans}"
     )
     assert any(0 < moment < SHARDS for moment in moments)
 
@@ -157,17 +164,17 @@ def test_workers_may_be_killed_at_any_moment(
         while (
             len(moments) < KILLS
             and wanted < SHARDS - 1
-            and run.until(lambda wanted=wanted: bool(workers(place)) and markers(place) >= wanted)
+            and run.until(partial(has_workers_and_markers, place, wanted))
         ):
             time.sleep(chance.uniform(0, 0.3))
-            found = workers(place)
-            if found and markers(place) < SHARDS:
+            running = workers(place)
+            if running and markers(place) < SHARDS:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    chance.choice(found).kill()
+                    chance.choice(running).kill()
                     moments.append(markers(place))
             wanted = markers(place) + chance.randint(1, 5)
         assert run.wait() == 0, run.err
-        assert is_whole(place, undisturbed)
+        check_complete(place, undisturbed)
         place.sweep()
         shutil.rmtree(place.folder / "store")
-    print(f"{KILLS} kills of a worker with so many shards done: {moments}")
+    print(f"{KILLS} kills of a worker with so many shards finished: {moments}")

@@ -1,4 +1,8 @@
-"""Kills of a sweep's driver at random moments, going on with a copy elsewhere, a sweep as a job of a cluster. SURVEY_KILLS=10 is the long form."""
+"""A search whose driver is killed at random moments, continued with a copy in another place, and run on a
+cluster.
+
+SURVEY_KILLS=10 is the long form.
+"""
 
 import json
 import os
@@ -10,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 from survey.search import storage
 from tests.cluster.test_stream import HAS_DASHBOARD, free_port
@@ -26,7 +31,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(250 + 6
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toys")
     lessons.store(folder / "store", 120)
-    sweeps.space(folder)
+    sweeps.write_space(folder)
     return folder
 
 
@@ -51,49 +56,49 @@ def arguments(toys: Path, folder: Path, trials: int = TRIALS, epochs: int = 6) -
     ]
 
 
-def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    """What is noted of a study now."""
+def trials(folder: Path) -> list[FrozenTrial]:
+    """The trials that a study has recorded so far."""
     if not (folder / "study" / storage.JOURNAL).exists():
         return []
-    noted = storage.opened(str(folder / "study"), "journal", write=False)
-    names = optuna.get_all_study_names(noted)
-    return optuna.load_study(study_name=names[0], storage=noted).trials if names else []
+    opened = storage.open_storage(str(folder / "study"), "journal", write=False)
+    names = optuna.get_all_study_names(opened)
+    return optuna.load_study(study_name=names[0], storage=opened).trials if names else []
 
 
 def finished(folder: Path) -> dict[int, Any]:
-    """Trials that are over, by number: how they ended, and with what."""
-    return {
-        one.number: (one.state, one.values, one.params) for one in trials(folder) if one.state.is_finished()
-    }
+    """State, values and params of the trials that have ended, by number."""
+    ended = [trial for trial in trials(folder) if trial.state.is_finished()]
+    return {trial.number: (trial.state, trial.values, trial.params) for trial in ended}
 
 
-def test_no_finished_trial_is_lost_when_the_driver_is_killed_and_a_copy_goes_on_elsewhere(
+def test_no_finished_trial_is_lost_if_the_driver_is_killed_and_a_copy_continues_in_another_place(
     toys: Path, workplace: Workplace
-):
+) -> None:
     folder, dice = workplace.folder / "here", random.Random(5)
-    over: dict[int, Any] = {}
+    ended: dict[int, Any] = {}
+
+    def has_new_epoch() -> bool:
+        return any(trial.intermediate_values for trial in trials(folder)[len(ended) :])
+
     for _ in range(KILLS):
         job = workplace.python("jobs/tune.py", *arguments(toys, folder))
-        before = len(over)
-        if not job.until(
-            lambda before=before: any(one.intermediate_values for one in trials(folder)[before:]), 200
-        ):
+        if not job.until(has_new_epoch, 200):
             assert job.wait() == 0, job.err
             break
         time.sleep(dice.uniform(0, 4))
         job.kill()
         workplace.sweep()  # what the job had started
         now = finished(folder)
-        assert over.items() <= now.items()
-        over = now
-    under_way = [one.number for one in trials(folder) if not one.state.is_finished()]
-    assert len(under_way) <= 3  # two at work and one that waits
+        assert ended.items() <= now.items()
+        ended = now
+    unfinished = [trial.number for trial in trials(folder) if not trial.state.is_finished()]
+    assert len(unfinished) <= 3  # two that run and one that waits
     elsewhere = workplace.folder / "elsewhere"
     shutil.copytree(folder, elsewhere)
     last = workplace.python("jobs/tune.py", *arguments(toys, elsewhere))
     assert last.wait(240) == 0, last.err
     done = finished(elsewhere)
-    assert over.items() <= done.items()
+    assert ended.items() <= done.items()
     assert sorted(done) == list(range(TRIALS))
     assert f"{TRIALS} of {TRIALS} trials finished" in last.out
     assert "Traceback" not in last.err
@@ -101,7 +106,9 @@ def test_no_finished_trial_is_lost_when_the_driver_is_killed_and_a_copy_goes_on_
 
 @pytest.mark.long
 @pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
-def test_a_sweep_is_submitted_to_a_cluster_and_watched_from_another_shell(toys: Path, workplace: Workplace):
+def test_a_search_is_submitted_to_a_cluster_and_watched_from_another_shell(
+    toys: Path, workplace: Workplace
+) -> None:
     page, folder, token = free_port(), workplace.folder, {"RAY_AUTH_MODE": "token"}
     assert workplace.start("ray", "get-auth-token", "--generate", **token).wait() == 0
     options = [
@@ -128,11 +135,11 @@ def test_a_sweep_is_submitted_to_a_cluster_and_watched_from_another_shell(toys: 
     job = workplace.start(
         *command, RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{page}", RAY_ADDRESS="", **token
     )
-    assert job.until(lambda: any(one.intermediate_values for one in trials(folder)), 200), job.out
+    assert job.until(lambda: any(trial.intermediate_values for trial in trials(folder)), 200), job.out
     look = workplace.python("jobs/tune.py", f"study={folder / 'study'}", "show=true")
     assert look.wait() == 0, look.err
     assert "of 20 trials finished" in look.out
     assert "running  trial" in look.out
-    assert "at work: process" in look.out
+    assert "is run by process" in look.out
     assert job.wait(200) == 0, job.out
     assert "20 of 20 trials finished" in job.out

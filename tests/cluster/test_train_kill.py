@@ -1,17 +1,19 @@
-"""Kills at random moments of a training: the rerun, or Ray itself, ends with what an undisturbed run ends with. SURVEY_KILLS=20 is the long form."""
+"""Kills at random moments of a training: another run of the job, or Ray itself, ends like an undisturbed run.
+
+SURVEY_KILLS=20 kills more often.
+"""
 
 import os
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from survey.training import run as bundle
-from survey.training.train import begin
-from survey.training.worker import learn
+from survey.training import run as runs
 from tests.processes import Workplace, new_workplace
 from tests.training import lessons
 
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toy stars, and an undisturbed run on them."""
     place = tmp_path_factory.mktemp("fit-kill")
     lessons.store(place / "store")
-    settings = lessons.training(
+    lessons.train(
         place,
         run=str(place / "undisturbed"),
         epochs=EPOCHS,
@@ -46,15 +48,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         augment={"preset": "full"},
         optimiser={"lr": 1e-3},
     )
-    begin(settings)
-    learn(settings)
     return place
 
 
 @pytest.fixture
 def place() -> Iterator[Workplace]:
-    with new_workplace() as found:
-        yield found
+    with new_workplace() as workplace:
+        yield workplace
 
 
 def arguments(folder: Path, run: Path, workers: int) -> list[str]:
@@ -67,46 +67,48 @@ def arguments(folder: Path, run: Path, workers: int) -> list[str]:
     ]
 
 
-def rows(run: Path) -> list[dict[str, float]]:
-    return bundle.history(str(run))
-
-
-def assert_same_end(found: list[dict[str, float]], wanted: list[dict[str, float]], close: float) -> None:
-    assert [row["epoch"] for row in found] == [row["epoch"] for row in wanted]
+def assert_same_end(run: Path, undisturbed: Path, tolerance: float) -> None:
+    rows, expected = (runs.history(str(path)) for path in (run, undisturbed))
+    assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected]
     for name in ("train_loss", "validation_loss", "validation_mae_FeH", "lr"):
-        assert found[-1][name] == pytest.approx(wanted[-1][name], rel=close), name
+        assert rows[-1][name] == pytest.approx(expected[-1][name], rel=tolerance), name
 
 
-def test_a_killed_driver_leaves_a_run_that_ends_as_an_undisturbed_one(folder: Path, place: Workplace):
-    run, dice = place.folder / "run", random.Random(4)
-    checkpoint = run / bundle.CHECKPOINTS / "last.safetensors"
+def is_newer(path: Path, written_ns: int) -> bool:
+    return path.exists() and path.stat().st_mtime_ns > written_ns
+
+
+def test_a_killed_job_leaves_a_run_that_ends_like_an_undisturbed_one(folder: Path, place: Workplace) -> None:
+    run, rng = place.folder / "run", random.Random(4)
+    checkpoint = run / runs.CHECKPOINTS / "last.safetensors"
     for _ in range(KILLS):
         job = place.python("jobs/train.py", *arguments(folder, run, 1))
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        if not job.until(
-            lambda before=before: checkpoint.exists() and checkpoint.stat().st_mtime_ns > before
-        ):
+        if not job.until(partial(is_newer, checkpoint, before)):
             break
-        time.sleep(dice.uniform(0, 0.5))
+        time.sleep(rng.uniform(0, 0.5))
         if job.process.poll() is None:
             job.kill()
     last = place.python("jobs/train.py", *arguments(folder, run, 1))
     assert last.wait() == 0, last.err
-    assert_same_end(rows(run), rows(folder / "undisturbed"), 1e-12)
-    assert (run / bundle.MODEL).read_bytes() == (folder / "undisturbed" / bundle.MODEL).read_bytes()
+    assert_same_end(run, folder / "undisturbed", 1e-12)
+    assert (run / runs.MODEL).read_bytes() == (folder / "undisturbed" / runs.MODEL).read_bytes()
 
 
 def workers_of(place: Workplace) -> list[psutil.Process]:
+    """The processes of Ray Train's workers."""
     return [process for process in place.processes() if "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def test_a_killed_worker_is_replaced_and_the_run_ends_as_an_undisturbed_one(folder: Path, place: Workplace):
+def test_a_killed_worker_is_replaced_and_the_run_ends_like_an_undisturbed_one(
+    folder: Path, place: Workplace
+) -> None:
     run = place.folder / "run"
-    checkpoint = run / bundle.CHECKPOINTS / "last.safetensors"
+    checkpoint = run / runs.CHECKPOINTS / "last.safetensors"
     job = place.python("jobs/train.py", *arguments(folder, run, 2))
     assert job.until(checkpoint.exists, 120), job.err
-    victims = workers_of(place)
-    assert victims, [process.cmdline()[:2] for process in place.processes()]
-    victims[0].kill()
+    workers = workers_of(place)
+    assert workers, [process.cmdline()[:2] for process in place.processes()]
+    workers[0].kill()
     assert job.wait(150) == 0, job.err
-    assert_same_end(rows(run), rows(folder / "undisturbed"), 5e-3)
+    assert_same_end(run, folder / "undisturbed", 5e-3)

@@ -1,4 +1,4 @@
-"""Runs become an ensemble, those that are not there yet are trained first."""
+"""An ensemble from finished runs, and from runs that are trained for it."""
 
 import json
 import shutil
@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from survey.answers import UNCALIBRATED
 from survey.ensemble import build as building
-from survey.ensemble import split
-from survey.ensemble.build import Built, build
+from survey.ensemble import holdout
+from survey.ensemble.build import BuiltEnsemble, build
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
 from survey.ensemble.settings import Build, trainings
 from survey.settings import SettingsError, load
 from survey.store.store import open_store
-from survey.training.train import Train
-from tests.ensemble import teams
+from survey.training.settings import Train
+from tests.ensemble import small_runs
 from tests.training import lessons
 
 RUNS = ("both", "sure", "classes")
@@ -28,40 +29,40 @@ PRISM = {
     "epochs": 2,
     "batch": 16,
     "optimiser": {"lr": 3e-3},
-    "split": teams.SPLIT,
+    "split": small_runs.SPLIT,
     "tracking": {"use": "never"},
 }
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return teams.place(tmp_path_factory.mktemp("build"), *RUNS)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_runs.place(tmp_path_factory.mktemp("build"), *RUNS)
 
 
-def settings(made: Path, folder: Path, **changes: Any) -> Build:
+def settings(folder: Path, place: Path, **changes: Any) -> Build:
     values = {
-        "ensemble": str(folder / "team"),
-        "runs": [str(made / name) for name in RUNS],
+        "ensemble": str(place / "team"),
+        "runs": [str(folder / name) for name in RUNS],
         "threads": 1,
         "gpu": "never",
     }
-    return Build.checked("ensemble", values | changes)
+    return Build.from_dict("ensemble", values | changes)
 
 
-def trained(made: Path, folder: Path, **changes: Any) -> Build:
-    """Settings of an ensemble whose members are still to be trained."""
-    places = {"store": str(made / "store"), "labels": str(made / "labels.csv"), "train": PRISM, "runs": []}
-    return settings(made, folder, **places | changes)
+def training_settings(folder: Path, place: Path, **changes: Any) -> Build:
+    """Settings of an ensemble with members to train."""
+    paths = {"store": str(folder / "store"), "labels": str(folder / "labels.csv"), "train": PRISM, "runs": []}
+    return settings(folder, place, **paths | changes)
 
 
 @pytest.fixture(scope="module")
-def team(made: Path) -> Built:
-    return build(settings(made, made))
+def team(folder: Path) -> BuiltEnsemble:
+    return build(settings(folder, folder))
 
 
-def test_an_ensemble_keeps_all_that_it_was_made_by(made: Path, team: Built):
-    folder = Path(team.folder)
-    assert {path.name for path in folder.iterdir()} == {
+def test_an_ensemble_writes_its_files_and_its_document(folder: Path, team: BuiltEnsemble) -> None:
+    ensemble = Path(team.folder)
+    assert {path.name for path in ensemble.iterdir()} == {
         "settings.json",
         "domain.safetensors",
         "validation.parquet",
@@ -69,243 +70,241 @@ def test_an_ensemble_keeps_all_that_it_was_made_by(made: Path, team: Built):
         "diversity.parquet",
         "ensemble.json",
     }
-    assert team.made
-    assert [member["path"] for member in team.about["members"]] == [str(made / name) for name in RUNS]
-    assert team.about["store"] == {"path": str(made / "store"), "id": "toy-0", "prepare": {}}
-    assert team.about["calibrated"]
-    assert str(folder) not in (folder / ENSEMBLE).read_text()
+    assert team.is_new
+    assert [member.path for member in team.document.members] == [str(folder / name) for name in RUNS]
+    assert (team.document.store.path, team.document.store.id) == (str(folder / "store"), "toy-0")
+    assert team.document.calibrated
+    assert str(ensemble) not in (ensemble / ENSEMBLE.file).read_text()
 
 
-def test_validation_spectra_stand_beside_the_truth_with_all_that_is_said(made: Path, team: Built):
+def test_the_validation_table_has_the_answers_and_the_truth(folder: Path, team: BuiltEnsemble) -> None:
     ensemble, table = open_ensemble(team.folder), pq.read_table(Path(team.folder) / "validation.parquet")
-    store = open_store(str(made / "store"))
-    some = split.own(ensemble.members, store, "validation")
-    told, latents = ensemble.members.ask_store(store.path, some.place_N2, "again")
-    said = ensemble.concluded(told, latents, some.about["snr"].to_numpy())
-    assert table.num_rows == len(some) == team.about["validation"]["spectra"] > 60
-    for name, array in said.columns().items():
+    store = open_store(str(folder / "store"))
+    samples = holdout.part_samples(ensemble.members, store, "validation")
+    members, latents = ensemble.members.predict_store(store.path, samples.shard_row_N2, "again")
+    result = ensemble.conclude(members, latents, samples.extra["snr"].to_numpy())
+    assert table.num_rows == len(samples) == team.document.validation.spectra > 60
+    columns = result.answers.to_columns() | result.uncalibrated.to_columns(UNCALIBRATED)
+    for name, array in columns.items():
         assert np.array_equal(table[name].to_numpy(), array), name
-    assert np.array_equal(table["true_class"].to_numpy(), some.class_N)
-    assert np.allclose(table["true_FeH"].to_numpy(), some.label_NL[:, 0])
+    assert np.array_equal(table["true_class"].to_numpy(), samples.class_N)
+    assert np.allclose(table["true_FeH"].to_numpy(), samples.label_NL[:, 0])
     assert {"star", "snr", "snr_g", "visit", "p_mp_raw", "FeH_err_raw"} <= set(table.column_names)
 
 
-def test_calibrated_errors_hold_on_validation(team: Built):
+def test_calibrated_errors_hold_on_validation(team: BuiltEnsemble) -> None:
+    assert team.metrics is not None
+    calibrated: Any = team.calibrated
+    uncalibrated: Any = team.uncalibrated
     rows = {
         (row["who"], row["subject"], row["metric"]): row["value"]
         for row in team.metrics.to_pylist()
         if row["kind"] == "all"
     }
-    for name in ("FeH", "CFe"):
+    answers = calibrated.answers
+    inside = (answers.low_NL <= calibrated.label_NL) & (calibrated.label_NL <= answers.high_NL)
+    for number, name in enumerate(("FeH", "CFe")):
         assert rows["ensemble", name, "coverage_68"] == pytest.approx(0.683, abs=0.02)
         assert rows["ensemble", name, "coverage_interval"] == pytest.approx(0.95, abs=0.02)
-        inside = (team.judged.low_NL <= team.judged.label_NL) & (team.judged.label_NL <= team.judged.high_NL)
-        assert inside[:, team.judged.labels.index(name)].mean() == pytest.approx(0.95, abs=0.02)
+        assert inside[:, number].mean() == pytest.approx(0.95, abs=0.02)
     assert {who for who, _, _ in rows} == {*RUNS, "before calibration", "ensemble"}
-    assert team.raw.sigma("FeH") is not None
-    assert not np.allclose(team.raw.sigma("FeH"), team.judged.sigma("FeH"))
+    assert not np.allclose(uncalibrated.error("FeH"), calibrated.error("FeH"))
 
 
-def test_a_second_run_does_nothing(made: Path, team: Built):
+def test_a_second_run_does_nothing(folder: Path, team: BuiltEnsemble) -> None:
     before = {path: path.stat().st_mtime_ns for path in Path(team.folder).iterdir()}
-    again = build(settings(made, made))
-    assert not again.made
+    again = build(settings(folder, folder))
+    assert not again.is_new
     assert {path: path.stat().st_mtime_ns for path in Path(team.folder).iterdir()} == before
+    assert again.metrics is not None
     assert again.metrics.equals(team.metrics)
-    assert np.array_equal(again.judged.p_NC, team.judged.p_NC)
+    first: Any = team.calibrated
+    second: Any = again.calibrated
+    assert np.array_equal(second.p_NC, first.p_NC)
 
 
-def test_other_settings_on_a_finished_ensemble_are_refused(made: Path, team: Built):
-    with pytest.raises(
-        SettingsError,
-        match=r"team: was made with other settings: how=mean there, vote now; give these again, or another ensemble=",
-    ):
-        build(settings(made, made, how="vote"))
+def test_other_settings_for_a_finished_ensemble_are_an_error(folder: Path, team: BuiltEnsemble) -> None:
+    message = r"team: was made with other settings: combine=mean there, vote now; give the same settings again"
+    with pytest.raises(SettingsError, match=message):
+        build(settings(folder, folder, combine="vote"))
 
 
-def test_an_ensemble_that_was_cut_off_is_made_again_also_with_other_settings(
-    made: Path, team: Built, tmp_path: Path
-):
+def test_an_unfinished_ensemble_may_be_built_with_other_settings(
+    folder: Path, team: BuiltEnsemble, tmp_path: Path
+) -> None:
     shutil.copytree(team.folder, tmp_path / "team")
-    (tmp_path / "team" / ENSEMBLE).unlink()
-    again = build(settings(made, tmp_path, weights="equal", domain=False))
-    assert again.made
-    assert not again.about["domain"]
+    (tmp_path / "team" / ENSEMBLE.file).unlink()
+    again = build(settings(folder, tmp_path, weights="equal", domain=False))
+    assert again.is_new
+    assert not again.document.domain
 
 
-def test_a_folder_of_something_else_is_left_alone(made: Path, tmp_path: Path):
+def test_a_folder_with_other_files_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
-    (tmp_path / "team" / "thesis.tex").write_text("mine")
+    (tmp_path / "team" / "thesis.tex").write_text("text")
     with pytest.raises(
         SettingsError, match=r"team: holds thesis.tex but is no ensemble; give an empty or a new folder"
     ):
-        build(settings(made, tmp_path))
+        build(settings(folder, tmp_path))
 
 
-@pytest.mark.parametrize("told", ["[]", "{}", '{"settings": {"input": "x"}}'])
-def test_settings_of_something_else_are_left_alone(made: Path, tmp_path: Path, told: str):
+@pytest.mark.parametrize("content", ["[]", "{}", '{"settings": {"input": "x"}}'])
+def test_settings_of_another_kind_of_folder_are_an_error(folder: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "team").mkdir()
-    (tmp_path / "team" / "settings.json").write_text(told)
-    with pytest.raises(
-        SettingsError, match=r"team: holds settings.json but is no ensemble; give an empty or a new folder"
-    ):
-        build(settings(made, tmp_path))
-    assert (tmp_path / "team" / "settings.json").read_text() == told
+    (tmp_path / "team" / "settings.json").write_text(content)
+    with pytest.raises(SettingsError, match=r"team: .*(give an empty or a new folder|in a new folder)"):
+        build(settings(folder, tmp_path))
+    assert (tmp_path / "team" / "settings.json").read_text() == content
 
 
-def test_the_folder_of_a_run_is_left_alone_though_it_has_settings_too(made: Path, tmp_path: Path):
-    run = Path(shutil.copytree(made / "both", tmp_path / "team"))
+def test_the_folder_of_a_run_is_an_error_though_it_has_settings(folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(folder / "both", tmp_path / "team"))
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    with pytest.raises(
-        SettingsError, match=r"team: holds checkpoints, .* but is no ensemble; give an empty or a new folder"
-    ):
-        build(settings(made, tmp_path))
+    with pytest.raises(SettingsError, match=r"team: holds a run, no ensemble; give an empty or a new folder"):
+        build(settings(folder, tmp_path))
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_a_member_that_is_called_ensemble_is_told_from_the_ensemble(made: Path, tmp_path: Path):
-    runs = [str(shutil.copytree(made / "both", tmp_path / "ensemble")), str(made / "sure")]
-    found = build(settings(made, tmp_path, runs=runs))
-    names = [f"{tmp_path.name}/ensemble", f"{made.name}/sure"]
-    assert [member["name"] for member in found.about["members"]] == names
-    assert list(dict.fromkeys(found.metrics["who"].to_pylist())) == [*names, "before calibration", "ensemble"]
+def test_a_member_with_the_name_ensemble_gets_a_longer_name(folder: Path, tmp_path: Path) -> None:
+    runs = [str(shutil.copytree(folder / "both", tmp_path / "ensemble")), str(folder / "sure")]
+    built = build(settings(folder, tmp_path, runs=runs))
+    names = [f"{tmp_path.name}/ensemble", f"{folder.name}/sure"]
+    assert list(built.document.names) == names
+    assert built.metrics is not None
+    who = list(dict.fromkeys(built.metrics["who"].to_pylist()))
+    assert who == [*names, "before calibration", "ensemble"]
 
 
-def test_weights_may_be_given_and_are_made_to_sum_to_one(made: Path, tmp_path: Path):
-    about = build(settings(made, tmp_path, weights=[1, 3, 4])).about
-    assert about["weights"] == {
-        "how": "mean",
+def test_weights_of_the_user_are_divided_by_their_sum(folder: Path, tmp_path: Path) -> None:
+    weights = build(settings(folder, tmp_path, weights=[1, 3, 4])).document.weights
+    assert weights.to_dict() == {
+        "combine": "mean",
         "classes": [0.125, 0.375, 0.5],
         "labels": [[0.25, 0.75, 0.0], [0.25, 0.75, 0.0]],
     }
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"weights": [1, 2]},
-            r"^ensemble: weights: 2 numbers for 3 members; give one for each, in their order$",
+            r"^ensemble: weights: 2 numbers for 3 members; give one per member, in their order$",
         ),
         (
             {"weights": [1, -1, 2]},
-            r"weights: \[1, -1, 2\]: neither validation nor equal nor numbers of 0 or more",
+            r"weights: \[1, -1, 2\]: is not validation, not equal and no list of numbers of 0 or more",
         ),
         ({"weights": [0, 0, 0]}, r"weights: \[0, 0, 0\]: no weight is above 0"),
-        ({"weights": "best"}, r"weights: 'best': neither validation nor equal"),
+        ({"weights": "best"}, r"weights: 'best': is not validation, not equal"),
         ({"metric": "f1"}, r"metric: 'f1': should be 'log_loss'"),
         (
             {"runs": [], "members": []},
-            r"runs, members: there are none; give runs=\[...\] of finished runs, or members=",
+            r"runs, members: both are empty; give runs=\[...\] of finished runs, or members=",
         ),
         ({"coverage": 1.0}, r"coverage: 1.0"),
     ],
 )
-def test_a_mistake_in_the_settings_is_told(made: Path, tmp_path: Path, changes: dict[str, Any], told: str):
-    with pytest.raises(SettingsError, match=told):
-        settings(made, tmp_path, **changes)
+def test_a_wrong_setting_is_an_error(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        settings(folder, tmp_path, **changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"passes": 1}, "passes=1: one pass has no scatter"),
         (
-            {"metric": "f1_cemp", "how": "vote", "runs": ["nowhere"]},
+            {"metric": "f1_cemp", "combine": "vote", "runs": ["nowhere"]},
             r"nowhere: no run.json in it, so no finished run",
         ),
         ({"store": "nowhere"}, r"nowhere: no store.json in it"),
         ({"store": "nowhere", "weights": [0, 0, 1]}, r"weights: all members that give FeH have the weight 0"),
         (
-            {"store": "nowhere", "runs": ["{made}/both", "{made}/both/"]},
+            {"store": "nowhere", "runs": ["{folder}/both", "{folder}/both/"]},
             r"runs: .*both is given twice; give each run once",
         ),
     ],
 )
-def test_a_mistake_in_what_is_there_is_told(made: Path, tmp_path: Path, changes: dict[str, Any], told: str):
-    runs = [run.format(made=made) for run in changes.get("runs", [str(made / name) for name in RUNS])]
-    with pytest.raises((ValueError, FileNotFoundError), match=told):
-        build(settings(made, tmp_path, **changes | {"runs": runs}))
-    assert not (tmp_path / "team" / ENSEMBLE).exists()
+def test_a_wrong_file_or_folder_is_an_error(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    runs = [run.format(folder=folder) for run in changes.get("runs", [str(folder / name) for name in RUNS])]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        build(settings(folder, tmp_path, **changes | {"runs": runs}))
+    assert not (tmp_path / "team" / ENSEMBLE.file).exists()
 
 
-def test_without_common_validation_nothing_is_fitted(made: Path, tmp_path: Path):
-    other = teams.train(made, "elsewhere", split={"parts": [0.93, 0.05, 0.02], "seed": 3}, epochs=1)
-    runs = [str(made / "both"), other]
-    told = r"\d+ spectra are in the validation part of a member and in the train part of none; weights and calibration need 20; .* calibrate=false"
-    with pytest.raises(SettingsError, match=told):
-        build(settings(made, tmp_path, runs=runs))
-    plain = build(settings(made, tmp_path, runs=runs, calibrate=False, weights="equal"))
-    assert plain.about["weights"]["classes"] == [0.5, 0.5]
-    assert plain.about["calibration"]["temperature"] == 1.0
+def test_without_common_validation_stars_nothing_can_be_fitted(folder: Path, tmp_path: Path) -> None:
+    other = small_runs.train(folder, "elsewhere", split={"parts": [0.93, 0.05, 0.02], "seed": 3}, epochs=1)
+    runs = [str(folder / "both"), other]
+    message = r"\d+ spectra are in the validation part .* weights and calibration need 20; .* calibrate=false"
+    with pytest.raises(SettingsError, match=message):
+        build(settings(folder, tmp_path, runs=runs))
+    plain = build(settings(folder, tmp_path, runs=runs, calibrate=False, weights="equal"))
+    assert plain.document.weights.class_M.tolist() == [0.5, 0.5]
+    assert plain.document.calibration.temperature == 1.0
 
 
-def test_on_another_store_nothing_was_learned(made: Path, tmp_path: Path):
+def test_a_store_of_no_member_has_no_labels_and_no_training_spectra(folder: Path, tmp_path: Path) -> None:
     lessons.store(tmp_path / "other" / "store", count=40, seed=8)
     plain = {"store": str(tmp_path / "other" / "store"), "calibrate": False, "weights": "equal"}
     with pytest.raises(
         SettingsError,
-        match=r"store: is not the store of a member, so that no label of its spectra is known; give labels= too",
+        match=r"store: is not the store of a member, so the labels of its spectra are unknown; give "
+        r"labels= too",
     ):
-        build(settings(made, tmp_path, store=plain["store"]))
+        build(settings(folder, tmp_path, store=plain["store"]))
     with pytest.raises(
         SettingsError,
-        match=r"no labelled spectrum in it was trained on, so that none shows what is far from them",
+        match=r"no member was trained on a labelled spectrum in it, so the distance .* is unknown",
     ):
-        build(settings(made, tmp_path, **plain))
-    found = build(settings(made, tmp_path, **plain, domain=False))
-    assert (found.metrics, found.diversity, found.judged) == (None, None, None)
-    assert found.about["validation"] == {"spectra": 0, "stars": 0}
+        build(settings(folder, tmp_path, **plain))
+    built = build(settings(folder, tmp_path, **plain, domain=False))
+    assert (built.metrics, built.diversity, built.calibrated) == (None, None, None)
+    assert (built.document.validation.spectra, built.document.validation.stars) == (0, 0)
 
 
-def test_members_that_know_spectra_of_another_preparation_are_refused(made: Path, tmp_path: Path):
+def test_members_with_differently_prepared_spectra_are_an_error(folder: Path, tmp_path: Path) -> None:
     for name, kind in (("both", "msfl"), ("sure", "spline")):
-        shutil.copytree(made / name, tmp_path / name)
-        about = json.loads((tmp_path / name / "run.json").read_text())
-        about["store"]["prepare"] = {"continuum": kind}
-        (tmp_path / name / "run.json").write_text(json.dumps(about))
-    shutil.copytree(made / "store", tmp_path / "store")
-    store = json.loads((tmp_path / "store" / "store.json").read_text())
-    (tmp_path / "store" / "store.json").write_text(
-        json.dumps(store | {"settings": {"prepare": {"continuum": "msfl"}}})
-    )
-    told = r"prepared otherwise than those that .*sure has learned from: continuum is msfl, not spline; give runs that were trained on"
-    with pytest.raises(SettingsError, match=told):
-        build(
-            settings(
-                tmp_path,
-                tmp_path,
-                runs=[str(tmp_path / name) for name in ("both", "sure")],
-                store=str(tmp_path / "store"),
-            )
-        )
+        shutil.copytree(folder / name, tmp_path / name)
+        small_runs.change_preparation(tmp_path / name / "run.json", continuum=kind)
+    shutil.copytree(folder / "store", tmp_path / "store")
+    small_runs.change_preparation(tmp_path / "store" / "store.json", continuum="msfl")
+    runs = [str(tmp_path / name) for name in ("both", "sure")]
+    message = r"not prepared like those that .*sure was trained on: continuum is msfl, not spline; give runs"
+    with pytest.raises(SettingsError, match=message):
+        build(settings(tmp_path, tmp_path, runs=runs, store=str(tmp_path / "store")))
 
 
-def test_labels_of_another_table_may_validate(made: Path, tmp_path: Path):
-    lines = (made / "labels.csv").read_text().splitlines()
+def test_labels_of_another_table_are_used_for_validation(folder: Path, tmp_path: Path) -> None:
+    lines = (folder / "labels.csv").read_text().splitlines()
     (tmp_path / "other.csv").write_text("\n".join([lines[0], *lines[1:201]]))
-    found = build(settings(made, tmp_path, labels=str(tmp_path / "other.csv")))
-    wanted = split.own(open_ensemble(found.folder).members, open_store(str(made / "store")), "validation")
-    obsids = set(wanted.about["obsid"].to_pylist())
-    table = pq.read_table(Path(found.folder) / "validation.parquet")
+    built = build(settings(folder, tmp_path, labels=str(tmp_path / "other.csv")))
+    members = open_ensemble(built.folder).members
+    validation = holdout.part_samples(members, open_store(str(folder / "store")), "validation")
+    obsids = set(validation.extra["obsid"].to_pylist())
+    table = pq.read_table(Path(built.folder) / "validation.parquet")
     assert set(table["obsid"].to_pylist()) == {obsid for obsid in obsids if obsid < 1200}
 
 
-def test_a_deep_ensemble_is_trained_in_one_go_and_its_runs_are_used_again(made: Path, tmp_path: Path):
-    asked: list[str] = []
+def test_members_are_trained_once_and_used_again(folder: Path, tmp_path: Path) -> None:
+    trained: list[str] = []
 
-    def train(one: Train) -> None:
-        asked.append(one.run.rpartition("/")[2])
-        building.alone(one)
+    def train(training: Train) -> None:
+        trained.append(training.run.rpartition("/")[2])
+        building.run_locally(training)
 
     members = [{}, {"model": "bganet", "name": "bands", "options": {"wide": 8, "narrow": 4}}]
-    both = trained(made, tmp_path, members=members, seeds=2, passes=3)
+    both = training_settings(folder, tmp_path, members=members, seeds=2, passes=3)
     first = build(both, train)
     names = ["prism-2024", "prism-2025", "bands-2024", "bands-2025"]
-    assert asked == names
-    assert [member["path"] for member in first.about["members"]] == [f"./runs/{name}" for name in names]
-    assert not build(both, train).made
-    assert asked == names
+    assert trained == names
+    assert [member.path for member in first.document.members] == [f"./runs/{name}" for name in names]
+    assert not build(both, train).is_new
+    assert trained == names
     with pytest.raises(
         SettingsError,
         match=r"other settings: runs=prism-2024, prism-2025, .* there, prism-2024, bands-2024 now",
@@ -314,16 +313,16 @@ def test_a_deep_ensemble_is_trained_in_one_go_and_its_runs_are_used_again(made: 
     shutil.move(tmp_path / "team", tmp_path / "moved")
     ensemble = open_ensemble(str(tmp_path / "moved"))
     assert ensemble.names == tuple(names)
-    assert (ensemble.about["passes"], ensemble.members.runs[2].about["model"]) == (3, "bganet")
+    assert (ensemble.document.passes, ensemble.members.runs[2].document.model) == (3, "bganet")
 
 
-def test_what_is_wrong_with_one_member_is_told_before_any_is_trained(made: Path, tmp_path: Path):
-    def never(one: Train) -> None:
-        raise AssertionError(one.run)
+def test_a_wrong_member_is_an_error_before_any_is_trained(folder: Path, tmp_path: Path) -> None:
+    def never(training: Train) -> None:
+        raise AssertionError(training.run)
 
-    for changes, told in (
+    for changes, message in (
         ({"members": [{}, {"monitor": "f1_CEPM", "name": "b"}]}, "monitor=f1_CEPM: there is no such metric"),
-        ({"members": [{}, {"model": "prims"}]}, r"no .*prims"),
+        ({"members": [{}, {"model": "prims"}]}, "model: 'prims': there is no such model"),
         (
             {"members": [{}, {"epocs": 3, "name": "b"}]},
             r"ensemble: train: epocs: unknown setting \(value 3\); did you mean epochs\?",
@@ -331,18 +330,18 @@ def test_what_is_wrong_with_one_member_is_told_before_any_is_trained(made: Path,
         ({"members": [{"options": {"dropout": 0.0}}], "passes": 4}, "no member has a layer with dropout"),
         (
             {"members": [{}, {}]},
-            r"members: two are called prism-2024; give each of them a name, such as \{model: prism, name: wide\}",
+            r"members: two have the name prism-2024; give each a name, such as \{model: prism, name: wide\}",
         ),
         ({"store": None}, r"store: not given, but needed to train members; give store=..., or runs=\[...\]"),
     ):
-        with pytest.raises(ValueError, match=told):
-            build(trained(made, tmp_path / str(len(told)), **changes), never)
+        with pytest.raises(ValueError, match=message):
+            build(training_settings(folder, tmp_path / str(len(message)), **changes), never)
 
 
-def test_a_member_with_another_network_has_its_own_options(made: Path, tmp_path: Path):
+def test_a_member_with_another_network_has_its_own_options(folder: Path, tmp_path: Path) -> None:
     found = trainings(
-        trained(
-            made, tmp_path, members=[{"model": "bganet"}, {"epochs": 4, "options": {"hidden": 8}}], seeds=1
+        training_settings(
+            folder, tmp_path, members=[{"model": "bganet"}, {"epochs": 4, "options": {"hidden": 8}}], seeds=1
         )
     )
     assert [(one.model, one.options, one.epochs) for one in found] == [
@@ -352,18 +351,18 @@ def test_a_member_with_another_network_has_its_own_options(made: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["../../both", "a/b", "", "..", [1]])
-def test_a_name_that_is_no_folder_in_that_of_the_ensemble_is_refused(made: Path, tmp_path: Path, name: Any):
+def test_a_name_that_cannot_be_a_folder_is_an_error(folder: Path, tmp_path: Path, name: Any) -> None:
     with pytest.raises(
-        SettingsError, match=r"members: name: .* is no name of a folder; give letters and digits"
+        SettingsError, match=r"members: name: .* cannot be the name of a folder; give letters and digits"
     ):
-        trainings(trained(made, tmp_path, members=[{"name": name}]))
+        trainings(training_settings(folder, tmp_path, members=[{"name": name}]))
 
 
-def test_options_stay_where_a_member_names_the_usual_network(made: Path, tmp_path: Path):
+def test_options_stay_where_a_member_has_the_network_of_the_recipe(folder: Path, tmp_path: Path) -> None:
     train = {"options": {"kernel": 5}}
     plain, named, other = trainings(
-        trained(
-            made,
+        training_settings(
+            folder,
             tmp_path,
             train=train,
             members=[{}, {"model": "echelle", "name": "named"}, {"model": "prism"}],
@@ -373,7 +372,7 @@ def test_options_stay_where_a_member_names_the_usual_network(made: Path, tmp_pat
     assert other.options == {}
 
 
-def test_the_recipe_of_the_search_trains_its_own_members():
+def test_the_recipe_of_the_search_trains_its_own_members() -> None:
     recipe = str(Path(__file__).resolve().parents[2] / "recipes" / "cemp.yaml")
     found = trainings(
         load(Build, "ensemble", [recipe, "ensemble=x", "store=y", "labels=z", "train.epochs=7", "seeds=2"])
@@ -388,35 +387,35 @@ def test_the_recipe_of_the_search_trains_its_own_members():
     assert not trainings(load(Build, "ensemble", [recipe, "ensemble=x", "runs=[a, b]"]))
 
 
-def test_the_fingerprint_goes_by_what_the_members_are_trained_with(made: Path, tmp_path: Path):
-    one = trained(made, tmp_path)
-    assert one.fingerprint() == trained(made, tmp_path / "elsewhere").fingerprint()
+def test_the_fingerprint_follows_from_the_training_settings(folder: Path, tmp_path: Path) -> None:
+    one = training_settings(folder, tmp_path)
+    assert one.fingerprint() == training_settings(folder, tmp_path / "elsewhere").fingerprint()
     assert (
         one.fingerprint()
-        == trained(made, tmp_path, train=PRISM | {"tracking": {"use": "auto"}}).fingerprint()
+        == training_settings(folder, tmp_path, train=PRISM | {"tracking": {"use": "auto"}}).fingerprint()
     )
-    assert one.fingerprint() != trained(made, tmp_path, train=PRISM | {"epochs": 3}).fingerprint()
-    assert settings(made, tmp_path).fingerprint() == settings(made, tmp_path, train=PRISM).fingerprint()
+    assert one.fingerprint() != training_settings(folder, tmp_path, train=PRISM | {"epochs": 3}).fingerprint()
+    assert settings(folder, tmp_path).fingerprint() == settings(folder, tmp_path, train=PRISM).fingerprint()
 
 
-def test_an_ensemble_says_the_same_after_it_was_killed_in_the_middle(
-    made: Path, team: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_interrupted_ensemble_ends_with_the_same_files(
+    folder: Path, team: BuiltEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written: list[str] = []
     write = building.files.write
 
-    def dying(path: str, data: bytes | memoryview) -> None:
+    def interrupted(path: str, data: bytes | memoryview) -> None:
         if path.startswith(str(tmp_path)) and len(written) == 2:
             raise KeyboardInterrupt
         written.append(path)
         write(path, data)
 
-    monkeypatch.setattr(building.files, "write", dying)
+    monkeypatch.setattr(building.files, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build(settings(made, tmp_path))
+        build(settings(folder, tmp_path))
     monkeypatch.undo()
-    assert not (tmp_path / "team" / ENSEMBLE).exists()
-    build(settings(made, tmp_path))
+    assert not (tmp_path / "team" / ENSEMBLE.file).exists()
+    build(settings(folder, tmp_path))
     for path in Path(team.folder).iterdir():
         assert (tmp_path / "team" / path.name).read_bytes() == path.read_bytes(), path.name
-    assert json.loads((tmp_path / "team" / ENSEMBLE).read_text())["id"] == team.about["id"]
+    assert json.loads((tmp_path / "team" / ENSEMBLE.file).read_text())["id"] == team.document.id

@@ -1,4 +1,4 @@
-"""Kills at random moments while an ensemble trains its members and is put together: the rerun ends with what an undisturbed one ends with.
+"""Kills at random moments while an ensemble is built: the next run ends with the same result.
 
 SURVEY_KILLS=20 is the long form.
 """
@@ -14,7 +14,7 @@ import pytest
 from survey.ensemble.build import build
 from survey.ensemble.ensemble import ENSEMBLE
 from survey.ensemble.settings import Build
-from tests.ensemble import teams
+from tests.ensemble import small_runs
 from tests.processes import new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
@@ -26,13 +26,13 @@ TRAIN = {
     "targets": ["FeH", "CFe"],
     "epochs": 30,
     "batch": 16,
-    "split": teams.SPLIT,
+    "split": small_runs.SPLIT,
     "tracking": {"use": "never"},
 }
 
 
-def test_a_killed_ensemble_ends_as_an_undisturbed_one(tmp_path: Path):
-    teams.place(tmp_path)
+def test_a_killed_job_ends_with_the_result_of_an_undisturbed_one(tmp_path: Path) -> None:
+    small_runs.place(tmp_path)
     given = {
         "store": str(tmp_path / "store"),
         "labels": str(tmp_path / "labels.csv"),
@@ -41,7 +41,9 @@ def test_a_killed_ensemble_ends_as_an_undisturbed_one(tmp_path: Path):
         "threads": 1,
         "gpu": "never",
     }
-    wanted = build(Build.checked("ensemble", given | {"ensemble": str(tmp_path / "undisturbed")})).about["id"]
+    wanted = build(
+        Build.from_dict("ensemble", given | {"ensemble": str(tmp_path / "undisturbed")})
+    ).document.id
     team, dice = tmp_path / "team", random.Random(3)
     arguments = [f"{name}={json.dumps(value)}" for name, value in (given | {"ensemble": str(team)}).items()]
     with new_workplace() as place:
@@ -55,6 +57,6 @@ def test_a_killed_ensemble_ends_as_an_undisturbed_one(tmp_path: Path):
         last = place.python("jobs/ensemble.py", *arguments)
         assert last.wait() == 0, last.err
         assert "ensemble" in last.out
-    assert json.loads((team / ENSEMBLE).read_text())["id"] == wanted
+    assert json.loads((team / ENSEMBLE.file).read_text())["id"] == wanted
     for name in ("validation.parquet", "metrics.parquet", "diversity.parquet", "domain.safetensors"):
         assert (team / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name

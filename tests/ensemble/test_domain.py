@@ -1,4 +1,6 @@
-"""Distances in latent spaces against scikit-learn and scipy, and whether what is far is told so."""
+"""Distances in latent spaces, against scikit-learn and scipy."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from survey.ensemble.domain import DIRECTIONS, Domain
 
 
 def blobs(rows: int, features: tuple[int, ...] = (6, 10), seed: int = 0) -> list[np.ndarray]:
-    """Latents of several members: correlated, off centre, each with scales of its own."""
+    """Latents of several members: correlated, not centred, each with other scales."""
     rng = np.random.default_rng(seed)
     mixing = [np.random.default_rng(99 + size).normal(0, 1, (size, size)) for size in features]
     return [
@@ -21,7 +23,7 @@ def blobs(rows: int, features: tuple[int, ...] = (6, 10), seed: int = 0) -> list
     ]
 
 
-def test_a_distance_is_that_of_mahalanobis() -> None:
+def test_a_distance_is_the_mahalanobis_distance() -> None:
     (train,), (new,) = blobs(3000, (6,)), blobs(50, (6,), seed=1)
     found = Domain.fit([train]).score([new])
     expected = np.sqrt(EmpiricalCovariance().fit(train).mahalanobis(new.astype(float)))
@@ -30,7 +32,7 @@ def test_a_distance_is_that_of_mahalanobis() -> None:
     assert expected[0] == pytest.approx(mahalanobis(new[0], train.mean(0, dtype=float), inverse), rel=1e-4)
 
 
-def test_one_in_a_hundred_validation_stars_is_farther_than_1() -> None:
+def test_one_percent_of_validation_stars_have_a_distance_above_1() -> None:
     train, validation, new = blobs(5000), blobs(5000, seed=1), blobs(20_000, seed=2)
     domain = Domain.fit(train, validation)
     assert (domain.score(validation) > 1).mean() == pytest.approx(0.01, abs=0.0005)
@@ -45,11 +47,11 @@ def test_a_normal_blob_has_the_distances_of_a_chi_distribution() -> None:
     assert np.quantile(found, [0.1, 0.5, 0.9]) == pytest.approx(expected, rel=0.05)
 
 
-def test_what_is_far_is_told_from_what_is_near() -> None:
+def test_far_spectra_have_larger_distances_than_near_ones() -> None:
     train, validation, near = blobs(2000), blobs(500, seed=1), blobs(500, seed=2)
     far = [
-        one + 8 * one.std(0) * np.random.default_rng(0).choice([-1, 1], one.shape[1])
-        for one in blobs(500, seed=3)
+        latent + 8 * latent.std(0) * np.random.default_rng(0).choice([-1, 1], latent.shape[1])
+        for latent in blobs(500, seed=3)
     ]
     domain = Domain.fit(train, validation)
     scores = np.concatenate([domain.score(near), domain.score(far)])
@@ -57,22 +59,22 @@ def test_what_is_far_is_told_from_what_is_near() -> None:
     assert domain.score(far).min() > 1
 
 
-def test_what_is_strange_outside_of_the_directions_that_stars_vary_in_is_seen() -> None:
+def test_a_deviation_outside_the_directions_of_the_training_stars_counts() -> None:
     rng = np.random.default_rng(0)
     plane = rng.normal(0, 1, (3, 60))
     train, near = (rng.normal(0, 1, (size, 3)) @ plane for size in (1000, 200))
     outside = np.linalg.svd(plane)[2][-1]
     domain = Domain.fit([train])
-    assert domain.spaces[0].axes_DK.shape == (60, 3)
+    assert domain.members[0].axes_DK.shape == (60, 3)
     assert domain.score([near]).max() < 2
     assert domain.score([near + 5 * outside]).min() > 2
 
 
-def test_many_directions_are_cut_and_the_rest_counts_as_one() -> None:
+def test_directions_beyond_the_limit_count_as_one_direction() -> None:
     rng = np.random.default_rng(0)
     train, new = rng.normal(0, 1, (4000, 200)), rng.normal(0, 1, (2000, 200))
     domain = Domain.fit([train])
-    assert domain.spaces[0].axes_DK.shape == (200, DIRECTIONS)
+    assert domain.members[0].axes_DK.shape == (200, DIRECTIONS)
     assert (domain.score([new]) > 1).mean() < 0.05
     assert domain.score([3 * new]).min() > 1
 
@@ -91,7 +93,7 @@ def test_constant_features_and_a_feature_of_rounding_change_nothing() -> None:
     )
 
 
-def test_by_a_latent_that_never_varies_nothing_is_told() -> None:
+def test_a_latent_that_never_varies_has_no_influence() -> None:
     train, new = blobs(500), blobs(50, seed=1)
     constant, other = np.full((500, 4), 0.1, np.float32), np.full((50, 4), 0.1, np.float32)
     assert Domain.fit([*train, constant]).score([*new, other]) == pytest.approx(Domain.fit(train).score(new))
@@ -119,7 +121,7 @@ def test_a_member_without_a_sound_latent_is_left_out() -> None:
     assert np.isnan(scores[3])
 
 
-def test_sick_training_stars_are_left_out() -> None:
+def test_training_stars_with_nan_are_left_out() -> None:
     train, new = blobs(500), blobs(20, seed=1)
     spoilt = [np.concatenate([latent, np.full((3, latent.shape[1]), np.nan)]) for latent in train]
     assert Domain.fit(spoilt, blobs(100, seed=2)).score(new) == pytest.approx(
@@ -128,10 +130,10 @@ def test_sick_training_stars_are_left_out() -> None:
     assert np.isfinite(Domain.fit(train, [np.full_like(latent, np.nan) for latent in train]).score(new)).all()
 
 
-def test_a_domain_is_the_same_after_safetensors_and_when_it_is_fitted_again() -> None:
+def test_a_domain_is_the_same_after_safetensors_and_after_another_fit() -> None:
     train, validation, new = blobs(500), blobs(100, seed=1), blobs(50, seed=2)
     domain = Domain.fit(train, validation)
-    again = Domain.of(load(save(domain.tensors())))
+    again = Domain.from_tensors(load(save(domain.to_tensors())))
     assert np.array_equal(again.score(new), domain.score(new))
     assert np.array_equal(Domain.fit(train, validation).score(new), domain.score(new))
     order = np.random.default_rng(0).permutation(500)
@@ -140,15 +142,15 @@ def test_a_domain_is_the_same_after_safetensors_and_when_it_is_fitted_again() ->
     )
 
 
-def test_neither_the_order_of_members_nor_the_scale_of_a_latent_changes_a_distance() -> None:
+def test_the_order_of_members_and_the_scale_of_a_latent_change_no_distance() -> None:
     train, validation, new = blobs(500), blobs(100, seed=1), blobs(50, seed=2)
     expected = Domain.fit(train, validation).score(new)
     assert Domain.fit(train[::-1], validation[::-1]).score(new[::-1]) == pytest.approx(expected)
-    scaled = [[1e4 * latent.astype(float) - 3 for latent in some] for some in (train, validation, new)]
+    scaled = [[1e4 * latent.astype(float) - 3 for latent in latents] for latents in (train, validation, new)]
     assert Domain.fit(*scaled[:2]).score(scaled[2]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_without_validation_stars_the_training_stars_say_what_is_usual() -> None:
+def test_without_validation_stars_the_training_stars_give_the_usual_distance() -> None:
     train = blobs(1000)
     for validation in (None, [latent[:0] for latent in train]):
         assert (Domain.fit(train, validation).score(train) > 1).mean() == pytest.approx(0.01)
@@ -159,30 +161,30 @@ def test_without_validation_stars_the_training_stars_say_what_is_usual() -> None
     [
         (
             lambda domain: Domain.fit(blobs(9), blobs(9)[:1]),
-            "latents of 2 members for training and of 1 for validation; give both of each member",
+            "latents of 2 members for training and of 1 for validation; give both for each member",
         ),
         (
             lambda domain: Domain.fit(blobs(9), [blobs(9)[0], blobs(8)[1]]),
-            "different numbers of validation stars; give those of the same stars",
+            "different numbers of validation stars; give the same stars",
         ),
         (
             lambda domain: domain.score(blobs(3)[:1]),
-            "latents of 1 members; it was fitted for 2, give one array for each",
+            "latents of 1 members; it was fitted for 2, give one array per member",
         ),
         (
             lambda domain: domain.score(blobs(3, (5, 10))),
-            r"latents of shape \(3, 5\); the training stars had 6 features, give as many",
+            r"latents of shape \(3, 5\); give 6 features per spectrum, as the training stars had",
         ),
         (
             lambda domain: Domain.fit([np.full((5, 2), np.nan)]),
             "member 0 has no finite latent of 5 training stars; leave the member out, or",
         ),
         (
-            lambda domain: Domain.of({"usual": np.ones(1), "0.centre": np.zeros(3)}),
-            "there is no tensor '0.axes'; .* make the ensemble anew",
+            lambda domain: Domain.from_tensors({"usual": np.ones(1), "0.centre": np.zeros(3)}),
+            "the tensor '0.axes' is missing, .* make the ensemble again",
         ),
     ],
 )
-def test_what_is_no_domain_is_told(wrong: object, message: str) -> None:
+def test_an_impossible_domain_is_an_error(wrong: Callable[[Domain], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong(Domain.fit(blobs(100)))

@@ -1,4 +1,4 @@
-"""Runs asked together say what each says alone, with dropout on or off."""
+"""Members answer together as each run does alone, with dropout on or off."""
 
 import json
 import shutil
@@ -11,214 +11,226 @@ import torch
 from torch import Tensor, nn
 
 from survey import plugins
-from survey.ensemble.combine import Weights, combine
-from survey.ensemble.members import Members, check_passes, droppers, dropping, open_members, together
-from survey.models.network import Answers, Dropout, Heads, Network, Task
+from survey.ensemble.combine import Weights
+from survey.ensemble.members import (
+    Members,
+    check_passes,
+    concatenate,
+    dropout_layers,
+    dropout_on,
+    open_members,
+)
+from survey.models.network import FeatureDropout, Heads, Network, Outputs
+from survey.models.settings import Task
 from survey.settings import Settings, SettingsError
+from survey.spectrum import Grid
 from survey.store.store import open_store
-from survey.training.batches import Spectra, read_places
-from survey.training.run import Run
+from survey.training.batches import Spectra, read_spectra
+from survey.training.run import Run, RunDocument
 from survey.training.scaling import Scaling
-from tests.ensemble import teams
+from tests.ensemble import small_runs
+from tests.ensemble.random_members import combined
 from tests.models import batches
 
 PIXELS = 301
 every_net = pytest.mark.parametrize("name", plugins.names("models"))
-ARRAYS = ("p_MNC", "mu_MNL", "var_MNL", "within_MNL", "own_MN")
+ARRAYS = ("p_MNC", "value_MNL", "var_data_MNL", "var_passes_MNL", "pass_entropy_MN")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return teams.place(tmp_path_factory.mktemp("members"), *teams.KINDS)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_runs.place(tmp_path_factory.mktemp("members"), *small_runs.KINDS)
 
 
 @pytest.fixture(scope="module")
-def members(made: Path) -> Members:
-    return open_members([str(made / kind) for kind in teams.KINDS])
+def members(folder: Path) -> Members:
+    return open_members([str(folder / kind) for kind in small_runs.KINDS])
 
 
 @pytest.fixture(scope="module")
-def spectra(made: Path) -> Spectra:
-    return read_places(
-        open_store(str(made / "store")), np.array([(row % 3, row) for row in range(40)]), False
+def spectra(folder: Path) -> Spectra:
+    return read_spectra(
+        open_store(str(folder / "store")), np.array([(row % 3, row) for row in range(40)]), False
     )
 
 
 class Toy(Network):
-    """One linear layer behind dropout: what its passes scatter by is known."""
+    """One linear layer after dropout: the scatter of its passes is known."""
 
     def __init__(self, pixels: int, p: float) -> None:
         super().__init__(pixels, Task("reg", ("FeH",)), Settings())
-        self.drop, self.heads = Dropout(p), Heads(0, pixels, self.task)
+        self.drop, self.heads = FeatureDropout(p), Heads(0, pixels, self.task)
 
-    def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
+    def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
         dropped_BP = self.drop(flux_BP)
         return self.heads(dropped_BP, dropped_BP) | {"latent": flux_BP}
 
 
 def toy(p: float = 0.25, scale: float = 3.0, kind: type[Toy] = Toy) -> Members:
     torch.manual_seed(5)
-    grid = {"start": 4000.0, "stop": 4007.0, "step": 1.0, "scale": "linear", "points": 8}
-    scaling = Scaling(("FeH",), ("standard",), np.array([-1.0]), np.array([scale]))
-    return Members(
-        (Run("toy", {"grid": grid, "classes": []}, kind(8, p).eval(), scaling, torch.device("cpu")),)
+    net = kind(8, p).eval()
+    document = RunDocument.model_construct(
+        grid=Grid(4000.0, 4007.0, 1.0),
+        classes=(),
+        task=net.task,
+        scaling=Scaling(("FeH",), ("standard",), np.array([-1.0]), np.array([scale])),
     )
+    return Members((Run("toy", document, net, torch.device("cpu")),))
 
 
-def some(rows: int = 3) -> Spectra:
+def flat_spectra(rows: int = 3) -> Spectra:
     flux = torch.linspace(0.2, 1.5, rows * 8).reshape(rows, 8)
     return Spectra(flux, torch.ones_like(flux))
 
 
-def test_together_they_say_what_each_says_alone(members: Members, spectra: Spectra):
-    told, latents = members.ask(spectra)
+def test_members_answer_together_as_each_run_does_alone(members: Members, spectra: Spectra) -> None:
+    answers, latents = members.predict(spectra)
     assert members.labels == ("FeH", "CFe", "Teff")
     for number, run in enumerate(members.runs):
-        alone = run.said(spectra, "float32")
+        alone = run.predict(spectra, "float32")
         columns = [members.labels.index(name) for name in run.labels]
         wanted = {
             "p_MNC": alone.get("p"),
-            "mu_MNL": alone.get("mu"),
-            "var_MNL": None if "sigma" not in alone else alone["sigma"] ** 2,
+            "value_MNL": alone.get("mu"),
+            "var_data_MNL": None if "sigma" not in alone else alone["sigma"] ** 2,
         }
         for name, array in wanted.items():
-            found = getattr(told, name)[number]
-            assert np.array_equal(
-                found if name == "p_MNC" else found[:, columns],
-                np.full_like(found, np.nan) if array is None else array,
-            ) or (array is None and np.isnan(found).all())
-        others = [place for place in range(len(members.labels)) if place not in columns]
-        assert np.isnan(told.mu_MNL[number][:, others]).all()
+            found = getattr(answers, name)[number]
+            if array is None:
+                assert np.isnan(found).all()
+            else:
+                assert np.array_equal(found if name == "p_MNC" else found[:, columns], array)
+        others = [column for column in range(len(members.labels)) if column not in columns]
+        assert np.isnan(answers.value_MNL[number][:, others]).all()
         assert np.array_equal(latents[number], alone["latent"])
-    assert np.array_equal(told.within_MNL, np.where(np.isnan(told.mu_MNL), np.nan, 0), equal_nan=True)
+    assert np.array_equal(
+        answers.var_passes_MNL, np.where(np.isnan(answers.value_MNL), np.nan, 0), equal_nan=True
+    )
 
 
-def test_what_is_said_does_not_depend_on_the_batches(members: Members, spectra: Spectra):
-    whole, _ = members.ask(spectra)
-    parts = together([members.ask(spectra[start : start + 11], batch=7)[0] for start in range(0, 40, 11)])
+def test_answers_do_not_depend_on_the_batches(members: Members, spectra: Spectra) -> None:
+    at_once, _ = members.predict(spectra)
+    parts = concatenate(
+        [members.predict(spectra[start : start + 11], batch=7)[0] for start in range(0, 40, 11)]
+    )
     for name in ARRAYS:
-        assert np.allclose(getattr(whole, name), getattr(parts, name), rtol=1e-4, atol=1e-5, equal_nan=True)
+        assert np.allclose(getattr(at_once, name), getattr(parts, name), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def test_spectra_of_a_store_are_asked_about_in_the_order_of_their_places(made: Path, members: Members):
-    place_N2 = np.array([(2, 5), (0, 7), (2, 1)])
-    told, latents = members.ask_store(str(made / "store"), place_N2, "asking")
+def test_answers_about_a_store_have_the_order_of_the_rows(folder: Path, members: Members) -> None:
+    shard_row_N2 = np.array([(2, 5), (0, 7), (2, 1)])
+    answers, latents = members.predict_store(str(folder / "store"), shard_row_N2, "predict")
     single = [
-        members.ask(read_places(open_store(str(made / "store")), place[None], False))[0] for place in place_N2
+        members.predict(read_spectra(open_store(str(folder / "store")), row[None], False))[0]
+        for row in shard_row_N2
     ]
-    assert np.allclose(told.mu_MNL, together(single).mu_MNL, rtol=1e-4, equal_nan=True)
+    assert np.allclose(answers.value_MNL, concatenate(single).value_MNL, rtol=1e-4, equal_nan=True)
     assert [len(latent_ND) for latent_ND in latents] == [3] * 5
 
 
-def test_about_no_spectra_nothing_is_said_in_the_right_widths(members: Members, spectra: Spectra):
-    told, latents = members.ask(spectra[:0])
-    usual, others = members.ask(spectra[:2])
-    assert len(told) == 0
-    assert told.p_MNC.shape == (5, 0, 3)
+def test_answers_about_no_spectra_have_the_right_widths(members: Members, spectra: Spectra) -> None:
+    answers, latents = members.predict(spectra[:0])
+    usual, others = members.predict(spectra[:2])
+    assert len(answers) == 0
+    assert answers.p_MNC.shape == (5, 0, 3)
     assert [latent_ND.shape[1] for latent_ND in latents] == [latent_ND.shape[1] for latent_ND in others]
-    assert usual.labels == told.labels
+    assert usual.labels == answers.labels
 
 
-def test_sixteen_bits_say_nearly_the_same(members: Members, spectra: Spectra):
-    full, low = (members.ask(spectra, precision=precision)[0] for precision in ("float32", "bf16"))
+def test_sixteen_bits_give_nearly_the_same_answers(members: Members, spectra: Spectra) -> None:
+    full, low = (members.predict(spectra, precision=precision)[0] for precision in ("float32", "bf16"))
     assert np.nanmax(np.abs(full.p_MNC - low.p_MNC)) < 0.05
     assert low.p_MNC.dtype == np.float64
 
 
-def test_a_member_whose_answer_is_no_number_says_nothing_of_that_spectrum(made: Path, spectra: Spectra):
-    members = open_members([str(made / "both"), str(made / "bands")])
+def test_an_output_that_is_not_finite_is_no_answer(folder: Path, spectra: Spectra) -> None:
+    members = open_members([str(folder / "both"), str(folder / "bands")])
     sick = Spectra(spectra.flux.clone(), spectra.ivar.clone())
     sick.flux[3, 100], sick.ivar[3, 100] = float("inf"), 1.0
     with torch.no_grad():
         members.runs[1].net.heads.last.mu.bias[0] = float("nan")
-    told, _ = members.ask(sick)
-    assert np.isnan(told.mu_MNL[1]).all()
-    assert np.isnan(told.p_MNC[1]).all()
-    assert np.isnan(told.mu_MNL[0][3]).all()
-    assert np.isfinite(np.delete(told.mu_MNL[0], 3, 0)).all()
+    answers, _ = members.predict(sick)
+    assert np.isnan(answers.value_MNL[1]).all()
+    assert np.isnan(answers.p_MNC[1]).all()
+    assert np.isnan(answers.value_MNL[0][3]).all()
+    assert np.isfinite(np.delete(answers.value_MNL[0], 3, 0)).all()
 
 
-def test_passes_scatter_as_theory_says():
+def test_the_scatter_of_passes_is_that_of_theory() -> None:
     members = toy(p=0.25, scale=3.0)
-    told, latents = members.ask(some(), passes=4000, seed=1)
+    answers, latents = members.predict(flat_spectra(), passes=4000, seed=1)
     layer = members.runs[0].net.heads.mu
     weight = layer.weight.detach().double().numpy()[0]
-    flux = some().flux.double().numpy()
+    flux = flat_spectra().flux.double().numpy()
     wanted = 9 * 0.25 / 0.75 * ((weight * flux) ** 2).sum(1)
-    assert np.allclose(told.within_MNL[0, :, 0], wanted, rtol=0.1)
+    assert np.allclose(answers.var_passes_MNL[0, :, 0], wanted, rtol=0.1)
     mean = 3 * (flux @ weight + layer.bias.item()) - 1
-    assert np.allclose(told.mu_MNL[0, :, 0], mean, atol=5 * np.sqrt(wanted.max() / 4000))
-    assert np.array_equal(latents[0], some().flux.numpy())
+    assert np.allclose(answers.value_MNL[0, :, 0], mean, atol=5 * np.sqrt(wanted.max() / 4000))
+    assert np.array_equal(latents[0], flat_spectra().flux.numpy())
 
 
-def test_passes_are_means_over_all_that_is_said(members: Members, spectra: Spectra):
+def test_answers_with_passes_are_means_over_the_passes(members: Members, spectra: Spectra) -> None:
     passes, seed = 5, 3
-    told, _ = members.ask(spectra, batch=64, passes=passes, seed=seed)
+    answers, _ = members.predict(spectra, batch=64, passes=passes, seed=seed)
     for number in (0, 1, 4):
-        run, each = members.runs[number], []
-        with dropping(run.net, (seed, number, 0), torch.device("cpu")), torch.inference_mode():
+        run = members.runs[number]
+        p, value, var_data = [], [], []
+        with dropout_on(run.net, (seed, number, 0), torch.device("cpu")), torch.inference_mode():
             for _ in range(passes):
-                answers = run.net(spectra.flux, spectra.ivar)
-                sigma = (
-                    run.scaling.errors_unscaled((answers["log_var"].double() / 2).exp())
-                    if "log_var" in answers
-                    else None
-                )
-                each.append(
-                    (
-                        answers["logits"].double().softmax(1).numpy(),
-                        run.scaling.unscaled(answers["mu"].double()),
-                        sigma,
-                    )
-                )
+                output = run.net(spectra.flux, spectra.ivar)
+                p.append(output["logits"].double().softmax(1).numpy())
+                value.append(run.scaling.unscale(output["mu"].double().numpy()))
+                if "log_var" in output:
+                    sigma = (output["log_var"].double() / 2).exp().numpy()
+                    var_data.append(run.scaling.unscale_errors(sigma) ** 2)
         columns = [members.labels.index(name) for name in run.labels]
-        assert np.allclose(told.p_MNC[number], np.mean([one[0] for one in each], 0))
-        assert np.allclose(told.mu_MNL[number][:, columns], np.mean([one[1] for one in each], 0))
-        assert np.allclose(told.within_MNL[number][:, columns], np.var([one[1] for one in each], 0, ddof=1))
-        if each[0][2] is not None:
-            assert np.allclose(told.var_MNL[number][:, columns], np.mean([one[2] ** 2 for one in each], 0))
+        assert np.allclose(answers.p_MNC[number], np.mean(p, 0))
+        assert np.allclose(answers.value_MNL[number][:, columns], np.mean(value, 0))
+        assert np.allclose(answers.var_passes_MNL[number][:, columns], np.var(value, 0, ddof=1))
+        if var_data:
+            assert np.allclose(answers.var_data_MNL[number][:, columns], np.mean(var_data, 0))
 
 
-def test_passes_that_disagree_about_the_class_are_doubt_of_the_model(members: Members, spectra: Spectra):
+def test_passes_that_disagree_about_the_class_give_model_entropy(members: Members, spectra: Spectra) -> None:
     alone = Members(members.runs[2:3])
     weights = Weights(np.ones(1), np.ones((1, 0)))
-    plain, dropped = (combine(alone.ask(spectra, passes=passes)[0], weights) for passes in (0, 30))
-    assert (plain.doubt_N == 0).all()
-    assert (dropped.doubt_N > 0).all()
-    assert (dropped.doubt_N < dropped.entropy_N).all()
+    plain, dropped = (combined(alone.predict(spectra, passes=passes)[0], weights) for passes in (0, 30))
+    assert (plain.class_entropy_model_N == 0).all()
+    assert (dropped.class_entropy_model_N > 0).all()
+    assert (dropped.class_entropy_model_N < dropped.class_entropy_N).all()
 
 
-def test_the_same_batches_scatter_alike_and_others_do_not(members: Members, spectra: Spectra):
-    one, again, other = (members.ask(spectra, batch=16, passes=3, seed=seed)[0] for seed in (7, 7, 8))
+def test_the_scatter_of_passes_follows_from_the_seed(members: Members, spectra: Spectra) -> None:
+    one, again, other = (members.predict(spectra, batch=16, passes=3, seed=seed)[0] for seed in (7, 7, 8))
     assert all(np.array_equal(getattr(one, name), getattr(again, name), equal_nan=True) for name in ARRAYS)
-    assert not np.array_equal(one.mu_MNL, other.mu_MNL, equal_nan=True)
+    assert not np.array_equal(one.value_MNL, other.value_MNL, equal_nan=True)
 
 
-def test_passes_leave_the_random_numbers_of_others_alone():
+def test_passes_leave_the_global_random_numbers_alone() -> None:
     members = toy()
     torch.manual_seed(11)
     wanted = torch.rand(3)
     torch.manual_seed(11)
-    members.ask(some(), passes=2)
+    members.predict(flat_spectra(), passes=2)
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_a_member_without_dropout_does_not_scatter(spectra: Spectra):
+def test_a_member_without_dropout_does_not_scatter(spectra: Spectra) -> None:
     members = toy(p=0.0)
-    plain, _ = members.ask(some())
-    told, _ = members.ask(some(), passes=6)
-    assert (told.within_MNL == 0).all()
-    assert np.array_equal(told.mu_MNL, plain.mu_MNL)
+    plain, _ = members.predict(flat_spectra())
+    answers, _ = members.predict(flat_spectra(), passes=6)
+    assert (answers.var_passes_MNL == 0).all()
+    assert np.array_equal(answers.value_MNL, plain.value_MNL)
 
 
-def test_passes_that_make_no_sense_are_refused(members: Members):
+def test_passes_without_effect_are_an_error(members: Members) -> None:
     with pytest.raises(
-        SettingsError, match="passes=1: one pass has no scatter; give 0 for none, or at least 2"
+        SettingsError, match="passes=1: one pass has no scatter; give 0 for no passes, or at least 2"
     ):
         check_passes([members.runs[0].net], 1, "ensemble")
     with pytest.raises(
         SettingsError,
-        match="passes=4: no member has a layer with dropout, so all passes would be alike; give passes=0",
+        match="passes=4: no member has a layer with dropout, so all passes would be equal; give passes=0",
     ):
         check_passes([toy(p=0.0).runs[0].net], 4, "ensemble")
     check_passes([toy(p=0.0).runs[0].net, members.runs[0].net], 4, "ensemble")
@@ -232,13 +244,13 @@ def net_of(name: str) -> Network:
 
 
 @every_net
-def test_only_dropout_is_on_in_a_pass_and_nothing_of_it_stays(name: str):
+def test_only_dropout_is_on_during_a_pass(name: str) -> None:
     net, batch = net_of(name), batches.spectra(4, PIXELS)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with torch.inference_mode():
         plain = net(*batch)
-        with dropping(net, (0,), torch.device("cpu")):
-            assert {module for module in net.modules() if module.training} == set(droppers(net))
+        with dropout_on(net, (0,), torch.device("cpu")):
+            assert {module for module in net.modules() if module.training} == set(dropout_layers(net))
             net(*batch)
         after = net(*batch)
     assert not any(module.training for module in net.modules())
@@ -247,13 +259,13 @@ def test_only_dropout_is_on_in_a_pass_and_nothing_of_it_stays(name: str):
 
 
 @every_net
-def test_no_network_drops_anything_beside_its_layers_of_dropout(name: str):
+def test_no_network_drops_values_outside_its_dropout_layers(name: str) -> None:
     net, batch = net_of(name), batches.spectra(4, PIXELS)
     with torch.inference_mode():
         plain = net(*batch)
         net.train()
         for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) or module in droppers(net):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) or module in dropout_layers(net):
                 module.eval()
         learning = net(*batch)
     for key in ("logits", "mu", "log_var"):
@@ -262,62 +274,66 @@ def test_no_network_drops_anything_beside_its_layers_of_dropout(name: str):
         )
 
 
-def test_dropout_inside_of_recurrent_layers_is_found_and_switched():
+def test_dropout_inside_recurrent_layers_is_switched_too() -> None:
     class Recurrent(Toy):
         def __init__(self, pixels: int, p: float) -> None:
             super().__init__(pixels, 0.0)
             self.gru = nn.GRU(1, 1, num_layers=2, dropout=p, batch_first=True)
 
-        def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
+        def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
             x_BP = self.gru(flux_BP[:, :, None])[0][:, :, 0]
             return self.heads(x_BP, x_BP) | {"latent": x_BP}
 
     members = toy(0.5, kind=Recurrent)
-    told, _ = members.ask(some(), passes=20)
-    assert (told.within_MNL > 0).all()
+    answers, _ = members.predict(flat_spectra(), passes=20)
+    assert (answers.var_passes_MNL > 0).all()
     assert not members.runs[0].net.gru.training
 
 
-def test_what_would_be_said_is_known_without_asking(members: Members, spectra: Spectra):
-    told, _ = members.ask(spectra[:1])
-    made_up = members.speaks()
-    assert np.array_equal(np.isfinite(made_up.mu_MNL), np.isfinite(told.mu_MNL))
-    assert np.array_equal(np.isfinite(made_up.p_MNC), np.isfinite(told.p_MNC))
+def test_placeholder_answers_show_what_members_predict(members: Members, spectra: Spectra) -> None:
+    answers, _ = members.predict(spectra[:1])
+    made_up = members.placeholder_answers()
+    assert np.array_equal(np.isfinite(made_up.value_MNL), np.isfinite(answers.value_MNL))
+    assert np.array_equal(np.isfinite(made_up.p_MNC), np.isfinite(answers.p_MNC))
 
 
-def changed(made: Path, folder: Path, **about: object) -> str:
-    """A copy of a run that says something else of itself."""
-    shutil.copytree(made / "both", folder)
-    told = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(told | about))
-    return str(folder)
+def changed(folder: Path, copy: Path, **changes: object) -> str:
+    """A copy of a run with changes of its document."""
+    shutil.copytree(folder / "both", copy)
+    document = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(document | changes))
+    return str(copy)
 
 
-def test_a_run_on_another_grid_is_refused_by_name(made: Path, tmp_path: Path):
-    named = {"start": 3900.0, "stop": 8799.0, "step": 1.0, "scale": "linear", "points": 4900}
-    other = changed(made, tmp_path / "other", grid=named)
+def test_a_run_on_another_grid_is_an_error_with_its_name(folder: Path, tmp_path: Path) -> None:
+    named = {"start": 3900.0, "stop": 8799.0, "step": 1.0, "scale": "linear"}
+    other = changed(folder, tmp_path / "other", grid=named)
     with pytest.raises(
         SettingsError,
-        match=r"other: its grid is cemp4900, that of .*both is 300 linear points from 4000 to 4598 in steps of 2",
+        match=r"other: its grid is cemp4900, the grid of .*both is 300 linear points from 4000 to 4598 in "
+        r"steps of 2",
     ):
-        open_members([str(made / "both"), other])
+        open_members([str(folder / "both"), other])
 
 
-def test_a_run_with_other_classes_is_refused(made: Path, tmp_path: Path):
-    other = changed(made, tmp_path / "other", classes=["giant", "dwarf", "other"])
+def test_a_run_with_other_classes_is_an_error(folder: Path, tmp_path: Path) -> None:
+    other = changed(folder, tmp_path / "other", classes=["giant", "dwarf", "other"])
     with pytest.raises(
         SettingsError,
-        match=r"its classes are giant, dwarf, other, those of .*both are MP, CEMP, NMP; give runs of one set of classes",
+        match=r"its classes are giant, dwarf, other, those of .*both are MP, CEMP, NMP; give runs with one "
+        r"set",
     ):
-        open_members([str(made / "both"), str(made / "warm"), other])
+        open_members([str(folder / "both"), str(folder / "warm"), other])
 
 
-def test_no_runs_at_all_are_refused():
+def test_no_runs_at_all_are_an_error() -> None:
     with pytest.raises(SettingsError, match="runs: none is given"):
         open_members([])
 
 
-def test_members_may_be_asked_without_the_continuum_that_none_needs(members: Members):
+def test_members_need_the_continuum_if_one_member_does(members: Members) -> None:
     assert not members.needs_continuum
-    hungry = replace(members.runs[0], net=type("Hungry", (Toy,), {"inputs": ("continuum",)})(8, 0.1))
-    assert Members((*members.runs, hungry)).needs_continuum
+    with_continuum = replace(
+        members.runs[0], net=type("Hungry", (Toy,), {"extra_inputs": ("continuum",)})(8, 0.1)
+    )
+    assert Members((*members.runs, with_continuum)).needs_continuum

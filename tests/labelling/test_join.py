@@ -1,4 +1,4 @@
-"""Labels joined to a store: every row and every spectrum is accounted for, and nothing is made up."""
+"""Labels joined to a store: every row and every spectrum is counted, and nothing is filled in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from survey import labels
-from survey.labelling.join import ABOUT, Counts, Labelled, Labels, check, join
+from survey.labelling.counts import Counts
+from survey.labelling.join import STORE_COLUMNS, Labelled, check_task, join
+from survey.labelling.settings import Join
 from survey.settings import SettingsError
-from tests.training.small_stores import store, visit
+from tests.labelling.small_stores import store, visit
 
 VISITS = [visit(number) for number in range(10)]
 
@@ -29,16 +31,16 @@ def joined(
     """The labels of a frame, written as CSV, joined to a store of these rows."""
     path = folder / "labels.csv"
     frame.to_csv(path, index=False)
-    part = given.pop("part_column", None)
+    part_column = given.pop("part_column", None)
     return join(
-        Labels.checked("labels", {"table": str(path)} | given),
+        Join.from_dict("join", {"table": str(path)} | given),
         store(folder / "store", VISITS if rows is None else rows),
         wanted,
-        part,
+        part_column,
     )
 
 
-def rows_and_spectra_are_accounted_for(counts: Counts) -> None:
+def assert_all_are_counted(counts: Counts) -> None:
     rows = (
         counts.used
         + counts.merged
@@ -51,7 +53,7 @@ def rows_and_spectra_are_accounted_for(counts: Counts) -> None:
     assert counts.text()
 
 
-def test_spectra_come_in_the_order_of_the_store_with_their_place_in_it(tmp_path: Path) -> None:
+def test_spectra_keep_the_order_of_the_store_and_their_rows(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "obsid": [1009, 1001, 1004, 5],
@@ -60,19 +62,19 @@ def test_spectra_come_in_the_order_of_the_store_with_their_place_in_it(tmp_path:
         }
     )
     found = joined(tmp_path, frame, ["FeH"])
-    assert (found.shard.tolist(), found.row.tolist()) == ([0, 1, 2], [1, 0, 1])
+    assert (found.shard_N.tolist(), found.row_in_shard_N.tolist()) == ([0, 1, 2], [1, 0, 1])
     assert found.label_NL[:, 0].tolist() == [-0.1, -0.4, -0.9]
     assert found.error_NL[:, 0].tolist() == pytest.approx([0.01, np.nan, 0.09], nan_ok=True)
-    assert found.about["obsid"].to_pylist() == [1001, 1004, 1009]
-    assert found.about.column_names == list(ABOUT)
-    assert found.star.tolist() == [VISITS[number]["star"] for number in (1, 4, 9)]
+    assert found.extra["obsid"].to_pylist() == [1001, 1004, 1009]
+    assert found.extra.column_names == list(STORE_COLUMNS)
+    assert found.star_N.tolist() == [VISITS[number]["star"] for number in (1, 4, 9)]
     assert (found.counts.rows, found.counts.used, found.counts.unused, found.counts.unmatched) == (4, 3, 1, 7)
     assert found.counts.key == "obsid"
-    rows_and_spectra_are_accounted_for(found.counts)
+    assert_all_are_counted(found.counts)
 
 
-def test_temperature_and_gravity_are_kept_beside_the_labels_and_decide_nothing(tmp_path: Path) -> None:
-    """Rows that contradict each other in them are one row, and a row that has nothing else is no label."""
+def test_temperature_and_gravity_are_kept_besides_the_labels_and_decide_nothing(tmp_path: Path) -> None:
+    """Rows that contradict each other only in these are merged; a row with nothing else has no label."""
     frame = pd.DataFrame(
         {"spec": [row["path"].rpartition("/")[2] for row in (VISITS[1], VISITS[1], VISITS[4], VISITS[6])]}
     )
@@ -83,19 +85,19 @@ def test_temperature_and_gravity_are_kept_beside_the_labels_and_decide_nothing(t
     )
     found = joined(tmp_path, frame, ["CFe"], classes="none")
     assert found.counts.key == "file"
-    assert found.about["obsid"].to_pylist() == [1001, 1004]
-    assert found.about["true_Teff"].to_pylist() == [5000.0, None]
-    assert found.about["true_logg"].to_pylist() == [2.5, 4.5]
+    assert found.extra["obsid"].to_pylist() == [1001, 1004]
+    assert found.extra["true_Teff"].to_pylist() == [5000.0, None]
+    assert found.extra["true_logg"].to_pylist() == [2.5, 4.5]
     assert found.counts.refused["no label"] == 1
     assert found.counts.refused["contradicting"] == 0
     assert "Teff" not in found.counts.text()
-    rows_and_spectra_are_accounted_for(found.counts)
-    also = joined(tmp_path, frame, ["CFe", "Teff"], classes="none")
-    assert also.about.column_names == [*ABOUT, "true_logg"]
-    assert also.counts.refused["contradicting"] == 2
+    assert_all_are_counted(found.counts)
+    with_teff = joined(tmp_path, frame, ["CFe", "Teff"], classes="none")
+    assert with_teff.extra.column_names == [*STORE_COLUMNS, "true_logg"]
+    assert with_teff.counts.refused["contradicting"] == 2
 
 
-NAMED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+ROWS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "obsid": lambda row: {"combined_obsid": row["obsid"]},
     "file": lambda row: {"file": "some/folder/" + row["path"].rpartition("/")[2].removesuffix(".gz").upper()},
     "file with gz": lambda row: {"filename": row["path"].rpartition("/")[2].removesuffix(".gz") + ".gz"},
@@ -118,29 +120,29 @@ def _sexagesimal(angle: float) -> str:
     return f"{'-' if angle < 0 else ''}{int(seconds // 3600)} {int(seconds % 3600 // 60)} {seconds % 60:.3f}"
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("key", ["auto", "named"])
-def test_rows_are_matched_by_whatever_both_sides_know(name: str, key: str, tmp_path: Path) -> None:
-    told = [NAMED[name](row) | {"logg": number / 2} for number, row in enumerate(VISITS)]
+def test_rows_are_matched_by_every_key_that_both_sides_have(name: str, key: str, tmp_path: Path) -> None:
+    rows = [ROWS[name](row) | {"logg": number / 2} for number, row in enumerate(VISITS)]
     wanted = name.split()[0]
-    found = joined(tmp_path, pd.DataFrame(told[::-1]), ["logg"], key="auto" if key == "auto" else wanted)
+    found = joined(tmp_path, pd.DataFrame(rows[::-1]), ["logg"], key="auto" if key == "auto" else wanted)
     assert found.label_NL[:, 0].tolist() == [number / 2 for number in range(10)]
-    if name != "visit by file":  # where the file is known, it is the key
+    if name != "visit by file":  # a known file is preferred as the key
         assert found.counts.key == wanted
 
 
-def test_a_spectrum_in_a_table_of_many_is_known_by_its_visit_where_the_labels_name_files(
+def test_a_spectrum_in_a_table_of_many_is_matched_by_its_visit_if_the_labels_name_files(
     tmp_path: Path,
 ) -> None:
     rows = [visit(number, path="/data/X.npy", row=number, visit=f"spec-{number}") for number in range(4)]
     found = joined(
         tmp_path, pd.DataFrame({"file": ["spec-2.fits", "X.npy"], "logg": [2.0, 4.0]}), ["logg"], rows
     )
-    assert found.about["visit"].to_pylist() == ["spec-2"]
+    assert found.extra["visit"].to_pylist() == ["spec-2"]
 
 
-def test_auto_prefers_the_visit_to_the_star_and_what_matches_to_what_hardly_does(tmp_path: Path) -> None:
-    """Two visits of each star: by star every row would go to both."""
+def test_auto_prefers_a_key_of_the_visit_unless_it_matches_few_rows(tmp_path: Path) -> None:
+    """Each star has two visits: by star, every row would match both."""
     rows = [visit(number, star=f"S{number // 2}", ra=float(number // 2), dec=0.5) for number in range(8)]
     frame = pd.DataFrame(
         {
@@ -169,20 +171,20 @@ def test_values_out_of_range_are_missing_and_counted(tmp_path: Path) -> None:
     assert found.label_NL[:, 0].tolist() == pytest.approx([np.nan, np.nan, np.nan, -1.5], nan_ok=True)
     assert found.counts.out_of_range == {"FeH": 2, "logg": 0}
     assert found.counts.missing == {"FeH": 3, "logg": 0}
-    assert "2 cells of the table are no value of its range" in found.counts.text()
+    assert "2 cells of the table hold no value inside its range" in found.counts.text()
 
 
-def test_rows_without_any_label_or_class_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_rows_without_a_label_and_a_class_are_refused_and_counted(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"obsid": [1000, 1001, 1002], "FeH": [-9999, -1.0, -9999], "f_CEMP": [None, None, 1]}
     )
     found = joined(tmp_path, frame, ["FeH"])
-    assert found.about["obsid"].to_pylist() == [1001, 1002]
+    assert found.extra["obsid"].to_pylist() == [1001, 1002]
     assert found.counts.refused["no label"] == 1
-    rows_and_spectra_are_accounted_for(found.counts)
+    assert_all_are_counted(found.counts)
 
 
-def test_the_same_said_twice_is_merged_and_a_contradiction_is_refused(tmp_path: Path) -> None:
+def test_equal_rows_are_merged_and_contradicting_rows_are_refused(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "obsid": [1000, 1000, 1001, 1001, 1002, 1002, 1003, 1003],
@@ -192,14 +194,14 @@ def test_the_same_said_twice_is_merged_and_a_contradiction_is_refused(tmp_path: 
         }
     )
     found = joined(tmp_path, frame, ["Teff", "logg"])
-    assert found.about["obsid"].to_pylist() == [1000, 1002]
+    assert found.extra["obsid"].to_pylist() == [1000, 1002]
     assert found.label_NL.tolist() == [[5000.0, 1.0], [4000.0, 3.0]]
     assert found.class_N.tolist() == [0, 2]
     assert (found.counts.used, found.counts.merged, found.counts.refused["contradicting"]) == (2, 2, 4)
-    rows_and_spectra_are_accounted_for(found.counts)
+    assert_all_are_counted(found.counts)
 
 
-def test_errors_are_found_under_their_usual_names(tmp_path: Path) -> None:
+def test_errors_are_read_under_their_usual_names(tmp_path: Path) -> None:
     for name in ("e_FeH", "FeH_err", "FEH_ERR", "feh_err", "sigma_FeH", "fe_h_err"):
         found = joined(
             tmp_path, pd.DataFrame({"obsid": [1000, 1001], "FeH": [-1.0, -2.0], name: [0.1, -9999]}), ["FeH"]
@@ -207,7 +209,7 @@ def test_errors_are_found_under_their_usual_names(tmp_path: Path) -> None:
         assert found.error_NL[:, 0].tolist() == pytest.approx([0.1, np.nan], nan_ok=True)
 
 
-def test_the_one_of_carbon_and_iron_that_is_missing_follows_from_the_other_two(tmp_path: Path) -> None:
+def test_a_missing_label_of_carbon_and_iron_is_computed_from_the_other_two(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "obsid": [1000, 1001, 1002],
@@ -221,7 +223,7 @@ def test_the_one_of_carbon_and_iron_that_is_missing_follows_from_the_other_two(t
     assert found.label_NL[:, 0].tolist() == [1.0]
     assert found.error_NL[:, 0].tolist() == [0.5]
     assert found.counts.computed["CFe"] == 1
-    with pytest.raises(ValueError, match="no column for CFe"):
+    with pytest.raises(ValueError, match="there is no column for CFe"):
         joined(tmp_path, frame, ["CFe"], identity=False)
     frame["CFe"] = [1.2, 0.5, 0.25]
     found = joined(tmp_path, frame, ["FeH", "CH", "CFe"])
@@ -229,7 +231,7 @@ def test_the_one_of_carbon_and_iron_that_is_missing_follows_from_the_other_two(t
     assert found.counts.identity_broken == 1
 
 
-def test_classes_come_from_numbers_words_or_are_derived(tmp_path: Path) -> None:
+def test_classes_are_read_from_numbers_or_words_or_computed(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "obsid": [1000, 1001, 1002, 1003],
@@ -243,22 +245,21 @@ def test_classes_come_from_numbers_words_or_are_derived(tmp_path: Path) -> None:
     assert found.counts.classes_from == "FeH and CFe by carbon_0.7"
     assert joined(tmp_path, frame, ["FeH"], criterion="carbon_1.0").class_N.tolist() == [0, 0, 2, -1]
     assert joined(tmp_path, frame, ["FeH"], classes="none").class_N.tolist() == [-1] * 4
-    for said in ([2, 1, 0, -1], ["nmp", "CEMP", "MP ", ""], [2.0, 1.0, 0.0, None]):
-        assert joined(tmp_path, frame.assign(**{"class": said}), ["FeH"]).class_N.tolist() == [2, 1, 0, -1]
-        assert joined(tmp_path, frame.assign(mine=said), ["FeH"], classes="mine").class_N.tolist() == [
-            2,
-            1,
-            0,
-            -1,
-        ]
+    forms: tuple[Any, ...] = ([2, 1, 0, -1], ["nmp", "CEMP", "MP ", ""], [2.0, 1.0, 0.0, None])
+    for cells in forms:
+        usual = joined(tmp_path, frame.assign(**{"class": cells}), ["FeH"])
+        assert usual.class_N.tolist() == [2, 1, 0, -1]
+        named = joined(tmp_path, frame.assign(kind=cells), ["FeH"], classes="kind")
+        assert named.class_N.tolist() == [2, 1, 0, -1]
     with pytest.raises(
         ValueError,
-        match=r"the column class holds 'STAR'; classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give join\.classes=",
+        match=r"the column class holds 'STAR'; "
+        r"classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give join\.classes=",
     ):
         joined(tmp_path, frame, ["FeH"], classes="class")
 
 
-def test_the_criterion_by_luminosity_needs_a_temperature_and_a_gravity(tmp_path: Path) -> None:
+def test_the_criterion_by_luminosity_needs_temperature_and_gravity(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "obsid": [1000, 1001, 1002],
@@ -269,41 +270,41 @@ def test_the_criterion_by_luminosity_needs_a_temperature_and_a_gravity(tmp_path:
         }
     )
     assert joined(tmp_path, frame, ["FeH"], criterion="aoki2007").class_N.tolist() == [1, 0, labels.MISSING]
-    with pytest.raises(ValueError, match="classes by aoki2007 need Teff and logg beside FeH and CFe"):
+    with pytest.raises(ValueError, match="classes by aoki2007 need Teff and logg besides FeH and CFe"):
         joined(tmp_path, frame.drop(columns="Teff"), ["FeH"], criterion="aoki2007")
 
 
-def test_limits_hold_for_labels_columns_of_the_table_and_of_the_store(tmp_path: Path) -> None:
+def test_limits_apply_to_labels_and_to_columns_of_the_table_and_the_store(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"obsid": np.arange(1000, 1010), "FeH": -np.arange(10) / 2, "ruwe": np.arange(10) % 2, "logg": 1.0}
     )
     found = joined(tmp_path, frame, ["logg"], where={"FeH": [-4, -1], "ruwe": [0.5, 2], "snr_g": [0, 15.5]})
-    assert found.about["obsid"].to_pylist() == [1003, 1005]
+    assert found.extra["obsid"].to_pylist() == [1003, 1005]
     assert found.counts.left_out_rows == {"FeH -4 to -1": 3, "ruwe 0.5 to 2": 4}
     assert found.counts.left_out_spectra == {"snr_g 0 to 15.5": 4}
-    rows_and_spectra_are_accounted_for(found.counts)
+    assert_all_are_counted(found.counts)
     with pytest.raises(
-        ValueError, match=r"where: no label or column 'rue' there or in the store; like it: ruwe"
+        ValueError, match=r"where: no label and no column 'rue' in the table or the store; similar: ruwe"
     ):
         joined(tmp_path, frame, ["logg"], where={"rue": [0, 1]})
-    with pytest.raises(SettingsError, match=r"where.*from 1 to 0 lies nothing"):
-        Labels.checked("labels", {"where": {"FeH": [1, 0]}})
+    with pytest.raises(SettingsError, match=r"where.*FeH: the range \[1, 0\] is empty; give \[low, high\]"):
+        Join.from_dict("join", {"where": {"FeH": [1, 0]}})
 
 
-def test_rows_whose_file_is_another_visit_than_their_plan_are_refused(tmp_path: Path) -> None:
-    told = [
-        NAMED["file"](row)
-        | NAMED["visit by plan"](row)
+def test_rows_whose_file_is_of_another_visit_than_their_plan_are_refused(tmp_path: Path) -> None:
+    rows = [
+        ROWS["file"](row)
+        | ROWS["visit by plan"](row)
         | {"file": row["path"], "obsid": row["obsid"], "logg": 1.0}
         for row in VISITS
     ]
-    told[3]["file"] = VISITS[4]["path"]
-    found = joined(tmp_path, pd.DataFrame(told), ["logg"])
-    assert found.about["obsid"].to_pylist() == [1000, 1001, 1002, *range(1004, 1010)]
+    rows[3]["file"] = VISITS[4]["path"]
+    found = joined(tmp_path, pd.DataFrame(rows), ["logg"])
+    assert found.extra["obsid"].to_pylist() == [1000, 1001, 1002, *range(1004, 1010)]
     assert found.counts.refused["plan"] == 1
 
 
-def test_the_published_catalogue_whose_last_rows_name_wrong_files_loses_just_these(
+def test_of_a_published_catalogue_only_the_last_rows_with_wrong_files_are_refused(
     shared: Path, tmp_path: Path
 ) -> None:
     path = shared / "labels" / "lamost_dr1_plan_catalog.csv"
@@ -312,26 +313,26 @@ def test_the_published_catalogue_whose_last_rows_name_wrong_files_loses_just_the
         visit(number, obsid=obsid, path=name)
         for number, (obsid, name) in enumerate(zip(frame["obsid"], frame["filename"], strict=True))
     ]
-    found = join(Labels(table=str(path)), store(tmp_path, rows, 500), ["Teff", "logg", "FeH"])
+    found = join(Join(table=str(path)), store(tmp_path, rows, 500), ["Teff", "logg", "FeH"])
     assert (found.counts.rows, found.counts.refused["plan"], len(found)) == (2125, 156, 1969)
     assert found.label_NL == pytest.approx(frame[["teff", "logg", "feh"]].to_numpy()[:1969])
     assert found.error_NL == pytest.approx(frame[["teff_err", "logg_err", "feh_err"]].to_numpy()[:1969])
 
 
-def test_labels_that_share_a_table_with_their_spectra_are_read_alone(shared: Path, tmp_path: Path) -> None:
+def test_labels_are_read_from_a_table_that_also_holds_spectra(shared: Path, tmp_path: Path) -> None:
     path = shared / "physics" / "wide.parquet"
-    known = pq.read_table(path, columns=["obsid", "FeH", "CFe", "CH", "f_CEMP"]).to_pandas()
-    rows = [visit(number, obsid=obsid) for number, obsid in enumerate(known["obsid"])]
-    found = join(Labels(table=str(path)), store(tmp_path, rows, 500), ["FeH", "CFe", "CH"])
-    assert (found.label_NL == known[["FeH", "CFe", "CH"]].to_numpy()).all()
-    assert (found.class_N == known["f_CEMP"]).all()
+    truth = pq.read_table(path, columns=["obsid", "FeH", "CFe", "CH", "f_CEMP"]).to_pandas()
+    rows = [visit(number, obsid=obsid) for number, obsid in enumerate(truth["obsid"])]
+    found = join(Join(table=str(path)), store(tmp_path, rows, 500), ["FeH", "CFe", "CH"])
+    assert (found.label_NL == truth[["FeH", "CFe", "CH"]].to_numpy()).all()
+    assert (found.class_N == truth["f_CEMP"]).all()
     assert found.counts.classes_from == "column f_CEMP"
     assert found.counts.per_class == {"MP": 450, "CEMP": 450, "NMP": 450, "no class": 0}
-    derived = join(Labels(table=str(path), classes="none"), store(tmp_path, rows, 500), ["FeH", "CFe", "CH"])
+    derived = join(Join(table=str(path), classes="none"), store(tmp_path, rows, 500), ["FeH", "CFe", "CH"])
     assert (labels.classes(derived.label_NL[:, 0], derived.label_NL[:, 1]) == found.class_N).all()
 
 
-def test_names_of_columns_may_be_the_user_s_own(tmp_path: Path) -> None:
+def test_the_user_may_name_the_columns(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "ID": ["1001.fits", "1003.fits"],
@@ -343,25 +344,26 @@ def test_names_of_columns_may_be_the_user_s_own(tmp_path: Path) -> None:
     )
     columns = {"obsid": "ID", "fe_h": "feh_x", "e_FeH": "s"}
     found = joined(tmp_path, frame, ["FeH"], columns=columns, star="group", part_column="t")
-    assert found.about["obsid"].to_pylist() == [1001, 1003]
+    assert found.extra["obsid"].to_pylist() == [1001, 1003]
     assert found.error_NL[:, 0].tolist() == [0.1, 0.2]
-    assert found.star.tolist() == ["g", "g"]
-    assert found.given_N.tolist() == ["train", None]
+    assert found.star_N.tolist() == ["g", "g"]
+    assert found.user_part_N.tolist() == ["train", None]
 
 
-def test_columns_that_are_not_there_are_errors_that_name_like_ones(tmp_path: Path) -> None:
+def test_an_error_about_a_missing_column_lists_similar_columns(tmp_path: Path) -> None:
     frame = pd.DataFrame({"obsid": [1000], "fehin": [-1.0], "gaia": [5]})
     wrong: list[tuple[dict[str, Any], list[str], str]] = [
         (
             {},
             ["FeH"],
-            r"labels: .*labels\.csv: no column for FeH; like it: fehin; the columns are obsid, fehin, gaia; give join\.columns=\{FeH: ",
+            r"labels: .*labels\.csv: there is no column for FeH; similar: fehin; "
+            r"the columns are obsid, fehin, gaia; give join\.columns=\{FeH: ",
         ),
-        ({"columns": {"FeH": "feh"}}, ["FeH"], r"there is no column 'feh' \(for FeH\); like it: fehin"),
+        ({"columns": {"FeH": "feh"}}, ["FeH"], r"there is no column 'feh' \(for FeH\); similar: fehin"),
         (
             {"columns": {"FeH": "fehin"}, "star": "gaya"},
             ["FeH"],
-            r"no column 'gaya' of stars; like it: gaia.*give join\.star=",
+            r"no column 'gaya' of stars; similar: gaia.*give join\.star=",
         ),
         (
             {"columns": {"FeH": "fehin"}, "classes": "kind"},
@@ -371,62 +373,64 @@ def test_columns_that_are_not_there_are_errors_that_name_like_ones(tmp_path: Pat
         (
             {"columns": {"FeH": "fehin"}, "key": "file"},
             ["FeH"],
-            r"no column for join\.key=file.*another key: obsid",
+            r"there is no column for join\.key=file.*another key: obsid",
         ),
         (
             {"columns": {"FeH": "fehin"}, "part_column": "set"},
             ["FeH"],
             r"split: .*no column 'set' of parts.*give split\.column=",
         ),
-        ({"columns": {"wrong": "fehin"}}, ["FeH"], "there is no label 'wrong'"),
+        ({"columns": {"wrong": "fehin"}}, ["FeH"], "join: columns: .*there is no label 'wrong'"),
     ]
-    for settings_, wanted, said in wrong:
-        with pytest.raises(ValueError, match=said):
+    for settings_, wanted, message in wrong:
+        with pytest.raises(ValueError, match=message):
             joined(tmp_path, frame, wanted, **settings_)
 
 
 def test_iron_on_another_scale_is_not_taken_for_a_label(tmp_path: Path) -> None:
-    """A column Fe holds log eps(Fe), of which some would lie within the range of [Fe/H]."""
-    with pytest.raises(ValueError, match="no column for FeH"):
+    """A column Fe holds log eps(Fe); some of its values lie inside the range of [Fe/H]."""
+    with pytest.raises(ValueError, match="there is no column for FeH"):
         joined(tmp_path, pd.DataFrame({"obsid": [1000], "Fe": [0.5]}), ["FeH"])
 
 
-def test_nothing_matched_is_an_error_with_examples_of_both_sides(tmp_path: Path) -> None:
+def test_no_match_is_an_error_with_examples_of_both_sides(tmp_path: Path) -> None:
     frame = pd.DataFrame({"obsid": [7, 8], "ra": [200.0, 201.0], "dec": [1.0, 2.0], "FeH": [-1.0, -2.0]})
     with pytest.raises(
         ValueError,
-        match=r"none of 2 rows goes with any of 10 spectra of .*; obsid: 7, 8 in the table, 1000, 1001, 1002 in the store",
+        match=r"none of 2 rows matches any of 10 spectra of .*; "
+        r"obsid: 7, 8 in the table, 1000, 1001, 1002 in the store",
     ) as error:
         joined(tmp_path, frame, ["FeH"])
-    assert "none of 2 rows goes with any of 10 spectra of" in str(error.value)
+    assert "none of 2 rows matches any of 10 spectra of" in str(error.value)
     assert "position: (200.0 1.0)" in str(error.value)
     assert "give join.key= and join.columns=" in str(error.value)
     with pytest.raises(ValueError, match=r"left out before: 2 FeH -9 to -8"):
         joined(tmp_path, frame.assign(obsid=[1000, 1001]), ["FeH"], where={"FeH": [-9, -8]})
-    with pytest.raises(ValueError, match="a store without spectra"):
+    with pytest.raises(ValueError, match="the store has no spectra"):
         joined(tmp_path, frame, ["FeH"], [])
 
 
-def test_labels_that_cannot_teach_a_task_are_an_error(tmp_path: Path) -> None:
+def test_labels_that_cannot_train_a_task_are_an_error(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"obsid": [1000, 1001, 1002], "FeH": [-2.0, -0.5, -2.0], "CFe": [0.1, 0.1, 0.2], "Teff": -9999}
     )
     found = joined(tmp_path, frame, ["FeH", "Teff"])
     with pytest.raises(
         ValueError,
-        match=r"no spectrum of class CEMP \(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 stars\)\); add such stars",
+        match=r"no spectrum of class CEMP "
+        r"\(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 stars\)\); add such stars",
     ):
-        check(found, "cls")
+        check_task(found, "cls")
     with pytest.raises(
         ValueError,
-        match=r"none of 3 spectra has a value for Teff \(3 cells out of its range\); look at join\.columns",
+        match=r"none of 3 spectra has a value for Teff \(3 cells out of its range\); check join\.columns",
     ):
-        check(found, "reg")
-    check(joined(tmp_path, frame, ["FeH"]), "reg")
-    check(joined(tmp_path, frame.assign(CFe=[0.1, 0.1, 0.9]), []), "cls")
+        check_task(found, "reg")
+    check_task(joined(tmp_path, frame, ["FeH"]), "reg")
+    check_task(joined(tmp_path, frame.assign(CFe=[0.1, 0.1, 0.9]), []), "cls")
 
 
-def test_the_counts_are_told_in_lines_for_people(tmp_path: Path) -> None:
+def test_the_counts_are_written_as_aligned_lines(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"obsid": [1000, 1001, 1001, 7], "FeH": [-2.0, -0.5, -0.5, -1.0], "CFe": [0.9, 0.1, 0.1, 0.2]}
     )
@@ -434,7 +438,7 @@ def test_the_counts_are_told_in_lines_for_people(tmp_path: Path) -> None:
     assert lines[0].endswith("labels.csv: 4 rows")
     assert lines[2:] == [
         "matched  2 spectra of 2 stars, by obsid",
-        "rows     2 used; 1 the same again; 1 not in the store",
+        "rows     2 used; 1 duplicates; 1 without a spectrum in the store",
         "spectra  8 without labels",
         "classes  CEMP 1 (1 stars), NMP 1 (1 stars) (from FeH and CFe by carbon_0.7)",
         "labels   FeH: 2 spectra",
@@ -443,7 +447,7 @@ def test_the_counts_are_told_in_lines_for_people(tmp_path: Path) -> None:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_join_is_that_of_the_obvious_loop(seed: int, tmp_path: Path) -> None:
+def test_a_join_equals_that_of_a_plain_loop(seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     frame = pd.DataFrame(
         {
@@ -459,15 +463,14 @@ def test_a_join_is_that_of_the_obvious_loop(seed: int, tmp_path: Path) -> None:
         assert "none of 15 rows" in str(error)  # noqa: PT017 - rare: every row contradicts another
         return
     expected = {}
-    for obsid, rows in frame.replace(-9999.0, np.nan).groupby("obsid"):
-        if (
-            1000 <= obsid < 1010
-            and rows["FeH"].nunique() <= 1
-            and rows[["FeH", "logg"]].notna().to_numpy().any()
-        ):
+    known = frame.replace(-9999.0, np.nan)
+    for obsid in range(1000, 1010):
+        rows = known[known["obsid"] == obsid]
+        has_label = rows[["FeH", "logg"]].notna().to_numpy().any()
+        if has_label and rows["FeH"].nunique() <= 1:
             expected[obsid] = [rows["FeH"].max(), rows["logg"].max()]
-    assert found.about["obsid"].to_pylist() == sorted(expected)
+    assert found.extra["obsid"].to_pylist() == sorted(expected)
     assert found.label_NL == pytest.approx(
         np.array([expected[obsid] for obsid in sorted(expected)]), nan_ok=True
     )
-    rows_and_spectra_are_accounted_for(found.counts)
+    assert_all_are_counted(found.counts)

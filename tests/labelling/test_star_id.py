@@ -1,6 +1,8 @@
-"""Identities of stars, against groups that a survey published and against the obvious loop."""
+"""The star of each spectrum, compared with groups that a survey published and with a plain loop."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,33 +10,34 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from survey.labelling import star_id
 
-NOTHING = np.nan
 
-
-def names(
+def star_names(
     *ids: str | None,
     ra: list[float] | None = None,
     dec: list[float] | None = None,
-    visit: list[str | None] | None = None,
+    visit: Sequence[str | None] | None = None,
 ) -> list[str]:
     size = len(ids)
-    where = (np.array(values if values is not None else [NOTHING] * size, float) for values in (ra, dec))
-    return star_id.identities(
-        [pa.array(ids, pa.string())], *where, pa.array(visit or [f"v{i}" for i in range(size)], pa.string())
-    ).tolist()
+    unknown = [np.nan] * size
+    visits = pa.array(visit or [f"v{number}" for number in range(size)], pa.string())
+    position = [np.array(unknown if values is None else values, float) for values in (ra, dec)]
+    return list(star_id.identify([pa.array(ids, pa.string())], position[0], position[1], visits))
 
 
-def test_repeated_visits_that_a_survey_grouped_are_one_star_each(shared: Path) -> None:
+def test_visits_that_a_survey_grouped_are_one_star_each(shared: Path) -> None:
     table = pd.read_csv(shared / "labels" / "dr8_repeat_groups.csv")
-    found = star_id.near(table["combined_ra_obs"].to_numpy(), table["combined_dec_obs"].to_numpy())
+    found = star_id.friends_of_friends(
+        table["combined_ra_obs"].to_numpy(), table["combined_dec_obs"].to_numpy()
+    )
     pairs = set(zip(found.tolist(), table["GroupID"].tolist(), strict=True))
     assert len(pairs) == len(set(found.tolist())) == table["GroupID"].nunique() == 94
 
 
-def separation(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def separation(ra: np.ndarray, dec: np.ndarray) -> Any:
     """arcsec between all pairs, by haversines."""
     a, d = np.radians(ra), np.radians(dec)
     half = (
@@ -49,7 +52,7 @@ def separation(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     pole=st.sampled_from([-90.0, -30.0, 0.0, 89.9995, 90.0]),
     start=st.sampled_from([0.0, 120.0, 359.9995]),
 )
-def test_friends_of_friends_are_those_of_the_obvious_loop(seed: int, pole: float, start: float) -> None:
+def test_friends_of_friends_equal_those_of_a_plain_loop(seed: int, pole: float, start: float) -> None:
     random = np.random.default_rng(seed)
     dec = np.clip(pole + random.uniform(-20, 20, 30) / 3600, -90, 90)
     ra = (start + random.uniform(-20, 20, 30) / 3600 / max(np.cos(np.radians(pole)), 1e-2)) % 360
@@ -57,19 +60,23 @@ def test_friends_of_friends_are_those_of_the_obvious_loop(seed: int, pole: float
     group = np.arange(30)
     for _ in range(30):
         group = np.array([group[near[i]].min() for i in range(30)])
-    found = star_id.near(ra, dec)
+    found = star_id.friends_of_friends(ra, dec)
     assert ((found[:, None] == found) == (group[:, None] == group)).all()
 
 
-def test_zero_hours_and_the_pole_are_no_borders() -> None:
-    codes = star_id.near(np.array([359.9999, 0.0001, 10.0, 190.0]), np.array([5.0, 5.0, 89.9999, 89.9999]))
+def test_friends_are_connected_across_zero_hours_and_the_pole() -> None:
+    codes = star_id.friends_of_friends(
+        np.array([359.9999, 0.0001, 10.0, 190.0]), np.array([5.0, 5.0, 89.9999, 89.9999])
+    )
     assert codes[0] == codes[1]
     assert codes[2] == codes[3]
     assert codes[0] != codes[2]
 
 
-def test_unknown_positions_are_near_nothing() -> None:
-    assert star_id.near(np.array([0.0, 0.0, np.nan, np.nan]), np.array([0.0, 0.0, 5.0, 5.0])).tolist() == [
+def test_unknown_positions_have_no_friends() -> None:
+    assert star_id.friends_of_friends(
+        np.array([0.0, 0.0, np.nan, np.nan]), np.array([0.0, 0.0, 5.0, 5.0])
+    ).tolist() == [
         -1,
         -1,
         -1,
@@ -77,39 +84,41 @@ def test_unknown_positions_are_near_nothing() -> None:
     ]
 
 
-def test_a_visit_without_id_belongs_to_the_star_with_one_within_3_arcsec() -> None:
-    found = names("7", None, None, ra=[10, 10 + 2 / 3600, 10.1], dec=[0.1, 0.1, 0.1])
+def test_a_visit_without_an_id_belongs_to_the_star_within_3_arcsec() -> None:
+    found = star_names("7", None, None, ra=[10, 10 + 2 / 3600, 10.1], dec=[0.1, 0.1, 0.1])
     assert found[:2] == ["7", "7"]
     assert found[2].startswith("position 010.1000+00.1000")
 
 
-def test_visits_of_one_id_are_one_star_wherever_they_lie() -> None:
-    assert names("7", "7", ra=[10, 10.01], dec=[0.1, 0.1]) == ["7", "7"]
+def test_visits_of_one_id_are_one_star_at_any_position() -> None:
+    assert star_names("7", "7", ra=[10, 10.01], dec=[0.1, 0.1]) == ["7", "7"]
 
 
-def test_two_ids_within_3_arcsec_are_one_star_by_the_smaller_name() -> None:
-    assert names("b", "a", ra=[10, 10], dec=[1, 1]) == ["a", "a"]
+def test_two_ids_within_3_arcsec_are_one_star_with_the_smaller_name() -> None:
+    assert star_names("b", "a", ra=[10, 10], dec=[1, 1]) == ["a", "a"]
 
 
-def test_the_first_column_of_ids_names_a_star_before_the_second() -> None:
+def test_the_first_column_of_ids_names_the_star() -> None:
     columns = [pa.array([None, "900"]), pa.array(["J1", "J1"])]
     nowhere = np.full(2, np.nan)
-    assert star_id.identities(columns, nowhere, nowhere, pa.array(["v", "w"])).tolist() == ["900", "900"]
+    assert star_id.identify(columns, nowhere, nowhere, pa.array(["v", "w"])).tolist() == ["900", "900"]
 
 
-def test_without_id_and_position_a_visit_is_a_star_of_its_own_and_the_same_visit_twice_is_one() -> None:
-    assert names(None, None, None, visit=["v", "w", "v"]) == ["visit v", "visit w", "visit v"]
+def test_without_id_and_position_each_distinct_visit_is_a_star() -> None:
+    assert star_names(None, None, None, visit=["v", "w", "v"]) == ["visit v", "visit w", "visit v"]
 
 
-def test_a_spectrum_of_which_nothing_is_known_is_an_error() -> None:
+def test_a_spectrum_without_id_position_and_visit_is_an_error() -> None:
     with pytest.raises(
         ValueError, match=r"stars: 1 spectra have neither id nor position nor visit; give join\.star="
     ):
-        names(None, "a", visit=[None, "v"])
+        star_names(None, "a", visit=[None, "v"])
 
 
-def test_ids_are_compared_as_text_without_the_survey_s_decorations() -> None:
-    assert star_id.ids(pa.array(["LAMOST J01", " J01 ", "12.0", "0", "-9999", "", None])).to_pylist() == [
+def test_ids_are_compared_as_text_without_the_survey_s_prefix() -> None:
+    assert star_id.clean_ids(
+        pa.array(["LAMOST J01", " J01 ", "12.0", "0", "-9999", "", None])
+    ).to_pylist() == [
         "J01",
         "J01",
         "12",
@@ -118,8 +127,8 @@ def test_ids_are_compared_as_text_without_the_survey_s_decorations() -> None:
         None,
         None,
     ]
-    assert star_id.ids(pa.array([12.0, np.nan])).to_pylist() == ["12", None]
-    assert star_id.ids(pa.array([3089803084812330368])).to_pylist() == ["3089803084812330368"]
+    assert star_id.clean_ids(pa.array([12.0, np.nan])).to_pylist() == ["12", None]
+    assert star_id.clean_ids(pa.array([3089803084812330368])).to_pylist() == ["3089803084812330368"]
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,23 +139,23 @@ def test_names_depend_neither_on_the_order_of_rows_nor_on_other_stars(seed: int)
     ra, dec = 15.0 + star * 0.01 + random.normal(0, 0.3, 40) / 3600, np.full(40, 20.0)
     ids = [f"id{number}" if number % 3 == 0 and random.random() < 0.7 else None for number in star.tolist()]
     visit = [f"v{number}" for number in range(40)]
-    found = np.array(names(*ids, ra=ra.tolist(), dec=dec.tolist(), visit=visit))
+    found: NDArray[Any] = np.array(star_names(*ids, ra=ra.tolist(), dec=dec.tolist(), visit=visit))
     assert ((found[:, None] == found) == (star[:, None] == star)).all()
     order = random.permutation(40)
-    again = names(
+    again = star_names(
         *[ids[i] for i in order],
         ra=ra[order].tolist(),
         dec=dec[order].tolist(),
         visit=[visit[i] for i in order],
     )
     assert again == found[order].tolist()
-    some = np.flatnonzero(star < 6)
+    chosen = np.flatnonzero(star < 6)
     assert (
-        names(
-            *[ids[i] for i in some],
-            ra=ra[some].tolist(),
-            dec=dec[some].tolist(),
-            visit=[visit[i] for i in some],
+        star_names(
+            *[ids[i] for i in chosen],
+            ra=ra[chosen].tolist(),
+            dec=dec[chosen].tolist(),
+            visit=[visit[i] for i in chosen],
         )
-        == found[some].tolist()
+        == found[chosen].tolist()
     )

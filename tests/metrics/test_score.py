@@ -1,6 +1,6 @@
-"""The table of metrics by group, and the summary that people read."""
+"""The table of metrics by group, and its text."""
 
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,205 +10,203 @@ import pytest
 from sklearn import metrics as sk
 
 from survey import labels
-from survey.metrics.score import SCHEMA, Evaluation, Judged, evaluated, groups, snr_names, text
+from survey.metrics.score import SCHEMA, groups, metrics_table, snr_names
+from survey.metrics.settings import ScoreSettings
+from survey.metrics.text import metrics_text
 from survey.settings import SettingsError
+from tests.labelled import changed, labelled_answers
 
 NAMES = ("FeH", "CFe", "CH", "Teff", "logg")
 
 
-def judged(size: int = 300, seed: int = 0) -> Judged:
+def answers(size: int = 300, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     feh, cfe = rng.uniform(-3.5, 0.3, size), rng.normal(0.3, 0.5, size)
     label = np.stack([feh, cfe, feh + cfe, rng.uniform(4000, 6500, size), rng.uniform(1, 5, size)], 1)
-    mu = label + rng.normal(0, [0.1, 0.1, 0.1, 80, 0.2], label.shape)
-    poor, carbon = 1 / (1 + np.exp((mu[:, 0] + 1) / 0.1)), 1 / (1 + np.exp(-(mu[:, 1] - 0.7) / 0.1))
+    value = label + rng.normal(0, [0.1, 0.1, 0.1, 80, 0.2], label.shape)
+    poor, carbon = 1 / (1 + np.exp((value[:, 0] + 1) / 0.1)), 1 / (1 + np.exp(-(value[:, 1] - 0.7) / 0.1))
     p = np.stack([poor * (1 - carbon), poor * carbon, 1 - poor], 1)
     truth = np.where(rng.random(size) < 0.9, labels.classes(feh, cfe), labels.MISSING)
     label = np.where(rng.random(label.shape) < 0.05, np.nan, label)
     snr = np.where(rng.random(size) < 0.05, np.nan, rng.lognormal(3.3, 0.8, size))
-    about: dict[str, Any] = {
-        "snr": snr,
-        "layout": np.array(["new", "old", None], object)[rng.integers(3, size=size)],
-    }
-    return Judged(truth, label, NAMES, p, mu, np.full(label.shape, 0.2) * [1, 1, 1, 400, 1], about=about)
+    layout = np.array(["new", "old", None], object)[rng.integers(3, size=size)]
+    sigma = np.full(label.shape, 0.2) * [1, 1, 1, 400, 1]
+    extra = {"snr": snr, "layout": layout}
+    return labelled_answers(truth, label, NAMES, p_NC=p, value_NL=value, sigma_NL=sigma, extra=extra)
 
 
 @pytest.fixture(scope="module")
-def whole() -> Judged:
-    return judged()
+def labelled() -> Any:
+    return answers()
 
 
 @pytest.fixture(scope="module")
-def table(whole: Judged) -> pa.Table:
-    return evaluated(whole)
+def table(labelled: Any) -> pa.Table:
+    return metrics_table(labelled)
 
 
-def value(table: pa.Table, *key: str) -> dict[str, Any]:
-    found = [
-        row for row in table.to_pylist() if (row["kind"], row["group"], row["subject"], row["metric"]) == key
-    ]
-    assert len(found) == 1, key
-    return found[0]
+def row_of(table: pa.Table, *key: str) -> dict[str, Any]:
+    columns = ("kind", "group", "subject", "metric")
+    (only,) = [row for row in table.to_pylist() if tuple(row[name] for name in columns) == key]
+    return dict(only)
 
 
-def test_every_group_holds_what_its_spectra_alone_would_give(whole: Judged, table: pa.Table) -> None:
-    part = (whole.about["snr"] >= 20) & (whole.about["snr"] < 30)
-    known = part & (whole.class_N >= 0)
-    row = value(table, "snr", "20-30", "all", "accuracy")
-    assert whole.p_NC is not None
-    assert whole.mu_NL is not None
-    assert row["value"] == pytest.approx(sk.accuracy_score(whole.class_N[known], whole.p_NC[known].argmax(1)))
+def test_a_group_has_the_metrics_of_its_spectra(labelled: Any, table: pa.Table) -> None:
+    part = (labelled.extra["snr"] >= 20) & (labelled.extra["snr"] < 30)
+    known = part & (labelled.class_N >= 0)
+    row = row_of(table, "snr", "20-30", "all", "accuracy")
+    accuracy = sk.accuracy_score(labelled.class_N[known], labelled.p_NC[known].argmax(1))
+    assert row["value"] == pytest.approx(accuracy)
     assert (row["rows"], row["n"]) == (part.sum(), known.sum())
     assert row["low"] <= row["value"] <= row["high"]
-    giants = whole.label_NL[:, 4] < 4
-    told = giants & np.isfinite(whole.label_NL[:, 3])
-    error = sk.mean_absolute_error(whole.label_NL[told, 3], whole.mu_NL[told, 3])
-    assert value(table, "gravity", "giant", "Teff", "mae")["value"] == pytest.approx(error)
+    giants = (labelled.label_NL[:, 4] < 4) & np.isfinite(labelled.label_NL[:, 3])
+    error = sk.mean_absolute_error(labelled.label_NL[giants, 3], labelled.value_NL[giants, 3])
+    assert row_of(table, "gravity", "giant", "Teff", "mae")["value"] == pytest.approx(error)
 
 
-def test_groups_of_a_kind_hold_every_spectrum_once(whole: Judged, table: pa.Table) -> None:
-    seen: dict[str, np.ndarray] = {}
-    for kind, _, chosen in groups(whole, Evaluation()):
-        seen[kind] = seen.get(kind, 0) + chosen.astype(int)
-    assert set(seen) == {"all", "snr", "gravity", "iron", "layout"}
-    assert all((count == 1).all() for count in seen.values())
-    assert set(table["kind"].to_pylist()) == set(seen)
+def test_the_groups_of_a_kind_contain_every_spectrum_once(labelled: Any, table: pa.Table) -> None:
+    count_of: dict[str, np.ndarray] = {}
+    for kind, _, mask_N in groups(labelled, ScoreSettings()):
+        count_of[kind] = count_of.get(kind, np.zeros(len(labelled), int)) + mask_N
+    assert set(count_of) == {"all", "snr", "gravity", "iron", "layout"}
+    assert all((count == 1).all() for count in count_of.values())
+    assert set(table["kind"].to_pylist()) == set(count_of)
     assert {"not known"} < set(table["group"].to_pylist())
 
 
-def test_edges_belong_to_the_bin_above_and_what_lies_below_the_first_is_not_known() -> None:
-    some = judged(5)
-    some = replace(some, about={"snr_g": np.array([10.0, 9.99, 5000.0, -1.0, np.nan]), "snr": np.zeros(5)})
-    found = {
-        group: np.flatnonzero(chosen).tolist()
-        for kind, group, chosen in groups(some, Evaluation())
+def test_an_edge_belongs_to_the_bin_above_and_values_below_the_first_are_unknown() -> None:
+    snr_g = np.array([10.0, 9.99, 5000.0, -1.0, np.nan])
+    labelled = changed(answers(5), extra={"snr_g": snr_g, "snr": np.zeros(5)})
+    rows_of = {
+        group: np.flatnonzero(mask_N).tolist()
+        for kind, group, mask_N in groups(labelled, ScoreSettings())
         if kind == "snr"
     }
-    assert found == {"0-10": [1], "10-20": [0], ">100": [2], "not known": [3, 4]}
+    assert rows_of == {"0-10": [1], "10-20": [0], ">100": [2], "not known": [3, 4]}
     assert snr_names((0.0, 10.0)) == ["0-10", ">10"]
-    other = replace(some, about={"snr_g": np.full(5, np.nan), "snr": np.full(5, 12.0)})
-    assert [group for kind, group, _ in groups(other, Evaluation()) if kind == "snr"] == ["10-20"], (
-        "a g band that nobody has is no g band"
-    )
+    without_g = changed(labelled, extra={"snr_g": np.full(5, np.nan), "snr": np.full(5, 12.0)})
+    bins = [group for kind, group, _ in groups(without_g, ScoreSettings()) if kind == "snr"]
+    assert bins == ["10-20"], "a column snr_g without any number counts as missing"
 
 
 def test_empty_groups_are_left_out_and_small_ones_marked() -> None:
-    some = judged(40)
-    some = replace(some, about={"snr": np.append(np.full(37, 15.0), [55.0] * 3)})
-    rows = evaluated(some).to_pylist()
+    labelled = changed(answers(40), extra={"snr": np.append(np.full(37, 15.0), [55.0] * 3)})
+    rows = metrics_table(labelled).to_pylist()
     assert {row["group"] for row in rows if row["kind"] == "snr"} == {"10-20", "50-100"}
     assert all(row["few"] for row in rows if row["group"] == "50-100")
     assert not any(row["few"] for row in rows if row["group"] == "10-20" and row["metric"] == "mae")
-    assert value(evaluated(some, Evaluation(few=100)), "all", "all", "FeH", "mae")["few"]
+    assert row_of(metrics_table(labelled, ScoreSettings(few=100)), "all", "all", "FeH", "mae")["few"]
 
 
-def test_the_table_survives_parquet(table: pa.Table, tmp_path: Any) -> None:
+def test_the_table_is_the_same_after_parquet(table: pa.Table, tmp_path: Path) -> None:
     assert table.schema == SCHEMA
     pq.write_table(table, tmp_path / "metrics.parquet")
     assert pq.read_table(tmp_path / "metrics.parquet").equals(table)
     assert not np.isnan(table["value"].to_numpy()).any()
 
 
-def test_carbon_stars_by_labels_stand_beside_those_by_probabilities(table: pa.Table) -> None:
-    by_class, by_labels = (
-        value(table, "all", "all", subject, "recall") for subject in ("CEMP", "CEMP by labels")
+def test_classes_by_labels_are_compared_like_those_by_probabilities(table: pa.Table) -> None:
+    by_p, by_labels = (
+        row_of(table, "all", "all", subject, "recall") for subject in ("CEMP", "CEMP by labels")
     )
-    assert by_class["n"] == by_labels["n"]
-    assert (
-        value(table, "all", "all", "[Fe/H] classes", "accuracy")["n"]
-        == value(table, "all", "all", "FeH", "mae")["n"]
+    assert by_p["n"] == by_labels["n"]
+    iron = row_of(table, "all", "all", "[Fe/H] classes", "accuracy")
+    assert iron["n"] == row_of(table, "all", "all", "FeH", "mae")["n"]
+    identity = row_of(table, "all", "all", "CFe", "identity_rms")
+    assert identity["value"] == pytest.approx(0.1 * np.sqrt(3), rel=0.15)
+
+
+def test_answers_with_only_classes_or_only_labels_have_metrics(labelled: Any) -> None:
+    classes_only = metrics_table(changed(labelled, value_NL=None, sigma_NL=None)).to_pylist()
+    metrics = {row["metric"] for row in classes_only}
+    assert "accuracy" in metrics
+    assert "mae" not in metrics
+    unknown = np.full(len(labelled), -1)
+    labels_only = metrics_table(changed(labelled, p_NC=None, sigma_NL=None, class_N=unknown)).to_pylist()
+    assert "coverage_68" not in {row["metric"] for row in labels_only}
+    assert {row["subject"] for row in labels_only} >= set(NAMES)
+    stars = labelled_answers(
+        [0, 1, 4], np.zeros((3, 0)), classes=("M0", "M1", "M2", "M3", "M4"), p_NC=np.eye(5)[[0, 1, 3]]
     )
-    assert value(table, "all", "all", "CFe", "identity_rms")["value"] == pytest.approx(
-        0.1 * np.sqrt(3), rel=0.15
-    )
+    assert row_of(metrics_table(stars), "all", "all", "all", "accuracy")["value"] == pytest.approx(2 / 3)
+    assert "M4" in metrics_text(metrics_table(stars))
 
 
-def test_classes_alone_and_labels_alone_are_judged_too(whole: Judged) -> None:
-    kinds = {row["metric"] for row in evaluated(replace(whole, mu_NL=None, sigma_NL=None)).to_pylist()}
-    assert "accuracy" in kinds
-    assert "mae" not in kinds
-    alone = evaluated(replace(whole, p_NC=None, sigma_NL=None, class_N=np.full(len(whole), -1))).to_pylist()
-    assert "coverage_68" not in {row["metric"] for row in alone}
-    assert {row["subject"] for row in alone} >= set(NAMES)
-    stars = Judged(
-        np.array([0, 1, 4]),
-        np.zeros((3, 0)),
-        p_NC=np.eye(5)[[0, 1, 3]],
-        classes=("M0", "M1", "M2", "M3", "M4"),
-    )
-    assert value(evaluated(stars), "all", "all", "all", "accuracy")["value"] == pytest.approx(2 / 3)
-    assert "M4" in text(evaluated(stars))
+def test_a_missing_true_label_is_taken_from_the_extra_columns() -> None:
+    extra = {"logg": np.array([1.0, 2.0, 4.5, 5.0])}
+    labelled = changed(answers(4), extra=extra, label_NL=np.full((4, 5), np.nan))
+    kinds = [group for kind, group, _ in groups(labelled, ScoreSettings()) if kind == "gravity"]
+    assert kinds == ["giant", "dwarf"]
+    assert labelled.value("MgFe") is None
+    assert labelled.true_label("MgFe") is None
+    assert labelled.snr() is None
 
 
-def test_truth_that_labels_lack_is_taken_from_beside_them() -> None:
-    some = judged(4)
-    some = replace(some, about={"logg": np.array([1.0, 2.0, 4.5, 5.0])}, label_NL=np.full((4, 5), np.nan))
-    assert [group for kind, group, _ in groups(some, Evaluation()) if kind == "gravity"] == ["giant", "dwarf"]
-    assert some.said("MgFe") is None
-    assert some.truth("MgFe") is None
-    assert some.snr() is None
-
-
-def test_the_summary_tells_classes_labels_and_groups_in_lines_for_a_mail(table: pa.Table) -> None:
-    told = text(table)
-    accuracy = value(table, "all", "all", "all", "accuracy")
-    assert f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" in told
-    line = next(line for line in told.splitlines() if line.startswith("Teff"))
-    assert line.split()[:3] == ["Teff", "K", str(value(table, "all", "all", "Teff", "mae")["n"])]
-    assert f"{value(table, 'all', 'all', 'Teff', 'mae')['value']:.1f} [" in line
-    for start in (
+def test_the_text_has_classes_labels_and_groups_in_short_lines(table: pa.Table) -> None:
+    text = metrics_text(table)
+    accuracy = row_of(table, "all", "all", "all", "accuracy")
+    assert f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" in text
+    line = next(line for line in text.splitlines() if line.startswith("Teff"))
+    mae = row_of(table, "all", "all", "Teff", "mae")
+    assert line.split()[:3] == ["Teff", "K", str(mae["n"])]
+    assert f"{mae['value']:.1f} [" in line
+    starts = (
         "evaluation of 300 spectra",
         "  CEMP ",
         "S/N 20-30",
         "gravity giant",
         "[Fe/H] EMP",
         "layout new",
-    ):
-        assert any(line.startswith(start) for line in told.splitlines()), start
-    assert told.isascii()
-    assert max(map(len, told.splitlines())) < 160
-    assert not any(line.rstrip() != line for line in told.splitlines())
+    )
+    for start in starts:
+        assert any(line.startswith(start) for line in text.splitlines()), start
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) < 160
+    assert not any(line.rstrip() != line for line in text.splitlines())
 
 
-def test_the_summary_marks_what_rests_on_few_and_says_when_there_is_nothing() -> None:
-    small = text(evaluated(judged(6)))
-    assert "* from few spectra" in small
-    assert "* from few" not in text(evaluated(judged(6), Evaluation(few=1)))
-    nothing = judged(6)
-    nothing = replace(
-        nothing,
+def test_the_text_marks_numbers_from_few_spectra_and_says_that_there_are_none() -> None:
+    assert "* from few spectra" in metrics_text(metrics_table(answers(6)))
+    assert "* from few" not in metrics_text(metrics_table(answers(6), ScoreSettings(few=1)))
+    nothing = changed(
+        answers(6),
         class_N=np.full(6, -1),
         label_NL=np.full((6, 5), np.nan),
         labels=("Teff", "logg", "aFe", "vmic", "rv"),
-        about={},
+        extra={},
     )
-    assert evaluated(nothing.of(np.zeros(6, bool))).num_rows == 0
-    assert text(evaluated(nothing)) == "evaluation: no spectrum has a known class or label"
+    assert metrics_table(nothing.at(np.zeros(6, bool))).num_rows == 0
+    assert metrics_text(metrics_table(nothing)) == "evaluation: no spectrum has a known class or label"
 
 
-def test_answers_that_do_not_fit_are_said_when_they_are_put_together(whole: Judged) -> None:
-    for change, told in (
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         (
-            {"mu_NL": np.zeros((3, 5))},
-            r"labels \(mu\) of shape \(3, 5\); 300 spectra with 5 labels need \(300, 5\)",
+            {"label_NL": np.zeros((3, 5))},
+            r"labels \(truth\) of shape \(3, 5\); 300 spectra with 5 labels need \(300, 5\)",
         ),
-        ({"about": {"snr": np.zeros(2)}}, "column snr of 2 values beside 300 spectra"),
-        ({"p_NC": None, "mu_NL": None}, "neither class probabilities nor labels"),
-        ({"p_NC": np.full((2, 3), 1 / 3)}, "2 rows of probabilities beside 300 spectra"),
-        ({"mu_NL": np.full((300, 5), np.nan)}, "300 of 300 predictions are not finite"),
-        ({"class_N": np.full(300, 9)}, "a true class is 9"),
-    ):
-        with pytest.raises(ValueError, match=told):
-            replace(whole, **change)
+        ({"extra": {"snr": np.zeros(2)}}, "column snr has 2 values for 300 spectra"),
+        ({"p_NC": None, "value_NL": None}, "neither class probabilities nor labels"),
+        ({"class_N": np.zeros(2, int)}, "answers about 300 spectra, the truth of 2"),
+        ({"value_NL": np.full((300, 5), np.nan)}, "300 of 300 "),
+        ({"class_N": np.full(300, 9)}, "true classes: one is 9"),
+    ],
+)
+def test_answers_and_truth_that_do_not_fit_are_an_error(
+    labelled: Any, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed(labelled, **changes)
 
 
-def test_settings_take_lists_and_refuse_edges_that_do_not_rise() -> None:
-    assert Evaluation.checked("x", {"snr": [0, 10]}).snr == (0, 10)
+def test_edges_may_be_a_list_and_must_rise() -> None:
+    assert ScoreSettings.from_dict("x", {"snr": [0, 10]}).snr == (0, 10)
     with pytest.raises(SettingsError, match="edges 0, 10, 10 do not rise"):
-        Evaluation.checked("x", {"snr": [0, 10, 10]})
+        ScoreSettings.from_dict("x", {"snr": [0, 10, 10]})
     with pytest.raises(SettingsError, match=r"edges \(none\) do not rise"):
-        Evaluation.checked("x", {"snr": []})
+        ScoreSettings.from_dict("x", {"snr": []})
 
 
-def test_the_same_answers_give_the_same_table(whole: Judged, table: pa.Table) -> None:
-    assert evaluated(whole).equals(table)
+def test_the_same_answers_give_the_same_table(labelled: Any, table: pa.Table) -> None:
+    assert metrics_table(labelled).equals(table)

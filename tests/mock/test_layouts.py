@@ -1,36 +1,38 @@
+"""The mock files open in astropy and in our own readers with the content that was written."""
+
 import gzip
 import io
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
-from survey.mock import layouts, mock, truth_table
+from survey.mock import layouts, mock
 from survey.mock.cards import card, header
+from survey.mock.settings import LAYOUTS, Mock
+from survey.settings import Settings
 from survey.sources import lamost, reading, sdss
 
-SOURCES = {"lamost": lamost.Options(), "sdss": sdss.Options()}
+SOURCES: dict[str, Settings] = {"lamost": lamost.Options(), "sdss": sdss.Options()}
 
 
 @cache
-def sample(layout: str) -> tuple[dict[str, Any], list[layouts.Pixels], bytes]:
-    """Truth, pixels and bytes of one sound file."""
-    settings = mock.Mock.checked(
+def sample(layout: str) -> tuple[layouts.CardValues, list[layouts.Pixels], bytes]:
+    """Card values, pixels and bytes of one valid file."""
+    settings = Mock.from_dict(
         "mock", {"out": "nowhere", "n": 100, "broken": 0.0, "gz": 0.0, "layouts": {layout: 1.0}}
     )
     table, contents = mock.compute(settings, 0)
     row = 7
-    spectra = mock._exposures(settings, table, 0)
-    known = {name: column[row].item() for name, column in table.items()}
+    values = mock.card_values(table, row)
     data = list(contents)[row]
     assert data is not None
-    return known, mock._parts(known, spectra, row), data
+    return values, mock.pixels_of_parts(values, mock.exposures(settings, table, 0), row), data
 
 
 def test_every_card_is_80_characters_wide() -> None:
-    for layout in layouts.NAMES:
+    for layout in LAYOUTS:
         _, _, data = sample(layout)
         assert len(data) % 2880 == 0
         head = data[: data.index(b"END".ljust(80)) + 80]
@@ -41,7 +43,7 @@ def test_every_card_is_80_characters_wide() -> None:
 
 @pytest.mark.parametrize("layout", ["lrs_image", "lrs_image_subcont"])
 def test_an_image_opens_in_astropy_with_the_rows_of_its_layout(layout: str) -> None:
-    known, (pixels,), data = sample(layout)
+    values, (pixels,), data = sample(layout)
     with fits.open(io.BytesIO(data)) as file:
         file.verify("exception")
         rows, cards = file[0].data, file[0].header
@@ -55,22 +57,17 @@ def test_an_image_opens_in_astropy_with_the_rows_of_its_layout(layout: str) -> N
     assert ("OBSID" in cards) == (layout == "lrs_image")
     assert ("SNRG" in cards) == (layout == "lrs_image")
     assert ("SN_G" in cards) == (layout == "lrs_image_subcont")
-    assert cards["DESIG"] == known["designation"]
+    assert cards["DESIG"] == values["designation"]
     assert (cards["COEFF0"], cards["COEFF1"], cards["VACUUM"]) == (3.5682, 1e-4, True)
 
 
 def test_an_early_image_is_float64_and_writes_the_fibre_as_text() -> None:
-    known, parts, _ = sample("lrs_image")
-    known = (
-        known
-        | layouts.night(known["lmjd"])
-        | truth_table.card_values(known)
-        | {"early": True, "step": "0.0001"}
-    )
-    with fits.open(io.BytesIO(layouts.lrs_image(known, parts))) as file:
+    values, parts, _ = sample("lrs_image")
+    values = values | {"early": True}
+    with fits.open(io.BytesIO(layouts.lrs_image(values, parts))) as file:
         cards = file[0].header
         assert cards["BITPIX"] == -64
-        assert cards["FIBERID"] == str(known["fiberid"])
+        assert cards["FIBERID"] == str(values["fiberid"])
         assert "OBSID" not in cards
         assert "SN_U" in cards
 
@@ -101,8 +98,8 @@ def test_a_medium_resolution_file_has_both_arms_and_their_exposures() -> None:
         assert (np.diff(file[8].data["LOGLAM"]) <= 0).all()  # red exposures run from red to blue
 
 
-def test_an_sdss_file_has_pixels_and_a_row() -> None:
-    known, (pixels,), data = sample("sdss")
+def test_an_sdss_file_has_a_table_of_pixels_and_a_row() -> None:
+    values, (pixels,), data = sample("sdss")
     with fits.open(io.BytesIO(data)) as file:
         assert file[1].columns.names == [
             "flux",
@@ -117,14 +114,14 @@ def test_an_sdss_file_has_pixels_and_a_row() -> None:
         assert np.array_equal(file[1].data["flux"], pixels["flux"])
         assert file[2].name in ("SPECOBJ", "SPALL")
         assert file[2].data["CLASS"][0] == "STAR"
-        assert file[2].data["PLUG_RA"][0] == pytest.approx(known["ra"])
-        assert file[2].data["FIBERID"][0] == known["fiberid"]
+        assert file[2].data["PLUG_RA"][0] == pytest.approx(values["ra"])
+        assert file[2].data["FIBERID"][0] == values["fiberid"]
 
 
-@pytest.mark.parametrize("layout", layouts.NAMES)
-def test_our_reader_gives_back_what_was_written(layout: str) -> None:
-    known, parts, data = sample(layout)
-    (found,) = reading.spectra(gzip.compress(data, 1), known["path"], SOURCES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_our_reader_returns_what_was_written(layout: str) -> None:
+    values, parts, data = sample(layout)
+    (found,) = reading.spectra(gzip.compress(data, 1), values["path"], SOURCES)
     if layout != "mrs":
         assert np.array_equal(found.flux, parts[0]["flux"])
         assert np.array_equal(found.ivar, parts[0]["ivar"])
@@ -137,38 +134,38 @@ def test_our_reader_gives_back_what_was_written(layout: str) -> None:
         assert np.array_equal(found.flux[:blue], parts[0]["flux"])
         assert np.array_equal(found.ivar[blue:], parts[1]["ivar"])
     for name in ("visit", "star", "lmjd", "planid", "spid", "fiberid"):
-        assert found.visit[name] == known[name], name
-    assert found.visit["ra"] == pytest.approx(known["ra"], abs=1e-6)
+        assert found.visit[name] == values[name], name
+    assert found.visit["ra"] == pytest.approx(values["ra"], abs=1e-6)
     if layout != "mrs":
         assert found.visit["class"] == "STAR"
-        assert found.visit["subclass"] == known["subclass"]
+        assert found.visit["subclass"] == values["subclass"]
     if layout in ("lrs_image", "lrs_table"):
-        assert found.visit["obsid"] == known["obsid"]
-        assert found.visit["snr_g"] == pytest.approx(known["snr_g"], abs=0.01)
+        assert found.visit["obsid"] == values["obsid"]
+        assert found.visit["snr_g"] == pytest.approx(values["snr_g"], abs=0.01)
 
 
-def test_the_wanted_signal_to_noise_is_measured_in_the_pixels() -> None:
-    settings = mock.Mock(out="nowhere", n=100, broken=0.0)
+def test_the_pixels_have_the_signal_to_noise_of_the_settings() -> None:
+    settings = Mock(out="nowhere", n=100, broken=0.0)
     table, _ = mock.compute(settings, 0)
-    double, _ = mock.compute(mock.Mock(out="nowhere", n=100, broken=0.0, snr=2.0), 0)
+    double, _ = mock.compute(Mock(out="nowhere", n=100, broken=0.0, snr=2.0), 0)
     assert np.median(table["snr_g"] / table["snr"]) == pytest.approx(1.05, abs=0.12)
     assert np.median(double["snr_g"] / table["snr_g"]) == pytest.approx(2.0, abs=0.1)
     assert np.median(table["snr_u"]) < np.median(table["snr_g"]) / 2
     assert np.median(table["snr_z"]) < np.median(table["snr_i"])
 
 
-def test_flagged_pixels_have_no_inverse_variance_and_noise_is_as_stated() -> None:
-    settings = mock.Mock(out="nowhere", n=100, broken=0.0, layouts={"lrs_image": 1.0})
-    seen = mock._exposures(settings, mock.facts(settings, 0), 0)["low"][0]
-    assert (seen.ivar[seen.bad] == 0).all()
-    assert 0.002 < seen.bad.mean() < 0.02
-    assert (seen.suspect > 0).sum() > seen.bad.sum()
-    smooth = (seen.flux[:, 2000:2500:2] + seen.flux[:, 2002:2502:2]) / 2
-    pull = (seen.flux[:, 2001:2501:2] - smooth) * np.sqrt(seen.ivar[:, 2001:2501:2] / 1.5)
+def test_flagged_pixels_have_no_inverse_variance_and_the_noise_is_as_stated() -> None:
+    settings = Mock(out="nowhere", n=100, broken=0.0, layouts={"lrs_image": 1.0})
+    exposure = mock.exposures(settings, mock.describe(settings, 0), 0)["low"][0]
+    assert (exposure.ivar[exposure.bad] == 0).all()
+    assert 0.002 < exposure.bad.mean() < 0.02
+    assert (exposure.suspect > 0).sum() > exposure.bad.sum()
+    smooth = (exposure.flux[:, 2000:2500:2] + exposure.flux[:, 2002:2502:2]) / 2
+    pull = (exposure.flux[:, 2001:2501:2] - smooth) * np.sqrt(exposure.ivar[:, 2001:2501:2] / 1.5)
     assert np.median(np.abs(pull)) * 1.48 == pytest.approx(1.0, abs=0.25)
 
 
-def test_a_card_pads_its_slot() -> None:
+def test_a_card_is_80_characters_wide_after_its_slot_is_filled() -> None:
     assert len(card("RA", "%(ra)20.6f", "degrees") % {"ra": 12.5}) == 80
     assert len(card("PLANID", "'%(planid)-18.18s'", "plan") % {"planid": "HD1"}) == 80
     assert len(header([("SIMPLE", "T", "")])) == 2880

@@ -1,7 +1,9 @@
+"""Mock spectra without noise depend on the labels as real ones do."""
+
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA  # type: ignore[import-untyped]
-from sklearn.linear_model import Ridge  # type: ignore[import-untyped]
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
 
 from survey.mock import light, lines, population
 
@@ -20,7 +22,7 @@ GIANT = {
 
 
 def spectrum(**labels: float) -> np.ndarray:
-    """Transmission of one star, a giant unless told otherwise."""
+    """Transmission of one star: the giant, with these labels changed."""
     row = {name: np.array([value]) for name, value in (GIANT | labels).items()}
     return np.asarray(light.transmission(row, light.LOW)[0])
 
@@ -103,7 +105,7 @@ def test_the_shift_agrees_with_an_exact_gaussian() -> None:
 
 
 def test_a_regression_on_noise_free_light_recovers_the_labels() -> None:
-    blocks = [population.block(population.Deal(0, "balanced", 0.0), number) for number in range(2)]
+    blocks = [population.block(population.StarSettings(0, "balanced", 0.0), number) for number in range(2)]
     table = {name: np.concatenate([block[name] for block in blocks]) for name in (*population.LABELS, "rv")}
     table["rv"] = table["rv"] * 0
     flux = light.transmission(table, light.LOW)
@@ -113,5 +115,5 @@ def test_a_regression_on_noise_free_light_recovers_the_labels() -> None:
     limits = {"Teff": 20.0, "logg": 0.2, "FeH": 0.08, "CFe": 0.2, "MgFe": 0.05, "CaFe": 0.06}
     truth = np.column_stack([table[label] for label in limits])
     error = Ridge(1.0).fit(features[:1500], truth[:1500]).predict(features[1500:]) - truth[1500:]
-    found = dict(zip(limits, np.sqrt(np.mean(error**2, axis=0)), strict=True))
-    assert all(found[label] < limit for label, limit in limits.items()), found
+    errors = dict(zip(limits, np.sqrt(np.mean(error**2, axis=0)), strict=True))
+    assert all(errors[label] < limit for label, limit in limits.items()), errors

@@ -1,3 +1,6 @@
+"""A mock survey is the same for the same settings, is continued after a stop, and comes with its true
+labels."""
+
 import gzip
 import json
 import subprocess
@@ -9,13 +12,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from survey.mock import Mock, damage, make
-from survey.mock.mock import facts
+from survey.mock import damage
+from survey.mock.mock import describe, make
+from survey.mock.settings import Mock
 from survey.settings import SettingsError
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder but the facts about the run."""
+    """All files below a folder except mock.json."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -24,7 +28,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def mock(folder: Path, **more: Any) -> Mock:
-    return Mock.checked("mock", {"out": str(folder), "n": 250, "broken": 0.2} | more)
+    return Mock.from_dict("mock", {"out": str(folder), "n": 250, "broken": 0.2} | more)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def test_the_same_settings_give_the_same_bytes_whatever_the_chunks(
     assert {name for name in ours if ours[name] != theirs[name]} <= {
         "labels.parquet",
         "catalog.csv.gz",
-    }  # pieces of these are chunks
+    }  # these are written chunk by chunk
     assert gzip.decompress(ours["catalog.csv.gz"]) == gzip.decompress(theirs["catalog.csv.gz"])
     assert pd.read_parquet(done[0] / "labels.parquet").equals(pd.read_parquet(tmp_path / "labels.parquet"))
 
@@ -71,14 +75,12 @@ def test_a_rerun_does_nothing(done: tuple[Path, dict[str, Any]]) -> None:
 def test_other_settings_in_the_same_folder_are_refused_with_what_differs(
     done: tuple[Path, dict[str, Any]],
 ) -> None:
-    with pytest.raises(
-        SettingsError,
-        match=r"mock: .*mock\.json: made with other settings \(seed was 0 and is 5\); give out= another folder",
-    ):
+    message = r"mock: .*mock\.json: was made with other settings: seed=0 there, 5 now; give the same settings"
+    with pytest.raises(SettingsError, match=message):
         make(mock(done[0], seed=5))
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(
+def test_a_run_that_was_stopped_continues_where_it_was(
     done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     def stopping(function: Any, items: Any) -> Any:
@@ -88,7 +90,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         make(mock(tmp_path, chunk=100), run=stopping)
     assert not (tmp_path / "mock.json").exists()
-    with pytest.raises(SettingsError, match="seed was 0 and is 1"):
+    with pytest.raises(SettingsError, match="seed=0 there, 1 now"):
         make(mock(tmp_path, chunk=100, seed=1))
     assert make(mock(tmp_path, chunk=100))["new"] == 150
     assert {name for name in contents(tmp_path) if ".fits" in name} == {
@@ -99,7 +101,10 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
 
 @pytest.mark.kill
 def test_a_killed_run_leaves_nothing_half_done(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    code = f"from survey.mock import Mock, make; make(Mock(out={str(tmp_path)!r}, n=100_000, broken=0.2, chunk=100))"
+    code = (
+        "from survey.mock.mock import make; from survey.mock.settings import Mock; "
+        f"make(Mock(out={str(tmp_path)!r}, n=100_000, broken=0.2, chunk=100))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[3]
     )
@@ -130,12 +135,12 @@ def test_the_label_table_has_one_row_for_each_file(done: tuple[Path, dict[str, A
     assert text["Teff"].tolist() == labels["Teff"].tolist()
 
 
-def test_the_share_of_defective_files_is_as_wanted_and_all_kinds_come() -> None:
-    tables = [facts(Mock(out="nowhere", broken=0.05), batch) for batch in range(50)]
-    found = [name for table in tables for name in table["defect"].tolist() if name]
-    assert len(found) == pytest.approx(250, abs=3)
-    assert set(found) == set(damage.DEFECTS)
-    assert max(map(found.count, damage.DEFECTS)) <= 2 * 250 / len(damage.DEFECTS)
+def test_the_share_of_defective_files_is_as_given_and_all_kinds_occur() -> None:
+    tables = [describe(Mock(out="nowhere", broken=0.05), batch) for batch in range(50)]
+    defects = [name for table in tables for name in table["defect"].tolist() if name]
+    assert len(defects) == pytest.approx(250, abs=3)
+    assert set(defects) == set(damage.DEFECTS)
+    assert max(map(defects.count, damage.DEFECTS)) <= 2 * 250 / len(damage.DEFECTS)
 
 
 def test_expected_reasons_stand_beside_the_defects(done: tuple[Path, dict[str, Any]]) -> None:
@@ -148,10 +153,8 @@ def test_expected_reasons_stand_beside_the_defects(done: tuple[Path, dict[str, A
 def test_the_catalogue_lists_every_file_as_the_survey_would(done: tuple[Path, dict[str, Any]]) -> None:
     text = gzip.decompress((done[0] / "catalog.csv.gz").read_bytes()).decode()
     head, *rows = text.splitlines()
-    assert (
-        head
-        == "obsid|designation|obsdate|lmjd|planid|spid|fiberid|ra|dec|snru|snrg|snrr|snri|snrz|class|subclass|z|z_err|rv"
-    )
+    names = "obsid designation obsdate lmjd planid spid fiberid ra dec snru snrg snrr snri snrz"
+    assert head.split("|") == [*names.split(), "class", "subclass", "z", "z_err", "rv"]
     assert len(rows) == 250
     assert any("|-9999|" in row for row in rows)
     first = rows[0].split("|")
@@ -170,4 +173,4 @@ def test_shares_and_weights_are_checked_before_any_work() -> None:
     ]
     for key, wrong in cases:
         with pytest.raises(SettingsError, match=key):
-            Mock.checked("mock", {"out": "nowhere", key: wrong})
+            Mock.from_dict("mock", {"out": "nowhere", key: wrong})

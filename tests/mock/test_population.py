@@ -1,11 +1,16 @@
+"""The stars and visits of a mock survey."""
+
 import numpy as np
 import pytest
 
+from survey.labels import classes
 from survey.mock import population
 
 
 def table(balance: str = "reference", visits: float = 0.15, blocks: int = 5) -> dict[str, np.ndarray]:
-    parts = [population.block(population.Deal(3, balance, visits), number) for number in range(blocks)]
+    parts = [
+        population.block(population.StarSettings(3, balance, visits), number) for number in range(blocks)
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -22,7 +27,7 @@ def test_the_balanced_survey_has_a_third_of_each_class() -> None:
 @pytest.mark.parametrize("balance", ["reference", "balanced"])
 def test_classes_follow_from_the_labels(balance: str) -> None:
     found = table(balance)
-    assert (population.class_of(found["FeH"], found["CFe"]) == found["f_CEMP"]).all()
+    assert (classes(found["FeH"], found["CFe"]) == found["f_CEMP"]).all()
     assert (found["FeH"][found["f_CEMP"] == 1] < -1).all()
     assert (found["CFe"][found["f_CEMP"] == 1] >= 0.7).all()
     assert (found["FeH"][found["f_CEMP"] == 2] >= -1).all()
@@ -57,7 +62,7 @@ def test_visits_of_a_star_share_its_labels_and_fibre_but_not_the_night() -> None
             assert len(set(found[name][rows].tolist())) == 1
 
 
-def test_the_share_of_stars_with_repeats_is_as_wanted() -> None:
+def test_the_share_of_stars_with_repeats_is_as_given() -> None:
     found = table(visits=0.15)
     names, counts = np.unique(found["star_index"], return_counts=True)
     assert (counts > 1).mean() == pytest.approx(0.15, abs=0.03)

@@ -1,15 +1,14 @@
-"""Batches of made-up spectra for the tests of the models, and how close two answers have to be."""
+"""Batches of artificial spectra for the tests of the models, and the tolerance between two outputs."""
 
 import torch
 from torch import Tensor, nn
 
 from survey import plugins
-from survey.models.baseline import Aim, Fitted, Known
+from survey.models.baseline import Baseline, FitSettings, TrainingSet
 from survey.models.network import Network
+from survey.models.options import is_baseline
 
-TRAINED = [
-    name for name in plugins.names("models") if not issubclass(plugins.load("models", name).Net, Fitted)
-]
+TRAINED = [name for name in plugins.names("models") if not is_baseline(name)]
 """Networks that are trained by gradients; the others are fitted."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -17,56 +16,57 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def spectra(rows: int, pixels: int, seed: int = 0) -> Batch:
-    """Spectra that differ more than stars do, so that what depends on the spectrum stands out of rounding; a tenth of the pixels is bad."""
-    draw = torch.Generator().manual_seed(seed)
-    ivar_BP = torch.rand((rows, pixels), generator=draw) * 1e4
-    ivar_BP[torch.rand((rows, pixels), generator=draw) < 0.1] = 0
-    flux_BP = 1 + 0.5 * torch.randn((rows, pixels), generator=draw) * torch.linspace(0.2, 1, rows)[:, None]
-    slope_B1 = torch.rand((rows, 1), generator=draw) - 0.5
+    """Spectra that differ more than stars do, so that rounding is small; a tenth of the pixels is bad."""
+    generator = torch.Generator().manual_seed(seed)
+    ivar_BP = torch.rand((rows, pixels), generator=generator) * 1e4
+    ivar_BP[torch.rand((rows, pixels), generator=generator) < 0.1] = 0
+    noise_BP = torch.randn((rows, pixels), generator=generator)
+    flux_BP = 1 + 0.5 * noise_BP * torch.linspace(0.2, 1, rows)[:, None]
+    slope_B1 = torch.rand((rows, 1), generator=generator) - 0.5
     continuum_BP = 1 + slope_B1 * torch.linspace(-1, 1, pixels)
     return torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP, continuum_BP
 
 
-def known(net: Fitted, rows: int, seed: int = 0) -> Known:
-    """Made-up spectra as the model's features; classes and labels hang on a few of the pixels."""
+def training_set(net: Baseline, rows: int, seed: int = 0) -> TrainingSet:
+    """Artificial spectra as the model's features; classes and labels depend on a few of the pixels."""
     flux_NP, ivar_NP, _ = spectra(rows, net.pixels, 100 + seed)
-    flux_NP, ivar_NP = net.seen(flux_NP, ivar_NP)
+    flux_NP, ivar_NP = net.prepare(flux_NP, ivar_NP)
     count = len(net.task.labels)
     label_NL = 4 * (flux_NP[:, 40 : 40 + 8 * count].reshape(rows, -1, 8).mean(2) - 1)
-    return Known(
-        net.features(flux_NP, ivar_NP),
-        (flux_NP[:, 16:24].mean(1) * 8 - 7).clamp(0, 2).long(),
-        torch.ones(rows),
-        label_NL,
-        torch.ones_like(label_NL),
-    )
+    class_N = (flux_NP[:, 16:24].mean(1) * 8 - 7).clamp(0, 2).long()
+    features = net.features(flux_NP, ivar_NP)
+    return TrainingSet(features, class_N, torch.ones(rows), label_NL, torch.ones_like(label_NL))
 
 
 @torch.no_grad()
-def ready(net: Network, seed: int = 0, rows: int = 96) -> Network:
-    """A network as it is; a model that is fitted, fitted to made-up spectra as far as its first report."""
-    if isinstance(net, Fitted):
+def fit_if_baseline(net: Network, seed: int = 0, rows: int = 96) -> Network:
+    """A network as it is; a baseline fitted to artificial spectra up to its first report."""
+    if isinstance(net, Baseline):
         flux_NP, ivar_NP, _ = spectra(rows, net.pixels, 100 + seed)
-        net.behold(*net.seen(flux_NP, ivar_NP))
-        next(net.fit(known(net, rows, seed), known(net, rows // 2, seed + 1), Aim(seed)))
+        net.fit_statistics(*net.prepare(flux_NP, ivar_NP))
+        train, validation = training_set(net, rows, seed), training_set(net, rows // 2, seed + 1)
+        next(net.fit(train, validation, FitSettings(seed)))
         net.log_var_L += 0.1 * seed
     return net
 
 
-def parameters(net: nn.Module) -> int:
-    """How many numbers a net has to learn."""
+def count_parameters(net: nn.Module) -> int:
+    """The number of parameters that are trained."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def assert_alike(
-    found: dict[str, Tensor], wanted: dict[str, Tensor], constant: frozenset[str] = frozenset()
+def assert_same_outputs(
+    outputs: dict[str, Tensor], expected: dict[str, Tensor], constant: frozenset[str] = frozenset()
 ) -> None:
-    """Each answer differs from the wanted one by far less than what tells spectra apart; a fresh net does so by 3e-5 only, rounding by 3e-7."""
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
+    """Each output differs from the expected one by much less than the outputs of different spectra.
+
+    Outputs of an untrained network differ by 3e-5 between spectra; rounding is 3e-7.
+    """
+    assert outputs.keys() == expected.keys()
+    for name, value in expected.items():
         if name in constant:
-            torch.testing.assert_close(found[name], value)
+            torch.testing.assert_close(outputs[name], value)
             continue
         spread = (value - value.mean(0)).abs().max()
-        assert spread > 4e-6, f"{name} is the same for all spectra: nothing could be seen"
-        assert (found[name] - value).abs().max() < 0.01 * spread + 1e-6, name
+        assert spread > 4e-6, f"{name} is the same for all spectra, so the test could see no difference"
+        assert (outputs[name] - value).abs().max() < 0.01 * spread + 1e-6, name

@@ -1,4 +1,7 @@
-"""Networks under torch.compile. What is tested is that their code can be traced; machine code is left to torch, as making it takes minutes."""
+"""Networks under torch.compile.
+
+The tests check that their code can be traced. They make no machine code, which takes minutes.
+"""
 
 from collections.abc import Iterator
 
@@ -6,30 +9,29 @@ import pytest
 import torch
 
 from survey import plugins
-from survey.models.network import Task
+from survey.models.settings import Task
 from tests.models.batches import TRAINED
 
 
 @pytest.fixture(autouse=True)
-def forgetful() -> Iterator[None]:
-    """All networks share one `forward`, of which torch keeps eight compiled forms before it gives up."""
+def reset_compiler() -> Iterator[None]:
+    """All networks share one `forward`, of which torch keeps only eight compiled forms."""
     yield
     torch.compiler.reset()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_compiled_network_answers_as_it_did(name: str) -> None:
+def test_a_compiled_network_gives_the_same_outputs(name: str) -> None:
     module = plugins.load("models", name)
     net = module.Net(256, Task("cls_reg", ("FeH", "CFe"), sigma=True), module.Options()).eval()
     flux = 1 + 0.1 * torch.randn(2, 256)
-    batch = flux, torch.ones_like(flux), flux if net.inputs else None
-    recurrent = any(
-        isinstance(layer, torch.nn.RNNBase) for layer in net.modules()
-    )  # these are run as they are, between two traced parts
+    batch = flux, torch.ones_like(flux), flux if net.extra_inputs else None
+    # Recurrent layers are not traced; they run as they are, between two traced parts.
+    recurrent = any(isinstance(layer, torch.nn.RNNBase) for layer in net.modules())
     with torch.no_grad():
-        compiled = torch.compile(net, backend="eager", fullgraph=not recurrent)(*batch)  # type: ignore[no-untyped-call]
-        wanted = net(*batch)
-    assert list(compiled) == list(wanted)
-    for answer, value in wanted.items():
-        torch.testing.assert_close(compiled[answer], value)
+        compiled = torch.compile(net, backend="eager", fullgraph=not recurrent)(*batch)
+        expected = net(*batch)
+    assert list(compiled) == list(expected)
+    for output, value in expected.items():
+        torch.testing.assert_close(compiled[output], value)

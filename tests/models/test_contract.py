@@ -1,5 +1,7 @@
-"""What every network keeps to, whatever it is made of; a new file in survey/models/ is tested by this as soon as it is there."""
+"""What every network has to do, whatever its architecture; a new file in survey/models/ is tested at once."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from survey import plugins
-from survey.models.network import Answers, Dropout, Network, Task
+from survey.models.network import FeatureDropout, Network, Outputs
+from survey.models.options import is_baseline
+from survey.models.settings import Task
 from survey.settings import Settings, SettingsError
 from tests.models import batches
-from tests.models.batches import TRAINED, Batch, assert_alike, spectra
+from tests.models.batches import TRAINED, Batch, assert_same_outputs, spectra
 
 PIXELS, ROWS = 601, 5
 LABELS = ("FeH", "CH")
@@ -25,217 +29,226 @@ TASKS = {
     "cls_sigma": Task("cls_reg", LABELS, sigma=True),
 }
 
-every_net = pytest.mark.parametrize("name", plugins.names("models"))
-every_trained_net = pytest.mark.parametrize("name", TRAINED)
+every_model = pytest.mark.parametrize("name", plugins.names("models"))
+every_trained_model = pytest.mark.parametrize("name", TRAINED)
 every_task = pytest.mark.parametrize("kind", TASKS)
 
 
-def made(name: str, kind: str = "cls_sigma", pixels: int = PIXELS, seed: int = 7) -> Network:
+def build(name: str, kind: str = "cls_sigma", pixels: int = PIXELS, seed: int = 7) -> Network:
     module = plugins.load("models", name)
     torch.manual_seed(seed)
     net: Network = module.Net(pixels, TASKS[kind], module.Options())
-    return batches.ready(net, seed).eval()
+    return batches.fit_if_baseline(net, seed).eval()
 
 
-ready: Callable[..., Network] = cache(made)
-"""A net that a test only asks."""
+shared: Callable[..., Network] = cache(build)
+"""A network that a test does not change."""
 
 
 @torch.no_grad()
-def asked(net: Network, batch: Batch) -> Answers:
-    answers: Answers = net(*batch)
-    return answers
+def predict(net: Network, batch: Batch) -> Outputs:
+    outputs: Outputs = net(*batch)
+    return outputs
 
 
-def loss(answers: Answers) -> Tensor:
-    """Something of all that a task trains; what is only shown has no part in it."""
-    return torch.stack(
-        [(answers[name] - 1).square().mean() for name in ("logits", "mu", "log_var") if name in answers]
-    ).sum()
+def loss(outputs: Outputs) -> Tensor:
+    """A loss of all trained outputs; `latent` and `attention` are not trained."""
+    trained = [name for name in ("logits", "mu", "log_var") if name in outputs]
+    return torch.stack([(outputs[name] - 1).square().mean() for name in trained]).sum()
 
 
-@every_net
+@every_model
 @every_task
-def test_the_answers_are_those_of_the_task(name: str, kind: str) -> None:
-    task, answers = TASKS[kind], asked(ready(name, kind), spectra(ROWS, PIXELS))
+def test_the_outputs_are_those_of_the_task(name: str, kind: str) -> None:
+    task, outputs = TASKS[kind], predict(shared(name, kind), spectra(ROWS, PIXELS))
     shapes = {"logits": (ROWS, 3)} if task.classifies else {}
     shapes |= {"mu": (ROWS, len(LABELS))} if task.regresses else {}
     shapes |= {"log_var": (ROWS, len(LABELS))} if task.sigma else {}
-    assert answers.keys() - {"attention"} == shapes.keys() | {"latent"}
-    assert {answer: tuple(answers[answer].shape) for answer in shapes} == shapes
-    assert answers["latent"].shape[0] == ROWS
-    assert answers["latent"].ndim == 2
-    assert "attention" not in answers or len(answers["attention"]) == ROWS
-    assert all(value.isfinite().all() for value in answers.values())
+    assert outputs.keys() - {"attention"} == shapes.keys() | {"latent"}
+    assert {output: tuple(outputs[output].shape) for output in shapes} == shapes
+    assert outputs["latent"].shape[0] == ROWS
+    assert outputs["latent"].ndim == 2
+    assert "attention" not in outputs or len(outputs["attention"]) == ROWS
+    assert all(value.isfinite().all() for value in outputs.values())
 
 
-@every_net
+@every_model
 @pytest.mark.parametrize("pixels", [256, 4900])
-def test_a_net_fits_spectra_of_any_length(name: str, pixels: int) -> None:
-    answers = asked(made(name, pixels=pixels), spectra(2, pixels))
-    assert answers["mu"].shape == (2, len(LABELS))
-    assert all(value.isfinite().all() for value in answers.values())
+def test_a_network_takes_spectra_of_any_length(name: str, pixels: int) -> None:
+    outputs = predict(build(name, pixels=pixels), spectra(2, pixels))
+    assert outputs["mu"].shape == (2, len(LABELS))
+    assert all(value.isfinite().all() for value in outputs.values())
 
 
-@every_trained_net
+@every_trained_model
 @every_task
 def test_every_parameter_gets_a_finite_gradient(name: str, kind: str) -> None:
-    net = made(name, kind).train()
+    net = build(name, kind).train()
     loss(net(*spectra(ROWS, PIXELS))).backward()
     gradients = {path: parameter.grad for path, parameter in net.named_parameters()}
-    assert not [path for path, gradient in gradients.items() if gradient is None], (
-        "workers would wait for these"
-    )
+    missing = [path for path, gradient in gradients.items() if gradient is None]
+    assert not missing, "workers would wait for these gradients"
     assert all(gradient.isfinite().all() for gradient in gradients.values() if gradient is not None)
     assert sum(gradient.abs().sum() for gradient in gradients.values() if gradient is not None) > 0
 
 
-@every_net
+@every_model
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -1e30, 0.0])
 def test_a_masked_pixel_changes_nothing_whatever_its_flux(name: str, value: float) -> None:
     flux_BP, ivar_BP, continuum_BP = spectra(ROWS, PIXELS)
     spoilt_BP = torch.where(ivar_BP > 0, flux_BP, value)
-    net = ready(name)
-    found, wanted = (
-        asked(net, (spoilt_BP, ivar_BP, continuum_BP)),
-        asked(net, (flux_BP, ivar_BP, continuum_BP)),
-    )
-    for answer in wanted:
-        assert torch.equal(found[answer], wanted[answer])
+    net = shared(name)
+    outputs = predict(net, (spoilt_BP, ivar_BP, continuum_BP))
+    expected = predict(net, (flux_BP, ivar_BP, continuum_BP))
+    for output in expected:
+        assert torch.equal(outputs[output], expected[output])
 
 
-@every_net
-def test_good_pixels_and_only_they_make_the_answers(name: str) -> None:
+@every_model
+def test_good_pixels_change_the_outputs(name: str) -> None:
     flux_BP, ivar_BP, continuum_BP = spectra(ROWS, PIXELS)
-    net = ready(name)
-    wanted = asked(net, (flux_BP, ivar_BP, continuum_BP))
-    other = asked(net, (torch.where(ivar_BP > 0, 2 - flux_BP, flux_BP), ivar_BP, continuum_BP))
-    assert all(
-        not torch.equal(other[answer], wanted[answer]) for answer in wanted if answer not in net.constant
-    )
+    net = shared(name)
+    before = predict(net, (flux_BP, ivar_BP, continuum_BP))
+    after = predict(net, (torch.where(ivar_BP > 0, 2 - flux_BP, flux_BP), ivar_BP, continuum_BP))
+    changing = [output for output in before if output not in net.constant_outputs]
+    assert all(not torch.equal(after[output], before[output]) for output in changing)
 
 
-@every_net
+@every_model
 def test_the_order_within_a_batch_changes_nothing(name: str) -> None:
     batch, order = spectra(ROWS, PIXELS), torch.tensor([3, 0, 4, 1, 2])
-    net = ready(name)
-    found = asked(net, (batch[0][order], batch[1][order], batch[2][order]))
-    assert_alike(found, {answer: value[order] for answer, value in asked(net, batch).items()}, net.constant)
+    net = shared(name)
+    outputs = predict(net, (batch[0][order], batch[1][order], batch[2][order]))
+    expected = {output: value[order] for output, value in predict(net, batch).items()}
+    assert_same_outputs(outputs, expected, net.constant_outputs)
 
 
-@every_net
-def test_a_batch_of_one_gives_what_the_batch_of_many_gives(name: str) -> None:
-    batch, net = spectra(ROWS, PIXELS), ready(name)
-    alone = [asked(net, (batch[0][[row]], batch[1][[row]], batch[2][[row]])) for row in range(ROWS)]
-    together = asked(net, batch)
-    assert_alike(
-        {answer: torch.cat([one[answer] for one in alone]) for answer in together}, together, net.constant
-    )
+@every_model
+def test_a_batch_of_one_gives_the_same_as_a_batch_of_many(name: str) -> None:
+    batch, net = spectra(ROWS, PIXELS), shared(name)
+    single = [predict(net, (batch[0][[row]], batch[1][[row]], batch[2][[row]])) for row in range(ROWS)]
+    expected = predict(net, batch)
+    joined = {output: torch.cat([outputs[output] for outputs in single]) for output in expected}
+    assert_same_outputs(joined, expected, net.constant_outputs)
 
 
-@every_net
+@every_model
 @every_task
 def test_save_and_load_gives_the_same_numbers(name: str, kind: str, tmp_path: Path) -> None:
-    net, other = ready(name, kind), made(name, kind, seed=8)
+    net, other = shared(name, kind), build(name, kind, seed=8)
     batch = spectra(ROWS, PIXELS)
-    wanted = asked(net, batch)
-    assert any(not torch.equal(value, wanted[answer]) for answer, value in asked(other, batch).items())
-    assert all(isinstance(value, Tensor) for value in net.state_dict().values()), (
-        "what is no tensor would need pickle"
-    )
+    expected = predict(net, batch)
+    before = predict(other, batch)
+    assert any(not torch.equal(value, expected[output]) for output, value in before.items())
+    tensors_only = all(isinstance(value, Tensor) for value in net.state_dict().values())
+    assert tensors_only, "anything else would need pickle"
     save_file(net.state_dict(), tmp_path / "model.safetensors")
     other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=True)
-    found = asked(other, batch)
-    assert all(torch.equal(found[answer], value) for answer, value in wanted.items())
+    outputs = predict(other, batch)
+    assert all(torch.equal(outputs[output], value) for output, value in expected.items())
 
 
-@every_net
+@every_model
 def test_double_precision_agrees_with_single(name: str) -> None:
-    batch, single = spectra(ROWS, PIXELS), ready(name)
-    double = made(name).double()
-    found = asked(double, (batch[0].double(), batch[1].double(), batch[2].double()))
-    assert {value.dtype for answer, value in found.items() if answer != "attention"} == {torch.float64}
-    assert_alike(
-        {answer: value.float() for answer, value in found.items()}, asked(single, batch), single.constant
-    )
+    batch, single = spectra(ROWS, PIXELS), shared(name)
+    double = build(name).double()
+    outputs = predict(double, (batch[0].double(), batch[1].double(), batch[2].double()))
+    types = {value.dtype for output, value in outputs.items() if output != "attention"}
+    assert types == {torch.float64}
+    as_single = {output: value.float() for output, value in outputs.items()}
+    assert_same_outputs(as_single, predict(single, batch), single.constant_outputs)
 
 
-@every_trained_net
+@every_trained_model
 def test_half_precision_trains(name: str) -> None:
-    net = made(name).train()
+    net = build(name).train()
     with torch.autocast("cpu", torch.bfloat16):
-        answers = net(*spectra(ROWS, PIXELS))
-    loss({answer: value.float() for answer, value in answers.items()}).backward()
-    assert all(
-        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters()
-    )
+        outputs = net(*spectra(ROWS, PIXELS))
+    loss({output: value.float() for output, value in outputs.items()}).backward()
+    for parameter in net.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
 
 
-@every_net
-def test_one_seed_makes_one_net(name: str) -> None:
-    first, second, other = made(name).state_dict(), made(name).state_dict(), made(name, seed=8).state_dict()
+@every_model
+def test_one_seed_gives_one_network(name: str) -> None:
+    first, second = build(name).state_dict(), build(name).state_dict()
+    other = build(name, seed=8).state_dict()
     assert all(torch.equal(first[path], second[path]) for path in first)
     assert not all(torch.equal(first[path], other[path]) for path in first)
 
 
-@every_net
-def test_in_evaluation_nothing_is_drawn_and_nothing_is_kept(name: str) -> None:
-    net, batch = made(name), spectra(ROWS, PIXELS)
+@every_model
+def test_evaluation_draws_nothing_and_changes_nothing(name: str) -> None:
+    net, batch = build(name), spectra(ROWS, PIXELS)
     before = {path: value.clone() for path, value in net.state_dict().items()}
-    first, second = asked(net, batch), asked(net, batch)
-    assert all(torch.equal(first[answer], second[answer]) for answer in first)
+    first, second = predict(net, batch), predict(net, batch)
+    assert all(torch.equal(first[output], second[output]) for output in first)
     assert all(torch.equal(before[path], value) for path, value in net.state_dict().items())
 
 
-@every_net
+@every_model
 def test_dropout_does_not_depend_on_the_number_of_workers(name: str) -> None:
-    for path, module in ready(name).named_modules():
-        assert not isinstance(module, nn.modules.dropout._DropoutNd), (
-            f"{path}: use survey.models.network.Dropout"
-        )
-        assert not (isinstance(module, nn.RNNBase) and module.dropout), (
-            f"{path}: put survey.models.network.Dropout between layers"
-        )
-        assert not (isinstance(module, nn.MultiheadAttention) and module.dropout), (
-            f"{path}: put survey.models.network.Dropout after it"
-        )
-        assert not isinstance(module, Dropout) or module.share == (0, 1)
+    advice = "use survey.models.network.FeatureDropout"
+    for path, module in shared(name).named_modules():
+        assert not isinstance(module, nn.modules.dropout._DropoutNd), f"{path}: {advice}"
+        with_own = isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout
+        assert not with_own, f"{path}: {advice} between layers"
+        if isinstance(module, FeatureDropout):
+            assert (module.rank, module.world_size) == (0, 1)
 
 
-@every_trained_net
+@every_trained_model
 @every_task
 def test_the_heads_hold_the_last_layers_and_the_body_the_rest(name: str, kind: str) -> None:
-    net = ready(name, kind)
-    heads = {path for path, _ in net.named_parameters() if path.startswith("heads.")}
+    paths = {path for path, _ in shared(name, kind).named_parameters()}
+    heads = {path for path in paths if path.startswith("heads.")}
     assert heads
-    assert {path for path, _ in net.named_parameters()} - heads
+    assert paths - heads
 
 
-@every_net
+@every_model
 def test_spectra_of_another_grid_are_refused(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"model: spectra of 600 pixels, built for 601; give a store of the same grid"
-    ):
-        ready(name)(*spectra(2, PIXELS - 1))
+    message = "model: spectra have 600 pixels, the network is built for 601; give a store of the same grid"
+    with pytest.raises(ValueError, match=message):
+        shared(name)(*spectra(2, PIXELS - 1))
 
 
-@every_net
-def test_a_continuum_is_asked_for_by_nets_that_look_at_it_only(name: str) -> None:
-    net, (flux_BP, ivar_BP, continuum_BP) = ready(name), spectra(ROWS, PIXELS)
-    if "continuum" in net.inputs:
-        with pytest.raises(ValueError, match=f"model: {name} needs continua; ingest with"):
+@every_model
+def test_only_networks_that_use_the_continuum_need_it(name: str) -> None:
+    net, (flux_BP, ivar_BP, continuum_BP) = shared(name), spectra(ROWS, PIXELS)
+    if "continuum" in net.extra_inputs:
+        with pytest.raises(ValueError, match=f"model: {name} needs continua, the store has none"):
             net(flux_BP, ivar_BP)
         return
     with torch.no_grad():
-        found, wanted = net(flux_BP, ivar_BP), net(flux_BP, ivar_BP, continuum_BP)
-    assert all(torch.equal(found[answer], wanted[answer]) for answer in wanted)
+        outputs, expected = net(flux_BP, ivar_BP), net(flux_BP, ivar_BP, continuum_BP)
+    assert all(torch.equal(outputs[output], expected[output]) for output in expected)
 
 
-@every_net
+@every_model
 def test_options_are_settings_with_defaults_and_descriptions(name: str) -> None:
     options = plugins.load("models", name).Options
     assert issubclass(options, Settings)
-    assert options() == options.checked("x", {})
-    assert not [field for field, about in options.model_fields.items() if not about.description]
-    with pytest.raises(SettingsError, match=r"train\.model: no_such_option: unknown setting \(value 1\)"):
-        options.checked("train.model", {"no_such_option": 1})
+    assert options() == options.from_dict("x", {})
+    assert not [field for field, info in options.model_fields.items() if not info.description]
+    with pytest.raises(SettingsError, match=r"train\.model: no_such_option: unknown setting"):
+        options.from_dict("train.model", {"no_such_option": 1})
+
+
+@every_model
+def test_options_are_read_without_the_rest_of_the_file(name: str) -> None:
+    light, loaded = plugins.options("models", name), plugins.load("models", name).Options
+    assert light().model_dump() == loaded().model_dump()
+    assert is_baseline(name) == (name not in TRAINED)
+
+
+def test_no_option_of_any_model_loads_a_heavy_library() -> None:
+    code = (
+        "import sys\nfrom survey import plugins\n"
+        "for name in plugins.names('models'):\n    plugins.options('models', name)()\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'pandas', 'pyarrow', 'xgboost', 'lightgbm'}\n"
+        "sys.stdout.write(' '.join(sorted(heavy & sys.modules.keys())))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""

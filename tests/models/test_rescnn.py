@@ -1,10 +1,12 @@
-"""SpectralResCNN: the parameters of the originals, and what was mended."""
+"""SpectralResCNN: the parameters of the originals, and the differences from them."""
 
 import pytest
 import torch
 
-from survey.models.network import Dropout, Task
+from survey.models.network import FeatureDropout
 from survey.models.rescnn import VERSIONS, Net, Options
+from survey.models.settings import Task
+from tests.models.batches import count_parameters
 
 ONE = Task("reg", ("MgFe",))
 
@@ -14,47 +16,43 @@ ONE = Task("reg", ("MgFe",))
 def test_it_has_the_parameters_of_the_original_at_any_length(
     version: str, parameters: int, pixels: int
 ) -> None:
-    net = Net(pixels, ONE, Options.checked("rescnn", {"version": version}))
-    assert sum(p.numel() for p in net.parameters()) == parameters
+    net = Net(pixels, ONE, Options.from_dict("rescnn", {"version": version}))
+    assert count_parameters(net) == parameters
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_edge_of_a_featureless_spectrum_is_no_feature(version: str) -> None:
-    net, seen = Net(256, ONE, Options.checked("rescnn", {"version": version})), []
-    net.stem[0].register_forward_hook(lambda _layer, _given, made: seen.append(made))
+def test_the_edge_of_a_flat_spectrum_is_no_feature(version: str) -> None:
+    net, outputs = Net(256, ONE, Options.from_dict("rescnn", {"version": version})), []
+    net.stem[0].register_forward_hook(lambda _layer, _inputs, output: outputs.append(output))
     flux = torch.ones(1, 256)
     net.eval()(flux, flux)
-    torch.testing.assert_close(seen[0], seen[0][:, :, :1].expand_as(seen[0]))
+    torch.testing.assert_close(outputs[0], outputs[0][:, :, :1].expand_as(outputs[0]))
+
+
+def dropouts(**options: float | str) -> set[float]:
+    net = Net(256, ONE, Options.from_dict("rescnn", options))
+    return {layer.p for layer in net.modules() if isinstance(layer, FeatureDropout)}
 
 
 def test_dropout_is_that_of_the_version_unless_it_is_given() -> None:
-    def shares(**options: float | str) -> set[float]:
-        return {
-            layer.p
-            for layer in Net(256, ONE, Options.checked("rescnn", options)).modules()
-            if isinstance(layer, Dropout)
-        }
-
-    assert shares() == {0.2, 0.5}
-    assert shares(version="second") == {0.1, 0.2}
-    assert shares(dropout=0.7, dropout_body=0.0) == {0.7, 0.0}
+    assert dropouts() == {0.2, 0.5}
+    assert dropouts(version="second") == {0.1, 0.2}
+    assert dropouts(dropout=0.7, dropout_body=0.0) == {0.7, 0.0}
 
 
-def test_the_second_version_starts_with_the_spread_that_leaky_layers_need() -> None:
+def test_the_second_version_starts_with_the_weights_that_leaky_layers_need() -> None:
     torch.manual_seed(0)
-    started = Net(256, ONE, Options(version="second")).state_dict()
-    assert started["heads.perceptron.0.weight"].std().item() == pytest.approx(
-        (2 / (1 + 0.1**2) / 128) ** 0.5, rel=0.02
-    )
-    assert not started["heads.perceptron.0.bias"].any()
+    state = Net(256, ONE, Options(version="second")).state_dict()
+    expected = (2 / (1 + 0.1**2) / 128) ** 0.5
+    assert state["heads.perceptron.0.weight"].std().item() == pytest.approx(expected, rel=0.02)
+    assert not state["heads.perceptron.0.bias"].any()
 
 
-@pytest.mark.parametrize(("version", "fewest"), [("first", 64), ("second", 8)])
-def test_too_few_pixels_are_an_error_that_names_how_many_it_takes(version: str, fewest: int) -> None:
-    options = Options.checked("rescnn", {"version": version})
-    with pytest.raises(
-        ValueError, match=f"rescnn: spectra of {fewest - 1} pixels; it needs at least {fewest}; take"
-    ):
-        Net(fewest - 1, ONE, options)
-    flux = torch.ones(2, fewest)
-    assert Net(fewest, ONE, options)(flux, flux)["mu"].shape == (2, 1)
+@pytest.mark.parametrize(("version", "least"), [("first", 64), ("second", 8)])
+def test_too_few_pixels_are_an_error_that_gives_the_least(version: str, least: int) -> None:
+    options = Options.from_dict("rescnn", {"version": version})
+    message = f"rescnn: spectra have {least - 1} pixels, it needs at least {least}; take"
+    with pytest.raises(ValueError, match=message):
+        Net(least - 1, ONE, options)
+    flux = torch.ones(2, least)
+    assert Net(least, ONE, options)(flux, flux)["mu"].shape == (2, 1)

@@ -1,4 +1,4 @@
-"""The summary of a network, against operations counted by hand and figures measured on the originals."""
+"""The cost of a network, against operations counted by hand and values measured on the originals."""
 
 import pytest
 import torch
@@ -6,29 +6,30 @@ from torch import Tensor, nn
 
 from survey import plugins
 from survey.models import summary
-from survey.models.attention import Attention
-from survey.models.network import Answers, Network, Task
-from survey.models.summary import Part
+from survey.models.inception_layers import MultiHeadAttention
+from survey.models.network import Network, Outputs
+from survey.models.settings import Task
+from survey.models.summary import LayerCost
 from survey.settings import Settings
-from tests.models.batches import TRAINED
+from tests.models.batches import TRAINED, count_parameters
 
 LABELS = Task("reg", ("FeH", "CH", "Teff", "logg", "CFe"))
 
 
 class Toy(Network):
-    """A convolution, a frozen layer kept in a list, one LSTM with two layers and directions, attention, and a product of its own."""
+    """A convolution, a frozen layer in a list, LSTM, attention, GRU, and a product of its own."""
 
     def __init__(self, pixels: int = 10) -> None:
         super().__init__(pixels, Task("reg", ("FeH",)), Settings())
         self.stem = nn.Conv1d(1, 4, 3, padding=1)
         self.rows = nn.ModuleList([nn.Linear(4, 4).requires_grad_(False)])
         self.lstm = nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)
-        self.attention = Attention(6, 2)
+        self.attention = MultiHeadAttention(6, 2)
         self.gru = nn.GRU(6, 5)
         self.scale = nn.Parameter(torch.ones(5, 5))
         self.heads = nn.Linear(5, 1)
 
-    def answer(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Answers:
+    def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
         x_BTC, _ = self.lstm(self.rows[0](self.stem(flux_BP[:, None]).transpose(1, 2)))
         _, last_1BC = self.gru(self.attention(x_BTC, x_BTC).transpose(0, 1))
         return {"mu": self.heads(last_1BC[0] @ self.scale)}
@@ -41,62 +42,58 @@ BY_HAND = {
     "attention": (4 * 36 + 6 + 12, 2 * 10 * 4 * 36 + 2 * 2 * 10 * 10 * 6),
     "gru": (15 * (6 + 5) + 30, 2 * 10 * 15 * (6 + 5)),
     "heads": (6, 2 * 5),
-    summary.REST: (25, 2 * 25),
+    summary.BETWEEN: (25, 2 * 25),
 }
+"""Parameters and operations of each part."""
 
 
 def test_parts_have_the_parameters_and_operations_counted_by_hand() -> None:
-    wanted = [
-        Part(name, size, 0 if name == "rows" else size, flops) for name, (size, flops) in BY_HAND.items()
+    expected = [
+        LayerCost(name, size, 0 if name == "rows" else size, flops) for name, (size, flops) in BY_HAND.items()
     ]
-    assert summary.parts(Toy()) == wanted
+    assert summary.layer_costs(Toy()) == expected
     assert summary.megaflop(Toy()) == sum(flops for _, flops in BY_HAND.values()) / 1e6
 
 
-def test_the_network_itself_is_left_as_it_was() -> None:
+def test_the_network_itself_is_not_changed() -> None:
     net = Toy().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    flux, drawn = torch.rand(2, 10), torch.get_rng_state()
-    wanted = net(flux, flux)["mu"]
-    summary.parts(net)
+    flux, random_state = torch.rand(2, 10), torch.get_rng_state()
+    expected = net(flux, flux)["mu"]
+    summary.layer_costs(net)
     assert net.training
-    assert torch.equal(torch.get_rng_state(), drawn)
+    assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    torch.testing.assert_close(net(flux, flux)["mu"], wanted)
+    torch.testing.assert_close(net(flux, flux)["mu"], expected)
 
 
 def test_the_table_is_aligned_and_ends_in_the_total() -> None:
-    first, head, *rows, last = summary.text(Toy(2000)).splitlines()
+    first, head, *rows, last = summary.cost_table(Toy(2000)).splitlines()
     assert first == "test_summary: reg FeH, 2,000 pixels"
     assert head.split() == ["part", "parameters", "trained", "MFLOP", "share"]
     assert [row.split()[0] for row in rows] == list(BY_HAND)
     assert len({len(line) for line in (head, *rows, last)}) == 1
     parameters = sum(size for size, _ in BY_HAND.values())
-    assert last.split() == [
-        "total",
-        f"{parameters:,}",
-        f"{parameters - 20:,}",
-        f"{summary.megaflop(Toy(2000)):,.2f}",
-        "100.0%",
-    ]
+    megaflop = f"{summary.megaflop(Toy(2000)):,.2f}"
+    assert last.split() == ["total", f"{parameters:,}", f"{parameters - 20:,}", megaflop, "100.0%"]
 
 
 @pytest.mark.parametrize("name", plugins.names("models"))
 def test_the_parts_of_every_network_add_up(name: str) -> None:
     module = plugins.load("models", name)
     net = module.Net(300, LABELS, module.Options())
-    rows = summary.parts(net)
-    assert sum(row.parameters for row in rows) == sum(p.numel() for p in net.parameters())
+    rows = summary.layer_costs(net)
+    assert sum(row.parameters for row in rows) == count_parameters(net)
     assert sum(row.flops for row in rows) == pytest.approx(1e6 * summary.megaflop(net))
     assert all(row.flops >= 0 for row in rows)
-    assert summary.REST not in [row.name for row in rows] or name not in TRAINED
+    assert summary.BETWEEN not in [row.name for row in rows] or name not in TRAINED
 
 
 @pytest.mark.parametrize(
     ("name", "measured"), [("mpbdnet", 1268), ("rrnet", 122), ("starnet", 12), ("bganet", 4.6)]
 )
-def test_the_originals_cost_what_was_measured_at_2_operations_per_multiply_add(
-    name: str, measured: float
-) -> None:
+def test_the_networks_cost_what_was_measured_on_the_originals(name: str, measured: float) -> None:
+    """With 2 operations per multiply-add."""
     module = plugins.load("models", name)
-    assert summary.megaflop(module.Net(4900, LABELS, module.Options())) == pytest.approx(measured, rel=0.01)
+    net = module.Net(4900, LABELS, module.Options())
+    assert summary.megaflop(net) == pytest.approx(measured, rel=0.01)

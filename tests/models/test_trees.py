@@ -1,9 +1,10 @@
-"""Boosted trees: as their libraries say, resumed as undisturbed, sealed."""
+"""Boosted trees: predictions as their libraries make them, resumed fits, damaged bytes."""
 
 import copy
 import importlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightgbm
 import numpy as np
@@ -12,10 +13,9 @@ import torch
 import xgboost
 
 from survey import plugins
-from survey.models import trees
-from survey.models.baseline import Aim, FitError, Known
-from survey.models.network import Task
-from survey.models.trees import Boosted, binned
+from survey.models.baseline import FitError, FitSettings, TrainingSet
+from survey.models.settings import Task
+from survey.models.trees import BoostedTrees, Forest, bin_pixels
 from survey.settings import SettingsError
 from survey.training import checkpoint, run
 from tests.models import batches
@@ -23,203 +23,208 @@ from tests.models import batches
 PIXELS = 200
 SMALL = {"rounds": 40, "report": 10, "patience": 0, "components": 8, "colsample": 0.5}
 BOTH = Task("cls_reg", ("FeH", "CH"))
+ONE = Task("reg", ("FeH",))
 
 every_library = pytest.mark.parametrize("name", ["xgboost", "lightgbm"])
 
 
-def made(name: str, task: Task = BOTH, **options: Any) -> Boosted:
+def build(name: str, task: Task = BOTH, **options: Any) -> BoostedTrees:
     net = run.build(name, SMALL | options, task, PIXELS)
-    assert isinstance(net, Boosted)
+    assert isinstance(net, BoostedTrees)
     return net.eval()
 
 
-def beheld(net: Boosted, rows: int = 120) -> tuple[Known, Known]:
+def parts(net: BoostedTrees, rows: int = 120) -> tuple[TrainingSet, TrainingSet]:
+    """Training and validation spectra, after the components have been fitted."""
     flux, ivar, _ = batches.spectra(rows, PIXELS, 3)
-    net.behold(*net.seen(flux, ivar))
-    return batches.known(net, rows, 1), batches.known(net, rows // 2, 2)
+    net.fit_statistics(*net.prepare(flux, ivar))
+    return batches.training_set(net, rows, 1), batches.training_set(net, rows // 2, 2)
 
 
-def fitted(
-    name: str, task: Task = BOTH, aim: Aim | None = None, **options: Any
-) -> tuple[Boosted, Known, Known]:
-    net = made(name, task, **options)
-    train, validation = beheld(net)
-    list(net.fit(train, validation, aim or Aim()))
+def fit(
+    name: str, task: Task = BOTH, settings: FitSettings | None = None, **options: Any
+) -> tuple[BoostedTrees, TrainingSet, TrainingSet]:
+    net = build(name, task, **options)
+    train, validation = parts(net)
+    list(net.fit(train, validation, settings or FitSettings()))
     return net, train, validation
 
 
+def forest_of(net: BoostedTrees, target: str) -> Forest:
+    forest = net.forests[target]
+    assert isinstance(forest, Forest)
+    return forest
+
+
 @every_library
-def test_answers_are_what_the_library_itself_says(name: str):
-    net, _, validation = fitted(name)
-    said, array = net.told(validation.feature_NF), validation.feature_NF.numpy()
-    for target, answer in (("label_FeH", said["mu"][:, 0]), ("classes", said["logits"].softmax(1))):
-        forest = net.forests[target]
+def test_predictions_are_those_of_the_library_itself(name: str) -> None:
+    net, _, validation = fit(name)
+    outputs, features = net.predict(validation.feature_NF), validation.feature_NF.numpy()
+    for target, output in (("label_FeH", outputs["mu"][:, 0]), ("classes", outputs["logits"].softmax(1))):
+        forest = forest_of(net, target)
         best = int(forest.best)
         if name == "xgboost":
             booster = xgboost.Booster()
             booster.load_model(bytearray(forest.content()))
-            wanted = booster.predict(xgboost.DMatrix(array), iteration_range=(0, best))
+            expected = booster.predict(xgboost.DMatrix(features), iteration_range=(0, best))
         else:
-            wanted = lightgbm.Booster(model_str=forest.content().decode()).predict(array, num_iteration=best)
-        np.testing.assert_allclose(answer.numpy(), wanted, rtol=1e-5, atol=1e-6)
+            booster = lightgbm.Booster(model_str=forest.content().decode())
+            expected = booster.predict(features, num_iteration=best)
+        np.testing.assert_allclose(output.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 @every_library
-def test_a_fit_that_was_left_and_taken_up_ends_as_the_undisturbed_one(name: str, tmp_path: Path):
-    through, train, validation = fitted(name)
-    first = made(name)
-    beheld(first)
-    reports = first.fit(train, validation, Aim())
+def test_a_fit_that_was_stopped_and_resumed_ends_as_an_undisturbed_one(name: str, tmp_path: Path) -> None:
+    undisturbed, train, validation = fit(name)
+    first = build(name)
+    parts(first)
+    reports = first.fit(train, validation, FitSettings())
     assert [next(reports)["rounds"] for _ in range(2)] == [10, 20]
     path = str(tmp_path / "half.safetensors")
     checkpoint.write_tensors(path, first.state_dict(), {})
-    second = made(name)
-    checkpoint.load_strictly(second, checkpoint.read_tensors(path)[0], path)
-    assert [report["rounds"] for report in second.fit(train, validation, Aim())] == [30, 40]
-    assert list(second.fit(train, validation, Aim())) == []
-    for key, value in through.state_dict().items():
+    second = build(name)
+    checkpoint.load_weights(second, checkpoint.read_tensors(path)[0], path)
+    assert [report["rounds"] for report in second.fit(train, validation, FitSettings())] == [30, 40]
+    assert list(second.fit(train, validation, FitSettings())) == []
+    for key, value in undisturbed.state_dict().items():
         assert torch.equal(value, second.state_dict()[key]), key
 
 
 @every_library
-def test_trees_learn_and_the_seed_decides_how(name: str):
-    task = Task("reg", ("FeH",))
-    net, _, validation = fitted(name, task)
-    error = (net.told(validation.feature_NF)["mu"] - validation.label_NL).square().mean()
+def test_trees_learn_and_depend_on_the_seed(name: str) -> None:
+    net, _, validation = fit(name, ONE)
+    error = (net.predict(validation.feature_NF)["mu"] - validation.label_NL).square().mean()
     assert error < 0.6 * validation.label_NL.var()
-    again, other = fitted(name, task)[0], fitted(name, task, Aim(seed=1))[0]
-    assert torch.equal(net.forests["label_FeH"].raw, again.forests["label_FeH"].raw)
-    assert not torch.equal(net.forests["label_FeH"].raw, other.forests["label_FeH"].raw)
+    again, other = fit(name, ONE)[0], fit(name, ONE, FitSettings(seed=1))[0]
+    raw, raw_again, raw_other = (forest_of(model, "label_FeH").raw for model in (net, again, other))
+    assert torch.equal(raw, raw_again)
+    assert not torch.equal(raw, raw_other)
 
 
 @every_library
-def test_each_forest_stops_when_it_gets_no_better_and_is_asked_as_far_as_it_was_best(name: str):
-    net, _, validation = fitted(name, Task("reg", ("FeH", "CH")), rounds=3000, patience=20, lr=0.5)
-    for number, forest in enumerate(net.forests.values()):
-        assert 20 <= int(forest.grown) - int(forest.best) < 30  # of portions of ten
-        error = (
-            (net.told(validation.feature_NF)["mu"][:, number] - validation.label_NL[:, number])
-            .square()
-            .mean()
-            .item()
-        )
-        assert float(forest.value) == pytest.approx(error if name == "lightgbm" else error**0.5, rel=1e-4)
-    kept, *_ = fitted(name, Task("reg", ("FeH", "CH")), Aim(choose=False), rounds=60, patience=20, lr=0.5)
-    assert [(int(forest.grown), int(forest.best)) for forest in kept.forests.values()] == [(60, 60)] * 2
+def test_each_forest_stops_when_it_gets_no_better_and_predicts_with_its_best_round(name: str) -> None:
+    two = Task("reg", ("FeH", "CH"))
+    net, _, validation = fit(name, two, rounds=3000, patience=20, lr=0.5)
+    error_L = (net.predict(validation.feature_NF)["mu"] - validation.label_NL).square().mean(0)
+    for number, label in enumerate(two.labels):
+        forest, error = forest_of(net, f"label_{label}"), float(error_L[number])
+        assert 20 <= int(forest.grown) - int(forest.best) < 30  # portions have ten rounds
+        expected = error if name == "lightgbm" else error**0.5
+        assert float(forest.value) == pytest.approx(expected, rel=1e-4)
+    all_kept, *_ = fit(name, two, FitSettings(keep_best=False), rounds=60, patience=20, lr=0.5)
+    forests = [forest_of(all_kept, f"label_{label}") for label in two.labels]
+    assert [(int(forest.grown), int(forest.best)) for forest in forests] == [(60, 60)] * 2
 
 
 @every_library
-def test_a_label_that_is_not_known_does_not_count_whatever_stands_there(name: str):
-    net = made(name, Task("reg", ("FeH",)))
-    train, validation = beheld(net)
+def test_a_label_that_is_not_known_changes_nothing_whatever_its_value(name: str) -> None:
+    net = build(name, ONE)
+    train, validation = parts(net)
     train.label_weight_NL[::3] = 0
-    list(net.fit(train, validation, Aim()))
-    raw = net.forests["label_FeH"].raw.clone()
+    list(net.fit(train, validation, FitSettings()))
+    raw = forest_of(net, "label_FeH").raw.clone()
     train.label_NL[::3] = 1e6
-    again = made(name, Task("reg", ("FeH",)))
-    again.load_state_dict(
-        {key: value for key, value in net.state_dict().items() if not key.startswith("forests")}, strict=False
-    )
-    list(again.fit(train, validation, Aim()))
-    assert torch.equal(again.forests["label_FeH"].raw, raw)
+    again = build(name, ONE)
+    state = {key: value for key, value in net.state_dict().items() if not key.startswith("forests")}
+    again.load_state_dict(state, strict=False)
+    list(again.fit(train, validation, FitSettings()))
+    assert torch.equal(forest_of(again, "label_FeH").raw, raw)
     train.label_weight_NL[:] = 0
-    with pytest.raises(
-        SettingsError,
-        match=f"{name}: no training spectrum that this worker has is labelled with FeH; give more labels",
-    ):
-        list(made(name, Task("reg", ("FeH",))).fit(train, validation, Aim()))
+    message = f"{name}: this worker has no training spectrum labelled with FeH; give more labels"
+    with pytest.raises(SettingsError, match=message):
+        list(build(name, ONE).fit(train, validation, FitSettings()))
 
 
 @every_library
-def test_without_a_validation_part_all_rounds_are_kept(name: str):
-    net = made(name)
-    train, validation = beheld(net)
-    list(net.fit(train, validation.at(torch.arange(0)), Aim()))
-    assert {int(forest.best) for forest in net.forests.values()} == {40}
+def test_without_a_validation_part_all_rounds_are_kept(name: str) -> None:
+    net = build(name)
+    train, validation = parts(net)
+    list(net.fit(train, validation.select(torch.arange(0)), FitSettings()))
+    assert {int(forest_of(net, target).best) for target in net.forests} == {40}
 
 
 @every_library
-def test_absolute_errors_are_made_small_where_these_are_asked_for(name: str):
-    task = Task("reg", ("FeH",))
-    net = made(name, task)
-    train, validation = beheld(net)
-    train.label_NL[::10] = 50  # wrong by far
+def test_absolute_errors_are_less_sensitive_to_outliers(name: str) -> None:
+    train, validation = parts(build(name, ONE))
+    train.label_NL[::10] = 50  # very wrong
     errors = {}
-    for errors_of in ("squared", "absolute"):
-        one = made(name, task)
-        beheld(one)
-        list(one.fit(train, validation, Aim(errors=errors_of)))  # type: ignore[arg-type]
-        errors[errors_of] = (one.told(validation.feature_NF)["mu"] - validation.label_NL).abs().mean()
+    kinds: tuple[Literal["squared", "absolute"], ...] = ("squared", "absolute")
+    for kind in kinds:
+        net = build(name, ONE)
+        parts(net)
+        list(net.fit(train, validation, FitSettings(errors=kind)))
+        errors[kind] = (net.predict(validation.feature_NF)["mu"] - validation.label_NL).abs().mean()
     assert errors["absolute"] < 0.5 * errors["squared"]
 
 
 @every_library
-@pytest.mark.parametrize("features", ["pixels", "components", "both"])
-def test_trees_look_at_what_is_asked_for(name: str, features: str):
-    net, train, _ = fitted(name, Task("reg", ("FeH",)), features=features, rounds=3)
-    wide = {"pixels": 25, "components": 8, "both": 33}[features]
-    opened = net.open(net.forests["label_FeH"].content())
-    assert (opened.num_features() if name == "xgboost" else opened.num_feature()) == wide
-    assert torch.equal(net.told(train.feature_NF)["latent"], train.feature_NF[:, :8])
+@pytest.mark.parametrize(("features", "count"), [("pixels", 25), ("components", 8), ("both", 33)])
+def test_trees_use_the_chosen_features(name: str, features: str, count: int) -> None:
+    net, train, _ = fit(name, ONE, features=features, rounds=3)
+    model = net.load_model(forest_of(net, "label_FeH").content())
+    assert (model.num_features() if name == "xgboost" else model.num_feature()) == count
+    assert torch.equal(net.predict(train.feature_NF)["latent"], train.feature_NF[:, :8])
 
 
 @every_library
-def test_damaged_trees_are_told_before_the_library_meets_them(name: str):
-    net, *_ = fitted(name, Task("reg", ("FeH",)), rounds=3)
-    for damage in ("flip", "cut", "empty", "count"):
-        state = {key: value.clone() for key, value in net.state_dict().items()}
-        raw = state["forests.label_FeH.raw"]
-        if damage == "flip":
-            raw[len(raw) // 2] ^= 1
-        elif damage == "count":
-            state["forests.label_FeH.best"] += 99
-        else:
-            state["forests.label_FeH.raw"] = raw[: 40 if damage == "cut" else 0].clone()
-        with pytest.raises(
-            ValueError, match=r"the trees of FeH are damaged .*; put a copy of the run back, or train it anew"
-        ):
-            checkpoint.load_strictly(made(name, Task("reg", ("FeH",))), state, "here")
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "count"])
+def test_damaged_trees_are_found_before_the_library_reads_them(name: str, damage: str) -> None:
+    net, *_ = fit(name, ONE, rounds=3)
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    raw = state["forests.label_FeH.raw"]
+    if damage == "flip":
+        raw[len(raw) // 2] ^= 1
+    elif damage == "count":
+        state["forests.label_FeH.best"] += 99
+    else:
+        state["forests.label_FeH.raw"] = raw[: 40 if damage == "cut" else 0].clone()
+    message = r"the trees of FeH are damaged .*; put a copy of the run back, or train it anew"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_weights(build(name, ONE), state, "here")
+
+
+@every_library
+def test_trees_of_another_type_are_refused(name: str) -> None:
+    net, *_ = fit(name, ONE, rounds=3)
     state = net.state_dict() | {"forests.label_FeH.raw": torch.zeros(3)}
     with pytest.raises((ValueError, RuntimeError)):
-        checkpoint.load_strictly(made(name, Task("reg", ("FeH",))), state, "here")
+        checkpoint.load_weights(build(name, ONE), state, "here")
 
 
 @every_library
-def test_a_copy_answers_as_the_original_and_leaves_are_counted(name: str):
-    net, train, _ = fitted(name, Task("reg", ("FeH",)), rounds=5)
-    wanted = net.told(train.feature_NF)["mu"]
-    assert torch.equal(copy.deepcopy(net).told(train.feature_NF)["mu"], wanted)
-    opened = net.open(net.forests["label_FeH"].content())
-    frame = opened.trees_to_dataframe()
-    leaves = (frame["Feature"] == "Leaf").sum() if name == "xgboost" else frame["split_feature"].isna().sum()
-    assert net.size() == leaves > 5
+def test_a_copy_predicts_like_the_original_and_leaves_are_counted(name: str) -> None:
+    net, train, _ = fit(name, ONE, rounds=5)
+    expected = net.predict(train.feature_NF)["mu"]
+    assert torch.equal(copy.deepcopy(net).predict(train.feature_NF)["mu"], expected)
+    frame = net.load_model(forest_of(net, "label_FeH").content()).trees_to_dataframe()
+    is_leaf = frame["Feature"] == "Leaf" if name == "xgboost" else frame["split_feature"].isna()
+    assert net.size() == is_leaf.sum() > 5
 
 
 @every_library
-def test_without_the_library_it_can_be_listed_but_not_built(name: str, monkeypatch: pytest.MonkeyPatch):
-    def gone(wanted: str) -> Any:
-        raise ModuleNotFoundError(f"No module named '{wanted}'")
-
-    monkeypatch.setattr(trees.importlib, "import_module", gone)
-    with pytest.raises(
-        SettingsError,
-        match=rf"train: model={name}: the library is not there \(No module .*\); pip install 'survey",
-    ):
-        made(name)
+def test_without_its_library_a_model_can_be_listed_but_not_built(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # so that an import of it fails
+    message = rf"train: model={name}: the library is not installed \(.*\); pip install 'survey"
+    with pytest.raises(SettingsError, match=message):
+        build(name)
     assert name in plugins.names("models")
-    assert plugins.load("models", name).Options().rounds == 1000
+    assert plugins.options("models", name)().model_dump()["rounds"] == 1000
 
 
-def test_importing_the_models_does_not_import_the_libraries():
+def test_importing_the_models_does_not_import_the_libraries() -> None:
     for name in ("xgboost", "lightgbm"):
         module = importlib.import_module(f"survey.models.{name}")
         assert not [value for value in vars(module).values() if getattr(value, "__name__", "") == name]
 
 
 @every_library
-def test_a_failure_of_the_library_is_told_as_such(name: str, monkeypatch: pytest.MonkeyPatch):
-    net = made(name)
-    train, validation = beheld(net)
+def test_a_failure_of_the_library_is_an_error_that_names_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = build(name)
+    train, validation = parts(net)
     errors = {"xgboost": xgboost.core.XGBoostError, "lightgbm": lightgbm.basic.LightGBMError}
 
     def fail(*_: Any, **__: Any) -> Any:
@@ -227,27 +232,26 @@ def test_a_failure_of_the_library_is_told_as_such(name: str, monkeypatch: pytest
 
     monkeypatch.setattr(importlib.import_module(name), "train", fail)
     with pytest.raises(FitError, match=f"{name}: the library failed: out of luck"):
-        list(net.fit(train, validation, Aim()))
+        list(net.fit(train, validation, FitSettings()))
 
 
-def test_bins_are_weighted_means_and_missing_where_no_pixel_is_good():
-    dice = torch.Generator().manual_seed(0)
-    flux, ivar = torch.rand((4, 21), generator=dice), torch.rand((4, 21), generator=dice) * 1e30
+def test_bins_are_weighted_means_and_missing_where_no_pixel_is_good() -> None:
+    generator = torch.Generator().manual_seed(0)
+    flux, ivar = torch.rand((4, 21), generator=generator), torch.rand((4, 21), generator=generator) * 1e30
     ivar[:, 3:6], ivar[1, 8:16], ivar[2, 16:] = 0, 0, 0
-    found = binned(flux, ivar, 8).numpy()
+    bins = bin_pixels(flux, ivar, 8).numpy()
     for row in range(4):
         for number in range(3):
-            here = slice(8 * number, 8 * number + 8)
-            weight = ivar[row, here].double().numpy()
-            wanted = np.average(flux[row, here].double().numpy(), weights=weight) if weight.sum() else np.nan
-            np.testing.assert_allclose(found[row, number], wanted, rtol=1e-5)
-    assert np.isnan(found[1, 1])
-    assert np.isnan(found[2, 2])
+            pixels = slice(8 * number, 8 * number + 8)
+            value, weight = (values[row, pixels].double().numpy() for values in (flux, ivar))
+            expected = np.average(value, weights=weight) if weight.sum() else np.nan
+            np.testing.assert_allclose(bins[row, number], expected, rtol=1e-5)
+    assert np.isnan(bins[1, 1])
+    assert np.isnan(bins[2, 2])
 
 
 @every_library
-def test_bins_wider_than_the_spectrum_are_refused(name: str):
-    with pytest.raises(
-        ValueError, match=rf"{name}: options.bin=201: spectra have 200 pixels; give a smaller one"
-    ):
-        made(name, bin=201)
+def test_bins_wider_than_the_spectrum_are_refused(name: str) -> None:
+    message = rf"{name}: options.bin=201: spectra have 200 pixels; give a smaller one"
+    with pytest.raises(ValueError, match=message):
+        build(name, bin=201)

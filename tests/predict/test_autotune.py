@@ -1,4 +1,4 @@
-"""What is found out before the first shard: batch, precision, compiled networks; with a clock and networks of the test's own."""
+"""The trial before the first shard: batch, precision, compiled networks. Some tests replace the clock."""
 
 import time
 from collections.abc import Callable
@@ -11,55 +11,62 @@ import pytest
 import torch
 
 from survey import files
-from survey.ensemble.ensemble import Ensemble, open_ensemble
+from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble
 from survey.predict import autotune
 from survey.predict import predict as predict_module
-from survey.predict.autotune import Trial, apart
-from survey.predict.inputs import FromStore
-from survey.predict.predict import Predict, predict
-from survey.predict.worker import Asking, Choice, chosen, written
+from survey.predict.autotune import Autotuner, TrialRequest, largest_differences
+from survey.predict.inputs import StoreInput
+from survey.predict.output import Choice
+from survey.predict.predict import predict
+from survey.predict.worker import PredictionSpec
 from survey.store.store import open_store
-from survey.training.batches import read_places
-from tests.ensemble import askable
+from survey.training.batches import Spectra, read_spectra
+from tests.ensemble import untrained
+from tests.predict.small_predictions import settings
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trial")
-    askable.three(folder / "ensemble", askable.store(folder))
+    untrained.three(folder / "ensemble", untrained.store(folder))
     return folder
 
 
-def asking(place: Path) -> Asking:
-    origin = FromStore.of(open_store(str(place / "store")))
-    return Asking(
-        str(place / "said"),
-        str(place / "ensemble"),
-        "three-members",
-        origin,
-        Choice(64, "float32", False),
-        "",
-        0,
-        False,
-        False,
+def spec(place: Path) -> PredictionSpec:
+    return PredictionSpec(
+        folder=str(place / "predictions"),
+        ensemble=str(place / "ensemble"),
+        ensemble_id="three-members",
+        inputs=StoreInput.from_store(open_store(str(place / "store"))),
+        choice=Choice(batch=64, precision="float32"),
+        fingerprint="",
+        seed=0,
+        members=False,
+        embeddings=False,
     )
 
 
-def tried(
-    place: Path, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], **wanted: Any
+def spectra(place: Path, rows: int) -> Spectra:
+    store = open_store(str(place / "store"))
+    return read_spectra(store, np.array([[0, row] for row in range(rows)]), False)
+
+
+def chosen(
+    place: Path, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], **changes: Any
 ) -> Choice:
-    """The choice where a call of so many spectra in such batches takes so many seconds of a clock that only they move."""
+    """The choice if a spectrum in a batch of some size takes `cost(size)` seconds of a clock of the test."""
     clock = {"now": 0.0}
-    said = Ensemble.said
+    predict_spectra = Ensemble.predict
 
-    def timed(self: Ensemble, some: Any, snr_N: Any, *, batch: int, **given: Any) -> Any:
-        clock["now"] += cost(batch) * len(some)
-        return said(self, some[:2], snr_N[:2], batch=batch, **given)
+    def timed(self: Ensemble, spectra: Any, snr_N: Any, *, batch: int, **options: Any) -> EnsembleAnswers:
+        clock["now"] += cost(batch) * len(spectra)
+        return predict_spectra(self, spectra[:2], snr_N[:2], batch=batch, **options)
 
-    monkeypatch.setattr(Ensemble, "said", timed)
+    monkeypatch.setattr(Ensemble, "predict", timed)
     monkeypatch.setattr(time, "perf_counter", lambda: clock["now"])
-    made = Trial(asking(place), {"batch": None, "precision": "auto", "compile": "never"} | wanted, 1, False)
-    return chosen(made(0))
+    values: dict[str, Any] = {"batch": None, "precision": "auto", "compile": "never"}
+    tuner = Autotuner(spec(place), TrialRequest(**(values | changes)), 1, 1, False)
+    return Choice.model_validate(tuner(0))
 
 
 @pytest.mark.parametrize(
@@ -71,107 +78,92 @@ def tried(
     ],
     ids=["a fixed cost per batch", "a cache that is too small", "no difference"],
 )
-def test_the_smallest_batch_that_is_about_the_fastest_is_chosen(
+def test_the_smallest_batch_that_is_nearly_the_fastest_is_chosen(
     place: Path, monkeypatch: pytest.MonkeyPatch, cost: Callable[[int], float], best: int
-):
-    found = tried(place, monkeypatch, cost)
-    assert (found.batch, found.precision, found.compiled) == (best, "float32", False)
-    assert "spectra/s by batch: 16 " in found.notes[0]
+) -> None:
+    choice = chosen(place, monkeypatch, cost)
+    assert (choice.batch, choice.precision, choice.compiled) == (best, "float32", False)
+    assert "spectra/s by batch: 16 " in choice.notes[0]
 
 
-def test_a_full_memory_ends_the_search(place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_memory_ends_the_search(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cost(batch: int) -> float:
         if batch > 32:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 1e-3 + 1e-2 / batch
 
-    assert tried(place, monkeypatch, cost).batch == 32
+    assert chosen(place, monkeypatch, cost).batch == 32
 
 
-def test_a_batch_that_is_given_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch):
-    assert tried(place, monkeypatch, lambda batch: 1e-3, batch=24, precision="bf16") == Choice(
-        24, "bf16", False
-    )
+def test_a_batch_of_the_settings_is_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = chosen(place, monkeypatch, lambda batch: 1e-3, batch=24, precision="bf16")
+    assert choice == Choice(batch=24, precision="bf16")
 
 
-def test_networks_that_cannot_be_compiled_go_on_without(place: Path, monkeypatch: pytest.MonkeyPatch):
+def test_networks_that_cannot_be_compiled_are_used_uncompiled(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*inputs: Any) -> Any:
+        raise RuntimeError("no compiler here\nand a long text")
+
     def broken(ensemble: Ensemble) -> None:
         for run in ensemble.members.runs:
-            monkeypatch.setattr(run.net, "_compiled_call_impl", fails)
+            monkeypatch.setattr(run.net, "_compiled_call_impl", fail)
 
-    def fails(*inputs: Any) -> Any:
-        raise RuntimeError("no compiler here\nand a long story")
-
-    monkeypatch.setattr(autotune, "compiled", broken)
-    found = chosen(
-        Trial(asking(place), {"batch": 4, "precision": "float32", "compile": "always"}, 1, False)(0)
+    monkeypatch.setattr(autotune, "compile_networks", broken)
+    request = TrialRequest(4, "float32", "always")
+    choice = Choice.model_validate(Autotuner(spec(place), request, 1, 1, False)(0))
+    assert not choice.compiled
+    assert choice.notes == (
+        "the networks could not be compiled (no compiler here); they are used uncompiled",
     )
-    assert not found.compiled
-    assert found.notes == ("compiling the networks failed (no compiler here); goes on without",)
 
 
-def test_answers_apart_are_measured_in_units_of_the_training(place: Path):
-    asked = open_ensemble(str(place / "ensemble"))
-    spectra = read_places(open_store(str(place / "store")), np.array([[0, 0], [0, 1]]), False)
-    exact = asked.said(spectra, np.full(2, 40.0))
-    assert exact.combined.mu_NL is not None
-    off = {"probabilities": 0.0, "labels": 0.0, "errors": 0.0, "domain": 0.0}
-    assert apart(asked, exact, exact) == off
-    warmer = replace(
-        exact, combined=replace(exact.combined, mu_NL=exact.combined.mu_NL + np.array([5.0, 0.0]))
-    )
-    assert apart(asked, exact, warmer) == off | {
-        "labels": pytest.approx(5.0 / asked.members.runs[0].scaling.scale_L[0])
-    }
-    lost = replace(exact, combined=replace(exact.combined, mu_NL=exact.combined.mu_NL * np.nan))
-    assert apart(asked, exact, lost)["labels"] == np.inf
+def test_differences_of_labels_are_in_units_of_their_scatter_in_training(place: Path) -> None:
+    ensemble = open_ensemble(str(place / "ensemble"))
+    exact = ensemble.predict(spectra(place, 2), np.full(2, 40.0))
+    value_NL = exact.answers.value_NL
+    assert value_NL is not None
+    none = {"probabilities": 0.0, "labels": 0.0, "errors": 0.0, "domain": 0.0}
+    assert largest_differences(ensemble, exact, exact) == none
+    warmer = replace(exact, answers=replace(exact.answers, value_NL=value_NL + np.array([5.0, 0.0])))
+    scale = ensemble.members.runs[0].scaling.scale_L[0]
+    found = largest_differences(ensemble, exact, warmer)
+    assert found == none | {"labels": pytest.approx(5.0 / scale)}
+    unknown = replace(exact, answers=replace(exact.answers, value_NL=value_NL * np.nan))
+    assert largest_differences(ensemble, exact, unknown)["labels"] == np.inf
 
 
-def test_sixteen_bits_on_this_machine_are_within_the_tolerance(place: Path):
-    asked = open_ensemble(str(place / "ensemble"))
-    spectra = read_places(open_store(str(place / "store")), np.array([[0, row] for row in range(4)]), False)
+def test_bfloat16_on_this_machine_agrees_within_ten_tolerances(place: Path) -> None:
+    ensemble = open_ensemble(str(place / "ensemble"))
     exact, low = (
-        asked.said(spectra, np.full(4, 40.0), precision=precision) for precision in ("float32", "bf16")
+        ensemble.predict(spectra(place, 4), np.full(4, 40.0), precision=precision)
+        for precision in ("float32", "bf16")
     )
-    off = apart(asked, exact, low)
-    assert max(off.values()) > 0
-    assert all(value < 10 * autotune.TOLERANCE[name] for name, value in off.items())
+    found = largest_differences(ensemble, exact, low)
+    assert max(found.values()) > 0
+    assert all(value < 10 * autotune.TOLERANCE[name] for name, value in found.items())
 
 
-def test_what_was_found_is_written_down_and_holds_for_every_rerun(
+def test_the_choice_is_written_down_and_used_by_every_rerun(
     place: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(predict_module, "MANY", 10)
+) -> None:
+    monkeypatch.setattr(predict_module, "MIN_ROWS_TO_MEASURE", 10)
     monkeypatch.setattr(autotune, "SECONDS", 0.01)
-    values = {
-        "ensemble": str(place / "ensemble"),
-        "store": str(place / "store"),
-        "predictions": str(place / "found"),
-        "threads": 1,
-    }
-    report = predict(Predict.checked("predict", values))
-    notes = report.about["choice"]["notes"]
-    assert "spectra/s by batch" in notes[0]
-    plan = files.read_json(str(place / "found" / "plan.json"))
-    assert plan == {**written(Choice(plan["batch"], "float32", False)), "notes": list(notes)}
-    monkeypatch.setattr(predict_module, "Trial", None)
-    for path in (place / "found" / "markers").iterdir():
+    measured = settings(place, predictions=str(place / "measured"), batch=None)
+    result = predict(measured)
+    choice = result.document.choice
+    assert "spectra/s by batch" in choice.notes[0]
+    plan = files.read_json(str(place / "measured" / "plan.json"))
+    assert Choice.model_validate(plan) == choice
+    monkeypatch.setattr(predict_module, "Autotuner", None)
+    for path in (place / "measured" / "markers").iterdir():
         path.unlink()
-    again = predict(Predict.checked("predict", values))
-    assert (again.made, again.about) == (3, report.about)
+    again = predict(measured)
+    assert (again.created, again.document) == (3, result.document)
 
 
-def test_few_spectra_are_not_worth_a_measurement(place: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(predict_module, "Trial", None)
-    values = {
-        "ensemble": str(place / "ensemble"),
-        "store": str(place / "store"),
-        "predictions": str(place / "few"),
-        "threads": 1,
-    }
-    assert predict(Predict.checked("predict", values)).about["choice"] == {
-        "batch": 64,
-        "precision": "float32",
-        "compiled": False,
-        "notes": (),
-    }
+def test_few_spectra_are_predicted_without_a_trial(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_module, "Autotuner", None)
+    result = predict(settings(place, predictions=str(place / "few"), batch=None))
+    assert result.document.choice == Choice(batch=64, precision="float32")

@@ -1,7 +1,6 @@
-"""A worker is called by two threads; its networks take turns."""
+"""Two threads call a worker, and its networks compute one shard at a time."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,86 +8,89 @@ from typing import Any
 import pytest
 
 from survey.ensemble.ensemble import Ensemble
-from survey.predict.inputs import FromStore
-from survey.predict.worker import Asking, Choice, Worker, chosen, written
-from survey.predict.workers import Work, alone
+from survey.predict.inputs import StoreInput
+from survey.predict.output import Choice
+from survey.predict.worker import PredictionSpec, Worker
+from survey.predict.workers import ShardFunction, local_workers
+from survey.settings import Threads
 from survey.store.store import open_store
-from tests.ensemble import askable
+from tests.ensemble import untrained
 
 
-def test_a_crew_of_one_works_ahead_and_gives_results_in_order():
-    running, most, lock = 0, [0], threading.Lock()
+def constant(worker: ShardFunction) -> Any:
+    """Makes this worker, whatever threads, CPUs and GPU it gets."""
+    return lambda threads, cpus, gpu: worker
 
-    def work(item: int) -> dict[str, Any]:
-        nonlocal running
-        with lock:
-            running += 1
-            most[0] = max(most[0], running)
-        time.sleep(0.02)
-        with lock:
-            running -= 1
-        return {"item": item}
 
-    def hire(threads: int, gpu: bool) -> Work:
+def test_a_local_worker_reads_ahead_and_gives_results_in_order() -> None:
+    both_started = threading.Barrier(2, timeout=10)
+    running: list[int] = []
+    most: list[int] = []
+
+    def worker(shard: int) -> dict[str, Any]:
+        running.append(shard)
+        most.append(len(running))
+        both_started.wait()
+        running.remove(shard)
+        return {"shard": shard}
+
+    def make_worker(threads: Threads, cpus: int, gpu: bool) -> ShardFunction:
         assert (threads, gpu) == (3, False)
-        return work
+        return worker
 
-    assert [told["item"] for told in alone(3, False)(hire, range(9))] == list(range(9))
-    assert most == [2]
+    results = [result["shard"] for result in local_workers(3, False)(make_worker, range(8))]
+    assert results == list(range(8))
+    assert max(most) == 2
 
 
-def test_a_crew_of_one_takes_no_more_than_it_needs():
+def test_a_local_worker_takes_no_more_shards_than_it_needs() -> None:
     taken: list[int] = []
 
-    def items() -> Iterator[int]:
-        for item in range(100):
-            taken.append(item)
-            yield item
+    def shards() -> Iterator[int]:
+        for shard in range(100):
+            taken.append(shard)
+            yield shard
 
-    found = alone(1, False)(lambda threads, gpu: lambda item: {"item": item}, items())
-    assert next(found) == {"item": 0}
+    results = local_workers(1, False)(constant(lambda shard: {"shard": shard}), shards())
+    assert next(results) == {"shard": 0}
     assert len(taken) == 3
 
 
-def test_an_error_in_a_thread_is_raised_where_the_results_are_awaited():
-    def work(item: int) -> dict[str, Any]:
-        if item == 2:
+def test_an_error_in_a_thread_is_raised_where_the_results_are_read() -> None:
+    def worker(shard: int) -> dict[str, Any]:
+        if shard == 2:
             raise ValueError("shard 2: damaged")
         return {}
 
     with pytest.raises(ValueError, match="shard 2: damaged"):
-        list(alone(1, False)(lambda threads, gpu: work, range(5)))
+        list(local_workers(1, False)(constant(worker), range(5)))
 
 
-def test_networks_answer_for_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    askable.three(tmp_path / "ensemble", askable.store(tmp_path))
-    origin = FromStore.of(open_store(str(tmp_path / "store")))
-    asking = Asking(
-        str(tmp_path / "said"),
-        str(tmp_path / "ensemble"),
-        "three-members",
-        origin,
-        Choice(4, "float32", False),
-        "x",
-        0,
-        False,
-        False,
+def test_networks_compute_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    untrained.three(tmp_path / "ensemble", untrained.store(tmp_path))
+    spec = PredictionSpec(
+        folder=str(tmp_path / "predictions"),
+        ensemble=str(tmp_path / "ensemble"),
+        ensemble_id="three-members",
+        inputs=StoreInput.from_store(open_store(str(tmp_path / "store"))),
+        choice=Choice(batch=4, precision="float32"),
+        fingerprint="x",
+        seed=0,
+        members=False,
+        embeddings=False,
     )
-    inside, said = [], Ensemble.said
+    inside: list[int] = []
+    predict = Ensemble.predict
 
-    def slow(self: Ensemble, *given: Any, **more: Any) -> Any:
+    def watched(self: Ensemble, *arguments: Any, **options: Any) -> Any:
         inside.append(1)
+        threading.Event().wait(0.02)
         assert len(inside) == 1
-        time.sleep(0.02)
-        answer = said(self, *given, **more)
+        answers = predict(self, *arguments, **options)
         inside.pop()
-        return answer
+        return answers
 
-    monkeypatch.setattr(Ensemble, "said", slow)
-    markers = list(alone(1, False)(lambda threads, gpu: Worker(asking, threads, gpu), range(3)))
+    monkeypatch.setattr(Ensemble, "predict", watched)
+    workers = local_workers(1, False)
+    markers = list(workers(lambda threads, cpus, gpu: Worker(spec, threads, cpus, gpu), range(3)))
     assert [marker["rows"] for marker in markers] == [4, 4, 2]
-
-
-def test_a_choice_survives_being_written():
-    choice = Choice(32, "bf16", True, ("a note",))
-    assert chosen(written(choice)) == choice

@@ -1,33 +1,34 @@
-"""The picture of augmentations: it is a PNG, it shows every method, and the same seed draws the same."""
+"""The picture of augmentations: it shows every method, and the same seed draws the same."""
 
 import re
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from survey.reports import augmentations
-from survey.reports.augmentations import picture
-from survey.training.augment import METHODS, Augment
+from survey.reports.augmentations import augmented_spectrum, draw, picture
+from survey.training.augment_settings import METHOD_NAMES, Augment
 
 
 @pytest.fixture(autouse=True)
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sixteenth of the dots, for time."""
-    save = augmentations.Figure.savefig
-    monkeypatch.setattr(
-        augmentations.Figure, "savefig", lambda figure, sink, dpi: save(figure, sink, dpi=dpi // 4)
-    )
+def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixteenth of the dots, to save time."""
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, sink, dpi: save(figure, sink, dpi=dpi // 4))
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One panel, and that of all together."""
-    monkeypatch.setattr(augmentations, "METHODS", {"dropout": METHODS["dropout"]})
+def one_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two panels only: one method, and all together."""
+    monkeypatch.setattr(augmentations, "METHOD_NAMES", ("dropout",))
 
 
-def spectrum(pixels: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def spectrum(pixels: int = 400) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Wavelength, flux and ivar."""
     rng = np.random.default_rng(0)
     wave = np.linspace(4200, 4600, pixels)
     ivar = np.where(rng.random(pixels) < 0.03, 0, 2500.0)
@@ -35,46 +36,56 @@ def spectrum(pixels: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return wave, np.where(ivar > 0, flux, 1.0), ivar
 
 
-def test_there_is_a_panel_per_method_and_one_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    titles: list[str] = []
-    panel = augmentations._panel
-
-    def noted(cell: SubFigure, title: str, *arrays: np.ndarray) -> None:
-        titles.append(title)
-        panel(cell, title, *arrays)
-        assert cell.axes[0].get_title(loc="left") == title
-
-    monkeypatch.setattr(augmentations, "_panel", noted)
-    assert picture(Augment(preset="full"), *spectrum()).startswith(b"\x89PNG")
-    assert [re.split("  +", title)[0] for title in titles[:-1]] == [
-        name.replace("_", " ") for name in METHODS
-    ]
-    told = dict(re.split("  +", title, maxsplit=1) for title in titles)
-    assert told["noise"] == "standard deviation 0.008   used on 24%"
-    assert told["dropout"].endswith("not used")
-    assert told["all together, as the probabilities fall"] == "used on 60%"
+def test_there_is_a_panel_per_method_and_one_for_all() -> None:
+    figure = Figure()
+    draw(figure, Augment(preset="full"), *spectrum())
+    titles = [title for axis in figure.axes if (title := axis.get_title(loc="left"))]
+    first_words = [re.split("  +", title)[0] for title in titles]
+    assert first_words[:-1] == [name.replace("_", " ") for name in METHOD_NAMES]
+    text = dict(re.split("  +", title, maxsplit=1) for title in titles)
+    assert text["noise"] == "standard deviation 0.008   used on 24%"
+    assert text["scaling"] == "up to 0.08   used on 18%"
+    assert text["dropout"].endswith("not used")
+    assert text["all together, as the probabilities fall"] == "used on 60%"
 
 
-def test_the_same_seed_draws_the_same_and_leaves_the_styles_alone(few: None) -> None:
+@pytest.mark.usefixtures("one_method")
+def test_a_panel_shows_the_spectrum_before_and_after_and_the_difference() -> None:
+    wave, flux, ivar = spectrum()
+    settings = Augment.from_dict("augment", {"dropout": {"probability": 1.0, "width": 100}})
+    figure = Figure()
+    draw(figure, settings, wave, flux, ivar)
+    upper, lower = figure.axes[0], figure.axes[2]
+    before, after = (np.asarray(line.get_ydata()) for line in upper.lines)
+    np.testing.assert_array_equal(before, np.where(ivar > 0, flux, np.nan))
+    assert (before != after)[ivar > 0].any()
+    np.testing.assert_array_equal(np.asarray(lower.lines[1].get_ydata()), after - before)
+
+
+@pytest.mark.usefixtures("one_method")
+def test_the_same_seed_draws_the_same_and_the_style_is_left_alone() -> None:
     before = dict(mpl.rcParams)
-    one, two, other = (picture(Augment(preset="survey"), *spectrum(), seed=seed) for seed in (1, 1, 2))
-    assert one == two
+    one, same, other = (picture(Augment(preset="survey"), *spectrum(), seed=seed) for seed in (1, 1, 2))
+    assert one.startswith(b"\x89PNG")
+    assert one == same
     assert one != other
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.usefixtures("one_method")
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_spectrum_with_few_pixels_or_without_a_good_one_can_be_drawn(share: float, few: None) -> None:
+def test_a_spectrum_with_few_pixels_or_without_a_good_one_can_be_drawn(share: float) -> None:
     wave, flux, ivar = spectrum(60)
     assert picture(Augment(), wave, flux, ivar * share).startswith(b"\x89PNG")
 
 
-def test_what_is_shown_is_what_a_network_gets_and_gaps_are_told() -> None:
+def test_the_panel_shows_what_a_network_gets_and_marks_gaps() -> None:
     _, flux, ivar = spectrum()
-    settings = Augment.checked("augment", {"dropout": {"probability": 1.0, "width": 100}})
-    after, gone = augmentations._after(settings, flux, ivar, seed=0, rank=4)
+    settings = Augment.from_dict("augment", {"dropout": {"probability": 1.0, "width": 100}})
+    after, became_bad = augmented_spectrum(settings, flux, ivar, seed=0, rank=4)
     assert np.isnan(after[ivar == 0]).all()
-    assert gone.any()
-    assert (after[gone] == 1).all()
-    assert not gone[ivar == 0].any()
-    np.testing.assert_allclose(after[~gone & (ivar > 0)], flux[~gone & (ivar > 0)], rtol=1e-6)
+    assert became_bad.any()
+    assert (after[became_bad] == 1).all()
+    assert not became_bad[ivar == 0].any()
+    unchanged = ~became_bad & (ivar > 0)
+    np.testing.assert_allclose(after[unchanged], flux[unchanged], rtol=1e-6)

@@ -1,132 +1,200 @@
-"""Pictures of answers beside the truth: that there are those that the answers allow, and what the numbers in them are."""
+"""Plots of labelled answers: which ones the answers allow, and the numbers in their axes."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
 
-from survey import labels
-from survey.metrics.score import Judged
+from survey.answers import Answers
+from survey.metrics import classes, labels
+from survey.metrics.score import LabelledAnswers
 from survey.reports import class_plots, kiel_plots, label_plots, style
 from survey.reports.evaluation_plots import pictures
+from tests.reports.labelled_stars import LABELS, labelled_stars
 from tests.reports.sketches import sketch
 
-NAMES = ("FeH", "CFe", "Teff", "logg")
-TOGETHER = {"coverage", "snr", "kiel", "carbon", "kiel_FeH", "kiel_CFe"}
+ALL_LABELS = {"coverage", "snr", "kiel", "carbon", "kiel_FeH", "kiel_CFe"}
 OF_CLASSES = {"confusion", "curves", "reliability"}
 
-
-def judged(size: int, seed: int = 0) -> Judged:
-    rng = np.random.default_rng(seed)
-    label = np.stack(
-        [
-            rng.uniform(-3.5, 0.3, size),
-            rng.normal(0.3, 0.5, size),
-            rng.uniform(4000, 6500, size),
-            rng.uniform(1, 5, size),
-        ],
-        1,
-    )
-    mu = label + rng.standard_t(4, label.shape) * [0.1, 0.1, 80, 0.2]
-    truth = labels.classes(label[:, 0], label[:, 1])
-    p = np.eye(3)[labels.classes(mu[:, 0], mu[:, 1])] * 0.8 + 0.2 / 3
-    about = {"snr_g": rng.lognormal(3, 1, size), "layout": np.full(size, "new")}
-    return Judged(truth, label, NAMES, p, mu, np.ones(label.shape) * [0.1, 0.1, 80, 0.2], about=about)
-
-
-def size_of(data: bytes) -> tuple[int, int]:
-    assert data.startswith(b"\x89PNG")
-    width, height = struct.unpack(">II", data[16:24])
-    return int(width), int(height)
-
-
-DRAWN = {
-    "confusion": class_plots.confusions,
-    "curves": class_plots.curves,
+PLOTS: dict[str, Callable[[LabelledAnswers], bytes | None]] = {
+    "confusion": class_plots.confusion_matrices,
+    "curves": class_plots.threshold_curves,
     "reliability": class_plots.calibration,
-    "label": lambda some: label_plots.of_label(some, "FeH"),
+    "label": lambda stars: label_plots.label_residuals(stars, "FeH"),
     "coverage": label_plots.coverage,
-    "snr": label_plots.by_snr,
+    "snr": label_plots.residuals_by_snr,
     "kiel": kiel_plots.kiel,
     "carbon": kiel_plots.carbon,
-    "abundance": lambda some: kiel_plots.abundance(some, "CFe"),
+    "abundance": lambda stars: kiel_plots.abundance(stars, "CFe"),
 }
 
 
-@pytest.mark.parametrize("name", DRAWN)
-@pytest.mark.parametrize("size", [12, style.CROWD + 1])
-def test_every_picture_is_a_png_of_few_and_of_many_spectra(name: str, size: int) -> None:
-    data = DRAWN[name](judged(size))
+@pytest.mark.parametrize("name", PLOTS)
+@pytest.mark.parametrize("size", [12, style.MAX_POINTS + 1])
+def test_each_plot_is_a_png_of_few_and_of_many_spectra(name: str, size: int) -> None:
+    data = PLOTS[name](labelled_stars(size))
     assert data is not None
-    assert min(size_of(data)) > 500
+    assert data.startswith(b"\x89PNG")
+    assert min(struct.unpack(">II", data[16:24])) > 500
 
 
 @pytest.fixture
-def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are put together, not rendered, which is what takes the time."""
-    sketch(monkeypatch)
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn in the test; they are not rendered."""
+    return sketch(monkeypatch)
 
 
-@pytest.mark.usefixtures("sketched")
-def test_answers_make_the_pictures_that_they_allow() -> None:
-    whole = judged(40)
-    assert set(pictures(whole, "aoki2007")) == OF_CLASSES | {f"label_{name}" for name in NAMES} | TOGETHER
-    assert set(pictures(replace(whole, mu_NL=None, sigma_NL=None))) == OF_CLASSES
-    two = replace(
-        whole,
-        p_NC=None,
-        sigma_NL=None,
-        labels=("FeH", "CFe"),
-        label_NL=whole.label_NL[:, :2],
-        mu_NL=np.zeros((40, 2)),
-        about={},
-    )
-    assert set(pictures(two)) == {"confusion", "label_FeH", "label_CFe"}
+def answers_of(stars: LabelledAnswers, **changes: np.ndarray | None) -> LabelledAnswers:
+    """The stars with other answers."""
+    return replace(stars, answers=replace(stars.answers, **changes))
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("figures")
+def test_the_answers_decide_which_plots_there_are() -> None:
+    stars = labelled_stars(40)
+    expected = OF_CLASSES | {f"label_{name}" for name in LABELS} | ALL_LABELS
+    assert set(pictures(stars, "aoki2007")) == expected
+    assert set(pictures(replace(answers_of(stars, value_NL=None), sigma_NL=None))) == OF_CLASSES
+    answers = Answers(("FeH", "CFe"), stars.classes, value_NL=np.zeros((40, 2)))
+    two_labels = LabelledAnswers(answers, stars.class_N, stars.label_NL[:, :2])
+    assert set(pictures(two_labels)) == {"confusion", "label_FeH", "label_CFe"}
+
+
+@pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_few_spectra_and_missing_truths_are_no_trouble(size: int) -> None:
-    some = judged(size)
-    assert "confusion" in pictures(some)
-    assert pictures(some.of(np.zeros(size, bool))) == {}
-    label = some.label_NL.copy()
-    label[:, 0] = np.nan
-    assert "label_FeH" not in pictures(replace(some, label_NL=label, class_N=np.full(size, -1)))
+def test_few_spectra_and_unknown_truths_can_be_drawn(size: int) -> None:
+    stars = labelled_stars(size)
+    assert "confusion" in pictures(stars)
+    assert pictures(stars.at(np.zeros(size, bool))) == {}
+    truth_NL = stars.label_NL.copy()
+    truth_NL[:, 0] = np.nan
+    unknown = replace(stars, label_NL=truth_NL, class_N=np.full(size, -1))
+    assert "label_FeH" not in pictures(unknown)
 
 
-@pytest.mark.usefixtures("sketched")
-def test_a_perfect_answer_can_be_drawn() -> None:
-    some = judged(30)
-    assert set(pictures(replace(some, mu_NL=some.label_NL))) >= {"label_Teff", "coverage", "snr", "carbon"}
+@pytest.mark.usefixtures("figures")
+def test_perfect_answers_can_be_drawn() -> None:
+    stars = labelled_stars(30)
+    perfect = answers_of(stars, value_NL=stars.label_NL)
+    assert set(pictures(perfect)) >= {"label_Teff", "coverage", "snr", "carbon"}
 
 
-def test_running_bins_hold_enough_points_and_reach_into_the_tail() -> None:
+def test_a_confusion_matrix_shows_counts_and_shares_of_the_true_class(figures: list[Figure]) -> None:
+    stars = labelled_stars(200)
+    class_plots.confusion_matrices(stars)
+    assert stars.p_NC is not None
+    counts_CC = classes.confusion(stars.class_N, stars.p_NC.argmax(1), 3)
+    axis = figures[0].axes[0]
+    [image] = axis.get_images()
+    assert_allclose(image.get_array(), counts_CC / counts_CC.sum(1, keepdims=True))
+    texts = {text.get_position(): text.get_text() for text in axis.texts}
+    for (row, column), count in np.ndenumerate(counts_CC):
+        assert texts[column, row] == f"{count:,}\n{count / counts_CC[row].sum():.1%}"
+    assert [label.get_text() for label in axis.get_xticklabels()] == list(stars.classes)
+
+
+def test_the_curves_are_those_of_the_metrics(figures: list[Figure]) -> None:
+    stars = labelled_stars(300, seed=3)
+    class_plots.threshold_curves(stars)
+    left, right = figures[0].axes
+    roc = [line for line in left.get_lines() if str(line.get_label()).startswith("MP")]
+    precision = [line for line in right.get_lines() if str(line.get_label()).startswith("MP")]
+    assert (len(roc), len(precision)) == (1, 1)
+    positive, score = class_plots.search_scores(stars)["MP search"]
+    curve = classes.roc(positive, score)
+    x, y = (np.asarray(values, float) for values in roc[0].get_data())
+    assert np.trapezoid(y, x) == pytest.approx(curve.area)
+    recall, value = (np.asarray(values, float) for values in precision[0].get_data())
+    average = -(np.diff(recall) * value[:-1]).sum()
+    assert average == pytest.approx(classes.precision_recall(positive, score).area)
+    chance = [line.get_ydata() for line in right.get_lines() if line not in precision]
+    assert any(np.allclose(np.asarray(level, float), positive.mean()) for level in chance)
+
+
+def test_the_calibration_curve_has_the_frequencies_of_the_bins(figures: list[Figure]) -> None:
+    stars = labelled_stars(300, seed=4)
+    class_plots.calibration(stars)
+    above, below = figures[0].axes[0], figures[0].axes[len(figures[0].axes) // 2]
+    assert stars.p_NC is not None
+    p_N = stars.p_NC.max(1)
+    reliability = classes.reliability(stars.p_NC.argmax(1) == stars.class_N, p_N)
+    curve = above.get_lines()[0]
+    assert_allclose(np.asarray(curve.get_xdata(), float), reliability.predicted)
+    assert_allclose(np.asarray(curve.get_ydata(), float), reliability.observed)
+    assert sum(patch.get_height() for patch in below.patches) == len(stars)
+
+
+def test_residuals_are_drawn_at_their_values_and_those_beyond_the_limit_at_the_edge(
+    figures: list[Figure],
+) -> None:
+    stars = labelled_stars(100, seed=5)
+    assert stars.value_NL is not None
+    value_NL = stars.value_NL.copy()
+    value_NL[7, 0] += 100
+    stars = answers_of(stars, value_NL=value_NL)
+    label_plots.label_residuals(stars, "FeH")
+    against_truth, residuals = figures[0].axes[0], figures[0].axes[1]
+    points = against_truth.get_lines()[0]
+    assert_allclose(np.asarray(points.get_data(), float), [stars.label_NL[:, 0], value_NL[:, 0]])
+    inside, beyond = residuals.get_lines()[:2]
+    residual_N = np.delete(value_NL[:, 0] - stars.label_NL[:, 0], 7)
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in (inside, beyond)])
+    assert len(drawn) == 100
+    assert set(np.asarray(inside.get_ydata(), float)) <= set(residual_N)
+    assert np.asarray(beyond.get_xdata(), float)[-1] in stars.label_NL[:, 0]
+    assert np.abs(drawn).max() < 5
+
+
+def test_the_coverage_is_the_share_of_truths_inside_the_intervals(figures: list[Figure]) -> None:
+    stars = labelled_stars(400, seed=6)
+    label_plots.coverage(stars)
+    line = figures[0].axes[0].get_lines()[0]
+    level, share = (np.asarray(values, float) for values in line.get_data())
+    assert stars.value_NL is not None
+    pit_N = labels.pit(stars.label_NL[:, 0], stars.value_NL[:, 0], np.full(400, 0.1))
+    for index in (10, 50, 90):
+        inside = (np.abs(2 * pit_N - 1) <= level[index]).mean()
+        assert share[index] == pytest.approx(inside)
+
+
+def test_a_kiel_diagram_has_the_stars_at_their_places_with_hot_and_low_gravity_first(
+    figures: list[Figure],
+) -> None:
+    stars = labelled_stars(50, seed=7)
+    kiel_plots.kiel(stars)
+    left, right = figures[0].axes[:2]
+    assert stars.value_NL is not None
+    for axis, values_NL in ((left, stars.label_NL), (right, stars.value_NL)):
+        points = axis.collections[-1]
+        assert_allclose(points.get_offsets(), values_NL[:, 2:4])
+        assert_allclose(points.get_array(), values_NL[:, 0])
+    assert left.get_xlim()[0] > left.get_xlim()[1]
+    assert left.get_ylim()[0] > left.get_ylim()[1]
+
+
+def test_running_quantiles_have_enough_points_and_reach_into_the_tail() -> None:
     x = np.concatenate([np.random.default_rng(0).normal(0, 0.2, 2000), np.linspace(1, 2, 40)])
-    middle, bounds = label_plots.running(x, 3 * x, least=15)
+    middle, bounds = label_plots.running_quantiles(x, 3 * x, min_points=15)
     assert middle[-1] > 1.5
     assert (np.diff(middle) > 0).all()
     assert np.allclose(bounds[:, 1], 3 * middle)
-    assert label_plots.running(x[:10], x[:10], least=15)[1].shape == (0, 3)
-    assert len(label_plots.running(np.zeros(100), np.ones(100))[0]) == 1
+    assert label_plots.running_quantiles(x[:10], x[:10], min_points=15)[1].shape == (0, 3)
+    assert len(label_plots.running_quantiles(np.zeros(100), np.ones(100))[0]) == 1
 
 
-def test_classes_without_a_search_are_each_set_against_the_others() -> None:
-    stars = Judged(np.array([0, 1, 2, 3]), np.zeros((4, 0)), p_NC=np.eye(4), classes=("M0", "M1", "M2", "M3"))
-    assert list(class_plots.searches(stars)) == ["M0", "M1", "M2", "M3"]
-    assert class_plots.curves(stars) is not None
+def test_classes_without_a_search_are_each_drawn_against_the_others() -> None:
+    answers = Answers((), ("M0", "M1", "M2", "M3"), p_NC=np.eye(4))
+    stars = LabelledAnswers(answers, np.array([0, 1, 2, 3]), np.zeros((4, 0)))
+    assert list(class_plots.search_scores(stars)) == ["M0", "M1", "M2", "M3"]
+    assert class_plots.threshold_curves(stars) is not None
 
 
-def test_names_and_units_are_set_as_papers_do() -> None:
-    assert [style.symbol(name) for name in ("FeH", "CFe", "Teff", "rv")] == [
-        "[Fe/H]",
-        "[C/Fe]",
-        r"$T_\mathrm{eff}$",
-        "rv",
-    ]
-    assert [style.unit(name) for name in ("Teff", "logg", "rv")] == [
-        "K",
-        "log$_{10}$(cm s$^{-2}$)",
-        "km s$^{-1}$",
-    ]
+def test_symbols_and_units_are_those_of_papers() -> None:
+    symbols = [style.symbol(name) for name in ("FeH", "CFe", "Teff", "rv")]
+    assert symbols == ["[Fe/H]", "[C/Fe]", r"$T_\mathrm{eff}$", "rv"]
+    units = [style.unit(name) for name in ("Teff", "logg", "rv")]
+    assert units == ["K", "log$_{10}$(cm s$^{-2}$)", "km s$^{-1}$"]

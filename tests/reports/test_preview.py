@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from survey.mock import Mock, make
-from survey.reports import ingest as summary
+from survey.mock.mock import make
+from survey.mock.settings import Mock
+from survey.reports.ingest import summary
 from survey.reports.preview import preview
-from survey.store.ingest import Ingest, ingest
+from survey.store.ingest import ingest
+from survey.store.settings import Ingest
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_so_many_spectra_are_drawn_as_png(night: Path, tmp_path: Path):
+def test_as_many_spectra_are_drawn_as_the_settings_say(night: Path, tmp_path: Path) -> None:
     settings = Ingest(
         input=str(night),
         store=str(tmp_path / "store"),
@@ -37,7 +39,7 @@ def test_so_many_spectra_are_drawn_as_png(night: Path, tmp_path: Path):
         assert (width, height) == (1320, 990)
 
 
-def test_a_file_that_is_gone_since_is_passed_over(night: Path, tmp_path: Path):
+def test_a_spectrum_whose_file_is_gone_is_not_drawn(night: Path, tmp_path: Path) -> None:
     settings = Ingest(
         input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0, preview=3
     )
@@ -49,16 +51,16 @@ def test_a_file_that_is_gone_since_is_passed_over(night: Path, tmp_path: Path):
         moved.rename(night)
 
 
-def test_no_preview_draws_nothing(night: Path, tmp_path: Path):
+def test_nothing_is_drawn_without_preview(night: Path, tmp_path: Path) -> None:
     assert preview(Ingest(input=str(night), store=str(tmp_path / "store"))) == []
 
 
-def test_the_summary_tells_counts_reasons_and_places(night: Path, tmp_path: Path):
-    report = ingest(
+def test_the_summary_holds_counts_reasons_and_folders(night: Path, tmp_path: Path) -> None:
+    result = ingest(
         Ingest(input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0)
     )
-    told = summary.ingest(report)
-    assert f"written    {report.written:,}" in told
-    assert f"refused    {sum(report.refused.values()):,}" in told
-    assert all(reason in told for reason in report.refused)
-    assert str(tmp_path / "store" / "refused") in told
+    text = summary(result)
+    assert f"written    {result.document.written:,}" in text
+    assert f"refused    {sum(result.document.refused.values()):,}" in text
+    assert all(reason in text for reason in result.document.refused)
+    assert str(tmp_path / "store" / "refused") in text

@@ -1,4 +1,4 @@
-"""An S3 server for the session, and what a process needs to use it."""
+"""An S3 server for the session, and the environment of a process that uses it."""
 
 import socket
 import time
@@ -10,16 +10,16 @@ import pytest
 
 from tests.processes import Workplace, new_workplace
 
-SECRET = "a-secret-that-nobody-may-write-down"  # not the access key, which is no secret
+SECRET = "a-secret-that-nobody-may-write-down"  # the access key is no secret
 
 
 class Server:
-    """A server that can be killed and started again with what it held."""
+    """A server that can be killed and started again with its content."""
 
     def __init__(self, place: Workplace, **environment: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = int(found.getsockname()[1])
-        self.place, self.given = place, environment
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            self.port = int(unused.getsockname()[1])
+        self.place, self.extra_environment = place, environment
         self.journal = place.folder / f"journal-{self.port}"
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
@@ -29,25 +29,28 @@ class Server:
         }
 
     def start(self) -> None:
-        """It answers when this returns."""
+        """Start the server and wait until it answers."""
         self.job = self.place.python(
-            str(Path(__file__).with_name("server.py")), str(self.port), str(self.journal), **self.given
+            str(Path(__file__).with_name("server.py")),
+            str(self.port),
+            str(self.journal),
+            **self.extra_environment,
         )
         assert self.job.until(lambda: "ready" in self.job.out and self.answers()), self.job.err
 
     def answers(self) -> bool:
-        """Whether it takes connections."""
+        """Whether it accepts connections."""
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
-        """SIGKILL, in the middle of whatever it does."""
+        """SIGKILL, at any moment."""
         self.job.kill()
 
-    def restart(self, away: float) -> None:
-        """Killed, and started again after so many seconds."""
+    def restart(self, pause: float) -> None:
+        """Kill the server and start it again after so many seconds."""
         self.kill()
-        time.sleep(away)
+        time.sleep(pause)
         self.start()
 
 
@@ -57,24 +60,24 @@ def server() -> Iterator[Server]:
     from survey import files
 
     with new_workplace() as place, pytest.MonkeyPatch.context() as patch:
-        started = Server(place)
-        started.start()
-        for name, value in started.environment.items():
+        server = Server(place)
+        server.start()
+        for name, value in server.environment.items():
             patch.setenv(name, value)
         files.bucket_system().call_s3("create_bucket", Bucket="sky")
-        yield started
+        yield server
 
 
 @pytest.fixture
 def place(server: Server) -> Iterator[Workplace]:
     """A workplace whose jobs have the server's credentials."""
-    with new_workplace() as found:
-        found.environment |= server.environment
-        yield found
+    with new_workplace() as workplace:
+        workplace.environment |= server.environment
+        yield workplace
 
 
 def put(prefix: str, contents: dict[str, bytes]) -> None:
-    """These objects below a prefix."""
+    """Write these objects below a prefix."""
     from survey import files
 
     with ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,4 @@
-"""A catalog in a bucket: made on this machine, then uploaded, its proof last."""
+"""A catalog in a bucket: made on this machine, then uploaded, its marker last."""
 
 from pathlib import Path
 
@@ -6,73 +6,77 @@ import numpy as np
 import pytest
 
 from survey import files
-from survey.catalog import hats, sky, sorting, stars, visits
-from survey.catalog.spill import publish, scratch
-from survey.reports import catalog
+from survey.catalog.hats import COLLECTION, HatsWriter
+from survey.catalog.sky import make_tiles
+from survey.catalog.sorting import stars_by_region
+from survey.catalog.spill import publish, scratch_folder
+from survey.catalog.stars import find_stars
+from survey.catalog.visits import combine_visits
+from survey.reports import catalog as report
 from tests.catalog import skies
-from tests.catalog.test_catalog import made, survey
+from tests.catalog.test_catalog import run, write_survey
 from tests.s3.conftest import Server, put
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
 
 
-def test_a_catalog_takes_the_place_of_another_in_a_bucket(
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files in a folder by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_catalog_replaces_another_in_a_bucket(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert server.answers()
     ra, dec = skies.cluster(10, 20, 60, 500, 1)
-    skies.folder(tmp_path / "predictions", skies.rows(ra, dec, [None] * len(ra)))
-    put(
-        "s3://sky/catalog/hats",
-        {"stars/dataset/Norder=0/Dir=0/Npix=99.parquet": b"of before", hats.PROOF: b"of before"},
-    )
+    predictions = skies.write(tmp_path / "predictions", skies.rows(ra, dec, [None] * len(ra)))
+    old = {"stars/dataset/Norder=0/Dir=0/Npix=99.parquet": b"old", COLLECTION: b"old"}
+    put("s3://sky/catalog/hats", old)
     written: list[str] = []
-    before = files.write
-    monkeypatch.setattr(files, "write", lambda path, data: (written.append(path), before(path, data)))
-    with scratch("s3://sky/catalog") as work:
-        predictions = skies.predictions.open_predictions(str(tmp_path / "predictions"))
-        found = stars.find(predictions)
-        tiles = sky.cut(found.pixel_S, 30, 10)
-        writer = hats.Writer(work / "made", tiles, {"ensemble": "abc"})
-        for part in sorting.by_region(predictions, found, tiles, visits.combined, work / "rows"):
-            writer.add(part)
+    write = files.write
+
+    def record(path: str, data: bytes) -> None:
+        written.append(path)
+        write(path, data)
+
+    monkeypatch.setattr(files, "write", record)
+    with scratch_folder("s3://sky/catalog") as work:
+        stars = find_stars(predictions)
+        tiles = make_tiles(stars.pixel_S, 30, 10)
+        writer = HatsWriter(work / "new", tiles, {"ensemble": "abc"})
+        for region in stars_by_region(predictions, stars, tiles, combine_visits, work / "rows"):
+            writer.add(region)
         writer.finish()
-        made = {
-            str(path.relative_to(work / "made" / "hats")): path.read_bytes()
-            for path in (work / "made" / "hats").rglob("*")
-            if path.is_file()
-        }
-        publish(work / "made" / "hats", "s3://sky/catalog/hats", hats.PROOF)
-    there = {
+        new = contents(work / "new" / "hats")
+        publish(work / "new" / "hats", "s3://sky/catalog/hats", COLLECTION)
+    in_bucket = {
         entry.path.removeprefix("s3://sky/catalog/hats/"): files.read(entry.path)
         for entry in files.walk("s3://sky/catalog/hats")
     }
-    assert there == made
-    assert written[-1] == f"s3://sky/catalog/hats/{hats.PROOF}"
+    assert in_bucket == new
+    assert written[-1] == f"s3://sky/catalog/hats/{COLLECTION}"
     assert not work.exists()
-    assert np.isfinite(found.ra_S).all()
+    assert np.isfinite(stars.ra_S).all()
 
 
-def test_a_whole_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp_path: Path) -> None:
+def test_a_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp_path: Path) -> None:
     assert server.answers()
-    survey(tmp_path)
-    put(
-        "s3://sky/whole",
-        {
-            str(path.relative_to(tmp_path)): path.read_bytes()
-            for path in tmp_path.rglob("*")
-            if path.is_file()
-        },
-    )
-    given = {"known": ["s3://sky/whole/truth.csv"], "truth": "s3://sky/whole/truth.csv"}
-    here = made(tmp_path, known=[str(tmp_path / "truth.csv")], truth=str(tmp_path / "truth.csv"))
-    there = made(tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given)
-    assert catalog.pictures(there)[0].startswith("s3://sky/whole/catalog/")
+    write_survey(tmp_path)
+    put("s3://sky/all", contents(tmp_path))
+    truth = str(tmp_path / "truth.csv")
+    local = run(tmp_path, known=[truth], truth=truth)
+    settings = {
+        "predictions": "s3://sky/all/predictions",
+        "catalog": "s3://sky/all/catalog",
+        "known": ["s3://sky/all/truth.csv"],
+        "truth": "s3://sky/all/truth.csv",
+    }
+    remote = run(tmp_path, **settings)
+    assert report.pictures(remote)[0].startswith("s3://sky/all/catalog/")
     for name in ("mp_candidates.parquet", "known.parquet", "truth.parquet"):
-        mine, other = here.table(name), there.table(name)
-        assert mine is not None
-        assert other is not None
-        assert other.equals(mine)
-    assert not made(
-        tmp_path, predictions="s3://sky/whole/said", catalog="s3://sky/whole/catalog", **given
-    ).made
+        first, second = local.table(name), remote.table(name)
+        assert first is not None
+        assert second is not None
+        assert second.equals(first)
+    assert not run(tmp_path, **settings).created

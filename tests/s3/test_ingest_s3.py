@@ -1,4 +1,7 @@
-"""Input and store in buckets, against a server of its own; it and the driver are killed at random. SURVEY_KILLS=20 is the long form."""
+"""Input and store in buckets, with a private server. The server and the driver are killed at random moments.
+
+SURVEY_KILLS=20 is the long form.
+"""
 
 import io
 import json
@@ -8,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from s3fs import S3FileSystem
 
 from survey import buckets, files
 from survey.spectrum import Refused
-from survey.store.ingest import Ingest, Report, ingest
+from survey.store.ingest import IngestResult, ingest
 from survey.store.manifest import open_manifest
-from survey.store.manifest.catalogue import understood
+from survey.store.manifest.catalogue import open_catalogue
+from survey.store.settings import Ingest
 from survey.store.store import open_store
-from survey.tables import read as streams
+from survey.tables.read import first_bytes
 from tests import survey_files
 from tests.processes import Job, Workplace
 from tests.s3.conftest import SECRET, Server, put
@@ -34,9 +40,9 @@ PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "lin
 SHARDS, SIZE = 8, 25
 
 
-def run(source: str, store: str, runner: Callable[..., Any] = map, **given: Any) -> Report:
+def run(source: str, store: str, run_shards: Callable[..., Any] = map, **changes: Any) -> IngestResult:
     values = {"input": source, "store": store, "shard": 4, "refuse_above": 1.0, "prepare": PREPARE}
-    return ingest(Ingest.checked("ingest", values | given), runner)
+    return ingest(Ingest.from_dict("ingest", values | changes), run_shards)
 
 
 def rows(store: str, kind: str = "spectra") -> pd.DataFrame:
@@ -49,11 +55,12 @@ def rows(store: str, kind: str = "spectra") -> pd.DataFrame:
     table = pa.concat_tables(
         [pq.read_table(io.BytesIO(part)).replace_schema_metadata() for part in data]
     ).to_pandas()
-    return table.assign(path=table["path"].map(os.path.basename))
+    frame: pd.DataFrame = table.assign(path=table["path"].map(os.path.basename))
+    return frame
 
 
 def listing(store: str) -> dict[str, tuple[str, Any]]:
-    """What is in a store and since when."""
+    """The objects of a store with their times."""
     bucket, _, prefix = store.removeprefix("s3://").partition("/")
     page = files.bucket_system().call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix + "/")
     return {facts["Key"]: (facts["ETag"], facts["LastModified"]) for facts in page["Contents"]}
@@ -71,14 +78,12 @@ def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(server: Server) -> dict[str, bytes]:
-    """200 objects in s3://sky/large, and the parts of a store that nobody disturbed."""
+    """200 objects in s3://sky/large, and the files of their undisturbed store."""
     base = list((survey_files.named(range(25)) | survey_files.BROKEN).items())
-    put(
-        "s3://sky/large",
-        {f"{number:04d}-{base[number % 28][0]}": base[number % 28][1] for number in range(SHARDS * SIZE)},
-    )
-    report = run("s3://sky/large", "s3://sky/undisturbed", shard=SIZE)
-    assert (report.rows_in, report.shards) == (SHARDS * SIZE, SHARDS)
+    contents = {f"{n:04d}-{base[n % 28][0]}": base[n % 28][1] for n in range(SHARDS * SIZE)}
+    put("s3://sky/large", contents)
+    document = run("s3://sky/large", "s3://sky/undisturbed", shard=SIZE).document
+    assert (document.rows_in, document.shards) == (SHARDS * SIZE, SHARDS)
     return parts("s3://sky/undisturbed")
 
 
@@ -92,28 +97,28 @@ def parts(store: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("where", ["input", "store", "both"])
-def test_buckets_give_the_rows_that_folders_give(small: Path, tmp_path: Path, where: str) -> None:
+def test_buckets_and_folders_give_the_same_rows(small: Path, tmp_path: Path, where: str) -> None:
     source = str(small / "in") if where == "store" else "s3://sky/small"
     store = str(tmp_path / "store") if where == "input" else f"s3://sky/store-{where}"
-    report = run(source, store)
-    assert (report.rows_in, report.written, report.made) == (13, 10, 4)
+    result = run(source, store)
+    assert (result.document.rows_in, result.document.written, result.created) == (13, 10, 4)
     for kind in ("spectra", "refused"):
         pd.testing.assert_frame_equal(rows(store, kind), rows(str(small / "store"), kind))
-    assert open_store(store).about["written"] == 10
+    assert open_store(store).document == result.document
     assert sum(table.num_rows for table in open_store(store).tables(["flux"])) == 10
 
 
 @pytest.mark.usefixtures("small")
-def test_a_second_run_writes_nothing_and_a_second_night_only_what_is_new() -> None:
+def test_a_second_run_writes_nothing_and_a_second_night_only_new_shards() -> None:
     store = "s3://sky/nights/store"
     put("s3://sky/nights/in", survey_files.named(range(6)))
     run("s3://sky/nights/in", store)
     first = listing(store)
-    assert run("s3://sky/nights/in", store).made == 0
+    assert run("s3://sky/nights/in", store).created == 0
     assert listing(store) == first
     put("s3://sky/nights/in", survey_files.named(range(6, 11)))
-    report = run("s3://sky/nights/in", store)
-    assert (report.made, report.plan.new_rows, report.plan.changed) == (2, 5, 0)
+    result = run("s3://sky/nights/in", store)
+    assert (result.created, result.plan.new_rows, result.plan.changed) == (2, 5, 0)
     second = listing(store)
     parts_before = {key: facts for key, facts in first.items() if "part-" in key}
     assert {key: second[key] for key in parts_before} == parts_before
@@ -127,28 +132,29 @@ def test_a_changed_object_is_found_and_read_again() -> None:
     run("s3://sky/changing/in", store)
     put("s3://sky/changing/in", {survey_files.name(0): b"no FITS"})
     assert run("s3://sky/changing/in", store).plan.changed == 1
-    report = run("s3://sky/changing/in", store, reread=True)
-    assert (report.made, report.plan.redo, report.refused) == (1, (0,), {"not_fits": 1})
+    result = run("s3://sky/changing/in", store, reread=True)
+    assert (result.created, result.plan.redo, result.document.refused) == (1, (0,), {"not_fits": 1})
 
 
 def test_an_object_is_read_by_one_request(
     server: Server, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: Counter[str] = Counter()
-    send = buckets.S3FileSystem._call_s3
+    """`_call_s3` is private to s3fs; every request goes through it."""
+    requests: Counter[str] = Counter()
+    send = S3FileSystem._call_s3
 
     async def counted(self: Any, method: str, *settings: Any, **request: Any) -> Any:
-        asked[method] += 1
+        requests[method] += 1
         return await send(self, method, *settings, **request)
 
-    monkeypatch.setattr(buckets.S3FileSystem, "_call_s3", counted)
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
     names = sorted(path.name for path in (small / "in").iterdir())
     data = list(files.fetch([f"s3://sky/small/{name}" for name in names]))
     assert data == [(small / "in" / name).read_bytes() for name in names]
-    assert asked == {"get_object": 13}
+    assert requests == {"get_object": 13}
 
 
-def test_what_is_not_there_or_too_large_is_refused(
+def test_missing_and_too_large_objects_are_refused(
     server: Server, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zipped, plain = (f"s3://sky/small/{survey_files.name(number)}" for number in (0, 1))
@@ -164,11 +170,11 @@ def test_what_is_not_there_or_too_large_is_refused(
 
 
 @pytest.mark.usefixtures("small")
-def test_files_and_prefixes_are_told_apart() -> None:
+def test_files_and_prefixes_are_distinguished() -> None:
     name = f"s3://sky/small/{survey_files.name(1)}"
-    assert [files.exists(path) for path in (name, "s3://sky/small", "s3://sky/small/", "s3://sky", "s3://sky/smal", "s3://sky/none")] == [
-        True, True, True, True, False, False,
-    ]  # fmt: skip
+    there = (name, "s3://sky/small", "s3://sky/small/", "s3://sky")
+    assert all(files.exists(path) for path in there)
+    assert not any(files.exists(path) for path in ("s3://sky/smal", "s3://sky/none"))
     assert [files.is_folder(path) for path in (name, "s3://sky/small", "s3://sky", "s3://sky/smal")] == [
         False,
         True,
@@ -186,40 +192,40 @@ def test_files_and_prefixes_are_told_apart() -> None:
         files.read("s3://sky/gone")
 
 
-def test_names_beyond_one_page_of_a_listing_are_all_there(server: Server) -> None:
+def test_a_listing_of_more_than_one_page_is_complete(server: Server) -> None:
     put("s3://sky/pages", {f"{number:04d}": b"" for number in range(1003)})
     assert files.names("s3://sky/pages") == [f"{number:04d}" for number in range(1003)]
     assert sum(1 for _ in files.walk("s3://sky/pages")) == 1003
 
 
 def job(place: Workplace, source: str, store: str, *arguments: str, **environment: str) -> Job:
-    given = [
+    settings = [
         f"input={source}",
         f"store={store}",
         "refuse_above=1.0",
         f"prepare={json.dumps(PREPARE)}",
         *arguments,
     ]
-    return place.python("jobs/ingest.py", *given, **environment)
+    return place.python("jobs/ingest.py", *settings, **environment)
 
 
-def failed(run: Job, *said: str, seconds: float = 60) -> None:
-    """It has ended with a message of one line that holds these words, and no traceback."""
+def check_failure(run: Job, *texts: str, seconds: float = 60) -> None:
+    """The job has ended with a message of one line that holds these texts, and without a traceback."""
     assert run.wait(seconds) == 1
     assert "Traceback" not in run.err, run.err
     last = run.err.splitlines()[-1]
-    assert all(part in last for part in said), last
+    assert all(text in last for text in texts), last
     assert SECRET not in run.err + run.out
 
 
 @pytest.mark.usefixtures("small")
-def test_a_missing_bucket_is_named_with_what_to_do(place: Workplace, server: Server, tmp_path: Path) -> None:
-    said = (
+def test_a_missing_bucket_is_named_with_advice(place: Workplace, server: Server, tmp_path: Path) -> None:
+    texts = (
         "s3://absent: there is no such bucket at",
         server.environment["AWS_ENDPOINT_URL"],
-        "create it, or mend its name or AWS_ENDPOINT_URL",
+        "create it, or correct its name or AWS_ENDPOINT_URL",
     )
-    failed(job(place, "s3://absent/in", str(tmp_path / "store"), "workers=1"), *said)
+    check_failure(job(place, "s3://absent/in", str(tmp_path / "store"), "workers=1"), *texts)
     (tmp_path / "catalogue.csv").write_text("filename,rv\na.fits,1\n")
     wrong = [
         ("s3://sky/small", "s3://absent/store", ""),
@@ -228,23 +234,26 @@ def test_a_missing_bucket_is_named_with_what_to_do(place: Workplace, server: Ser
     for source, store, folder in wrong:
         with pytest.raises(FileNotFoundError) as caught:
             run(source, store, files=folder)
-        assert all(part in str(caught.value) for part in said)
+        assert all(text in str(caught.value) for text in texts)
 
 
-ADVICE = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile in ~/.aws) and what they may do in this bucket"
+ADVICE = (
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile in ~/.aws) "
+    "and their rights in this bucket"
+)
 
 
-def test_a_wrong_key_is_named_with_what_to_do(place: Workplace) -> None:
+def test_a_wrong_key_is_reported_with_advice(place: Workplace) -> None:
     strict = Server(place, INITIAL_NO_AUTH_ACTION_COUNT="0")
     strict.start()
-    failed(
+    check_failure(
         job(place, "s3://sky/small", f"{place.folder}/store", "workers=1", **strict.environment),
         "s3://sky/small: ",
         ADVICE,
     )
 
 
-def test_no_key_at_all_is_named_with_what_to_do(
+def test_a_missing_key_is_reported_with_advice(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -258,7 +267,7 @@ def test_no_key_at_all_is_named_with_what_to_do(
     assert "Unable to locate credentials; " + ADVICE in str(caught.value)
 
 
-def test_a_server_that_stays_away_fails_the_run_and_the_next_completes_it(
+def test_a_server_that_does_not_return_fails_the_run_and_the_next_run_completes_it(
     server: Server, large: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buckets, "PATIENCE", 2.0)
@@ -269,21 +278,19 @@ def test_a_server_that_stays_away_fails_the_run_and_the_next_completes_it(
                 server.kill()
             yield function(shard)
 
-    started = time.monotonic()
     with pytest.raises(ConnectionError) as caught:
         run("s3://sky/large", "s3://sky/unplugged", unplugged, shard=SIZE)
-    assert time.monotonic() - started < 30
     assert f"{server.environment['AWS_ENDPOINT_URL']} has not answered for " in str(caught.value)
-    assert "check the network and AWS_ENDPOINT_URL, then run it again: what is done stays done" in str(
+    assert "check the network and AWS_ENDPOINT_URL, then run the same command again to continue" in str(
         caught.value
     )
     server.start()
-    assert run("s3://sky/large", "s3://sky/unplugged", shard=SIZE).made == SHARDS - 3
+    assert run("s3://sky/large", "s3://sky/unplugged", shard=SIZE).created == SHARDS - 3
     assert parts("s3://sky/unplugged") == large
 
 
 @pytest.mark.usefixtures("small")
-def test_a_bucket_that_is_away_is_not_taken_for_damage(
+def test_an_unreachable_bucket_is_not_reported_as_damage(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = io.BytesIO()
@@ -296,9 +303,9 @@ def test_a_bucket_that_is_away_is_not_taken_for_damage(
     try:
         reads: list[Callable[[], Any]] = [
             lambda: list(files.walk("s3://sky/away")),
-            lambda: understood("s3://sky/away/catalogue.csv", "s3://sky/away", ""),
+            lambda: open_catalogue("s3://sky/away/catalogue.csv", "s3://sky/away", ""),
             lambda: listed.shard(0),
-            lambda: streams.head("s3://sky/away/spectra/table.parquet"),
+            lambda: first_bytes("s3://sky/away/spectra/table.parquet"),
             lambda: list(files.fetch(["s3://sky/small/broken-1.fits"])),
             lambda: files.write("s3://sky/away/new", b"x"),
             lambda: files.exists("s3://sky"),
@@ -317,10 +324,14 @@ def markers(store: str) -> int:
     return len(files.names(files.join(store, "markers")))
 
 
+def has_markers(store: str, count: int) -> bool:
+    return bool(files.names(store)) and markers(store) >= count
+
+
 @pytest.mark.kill
 @pytest.mark.cluster
 @pytest.mark.long
-def test_a_server_may_be_killed_and_come_back_in_the_middle_of_a_run(
+def test_a_server_may_be_killed_and_restarted_during_a_run(
     server: Server, place: Workplace, large: dict[str, bytes]
 ) -> None:
     chance = random.Random(3)
@@ -329,15 +340,13 @@ def test_a_server_may_be_killed_and_come_back_in_the_middle_of_a_run(
         store = f"s3://sky/server-{number}"
         during = job(place, "s3://sky/large", store, f"shard={SIZE}", "workers=2")
         wanted = chance.randint(0, SHARDS - 4)
-        assert during.until(
-            lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted
-        )
-        moments.append((markers(store), round(away := chance.uniform(0, 12), 1)))
-        server.restart(away)
+        assert during.until(partial(has_markers, store, wanted))
+        moments.append((markers(store), round(pause := chance.uniform(0, 12), 1)))
+        server.restart(pause)
         assert during.wait() == 0, during.err
         assert parts(store) == large
         assert listed(store) == SHARDS * SIZE
-    print(f"{KILLS} kills of the server at so many shards, away for so many seconds: {moments}")
+    print(f"{KILLS} kills of the server at so many shards, each for so many seconds: {moments}")
 
 
 def listed(store: str) -> int:
@@ -357,9 +366,7 @@ def test_a_driver_may_be_killed_while_its_store_is_in_a_bucket(
         store = f"s3://sky/driver-{number}"
         during = job(place, "s3://sky/large", store, f"shard={SIZE}", "workers=2")
         wanted = chance.randint(0, SHARDS - 4)
-        assert during.until(
-            lambda store=store, wanted=wanted: bool(files.names(store)) and markers(store) >= wanted
-        )
+        assert during.until(partial(has_markers, store, wanted))
         time.sleep(chance.uniform(0, 0.3))
         during.kill()
         moments.append(markers(store))
@@ -369,45 +376,43 @@ def test_a_driver_may_be_killed_while_its_store_is_in_a_bucket(
         assert listed(store) == SHARDS * SIZE
         assert "store.json" in files.names(store)
     print(f"{KILLS} kills of the driver at so many shards: {moments}")
-    assert wrote_no_secret(place, "s3://sky/driver-0")
+    check_no_secret(place, "s3://sky/driver-0")
 
 
-def wrote_no_secret(place: Workplace, store: str) -> bool:
-    """Neither the store nor anything that the jobs left on the disk, Ray's logs included, holds the secret."""
-    looked = [files.read(entry.path) for entry in files.walk(store)]
-    looked += [
+def check_no_secret(place: Workplace, store: str) -> None:
+    """No file of the store or of the disk, including Ray's logs, holds the secret."""
+    contents = [files.read(entry.path) for entry in files.walk(store)]
+    contents += [
         path.read_bytes() for path in place.folder.rglob("*") if path.is_file() and not path.is_symlink()
     ]
-    assert len(looked) > 50
-    return not any(SECRET.encode() in data for data in looked)
+    assert len(contents) > 50
+    assert not any(SECRET.encode() in data for data in contents)
 
 
 @pytest.mark.long
-def test_a_job_gives_up_a_server_that_stays_away_after_a_minute_or_two(
+def test_a_job_fails_if_its_server_does_not_return(
     server: Server, place: Workplace, large: dict[str, bytes]
 ) -> None:
-    during = job(place, "s3://sky/large", "s3://sky/forsaken", f"shard={SIZE}", "workers=2")
-    assert during.until(lambda: markers("s3://sky/forsaken") >= 2)
+    during = job(place, "s3://sky/large", "s3://sky/abandoned", f"shard={SIZE}", "workers=2")
+    assert during.until(lambda: markers("s3://sky/abandoned") >= 2)
     server.kill()
-    started = time.monotonic()
     try:
-        failed(during, "has not answered for", "what is done stays done", seconds=150)
-        assert 60 < time.monotonic() - started < 130
+        check_failure(during, "has not answered for", "run the same command again to continue", seconds=150)
     finally:
         server.start()
-    again = job(place, "s3://sky/large", "s3://sky/forsaken", f"shard={SIZE}", "workers=2")
+    again = job(place, "s3://sky/large", "s3://sky/abandoned", f"shard={SIZE}", "workers=2")
     assert again.wait() == 0, again.err
-    assert parts("s3://sky/forsaken") == large
+    assert parts("s3://sky/abandoned") == large
 
 
 def test_threads_share_one_client(server: Server, small: Path) -> None:
-    found: list[bytes] = []
+    contents: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda: found.append(files.read("s3://sky/small/broken-1.fits")))
+        threading.Thread(target=lambda: contents.append(files.read("s3://sky/small/broken-1.fits")))
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [survey_files.BROKEN["broken-1.fits"]] * 8
+    assert contents == [survey_files.BROKEN["broken-1.fits"]] * 8

@@ -1,4 +1,4 @@
-"""One store of toy stars for all searches."""
+"""A store of toy stars that all searches share."""
 
 from pathlib import Path
 

@@ -1,15 +1,18 @@
-"""Searches on toy stars: settings, spaces, and trainings that only pretend."""
+"""Searches on toy stars: settings, spaces, and trainings that are over at once."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from optuna.storages import BaseStorage
 
-from survey.search.settings import Tune, aims
+from survey.search.seeds import Scores
+from survey.search.settings import Tune
 from survey.search.study import Study
-from survey.search.trial import Row, Told
-from survey.training.train import Train
+from survey.search.target import read_targets
+from survey.search.trial import Row, TrainingEnd
+from survey.training.settings import Train
 
 TRAIN: dict[str, Any] = {
     "model": "prism",
@@ -24,24 +27,18 @@ SPACE: dict[str, Any] = {
 }
 
 
-def space(
-    folder: Path,
-    lines: Mapping[str, Any] | None = None,
-    train: Mapping[str, Any] | None = None,
-    name: str = "space",
+def write_space(
+    folder: Path, lines: Mapping[str, Any] | None = None, train: Mapping[str, Any] | None = None
 ) -> Path:
     """A file with a space."""
-    path = folder / f"{name}.yaml"
-    path.write_text(
-        yaml.safe_dump(
-            {"train": dict(train or {}), "space": dict(SPACE if lines is None else lines)}, sort_keys=False
-        )
-    )
+    path = folder / "space.yaml"
+    content = {"train": dict(train or {}), "space": dict(SPACE if lines is None else lines)}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 
-def wanted(toys: Path, folder: Path, **changes: Any) -> Tune:
-    """Settings of a short search on the toys' store into `folder/study`."""
+def search_settings(toys: Path, folder: Path, **changes: Any) -> Tune:
+    """Settings of a short search on the store of toy stars, into `folder/study`."""
     values: dict[str, Any] = {
         "study": str(folder / "study"),
         "store": str(toys / "store"),
@@ -55,29 +52,40 @@ def wanted(toys: Path, folder: Path, **changes: Any) -> Tune:
         "gpu": 0.0,
         "workers": 1,
     }
-    values |= {"space": str(space(folder))} if "space" not in changes else {}
-    return Tune.checked("tune", values | changes)
+    if "space" not in changes:
+        values["space"] = str(write_space(folder))
+    return Tune.from_dict("tune", values | changes)
 
 
-def study_of(settings: Tune, storage: Any) -> Study:
-    """The study of the first aim, in a storage of one's own."""
-    aim = aims(settings)[0]
-    return Study.opened(settings, aim, f"x-{aim.name}", storage)
+def open_study(settings: Tune, storage: BaseStorage) -> Study:
+    """The study of the first target, in this storage."""
+    target = read_targets(settings)[0]
+    return Study.open(settings, target, f"x-{target.name}", storage)
 
 
-def pretended(
+def scores(value: float, metric: str = "mae_FeH", parameters: int = 10, epochs: int = 2) -> Scores:
+    """The scores of a training that reached this value."""
+    return Scores(
+        validation={metric: value},
+        parameters=parameters,
+        training_seconds=1.5,
+        best_epoch=epochs,
+        epochs=epochs,
+    )
+
+
+def simulated(
     score: Callable[[Train], float], epochs: int = 3
-) -> Callable[[Train, Callable[[Row], None]], Told]:
-    """A training that reaches at once what a function of its settings says; NaN: it fails."""
+) -> Callable[[Train, Callable[[Row], None]], TrainingEnd]:
+    """A training that reaches a function of its settings at once; with NaN it fails."""
 
-    def work(settings: Train, tell: Callable[[Row], None]) -> Told:
+    def run_training(settings: Train, report: Callable[[Row], None]) -> TrainingEnd:
         value, metric = score(settings), settings.monitor
         if value != value:
-            return {"failed": "the gradients are not finite"}
+            return TrainingEnd(failed="the gradients are not finite")
         for epoch in range(1, epochs + 1):
-            tell({"epoch": float(epoch), f"validation_{metric}": value * (1 + 1 / epoch)})
-        parameters = 1000 * settings.batch
-        told = {"parameters": parameters, "training_seconds": 1.5, "best_epoch": epochs, "epochs": epochs}
-        return {"about": told | {"validation": {metric: value * (1 + 1 / epochs)}}}
+            report({"epoch": float(epoch), f"validation_{metric}": value * (1 + 1 / epoch)})
+        reached = scores(value * (1 + 1 / epochs), metric, 1000 * settings.batch, epochs)
+        return TrainingEnd(scores=reached)
 
-    return work
+    return run_training

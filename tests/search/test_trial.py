@@ -1,89 +1,120 @@
-"""One training of a search: gone on with where it was left, each epoch told once more to whoever takes it up, errors as answers."""
+"""One training of a search: it continues where it was left, reports its epochs again, and its errors are
+recorded.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from survey import files
 from survey.search import trial
-from survey.search.trial import work
-from survey.training import run
-from survey.training.loop import StoppedError
+from survey.search.trial import ERROR, Row, TrainingEnd, run_training
+from survey.training import run as runs
+from survey.training.epochs import StoppedError
+from survey.training.settings import Train
 from tests.training import lessons
 
 
-def training(toys: Path, folder: Path, **changes: Any) -> Any:
-    return lessons.training(
-        toys, run=str(folder / "run"), task="reg", targets=["FeH"], monitor="mae_FeH", epochs=4, **changes
-    )
+def training(toys: Path, folder: Path, **changes: Any) -> Train:
+    fixed = {"task": "reg", "targets": ["FeH"], "monitor": "mae_FeH", "epochs": 4}
+    return lessons.training(toys, run=str(folder / "run"), **fixed, **changes)
 
 
-def test_a_training_that_was_left_goes_on_and_tells_its_epochs_again(toys: Path, tmp_path: Path):
-    settings, heard = training(toys, tmp_path), []
+def run(settings: Train) -> TrainingEnd:
+    """The training from its start to its end."""
+    return run_training(settings, lambda row: None)
+
+
+def test_a_training_that_was_left_continues_and_reports_its_epochs_again(toys: Path, tmp_path: Path) -> None:
+    settings = training(toys, tmp_path)
 
     class KilledError(BaseException):
         pass
 
-    def until_two(row: Any) -> None:
-        heard.append(row["epoch"])
+    epochs: list[float] = []
+
+    def die_after_two(row: Row) -> None:
+        epochs.append(row["epoch"])
         if row["epoch"] == 2:
             raise KilledError
 
     with pytest.raises(KilledError):
-        work(settings, until_two)
+        run_training(settings, die_after_two)
     moved = settings.model_copy(update={"labels": "/elsewhere/labels.csv"})
     again: list[float] = []
-    told = work(moved, lambda row: again.append(row["epoch"]))
-    assert (heard, again) == ([1, 2], [1, 2, 3, 4])
-    assert told["about"]["epochs"] == 4
-    assert told["about"]["validation"]["mae_FeH"] > 0
-    whole: list[float] = []
-    assert work(moved, lambda row: whole.append(row["epoch"])) == told
-    assert whole == [1, 2, 3, 4]
-    assert run.about_run(settings.run)["epochs"] == 4
+    end = run_training(moved, lambda row: again.append(row["epoch"]))
+    assert (epochs, again) == ([1, 2], [1, 2, 3, 4])
+    assert end.scores
+    assert end.scores.epochs == 4
+    assert end.scores.validation["mae_FeH"] > 0
+    finished: list[float] = []
+    assert run_training(moved, lambda row: finished.append(row["epoch"])) == end
+    assert finished == [1, 2, 3, 4]
+    assert TrainingEnd.model_validate_json(end.model_dump_json()) == end
 
 
-def test_who_listens_may_stop_it(toys: Path, tmp_path: Path):
-    def stop(row: Any) -> None:
+def test_a_report_may_stop_the_training(toys: Path, tmp_path: Path) -> None:
+    def stop(row: Row) -> NoReturn:
         raise StoppedError
 
     with pytest.raises(StoppedError):
-        work(training(toys, tmp_path), stop)
+        run_training(training(toys, tmp_path), stop)
+    assert not (tmp_path / "run" / ERROR).exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"optimiser": {"lr": 99.0}, "clip": 0, "ema": 0.0}, "the gradients are not finite"),
-        ({"options": {"components": 2000}}, "300 pixels are fewer than options.components=2000"),
-        ({"model": "no_such_net"}, "there is no plugin 'no_such_net'"),
-    ],
-)
-def test_what_goes_wrong_is_an_answer(toys: Path, tmp_path: Path, changes: dict[str, Any], told: str):
-    values: dict[str, Any] = {"optimiser": {"lr": 3e-3}} | changes
-    answer = work(training(toys, tmp_path, **values), lambda row: None)
-    if "failed" in answer or "lr" not in changes.get("optimiser", {}):
-        assert told in answer["failed"]
+def test_an_error_of_a_training_is_its_end(toys: Path, tmp_path: Path) -> None:
+    end = run(training(toys, tmp_path, options={"components": 2000}))
+    assert end.scores is None
+    assert "fewer than options.components=2000" in end.failed
 
 
-def test_an_error_of_another_kind_is_named_by_its_kind(
+def test_a_training_whose_gradients_are_not_finite_has_failed(toys: Path, tmp_path: Path) -> None:
+    end = run(
+        training(toys, tmp_path, optimiser={"lr": 99.0}, clip=0.0, ema=0.0, loss={"reg": "gaussian_nll"})
+    )
+    assert "the gradients are not finite" in end.failed
+
+
+def test_the_traceback_of_an_error_is_in_the_folder_of_the_trial_until_it_is_trained_again(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def exhausted(settings: Any, **more: Any) -> None:
+) -> None:
+    settings, path = training(toys, tmp_path), tmp_path / "run" / ERROR
+
+    def exhausted(settings: Train, **more: Any) -> NoReturn:
         raise MemoryError("cannot allocate 1 TB")
 
-    monkeypatch.setattr(trial, "learn", exhausted)
-    assert work(training(toys, tmp_path), lambda row: None) == {"failed": "MemoryError: cannot allocate 1 TB"}
+    with monkeypatch.context() as patched:
+        patched.setattr(trial, "learn", exhausted)
+        end = run(settings)
+    assert end.failed.startswith("MemoryError: cannot allocate 1 TB")
+    assert "error.txt in the folder of the trial" in end.failed
+    assert "in exhausted\n" in path.read_text()
+    assert path.read_text().endswith("MemoryError: cannot allocate 1 TB\n")
+    assert run(settings).scores
+    assert not path.exists()
 
 
-def test_what_is_forgotten_leaves_the_history(toys: Path, tmp_path: Path):
+def test_an_error_before_the_run_begins_leaves_a_folder_that_can_be_trained_in_again(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(settings: Train) -> NoReturn:
+        raise RuntimeError("no network")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trial, "plan", broken)
+        assert run(training(toys, tmp_path)).failed.startswith("RuntimeError: no network")
+    assert (tmp_path / "run" / ERROR).exists()
+    assert run(training(toys, tmp_path)).scores
+
+
+def test_a_training_without_checkpoints_and_weights_keeps_its_history(toys: Path, tmp_path: Path) -> None:
     settings = training(toys, tmp_path)
-    work(settings, lambda row: None)
-    trial.forget(settings.run, weights=False)
-    assert not files.names(files.join(settings.run, run.CHECKPOINTS))
-    assert run.open_run(settings.run)
-    trial.forget(settings.run, weights=True)
-    assert len(run.history(settings.run)) == 4
-    assert not files.exists(files.join(settings.run, run.MODEL))
-    assert len(trial.known(settings)) == 4
+    run(settings)
+    trial.remove_checkpoints(settings.run, and_weights=False)
+    assert not files.names(files.join(settings.run, runs.CHECKPOINTS))
+    assert runs.open_run(settings.run)
+    trial.remove_checkpoints(settings.run, and_weights=True)
+    assert len(runs.history(settings.run)) == 4
+    assert not files.exists(files.join(settings.run, runs.MODEL))
+    assert len(trial.past_epochs(settings.run)) == 4

@@ -1,6 +1,7 @@
-"""Users' own arrays: what numpy, pandas and the computed spectra hold is what comes out."""
+"""Users' own arrays: the spectra read are those that numpy and pandas wrote, and the computed spectra."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,35 +10,51 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from survey import files, plugins
+from survey import files
 from survey.settings import SettingsError
 from survey.sources import arrays
-from survey.spectrum import GRIDS, VISIT, LogWave, Refused, Spectrum
+from survey.spectrum import GRIDS, VISIT_COLUMNS, LogWave, Refused, Spectrum
 
 NULL = arrays.Options()
+CEMP4900 = arrays.Options(grid="cemp4900")
 PIXELS = len(GRIDS["cemp4900"])
 
 
-def saved(folder: Path, flux: np.ndarray, labels: dict[str, list] | None = None, name: str = "X") -> str:
+def save_array(
+    folder: Path, flux: np.ndarray, labels: Mapping[str, object] | None = None, name: str = "X"
+) -> str:
     np.save(folder / f"{name}.npy", flux)
     if labels is not None:
         pd.DataFrame(labels).to_csv(folder / f"{name.replace('X', 'y', 1)}.csv", index=False)
     return str(folder / f"{name}.npy")
 
 
-def table(folder: Path, rows_per_group: int = 2, **columns: object) -> str:
-    pq.write_table(pa.table(columns), folder / "t.parquet", row_group_size=rows_per_group)
+def save_table(folder: Path, **columns: object) -> str:
+    pq.write_table(pa.table(columns), folder / "t.parquet", row_group_size=2)
     return str(folder / "t.parquet")
 
 
+def read_spectra(path: str, rows: list[int], options: arrays.Options = NULL) -> list[Spectrum]:
+    """The spectra of these rows, none of which may be refused."""
+    spectra = arrays.read_rows(path, rows, options)
+    assert not [spectrum for spectrum in spectra if isinstance(spectrum, Refused)]
+    return [spectrum for spectrum in spectra if isinstance(spectrum, Spectrum)]
+
+
+def read_refusals(path: str, rows: list[int], options: arrays.Options = NULL) -> list[str]:
+    """The reasons for which these rows are refused; all must be."""
+    refusals = [row for row in arrays.read_rows(path, rows, options) if isinstance(row, Refused)]
+    assert len(refusals) == len(rows)
+    return [refusal.reason for refusal in refusals]
+
+
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4"])
-def test_rows_of_an_array_come_in_the_order_they_were_asked_for(tmp_path, kind):
+def test_rows_of_an_array_come_in_the_requested_order(tmp_path: Path, kind: str) -> None:
     flux = np.random.default_rng(1).normal(size=(6, PIXELS)).astype(kind)
     flux[4, 7] = np.nan
-    path = saved(tmp_path, flux)
+    path = save_array(tmp_path, flux)
     assert arrays.count(path, NULL) == 6
-    found = arrays.read_rows(path, [4, 0, 4], NULL)
-    for spectrum, row in zip(found, [4, 0, 4], strict=True):
+    for spectrum, row in zip(read_spectra(path, [4, 0, 4]), [4, 0, 4], strict=True):
         np.testing.assert_array_equal(spectrum.flux, flux[row])
         np.testing.assert_array_equal(spectrum.ivar, np.isfinite(flux[row]))
         np.testing.assert_array_equal(spectrum.angstrom, GRIDS["cemp4900"].wave)
@@ -46,7 +63,7 @@ def test_rows_of_an_array_come_in_the_order_they_were_asked_for(tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["X", "X_train"])
-def test_the_labels_beside_an_array_say_what_was_seen(tmp_path, name):
+def test_the_csv_beside_an_array_describes_the_visits(tmp_path: Path, name: str) -> None:
     labels = {
         "combined_obsid": [11, -3, 13],
         "RA": [1.5, 2.5, 400.0],
@@ -55,8 +72,8 @@ def test_the_labels_beside_an_array_say_what_was_seen(tmp_path, name):
         "combined_file": ["20111024/F5902/spec-55859-F5902_sp01-005.fits.gz", "b.fits", "c"],
         "class": ["STAR", "", "QSO"],
     }
-    path = saved(tmp_path, np.ones((3, PIXELS), "f4"), labels, name)
-    visits = [spectrum.visit for spectrum in arrays.read_rows(path, [0, 1, 2], NULL)]
+    path = save_array(tmp_path, np.ones((3, PIXELS), "f4"), labels, name)
+    visits = [spectrum.visit for spectrum in read_spectra(path, [0, 1, 2])]
     base = {"survey": "arrays", "layout": "npy"}
     assert visits[0] == {
         **base,
@@ -70,20 +87,22 @@ def test_the_labels_beside_an_array_say_what_was_seen(tmp_path, name):
     assert visits[2] == {**base, "visit": "c", "obsid": 13, "z": 0.002, "class": "QSO"}
 
 
-def test_a_grid_may_be_named_or_given_in_figures(tmp_path):
-    named = arrays.Options.checked("ingest: arrays", {"grid": "log3921"})
-    given = arrays.Options.checked("ingest: arrays", {"grid": {"start": 4000.0, "stop": 4100.0, "step": 0.5}})
-    (first,) = arrays.read_rows(saved(tmp_path, np.ones((1, 3921), "f4")), [0], named)
+def test_a_grid_is_given_by_name_or_by_numbers(tmp_path: Path) -> None:
+    named = arrays.Options.from_dict("ingest: arrays", {"grid": "log3921"})
+    given = arrays.Options.from_dict(
+        "ingest: arrays", {"grid": {"start": 4000.0, "stop": 4100.0, "step": 0.5}}
+    )
+    (first,) = read_spectra(save_array(tmp_path, np.ones((1, 3921), "f4")), [0], named)
     assert first.wave == LogWave(GRIDS["log3921"].start, 1e-4, 3921)
-    (second,) = arrays.read_rows(saved(tmp_path, np.ones((1, 201), "f4"), name="X2"), [0], given)
+    (second,) = read_spectra(save_array(tmp_path, np.ones((1, 201), "f4"), name="X2"), [0], given)
     np.testing.assert_allclose(second.angstrom, np.arange(4000, 4100.1, 0.5))
     with pytest.raises(SettingsError, match="scale"):
-        arrays.Options.checked(
+        arrays.Options.from_dict(
             "ingest: arrays", {"grid": {"start": 1.0, "stop": 2.0, "step": 0.5, "scale": "cubic"}}
         )
 
 
-def broken(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
+def broken_array(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
     good = np.ones((3, PIXELS), "f4")
     path = str(tmp_path / "X.npy")
     if what == "objects":
@@ -94,7 +113,7 @@ def broken(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
     elif what == "text":
         Path(path).write_text("not an array")
     elif what == "labels":
-        saved(tmp_path, good, {"z": [1, 2]})
+        save_array(tmp_path, good, {"z": [1, 2]})
     elif what == "csv":
         np.save(path, good)
         (tmp_path / "y.csv").write_text("a,b\n1,2,3\n")
@@ -125,16 +144,18 @@ def broken(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:
         ("grid", r"4900 pixels, but the grid log3921 has 3921 points; give options.arrays.grid="),
     ],
 )
-def test_an_array_that_cannot_be_used_says_what_and_what_to_do(tmp_path, what, message):
-    path, options = broken(tmp_path, what)
+def test_an_array_that_cannot_be_used_is_an_error_that_says_what_to_do(
+    tmp_path: Path, what: str, message: str
+) -> None:
+    path, options = broken_array(tmp_path, what)
     with pytest.raises(ValueError, match=message):
         arrays.count(path, options)
     with pytest.raises(ValueError, match=message):
         arrays.read_rows(path, [0], options)
 
 
-def test_an_unknown_grid_or_row_is_an_error(tmp_path):
-    path = saved(tmp_path, np.ones((3, PIXELS), "f4"))
+def test_an_unknown_grid_or_row_is_an_error(tmp_path: Path) -> None:
+    path = save_array(tmp_path, np.ones((3, PIXELS), "f4"))
     with pytest.raises(
         ValueError, match=r"there is no grid 'cemp'; give options.arrays.grid= \(one of cemp4900"
     ):
@@ -146,7 +167,7 @@ def test_an_unknown_grid_or_row_is_an_error(tmp_path):
 # Parquet
 
 
-def test_a_parquet_of_lists_is_read_across_row_groups_in_the_order_asked_for(tmp_path):
+def test_a_parquet_of_lists_is_read_across_row_groups_in_the_requested_order(tmp_path: Path) -> None:
     flux = np.random.default_rng(2).normal(size=(7, PIXELS)).astype("f4")
     columns = {
         "Flux": list(flux),
@@ -154,11 +175,11 @@ def test_a_parquet_of_lists_is_read_across_row_groups_in_the_order_asked_for(tmp
         "OBSID": list(range(1, 8)),
         "snrg": [float(row) for row in range(7)],
     }
-    path = table(tmp_path, **columns)
-    options = arrays.Options(grid="cemp4900")
+    path = save_table(tmp_path, **columns)
+    options = CEMP4900
     assert arrays.count(path, options) == 7
     rows = [6, 0, 3, 3, 1]
-    for spectrum, row in zip(arrays.read_rows(path, rows, options), rows, strict=True):
+    for spectrum, row in zip(read_spectra(path, rows, options), rows, strict=True):
         np.testing.assert_array_equal(spectrum.flux, flux[row])
         np.testing.assert_array_equal(spectrum.ivar, np.abs(flux[row]))
         assert (spectrum.visit["obsid"], spectrum.visit["snr_g"], spectrum.visit["layout"]) == (
@@ -169,31 +190,31 @@ def test_a_parquet_of_lists_is_read_across_row_groups_in_the_order_asked_for(tmp
 
 
 @pytest.mark.parametrize("column", ["wave", "loglam"])
-def test_wavelengths_may_be_a_column(tmp_path, column):
+def test_wavelengths_may_be_a_column(tmp_path: Path, column: str) -> None:
     log, linear = 3.6 + 1e-4 * np.arange(300), np.linspace(4000, 5000, 200)
     waves = [10**log, linear, linear[::-1]]
     lists = [np.log10(wave) if column == "loglam" else wave for wave in waves]
-    path = table(tmp_path, flux=[np.ones(len(wave)) for wave in waves], **{column: lists})
+    path = save_table(tmp_path, flux=[np.ones(len(wave)) for wave in waves], **{column: lists})
     assert arrays.count(path, NULL) == 3
-    first, second, third = arrays.read_rows(path, [0, 1, 2], NULL)
+    first, second = read_spectra(path, [0, 1])
     assert isinstance(first.wave, LogWave)
     np.testing.assert_allclose(first.angstrom, waves[0], atol=0.003)
     np.testing.assert_allclose(second.angstrom, linear)
-    assert third.reason == "bad_wavelength"
+    assert read_refusals(path, [2]) == ["bad_wavelength"]
 
 
-def test_one_bad_row_is_refused_and_the_others_are_read(tmp_path):
+def test_one_bad_row_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
     good = [1.0] * PIXELS
     flux = [good, None, good[:-1], [], good]
-    path = table(tmp_path, flux=flux, ivar=[good, good, good, good, good[:-1]])
-    found = arrays.read_rows(path, [0, 1, 2, 3, 4], arrays.Options(grid="cemp4900"))
-    assert isinstance(found[0], Spectrum)
-    assert [refused.reason for refused in found[1:]] == ["bad_row"] * 4
+    path = save_table(tmp_path, flux=flux, ivar=[good, good, good, good, good[:-1]])
+    spectra = arrays.read_rows(path, [0, 1, 2, 3, 4], CEMP4900)
+    assert isinstance(spectra[0], Spectrum)
+    assert read_refusals(path, [1, 2, 3, 4], CEMP4900) == ["bad_row"] * 4
 
 
-def test_a_null_pixel_is_no_number(tmp_path):
-    path = table(tmp_path, flux=[[None, *[1.0] * (PIXELS - 1)]])
-    (spectrum,) = arrays.read_rows(path, [0], arrays.Options(grid="cemp4900"))
+def test_a_null_pixel_becomes_nan(tmp_path: Path) -> None:
+    path = save_table(tmp_path, flux=[[None, *[1.0] * (PIXELS - 1)]])
+    (spectrum,) = read_spectra(path, [0], CEMP4900)
     assert np.isnan(spectrum.flux[0])
     assert spectrum.ivar.sum() == PIXELS - 1
 
@@ -209,23 +230,25 @@ def test_a_null_pixel_is_no_number(tmp_path):
         ({"flux": [[1.0, 2.0]]}, "lists of any length and no wavelengths; give options.arrays.grid="),
     ],
 )
-def test_a_parquet_that_cannot_be_used_says_what_and_what_to_do(tmp_path, columns, message):
+def test_a_parquet_that_cannot_be_used_is_an_error_that_says_what_to_do(
+    tmp_path: Path, columns: dict[str, list[object]], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        arrays.count(table(tmp_path, **columns), NULL)
+        arrays.count(save_table(tmp_path, **columns), NULL)
 
 
-def test_a_file_that_is_no_parquet_says_so(tmp_path):
+def test_a_file_that_is_no_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match="no readable Parquet"):
         arrays.count(str(tmp_path / "x.parquet"), NULL)
 
 
-def test_the_computed_spectra_are_read_as_their_files_in_fits_are(shared):
+def test_the_computed_spectra_are_read_like_their_fits_files(shared: Path) -> None:
     path = str(shared / "physics/wide.parquet")
     frame = pd.read_parquet(path)
     assert arrays.count(path, NULL) == len(frame) == 1350
     rows = [1349, 0, 700, 3]
-    for spectrum, row in zip(arrays.read_rows(path, rows, NULL), rows, strict=True):
+    for spectrum, row in zip(read_spectra(path, rows), rows, strict=True):
         wanted = frame.iloc[row]
         np.testing.assert_array_equal(spectrum.flux, wanted["flux"])
         np.testing.assert_array_equal(spectrum.ivar, wanted["ivar"])
@@ -247,15 +270,15 @@ def test_the_computed_spectra_are_read_as_their_files_in_fits_are(shared):
             visit["visit"]
             == f"{wanted['lmjd']}-{wanted['planid']}-{wanted['spid']:02d}-{wanted['fiberid']:03d}"
         )
-        assert set(visit) <= set(VISIT)
+        assert set(visit) <= set(VISIT_COLUMNS)
 
 
 class Bucket:
-    """A bucket of files in memory that notes what is read of them."""
+    """A bucket of files in memory that counts the bytes that are read."""
 
     def __init__(self, **objects: bytes) -> None:
         self.objects = {f"s3://b/{name.replace('__', '.')}": data for name, data in objects.items()}
-        self.taken = 0
+        self.bytes_read = 0
 
     def open(self, path: str, _mode: str) -> io.BytesIO:
         bucket = self
@@ -263,35 +286,32 @@ class Bucket:
         class Counting(io.BytesIO):
             def read(self, size: int | None = -1) -> bytes:
                 data = super().read(size)
-                bucket.taken += len(data)
+                bucket.bytes_read += len(data)
                 return data
 
         return Counting(self.objects[path])
 
 
-def test_only_the_wanted_part_of_a_file_in_a_bucket_is_read(tmp_path, monkeypatch):
+def test_only_the_requested_part_of_a_file_in_a_bucket_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flux = np.random.default_rng(3).normal(size=(64, PIXELS)).astype("f4")
-    array = Path(saved(tmp_path, flux)).read_bytes()
-    lists = Path(table(tmp_path, flux=pa.FixedSizeListArray.from_arrays(flux.ravel(), PIXELS))).read_bytes()
+    array = Path(save_array(tmp_path, flux)).read_bytes()
+    lists = Path(
+        save_table(tmp_path, flux=pa.FixedSizeListArray.from_arrays(flux.ravel(), PIXELS))
+    ).read_bytes()
     bucket = Bucket(X__npy=array, y__csv=b"z\n" + b"0.5\n" * 64, t__parquet=lists)
     monkeypatch.setattr(files, "bucket_system", lambda: bucket)
     monkeypatch.setattr(files, "exists", bucket.objects.__contains__)
     monkeypatch.setattr(files, "read", bucket.objects.__getitem__)
     for path in ("s3://b/X.npy", "s3://b/t.parquet"):
         assert arrays.count(path, NULL) == 64
-        bucket.taken = 0
-        (spectrum,) = arrays.read_rows(path, [40], NULL)
+        bucket.bytes_read = 0
+        (spectrum,) = read_spectra(path, [40])
         np.testing.assert_array_equal(spectrum.flux, flux[40])
-        assert bucket.taken < len(array) / 8
-    assert arrays.read_rows("s3://b/X.npy", [0], NULL)[0].visit["z"] == 0.5
+        assert bucket.bytes_read < len(array) / 8
+    assert read_spectra("s3://b/X.npy", [0])[0].visit["z"] == 0.5
 
 
-def test_arrays_lamost_and_sdss_are_plugins_and_the_formats_beside_them_are_none():
-    found = plugins.names("sources")
-    assert {"arrays", "lamost", "sdss"} <= set(found)
-    assert not {"fits", "gzipped", "rare_fits", "reading", "tables", "visits", "wavelengths"} & set(found)
-
-
-def test_refused_rows_are_values_not_exceptions(tmp_path):
-    found = arrays.read_rows(table(tmp_path, flux=[None, [1.0]]), [0], arrays.Options(grid="cemp4900"))
-    assert isinstance(found[0], Refused)
+def test_refused_rows_are_values_not_exceptions(tmp_path: Path) -> None:
+    assert read_refusals(save_table(tmp_path, flux=[None, [1.0]]), [0], CEMP4900) == ["bad_row"]

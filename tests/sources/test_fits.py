@@ -1,8 +1,7 @@
-"""The fast FITS reader against astropy, and against files that lie."""
+"""The fast FITS reader against astropy, and against headers with false values."""
 
 import gzip
 import io
-import time
 import tracemalloc
 import warnings
 import zlib
@@ -13,8 +12,9 @@ import pytest
 from astropy.io import fits as astropy_fits
 
 from survey.sources import fits
-from survey.sources.gzipped import unpack
+from survey.sources.reading import unpack
 from survey.spectrum import Refused
+from tests.fits_files import fits_bytes
 
 
 def card(text: str) -> bytes:
@@ -28,12 +28,6 @@ def header(*cards: str) -> bytes:
 
 def image(*cards: str, data: bytes = b"") -> bytes:
     return header("SIMPLE  =                    T", *cards) + data + b"\0" * (-len(data) % 2880)
-
-
-def stored(*hdus: object) -> bytes:
-    file = io.BytesIO()
-    astropy_fits.HDUList(list(hdus)).writeto(file)
-    return file.getvalue()
 
 
 def everything(data: bytes) -> list[np.ndarray]:
@@ -52,39 +46,36 @@ def reason(data: bytes) -> str:
     return refused.value.reason
 
 
-# gzip
-
-
-def test_a_gzip_file_of_several_members_gives_them_all():
+def test_a_gzip_file_of_several_members_gives_them_all() -> None:
     data = bytes(range(256)) * 1000
     packed = b"".join(gzip.compress(data[start : start + 10_007]) for start in range(0, len(data), 10_007))
     assert unpack(packed) == data
     assert unpack(packed + b"\0" * 5000) == data
 
 
-def test_bytes_that_are_not_gzip_stay_as_they_are():
+def test_bytes_that_are_not_gzip_stay_as_they_are() -> None:
     assert unpack(b"SIMPLE  = ") == b"SIMPLE  = "
 
 
-@pytest.mark.parametrize("place", [-1, -4, -5, -8, 30])
-def test_a_changed_checksum_length_or_byte_is_a_damaged_gzip_file(place):
+@pytest.mark.parametrize("position", [-1, -4, -5, -8, 30])
+def test_a_changed_checksum_length_or_byte_is_a_damaged_gzip_file(position: int) -> None:
     packed = bytearray(gzip.compress(np.random.default_rng(0).bytes(5000)))
-    packed[place] ^= 0x10
+    packed[position] ^= 0x10
     assert reason(bytes(packed)) == "bad_gzip"
 
 
-def test_junk_after_the_last_member_is_damage():
+def test_junk_after_the_last_member_is_damage() -> None:
     assert reason(gzip.compress(b"SIMPLE") + b"\0junk") == "bad_gzip"
 
 
-def test_a_gzip_file_cut_anywhere_is_damaged():
+def test_a_gzip_file_cut_anywhere_is_damaged() -> None:
     packed = gzip.compress(b"a" * 100) + gzip.compress(b"b" * 100)
-    whole = {len(gzip.compress(b"a" * 100)), len(packed)}
-    assert {reason(packed[:size]) for size in range(2, len(packed)) if size not in whole} == {"bad_gzip"}
+    complete = {len(gzip.compress(b"a" * 100)), len(packed)}
+    assert {reason(packed[:size]) for size in range(2, len(packed)) if size not in complete} == {"bad_gzip"}
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members):
+def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members: int) -> None:
     sizes = [65 << 20] if members == 1 else [(40 << 20) + number for number in range(members)]
     bomb = b"".join(gzip.compress(bytes(size)) for size in sizes)
     tracemalloc.start()
@@ -94,25 +85,21 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members):
     assert peak < 300 << 20
 
 
-def test_copies_of_one_member_are_read_as_one_and_other_members_are_joined():
+def test_copies_of_one_member_are_read_as_one_and_other_members_are_joined() -> None:
     first, second = gzip.compress(b"a" * 1000), gzip.compress(b"b" * 1000)
     assert unpack(first * 3) == b"a" * 1000
     assert unpack(first + second) == b"a" * 1000 + b"b" * 1000
     assert unpack(first + first + second) == b"a" * 2000 + b"b" * 1000
 
 
-def test_a_million_tiny_members_take_less_than_a_second():
-    start = time.process_time()
-    assert reason(gzip.compress(b"") * 1_000_000) == "bad_gzip"
-    assert time.process_time() - start < 1
+def test_a_million_tiny_members_are_refused_after_4096() -> None:
+    with pytest.raises(Refused, match="more than 4096 gzip members"):
+        unpack(gzip.compress(b"") * 1_000_000)
 
 
-def test_empty_files_are_called_empty():
+def test_empty_files_are_called_empty() -> None:
     assert reason(b"") == "empty"
     assert reason(gzip.compress(b"")) == "empty"
-
-
-# headers
 
 
 @pytest.mark.parametrize(
@@ -140,13 +127,13 @@ def test_empty_files_are_called_empty():
         ("A       = +.5", 0.5),
     ],
 )
-def test_a_card_has_the_value_that_the_standard_gives_it(text, value):
+def test_a_card_has_the_value_that_the_standard_gives_it(text: str, value: object) -> None:
     found = fits.parse(image("BITPIX  = 8", "NAXIS   = 0", text))[0].cards.get("A")
     assert found == value
     assert type(found) is type(value)
 
 
-def test_all_cards_of_real_headers_are_those_of_astropy(shared: Path):
+def test_all_cards_of_real_headers_are_those_of_astropy(shared: Path) -> None:
     paths = [*sorted(shared.glob("lamost/*/*.fits*"))[::12], *sorted(shared.glob("sdss/spec/*"))[::4]]
     compared = 0
     for path in paths:
@@ -165,32 +152,29 @@ def test_all_cards_of_real_headers_are_those_of_astropy(shared: Path):
     assert compared > 10_000
 
 
-def test_of_cards_given_twice_the_first_counts_as_in_astropy():
+def test_of_cards_given_twice_the_first_counts_as_in_astropy() -> None:
     data = image("BITPIX  = 8", "NAXIS   = 0", "A       = 1", "A       = 2")
     assert fits.parse(data)[0].cards.get("A") == astropy_fits.Header.fromstring(data).get("A") == 1
 
 
-def test_end_inside_a_comment_does_not_end_the_header():
+def test_end_inside_a_comment_does_not_end_the_header() -> None:
     data = image("BITPIX  = 8", "NAXIS   = 0", "COMMENT THE END", " ", "A       = 1")
     assert fits.parse(data)[0].cards.get("A") == 1
 
 
-# data
-
-
 @pytest.mark.parametrize("kind", ["u1", "i2", "i4", "i8", "f4", "f8", "u2", "u4", "u8"])
-def test_images_and_columns_of_every_type_are_those_of_astropy(kind):
+def test_images_and_columns_of_every_type_are_those_of_astropy(kind: str) -> None:
     numbers = np.arange(-60, 60).astype(kind).reshape(3, 40)
     table = np.zeros(3, [("ONE", kind), ("MANY", kind, (40,))])
     table["ONE"], table["MANY"] = numbers[:, 0], numbers
-    hdus = fits.parse(stored(astropy_fits.PrimaryHDU(numbers), astropy_fits.BinTableHDU(table)))
+    hdus = fits.parse(fits_bytes(astropy_fits.PrimaryHDU(numbers), astropy_fits.BinTableHDU(table)))
     np.testing.assert_array_equal(hdus[0].image(), numbers)
     for name in ("ONE", "MANY"):
         np.testing.assert_array_equal(hdus[1].column(name), table[name])
         assert hdus[1].column(name).shape == table[name].shape
 
 
-def test_every_column_of_real_tables_is_that_of_astropy(shared: Path):
+def test_every_column_of_real_tables_is_that_of_astropy(shared: Path) -> None:
     compared = 0
     for path in [
         shared / "sdss/spec/spec-0266-51602-0013.fits",
@@ -215,7 +199,7 @@ def test_every_column_of_real_tables_is_that_of_astropy(shared: Path):
     assert compared > 350
 
 
-def test_text_logical_deep_and_variable_columns_are_those_of_astropy():
+def test_text_logical_deep_and_variable_columns_are_those_of_astropy() -> None:
     make = astropy_fits.Column
     columns = [
         make("WORD", "5A", array=np.array(["a", "bc", "def", ""])),
@@ -228,7 +212,8 @@ def test_text_logical_deep_and_variable_columns_are_those_of_astropy():
         make("NONE", "0E", array=np.empty((4, 0))),
         make("DEEP", "6E", dim="(2,3)", array=np.arange(24.0).reshape(4, 3, 2)),
     ]
-    table = fits.parse(stored(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU.from_columns(columns)))[1]
+    data = fits_bytes(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU.from_columns(columns))
+    table = fits.parse(data)[1]
     assert table.columns == ("WORD", "FLAG", "LONG", "NONE", "DEEP")
     assert table.column("WORD").tolist() == [b"a", b"bc", b"def", b""]
     assert table.column("FLAG").tolist() == [True, False, True, True]
@@ -237,7 +222,7 @@ def test_text_logical_deep_and_variable_columns_are_those_of_astropy():
     assert table.column("DEEP").shape == (4, 3, 2)
 
 
-def test_a_scaled_column_is_what_its_header_says():
+def test_a_scaled_column_is_what_its_header_says() -> None:
     form = {
         **TABLE,
         "NAXIS1": "4",
@@ -254,35 +239,37 @@ def test_a_scaled_column_is_what_its_header_says():
     np.testing.assert_array_equal(fits.parse(data)[1].column("A"), 3 + np.arange(6).reshape(3, 2) / 2)
 
 
-def test_scaled_images_are_those_of_astropy():
+def test_scaled_images_are_those_of_astropy() -> None:
     pixels = np.arange(4000, dtype="f4").reshape(40, 100)
     scaled = astropy_fits.ImageHDU(pixels.copy())
     scaled.scale("int16", bscale=0.5, bzero=1000)
-    np.testing.assert_array_equal(fits.parse(stored(astropy_fits.PrimaryHDU(), scaled))[1].image(), pixels)
+    np.testing.assert_array_equal(
+        fits.parse(fits_bytes(astropy_fits.PrimaryHDU(), scaled))[1].image(), pixels
+    )
 
 
-def test_compressed_images_are_refused_because_their_decoders_crash_on_damage():
-    data = stored(astropy_fits.PrimaryHDU(), astropy_fits.CompImageHDU(np.zeros((20, 20), "i4")))
+def test_compressed_images_are_refused_because_their_decoders_crash_on_damage() -> None:
+    data = fits_bytes(astropy_fits.PrimaryHDU(), astropy_fits.CompImageHDU(np.zeros((20, 20), "i4")))
     with pytest.raises(Refused, match="funpack"):
         fits.parse(data)[1].image()
 
 
-def test_arrays_are_views_of_the_file():
-    data = stored(astropy_fits.PrimaryHDU(np.zeros((5, 300), "f4")))
+def test_arrays_are_views_of_the_file() -> None:
+    data = fits_bytes(astropy_fits.PrimaryHDU(np.zeros((5, 300), "f4")))
     assert np.shares_memory(fits.parse(data)[0].image(), np.frombuffer(data, np.uint8))
 
 
-def test_a_damaged_extension_that_nobody_asks_for_does_no_harm():
-    data = stored(astropy_fits.PrimaryHDU(np.ones((5, 300), "f4")), astropy_fits.ImageHDU(np.zeros(5000)))
+def test_a_damaged_extension_that_is_not_read_does_no_harm() -> None:
+    data = fits_bytes(astropy_fits.PrimaryHDU(np.ones((5, 300), "f4")), astropy_fits.ImageHDU(np.zeros(5000)))
     hdus = fits.parse(data[:-20_000])
     assert hdus[0].image().sum() == 1500
     with pytest.raises(Refused, match="truncated"):
         len(hdus)
 
 
-def test_hdus_are_found_by_place_and_by_name():
+def test_hdus_are_found_by_index_and_by_name() -> None:
     hdus = fits.parse(
-        stored(
+        fits_bytes(
             astropy_fits.PrimaryHDU(),
             astropy_fits.ImageHDU(name="First"),
             astropy_fits.ImageHDU(name="second"),
@@ -291,13 +278,10 @@ def test_hdus_are_found_by_place_and_by_name():
     assert "SECOND" in hdus
     assert "third" not in hdus
     assert hdus["second"] is hdus[2]
-    assert hdus.at(3) is None
+    assert hdus.by_index(3) is None
     assert len(hdus) == 3
     with pytest.raises(Refused, match=r"no HDU 'third'.*FIRST"):
         hdus["third"]
-
-
-# lies
 
 
 STRUCTURE = {"SIMPLE": "T", "BITPIX": "-32", "NAXIS": "2", "NAXIS1": "300", "NAXIS2": "5"}
@@ -311,7 +295,7 @@ TABLE = {
     "GCOUNT": "1",
     "TFIELDS": "1",
 }
-LIES = [
+FALSE_VALUES = [
     "1000000000000",
     "-1",
     "-9223372036854775808",
@@ -328,7 +312,7 @@ LIES = [
 ]
 
 
-def lying(name: str, value: str, table: bool) -> bytes:
+def header_with(name: str, value: str, table: bool) -> bytes:
     def cards(values: dict[str, str]) -> bytes:
         return header(*(f"{key:<8}= {value if key == name else kept:>20}" for key, kept in values.items()))
 
@@ -343,33 +327,31 @@ def lying(name: str, value: str, table: bool) -> bytes:
 
 
 @pytest.mark.parametrize("table", [False, True], ids=["image", "table"])
-def test_no_lie_of_a_header_costs_more_than_a_second_or_the_memory(table):
+def test_no_false_value_in_a_header_costs_much_memory(table: bool) -> None:
     for name in [*(TABLE if table else STRUCTURE), *(["TFORM1", "TTYPE1"] if table else [])]:
-        for value in [*LIES, "'999999999E'", "'1PE(999999999)'", "'1000000000000E'", "'0A'"]:
-            data = lying(name, value, table)
+        for value in [*FALSE_VALUES, "'999999999E'", "'1PE(999999999)'", "'1000000000000E'", "'0A'"]:
+            data = header_with(name, value, table)
             tracemalloc.start()
-            start = time.process_time()
-            found: Refused | None = None
+            refusal: Refused | None = None
             try:
                 everything(data)
             except Refused as refused:
-                found = refused
-            assert found is None or found.reason in {"truncated", "bad_header", "not_fits"}, (name, value)
-            assert time.process_time() - start < 1, (name, value)
+                refusal = refused
+            assert refusal is None or refusal.reason in {"truncated", "bad_header", "not_fits"}, (name, value)
             assert tracemalloc.get_traced_memory()[1] < 64 << 20, (name, value)
             tracemalloc.stop()
 
 
-def test_each_lie_has_its_reason():
-    assert reason(lying("NAXIS1", "1000000000000", False)) == "truncated"
-    assert reason(lying("NAXIS1", "-300", False)) == "bad_header"
-    assert reason(lying("NAXIS1", "'text'", False)) == "bad_header"
-    assert reason(lying("NAXIS", "10", False)) == "bad_header"
-    assert reason(lying("BITPIX", "7", False)) == "bad_header"
-    assert reason(lying("PCOUNT", "1000000000", True)) == "truncated"
-    assert reason(lying("TFIELDS", "1000000000", True)) == "bad_header"
-    assert reason(lying("TFORM1", "'301E'", True)) == "bad_header"
-    assert reason(lying("TFORM1", "'words'", True)) == "bad_header"
+def test_each_false_value_has_its_reason() -> None:
+    assert reason(header_with("NAXIS1", "1000000000000", False)) == "truncated"
+    assert reason(header_with("NAXIS1", "-300", False)) == "bad_header"
+    assert reason(header_with("NAXIS1", "'text'", False)) == "bad_header"
+    assert reason(header_with("NAXIS", "10", False)) == "bad_header"
+    assert reason(header_with("BITPIX", "7", False)) == "bad_header"
+    assert reason(header_with("PCOUNT", "1000000000", True)) == "truncated"
+    assert reason(header_with("TFIELDS", "1000000000", True)) == "bad_header"
+    assert reason(header_with("TFORM1", "'301E'", True)) == "bad_header"
+    assert reason(header_with("TFORM1", "'words'", True)) == "bad_header"
     assert reason(image("BITPIX  = 8", "NAXIS   = 0", "OBJECT  = 'Sírius'")) == "bad_header"
     assert reason(header("SIMPLE  = T", "BITPIX  = 8").replace(b"END", b"   ")) == "truncated"
     assert reason(b"SIMPLE  = T".ljust(3 << 20)) == "bad_header"
@@ -377,20 +359,19 @@ def test_each_lie_has_its_reason():
     assert reason(zlib.compress(b"SIMPLE")) == "not_fits"
 
 
-def test_a_file_of_ten_thousand_headers_is_refused():
+def test_a_file_of_ten_thousand_headers_is_refused() -> None:
     data = (
         image("BITPIX  = 8", "NAXIS   = 0")
         + header("XTENSION= 'IMAGE'", "BITPIX  = 8", "NAXIS   = 0") * 10_000
     )
-    start = time.process_time()
-    assert reason(data) == "bad_header"
-    assert time.process_time() - start < 1
+    with pytest.raises(Refused, match="more than 1000 HDUs"):
+        everything(data)
 
 
-def test_rows_of_variable_length_may_not_claim_the_heap_many_times_over():
+def test_rows_of_variable_length_may_not_claim_the_heap_many_times_over() -> None:
     column = astropy_fits.Column("A", "PE()", array=np.array([np.ones(4)] * 6, dtype=object))
     table = astropy_fits.BinTableHDU.from_columns([column])
-    data = bytearray(stored(astropy_fits.PrimaryHDU(), table))
+    data = bytearray(fits_bytes(astropy_fits.PrimaryHDU(), table))
     start = 5760
     for row in range(6):
         data[start + 8 * row : start + 8 * row + 4] = (24).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""Every real LAMOST file against astropy and against the index that was made from the same files."""
+"""Every real LAMOST file against astropy, and against the index of the same files."""
 
 import csv
 import io
@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from astropy.io import fits as astropy_fits
 
-from survey.sources import lamost, wavelengths
-from survey.sources import visit as visits
-from survey.sources.gzipped import unpack
-from survey.sources.reading import spectra
-from survey.spectrum import VISIT, LogWave, Refused, Spectrum
+from survey.settings import Settings
+from survey.sources import fits, lamost, visit, wavelengths
+from survey.sources.reading import spectra, unpack
+from survey.spectrum import VISIT_COLUMNS, LogWave, Refused, Spectrum
+from tests.fits_files import fits_bytes
 
-COADD, SINGLE = {"lamost": lamost.Options()}, {"lamost": lamost.Options(mrs="single")}
+COADD: dict[str, Settings] = {"lamost": lamost.Options()}
+SINGLE: dict[str, Settings] = {"lamost": lamost.Options(mrs="single")}
+
+Files = list[tuple[dict[str, str], fits.Bytes, Spectrum]]
+"""Rows of the index, each with the file's bytes and spectrum."""
 
 
 def index(shared: Path, name: str) -> list[dict[str, str]]:
@@ -31,7 +35,7 @@ def same(found: np.ndarray, wanted: np.ndarray) -> bool:
     )
 
 
-def arrays_of(data: bytes) -> dict[str, np.ndarray]:
+def arrays_of(data: fits.Bytes) -> dict[str, np.ndarray]:
     """What astropy finds in a low-resolution file."""
     with astropy_fits.open(io.BytesIO(data), memmap=False) as hdus:
         if hdus[0].data is not None:
@@ -41,8 +45,8 @@ def arrays_of(data: bytes) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def low(shared: Path) -> list[tuple[dict[str, str], bytes, Spectrum]]:
-    """Each row of the index with the file's bytes and spectrum."""
+def low(shared: Path) -> Files:
+    """All low-resolution files."""
     found = []
     for row in index(shared, "lrs_index.csv"):
         data = unpack((shared / "lamost" / row["layout"] / row["file"]).read_bytes())
@@ -51,15 +55,15 @@ def low(shared: Path) -> list[tuple[dict[str, str], bytes, Spectrum]]:
     return found
 
 
-def test_all_426_low_resolution_files_are_read_in_the_layout_they_have(low):
+def test_all_426_low_resolution_files_are_read_in_the_layout_they_have(low: Files) -> None:
     layouts = Counter(spectrum.visit["layout"] for _, _, spectrum in low)
     assert layouts == {"lrs_image": 286, "lrs_image_subcont": 120, "lrs_table": 20}
     assert all(spectrum.visit["layout"] == row["layout"] for row, _, spectrum in low)
     assert Counter(spectrum.visit["survey"] for _, _, spectrum in low) == {"lamost-lrs": 426}
-    assert all(set(spectrum.visit) <= set(VISIT) for _, _, spectrum in low)
+    assert all(set(spectrum.visit) <= set(VISIT_COLUMNS) for _, _, spectrum in low)
 
 
-def test_flux_inverse_variance_and_masks_are_those_of_astropy_bit_for_bit(low):
+def test_flux_inverse_variance_and_masks_are_those_of_astropy_bit_for_bit(low: Files) -> None:
     for row, data, spectrum in low:
         wanted = arrays_of(data)
         assert same(spectrum.flux, wanted["FLUX"]), row["file"]
@@ -69,7 +73,7 @@ def test_flux_inverse_variance_and_masks_are_those_of_astropy_bit_for_bit(low):
         assert np.shares_memory(spectrum.flux, np.frombuffer(data, np.uint8))
 
 
-def test_wavelengths_are_within_3_milliangstrom_of_the_file(low):
+def test_wavelengths_are_within_3_milliangstrom_of_the_file(low: Files) -> None:
     for row, data, spectrum in low:
         assert isinstance(spectrum.wave, LogWave)
         if row["layout"] != "lrs_image_subcont":
@@ -78,7 +82,7 @@ def test_wavelengths_are_within_3_milliangstrom_of_the_file(low):
         assert abs(spectrum.angstrom[-1] - float(row["w_last"])) < 0.003
 
 
-def test_what_the_visits_say_is_what_the_index_says(low):
+def test_the_visits_are_those_of_the_index(low: Files) -> None:
     for row, _, spectrum in low:
         visit = spectrum.visit
         for column, name, missing in [
@@ -102,9 +106,11 @@ def test_what_the_visits_say_is_what_the_index_says(low):
         assert len(spectrum.flux) == int(row["npix"])
 
 
-def test_counts_of_zero_masked_and_negative_pixels_are_those_of_the_index(low):
+def test_counts_of_zero_masked_and_negative_pixels_are_those_of_the_index(low: Files) -> None:
     compared = 0
     for row, _, spectrum in low:
+        assert spectrum.bad is not None
+        assert spectrum.suspect is not None
         counts = {
             "n_ivar0": (spectrum.ivar == 0).sum(),
             "n_neg_flux": (spectrum.flux < 0).sum(),
@@ -118,8 +124,9 @@ def test_counts_of_zero_masked_and_negative_pixels_are_those_of_the_index(low):
     assert compared >= 4 * 306
 
 
-def test_missing_and_overflown_numbers_are_absent(low):
-    """One OBSID of 16 bits overflown, 129 without the card, 5 redshifts of -9999, 3 fibre masks of -1, 3 signal-to-noise values of -9999."""
+def test_missing_and_overflowed_numbers_are_absent(low: Files) -> None:
+    """One OBSID overflowed 16 bits, 129 have no card; 5 redshifts, 3 signals to noise are -9999; 3 masks are
+    -1."""
     found = [spectrum.visit for _, _, spectrum in low]
     assert sum("obsid" not in visit for visit in found) == 130
     assert sum("z" not in visit for visit in found) == 5
@@ -128,7 +135,7 @@ def test_missing_and_overflown_numbers_are_absent(low):
     assert all(visit["star"].startswith("J") for visit in found)
 
 
-def test_a_visit_has_the_same_identity_in_two_releases(low):
+def test_a_visit_has_the_same_identity_in_two_releases(low: Files) -> None:
     visits_of = [
         spectrum.visit["visit"]
         for row, _, spectrum in low
@@ -142,10 +149,7 @@ def test_a_visit_has_the_same_identity_in_two_releases(low):
     } == {}
 
 
-# medium resolution
-
-
-def medium(shared: Path) -> list[tuple[dict[str, str], bytes]]:
+def medium(shared: Path) -> list[tuple[dict[str, str], fits.Bytes]]:
     return [
         (row, unpack((shared / "lamost/mrs" / row["file"]).read_bytes()))
         for row in index(shared, "mrs_index.csv")
@@ -162,7 +166,7 @@ def arm_of(hdu: astropy_fits.BinTableHDU) -> list[np.ndarray]:
     ]
 
 
-def test_all_7_medium_resolution_files_give_both_arms_in_one_spectrum(shared: Path):
+def test_all_7_medium_resolution_files_give_both_arms_in_one_spectrum(shared: Path) -> None:
     for row, data in medium(shared):
         (spectrum,) = spectra(data, row["file"], COADD)
         with astropy_fits.open(io.BytesIO(data)) as hdus:
@@ -186,7 +190,7 @@ def test_all_7_medium_resolution_files_give_both_arms_in_one_spectrum(shared: Pa
         )
 
 
-def test_single_exposures_come_one_by_one_in_rising_wavelength(shared: Path):
+def test_single_exposures_come_one_by_one_in_rising_wavelength(shared: Path) -> None:
     total = 0
     for row, data in medium(shared):
         found = spectra(data, row["file"], SINGLE)
@@ -213,31 +217,23 @@ def arm(name: str, wave: np.ndarray, column: str = "LOGLAM", **cards: object) ->
     return astropy_fits.BinTableHDU(table, astropy_fits.Header(cards), name)
 
 
-def stored(*hdus: object) -> bytes:
-    file = io.BytesIO()
-    astropy_fits.HDUList(list(hdus)).writeto(file)
-    return file.getvalue()
-
-
-def test_one_arm_alone_is_a_spectrum_and_arms_never_overlap():
+def test_one_arm_alone_is_a_spectrum_and_arms_never_overlap() -> None:
     blue, red = np.linspace(5000, 5400, 200), np.linspace(5300, 6000, 200)
-    (alone,) = spectra(stored(astropy_fits.PrimaryHDU(), arm("COADD_R", red)), "a/one.fits.gz", COADD)
-    np.testing.assert_allclose(alone.angstrom, red)
-    assert alone.visit["visit"] == "one"
+    (single,) = spectra(fits_bytes(astropy_fits.PrimaryHDU(), arm("COADD_R", red)), "a/one.fits.gz", COADD)
+    np.testing.assert_allclose(single.angstrom, red)
+    assert single.visit["visit"] == "one"
     (both,) = spectra(
-        stored(astropy_fits.PrimaryHDU(), arm("COADD_B", blue), arm("COADD_R", red, "WAVELENGTH")),
+        fits_bytes(astropy_fits.PrimaryHDU(), arm("COADD_B", blue), arm("COADD_R", red, "WAVELENGTH")),
         "two.fits",
         COADD,
     )
     np.testing.assert_allclose(both.angstrom, np.concatenate((blue, red[red > 5400])))
+    assert both.suspect is not None
     assert len(both.flux) == len(both.suspect) == len(both.angstrom)
 
 
-# made files
-
-
 def low_image(rows: np.ndarray, **cards: object) -> bytes:
-    return stored(
+    return fits_bytes(
         astropy_fits.PrimaryHDU(
             rows, astropy_fits.Header({"TELESCOP": "LAMOST", "COEFF0": 3.5682, "COEFF1": 1e-4, **cards})
         )
@@ -256,7 +252,7 @@ def refusal(data: bytes) -> str:
     return refused.value.reason
 
 
-def test_the_computed_spectra_in_both_layouts_are_the_same(shared: Path):
+def test_the_computed_spectra_in_both_layouts_are_the_same(shared: Path) -> None:
     names = sorted(path.name for path in (shared / "physics/fits_old").iterdir())
     assert len(names) == 120
     for name in names:
@@ -269,18 +265,21 @@ def test_the_computed_spectra_in_both_layouts_are_the_same(shared: Path):
         assert {**old.visit, "layout": ""} == {**new.visit, "layout": ""}
 
 
-def test_a_table_is_known_by_its_columns_whatever_its_name():
+def test_a_table_is_known_by_its_columns_whatever_its_name() -> None:
     row = np.zeros(1, [(name, "f4", (400,)) for name in ("FLUX", "IVAR", "WAVELENGTH")])
     row["WAVELENGTH"] = rows_of()[2]
     (found,) = spectra(
-        stored(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU(row, name="ANYTHING")), "x.fits", COADD
+        fits_bytes(astropy_fits.PrimaryHDU(), astropy_fits.BinTableHDU(row, name="ANYTHING")), "x.fits", COADD
     )
     assert found.visit["layout"] == "lrs_table"
     assert found.bad is None
-    assert found.wave == LogWave(pytest.approx(3.5682, abs=1e-6), pytest.approx(1e-4, abs=1e-8), 400)
+    assert isinstance(found.wave, LogWave)
+    assert found.wave.start == pytest.approx(3.5682, abs=1e-6)
+    assert found.wave.step == pytest.approx(1e-4, abs=1e-8)
+    assert len(found.wave) == 400
 
 
-def test_a_row_that_is_not_log_linear_stays_a_list():
+def test_a_row_that_is_not_log_linear_stays_a_list() -> None:
     rows = rows_of()
     rows[2] = np.linspace(4000, 5000, 400)
     (found,) = spectra(low_image(rows), "x.fits", COADD)
@@ -289,13 +288,13 @@ def test_a_row_that_is_not_log_linear_stays_a_list():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -4000.0, 0.0, 5e7])
-def test_one_broken_wavelength_refuses_the_spectrum(value):
+def test_one_broken_wavelength_refuses_the_spectrum(value: float) -> None:
     rows = rows_of()
     rows[2, 123] = value
     assert refusal(low_image(rows)) == "bad_wavelength"
 
 
-def test_a_row_of_wavelengths_that_was_wiped_out_is_not_taken_for_flux():
+def test_an_erased_row_of_wavelengths_is_not_taken_for_flux() -> None:
     rows = rows_of()
     rows[2] = 0
     assert refusal(low_image(rows, EXTEN0="Flux, Inverse, Wavelength, Andmask, Ormask")) == "bad_wavelength"
@@ -303,7 +302,7 @@ def test_a_row_of_wavelengths_that_was_wiped_out_is_not_taken_for_flux():
     assert old.visit["layout"] == "lrs_image_subcont"
 
 
-def test_wavelengths_without_a_row_come_from_either_pair_of_cards():
+def test_wavelengths_without_a_row_come_from_either_pair_of_cards() -> None:
     rows = rows_of()
     rows[2] = 1
     (found,) = spectra(low_image(rows, COEFF0=None, COEFF1=None, CRVAL1=3.6, CD1_1=2e-4), "x.fits", COADD)
@@ -326,32 +325,34 @@ def test_wavelengths_without_a_row_come_from_either_pair_of_cards():
         ("OBJTYPE", "FS", True),
     ],
 )
-def test_only_fibres_on_an_object_give_a_spectrum(card, value, seen):
+def test_only_fibres_with_an_object_give_a_spectrum(card: str, value: object, seen: bool) -> None:
     data = low_image(rows_of(), **{card: value})
     assert (len(spectra(data, "x.fits", COADD)) == 1) if seen else (refusal(data) == "no_object")
 
 
-def test_a_mask_of_nan_is_bad():
+def test_a_mask_of_nan_is_bad() -> None:
     rows = rows_of()
     rows[3, 7] = np.nan
     rows[4, 8] = -0.0
     (found,) = spectra(low_image(rows), "x.fits", COADD)
+    assert found.bad is not None
+    assert found.suspect is not None
     assert found.bad.nonzero()[0].tolist() == [7]
     assert not found.suspect.any()
 
 
 @pytest.mark.parametrize("size", [99, 100_001])
-def test_spectra_of_absurd_length_are_no_spectra(size):
+def test_spectra_of_absurd_length_are_no_spectra(size: int) -> None:
     assert refusal(low_image(rows_of(size))) == "unknown_layout"
 
 
-def test_files_of_other_surveys_are_left_to_others(shared: Path):
+def test_files_of_other_surveys_are_left_to_others(shared: Path) -> None:
     assert refusal((shared / "sdss/spec/spec-0266-51602-0013.fits").read_bytes()) == "unknown_layout"
     assert refusal(low_image(rows_of(), TELESCOP="SDSS 2.5-M")) == "unknown_layout"
-    assert refusal(stored(astropy_fits.PrimaryHDU())) == "unknown_layout"
+    assert refusal(fits_bytes(astropy_fits.PrimaryHDU())) == "unknown_layout"
 
 
-def test_the_card_of_a_fibre_may_be_text():
+def test_the_card_of_a_fibre_may_be_text() -> None:
     data = low_image(
         rows_of(), LMJD=55_000, PLANID="B1", SPID=3, FIBERID="7       ", OBSID="12", Z="0.001", RA="361"
     )
@@ -360,24 +361,24 @@ def test_the_card_of_a_fibre_may_be_text():
     assert "ra" not in visit
 
 
-def test_air_wavelengths_become_vacuum():
-    """Na D and H alpha: 5889.950 and 6562.801 in air are 5891.583 and 6564.614 in vacuum (NIST); the relation of 1991 is 0.003 off."""
+def test_air_wavelengths_become_vacuum() -> None:
+    """Na D and H alpha in air and in vacuum by NIST; the relation of 1991 differs by 0.003."""
     np.testing.assert_allclose(
-        wavelengths.vacuum(np.array([5889.950, 6562.801])), [5891.583, 6564.614], atol=4e-3
+        wavelengths.air_to_vacuum(np.array([5889.950, 6562.801])), [5891.583, 6564.614], atol=4e-3
     )
     (found,) = spectra(low_image(rows_of(), VACUUM=False), "x.fits", COADD)
-    np.testing.assert_allclose(found.angstrom, wavelengths.vacuum(rows_of()[2]), atol=0.004)
+    np.testing.assert_allclose(found.angstrom, wavelengths.air_to_vacuum(rows_of()[2]), atol=0.004)
 
 
-def test_air_and_vacuum_pairs_of_published_lines_agree(shared: Path):
+def test_air_and_vacuum_pairs_of_published_lines_agree(shared: Path) -> None:
     with (shared / "lines/stellar_features.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["air_A"]]
     air = np.array([float(row["air_A"]) for row in rows])
     vacuum = np.array([float(row["vac_A"]) for row in rows])
     assert len(air) > 20
-    np.testing.assert_allclose(wavelengths.vacuum(air), vacuum, atol=0.005)
+    np.testing.assert_allclose(wavelengths.air_to_vacuum(air), vacuum, atol=0.005)
 
 
-def test_every_fact_of_a_visit_has_a_check_of_the_right_name():
-    assert set(visits.CHECKS) <= set(VISIT)
-    assert set(lamost.CARDS) <= set(VISIT)
+def test_every_checked_value_is_a_column_of_a_visit() -> None:
+    assert set(visit.CHECKS) <= set(VISIT_COLUMNS)
+    assert set(lamost.CARDS) <= set(VISIT_COLUMNS)

@@ -1,4 +1,4 @@
-"""Every real SDSS file against astropy and against the index that was made from the same files."""
+"""Every real SDSS file against astropy, and against the index of the same files."""
 
 import csv
 import io
@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 from astropy.io import fits as astropy_fits
 
-from survey.sources import lamost, sdss
-from survey.sources.gzipped import unpack
-from survey.sources.reading import spectra
-from survey.spectrum import VISIT, LogWave, Refused, Spectrum
+from survey.settings import Settings
+from survey.sources import fits, lamost, sdss
+from survey.sources.reading import spectra, unpack
+from survey.spectrum import VISIT_COLUMNS, LogWave, Refused, Spectrum
 
-BOTH = {"lamost": lamost.Options(), "sdss": sdss.Options()}
+BOTH: dict[str, Settings] = {"lamost": lamost.Options(), "sdss": sdss.Options()}
+
+Files = list[tuple[dict[str, str], fits.Bytes, Spectrum]]
+"""Objects of the index, each with the file's bytes and spectrum."""
 
 
 @pytest.fixture(scope="module")
-def seen(shared: Path) -> list[tuple[dict[str, str], bytes, Spectrum]]:
-    """Each object of the index with the file's bytes and spectrum."""
+def seen(shared: Path) -> Files:
+    """All objects."""
     found = []
     with (shared / "sdss/spec_index.csv").open() as file:
         for row in csv.DictReader(file):
@@ -30,12 +33,12 @@ def seen(shared: Path) -> list[tuple[dict[str, str], bytes, Spectrum]]:
     return found
 
 
-def test_all_25_objects_are_read_and_all_20_sky_fibres_refused(shared: Path, seen):
+def test_all_25_objects_are_read_and_all_20_sky_fibres_refused(shared: Path, seen: Files) -> None:
     assert Counter(spectrum.visit["layout"] for _, _, spectrum in seen) == {
         "sdss_legacy": 10,
         "sdss_boss": 15,
     }
-    reasons = Counter()
+    reasons: Counter[str] = Counter()
     for path in sorted((shared / "sdss/sky").iterdir()):
         with pytest.raises(Refused) as refused:
             spectra(path.read_bytes(), path.name, BOTH)
@@ -43,7 +46,7 @@ def test_all_25_objects_are_read_and_all_20_sky_fibres_refused(shared: Path, see
     assert reasons == {"no_object": 20}
 
 
-def test_pixels_are_those_of_astropy_bit_for_bit(seen):
+def test_pixels_are_those_of_astropy_bit_for_bit(seen: Files) -> None:
     for row, data, spectrum in seen:
         with astropy_fits.open(io.BytesIO(data)) as hdus:
             wanted = {name.lower(): hdus[1].data[name] for name in hdus[1].columns.names}
@@ -54,8 +57,9 @@ def test_pixels_are_those_of_astropy_bit_for_bit(seen):
         np.testing.assert_array_equal(spectrum.suspect, (wanted["or_mask"] & sdss.UNUSABLE) != 0)
 
 
-def test_wavelengths_are_log_linear_to_what_float32_can_hold(seen):
-    """0.003 angstrom, and 0.0057 beyond 10,000 angstrom, where the last digit of a float32 log10 is twice as large."""
+def test_wavelengths_are_log_linear_to_what_float32_can_hold(seen: Files) -> None:
+    """0.003 angstrom, and 0.0057 beyond 10,000 angstrom, where the last digit of a float32 log10 is twice as
+    large."""
     for _, data, spectrum in seen:
         assert isinstance(spectrum.wave, LogWave)
         with astropy_fits.open(io.BytesIO(data)) as hdus:
@@ -68,7 +72,7 @@ def test_wavelengths_are_log_linear_to_what_float32_can_hold(seen):
         )
 
 
-def test_what_the_visits_say_is_what_the_index_says(seen):
+def test_the_visits_are_those_of_the_index(seen: Files) -> None:
     for row, _, spectrum in seen:
         visit = spectrum.visit
         plate, mjd, fiber = row["file"].split(".")[0].split("-")[1:]
@@ -76,18 +80,18 @@ def test_what_the_visits_say_is_what_the_index_says(seen):
         assert (visit["class"], visit.get("subclass", "")) == (row["class"], row["subclass"])
         for name in ("z", "ra", "dec"):
             assert visit[name] == pytest.approx(float(row[name]), abs=1e-6)
-        assert set(visit) <= set(VISIT)
+        assert set(visit) <= set(VISIT_COLUMNS)
         assert visit["survey"] == "sdss"
         assert visit["snr_r"] > visit["snr_u"]
 
 
-def test_stars_are_named_by_thing_or_photometric_object(seen):
+def test_stars_are_named_by_thing_or_photometric_object(seen: Files) -> None:
     named = {row["file"]: spectrum.visit.get("star") for row, _, spectrum in seen}
     assert named["spec-10000-57346-0002.fits"] == "342410358"
     assert named["spec-0266-51602-0013.fits"] == "1237650795146576091"
 
 
-def test_spectrum_numbers_beyond_64_bits_with_sign_are_absent(seen):
+def test_spectrum_numbers_beyond_64_bits_with_sign_are_absent(seen: Files) -> None:
     numbers = {row["file"]: spectrum.visit.get("obsid") for row, _, spectrum in seen}
     assert numbers["spec-0266-51602-0013.fits"] == 299492975510054912
     assert numbers["spec-10000-57346-0002.fits"] is None  # 11258999741428506624 >= 2**63
@@ -122,16 +126,17 @@ def coadd(**columns: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_only_bits_that_make_a_pixel_unusable_count():
+def test_only_bits_that_make_a_pixel_unusable_count() -> None:
     mask = np.zeros(400, "i4")
     mask[1], mask[2], mask[3], mask[4] = 1 << 23, 1 << 24, 1 << 16, 1 << 2
     (found,) = spectra(coadd(AND_MASK=mask, OR_MASK=mask), "spec-1-2-3.fits", BOTH)
+    assert found.bad is not None
     assert found.bad.nonzero()[0].tolist() == [1]
     assert found.visit["layout"] == "sdss_boss"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 40.0])
-def test_one_broken_wavelength_refuses_the_spectrum(value):
+def test_one_broken_wavelength_refuses_the_spectrum(value: float) -> None:
     loglam = 3.6 + 1e-4 * np.arange(400)
     loglam[200] = value
     with pytest.raises(Refused) as refused:
@@ -139,7 +144,7 @@ def test_one_broken_wavelength_refuses_the_spectrum(value):
     assert refused.value.reason == "bad_wavelength"
 
 
-def test_templates_in_tables_are_no_survey_files(shared: Path):
+def test_templates_in_tables_are_no_survey_files(shared: Path) -> None:
     for path in (shared / "sdss/pyhammer_templates").iterdir():
-        with pytest.raises(Refused, match=r"lamost, sdss know no file of .*61618"):
+        with pytest.raises(Refused, match=r"not readable by lamost, sdss; the file has .*61618"):
             spectra(path.read_bytes(), path.name, BOTH)

@@ -1,4 +1,4 @@
-"""Every continuum against the loop over single spectra that says what it means, in float64."""
+"""Every continuum against its definition: a loop over single spectra in float64."""
 
 from pathlib import Path
 
@@ -12,26 +12,30 @@ from scipy.interpolate import BSpline
 
 from survey.spectrum import GRIDS, Grid, LogWave, Spectrum
 from survey.store import continuum
-from survey.store.prepare import Prepare, Preparer
+from survey.store.prepare import Preparer
+from survey.store.settings import ContinuumMethod, Prepare
 
 CPU = torch.device("cpu")
 SMALL = Grid(3900.0, 4899.0, 5.0)
 
 
-def fitted(method: continuum.Method, grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
+def fitted(method: ContinuumMethod, grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return continuum.fitter(method, grid, CPU)(
+        return continuum.make_fit(method, grid, CPU)(
             torch.from_numpy(flux.astype(np.float32)), torch.from_numpy(ivar.astype(np.float32))
         ).numpy()
 
 
 def polynomial_clipped(wave: np.ndarray, flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """System 0's fit of one spectrum: order 5 in standardised log wavelength, over 4 sigma above or 3 below are put onto the fit."""
+    """System 0's fit of one spectrum: order 5 in standardised log wavelength.
+
+    Points more than 4 sigma above or 3 below the fit are set to the fit.
+    """
     x = np.log10(wave)
     x = (x - x.mean()) / x.std()
     values = np.where(good, flux, flux[good].mean() if good.any() else 0.0).astype(float)
     fit = np.polyval(np.polyfit(x, values, 5), x)
-    for _ in range(continuum.ROUNDS):
+    for _ in range(continuum.MAX_ROUNDS):
         values[~good] = fit[~good]
         rest = values - fit
         sigma = np.sqrt((rest[good] ** 2).mean()) if good.any() else 0.0
@@ -44,11 +48,11 @@ def polynomial_clipped(wave: np.ndarray, flux: np.ndarray, good: np.ndarray) -> 
 
 
 def lower_median(values: np.ndarray) -> float:
-    return np.sort(values)[(len(values) - 1) // 2]
+    return float(np.sort(values)[(len(values) - 1) // 2])
 
 
 def parabolas(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """System 1's pieces of one spectrum, overlapping by a quarter of their length and blended linearly."""
+    """System 1's segments of one spectrum, which overlap by a quarter of their length and blend linearly."""
     points = len(flux)
     bounds = np.linspace(0, points, 6).round().astype(int)
     reach = points // 20
@@ -82,7 +86,7 @@ def parabolas(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
 def penalised_spline(grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
     """The smoothing spline of one spectrum, by dense normal equations."""
     x = np.log10(grid.wave)
-    inner = np.linspace(x[0], x[-1], max(5, round((x[-1] - x[0]) / continuum.KNOT) + 1))
+    inner = np.linspace(x[0], x[-1], max(5, round((x[-1] - x[0]) / continuum.KNOT_DISTANCE) + 1))
     step = inner[1] - inner[0]
     knots = np.concatenate(
         (inner[0] - step * np.array([3, 2, 1]), inner, inner[-1] + step * np.array([1, 2, 3]))
@@ -99,7 +103,7 @@ def penalised_spline(grid: Grid, flux: np.ndarray, ivar: np.ndarray) -> np.ndarr
         fit = design @ np.linalg.solve(normal, design.T @ (used * value))
         below = np.maximum((fit - value) * np.sqrt(weight) - 0.5, 0)
         used = weight / (1 + below**2)
-    return fit * mean
+    return np.asarray(fit * mean)
 
 
 def starlike(
@@ -140,22 +144,23 @@ def real(shared: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), bad=st.sampled_from([0.0, 0.1, 0.7]))
-def test_the_clipped_polynomial_is_that_of_the_loop(seed: int, bad: float) -> None:
+def test_the_clipped_polynomial_agrees_with_the_loop(seed: int, bad: float) -> None:
     flux, ivar = starlike(np.random.default_rng(seed), SMALL, 8, bad)
     found = fitted("msfl", SMALL, flux, ivar)
     wanted = np.array(
         [polynomial_clipped(SMALL.wave, f.astype(float), i > 0) for f, i in zip(flux, ivar, strict=True)]
     )
-    # a point within float32's rounding of the limit is clipped in one and not in the other; few are, and one of 200 points shifts little
+    # a point within float32's rounding of the limit is clipped in only one of the two; there are few,
+    # and one of 200 points has little effect
     off = np.abs(found - wanted).max(1) / np.abs(wanted).mean(1)
     assert np.sort(off)[-2] < 2e-5
     assert off.max() < 2e-2
 
 
-def test_the_clipped_polynomial_is_that_of_the_loop_on_computed_stars(
+def test_the_clipped_polynomial_agrees_with_the_loop_on_computed_stars(
     real: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Spectra whose rounds of clipping meet a point at the limit differ by that point's pull, 1e-4 or so; the others by float32 alone."""
+    """A point at the limit of clipping changes its spectrum by about 1e-4; others differ by float32 only."""
     flux, ivar = real
     grid = GRIDS["cemp4900"]
     found = fitted("msfl", grid, flux, ivar)
@@ -172,7 +177,7 @@ def test_the_clipped_polynomial_is_that_of_the_loop_on_computed_stars(
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), bad=st.sampled_from([0.0, 0.1, 0.9]))
-def test_segments_are_those_of_the_loop(seed: int, bad: float) -> None:
+def test_segments_agree_with_the_loop(seed: int, bad: float) -> None:
     flux, ivar = starlike(np.random.default_rng(seed), SMALL, 3, bad)
     ivar[0, 20:90] = 0
     found = fitted("segment", SMALL, flux, ivar)
@@ -180,7 +185,7 @@ def test_segments_are_those_of_the_loop(seed: int, bad: float) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_segments_are_those_of_the_loop_on_computed_stars(real: tuple[np.ndarray, np.ndarray]) -> None:
+def test_segments_agree_with_the_loop_on_computed_stars(real: tuple[np.ndarray, np.ndarray]) -> None:
     flux, ivar = real[0][:4], real[1][:4]
     found = fitted("segment", GRIDS["cemp4900"], flux, ivar)
     wanted = np.array([parabolas(f.astype(float), i > 0) for f, i in zip(flux, ivar, strict=True)])
@@ -189,7 +194,7 @@ def test_segments_are_those_of_the_loop_on_computed_stars(real: tuple[np.ndarray
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), bad=st.sampled_from([0.0, 0.1, 0.9]), gap=st.booleans())
-def test_the_spline_is_that_of_dense_normal_equations(seed: int, bad: float, gap: bool) -> None:
+def test_the_spline_agrees_with_dense_normal_equations(seed: int, bad: float, gap: bool) -> None:
     flux, ivar = starlike(np.random.default_rng(seed), SMALL, 4, bad)
     if gap:
         ivar[:, 60:130] = 0
@@ -206,7 +211,7 @@ def test_the_spline_is_that_of_dense_normal_equations(seed: int, bad: float, gap
     )  # where only the penalty holds, the same rounding swings further
 
 
-def test_the_spline_is_that_of_dense_normal_equations_on_computed_stars(
+def test_the_spline_agrees_with_dense_normal_equations_on_computed_stars(
     real: tuple[np.ndarray, np.ndarray],
 ) -> None:
     flux, ivar = real[0][:24], real[1][:24]
@@ -229,12 +234,12 @@ def test_dual_is_the_spline() -> None:
     assert (fitted("dual", SMALL, flux, ivar) == fitted("spline", SMALL, flux, ivar)).all()
 
 
-METHODS: tuple[continuum.Method, ...] = ("msfl", "segment", "spline", "none")
+METHODS: tuple[ContinuumMethod, ...] = ("msfl", "segment", "spline", "none")
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("junk", [0.0, -50.0, 1e6])
-def test_what_stands_at_a_bad_point_never_pulls_the_continuum(method: continuum.Method, junk: float) -> None:
+def test_the_flux_of_a_bad_point_does_not_change_the_continuum(method: ContinuumMethod, junk: float) -> None:
     flux, ivar = starlike(np.random.default_rng(3), SMALL, 6)
     other = np.where(ivar > 0, flux, np.float32(junk))
     np.testing.assert_allclose(
@@ -243,35 +248,35 @@ def test_what_stands_at_a_bad_point_never_pulls_the_continuum(method: continuum.
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_neither_order_nor_company_changes_a_continuum(method: continuum.Method) -> None:
+def test_neither_order_nor_batch_changes_a_continuum(method: ContinuumMethod) -> None:
     flux, ivar = starlike(np.random.default_rng(4), SMALL, 20)
-    whole = fitted(method, SMALL, flux, ivar)
-    np.testing.assert_allclose(fitted(method, SMALL, flux[::-1], ivar[::-1])[::-1], whole, rtol=2e-4)
-    alone = np.concatenate(
+    batch = fitted(method, SMALL, flux, ivar)
+    np.testing.assert_allclose(fitted(method, SMALL, flux[::-1], ivar[::-1])[::-1], batch, rtol=2e-4)
+    single = np.concatenate(
         [fitted(method, SMALL, flux[row : row + 1], ivar[row : row + 1]) for row in range(20)]
     )
-    np.testing.assert_allclose(np.sort(np.abs(alone / whole - 1).max(1))[:-1], 0, atol=1e-5)
+    np.testing.assert_allclose(np.sort(np.abs(single / batch - 1).max(1))[:-1], 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_smooth_spectrum_is_its_own_continuum(method: continuum.Method) -> None:
+def test_a_smooth_spectrum_is_its_own_continuum(method: ContinuumMethod) -> None:
     grid = GRIDS["cemp4900"]
     x = np.linspace(-1, 1, len(grid))
     flux = (3 + x - 0.5 * x**2)[None].astype(np.float32)
     if method == "none":
         flux[:] = 3
     found = fitted(method, grid, flux, np.full_like(flux, 1e4))
-    # pieces see the upper half of their points only, and the spline a penalty on its bend
+    # segments use the upper half of their points only, and the spline has a penalty on its curvature
     np.testing.assert_allclose(found, flux, rtol={"segment": 4e-3, "spline": 4e-3}.get(method, 5e-4))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_no_spectrum_however_poor_gives_a_number_that_is_none(
-    method: continuum.Method, data: st.DataObject
+def test_every_spectrum_however_poor_has_a_finite_continuum(
+    method: ContinuumMethod, data: st.DataObject
 ) -> None:
-    """None, one or few good points, anywhere; flux of any sign and spread; the fit of one must not fail for all."""
+    """No, one or few good points at any place; flux of any sign and range. One bad fit must not fail all."""
     seed = data.draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     flux = (rng.normal(0, 1, (4, len(SMALL))) * 10.0 ** data.draw(st.integers(-10, 10))).astype(np.float32)
@@ -287,7 +292,7 @@ def test_no_spectrum_however_poor_gives_a_number_that_is_none(
     assert np.isfinite(found).all()
 
 
-def test_the_spline_carries_over_a_gap_without_swinging() -> None:
+def test_the_spline_crosses_a_gap_without_oscillating() -> None:
     grid = GRIDS["cemp4900"]
     x = np.linspace(-1, 1, len(grid))
     truth = 2 + 0.6 * x - 0.4 * x**2

@@ -11,25 +11,20 @@ from survey.predict import output
 from survey.tables import columns
 
 
-def all_columns() -> list[columns.Meaning]:
-    """Of predictions of every label, and what the catalog adds."""
-    own = {**visits.COLUMNS, **criteria.COLUMNS, **flags.COLUMNS}
-    added = [
-        pa.field(name, pa.type_for_alias(kind), metadata={"description": words, "unit": unit, "ucd": ucd})
-        for name, (kind, words, unit, ucd) in own.items()
-    ]
-    told = output.schema(CLASSES, tuple(row.name for row in LABELS), members=("one",))
-    return columns.meanings(pa.schema([sorting.PIXEL_FIELD, *told, *added]))
+def all_columns() -> list[columns.Column]:
+    """The columns of predictions of every label, and those that the catalog adds."""
+    added = {**visits.COLUMNS, **criteria.COLUMNS, **flags.COLUMNS}
+    fields = [columns.described_field(name, *column) for name, column in added.items()]
+    predicted = output.schema(CLASSES, tuple(row.name for row in LABELS), members=("one",))
+    return columns.read_columns(pa.schema([sorting.PIXEL_FIELD, *predicted, *fields]))
 
 
-@pytest.mark.parametrize("meaning", all_columns(), ids=lambda meaning: meaning.name)
-def test_a_column_has_a_unit_and_a_ucd_that_others_know(meaning: columns.Meaning) -> None:
-    units.Unit(columns.spelled(meaning.unit, "generic"))
-    assert check_ucd(meaning.ucd, check_controlled_vocabulary=True), meaning.ucd
-    assert meaning.description[0] not in " ABCDEFGHIJKLMNOPQRSTUVWXYZ" or meaning.description.split()[0] in (
-        "HEALPix",
-        "CRC-32",
-    )
+@pytest.mark.parametrize("column", all_columns(), ids=lambda column: column.name)
+def test_a_column_has_a_description_a_known_unit_and_a_known_ucd(column: columns.Column) -> None:
+    units.Unit(columns.unit_text(column.unit, "generic"))
+    assert check_ucd(column.ucd, check_controlled_vocabulary=True), column.ucd
+    first_word = column.description.split()[0]
+    assert first_word[0].islower() or not first_word[0].isalpha() or first_word in ("HEALPix", "CRC-32")
 
 
 @pytest.mark.parametrize(
@@ -43,25 +38,42 @@ def test_a_column_has_a_unit_and_a_ucd_that_others_know(meaning: columns.Meaning
         ("dex(cm s-2)", "dex(cm s-2)", "log(cm.s**-2)", "log(cm s-2)"),
     ],
 )
-def test_units_are_spelled_as_each_format_wants_them(unit: str, generic: str, vounit: str, fits: str) -> None:
-    assert columns.spelled(unit, "generic") == generic
-    assert columns.spelled(unit, "vounit") == vounit
-    assert columns.spelled(unit, "fits") == fits
+def test_units_are_written_as_each_format_requires(unit: str, generic: str, vounit: str, fits: str) -> None:
+    assert columns.unit_text(unit, "generic") == generic
+    assert columns.unit_text(unit, "vounit") == vounit
+    assert columns.unit_text(unit, "fits") == fits
 
 
-def test_a_schema_is_described_once_and_stays_so() -> None:
+def test_a_described_schema_is_not_changed_again() -> None:
     schema = output.schema(CLASSES, ("Teff", "logg"))
-    once = columns.described(schema, {"ensemble": "abc"})
+    once = columns.described_schema(schema, {"ensemble": "abc"})
     assert once.names == schema.names
     assert once.types == schema.types
     assert once.metadata == {b"ensemble": b"abc"}
     assert once.field("logg").metadata[b"unit"] == b"dex(cm s-2)"
-    assert columns.described(once, {"ensemble": "abc"}).equals(once, check_metadata=True)
+    assert columns.described_schema(once, {"ensemble": "abc"}).equals(once, check_metadata=True)
 
 
-def test_the_dictionary_has_a_row_for_each_column() -> None:
+def test_the_table_of_columns_has_a_row_for_each_column() -> None:
     schema = output.schema(CLASSES, ("logg",))
-    table = columns.dictionary(schema)
+    table = columns.column_table(schema)
     assert table["name"].to_pylist() == schema.names
     row = table.to_pylist()[schema.names.index("logg_err")]
     assert (row["type"], row["unit"], row["ucd"]) == ("float", "dex(cm s-2)", "stat.error;phys.gravity")
+
+
+def test_a_field_without_a_description_is_an_error() -> None:
+    with pytest.raises(ValueError, match="column a: its field has no description; give one"):
+        columns.read_columns(pa.schema([pa.field("a", pa.int64())]))
+
+
+def test_a_column_is_the_field_that_it_was_read_from() -> None:
+    field = columns.described_field("logg", "float32", "surface gravity", "dex", "phys.gravity")
+    (column,) = columns.read_columns(pa.schema([field]))
+    assert column.field.equals(field, check_metadata=True)
+
+
+def test_columns_without_a_prefix_come_before_those_with_the_prefix_of_a_survey() -> None:
+    numbers = columns.numbers_by_name(["combined_RA", "ra", "Combined_obsid"])
+    assert numbers == {"ra": [1, 0], "obsid": [2]}
+    assert columns.name_without_prefix("combined_RA") == "ra"

@@ -1,17 +1,20 @@
 """A small store of toy stars whose lines follow their labels, and trainings on it that take a second."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from survey.folder import Folder
 from survey.spectrum import Grid
-from survey.store import store as shards
-from survey.store.store import array_column, packed, part, spectra_schema
-from survey.training.train import Train
+from survey.store.schema import array_column, spectra_schema
+from survey.store.settings import Bits, Prepare
+from survey.store.store import STORE, StoreDocument, StoreSettings, shard_file, to_parquet
+from survey.training.settings import Train
+from survey.training.train import plan
+from survey.training.worker import learn
 
 GRID = Grid(4000.0, 4598.0, 2.0)
 STARS = 240
@@ -19,15 +22,15 @@ STARS = 240
 
 def stars(count: int = STARS, seed: int = 0, first: int = 1000) -> dict[str, np.ndarray]:
     """Labels of toy stars; a third of the metal-poor ones are rich in carbon."""
-    dice = np.random.default_rng(seed)
-    feh = dice.uniform(-3, 0.3, count)
+    rng = np.random.default_rng(seed)
+    feh = rng.uniform(-3, 0.3, count)
     cfe = np.where(
-        (feh < -1) & (dice.random(count) < 0.4), dice.uniform(0.8, 2, count), dice.uniform(-0.3, 0.5, count)
+        (feh < -1) & (rng.random(count) < 0.4), rng.uniform(0.8, 2, count), rng.uniform(-0.3, 0.5, count)
     )
     return {
         "obsid": first + np.arange(count),
-        "Teff": dice.uniform(4500, 6500, count),
-        "logg": dice.uniform(1, 4.8, count),
+        "Teff": rng.uniform(4500, 6500, count),
+        "logg": rng.uniform(1, 4.8, count),
         "FeH": feh,
         "CFe": cfe,
         "CH": feh + cfe,
@@ -35,8 +38,11 @@ def stars(count: int = STARS, seed: int = 0, first: int = 1000) -> dict[str, np.
 
 
 def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Their flux and ivar: three groups of lines for metals, one band for carbon, one line for temperature; a few bad pixels."""
-    dice, wave = np.random.default_rng(seed), GRID.wave
+    """Flux and ivar of these stars, with a few bad pixels.
+
+    Three groups of lines follow the metals, one band follows carbon, and one line follows temperature.
+    """
+    rng, wave = np.random.default_rng(seed), GRID.wave
     depth = {
         4100: 0.3 * (labels["Teff"] - 4000) / 2500,
         4300: 0.1 * np.exp(0.5 * labels["CH"]),
@@ -49,10 +55,10 @@ def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, n
     flux = np.ones((len(labels["FeH"]), len(wave)))
     for centre, strength in depth.items():
         flux -= strength[:, None] * np.exp(-(((wave - centre) / 12) ** 2))
-    sigma = dice.uniform(0.005, 0.05, len(flux))[:, None]
-    flux += sigma * dice.standard_normal(flux.shape)
+    sigma = rng.uniform(0.005, 0.05, len(flux))[:, None]
+    flux += sigma * rng.standard_normal(flux.shape)
     ivar = np.broadcast_to(1 / sigma**2, flux.shape).copy()
-    bad = dice.random(flux.shape) < 0.01
+    bad = rng.random(flux.shape) < 0.01
     flux[bad], ivar[bad] = 1, 0
     return flux.astype(np.float32), ivar.astype(np.float32)
 
@@ -89,24 +95,23 @@ def store(
             else pa.array(known.get(field.name, [None] * len(flux[here])), field.type)
             for field in schema
         ]
-        path = Path(part(str(folder), "spectra", number))
+        path = Path(shard_file(str(folder), "spectra", number))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(memoryview(packed(pa.table(columns, schema=schema))))
-    grid = {
-        "start": GRID.start,
-        "stop": GRID.stop,
-        "step": GRID.step,
-        "scale": GRID.scale,
-        "points": len(GRID),
-    }
-    about = {
-        "version": shards.VERSION,
-        "id": f"toy-{seed}",
-        "shards": numbers,
-        "grid": grid,
-        "settings": {"prepare": {}},
-    }
-    (folder / shards.STORE).write_text(json.dumps(about))
+        path.write_bytes(memoryview(to_parquet(pa.table(columns, schema=schema))))
+    settings = StoreSettings(shard=size, sources=(), options={}, prepare=Prepare(), bits=Bits())
+    document = StoreDocument(
+        version=STORE.version,
+        id=f"toy-{seed}",
+        shards=numbers,
+        files=count,
+        rows_in=count,
+        written=count,
+        refused={},
+        grid=GRID,
+        fingerprint="toy",
+        settings=settings,
+    )
+    Folder(str(folder), STORE).finish(document)
     with (folder.parent / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(labels)
@@ -130,4 +135,12 @@ def training(folder: Path, **changes: Any) -> Train:
         "gpu": "never",
         "threads": 1,
     }
-    return Train.checked("train", values | changes)
+    return Train.from_dict("train", values | changes)
+
+
+def train(folder: Path, **changes: Any) -> Path:
+    """A finished run of such a training."""
+    settings = training(folder, **changes)
+    if plan(settings):
+        learn(settings)
+    return Path(settings.run)

@@ -1,129 +1,132 @@
+"""The order of spectra in a training, and how workers share it."""
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from survey.settings import SettingsError
 from survey.store.store import open_store
-from survey.training.batches import Feed, Reader, Step, read_places, windows
-from survey.training.curriculum import Growth
+from survey.training.batches import Batches, Reader, Step, read_spectra, windows
+from survey.training.settings import Curriculum
 from tests.training import lessons
+
+Stored = tuple[str, NDArray[np.int64]]
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, np.ndarray]:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    """The path of a store, and most of its spectra as (shard, row in shard)."""
     folder = lessons.store(tmp_path_factory.mktemp("batches") / "store")
     sizes = [table.num_rows for table in open_store(str(folder)).tables(["row"])]
-    places = np.array([(shard, row) for shard, size in enumerate(sizes) for row in range(size)])
-    return str(folder), places[np.random.default_rng(5).random(len(places)) < 0.8]
+    rows = np.array([(shard, row) for shard, size in enumerate(sizes) for row in range(size)])
+    return str(folder), rows[np.random.default_rng(5).random(len(rows)) < 0.8]
 
 
 def steps(
-    path: str,
-    places: np.ndarray,
-    resident: bool,
+    stored: Stored,
+    is_resident: bool,
     rank: int = 0,
     size: int = 1,
-    weight_N: np.ndarray | None = None,
-    window: int = 90,
+    weight_N: NDArray[np.float64] | None = None,
 ) -> list[Step]:
-    reader = Reader(path, False)
-    held = read_places(open_store(path), places, False) if resident else None
-    return list(Feed(places, 16, 7, 90, reader, held, weight_N, rank, size).epoch(3))
+    path, rows = stored
+    resident = read_spectra(open_store(path), rows, False) if is_resident else None
+    return list(Batches(rows, 16, 7, 90, Reader(path, False), resident, weight_N, rank, size).epoch(3))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_streaming_gives_the_batches_that_resident_spectra_give(
-    stored: tuple[str, np.ndarray], weighted: bool
-):
-    path, places = stored
-    weight_N = np.random.default_rng(1).uniform(0, 3, len(places)) if weighted else None
-    for one, two in zip(
-        steps(path, places, True, weight_N=weight_N),
-        steps(path, places, False, weight_N=weight_N),
-        strict=True,
-    ):
-        assert (one.all == two.all).all()
+def random_weights(stored: Stored, is_weighted: bool, low: float) -> NDArray[np.float64] | None:
+    return np.random.default_rng(1).uniform(low, 3, len(stored[1])) if is_weighted else None
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_streaming_gives_the_batches_that_resident_spectra_give(stored: Stored, is_weighted: bool) -> None:
+    weight_N = random_weights(stored, is_weighted, 0)
+    resident, streamed = (steps(stored, is_resident, weight_N=weight_N) for is_resident in (True, False))
+    for one, two in zip(resident, streamed, strict=True):
+        assert (one.batch_index == two.batch_index).all()
         assert torch.equal(one.spectra.flux, two.spectra.flux)
         assert torch.equal(one.spectra.ivar, two.spectra.ivar)
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_workers_share_each_batch_without_a_gap_or_an_overlap(stored: tuple[str, np.ndarray], resident: bool):
-    path, places = stored
-    alone = steps(path, places, resident)
-    crew = [steps(path, places, resident, rank, 4) for rank in range(4)]
-    for number, step in enumerate(alone):
-        assert (np.concatenate([member[number].mine for member in crew]) == step.all).all()
-        assert torch.equal(torch.cat([member[number].spectra.flux for member in crew]), step.spectra.flux)
+@pytest.mark.parametrize("is_resident", [True, False])
+def test_workers_share_each_batch_without_a_gap_or_an_overlap(stored: Stored, is_resident: bool) -> None:
+    workers = [steps(stored, is_resident, rank, 4) for rank in range(4)]
+    for number, step in enumerate(steps(stored, is_resident)):
+        shares = [worker[number] for worker in workers]
+        assert (np.concatenate([share.local_index for share in shares]) == step.batch_index).all()
+        assert torch.equal(torch.cat([share.spectra.flux for share in shares]), step.spectra.flux)
 
 
-def test_a_spectrum_comes_with_its_own_pixels(stored: tuple[str, np.ndarray]):
-    path, places = stored
-    whole = read_places(open_store(path), places, False)
-    for step in steps(path, places, False):
-        assert torch.equal(step.spectra.flux, whole.flux[torch.from_numpy(step.mine)])
+def test_a_spectrum_comes_with_its_own_pixels(stored: Stored) -> None:
+    path, rows = stored
+    spectra = read_spectra(open_store(path), rows, False)
+    for step in steps(stored, is_resident=False):
+        assert torch.equal(step.spectra.flux, spectra.flux[torch.from_numpy(step.local_index)])
 
 
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(1, 60), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_an_epoch_has_every_sample_once(shards: int, size: int, window: int, epoch: int):
+def test_an_epoch_has_every_sample_once(shards: int, size: int, window: int, epoch: int) -> None:
     shard_N = np.repeat(np.arange(shards), size)
     order = np.concatenate(list(windows(shard_N, None, 3, epoch, window)))
     assert sorted(order.tolist()) == list(range(len(shard_N)))
 
 
-def test_epochs_differ_and_a_seed_repeats_them():
+def test_epochs_differ_and_a_seed_repeats_them() -> None:
     shard_N = np.repeat(np.arange(4), 50)
-    order = [
+    orders = [
         np.concatenate(list(windows(shard_N, None, seed, epoch, 100))).tolist()
         for seed, epoch in ((1, 0), (1, 1), (1, 0), (2, 0))
     ]
-    assert order[0] == order[2]
-    assert order[0] != order[1]
-    assert order[0] != order[3]
+    assert orders[0] == orders[2]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[3]
 
 
-def test_weights_say_how_often_a_sample_comes():
+def test_the_weight_of_a_sample_is_how_often_it_comes() -> None:
     shard_N, weight_N = np.repeat(np.arange(10), 100), np.tile([3.0, 0.25, 1.0, 0.5], 250)
     counts = np.zeros(1000)
     for epoch in range(20):
         counts += np.bincount(np.concatenate(list(windows(shard_N, weight_N, 1, epoch, 300))), minlength=1000)
-    assert np.allclose([counts[kind::4].mean() / 20 for kind in range(4)], [3, 0.25, 1, 0.5], atol=0.03)
+    means = [counts[kind::4].mean() / 20 for kind in range(4)]
+    assert np.allclose(means, [3, 0.25, 1, 0.5], atol=0.03)
 
 
-def test_fewer_samples_than_a_batch_still_make_a_step(stored: tuple[str, np.ndarray]):
-    path, places = stored
-    few = places[:5]
-    assert [len(step.all) for step in Feed(few, 5, 7, 90, Reader(path, False)).epoch(0)] == [5]
+def test_as_many_samples_as_a_batch_make_a_step(stored: Stored) -> None:
+    path, rows = stored
+    batches = Batches(rows[:5], 5, 7, 90, Reader(path, False))
+    assert [len(step.batch_index) for step in batches.epoch(0)] == [5]
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_growing_training_part_streams_as_it_is_held_and_loses_none_that_it_had(
-    stored: tuple[str, np.ndarray], weighted: bool
-):
-    path, places = stored
-    weight_N = np.random.default_rng(1).uniform(0.5, 3, len(places)) if weighted else None
-    held, reader, growth = (
-        read_places(open_store(path), places, False),
-        Reader(path, False),
-        Growth(first=0.25, epochs=3),
-    )
-    one, two = (Feed(places, 16, 7, 90, reader, kept, weight_N, growth=growth) for kept in (held, None))
-    before: set[int] = set()
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_growing_training_part_is_the_same_in_both_ways_of_reading(
+    stored: Stored, is_weighted: bool
+) -> None:
+    path, rows = stored
+    weight_N = random_weights(stored, is_weighted, 0.5)
+    resident = read_spectra(open_store(path), rows, False)
+    curriculum = Curriculum(first=0.25, epochs=3)
+    both = [
+        Batches(rows, 16, 7, 90, Reader(path, False), spectra, weight_N, curriculum=curriculum)
+        for spectra in (resident, None)
+    ]
     for epoch, share in enumerate([0.25, 0.25 ** (2 / 3), 0.25 ** (1 / 3), 1.0]):
-        found = [[step.all.tolist() for step in feed.epoch(epoch)] for feed in (one, two)]
-        assert found[0] == found[1]
-        here = {place for step in found[0] for place in step}
-        assert len(here) <= len(places) * share + 1
-        assert len(found[0]) <= one.steps(epoch)
-        pool = set(one._some(epoch).tolist())
-        assert before <= pool
-        assert here <= pool
-        before = pool
+        orders = [[step.batch_index.tolist() for step in batches.epoch(epoch)] for batches in both]
+        assert orders[0] == orders[1]
+        used = {sample for batch in orders[0] for sample in batch}
+        assert len(used) <= len(rows) * share + 1
+        assert len(orders[0]) <= both[0].steps(epoch)
 
 
-def test_a_growth_needs_its_beginning_and_its_end():
-    with pytest.raises(SettingsError, match="give both"):
-        Growth.checked("train: growth", {"first": 0.2})
+def test_a_growing_training_part_loses_no_sample(stored: Stored) -> None:
+    """Batches of one spectrum, so that nothing is left over at the end of an epoch."""
+    path, rows = stored
+    batches = Batches(rows, 1, 7, 90, Reader(path, False), curriculum=Curriculum(first=0.25, epochs=3))
+    earlier: set[int] = set()
+    for epoch in range(4):
+        used = {int(step.batch_index[0]) for step in batches.epoch(epoch)}
+        assert earlier <= used
+        earlier = used
+    assert len(earlier) == len(rows)

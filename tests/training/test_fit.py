@@ -1,7 +1,5 @@
-"""Models that are fitted become runs like any other: learned, resumed, chosen, refused."""
+"""Baselines become runs like networks: they learn, resume, choose the best report, and refuse mistakes."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from survey.evaluate.evaluate import Evaluate, evaluate
+from survey.evaluate.evaluate import evaluate_ensemble
+from survey.evaluate.settings import Evaluate
 from survey.labelling import samples
 from survey.models.baseline import FitError
 from survey.models.xgboost import Net
-from survey.reports import train
+from survey.reports import train as report
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training import fit
-from survey.training import run as bundle
-from survey.training.batches import read_places
-from survey.training.loop import Watch
-from survey.training.train import begin
+from survey.training import run as runs
+from survey.training.batches import read_spectra
+from survey.training.tracking import Watch
+from survey.training.train import plan
 from survey.training.worker import learn
 from tests.training import lessons
 
@@ -31,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ridge": {"components": 40},
     "mean": {},
 }
+FORESTS = ("xgboost", "lightgbm")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -42,46 +42,52 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(place: Path, run: Path, kind: str, watch: Watch | None = None, **changes: Any) -> Path:
-    settings = lessons.training(place, run=str(run), **({"model": kind, "options": KINDS[kind]} | changes))
-    if begin(settings):
+    values = {"model": kind, "options": KINDS[kind]} | changes
+    settings = lessons.training(place, run=str(run), **values)
+    if plan(settings):
         learn(settings, watch=watch)
     return run
 
 
 def weights(run: Path) -> str:
-    return str(bundle.about_run(str(run))["weights_sha256"])
+    return runs.run_document(str(run)).weights_sha256
+
+
+def predict(place: Path, run: Path, part: samples.Samples) -> dict[str, np.ndarray]:
+    spectra = read_spectra(open_store(str(place / "store")), part.shard_row_N2, False)
+    return runs.open_run(str(run)).predict(spectra)
 
 
 @every_kind
-def test_a_fitted_model_is_a_run_like_any_other(place: Path, tmp_path: Path, kind: str):
+def test_a_baseline_is_a_run_like_any_other(place: Path, tmp_path: Path, kind: str) -> None:
     run = trained(place, tmp_path / "run", kind)
-    about, rows = bundle.about_run(str(run)), bundle.history(str(run))
+    document, rows = runs.run_document(str(run)), runs.history(str(run))
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-    assert len(rows) == (3 if kind in ("xgboost", "lightgbm") else 1)
-    assert about["best_epoch"] == min(rows, key=lambda row: row["validation_loss"])["epoch"]
+    assert len(rows) == (3 if kind in FORESTS else 1)
+    assert document.best_epoch == min(rows, key=lambda row: row["validation_loss"])["epoch"]
     test = samples.read(str(run)).part("test")
-    said = bundle.open_run(str(run)).said(read_places(open_store(str(place / "store")), test.place_N2, False))
-    error, spread = (
-        np.sqrt(np.nanmean((x - test.label_NL) ** 2, 0)) for x in (said["mu"], np.nanmean(test.label_NL, 0))
-    )
+    error = np.sqrt(np.nanmean((predict(place, run, test)["mu"] - test.label_NL) ** 2, 0))
+    spread = np.nanstd(test.label_NL, 0)
     assert (error < (1.1 if kind == "mean" else 0.8) * spread).all()
-    assert about["unused"] == ["epochs", "batch", "optimiser"]
-    assert about["parameters"] > 0 or kind == "mean"
-    shown = train.summary(
-        lessons.training(place, run=str(run), model=kind),
-        True,
-        train.pictures(lessons.training(place, run=str(run))),
-    )
-    assert f"not used   epochs, batch, optimiser: settings of networks that mean nothing to a {kind}" in shown
-    found = evaluate(Evaluate.checked("evaluate", {"of": str(run), "threads": 1}))
-    assert found.table.num_rows
+    assert document.unused == ("epochs", "batch", "optimiser")
+    assert document.parameters > 0 or kind == "mean"
+    assert evaluate_ensemble(Evaluate.from_dict("evaluate", {"of": str(run), "threads": 1})).metrics.num_rows
+
+
+def test_the_summary_names_settings_that_are_not_used(place: Path, tmp_path: Path) -> None:
+    run = trained(place, tmp_path / "run", "ridge")
+    settings = lessons.training(place, run=str(run), model="ridge", options=KINDS["ridge"])
+    text = report.summary(settings, True, report.pictures(settings))
+    assert "not used   epochs, batch, optimiser: settings of networks that a ridge does not use" in text
 
 
 @every_kind
-def test_one_seed_gives_one_run_and_a_finished_one_is_left_alone(place: Path, tmp_path: Path, kind: str):
+def test_one_seed_gives_one_run_and_a_finished_run_is_left_alone(
+    place: Path, tmp_path: Path, kind: str
+) -> None:
     one, two = (trained(place, tmp_path / name, kind) for name in ("one", "two"))
     assert weights(one) == weights(two)
-    assert not begin(lessons.training(place, run=str(one), model=kind, options=KINDS[kind]))
+    assert not plan(lessons.training(place, run=str(one), model=kind, options=KINDS[kind]))
 
 
 class EndedError(Exception):
@@ -89,24 +95,27 @@ class EndedError(Exception):
 
 
 @every_kind
-def test_a_watch_hears_every_report_and_may_end_the_fit_which_then_goes_on_from_there(
+def test_every_report_is_passed_on_and_a_fit_that_was_ended_continues(
     place: Path, tmp_path: Path, kind: str
-):
-    heard: list[float] = []
+) -> None:
+    epochs: list[float] = []
 
     def watch(row: dict[str, float]) -> None:
-        heard.append(row["epoch"])
+        epochs.append(row["epoch"])
         assert np.isfinite(row["validation_loss"])
-        if len(heard) == 1:
+        if len(epochs) == 1:
             raise EndedError
 
     with pytest.raises(EndedError):
         trained(place, tmp_path / "run", kind, watch)
-    run, through = trained(place, tmp_path / "run", kind, watch), trained(place, tmp_path / "through", kind)
-    rows = bundle.history(str(through))
-    assert heard == [row["epoch"] for row in rows]
-    assert weights(run) == weights(through)
-    for one, two in zip(bundle.history(str(run)), rows, strict=True):
+    run, undisturbed = (
+        trained(place, tmp_path / "run", kind, watch),
+        trained(place, tmp_path / "undisturbed", kind),
+    )
+    expected = runs.history(str(undisturbed))
+    assert epochs == [row["epoch"] for row in expected]
+    assert weights(run) == weights(undisturbed)
+    for one, two in zip(runs.history(str(run)), expected, strict=True):
         np.testing.assert_equal(one | {"seconds": 0}, two | {"seconds": 0})
 
 
@@ -114,156 +123,146 @@ def test_a_watch_hears_every_report_and_may_end_the_fit_which_then_goes_on_from_
 @pytest.mark.parametrize(
     "changes", [{"task": "cls"}, {"task": "reg", "loss": {"reg": "gaussian_nll"}}, {"balance": "balanced"}]
 )
-def test_every_task_is_fitted(place: Path, tmp_path: Path, kind: str, changes: dict[str, Any]):
-    run = bundle.open_run(
-        str(
-            trained(
-                place,
-                tmp_path / "run",
-                kind,
-                options=KINDS[kind] | ({"rounds": 20} if "rounds" in KINDS[kind] else {}),
-                **changes,
-            )
-        )
-    )
-    validation = samples.read(run.path).part("validation")
-    said = run.said(read_places(open_store(str(place / "store")), validation.place_N2, False))
-    if "p" in said:
-        np.testing.assert_allclose(said["p"].sum(1), 1)
-    if "loss" in changes:  # one sigma for all: the scatter on the validation part
-        scatter = np.sqrt(((said["mu"] - validation.label_NL) ** 2).mean(0))
-        np.testing.assert_allclose(said["sigma"], np.broadcast_to(scatter, said["sigma"].shape), rtol=0.01)
+def test_every_task_is_fitted(place: Path, tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+    fewer_rounds = {"rounds": 20} if kind in FORESTS else {}
+    run = trained(place, tmp_path / "run", kind, options=KINDS[kind] | fewer_rounds, **changes)
+    validation = samples.read(str(run)).part("validation")
+    predicted = predict(place, run, validation)
+    if "p" in predicted:
+        np.testing.assert_allclose(predicted["p"].sum(1), 1)
+    if "loss" in changes:  # one sigma for all spectra: the scatter on the validation part
+        scatter = np.sqrt(((predicted["mu"] - validation.label_NL) ** 2).mean(0))
+        expected = np.broadcast_to(scatter, predicted["sigma"].shape)
+        np.testing.assert_allclose(predicted["sigma"], expected, rtol=0.01)
 
 
-def test_rare_classes_count_more_where_they_are_balanced(place: Path, tmp_path: Path):
-    recall = {}
+def test_rare_classes_have_more_weight_if_they_are_balanced(place: Path, tmp_path: Path) -> None:
+    spread = {}
     for balance in ("none", "balanced"):
         run = trained(place, tmp_path / balance, "mean", task="cls", balance=balance)
-        recall[balance] = bundle.open_run(str(run)).net.state_dict()["log_share_C"].exp()
-    assert recall["balanced"].std() < 0.01 < recall["none"].std()
+        spread[balance] = runs.open_run(str(run)).net.state_dict()["log_share_C"].exp().std()
+    assert spread["balanced"] < 0.01 < spread["none"]
 
 
-def test_a_winner_is_fitted_again_on_training_and_validation_part(place: Path, tmp_path: Path):
+@every_kind
+def test_a_winner_is_fitted_again_on_training_and_validation_part(
+    place: Path, tmp_path: Path, kind: str
+) -> None:
     both = {"keep": "last", "learn_from": "train+validation"}
-    for kind in KINDS:
-        run = trained(place, tmp_path / kind, kind, epochs=2, **both)
-        row = bundle.history(str(run))[-1]
-        assert bundle.about_run(str(run))["best_epoch"] == row["epoch"]
-        assert np.isfinite(row["train_loss"])
-        if kind in ("xgboost", "lightgbm"):
-            assert row["rounds"] == 2 * TREES["report"]
-        assert bundle.about_run(str(run))["unused"] == ["batch", "optimiser"]
-    with pytest.raises(
-        SettingsError,
-        match=r"model=ridge: its sigmas are told by validation spectra, and there are none; give another loss.reg",
-    ):
-        trained(place, tmp_path / "sigma", "ridge", task="reg", loss={"reg": "gaussian_nll"}, **both)
+    run = trained(place, tmp_path / kind, kind, epochs=2, **both)
+    document, row = runs.run_document(str(run)), runs.history(str(run))[-1]
+    assert document.best_epoch == row["epoch"]
+    assert np.isfinite(row["train_loss"])
+    if kind in FORESTS:
+        assert row["rounds"] == 2 * TREES["report"]
+    assert document.unused == ("batch", "optimiser")
 
 
-def test_a_view_is_what_a_fitted_model_sees(place: Path, tmp_path: Path):
-    run = bundle.open_run(
+def test_sigmas_need_a_validation_part(place: Path, tmp_path: Path) -> None:
+    message = (
+        "model=ridge: its sigmas are measured on the validation part, which is empty; give another loss.reg"
+    )
+    with pytest.raises(SettingsError, match=message):
+        trained(
+            place,
+            tmp_path / "sigma",
+            "ridge",
+            task="reg",
+            loss={"reg": "gaussian_nll"},
+            keep="last",
+            learn_from="train+validation",
+        )
+
+
+def test_a_baseline_sees_only_its_view(place: Path, tmp_path: Path) -> None:
+    run = runs.open_run(
         str(trained(place, tmp_path / "run", "ridge", task="reg", view={"windows": [[4400.0, 4500.0]]}))
     )
     flux, ivar = torch.ones(2, len(lessons.GRID)), torch.ones(2, len(lessons.GRID))
     flux[1, lessons.GRID.wave < 4390] = 0.5
-    said = run.net(flux, ivar)
-    assert torch.equal(said["mu"][0], said["mu"][1])
+    mu = run.net(flux, ivar)["mu"]
+    assert torch.equal(mu[0], mu[1])
     flux[1, (lessons.GRID.wave > 4440) & (lessons.GRID.wave < 4460)] = 0.7
     assert not torch.equal(*run.net(flux, ivar)["mu"])
 
 
-def test_settings_that_mean_nothing_are_named(place: Path):
-    given = lessons.training(
+def test_unused_settings_are_named(place: Path) -> None:
+    settings = lessons.training(
         place,
         model="ridge",
+        options={},
         augment={"preset": "full"},
         ema=0.9,
         schedule={"name": "cosine"},
         loss={"reg": "smooth_l1", "cls": "focal"},
     )
-    assert set(fit.unused(given, given.loss)) == {
+    assert set(fit.unused_settings(settings)) == {
         *("epochs", "batch", "optimiser", "augment", "ema", "schedule"),
         "loss.cls",
         "loss.reg=smooth_l1 (squared errors instead)",
     }
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        (
-            {"before": "BEFORE"},
-            "before: a ridge is fitted from the start and cannot go on from another run; leave before out",
-        ),
-        ({"options": {"component": 3}}, "component: unknown setting .*did you mean components"),
-        (
-            {"resident_gb": 1e-6},
-            "model=ridge: 1.. spectra of 40 features take .* GB, there is room for 1e-06 GB; give options with fewer features",
-        ),
-        ({"monitor": "mae_Mg"}, "there is no such metric"),
-    ],
-)
-def test_a_mistake_is_told(place: Path, tmp_path: Path, changes: dict[str, Any], told: str):
-    if "before" in changes:
-        changes = {"before": str(trained(place, tmp_path / "before", "ridge"))}
-    with pytest.raises((SettingsError, JobError), match=told):
-        trained(place, tmp_path / "run", "ridge", **changes)
+def test_a_baseline_cannot_continue_another_run(place: Path, tmp_path: Path) -> None:
+    start = str(trained(place, tmp_path / "start", "ridge"))
+    with pytest.raises(SettingsError, match="start_from: a ridge is fitted at once and cannot continue"):
+        trained(place, tmp_path / "run", "ridge", start_from=start)
 
 
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def test_features_that_do_not_fit_into_memory_are_refused(place: Path, tmp_path: Path) -> None:
+    message = (
+        "model=ridge: 1.. spectra of 40 features take .* GB, the limit is 1e-06 GB; "
+        "give options with fewer features"
+    )
+    with pytest.raises(SettingsError, match=message):
+        trained(place, tmp_path / "run", "ridge", resident_gb=1e-6)
+
+
+def test_a_failure_of_a_library_ends_the_job_with_its_message(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> Any:
         raise FitError("xgboost: the library failed: out of luck")
 
-    return lambda: monkeypatch.setattr(Net, "grow", fail)
-
-
-def test_a_failure_of_a_library_ends_the_job_with_its_words(
-    place: Path, tmp_path: Path, failing: Callable[[], None]
-):
-    failing()
+    monkeypatch.setattr(Net, "grow", fail)
     with pytest.raises(JobError, match="train: model=xgboost: xgboost: the library failed: out of luck"):
         trained(place, tmp_path / "run", "xgboost")
 
 
-def test_a_damaged_checkpoint_is_told_of(place: Path, tmp_path: Path):
+def test_a_damaged_checkpoint_is_reported(place: Path, tmp_path: Path) -> None:
     def stop(row: dict[str, float]) -> None:
         raise EndedError
 
     with pytest.raises(EndedError):
         trained(place, tmp_path / "run", "lightgbm", stop)
-    last = tmp_path / "run" / bundle.CHECKPOINTS / "last.safetensors"
+    last = tmp_path / "run" / runs.CHECKPOINTS / "last.safetensors"
     raw = bytearray(last.read_bytes())
     raw[-200] ^= 1
     last.write_bytes(raw)
-    with pytest.raises(ValueError, match=r"are damaged .*; put a copy of the run back, or train it anew"):
+    with pytest.raises(ValueError, match=r"damaged .*; put"):
         trained(place, tmp_path / "run", "lightgbm")
-    assert not (tmp_path / "run" / bundle.RUN).exists()
+    assert not runs.is_finished(str(tmp_path / "run"))
 
 
-def test_good_pixels_that_are_no_numbers_are_told_of(
+def test_good_pixels_that_are_not_finite_are_reported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    original = read_places
+) -> None:
+    def read(store: Any, shard_row_N2: Any, continuum: bool) -> Any:
+        spectra = read_spectra(store, shard_row_N2, continuum)
+        spectra.flux[3], spectra.ivar[3] = torch.inf, 1.0
+        return spectra
 
-    def damaged(store: Any, places: Any, continuum: bool) -> Any:
-        found = original(store, places, continuum)
-        found.flux[3], found.ivar[3] = torch.inf, 1.0
-        return found
-
-    monkeypatch.setattr("survey.training.batches.read_places", damaged)
-    with pytest.raises(
-        JobError,
-        match=r"train: spectrum 3 of \d+ .* holds good pixels that are not finite; ingest the store anew",
-    ):
+    monkeypatch.setattr("survey.training.batches.read_spectra", read)
+    message = r"train: spectrum 3 of \d+ .* has good pixels that are not finite; ingest the store again"
+    with pytest.raises(JobError, match=message):
         trained(place, tmp_path / "run", "xgboost")
 
 
-def test_spectra_are_read_in_portions_and_become_the_same_features(
+def test_spectra_that_are_read_in_pieces_become_the_same_features(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    whole = trained(place, tmp_path / "whole", "lightgbm")
+) -> None:
+    at_once = trained(place, tmp_path / "at-once", "lightgbm")
     monkeypatch.setattr(fit, "PIECE", 17)
-    parts = trained(place, tmp_path / "parts", "lightgbm")
-    one, two = (json.loads((run / bundle.RUN).read_text())["validation"]["loss"] for run in (whole, parts))
-    assert one == pytest.approx(two, rel=0.02)
+    in_pieces = trained(place, tmp_path / "in-pieces", "lightgbm")
+    losses = [runs.run_document(str(run)).validation["loss"] for run in (at_once, in_pieces)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)

@@ -1,7 +1,6 @@
-"""The manifest of a store: the fixed, ordered list of what it is made from, cut into shards."""
+"""The manifest of a store: the fixed, ordered list of its files, divided into shards."""
 
-from survey.store.manifest.listing import Input
-from survey.store.manifest.manifest import Manifest, open_manifest, shard_rows
+from survey.store.manifest.manifest import Manifest, open_manifest
 from survey.store.manifest.plan import Plan, plan
 
-__all__ = ["Input", "Manifest", "Plan", "open_manifest", "plan", "shard_rows"]
+__all__ = ["Manifest", "Plan", "open_manifest", "plan"]

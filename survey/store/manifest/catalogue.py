@@ -1,207 +1,240 @@
-"""A survey's catalogue as manifest rows: which of its columns says what, under the many names that surveys give them.
+"""A survey's catalogue as manifest rows: which of its columns means what, and the file of each row.
 
-Names are compared without case and without the ``combined_`` that LAMOST puts before them; where a catalogue has a column both with and
-without it, the one without counts and the other fills its gaps. A row that does not say which file is its spectrum is kept under a path
-that does not exist, so that ingest refuses and counts it.
+Names are compared without case and without the prefix of the survey (`combined_` in LAMOST's catalogues). If
+a catalogue has a column both with and without the prefix, the one without counts and the other fills its
+gaps.
+
+The file of a row is in a column, or follows from other columns by a pattern in Python's format style:
+``{planid}`` is the text of a column, ``{lmjd:05d}`` a whole number with leading zeros, ``{obsdate:%Y%m%d}`` a
+date. A row that names no file gets a path that does not exist, so that the ingest refuses and counts it.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from survey import files
 from survey.settings import SettingsError
-from survey.store.manifest import pattern, rows
-from survey.tables import cells, read
-
-PATHS = (
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "fits_file",
-    "spec_file",
-    "lamost_file",
-    "fits_name",
-    "fits",
-    "spec",
-)
-"""The names of a column that holds the spectrum's file, best first."""
-
-ALIASES = {
-    "obsid": ("obsid", "obs_id"),
-    "star": (
-        "gaia_source_id",
-        "source_id",
-        "designation",
-        "lamost",
-        "uid",
-        "apogee_id",
-        "thing_id",
-        "thingid",
-        "bestobjid",
-        "objid",
-    ),
-    "ra": ("ra", "ra_obs", "raj2000", "ra_deg", "ra_lamost", "ra_gaia"),
-    "dec": ("dec", "dec_obs", "dej2000", "dec_deg", "dec_lamost", "dec_gaia"),
-    "rv": (
-        "rv",
-        "radial_velocity",
-        "helio_rv",
-        "heliocentric_rv",
-        "rv_helio",
-        "vhelio",
-        "vhelio_avg",
-        "pred_rv",
-    ),
-    "z": ("z", "redshift"),
-}
-"""The names of the columns that say what a manifest holds, best first; the second best fills the gaps of the best."""
+from survey.sources.naming import namings
+from survey.store.manifest.manifest import ITEM, manifest_rows
+from survey.tables import cells
+from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS, name_without_prefix, numbers_by_name
+from survey.tables.read import DAMAGE, Columns, TableFile, open_table
 
 LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
 
-OWN = ("row", "size", "stamp")
-"""What a catalogue that is itself a manifest (it has a column `path`) says besides."""
+MANIFEST_COLUMNS = ("row", "size", "stamp")
+"""More columns of a catalogue that is itself a manifest (it has a column `path`)."""
+
+EXAMPLE = "{planid}/spec-{lmjd:05d}-{fiberid:03d}.fits"
+
+
+@dataclass(frozen=True)
+class PatternPiece:
+    """A piece of a pattern: fixed text, or a column and its format."""
+
+    text: str = ""
+    column: str = ""
+    format: str = ""
+
+    def write(self, column: pa.Array) -> pa.Array:
+        """The cells of its column as text, null where they do not fit the format."""
+        if not self.format.strip("s"):
+            return cells.text(column)
+        values = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        # a day or a fibre occurs thousands of times
+        return self._formatted(values.dictionary).take(values.indices)
+
+    def _formatted(self, values: pa.Array) -> pa.Array:
+        if self.format.startswith("%"):
+            return pc.strftime(cells.dates(values), format=self.format)
+        number = cells.integers(values)
+        digits = int(self.format[:-1] or 0)
+        not_negative = pc.if_else(pc.greater_equal(number, 0), number, None)
+        return pc.utf8_lpad(pc.cast(not_negative, pa.string()), digits, "0")
+
+
+def parse_pattern(pattern: str) -> tuple[PatternPiece, ...]:
+    """The pieces of a pattern. A wrong pattern is an error that explains patterns."""
+    where = f"ingest: pattern: {pattern!r}"
+    try:
+        parsed = list(Formatter().parse(pattern))
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}; write it like {EXAMPLE}") from None
+    pieces = []
+    for text, column, form, conversion in parsed:
+        if text:
+            pieces.append(PatternPiece(text=text))
+        if column is None:
+            continue
+        if not column or conversion or not re.fullmatch(r"s?|(0\d+)?d|%.+", form or ""):
+            raise SettingsError(
+                f"{where}: {{{column}:{form}}} is no field; "
+                "give {column}, {column:05d} or {column:%Y%m%d}"
+            )
+        pieces.append(PatternPiece(column=column, format=form or ""))
+    if not any(piece.column for piece in pieces):
+        raise SettingsError(
+            f"{where}: names no column, so all rows would have the same path; write it like {EXAMPLE}"
+        )
+    return tuple(pieces)
+
+
+def write_paths(pieces: Sequence[PatternPiece], columns: dict[str, pa.Array]) -> pa.Array:
+    """The path of every row, null where a column of the pattern is null."""
+    texts = [piece.write(columns[piece.column]) if piece.column else piece.text for piece in pieces]
+    return pc.binary_join_element_wise(*texts, "")
 
 
 @dataclass
 class Catalogue:
-    """One catalogue file and what its columns mean; `nameless` counts the rows that did not say which file is theirs."""
+    """A catalogue and the meaning of its columns; `nameless` counts the rows that name no file.
 
-    path: str
+    `path_columns` are the columns of the pattern, `value_columns` those of the manifest, best first.
+    """
+
+    table: TableFile
     root: str
-    names: list[str]
-    delimiter: str
-    pieces: tuple[pattern.Piece, ...] = ()
-    fields: dict[str, int] = field(default_factory=dict)
-    values: dict[str, list[int]] = field(default_factory=dict)
+    pieces: tuple[PatternPiece, ...] = ()
+    path_columns: dict[str, int] = field(default_factory=dict)
+    value_columns: dict[str, list[int]] = field(default_factory=dict)
     nameless: int = 0
 
     def rows(self) -> Iterator[pa.Table]:
         """Manifest rows, in the order of the catalogue."""
-        wanted = sorted(
-            {*self.fields.values(), *(number for numbers in self.values.values() for number in numbers)}
-        )
+        values = (number for numbers in self.value_columns.values() for number in numbers)
+        wanted = sorted({*self.path_columns.values(), *values})
         first = 1
         try:
-            for columns in self._cells(wanted):
+            for columns in self.table.blocks(wanted):
                 count = len(columns[wanted[0]])
                 yield self._rows(columns, first, count)
                 first += count
         except ConnectionError:
             raise
-        except read.DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(
-                f"ingest: {self.path}: {str(error).strip()}, after {first - 1} sound rows; mend or drop the line or file"
+                f"ingest: {self.table.path}: {str(error).strip()}, after {first - 1} good rows; "
+                "correct or remove the line"
             ) from None
 
-    def _cells(self, wanted: list[int]) -> Iterator[read.Columns]:
-        if self.delimiter:
-            return read.csv_cells(self.path, self.delimiter, len(self.names), wanted)
-        return read.parquet_cells(self.path, self.names, wanted)
-
-    def _rows(self, columns: read.Columns, first: int, count: int) -> pa.Table:
+    def _rows(self, columns: Columns, first: int, count: int) -> pa.Table:
         path = self._paths(columns)
         if path.null_count:
             self.nameless += path.null_count
             number = pc.cast(pa.array(range(first, first + count)), pa.string())
-            path = pc.coalesce(path, pc.binary_join_element_wise(f"{self.path}#row-", number, ""))
-        found = {"path": path, "row": rows.ITEM}
-        for name, numbers in self.values.items():
-            readings = [_reading(name, columns[number]) for number in numbers]
-            found[name] = pc.coalesce(*readings) if len(readings) > 1 else readings[0]
-        found["row"] = pc.fill_null(found["row"], rows.ITEM) if "row" in self.values else rows.ITEM
-        return rows.table(count, found)
+            path = pc.coalesce(path, pc.binary_join_element_wise(f"{self.table.path}#row-", number, ""))
+        values: dict[str, Any] = {"path": path, "row": ITEM}
+        for name, numbers in self.value_columns.items():
+            readings = [_read_values(name, columns[number]) for number in numbers]
+            values[name] = pc.coalesce(*readings) if len(readings) > 1 else readings[0]
+        if "row" in self.value_columns:
+            values["row"] = pc.fill_null(values["row"], ITEM)
+        return manifest_rows(count, values)
 
-    def _paths(self, columns: read.Columns) -> pa.Array:
-        name = pattern.paths(self.pieces, {column: columns[number] for column, number in self.fields.items()})
-        lone = pc.or_(pc.starts_with(name, "/"), pc.match_substring(name, "://"))
-        inside = pc.binary_join_element_wise(self.root.rstrip("/") + "/", name, "")
-        return _tidy(pc.if_else(lone, name, inside) if pc.any(lone).as_py() else inside)
-
-
-def understood(path: str, root: str, chosen: str) -> Catalogue:
-    """The catalogue of that path with the meaning of its columns; `chosen` is the pattern asked for, if any."""
-    is_parquet = read.head(path).startswith(b"PAR1")
-    delimiter, names = ("", read.parquet_names(path)) if is_parquet else read.csv_header(path)
-    place = _places(names)
-    file = next((names[place[name][0]] for name in PATHS if name in place), "")
-    chosen = chosen or ("" if file else _default(place))
-    if not chosen and not file:
-        raise SettingsError(
-            f"ingest: {path}: no column says where the spectra are, found {', '.join(names)[:300]}; needed are a column "
-            f"{', '.join(PATHS[:4])}, or lmjd, planid, spid and fiberid, or plate, mjd and fiberid; or give pattern= with columns of your own"
+    def _paths(self, columns: Columns) -> pa.Array:
+        name = write_paths(
+            self.pieces, {column: columns[number] for column, number in self.path_columns.items()}
         )
-    pieces = pattern.parse(chosen) if chosen else (pattern.Piece(column=file),)
-    fields = {piece.column: _field(path, place, piece.column, names) for piece in pieces if piece.column}
-    values = {
-        name: numbers
-        for name, aliases in ALIASES.items()
-        if (numbers := [number for alias in aliases for number in place.get(alias, [])][:2])
+        is_absolute = pc.or_(pc.starts_with(name, "/"), pc.match_substring(name, "://"))
+        path = pc.binary_join_element_wise(self.root.rstrip("/") + "/", name, "")
+        if pc.any(is_absolute).as_py():
+            path = pc.if_else(is_absolute, name, path)
+        return _normalised(path)
+
+
+def open_catalogue(path: str, root: str, pattern: str) -> Catalogue:
+    """The catalogue of that path. Its files are below `root`; `pattern` is that of the settings, or empty."""
+    table = open_table(path, "ingest")
+    numbers = numbers_by_name(table.names)
+    file = next((table.names[numbers[name][0]] for name in FILE_COLUMNS if name in numbers), "")
+    pattern = pattern or ("" if file else _survey_pattern(numbers))
+    if not pattern and not file:
+        raise SettingsError(_no_path_message(table))
+    pieces = parse_pattern(pattern) if pattern else (PatternPiece(column=file),)
+    path_columns = {
+        piece.column: _pattern_column(table, numbers, piece.column) for piece in pieces if piece.column
     }
-    if file.lower() == "path" and not chosen:
-        values |= {name: place[name][:1] for name in OWN if name in place}
-    return Catalogue(path, root, names, delimiter, pieces, fields, values)
+    value_columns = {
+        name: found[:2]
+        for name, aliases in CATALOGUE_COLUMNS.items()
+        if (found := [number for alias in aliases for number in numbers.get(alias, [])])
+    }
+    if file.lower() == "path" and not pattern:
+        value_columns |= {name: numbers[name][:1] for name in MANIFEST_COLUMNS if name in numbers}
+    return Catalogue(table, root, pieces, path_columns, value_columns)
 
 
-def _places(names: list[str]) -> dict[str, list[int]]:
-    """Where the columns of each name are, the one without ``combined_`` first."""
-    place: dict[str, list[int]] = {}
-    for prefix in ("", "combined_"):
-        for number, name in enumerate(names):
-            if name.lower().startswith("combined_") == bool(prefix):
-                place.setdefault(name.lower().removeprefix("combined_"), []).append(number)
-    return place
+def _pattern_columns(pattern: str) -> list[str]:
+    return list(dict.fromkeys(piece.column for piece in parse_pattern(pattern) if piece.column))
 
 
-def _default(place: dict[str, list[int]]) -> str:
-    for candidate in (pattern.LAMOST, pattern.SDSS):
-        if all(piece.column in place for piece in pattern.parse(candidate) if piece.column):
-            return candidate
-    return ""
+def _survey_pattern(numbers: dict[str, list[int]]) -> str:
+    """The pattern of the first survey whose columns are all there."""
+    patterns = (naming.path for naming in namings())
+    return next(
+        (pattern for pattern in patterns if all(name in numbers for name in _pattern_columns(pattern))), ""
+    )
 
 
-def _field(path: str, place: dict[str, list[int]], column: str, names: list[str]) -> int:
-    numbers = place.get(column.lower().removeprefix("combined_"))
-    if column in names:
-        return names.index(column)
-    if not numbers:
+def _no_path_message(table: TableFile) -> str:
+    surveys = " or ".join(", ".join(_pattern_columns(naming.path)) for naming in namings())
+    return (
+        f"ingest: {table.path}: no column names the files, found {', '.join(table.names)[:300]}; "
+        f"needed is a column {', '.join(FILE_COLUMNS[:4])} ..., or the columns {surveys}; "
+        "or give pattern= with other columns"
+    )
+
+
+def _pattern_column(table: TableFile, numbers: dict[str, list[int]], column: str) -> int:
+    """The number of a column of the pattern."""
+    if column in table.names:
+        return table.names.index(column)
+    found = numbers.get(name_without_prefix(column))
+    if not found:
         raise SettingsError(
-            f"ingest: {path}: the pattern needs the column {column}, found {', '.join(names)[:300]}; give another pattern="
+            f"ingest: {table.path}: the pattern needs the column {column}, "
+            f"found {', '.join(table.names)[:300]}; give another pattern="
         )
-    return numbers[0]
+    return found[0]
 
 
-def _reading(name: str, column: pa.Array) -> pa.Array:
-    """A column's cells as what they mean in a manifest."""
+def _read_values(name: str, column: pa.Array) -> pa.Array:
+    """The cells of a column as values of the manifest."""
     if name in LIMITS:
         return cells.measured(column, *LIMITS[name])
     if name == "star":
-        return _stars(cells.text(column))
+        return _star_names(cells.text(column))
     if name == "stamp":
         return cells.numbers(column)
-    number = cells.whole(column)
+    number = cells.integers(column)
     return pc.if_else(pc.greater(number, 0), number, None) if name == "obsid" else number
 
 
-def _stars(names: pa.Array) -> pa.Array:
-    """Names of sources without the survey's own before them; a number that pandas took for a float is a whole number again."""
-    for marker, dropped, kept in (("LAMOST ", r"^LAMOST\s+", ""), (".0", r"^(\d+)\.0+$", r"\1")):
+def _star_names(names: pa.Array) -> pa.Array:
+    """Names of stars without the prefix of the survey. Numbers that pandas read as floats lose their .0."""
+    replacements = [(f"{prefix} ", rf"^{re.escape(prefix)}\s+", "") for prefix in _star_prefixes()]
+    for marker, pattern, replacement in (*replacements, (".0", r"^(\d+)\.0+$", r"\1")):
         if pc.any(pc.match_substring(names, marker)).as_py():
-            names = pc.replace_substring_regex(names, dropped, kept)
+            names = pc.replace_substring_regex(names, pattern, replacement)
     return pc.if_else(pc.is_in(names, pa.array(["0", "-1"])), None, names)
 
 
-def _tidy(paths: pa.Array) -> pa.Array:
-    """The same paths without ``//``, ``/./`` and ``/../``; few have them, so only those are taken one by one."""
-    local = pc.invert(pc.match_substring(paths, "://"))
-    untidy = pc.and_(local, pc.or_(pc.match_substring(paths, "//"), pc.match_substring(paths, "/.")))
-    if not pc.any(untidy).as_py():
+def _star_prefixes() -> list[str]:
+    return [naming.star_prefix for naming in namings() if naming.star_prefix]
+
+
+def _normalised(paths: pa.Array) -> pa.Array:
+    """The same paths without ``//``, ``/./`` and ``/../``. Few have them, so these are treated one by one."""
+    is_local = pc.invert(pc.match_substring(paths, "://"))
+    has_dots = pc.or_(pc.match_substring(paths, "//"), pc.match_substring(paths, "/."))
+    mask = pc.fill_null(pc.and_(is_local, has_dots), False)
+    if not pc.any(mask).as_py():
         return paths
-    mask = pc.fill_null(untidy, False)
-    return pc.replace_with_mask(
-        paths, mask, pa.array([read.absolute(path) for path in paths.filter(mask).to_pylist()], pa.string())
-    )
+    normalised = [files.absolute(path) for path in paths.filter(mask).to_pylist()]
+    return pc.replace_with_mask(paths, mask, pa.array(normalised, pa.string()))

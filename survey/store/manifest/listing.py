@@ -1,57 +1,30 @@
-"""What is in the input of an ingest, as manifest rows: a folder or prefix of survey files, a catalogue, a table of spectra or one file.
+"""The input of an ingest as manifest rows.
 
-The input is recognised by what it is, not by its name. Rows come in a fixed order, some ten thousand at a time; nothing is held.
+An input is a folder of survey files, a catalogue, a table of spectra, or one file. It is recognised by its
+content, not by its name. Rows come in a fixed order, some ten thousand at a time; no more are held in memory.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field
 
 from survey import files
-from survey.settings import Settings, SettingsError
-from survey.store.manifest import catalogue, rows
-from survey.tables import read
+from survey.settings import SettingsError
+from survey.store.manifest.catalogue import open_catalogue
+from survey.store.manifest.manifest import ITEM, manifest_rows
+from survey.store.settings import Input
+from survey.tables.read import array_rows, first_bytes, parquet_header
 
 SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
-"""The names of survey files end so, in lower or upper case."""
+"""The endings of survey files, in lower or upper case."""
 
 BATCH = 1 << 16
 
 
-class Input(Settings):
-    """What a store is made from."""
-
-    INERT: ClassVar[frozenset[str]] = frozenset({"input", "files", "pattern", "compare", "reread"})
-
-    input: str = Field(
-        description="a folder or s3:// prefix of survey files, a catalogue (CSV or Parquet), a table (X.npy, Parquet with flux) or one file"
-    )
-    files: str = Field(
-        "",
-        description="folder or s3:// prefix that a catalogue's files are in; empty = the catalogue's own folder",
-    )
-    pattern: str = Field(
-        "",
-        description="path of a catalogue row's file, such as {planid}/spec-{lmjd:05d}.fits; empty = from the file column, or the survey's rule",
-    )
-    shard: int = Field(
-        1000, ge=1, le=20000, description="spectra per shard; cannot change once a store is begun"
-    )
-    compare: Literal["size", "time", "hash", "none"] = Field(
-        "time", description="how a changed file is known: size, size or time, content, not at all"
-    )
-    reread: bool = Field(
-        False,
-        description="read changed files again, and missing ones that are there now, with the rest of their shards",
-    )
-
-
 @dataclass
 class Listing:
-    """The rows of an input; what was passed over is counted while they are taken."""
+    """The rows of an input. `ignored` files and `nameless` rows of a catalogue are counted on the way."""
 
     settings: Input
     store: str
@@ -60,154 +33,155 @@ class Listing:
 
     @property
     def root(self) -> str:
-        """The input's full path."""
-        return read.absolute(self.settings.input)
+        """The absolute path of the input."""
+        return files.absolute(self.settings.input)
 
     def __iter__(self) -> Iterator[pa.Table]:
-        """Manifest rows in their order; at least one, or an error."""
+        """Manifest rows in their order. An input without rows is an error."""
         count = 0
         for table in self._rows():
             count += table.num_rows
             yield table
         if not count:
-            passed = f"({self.ignored} other files)" if self.ignored else "at all"
+            others = f"({self.ignored} other files)" if self.ignored else "at all"
             raise SettingsError(
-                f"ingest: input: {self.root}: holds no spectrum {passed}; give a folder with files {', '.join(SUFFIXES)}, or a catalogue"
+                f"ingest: input: {self.root}: holds no spectrum {others}; "
+                f"give a folder with files {', '.join(SUFFIXES)}, or a catalogue"
             )
 
     def _rows(self) -> Iterator[pa.Table]:
         root = self.root
         if not files.exists(root):
             raise SettingsError(
-                f"ingest: input: {root}: no such file or folder; give a folder, an s3:// prefix, a catalogue or a file of spectra"
+                f"ingest: input: {root}: no such file or folder; "
+                "give a folder, an s3:// prefix, a catalogue or a file of spectra"
             )
         if files.is_folder(root):
-            yield from self._folder(root)
+            yield from self._rows_of_folder(root)
         elif root.lower().endswith(SUFFIXES):
-            yield from _one(root)
+            yield from _single_file(root)
         else:
-            yield from self._file(root)
+            yield from self._rows_of_file(root)
 
-    def _file(self, path: str) -> Iterator[pa.Table]:
-        start = read.head(path)
-        count = _spectra(path)
+    def _rows_of_file(self, path: str) -> Iterator[pa.Table]:
+        start = first_bytes(path)
+        count = _spectra_in_table(path)
         if count is not None:
-            yield from _table(files.stat_of(path) or files.Entry(path, 0, 0.0), count)
+            yield from _table_rows(files.stat_of(path) or files.Entry(path, 0, 0.0), count)
         elif start.startswith(b"SIMPLE"):
-            yield from _one(path)
+            yield from _single_file(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
-            folder = read.absolute(self.settings.files) if self.settings.files else path.rpartition("/")[0]
-            found = catalogue.understood(path, folder, self.settings.pattern)
-            yield from found.rows()
-            self.nameless = found.nameless
+            folder = files.absolute(self.settings.files) if self.settings.files else path.rpartition("/")[0]
+            catalogue = open_catalogue(path, folder, self.settings.pattern)
+            yield from catalogue.rows()
+            self.nameless = catalogue.nameless
         else:
-            what = (
-                "empty"
-                if not start
-                else f"neither text nor FITS, Parquet or .npy (it begins with {start[:8]!r})"
+            content = (
+                f"is no text, FITS, Parquet or .npy (it begins with {start[:8]!r})" if start else "is empty"
             )
             raise SettingsError(
-                f"ingest: input: {path}: {what}; give a folder, a catalogue (CSV or Parquet) or a file of spectra"
+                f"ingest: input: {path}: {content}; give a folder, a catalogue or a file of spectra"
             )
 
-    def _folder(self, root: str) -> Iterator[pa.Table]:
-        """Survey files as they come, tables of spectra in between."""
-        single: list[files.Entry] = []
-        for entry in self._found(root):
+    def _rows_of_folder(self, root: str) -> Iterator[pa.Table]:
+        """Survey files and tables of spectra, in the order of the listing."""
+        waiting: list[files.Entry] = []
+        for entry in self._entries(root):
             if entry.path.lower().endswith(SUFFIXES):
-                single.append(entry)
-            elif _is_table(entry.path):
-                yield from _items(single)
-                single = []
-                yield from self._table_of_folder(entry)
+                waiting.append(entry)
+            elif _may_be_table(entry.path):
+                yield from _item_rows(waiting)
+                waiting = []
+                yield from self._rows_of_table(entry)
             else:
                 self.ignored += 1
-            if len(single) == BATCH:
-                yield from _items(single)
-                single = []
-        yield from _items(single)
+            if len(waiting) == BATCH:
+                yield from _item_rows(waiting)
+                waiting = []
+        yield from _item_rows(waiting)
 
-    def _found(self, root: str) -> Iterator[files.Entry]:
-        """The files below a folder but for hidden ones, which are counted, and those of the store itself."""
-        begin, own = len(root), f"{self.store}/"
+    def _entries(self, root: str) -> Iterator[files.Entry]:
+        """The files below a folder, except hidden ones, which are counted, and those of the store itself."""
+        start, store = len(root), f"{self.store}/"
         try:
             for entry in files.walk(root, SUFFIXES):
-                if "/." in entry.path[begin:]:
+                if "/." in entry.path[start:]:
                     self.ignored += 1
-                elif not entry.path.startswith(own):
+                elif not entry.path.startswith(store):
                     yield entry
         except ConnectionError:
             raise
         except OSError as error:
             raise ValueError(
-                f"ingest: input: {error.filename or root}: {error.strerror or error}; make it readable or give another folder"
+                f"ingest: input: {error.filename or root}: {error.strerror or error}; "
+                "make it readable, or give another folder"
             ) from error
 
-    def _table_of_folder(self, entry: files.Entry) -> Iterator[pa.Table]:
+    def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
         try:
-            count = _spectra(entry.path)
+            count = _spectra_in_table(entry.path)
         except ValueError:
-            yield from _items([entry])  # a damaged table is one item, which ingest refuses and counts
+            yield from _item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
             return
         if count is None:
             self.ignored += 1
         else:
-            yield from _table(entry, count)
+            yield from _table_rows(entry, count)
 
 
-def _is_table(path: str) -> bool:
+def _may_be_table(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.endswith(".parquet") or (name.startswith("X") and name.endswith(".npy"))
 
 
-def _spectra(path: str) -> int | None:
-    """How many spectra a table file holds; None if it is no table of spectra."""
-    start = read.head(path)
+def _spectra_in_table(path: str) -> int | None:
+    """The number of spectra in a table file; None if it is no table of spectra."""
+    start = first_bytes(path)
     if start.startswith(b"\x93NUMPY"):
-        return read.array_rows(path)
-    if start.startswith(b"PAR1") and "flux" in read.parquet_names(path):
-        return read.parquet_rows(path)
-    if path.endswith(".npy") or (path.endswith(".parquet") and not start.startswith(b"PAR1")):
+        return array_rows(path)
+    if start.startswith(b"PAR1"):
+        names, rows = parquet_header(path)
+        return rows if "flux" in names else None
+    if path.endswith((".npy", ".parquet")):
         raise ValueError(
-            f"ingest: {path}: begins with {start[:8]!r}, which its kind of file does not; write it again"
+            f"ingest: {path}: begins with {start[:8]!r}, so it is no {path.rpartition('.')[2]} file; "
+            "write it again"
         )
     return None
 
 
-def _table(entry: files.Entry, count: int) -> Iterator[pa.Table]:
-    """The rows of a table of spectra, each with the size and time of the whole file, so that a change shows."""
+def _table_rows(entry: files.Entry, count: int) -> Iterator[pa.Table]:
+    """The rows of a table of spectra. Each has the size and time of the file, so that a change is found."""
     for first in range(0, count, BATCH):
         last = min(first + BATCH, count)
-        yield rows.table(
-            last - first,
-            {"path": entry.path, "row": range(first, last), "size": entry.size, "stamp": entry.stamp},
-        )
+        values = {"path": entry.path, "row": range(first, last), "size": entry.size, "stamp": entry.stamp}
+        yield manifest_rows(last - first, values)
 
 
-def _one(path: str) -> Iterator[pa.Table]:
+def _single_file(path: str) -> Iterator[pa.Table]:
     entry = files.stat_of(path)
     if entry and entry.size > files.LARGEST:
         raise SettingsError(
-            f"ingest: input: {path}: {entry.size:,} bytes is no spectrum; if it is a catalogue, give it as CSV or Parquet"
+            f"ingest: input: {path}: {entry.size:,} bytes is no spectrum; "
+            "if it is a catalogue, give it as CSV or Parquet"
         )
-    yield from _items([entry or files.Entry(path, 0, 0.0)])
+    yield from _item_rows([entry or files.Entry(path, 0, 0.0)])
 
 
-def _items(entries: list[files.Entry]) -> Iterator[pa.Table]:
-    """Files that are one item each; a name that is no UTF-8 is written out and will be refused as missing."""
+def _item_rows(entries: list[files.Entry]) -> Iterator[pa.Table]:
+    """Files that are one item each. A name that is no UTF-8 is escaped, and will be refused as missing."""
     if not entries:
         return
     paths, sizes, stamps = zip(*entries, strict=True)
     try:
-        column = pa.array(paths, pa.string())
+        path_column = pa.array(paths, pa.string())
     except UnicodeEncodeError:
-        column = pa.array([path.encode(errors="backslashreplace").decode() for path in paths], pa.string())
-    yield rows.table(
-        len(paths),
-        {
-            "path": column,
-            "row": rows.ITEM,
-            "size": pa.array(sizes, pa.int64()),
-            "stamp": pa.array(stamps, pa.float64()),
-        },
-    )
+        escaped = [path.encode(errors="backslashreplace").decode() for path in paths]
+        path_column = pa.array(escaped, pa.string())
+    values = {
+        "path": path_column,
+        "row": ITEM,
+        "size": pa.array(sizes, pa.int64()),
+        "stamp": pa.array(stamps, pa.float64()),
+    }
+    yield manifest_rows(len(paths), values)

@@ -1,12 +1,13 @@
-"""A manifest on disk: ``manifest/part-NNNNN.parquet``, one row group per shard, and ``manifest.json``, which is replaced last.
+"""A manifest on disk: ``manifest/part-NNNNN.parquet``, one row group per shard, and ``manifest.json``.
 
-A part that ``manifest.json`` does not list does not exist: a plan that was killed is made again and writes over it. A part is never changed;
-where rows have to change, another file takes its place.
+A row says where one spectrum is, and what a listing or a catalogue knows of it. A part that ``manifest.json``
+does not list does not exist: a plan that was killed is made again and overwrites it. A part never changes;
+if rows have to change, another file replaces it.
 """
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,16 +15,48 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from survey import files
-from survey.store.manifest import rows
-from survey.tables import read as streams
 
-FORMAT = 1
-SHARDS = 64
-"""Shards per part: large enough that 11 million rows are 175 files, small enough to hold one."""
+VERSION = 2
+SHARDS_PER_PART = 64
+"""11 million rows are 175 files, and one part fits into memory."""
+
+COLUMNS = {
+    "path": (
+        "string",
+        "the file, absolute or s3://; `<catalogue>#row-<n>` (n counts from 1) if a catalogue names no file",
+    ),
+    "row": ("int64", "the row of a table of spectra; -1 = the file is one item"),
+    "size": ("int64", "bytes of the file, null if the listing does not know it"),
+    "stamp": ("float64", "time of the file's last change in seconds, null if the listing does not know it"),
+    "obsid": ("int64", "the survey's number of the observation"),
+    "star": ("string", "the catalogue's name of the source"),
+    "ra": ("float64", "right ascension, degrees"),
+    "dec": ("float64", "declination, degrees"),
+    "rv": ("float64", "radial velocity, km/s"),
+    "z": ("float64", "redshift"),
+}
+"""The columns of a manifest: Arrow type, description. What is not known is null, never -9999."""
+
+SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
+
+ITEM = -1
+"""`row` of a file that is one item."""
+
+
+def manifest_rows(count: int, values: Mapping[str, Any]) -> pa.Table:
+    """So many rows with these values, null in the other columns. A single value is repeated in all rows."""
+    columns = []
+    for column in SCHEMA:
+        value = values.get(column.name)
+        if value is None or isinstance(value, (str, int, float)):
+            columns.append(pa.repeat(pa.scalar(value, column.type), count))
+        else:
+            columns.append(value if isinstance(value, pa.Array) else pa.array(value, column.type))
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 @dataclass(frozen=True)
-class Part:
+class ManifestPart:
     """One file of a manifest."""
 
     file: str
@@ -33,8 +66,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One plan that added rows: from what, when, and how many of its rows were listed twice."""
+class InputRecord:
+    """One plan that added rows: its input, its time, and how many of its rows were listed twice."""
 
     input: str
     rows: int
@@ -47,30 +80,31 @@ class Listed:
 class Manifest:
     """A manifest without its rows: small, and the same on every worker.
 
-    `versions` counts for a shard how often its rows were replaced because files changed; a shard ingested under another version is out of date.
+    `versions` counts, for each shard, how often its rows were replaced because files changed. A shard that
+    was ingested with another version is out of date.
     """
 
     store: str
     shard_size: int
-    parts: tuple[Part, ...] = ()
-    inputs: tuple[Listed, ...] = ()
+    parts: tuple[ManifestPart, ...] = ()
+    inputs: tuple[InputRecord, ...] = ()
     versions: dict[int, int] = field(default_factory=dict)
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         return sum(part.shards for part in self.parts)
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return sum(part.rows for part in self.parts)
 
-    def path(self, part: Part) -> str:
-        """Where a part lies."""
+    def path(self, part: ManifestPart) -> str:
+        """The path of a part."""
         return files.join(self.store, "manifest", part.file)
 
-    def part_of(self, shard: int) -> Part:
+    def part_of(self, shard: int) -> ManifestPart:
         """The part that holds a shard."""
         if not 0 <= shard < self.shards:
             raise ValueError(
@@ -78,8 +112,14 @@ class Manifest:
             )
         return self.parts[bisect_right(self.parts, shard, key=lambda part: part.first_shard) - 1]
 
+    def first_row(self, shard: int) -> int:
+        """The number of a shard's first row, counted over all parts."""
+        part = self.part_of(shard)
+        before = sum(other.rows for other in self.parts if other.first_shard < part.first_shard)
+        return before + (shard - part.first_shard) * self.shard_size
+
     def rows_in(self, shard: int) -> int:
-        """How many rows a shard has; only the last one of a plan may have less than `shard_size`."""
+        """Number of rows of a shard. Only the last shard of a plan may have fewer than `shard_size`."""
         part = self.part_of(shard)
         return min(self.shard_size, part.rows - (shard - part.first_shard) * self.shard_size)
 
@@ -87,94 +127,91 @@ class Manifest:
         """The rows of a shard; nothing else is read."""
         part = self.part_of(shard)
         try:
-            with streams.opened(self.path(part)) as stream:
+            with files.open_file(self.path(part)) as stream:
                 table = pq.ParquetFile(stream).read_row_group(shard - part.first_shard, use_threads=False)
         except (ConnectionError, PermissionError):
             raise  # the file may be sound
         except (OSError, pa.ArrowException) as error:
             raise ValueError(
-                f"manifest: {self.path(part)}: cannot be read ({error}); plan the store anew in another folder"
+                f"manifest: {self.path(part)}: cannot be read ({error}); "
+                "make the store again in another folder"
             ) from error
         if table.num_rows != self.rows_in(shard):
             raise ValueError(
-                f"manifest: {self.path(part)}: shard {shard} has {table.num_rows} rows, not {self.rows_in(shard)}; the file was replaced"
+                f"manifest: {self.path(part)}: shard {shard} has {table.num_rows} rows, "
+                f"but {self.rows_in(shard)} are expected; put the original file back"
             )
         return table
 
-    def read(self, part: Part, columns: list[str] | None = None) -> pa.Table:
-        """These columns of a whole part."""
+    def read(self, part: ManifestPart, columns: list[str] | None = None) -> pa.Table:
+        """A complete part, or some of its columns."""
         return pq.read_table(pa.BufferReader(files.read(self.path(part))), columns=columns, use_threads=False)
 
-    def stretches(self) -> Iterator[tuple[Listed, range]]:
-        """Every plan with the positions of its rows."""
+    def input_rows(self) -> Iterator[tuple[InputRecord, range]]:
+        """Every plan with the numbers of its rows."""
         first = 0
-        for listed in self.inputs:
-            yield listed, range(first, first + listed.rows)
-            first += listed.rows
+        for record in self.inputs:
+            yield record, range(first, first + record.rows)
+            first += record.rows
 
     def save(self) -> None:
-        """Make this the manifest: the one step that counts."""
-        files.write(_json(self.store), self.text().encode())
+        """Write ``manifest.json``: only this step changes the manifest."""
+        files.write(_json_path(self.store), self.text().encode())
 
     def text(self) -> str:
-        """What ``manifest.json`` says."""
+        """The content of ``manifest.json``."""
         values: dict[str, Any] = {
-            "format": FORMAT,
+            "format": VERSION,
             "shard": self.shard_size,
             "rows": self.rows,
             "shards": self.shards,
         }
-        values["duplicates"] = sum(listed.duplicates for listed in self.inputs)
-        values["inputs"] = [asdict(listed) for listed in self.inputs]
+        values["duplicates"] = sum(record.duplicates for record in self.inputs)
+        values["inputs"] = [asdict(record) for record in self.inputs]
         values["parts"] = [asdict(part) for part in self.parts]
         values["versions"] = {str(shard): version for shard, version in sorted(self.versions.items())}
         return json.dumps(values, indent=1) + "\n"
 
 
-def _json(store: str) -> str:
+def _json_path(store: str) -> str:
     return files.join(store, "manifest.json")
 
 
-def begun(store: str) -> bool:
+def has_manifest(store: str) -> bool:
     """Whether a store has a manifest."""
-    return files.exists(_json(store))
+    return files.exists(_json_path(store))
 
 
 def open_manifest(store: str) -> Manifest:
     """The manifest of a store as it is now."""
-    store = streams.absolute(store)
-    if not begun(store):
+    store = files.absolute(store)
+    path = _json_path(store)
+    if not has_manifest(store):
         raise ValueError(
-            f"manifest: {store}: no manifest.json; make the store with jobs/ingest.py, or give the path of one that is made"
+            f"manifest: {store}: no manifest.json; make the store with jobs/ingest.py, or give another path"
         )
     try:
-        values = json.loads(files.read(_json(store)))
-        if values["format"] != FORMAT:
+        values = json.loads(files.read(path))
+        if values["format"] != VERSION:
             raise ValueError(
-                f"manifest: {_json(store)}: format {values['format']}, this version reads {FORMAT}; make the store anew"
+                f"manifest: {path}: format {values['format']}, this version reads {VERSION}; "
+                "make the store again in another folder"
             )
-        parts = tuple(Part(**part) for part in values["parts"])
-        inputs = tuple(Listed(**listed) for listed in values["inputs"])
         return Manifest(
             store,
             values["shard"],
-            parts,
-            inputs,
+            tuple(ManifestPart(**part) for part in values["parts"]),
+            tuple(InputRecord(**record) for record in values["inputs"]),
             {int(shard): version for shard, version in values["versions"].items()},
         )
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"manifest: {_json(store)}: damaged ({error!r}); put a copy back or make the store anew"
+            f"manifest: {path}: damaged ({error!r}); put a copy back, or make the store again"
         ) from error
 
 
-def shard_rows(store: str, shard: int) -> pa.Table:
-    """The manifest rows of one shard."""
-    return open_manifest(store).shard(shard)
-
-
-def encoded(table: pa.Table, shard_size: int) -> pa.Buffer:
-    """A part as Parquet, one row group per shard."""
+def to_parquet_part(table: pa.Table, shard_size: int) -> pa.Buffer:
+    """A part as the bytes of a Parquet file, one row group per shard."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
@@ -188,48 +225,46 @@ def encoded(table: pa.Table, shard_size: int) -> pa.Buffer:
     return sink.getvalue()
 
 
-class Writer:
-    """Writes rows as the parts that follow those of a manifest; `close` gives the new parts."""
+class PartWriter:
+    """Writes rows as parts that follow those of a manifest. `close` gives the new parts."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._number = 1 + max(
-            (int(part.file.removesuffix(".parquet").split("-")[1]) for part in manifest.parts), default=-1
-        )
+        numbers = (int(part.file.removesuffix(".parquet").split("-")[1]) for part in manifest.parts)
+        self._number = 1 + max(numbers, default=-1)
         self._shard = manifest.shards
         self._waiting: list[pa.Table] = []
-        self._parts: list[Part] = []
+        self._parts: list[ManifestPart] = []
 
     def add(self, table: pa.Table) -> None:
         """More rows."""
-        full = SHARDS * self._manifest.shard_size
+        full = SHARDS_PER_PART * self._manifest.shard_size
         self._waiting.append(table)
         while sum(waiting.num_rows for waiting in self._waiting) >= full:
-            together = pa.concat_tables(self._waiting)
-            self._write(together.slice(0, full))
-            self._waiting = [together.slice(full)]
+            rows = pa.concat_tables(self._waiting)
+            self._write(rows.slice(0, full))
+            self._waiting = [rows.slice(full)]
 
-    def close(self) -> tuple[Part, ...]:
-        """The parts, the last rows among them."""
-        last = pa.concat_tables(self._waiting or [rows.SCHEMA.empty_table()])
-        if last.num_rows:
-            self._write(last)
+    def close(self) -> tuple[ManifestPart, ...]:
+        """Write the last rows; all new parts."""
+        rows = pa.concat_tables(self._waiting or [SCHEMA.empty_table()])
+        if rows.num_rows:
+            self._write(rows)
         return tuple(self._parts)
 
-    def _write(self, table: pa.Table) -> None:
+    def _write(self, rows: pa.Table) -> None:
         size = self._manifest.shard_size
-        part = Part(
-            f"part-{self._number:05d}.parquet", self._shard, -(-table.num_rows // size), table.num_rows
-        )
-        files.write(self._manifest.path(part), memoryview(encoded(table, size)))
+        shards = -(-rows.num_rows // size)
+        part = ManifestPart(f"part-{self._number:05d}.parquet", self._shard, shards, rows.num_rows)
+        files.write(self._manifest.path(part), memoryview(to_parquet_part(rows, size)))
         self._parts.append(part)
         self._number += 1
         self._shard += part.shards
 
 
-def clear(manifest: Manifest, kept: Iterable[Part]) -> None:
-    """Remove the parts that are not kept: those of a killed plan, and those that others took the place of."""
-    folder, listed = files.join(manifest.store, "manifest"), {part.file for part in kept}
+def remove_unlisted_parts(manifest: Manifest) -> None:
+    """Remove the parts that the manifest does not list: those of a killed plan, and replaced ones."""
+    folder, listed = files.join(manifest.store, "manifest"), {part.file for part in manifest.parts}
     for name in files.names(folder):
         if name.startswith("part-") and name not in listed:
             files.remove(files.join(folder, name))

@@ -1,6 +1,7 @@
-"""Plans a store: lists the input and appends what is new to the manifest as further shards; old shards stay as they are.
+"""Plans a store: lists the input and appends new rows to the manifest as further shards. Old shards stay.
 
-Every listed row is new, known already or listed twice; what comes out is the same whether the plan was killed before or not.
+Every listed row is new, or in the manifest already, or listed twice. A plan that was killed and started again
+gives the same manifest.
 """
 
 import time
@@ -10,22 +11,32 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
+from survey import files
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.manifest.changes import Changes, Checksums
-from survey.store.manifest.listing import Input, Listing
-from survey.store.manifest.manifest import Listed, Manifest, Part, Writer, begun, clear, open_manifest
-from survey.store.manifest.row_keys import Known, Seen, keys_of
-from survey.tables import read
+from survey.store.manifest.listing import Listing
+from survey.store.manifest.manifest import (
+    InputRecord,
+    Manifest,
+    ManifestPart,
+    PartWriter,
+    has_manifest,
+    open_manifest,
+    remove_unlisted_parts,
+)
+from survey.store.manifest.row_keys import KeySet, ListedKeys, keys_of
+from survey.store.settings import Input
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan found and did: `rows` in `shards` in all, of them `new_rows` from shard `new_first_shard` on.
+    """What a plan found and did: there are `rows` in `shards`, `new_rows` of them from `new_first_shard` on.
 
-    `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` catalogue rows say no file, `ignored` files are no
-    spectra, `changed` files are others than the manifest says (among `compared` ones), `vanished` rows of this input are listed no more,
-    `redo` shards hold changed files and were told to be read again.
+    `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` rows of a catalogue
+    name no file, `ignored` files are no spectra. Of `compared` files, `changed` differ from the manifest.
+    `vanished` rows of this input are not listed any more. `redo` shards hold changed files and will be read
+    again.
     """
 
     shards: int
@@ -44,51 +55,49 @@ class Plan:
     seconds: float
 
     def __str__(self) -> str:
-        said = [f"{self.rows:,} rows in {self.shards:,} shards, {self.new_rows:,} of them new"]
         counts = {
             "listed twice": self.duplicates,
             "without a file name": self.nameless,
             "other files ignored": self.ignored,
+            "vanished": self.vanished,
         }
-        said += [
-            f"{count:,} {what}" for what, count in (counts | {"vanished": self.vanished}).items() if count
-        ]
-        if self.known:
-            said.append(
-                f"{self.changed:,} of {self.compared:,} compared files changed"
-                if self.compared
-                else f"{self.known:,} known ones not compared"
-            )
+        texts = [f"{self.rows:,} rows in {self.shards:,} shards, {self.new_rows:,} of them new"]
+        texts += [f"{count:,} {text}" for text, count in counts.items() if count]
+        if self.known and self.compared:
+            texts.append(f"{self.changed:,} of {self.compared:,} compared files changed")
+        elif self.known:
+            texts.append(f"{self.known:,} known files not compared")
         if self.redo:
-            said.append(f"{len(self.redo):,} shards to read again")
-        return ", ".join(said)
+            texts.append(f"{len(self.redo):,} shards to read again")
+        return ", ".join(texts)
 
 
-def plan(settings: Input, store: str, known_crc: Checksums | None = None) -> Plan:
-    """List the input and make or lengthen the manifest of the store; with nothing new the manifest stays untouched."""
+def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Plan:
+    """List the input and make or extend the manifest of the store. Without new rows the manifest stays."""
     started = time.monotonic()
-    old = _begin(settings, read.absolute(store), known_crc)
-    before = old.text()
+    old = _old_manifest(settings, files.absolute(store), checksums)
+    old_text = old.text()
     listing = Listing(settings, old.store)
     changes = Changes(old, settings.compare, settings.reread)
-    tally = _Tally(old, listing, changes)
-    parts = tally.fill(Writer(old))
-    if settings.compare == "hash" and known_crc:
-        changes.read_again(np.flatnonzero(tally.known.met), known_crc)
-    vanished = _vanished(old, listing.root, tally.known.met)
-    righted, redo = changes.put_right()
+    sorter = _RowSorter(old, listing, changes)
+    parts = sorter.write_new(PartWriter(old))
+    if settings.compare == "hash" and checksums:
+        changes.compare_contents(np.flatnonzero(sorter.keys.listed_again), checksums)
+    vanished = _vanished_rows(old, listing.root, sorter.keys.listed_again)
+    updated, redo = changes.updated_manifest()
     new_rows = sum(part.rows for part in parts)
     if new_rows or redo:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        added = (Listed(listing.root, new_rows, old.shards, tally.duplicates, when),) if new_rows else ()
-        _commit(replace(righted, parts=righted.parts + parts, inputs=righted.inputs + added), before)
+        record = InputRecord(listing.root, new_rows, old.shards, sorter.duplicates, when)
+        inputs = updated.inputs + ((record,) if new_rows else ())
+        _save(replace(updated, parts=updated.parts + parts, inputs=inputs), old_text)
     return Plan(
         shards=old.shards + sum(part.shards for part in parts),
         rows=old.rows + new_rows,
         new_rows=new_rows,
         new_first_shard=old.shards,
-        known=tally.again,
-        duplicates=tally.duplicates,
+        known=sorter.known,
+        duplicates=sorter.duplicates,
         nameless=listing.nameless,
         ignored=listing.ignored,
         changed=changes.count,
@@ -100,73 +109,71 @@ def plan(settings: Input, store: str, known_crc: Checksums | None = None) -> Pla
     )
 
 
-def _begin(settings: Input, store: str, known_crc: Checksums | None) -> Manifest:
-    """The manifest to be lengthened: that of the store, or an empty one."""
-    if not begun(store):
+def _old_manifest(settings: Input, store: str, checksums: Checksums | None) -> Manifest:
+    """The manifest to extend: that of the store, or an empty one."""
+    if not has_manifest(store):
         return Manifest(store, settings.shard)
     old = open_manifest(store)
     if old.shard_size != settings.shard:
         raise SettingsError(
-            f"ingest: shard: {settings.shard}, but the store {store} is cut into shards of {old.shard_size}; "
+            f"ingest: shard: {settings.shard}, but the store {store} has shards of {old.shard_size}; "
             f"give shard={old.shard_size} or another store="
         )
-    if settings.compare == "hash" and known_crc is None:
+    if settings.compare == "hash" and checksums is None:
         raise SettingsError(
-            f"ingest: compare: hash, but nothing says the checksums of {store}; ingest it first or give compare=time"
+            f"ingest: compare: hash, but there are no checksums of {store}; "
+            "ingest it first, or give compare=time"
         )
     return old
 
 
-class _Tally:
-    """Sorts listed rows into new, known and listed twice."""
+class _RowSorter:
+    """Sorts listed rows into new ones, known ones, and those listed twice."""
 
     def __init__(self, old: Manifest, listing: Listing, changes: Changes) -> None:
         self._listing, self._changes = listing, changes
-        self._seen = Seen()
-        self.known = Known(
-            np.concatenate(
-                [
-                    np.empty(0, np.complex128),
-                    *(keys_of(old.read(part, ["path", "row"])) for part in old.parts),
-                ]
-            )
-        )
-        self.again = self.duplicates = 0
+        self._new_keys = KeySet()
+        old_keys = (keys_of(old.read(part, ["path", "row"])) for part in old.parts)
+        self.keys = ListedKeys(np.concatenate([np.empty(0, np.complex128), *old_keys]))
+        self.known = self.duplicates = 0
 
-    def fill(self, writer: Writer) -> tuple[Part, ...]:
+    def write_new(self, writer: PartWriter) -> tuple[ManifestPart, ...]:
         """Write the new rows; the parts that hold them."""
         with Progress("manifest", None, "rows") as progress:
             for table in self._listing:
-                writer.add(self._new(table))
+                writer.add(self._new_rows(table))
                 progress.add(table.num_rows)
             return writer.close()
 
-    def _new(self, table: pa.Table) -> pa.Table:
+    def _new_rows(self, table: pa.Table) -> pa.Table:
         keys = keys_of(table)
-        position, newly = self.known.meet(keys)
-        unknown = np.flatnonzero(position < 0)
-        fresh = unknown[self._seen.fresh(keys[unknown])]
-        self.again += int(newly.sum())
-        self.duplicates += len(keys) - fresh.size - int(newly.sum())
-        if newly.any():
-            self._changes.look(table.filter(pa.array(newly)), position[newly])
-        return table if fresh.size == len(keys) else table.take(pa.array(fresh))
+        old_row, newly_listed = self.keys.look_up(keys)
+        unknown = np.flatnonzero(old_row < 0)
+        new = unknown[self._new_keys.add(keys[unknown])]
+        known = int(newly_listed.sum())
+        self.known += known
+        self.duplicates += len(keys) - new.size - known
+        if known:
+            self._changes.compare_listing(table.filter(pa.array(newly_listed)), old_row[newly_listed])
+        return table if new.size == len(keys) else table.take(pa.array(new))
 
 
-def _vanished(old: Manifest, root: str, met: np.ndarray) -> int:
-    """How many rows that this input once gave it gives no more."""
+def _vanished_rows(old: Manifest, root: str, listed_again: np.ndarray) -> int:
+    """How many rows of earlier plans of this input are not listed any more."""
     return sum(
-        int((~met[stretch.start : stretch.stop]).sum())
-        for listed, stretch in old.stretches()
-        if listed.input == root
+        int((~listed_again[rows.start : rows.stop]).sum())
+        for record, rows in old.input_rows()
+        if record.input == root
     )
 
 
-def _commit(new: Manifest, before: str) -> None:
-    now = open_manifest(new.store).text() if begun(new.store) else Manifest(new.store, new.shard_size).text()
-    if now != before:
+def _save(new: Manifest, old_text: str) -> None:
+    """Make this the manifest, unless another plan has changed it meanwhile."""
+    now = open_manifest(new.store) if has_manifest(new.store) else Manifest(new.store, new.shard_size)
+    if now.text() != old_text:
         raise ValueError(
-            f"ingest: {new.store}: another plan has changed the manifest meanwhile; run one at a time, then this one again"
+            f"ingest: {new.store}: another job has changed the manifest meanwhile; "
+            "wait until it ends, then run this one again"
         )
     new.save()
-    clear(new, new.parts)
+    remove_unlisted_parts(new)

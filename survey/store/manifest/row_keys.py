@@ -1,7 +1,8 @@
-"""Which rows have been seen: a key of 106 bits per row, in sorted arrays, looked up by the batch.
+"""Which rows have been listed before: a key of 106 bits per row, in sorted arrays, looked up in batches.
 
-11.2 million keys are 180 MB and a few seconds; a Python set of the paths would be 2 GB. A key is two hashes of the path, mixed with the row,
-held as a complex number because numpy sorts and searches those by both parts. Two of 11.2 million rows share a key with a chance of 1e-18.
+11.2 million keys take 180 MB and a few seconds; a Python set of the paths would take 2 GB. A key is two
+hashes of the path, mixed with the row. It is stored as a complex number, because numpy sorts and searches
+those by both parts. The probability that two of 11.2 million rows share a key is 1e-18.
 """
 
 import numpy as np
@@ -14,11 +15,11 @@ SPREAD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 
 
 def keys_of(rows: pa.Table) -> np.ndarray:
-    """One key per manifest row; ``.fits`` and ``.fits.gz`` are one spectrum, as they are to `files.fetch`."""
+    """One key per manifest row; ``.fits`` and ``.fits.gz`` are the same spectrum, as for `files.fetch`."""
     path = rows["path"].combine_chunks()
-    zipped = pc.ends_with(path, ".gz")
-    if pc.any(zipped).as_py():
-        path = pc.if_else(zipped, pc.utf8_slice_codeunits(path, 0, -3), path)
+    is_gzipped = pc.ends_with(path, ".gz")
+    if pc.any(is_gzipped).as_py():
+        path = pc.if_else(is_gzipped, pc.utf8_slice_codeunits(path, 0, -3), path)
     text = path.to_numpy(zero_copy_only=False).astype(object, copy=False)
     offset = (rows["row"].to_numpy() + 1).astype(np.uint64)
     keys = np.empty(len(text), np.complex128)
@@ -28,58 +29,59 @@ def keys_of(rows: pa.Table) -> np.ndarray:
     return keys
 
 
-def _found(run: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of the sorted keys would be in a sorted run, and whether it is there; sorted keys are found four times as fast."""
-    at = np.searchsorted(run, keys)
-    at[at == run.size] = 0
-    return at, run[at] == keys if run.size else np.zeros(keys.size, bool)
+def _search(sorted_keys: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The index of each key in a sorted array, and whether it is there. Sorted keys are 4 times as fast."""
+    index = np.searchsorted(sorted_keys, keys)
+    index[index == sorted_keys.size] = 0
+    is_there = sorted_keys[index] == keys if sorted_keys.size else np.zeros(keys.size, bool)
+    return index, is_there
 
 
-class Seen:
-    """A growing set of keys: sorted runs, each at least twice as long as the next, merged as they grow."""
+class KeySet:
+    """A growing set of keys: sorted arrays, each at least twice as long as the next, merged as they grow."""
 
     def __init__(self) -> None:
-        self._runs: list[np.ndarray] = []
+        self._arrays: list[np.ndarray] = []
 
-    def fresh(self, keys: np.ndarray) -> np.ndarray:
-        """True where a key is met for the first time; from now on it is seen."""
+    def add(self, keys: np.ndarray) -> np.ndarray:
+        """Add keys. True where a key was not in the set before."""
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
-        new = np.ones(keys.size, bool)
-        new[1:] = ordered[1:] != ordered[:-1]
-        for run in self._runs:
-            new &= ~_found(run, ordered)[1]
-        self._add(ordered[new])
+        is_new = np.ones(keys.size, bool)
+        is_new[1:] = ordered[1:] != ordered[:-1]
+        for array in self._arrays:
+            is_new &= ~_search(array, ordered)[1]
+        self._append(ordered[is_new])
         mask = np.empty(keys.size, bool)
-        mask[order] = new
+        mask[order] = is_new
         return mask
 
-    def _add(self, run: np.ndarray) -> None:
-        while self._runs and self._runs[-1].size < 2 * run.size:
-            run = np.concatenate([self._runs.pop(), run])
-            run.sort(kind="stable")  # a merge, since both halves are sorted
-        if run.size:
-            self._runs.append(run)
+    def _append(self, array: np.ndarray) -> None:
+        while self._arrays and self._arrays[-1].size < 2 * array.size:
+            array = np.concatenate([self._arrays.pop(), array])
+            array.sort(kind="stable")  # a merge, since both halves are sorted
+        if array.size:
+            self._arrays.append(array)
 
 
-class Known:
-    """The keys that a manifest holds already, by their position in it, and which of them a new listing has met."""
+class ListedKeys:
+    """The keys of a manifest's rows, and which of them the present listing has (`listed_again`)."""
 
     def __init__(self, keys: np.ndarray) -> None:
-        self._position = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._position]
-        self.met = np.zeros(keys.size, bool)
+        self._row = np.argsort(keys, kind="stable")
+        self._sorted = keys[self._row]
+        self.listed_again = np.zeros(keys.size, bool)
 
-    def meet(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The position of each key, -1 where it is not known; and whether the listing meets it for the first time."""
+    def look_up(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The manifest row of each key, -1 if there is none; and whether this is the row's first look-up."""
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
-        at, there = _found(self._sorted, ordered)
-        first = there.copy()
-        first[1:] &= ordered[1:] != ordered[:-1]
-        position = np.full(keys.size, -1)
-        newly = np.zeros(keys.size, bool)
-        position[order[there]] = self._position[at[there]]
-        newly[order[first]] = ~self.met[self._position[at[first]]]
-        self.met[position[newly]] = True
-        return position, newly
+        index, is_there = _search(self._sorted, ordered)
+        is_first = is_there.copy()
+        is_first[1:] &= ordered[1:] != ordered[:-1]
+        row = np.full(keys.size, -1)
+        newly_listed = np.zeros(keys.size, bool)
+        row[order[is_there]] = self._row[index[is_there]]
+        newly_listed[order[is_first]] = ~self.listed_again[self._row[index[is_first]]]
+        self.listed_again[row[newly_listed]] = True
+        return row, newly_listed

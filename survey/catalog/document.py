@@ -1,0 +1,108 @@
+"""What a catalog says about itself (`catalog.json`): definitions, thresholds, counts, origin."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from survey.catalog.settings import Goal, ListName
+from survey.folder import Document, Kind
+from survey.predict.output import InputReference, MemberReference
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PredictionsRecord(_Record):
+    """The predictions that a catalog was made from; `source` is the store or the predicted files."""
+
+    id: str
+    rows: int
+    source: InputReference
+    path: str
+
+
+class EnsembleRecord(_Record):
+    """The ensemble behind the predictions."""
+
+    path: str
+    id: str
+    members: tuple[MemberReference, ...]
+
+
+class IntervalRecord(_Record):
+    """A number with its 95 % interval; null if it is not known."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ClassShareRecord(_Record):
+    """The share of a class in the survey with its 95 % interval, and the share that is assumed."""
+
+    share: float
+    low: float
+    high: float
+    assumed: float
+
+
+class ClassMixRecord(_Record):
+    """The class shares of the survey, and how they were found."""
+
+    how: str
+    classes: dict[str, ClassShareRecord]
+    notes: tuple[str, ...]
+
+
+class ValidationRecord(_Record):
+    """How many validation stars belong in a list, do not belong in it, and are above its threshold."""
+
+    true: int
+    other: int
+    listed: int
+
+
+class ThresholdRecord(_Record):
+    """The threshold of a list, what it was chosen for, and the purity and completeness to be expected."""
+
+    search: ListName
+    score: str
+    value: float
+    goal: Goal
+    level: float
+    purity: IntervalRecord
+    completeness: IntervalRecord
+    validation: ValidationRecord
+    mix: ClassMixRecord
+    notes: tuple[str, ...]
+
+
+class ExpectedRecord(_Record):
+    """How many stars of a list belong in it by their own scores, with the standard deviation."""
+
+    true: float
+    spread: float
+
+
+class CatalogDocument(Document):
+    """The document of a finished catalog."""
+
+    created: str
+    predictions: PredictionsRecord
+    ensemble: EnsembleRecord
+    definitions: dict[str, str]
+    stars: int
+    no_position: int
+    tiles: int
+    candidates: dict[ListName, int]
+    selected_by: dict[ListName, str]
+    expected: dict[ListName, ExpectedRecord]
+    thresholds: Mapping[ListName, ThresholdRecord]
+    counts: dict[str, dict[str, int]]
+    settings: dict[str, Any]
+    truth: dict[str, int] | None = None
+
+
+CATALOG = Kind("catalog", CatalogDocument, 2, "catalog")

@@ -1,0 +1,112 @@
+"""The purity and completeness to be expected of a list, from validation stars and the class shares of the
+survey.
+
+Shares of validation stars that are listed are counted class by class and weighted by the class shares of
+the survey, so a list is judged as it will be on the sky. Intervals come from Beta distributions (Jeffreys:
+close to Wilson's, and honest if no star of a class is above the threshold) and from the draws of the class
+shares.
+
+Shapes: C classes, X thresholds or bins, R draws.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+from survey.catalog.prior import DRAWS, ClassMix, random_generator
+from survey.catalog.settings import ListName, list_classes
+from survey.metrics.intervals import LEVEL, Measure
+
+Floats = NDArray[np.float64]
+
+
+def expected_purity(
+    k_XC: NDArray[Any], n_C: NDArray[Any], name: ListName, mix: ClassMix, optimism: float = 0.0
+) -> list[Measure]:
+    """The share of listed stars that belong in the list, if k of n validation stars per class are listed."""
+    rate_XC, rate_RXC = _rates(k_XC, n_C)
+    listed_X = k_XC.sum(1)
+    value_X = np.where(listed_X > 0, share_in_list(rate_XC * mix.share_C, name), np.nan)
+    drawn_RX = share_in_list(_listed(rate_RXC, mix.drawn_RC[:, None], mix.size), name)
+    return _measures(name, "purity", value_X, drawn_RX, listed_X, optimism)
+
+
+def expected_completeness(
+    k_XC: NDArray[Any],
+    n_XC: NDArray[Any],
+    name: ListName,
+    mix: ClassMix,
+    optimism: float = 0.0,
+    present_XC: Floats | None = None,
+) -> list[Measure]:
+    """The share of the stars that belong in the list which is listed.
+
+    `present_XC` is the share of each class that lies in the bins, if there are bins.
+    """
+    rate_XC, rate_RXC = _rates(k_XC, n_XC)
+    wanted = list_classes(name)
+    n_X = np.broadcast_to(n_XC, k_XC.shape)[:, wanted].sum(1)
+    present = np.ones(k_XC.shape) if present_XC is None else present_XC
+    weight_XC, weight_RXC = present * mix.share_C, present * mix.drawn_RC[:, None]
+    wanted_X = weight_XC[:, wanted].sum(1)
+    share_X = ratio((rate_XC * weight_XC)[:, wanted].sum(1), wanted_X)
+    value_X = np.where((n_X > 0) & (wanted_X > 0), share_X, np.nan)
+    listed_RXC = _listed(rate_RXC, weight_RXC, mix.size)
+    drawn_RX = ratio(listed_RXC[:, :, wanted].sum(2), weight_RXC[:, :, wanted].sum(2))
+    return _measures(name, "completeness", value_X, drawn_RX, n_X, optimism)
+
+
+def purity_completeness(k_C: Floats, n_C: Floats, share_C: Floats, name: ListName) -> tuple[Floats, Floats]:
+    """Purity and completeness of lists with k of n validation stars per class (along the last axis)."""
+    wanted = list_classes(name)
+    weight_C = k_C / np.maximum(n_C, 1) * share_C
+    complete = ratio(weight_C[..., wanted].sum(-1), share_C[..., wanted].sum(-1))
+    return share_in_list(weight_C, name), complete
+
+
+def expected_number(score_N: ArrayLike) -> tuple[float, float]:
+    """How many stars belong in the list by their own scores, with standard deviation; NaN does not count."""
+    known_N = np.asarray(score_N, np.float64)
+    known_N = known_N[np.isfinite(known_N)]
+    return float(known_N.sum()), float(np.sqrt((known_N * (1 - known_N)).sum()))
+
+
+def share_in_list(weight_C: Floats, name: ListName) -> Floats:
+    """The part of weights by class (along the last axis) that belongs in a list; 0 without any weight."""
+    return ratio(weight_C[..., list_classes(name)].sum(-1), weight_C.sum(-1))
+
+
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """numerator / denominator; the numerator itself where the denominator is 0."""
+    return np.asarray(numerator / np.where(denominator > 0, denominator, 1))
+
+
+def _rates(k_XC: NDArray[Any], n_C: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Shares k / n, 0.5 if n is 0, and draws of them."""
+    rate_XC = np.where(n_C > 0, k_XC / np.maximum(n_C, 1), 0.5)
+    drawn_RXC = random_generator("rates").beta(k_XC + 0.5, n_C - k_XC + 0.5, (DRAWS, *k_XC.shape))
+    return rate_XC, drawn_RXC
+
+
+def _listed(rate_RXC: Floats, share_RXC: Floats, size: int) -> Floats:
+    """The listed part of a survey, by class: shares times rates, with the noise of a survey of this size."""
+    if not size:
+        return np.asarray(rate_RXC * share_RXC)
+    stars_RXC = np.broadcast_to(np.rint(size * share_RXC).astype(np.int64), rate_RXC.shape)
+    listed_RXC = random_generator("listed").binomial(stars_RXC, rate_RXC)
+    return np.asarray(share_RXC * ratio(listed_RXC, stars_RXC))
+
+
+def _measures(
+    name: ListName, metric: str, value_X: Floats, drawn_RX: Floats, n_X: NDArray[Any], optimism: float
+) -> list[Measure]:
+    """Values with the middle 95 % of their draws, widened to hold them; both less the optimism."""
+    value_X, drawn_RX = (expit(logit(share) - optimism) for share in (value_X, drawn_RX))
+    low_X, high_X = np.quantile(drawn_RX, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    low_X, high_X = np.fmin(low_X, value_X), np.fmax(high_X, value_X)
+    return [
+        Measure(name, metric, float(value), float(low), float(high), int(n))
+        for value, low, high, n in zip(value_X, low_X, high_X, n_X, strict=True)
+    ]

@@ -1,0 +1,239 @@
+"""Settings of a catalog. Everything that needs no data is checked here, and nothing heavy is imported."""
+
+from collections.abc import Mapping, Sequence
+from enum import IntFlag
+from itertools import pairwise
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from survey.labelling.settings import Join
+from survey.labels import CLASSES, Criterion, label
+from survey.settings import Settings
+
+ListName = Literal["MP", "CEMP"]
+LIST_NAMES: tuple[ListName, ...] = get_args(ListName)
+"""The two lists of candidates: metal-poor stars, and carbon-enhanced ones among them."""
+
+LIST_CLASSES: dict[ListName, tuple[str, ...]] = {"MP": ("MP", "CEMP"), "CEMP": ("CEMP",)}
+"""The classes that belong in each list."""
+
+Goal = Literal["purity", "completeness", "f1"]
+Prior = Literal["validation", "estimated"] | dict[str, float]
+"""The class shares of the survey: those of validation, estimated from the survey, or given by class name."""
+
+
+class CatalogFlag(IntFlag):
+    """Bits of `flag_warn` and `flag_bad`. `survey.catalog.flags` says what each one means."""
+
+    SPECTRUM = 1
+    NO_VELOCITY = 2
+    LOW_SNR = 4
+    VERY_LOW_SNR = 8
+    OUT_OF_DOMAIN = 16
+    FAR_OUT_OF_DOMAIN = 32
+    MEMBERS_DISAGREE = 64
+    VISITS_DISAGREE = 128
+    CLASSES_DISAGREE = 256
+    CARBON_INCONSISTENT = 512
+    LARGE_ERROR = 1024
+    WIDE_INTERVAL = 2048
+    EDGE = 4096
+    NO_ANSWER = 8192
+    NOT_A_STAR = 16384
+    UNKNOWN_OBJECT = 32768
+
+
+def list_classes(name: ListName) -> list[int]:
+    """The numbers of the classes that belong in a list."""
+    return [CLASSES.index(class_name) for class_name in LIST_CLASSES[name]]
+
+
+def flag_bits(names: Sequence[str]) -> int:
+    """The sum of the flags with these names, in upper or lower case."""
+    bits = 0
+    for name in names:
+        if name.upper() not in CatalogFlag.__members__:
+            flags = ", ".join(CatalogFlag.__members__).lower()
+            raise ValueError(f"there is no flag {name!r}; the flags are {flags}")
+        bits |= CatalogFlag[name.upper()]
+    return bits
+
+
+def class_shares(shares: Mapping[str, float]) -> NDArray[np.float64]:
+    """Shares by the names of all classes, scaled to a sum of 1."""
+    finite = all(np.isfinite(share) and share >= 0 for share in shares.values())
+    if set(shares) != set(CLASSES) or not finite or not sum(shares.values()) > 0:
+        raise ValueError(
+            f"{dict(shares)} are no class shares; give each of {', '.join(CLASSES)} a share of at least 0, "
+            "not all 0"
+        )
+    share_C = np.array([shares[name] for name in CLASSES], np.float64)
+    return np.asarray(share_C / share_C.sum())
+
+
+class ListGoal(Settings):
+    """What a list of candidates should reach."""
+
+    goal: Goal = Field(
+        "purity",
+        description="what the list should reach: a purity, a completeness, or the best F1 of the two",
+    )
+    level: float = Field(0.9, gt=0, le=1, description="the purity or completeness to reach")
+    prior: Prior = Field(
+        "estimated",
+        description="class shares of the survey: validation = those of the validation stars, "
+        "estimated = from the predictions themselves, or given as {MP: 4, CEMP: 1, NMP: 95}",
+    )
+
+    @field_validator("prior")
+    @classmethod
+    def _check_prior(cls, value: Prior) -> Prior:
+        if isinstance(value, dict):
+            class_shares(value)
+        return value
+
+
+class VisitSettings(Settings):
+    """How the visits of a star become one row."""
+
+    disagree: float = Field(
+        1e-3,
+        gt=0,
+        lt=1,
+        description="visits disagree if chance makes their labels differ this much less often than this",
+    )
+    sure: float = Field(
+        0.8,
+        gt=0.5,
+        lt=1,
+        description="visits disagree if two give different classes, each a probability above this",
+    )
+    domain_limit: float = Field(
+        2.0,
+        ge=1,
+        description="largest domain of a visit that is used, if another visit of the star is within 1",
+    )
+
+
+class FlagLimits(Settings):
+    """The limits beyond which a star gets a flag."""
+
+    snr_warn: float = Field(10.0, ge=0, description="lowest signal to noise without a warning")
+    snr_bad: float = Field(3.0, ge=0, description="lowest signal to noise that can be used")
+    domain_warn: float = Field(
+        1.0,
+        gt=0,
+        description="largest distance from the training spectra without a warning; 1 % of the validation "
+        "spectra are beyond 1",
+    )
+    domain_bad: float = Field(
+        2.0, gt=0, description="largest distance from the training spectra that can be used"
+    )
+    class_entropy_model: float = Field(
+        0.2, gt=0, description="largest disagreement of the members on the class without a warning (nats)"
+    )
+    error: dict[str, float] = Field(
+        {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0},
+        description="largest error of a label without a warning, in the unit of the label",
+    )
+    error_dex: float = Field(
+        0.35, gt=0, description="the same for each label in dex that `error` does not name"
+    )
+    interval: float = Field(
+        3.0,
+        gt=0,
+        description="an interval is wide if it is wider than this many largest errors on both sides",
+    )
+    edge: float = Field(
+        0.02,
+        ge=0,
+        lt=0.5,
+        description="share of the training range of a label that counts as its edge, at each end",
+    )
+
+    def largest_error(self, name: str) -> float:
+        """The largest error of a label without a warning; infinite if there is no limit."""
+        return self.error.get(name, self.error_dex if label(name).unit == "dex" else np.inf)
+
+
+class SelectionBins(Settings):
+    """Edges of the bins of the selection function. The first and the last bin are open."""
+
+    snr: tuple[float, ...] = Field(
+        (10.0, 20.0, 30.0, 50.0, 100.0), strict=False, description="edges in signal to noise"
+    )
+    teff: tuple[float, ...] = Field(
+        (4500.0, 5000.0, 5500.0, 6000.0, 6500.0), strict=False, description="edges in temperature (K)"
+    )
+
+    @field_validator("snr", "teff")
+    @classmethod
+    def _check_rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(high <= low for low, high in pairwise(value)):
+            edges = ", ".join(f"{edge:g}" for edge in value)
+            raise ValueError(f"edges {edges} do not rise; give each edge above the one before")
+        return value
+
+
+class CatalogSettings(Settings):
+    """Settings of a catalog."""
+
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"predictions", "catalog"})
+
+    predictions: str = Field(description="folder of finished predictions")
+    catalog: str = Field(description="folder or s3:// prefix of the catalog")
+    criterion: Criterion = Field(
+        "carbon_0.7", description="criterion of carbon enhancement for the class by labels"
+    )
+    mp: ListGoal = Field(ListGoal(goal="f1"), description="the list of metal-poor stars")
+    cemp: ListGoal = Field(ListGoal(goal="f1"), description="the list of carbon-enhanced metal-poor stars")
+    visits: VisitSettings = Field(VisitSettings(), description="how the visits of a star become one row")
+    limits: FlagLimits = Field(FlagLimits(), description="limits beyond which a star gets a flag")
+    leave_out: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="warnings that keep a star out of the lists, such as out_of_domain (see flags.csv); "
+        "each bit of flag_bad does so anyway",
+    )
+    bins: SelectionBins = Field(SelectionBins(), description="bins of the selection function")
+    known: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="tables of known stars with positions: CSV, Parquet, FITS or VOTable",
+    )
+    radius: float = Field(
+        3.0, gt=0, le=60, description="largest distance between a star and a known star (arcsec)"
+    )
+    truth: str = Field(
+        "",
+        description="table of true labels to compare the lists with; stars that a member was trained on do "
+        "not count",
+    )
+    join: Join = Field(Join(), description="how the rows of that table find their predictions")
+    exports: tuple[Literal["votable", "fits", "csv"], ...] = Field(
+        ("votable", "fits", "csv"),
+        strict=False,
+        description="formats of the lists of candidates in addition to Parquet",
+    )
+    rows_per_file: int = Field(500_000, ge=1000, description="most stars in one file of the HATS catalog")
+    margin: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="width of the margin around each tile, whose stars are kept with the tile (arcsec); "
+        "0 = no margin",
+    )
+
+    @field_validator("leave_out")
+    @classmethod
+    def _check_leave_out(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        flag_bits(value)
+        return value
+
+    @property
+    def goals(self) -> dict[ListName, ListGoal]:
+        """The goal of each list."""
+        return {"MP": self.mp, "CEMP": self.cemp}

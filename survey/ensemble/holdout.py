@@ -1,0 +1,134 @@
+"""Which labelled spectra may fit an ensemble, and which may test it, if its members were trained on
+different stars.
+
+Members may have different splits, folds, stores and label tables; a fine-tuned member has also seen the
+stars of the runs before it. Therefore a star is looked up in all of these, by name, visit or position.
+*Validation* stars are in the validation part of a member and in the train part of none. *Test* stars are in
+the test part of a member and in the train or validation part of none. Shapes: N spectra, L labels.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from survey.ensemble.members import Members
+from survey.folder import Folder
+from survey.labelling import join, samples
+from survey.labelling.rows import available_labels
+from survey.labelling.samples import Samples
+from survey.labelling.settings import PARTS, Join
+from survey.labels import MISSING
+from survey.store.store import Store
+from survey.training import training_history
+from survey.training.run import RUN
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SeenParts:
+    """Which spectra are of stars in the train, validation or test part of a member or of a run before it."""
+
+    train_N: Flags
+    validation_N: Flags
+    test_N: Flags
+
+    def part(self, name: str) -> NDArray[np.int64]:
+        """The rows of the spectra that are train, validation or test for all members together; `all` for
+        every row.
+        """
+        flags_of = {
+            "train": self.train_N,
+            "validation": self.validation_N & ~self.train_N,
+            "test": self.test_N & ~self.train_N & ~self.validation_N,
+            "all": np.ones(len(self.train_N), bool),
+        }
+        return np.flatnonzero(flags_of[name])
+
+
+def seen_parts(members: Members, spectra: pa.Table) -> SeenParts:
+    """The parts in which members, and the runs that they were fine-tuned from, have the stars of these
+    spectra.
+    """
+    flags = np.zeros((len(PARTS), spectra.num_rows), bool)
+    paths = [path for run in members.runs for path in training_history.ancestors(run.path)]
+    for path in dict.fromkeys(paths):
+        run_samples = samples.read(path)
+        run_stars, stars = training_history.common_names(run_samples, spectra)
+        for number in range(len(PARTS)):
+            parts = zip(run_stars, run_samples.part_N.tolist(), strict=True)
+            stars_of_part = {star for star, part in parts if part == number}
+            flags[number] |= np.array([star in stars_of_part for star in stars], bool)
+    return SeenParts(*flags)
+
+
+def pool_samples(members: Members, store: Store) -> Samples:
+    """The labelled spectra of a store that are in a part of at least one member, with the labels of all
+    members.
+
+    Where members disagree on a label, a class or a star's name, the first member that knows it counts.
+    """
+    in_store = [run for run in members.runs if run.document.store.id == store.id]
+    each = [samples.read(run.path) for run in in_store]
+    each = [one.at(np.flatnonzero(one.part_N >= 0)) for one in each]
+    keys = [one.shard_row_N2[:, 0] << 32 | one.shard_row_N2[:, 1] for one in each]
+    key_N = np.unique(np.concatenate([np.empty(0, np.int64), *keys]))
+    arrays = {name: np.full((len(key_N), len(members.labels)), np.nan) for name in ("label_NL", "error_NL")}
+    class_N, row_N, rows_before = np.full(len(key_N), MISSING, np.int8), np.full(len(key_N), -1), 0
+    for one, key in zip(each, keys, strict=True):
+        row = np.searchsorted(key_N, key)
+        class_N[row] = np.where(class_N[row] == MISSING, one.class_N, class_N[row])
+        row_N[row] = np.where(row_N[row] < 0, rows_before + np.arange(len(key)), row_N[row])
+        for number, name in enumerate(one.labels):
+            column = members.labels.index(name)
+            unknown = np.isnan(arrays["label_NL"][row, column])
+            for kind, array in arrays.items():
+                array[row, column] = np.where(unknown, getattr(one, kind)[:, number], array[row, column])
+        rows_before += len(key)
+    tables = [one.extra for one in each] or [samples.read(members.runs[0].path).extra]
+    extra = pa.concat_tables(tables, promote_options="default")  # members may have different extra columns
+    shard_row_N2 = np.stack([key_N >> 32, key_N & 0xFFFFFFFF], 1)
+    part_N = np.full(len(key_N), -1, np.int8)
+    return Samples(members.labels, shard_row_N2, part_N, class_N, extra=extra.take(pa.array(row_N)), **arrays)
+
+
+def part_samples(members: Members, store: Store, name: str) -> Samples:
+    """The labelled spectra of a part of all members together; of a single run in its own store, the run's
+    part.
+    """
+    if len(members.runs) == 1 and members.runs[0].document.store.id == store.id:
+        return samples.read(members.runs[0].path).part(name)
+    pool = pool_samples(members, store)
+    return pool.at(seen_parts(members, pool.extra).part(name)) if len(pool) else pool
+
+
+def unseen(members: Members, spectra: pa.Table) -> NDArray[np.int64]:
+    """The rows of the spectra whose stars no member, and no run before it, was trained or validated on."""
+    unseen_of = [training_history.unseen(run.path, spectra) for run in members.runs]
+    return functools.reduce(np.intersect1d, unseen_of)
+
+
+def seen_in_training(runs: Sequence[str], spectra: pa.Table) -> tuple[Flags, int]:
+    """Which spectra are of stars that one of the runs was trained or validated on.
+
+    The second value is the number of runs that are not at their paths any more; their stars are unknown.
+    """
+    seen_N, missing = np.zeros(spectra.num_rows, bool), 0
+    for run in runs:
+        if not Folder(run, RUN).is_finished():
+            missing += 1
+            continue
+        unseen_N = np.zeros(spectra.num_rows, bool)
+        unseen_N[training_history.unseen(run, spectra)] = True
+        seen_N |= ~unseen_N
+    return seen_N, missing
+
+
+def label_samples(members: Members, store: Store, settings: Join) -> Samples:
+    """The spectra of a store that a label table knows, with the labels that the members predict."""
+    wanted = available_labels(settings, members.labels)
+    return samples.from_labelled(join.join(settings, store, wanted), members.labels)

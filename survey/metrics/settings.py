@@ -1,0 +1,41 @@
+"""Settings of the metrics: the groups of spectra and the limits.
+
+This file imports nothing heavy, so that a job reports a wrong setting at once.
+"""
+
+from itertools import pairwise
+
+from pydantic import Field, field_validator
+
+from survey.labels import Criterion
+from survey.settings import Settings
+
+MAPE_FLOOR = 0.1
+"""A true value nearer to 0 says nothing about relative errors; the MAPE leaves it out."""
+
+
+class ScoreSettings(Settings):
+    """How answers are compared with true classes and labels."""
+
+    snr: tuple[float, ...] = Field(
+        (0.0, 10.0, 20.0, 30.0, 50.0, 100.0),
+        strict=False,
+        description="edges of the bins of signal to noise; the last bin is open",
+    )
+    gravity: float = Field(4.0, description="logg from which a star counts as a dwarf")
+    few: int = Field(5, ge=1, description="numbers from fewer spectra are marked")
+    floor: float = Field(
+        MAPE_FLOOR, ge=0, description="a true value nearer to 0 is left out of the relative error (mape)"
+    )
+    criterion: Criterion = Field(
+        "carbon_0.7", description="[C/Fe] limit of carbon-enhanced stars, for classes by predicted labels"
+    )
+
+    @field_validator("snr")
+    @classmethod
+    def _check_edges(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        rising = all(low < high for low, high in pairwise(value))
+        if not value or not rising:
+            edges = ", ".join(f"{edge:g}" for edge in value) or "(none)"
+            raise ValueError(f"the edges {edges} do not rise; give at least one, each above the one before")
+        return value

@@ -1,0 +1,193 @@
+"""The settings of an ingest: which files are read, how their spectra are prepared, and what a store keeps.
+
+Everything that needs no data is checked here, so that a wrong value is reported at once. Nothing heavy is
+imported.
+"""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from survey import plugins
+from survey.settings import Settings, SettingsError
+from survey.spectrum import GRIDS, Grid
+
+ContinuumMethod = Literal["msfl", "segment", "spline", "dual", "none"]
+"""The methods of `survey.store.continuum`."""
+
+
+class Gate(Settings):
+    """One limit of quality and what happens to a spectrum beyond it."""
+
+    limit: float | None = Field(None, description="the limit; null = no gate")
+    then: Literal["flag", "refuse"] = Field("flag", description="flag or refuse a spectrum beyond the limit")
+
+
+class Gates(Settings):
+    """The limits of quality."""
+
+    coverage: Gate = Field(
+        Gate(limit=0.9, then="refuse"), description="smallest share of the grid that a spectrum covers"
+    )
+    bad_pixels: Gate = Field(Gate(limit=0.3), description="largest share of covered points that are bad")
+    few_pixels: Gate = Field(Gate(limit=100, then="refuse"), description="smallest number of good points")
+    low_snr: Gate = Field(Gate(limit=3.0), description="lowest signal to noise (median per point)")
+    outliers: Gate = Field(Gate(limit=0.1), description="largest share of good points that are outliers")
+
+
+class Prepare(Settings):
+    """How spectra are brought onto the grid."""
+
+    grid: str | dict[str, float | str] = Field(
+        "cemp4900",
+        description=f"the wavelengths: {', '.join(GRIDS)}, or {{start, stop, step, scale: linear|log}}",
+    )
+    velocity: Literal["rv_or_z", "z", "none"] = Field(
+        "rv_or_z",
+        description="shift to the rest frame by the catalogue's rv or else by z; by z only; or no shift",
+    )
+    masks: Literal["and", "or", "none"] = Field(
+        "and",
+        description="pixels are bad if the survey masks them in all exposures; in any exposure; or never",
+    )
+    despike: Literal["noise", "clip", "none"] = Field(
+        "noise",
+        description="remove spikes by their noise, or by the 3 and 4 sigma clip of system 0; or keep them",
+    )
+    resampling: Literal["linear", "conserving"] = Field(
+        "linear", description="straight lines between pixels, or means that conserve flux"
+    )
+    continuum: ContinuumMethod = Field(
+        "msfl", description="method of the continuum; dual keeps it in addition to the normalised flux"
+    )
+    floor: float = Field(
+        0.05, ge=0, lt=1, description="points are bad where the continuum is below this share of its mean"
+    )
+    lowest: float = Field(-1.0, description="a normalised flux below this is set to it and marked bad")
+    highest: float = Field(4.0, description="a normalised flux above this is set to it and marked bad")
+    gates: Gates = Field(Gates(), description="limits of quality")
+
+    @field_validator("grid")
+    @classmethod
+    def _check_grid(cls, value: str | dict[str, float | str]) -> str | dict[str, float | str]:
+        _grid(value)
+        return value
+
+    def wavelengths(self) -> Grid:
+        """The grid itself."""
+        return _grid(self.grid)
+
+    def differences(self, other: "Prepare") -> list[str]:
+        """How spectra of other settings differ, in words.
+
+        The grid is not compared here: `Grid` objects are. Gates change no flux.
+        """
+        values, other_values = self.plain(), other.plain()
+        names = [name for name in values if name not in ("grid", "gates")]
+        return [
+            f"{name} is {other_values[name]}, not {values[name]}"
+            for name in names
+            if values[name] != other_values[name]
+        ]
+
+
+def _grid(value: str | dict[str, float | str]) -> Grid:
+    if isinstance(value, dict):
+        try:
+            return Grid(**value)  # type: ignore[arg-type]
+        except TypeError:
+            keys = ", ".join(map(str, value))
+            raise ValueError(f"a grid has start, stop, step and scale, not {keys}") from None
+    if value not in GRIDS:
+        raise ValueError(
+            f"there is no grid of this name; there are {', '.join(GRIDS)}, "
+            "or give start, stop, step and scale"
+        )
+    return GRIDS[value]
+
+
+class Bits(Settings):
+    """How many bits of the mantissa are kept; 23 is all of a float32."""
+
+    flux: int = Field(14, ge=4, le=23, description="of flux: 14 rounds by 3e-5, far below any noise")
+    ivar: int = Field(7, ge=2, le=23, description="of ivar: 7 rounds by 0.4 %")
+
+
+class Input(Settings):
+    """The files that a store is made from."""
+
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"input", "files", "pattern", "compare", "reread"})
+
+    input: str = Field(
+        description="a folder or s3:// prefix of survey files, a catalogue (CSV or Parquet), "
+        "a table of spectra (X.npy, or Parquet with a column flux) or one file"
+    )
+    files: str = Field(
+        "",
+        description="folder or s3:// prefix of a catalogue's files; empty = the folder of the catalogue",
+    )
+    pattern: str = Field(
+        "",
+        description="path of a catalogue row's file, such as {planid}/spec-{lmjd:05d}.fits; "
+        "empty = from the column of files, or by the survey's own rule",
+    )
+    shard: int = Field(
+        1000, ge=1, le=20000, description="spectra per shard; fixed once the store has a shard"
+    )
+    compare: Literal["size", "time", "hash", "none"] = Field(
+        "time", description="find changed files by size, by size or time, by content; or not at all"
+    )
+    reread: bool = Field(
+        False,
+        description="read the shards again that have changed files, or files that were missing before",
+    )
+
+
+class Ingest(Input):
+    """Settings of the ingest."""
+
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = Input.NOT_IN_RESULT | {
+        "store",
+        "refuse_above",
+        "workers",
+        "preview",
+    }
+
+    store: str = Field(description="folder or s3:// prefix of the store to make or to extend")
+    sources: tuple[str, ...] = Field(
+        ("lamost", "sdss"), strict=False, description="the plugins that may read a file, in this order"
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="options of plugins, such as {lamost: {mrs: single}}"
+    )
+    prepare: Prepare = Field(Prepare(), description="how spectra are brought onto the grid")
+    bits: Bits = Field(Bits(), description="how exactly numbers are kept")
+    refuse_above: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="the job fails, after all is written, if more files than this are refused",
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="shards made at a time; null = one per CPU of this machine or cluster; 1 = without Ray",
+    )
+    preview: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="number of spectra to draw, stage by stage, as PNG in the store's preview/",
+    )
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        """Every source exists, and its options are known."""
+        known = plugins.names("sources")
+        for key, names in (("sources", self.sources), ("options", self.options)):
+            for name in names:
+                if name not in known:
+                    raise SettingsError(f"{key}: there is no source {name!r}; give one of {', '.join(known)}")
+        for name, values in self.options.items():
+            plugins.options("sources", name).from_dict(f"options.{name}", values)
+        return self

@@ -1,0 +1,305 @@
+"""The settings of a training: which data, which model, how it is trained, and where it runs.
+
+This file imports nothing heavy, so that a job reports a wrong setting at once. What needs data is checked in
+`survey.training.train.plan`, before the first step.
+"""
+
+import importlib.util
+import math
+from typing import Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from survey import plugins
+from survey.help import settings_table
+from survey.labelling.settings import Join, Split
+from survey.labels import CLASSES, label
+from survey.models.options import is_baseline
+from survey.models.settings import Task, TaskKind, View
+from survey.settings import Settings, SettingsError, Threads
+from survey.training.augment_settings import Augment
+from survey.training.learning_settings import Loss, Optimiser, Schedule
+from survey.training.synthesis_settings import Synthesis
+
+Precision = Literal["auto", "float32", "bf16"]
+"""The precision of a network's arithmetic. Weights and losses are float32 always."""
+
+SMALLER_IS_BETTER = ("loss", "log_loss", "mae", "rmse", "ece", "brier")
+"""Beginnings of the names of metrics that are better when they are smaller."""
+
+UNUSED = (
+    "epochs",
+    "batch",
+    "accumulate",
+    "optimiser",
+    "schedule",
+    "clip",
+    "ema",
+    "precision",
+    "patience",
+    "nan",
+    "augment",
+    "synthesis",
+    "curriculum",
+    "initialise",
+)
+"""Settings that a baseline does not use. A recipe may still have them, for its networks."""
+
+
+class Curriculum(Settings):
+    """The share of the training part that an epoch uses. Spectra of an epoch are in all later epochs too.
+
+    The first epochs are then cheap, so a search can stop a poor training early.
+    """
+
+    first: float = Field(1.0, gt=0, le=1, description="share of the training spectra in the first epoch")
+    epochs: int = Field(
+        0,
+        ge=0,
+        description="epochs until all spectra are used; the share grows by the same factor in each epoch",
+    )
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.first < 1) != (self.epochs > 0):
+            raise ValueError(
+                f"curriculum: first={self.first:g} and epochs={self.epochs} do not fit together; "
+                "give both, such as first=0.25 epochs=6, or neither"
+            )
+        return self
+
+    def share(self, epoch: int) -> float:
+        """The share of the training spectra in an epoch; the first epoch is 0."""
+        return 1.0 if epoch >= self.epochs else float(self.first ** (1 - epoch / self.epochs))
+
+
+class Tracking(Settings):
+    """Where the numbers of a run are written, besides its folder."""
+
+    use: Literal["auto", "always", "never"] = Field(
+        "auto", description="write to MLflow; auto = if it is installed (pip install 'survey[tracking]')"
+    )
+    uri: str | None = Field(
+        None,
+        description="MLflow server or database, such as http://host:5000; null = mlflow.db beside the run",
+    )
+    experiment: str = Field("survey", description="MLflow experiment of the run")
+    parent: str | None = Field(None, description="MLflow run that is the parent of this one, as in a search")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).password:
+            raise ValueError(
+                "holds a password; give it in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+            )
+        return value
+
+    @field_validator("use")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        if value == "always" and not _has_mlflow():
+            raise ValueError("MLflow is not installed; pip install 'survey[tracking]', or give auto")
+        return value
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the run is tracked."""
+        return self.use != "never" and _has_mlflow()
+
+
+def _has_mlflow() -> bool:
+    return importlib.util.find_spec("mlflow") is not None
+
+
+class Train(Settings):
+    """Settings of a training."""
+
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset(
+        {"run", "workers", "threads", "gpu", "data", "resident_gb", "tracking", "failures"}
+    )
+
+    store: str = Field(description="folder or s3:// prefix of the store with the spectra")
+    labels: str = Field(description="table of labels: CSV, Parquet or FITS")
+    run: str = Field(description="folder or s3:// prefix of the run to make or to continue")
+    join: Join = Field(Join(), description="how labels are joined to spectra")
+    model: str = Field("echelle", description="model: the name of a file in survey/models/")
+    options: dict[str, Any] = Field(
+        {}, description="settings of the model; python jobs/train.py model=NAME --help lists them"
+    )
+    task: TaskKind = Field("cls_reg", description="classes, labels, or both")
+    targets: tuple[str, ...] = Field(
+        ("Teff", "logg", "FeH", "CH", "CFe"),
+        strict=False,
+        description="labels to learn: rows of survey/labels.py",
+    )
+    split: Split = Field(Split(), description="which stars train, validate and test")
+    view: View = Field(View(), description="which part of a spectrum the model sees")
+    scale: Literal["standard", "minmax", "robust", "none"] = Field(
+        "standard", description="how labels are scaled; fitted on the training part"
+    )
+    loss: Loss = Field(Loss(), description="the loss that is minimised")
+    synthesis: Synthesis = Field(
+        Synthesis(),
+        description="training stars with changed labels, and spectra changed to match them",
+    )
+    curriculum: Curriculum = Field(
+        Curriculum(), description="use a growing share of the training part, epoch by epoch"
+    )
+    learn_from: Literal["train", "train+validation"] = Field(
+        "train",
+        description="train+validation = train on both parts, once all choices are made; "
+        "nothing is validated then, and keep=last is needed",
+    )
+    balance: Literal["none", "balanced", "sqrt_balanced"] = Field(
+        "none", description="draw rare classes more often: balanced = equally often; sqrt_balanced = half-way"
+    )
+    initialise: Literal["rescaled", "plain"] = Field(
+        "rescaled",
+        description="rescaled = scale layers by some training spectra; plain = as torch sets them",
+    )
+    start_from: str | None = Field(
+        None, description="finished run to fine-tune: its model, weights and scaling are taken"
+    )
+    freeze: tuple[str, ...] = Field(
+        (), strict=False, description="what is not trained: body, heads, or beginnings of parameter names"
+    )
+    epochs: int = Field(60, ge=1, description="maximum number of passes through the training set")
+    batch: int = Field(64, ge=1, description="spectra of one step, over all workers")
+    accumulate: int = Field(
+        1, ge=1, description="number of pieces of a step, for batches that do not fit into memory"
+    )
+    optimiser: Optimiser = Field(Optimiser(), description="how gradients change the weights")
+    schedule: Schedule = Field(Schedule(), description="how the learning rate changes")
+    clip: float = Field(
+        1.0, ge=0, description="maximum norm of the gradient; a longer one is shortened to it; 0 = no limit"
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of a running mean of the weights, which is then kept; 0 = no mean",
+    )
+    precision: Precision = Field(
+        "auto", description="precision of the network's arithmetic; auto = bf16 on GPUs that have it"
+    )
+    keep: Literal["best", "last"] = Field("best", description="epoch whose weights the run keeps")
+    monitor: str = Field(
+        "loss",
+        description="validation metric that decides which epoch is best, such as loss, f1_CEMP or mae_FeH",
+    )
+    patience: int = Field(
+        0, ge=0, description="stop after this many epochs without a better one; 0 = never stop early"
+    )
+    nan: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a step without finite gradients ends the training, or is skipped and counted",
+    )
+    seed: int = Field(2024, ge=0, description="seed of all random numbers")
+    augment: Augment = Field(Augment(), description="how spectra are changed in training")
+    data: Literal["auto", "resident", "streaming"] = Field(
+        "auto",
+        description="resident = load the spectra once; streaming = read them in each epoch; auto = by size",
+    )
+    resident_gb: float | None = Field(
+        None, gt=0, description="maximum memory for loaded spectra, in GB; null = half of the free memory"
+    )
+    window: int = Field(8192, ge=1, description="number of spectra that are shuffled together")
+    workers: int = Field(
+        1, ge=1, description="processes that share each batch; more than one run under Ray Train"
+    )
+    threads: Threads = Field(
+        "auto",
+        description="threads of a worker; auto = the fastest number, measured in the first steps "
+        "(give a number for results that repeat to the last bit)",
+    )
+    gpu: Literal["auto", "never"] = Field(
+        "auto", description="auto = use GPUs where there are some, one for each worker"
+    )
+    failures: int = Field(3, ge=0, description="how often lost workers are replaced")
+    tracking: Tracking = Field(Tracking(), description="where the numbers are written, besides the run")
+
+    @field_validator("model")
+    @classmethod
+    def _model_exists(cls, value: str) -> str:
+        if value not in plugins.names("models"):
+            raise ValueError(f"there is no such model; give one of {', '.join(plugins.names('models'))}")
+        return value
+
+    @field_validator("targets")
+    @classmethod
+    def _labels_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(label(name).name for name in value)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Checks what needs no data."""
+        if self.start_from is None or "model" in self.model_fields_set:
+            plugins.options("models", self.model).from_dict("options", self.options)
+        if self.batch % self.workers:
+            raise SettingsError(
+                f"batch: {self.batch} spectra cannot be divided evenly among workers={self.workers}; "
+                "give a multiple of it"
+            )
+        if "validation" not in self.split.filled_parts():
+            raise SettingsError(
+                "split: there is no validation part to choose the best epoch by; "
+                "give it a share, such as parts=[0.7, 0.1, 0.2]"
+            )
+        if self.freeze and not self.start_from:
+            raise SettingsError(
+                f"freeze: {', '.join(self.freeze)} of a model that is not trained yet; "
+                "give start_from=RUN, or leave freeze out"
+            )
+        self._check_keep()
+        if not is_baseline(self.model):
+            self.synthesis.check(self.network_task())
+        return self
+
+    def _check_keep(self) -> None:
+        """Checks that nothing needs a validation which does not take place."""
+        if self.keep == "last" and self.patience:
+            raise SettingsError(
+                f"keep=last: patience={self.patience} stops by the best epoch, which is not kept; "
+                "give patience=0, or keep=best"
+            )
+        if self.learn_from == "train":
+            return
+        if self.keep == "best":
+            raise SettingsError(
+                "learn_from=train+validation: no validation part is left to choose the best epoch by; "
+                "give keep=last, and epochs=NUMBER of the training that chose"
+            )
+        if self.schedule.name == "plateau":
+            raise SettingsError(
+                "learn_from=train+validation: no validation part is left for "
+                "schedule.name=plateau; give another schedule"
+            )
+
+    def network_task(self) -> Task:
+        """The task of the network."""
+        names = () if self.task == "cls" else self.targets
+        has_sigma = self.task != "cls" and self.loss.reg == "gaussian_nll"
+        return Task(self.task, names, len(CLASSES), has_sigma)
+
+    @classmethod
+    def extra_help(cls, arguments: list[str]) -> str:
+        """The options of the models that are named as model=NAME, else of the default model."""
+        named = [argument.removeprefix("model=") for argument in arguments if argument.startswith("model=")]
+        there, blocks = ", ".join(plugins.names("models")), []
+        for name in named or [cls.model_fields["model"].default]:
+            rows = settings_table(plugins.options("models", name), "options.")
+            blocks.append(f"options of model={name} (the models are {there})\n\n{rows}\n")
+        return "\n" + "\n".join(blocks)
+
+
+def is_better(monitor: str, value: float, best: float | None) -> bool:
+    """Whether a metric is better than the best so far. A bias is better when it is nearer to 0."""
+    if not math.isfinite(value):
+        return False
+    if best is None:
+        return True
+    if monitor.startswith("bias"):
+        return abs(value) < abs(best)
+    return value < best if monitor.startswith(SMALLER_IS_BETTER) else value > best

@@ -1,0 +1,44 @@
+"""Small trained runs on one store of toy stars, as members of ensembles."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from survey.training.train import plan
+from survey.training.worker import learn
+from tests.training import lessons
+
+COUNT = 300
+SPLIT = {"parts": [0.5, 0.3, 0.2]}
+KINDS: dict[str, dict[str, Any]] = {
+    "both": {},
+    "sure": {"loss": {"reg": "gaussian_nll"}, "seed": 1, "targets": ["CFe", "FeH"]},
+    "classes": {"task": "cls", "seed": 2, "options": {"components": 8, "hidden": 16}},
+    "warm": {"task": "reg", "targets": ["Teff"], "seed": 3},
+    "bands": {"model": "bganet", "options": {"wide": 8, "narrow": 4}, "seed": 4},
+}
+"""Runs with different networks, tasks, labels and seeds; `bands` has batch norm and dropout."""
+
+
+def place(folder: Path, *kinds: str, **changes: Any) -> Path:
+    """A folder with a store, its labels, and a finished run of each kind."""
+    lessons.store(folder / "store", count=COUNT)
+    for kind in kinds:
+        train(folder, kind, **KINDS[kind] | changes)
+    return folder
+
+
+def train(folder: Path, name: str, **changes: Any) -> str:
+    """A finished run of this name in a folder with a store; its path."""
+    settings = lessons.training(folder, **{"run": str(folder / name), "epochs": 3, "split": SPLIT} | changes)
+    plan(settings)
+    learn(settings)
+    return settings.run
+
+
+def change_preparation(file: Path, **changes: Any) -> None:
+    """Change the preparation of spectra in the document of a run or of a store."""
+    document = json.loads(file.read_text())
+    values = document["store"] if file.name == "run.json" else document["settings"]
+    values["prepare"] |= changes
+    file.write_text(json.dumps(document))

@@ -1,0 +1,36 @@
+"""Cells of catalogues as values: whatever a cell holds, the result is a value or null."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from survey.tables import cells
+
+CELLS = st.one_of(st.text(max_size=8), st.floats().map(str), st.integers().map(str), st.dates().map(str))
+
+
+@given(st.lists(CELLS))
+@settings(deadline=None)
+def test_any_cell_is_a_value_or_null(values: list[str]) -> None:
+    column = pa.array(values, pa.string())
+    numbers = cells.numbers(column).to_pylist()
+    measured = cells.measured(column, -90, 90).to_pylist()
+    for text, number, measurement in zip(values, numbers, measured, strict=True):
+        assert number is None or number == float(text)
+        assert measurement == (number if number is not None and -90 <= number <= 90 else None)
+    for text, integer in zip(values, cells.integers(column).to_pylist(), strict=True):
+        assert integer is None or integer == float(text) or integer == int(text)
+    assert len(cells.dates(column)) == len(cells.text(column)) == len(values)
+
+
+@pytest.mark.parametrize("word", cells.MISSING)
+def test_a_missing_value_is_null_in_every_reading(word: str) -> None:
+    column = pa.array([word])
+    for values in (cells.text(column), cells.measured(column, -1e9, 1e9), cells.dates(column)):
+        assert values.to_pylist() == [None]
+
+
+def test_numbers_that_pandas_has_made_floats_are_whole_again() -> None:
+    assert cells.text(pa.array([5.0, None])).to_pylist() == ["5", None]
+    assert cells.integers(pa.array(["5.0", "5.5", "6"])).to_pylist() == [5, None, 6]

@@ -1,0 +1,146 @@
+"""A finished folder: settings first, document last, and no other folder is touched."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from survey import __version__
+from survey.folder import Document, Folder, Kind
+from survey.settings import SettingsError
+from survey.spectrum import Grid
+
+
+class BoxDocument(Document):
+    count: int
+    grid: Grid
+
+
+BOX = Kind("box", BoxDocument, version=2, job="fill")
+DOCUMENT = BoxDocument(version=2, id="abc", count=3, grid=Grid(4000.0, 4010.0, 1.0))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder[BoxDocument]:
+    return Folder(str(tmp_path / "box"), BOX)
+
+
+def test_a_folder_is_begun_with_settings_and_finished_with_its_document(folder: Folder[BoxDocument]) -> None:
+    assert not folder.agree({"size": 1})
+    folder.begin({"size": 1}, fingerprint="f")
+    assert folder.agree({"size": 1})
+    assert not folder.is_finished()
+    folder.finish(DOCUMENT)
+    assert folder.is_finished()
+    assert folder.document() == DOCUMENT
+    assert folder.document().code == __version__
+    written = json.loads(Path(folder.file("settings.json")).read_text())
+    assert written == {
+        "kind": "box",
+        "version": 2,
+        "code": __version__,
+        "fingerprint": "f",
+        "settings": {"size": 1},
+    }
+
+
+def test_a_withdrawn_folder_is_not_finished(folder: Folder[BoxDocument]) -> None:
+    folder.begin({})
+    folder.finish(DOCUMENT)
+    folder.withdraw()
+    assert not folder.is_finished()
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no box\.json in it, so no finished box; run jobs/fill\.py with box=.* to the end",
+    ):
+        folder.document()
+
+
+def test_other_settings_are_refused_by_key_and_values_once_work_has_started(
+    folder: Folder[BoxDocument],
+) -> None:
+    folder.begin({"size": 1, "inner": {"a": 2}})
+    with pytest.raises(SettingsError) as caught:
+        folder.agree({"size": 1, "inner": {"a": 3}})
+    assert str(caught.value) == (
+        f"fill: box: {folder.path}: was made with other settings: inner.a=2 there, 3 now; "
+        "give the same settings again, or another box="
+    )
+    assert not folder.agree({"size": 2}, started=False)
+
+
+def test_differences_may_be_found_in_another_way(folder: Folder[BoxDocument]) -> None:
+    folder.begin({"size": 1, "colour": "red"})
+    assert folder.agree(
+        {"size": 1, "colour": "blue"}, compare=lambda old, new: old["size"] - new["size"] or ()
+    )
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(folder: Folder[BoxDocument]) -> None:
+    Path(folder.path).mkdir()
+    Path(folder.file("thesis.tex")).write_text("x")
+    with pytest.raises(
+        SettingsError, match=r"holds thesis\.tex but is no box; give an empty or a new folder"
+    ):
+        folder.agree({})
+    assert not folder.agree({}, allowed=["thesis.tex"])
+    assert [path.name for path in Path(folder.path).iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(folder: Folder[BoxDocument]) -> None:
+    Path(folder.path).write_text("x")
+    with pytest.raises(SettingsError, match="is a file; give an empty or a new folder"):
+        folder.agree({})
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"kind": "bag", "version": 2, "settings": {}}, "holds a bag, no box; give an empty or a new folder"),
+        (
+            {"kind": "box", "version": 1, "settings": {}},
+            "a box of version 1, this code reads version 2; make it again with jobs/fill.py in a new folder",
+        ),
+        ({"version": 1, "settings": {}}, "a box of version 1, this code reads version 2"),
+        ({"kind": "box", "version": 2}, "settings.json is not that of a box"),
+        ([1], "settings.json is not that of a box"),
+    ],
+)
+def test_settings_of_another_kind_or_version_are_refused(
+    folder: Folder[BoxDocument], written: object, message: str
+) -> None:
+    Path(folder.path).mkdir()
+    Path(folder.file("settings.json")).write_text(json.dumps(written))
+    with pytest.raises(SettingsError) as caught:
+        folder.agree({})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 1}, "a box of version 1, this code reads version 2"),
+        (
+            {"count": "many"},
+            r"box\.json: damaged \(count: .*; put a copy back, or remove it and run jobs/fill",
+        ),
+        ({"more": 1}, r"box\.json: damaged \(more: .*"),
+        ({"grid": {"start": 1.0, "stop": 2.0, "step": 0.1}}, r"box\.json: damaged \(grid: .*"),
+    ],
+)
+def test_a_document_that_is_old_or_damaged_is_named(
+    folder: Folder[BoxDocument], change: dict[str, object], message: str
+) -> None:
+    folder.begin({})
+    folder.finish(DOCUMENT)
+    path = Path(folder.file("box.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=message):
+        folder.document()
+
+
+def test_a_document_that_is_no_json_is_named(folder: Folder[BoxDocument]) -> None:
+    folder.begin({})
+    Path(folder.file("box.json")).write_text("{")
+    with pytest.raises(ValueError, match=r"box\.json: damaged .*; put a copy back"):
+        folder.document()

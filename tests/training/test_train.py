@@ -1,0 +1,110 @@
+"""What is planned before the first step, and which settings are refused then."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from survey.labelling import samples
+from survey.settings import JobError, SettingsError
+from survey.training import run as runs
+from survey.training.train import plan
+from tests.training import lessons
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"labels": "nowhere.csv"}, "nowhere.csv"),
+    ({"targets": ["FeH", "EuFe"]}, "no column for EuFe"),
+    ({"options": {"components": 500}}, "300 pixels, fewer than options.components=500"),
+    ({"join": {"where": {"FeH": [-7, -1]}}}, "no spectrum of class NMP"),
+    (
+        {"monitor": "mae_Mg", "epochs": 1},
+        "monitor=mae_Mg: there is no such metric; give one of loss",
+    ),
+    ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
+    ({"start_from": "nowhere"}, "no run.json in it"),
+    (
+        {
+            "synthesis": {"probability": 0.5, "sd": {"FeH": 0.1}, "order": 5},
+            "targets": ["Teff", "logg", "FeH", "CFe"],
+        },
+        "a fit of 126 terms needs 252 of them",
+    ),
+    ({"view": {"windows": [[8490, 8670]]}}, "no pixel .*4000"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES)
+def test_a_mistake_is_reported_before_anything_is_written(
+    place: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError, JobError), match=message):
+        plan(lessons.training(place, **changes))
+    assert not (place / "run").exists()
+
+
+def test_a_finished_run_is_left_alone(finished: Path) -> None:
+    before = (finished / "run" / runs.MODEL).read_bytes()
+    assert not plan(lessons.training(finished))
+    assert (finished / "run" / runs.MODEL).read_bytes() == before
+
+
+def test_other_settings_on_a_run_are_refused_key_by_key(finished: Path) -> None:
+    settings = lessons.training(finished, epochs=9, optimiser={"lr": 1e-2})
+    with pytest.raises(SettingsError) as error:
+        plan(settings)
+    assert "epochs=6 there, 9 now" in str(error.value)
+    assert "optimiser.lr=0.003 there, 0.01 now" in str(error.value)
+    assert "weight_decay" not in str(error.value)
+
+
+def test_settings_that_do_not_change_the_result_may_differ(finished: Path) -> None:
+    assert not plan(lessons.training(finished, threads="auto", data="streaming", window=8192))
+
+
+def test_a_run_that_was_begun_before_a_setting_existed_continues(place: Path) -> None:
+    settings = lessons.training(place)
+    plan(settings)
+    path = place / "run" / "settings.json"
+    written = json.loads(path.read_text())
+    for name in ("view", "curriculum", "synthesis", "keep", "learn_from"):
+        del written["settings"][name]
+    path.write_text(json.dumps(written))
+    assert plan(settings)
+    with pytest.raises(SettingsError, match="keep=best there, last now"):
+        plan(lessons.training(place, keep="last"))
+
+
+def test_a_plan_that_was_stopped_half_way_is_made_again(place: Path) -> None:
+    settings = lessons.training(place)
+    plan(settings)
+    (place / "run" / "settings.json").unlink()
+    assert plan(settings)
+    assert (place / "run" / "settings.json").exists()
+
+
+def test_a_folder_with_other_files_is_refused(place: Path) -> None:
+    (place / "run").mkdir()
+    (place / "run" / "thesis.tex").write_text("")
+    with pytest.raises(SettingsError, match=r"thesis\.tex"):
+        plan(lessons.training(place))
+
+
+def test_every_labelled_spectrum_is_written_with_its_part_and_labels(finished: Path) -> None:
+    table = pq.read_table(finished / "run" / samples.SAMPLES)
+    assert table.num_rows == lessons.STARS
+    assert set(table["part"].to_pylist()) == {"train", "validation", "test"}
+    columns = {"shard", "row_in_shard", "label_FeH", "error_FeH", "class_number", "extra_obsid", "extra_star"}
+    assert columns <= set(table.column_names)
+
+
+def test_a_run_can_learn_from_the_validation_part_too(finished: Path, place: Path) -> None:
+    last = lessons.train(place, learn_from="train+validation", keep="last", epochs=3)
+    labelled, usual = samples.read(str(last)), samples.read(str(finished / "run"))
+    assert len(labelled.part("train")) == len(usual.part("train")) + len(usual.part("validation"))
+    assert not len(labelled.part("validation"))
+    assert (labelled.part("test").shard_row_N2 == usual.part("test").shard_row_N2).all()
+    document = runs.run_document(str(last))
+    assert document.best_epoch == 3
+    assert document.validation == {}
