@@ -25,11 +25,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from survey.answers import Answers
 from survey.evaluate.evaluate import predict_labelled
 from survey.labelling import samples
 from survey.labelling.join import available_labels, join
 from survey.labelling.settings import Join
 from survey.labelling.samples import Samples
+from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, metrics_table
 from survey.settings import merge, read_section
 from survey.store.settings import Ingest
@@ -138,26 +140,30 @@ def trained(work: Path, net: str, fold: int) -> str:
 def others(work: Path, name: str, net: str = "") -> Samples:
     """All stars of a set that nobody was trained on; labels that its table lacks are unknown."""
     joining = Join(table=str(LABELS[name]))
-    return samples.from_labelled(join(joining, open_store(store(work, name, net)), available_labels(joining, TARGETS)), TARGETS)
-
-
-def joined(parts: list[LabelledAnswers]) -> LabelledAnswers:
-    """Answers about one part after the other."""
-    first = parts[0]
-    names = [
-        name
-        for name in ("class_N", "label_NL", "p_NC", "mu_NL", "sigma_NL")
-        if getattr(first, name) is not None
-    ]
-    stacked = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return replace(
-        first,
-        **stacked,
-        about={name: np.concatenate([part.extra[name] for part in parts]) for name in first.extra},
+    return samples.from_labelled(
+        join(joining, open_store(store(work, name, net)), available_labels(joining, TARGETS)), TARGETS
     )
 
 
-def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tuple[list[LabelledAnswers], float]:
+def joined(parts: list[LabelledAnswers]) -> LabelledAnswers:
+    """The answers of all parts, one part after the other."""
+    first = parts[0]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part.answers, name) for part in parts])
+        for name in first.answers.arrays()
+    }
+    truth: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("class_N", "label_NL", "sigma_NL")
+        if getattr(first, name) is not None
+    }
+    extra = {name: np.concatenate([part.extra[name] for part in parts]) for name in first.extra}
+    return replace(first, answers=replace(first.answers, **arrays), extra=extra, **truth)
+
+
+def baseline(
+    work: Path, train: Samples, asked: list[tuple[str, Samples]]
+) -> tuple[list[LabelledAnswers], float]:
     """60 principal components, logistic regression, quadratic ridge; its strength chosen on a tenth of the training stars."""
     started = time.process_time()
 
@@ -185,16 +191,9 @@ def baseline(work: Path, train: Samples, asked: list[tuple[str, Samples]]) -> tu
     for name, some in asked:
         x = pca.transform(clipped(name, some))
         snr = np.asarray(some.extra["snr_g"].to_numpy(zero_copy_only=False), float)
-        found.append(
-            LabelledAnswers(
-                some.class_N,
-                some.label_NL,
-                TARGETS,
-                classes.predict_proba(x),
-                ridge.predict(x),
-                extra={"snr_g": snr},
-            )
-        )
+        p_NC, value_NL = classes.predict_proba(x), ridge.predict(x)
+        answers = Answers(TARGETS, CLASSES, p_NC=p_NC, value_NL=value_NL)
+        found.append(LabelledAnswers(answers, some.class_N, some.label_NL, extra={"snr_g": snr}))
     return found, time.process_time() - started
 
 
@@ -241,7 +240,7 @@ def main() -> None:
         [
             net
             for net in nets
-            if all((work / f"{net}-{fold}" / bundle.RUN).exists() for fold in range(NETS[net]["folds"]))
+            if all((work / f"{net}-{fold}" / bundle.RUN.file).exists() for fold in range(NETS[net]["folds"]))
         ],
     )
 
@@ -266,11 +265,17 @@ def report(work: Path, nets: list[str]) -> None:
         count = NETS[net]["folds"]
         runs = [bundle.open_run(str(work / f"{net}-{fold}")) for fold in range(count)]
         inner = [
-            predict_labelled(run, samples.read(run.path).part("test"), store(work, "reference", net)) for run in runs
+            predict_labelled(run, samples.read(run.path).part("test"), store(work, "reference", net))
+            for run in runs
         ]
         asked = [(others(work, name, net), store(work, name, net)) for name in FAR]
         seconds = np.mean([json.loads((Path(run.path) / "cpu.json").read_text()) for run in runs])
-        rows[net] = inner, [predict_labelled(runs[0], some, path) for some, path in asked], float(seconds), count
+        rows[net] = (
+            inner,
+            [predict_labelled(runs[0], some, path) for some, path in asked],
+            float(seconds),
+            count,
+        )
     _print_inner(rows)
     _print_snr(rows)
     _print_far(rows)

@@ -4,7 +4,7 @@
     ray job submit --working-dir . -- python jobs/ingest.py recipes/cemp.yaml \
         input=s3://BUCKET/lrs store=s3://BUCKET/store
 
-About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Refused files are listed with their reasons.
+About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Refused files are listed with reasons.
 Run it again to continue where it stopped, or to add what is new in the input.
 """
 

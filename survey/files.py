@@ -86,8 +86,10 @@ def read(path: str) -> bytes:
 
 def open_file(path: str) -> BinaryIO:
     """A file to read from, as a stream of bytes."""
-    stream: BinaryIO = bucket_system().open(path, "rb") if is_remote(path) else Path(path).open("rb")
-    return stream
+    if is_remote(path):
+        stream: BinaryIO = bucket_system().open(path, "rb")
+        return stream
+    return Path(path).open("rb")
 
 
 def write(path: str, data: bytes | memoryview) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -41,12 +42,14 @@ from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName, flag_
 from survey.catalog.sky import make_tiles, margin_order
 from survey.catalog.sorting import REGION_ROWS, stars_by_region
 from survey.catalog.spill import publish, scratch_folder
-from survey.catalog.stars import find_stars
+from survey.catalog.stars import Stars, find_stars
 from survey.catalog.thresholds import choose_thresholds, read_validation
-from survey.catalog.truth import read_truth
 from survey.folder import Folder
 from survey.predict.output import Predictions, open_predictions
 from survey.settings import SettingsError
+
+if TYPE_CHECKING:
+    from survey.catalog.truth import TrueLists
 
 MAX_REGIONS = 200
 """Regions of the sky that rows are sorted into, about: one file each is open at the same time."""
@@ -81,12 +84,12 @@ def make_catalog(settings: CatalogSettings) -> CatalogResult:
         document = folder.document()
         if document.predictions.id == predictions.document.id:
             return CatalogResult(folder.path, document, created=False)
-    document = _Making(settings, predictions, folder).document()
+    document = _CatalogJob(settings, predictions, folder).document()
     folder.finish(document)
     return CatalogResult(folder.path, document, created=True)
 
 
-class _Making:
+class _CatalogJob:
     """The work on a catalog. All input is read first, so that an error in it comes before the work."""
 
     def __init__(
@@ -105,10 +108,7 @@ class _Making:
         known_lists = [read_list(path) for path in settings.known]
         self.stars = find_stars(predictions)
         self.known = crossmatch(known_lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
-        self.truth = None
-        if settings.truth:
-            join = settings.join.model_copy(update={"table": settings.truth})
-            self.truth = read_truth(join, predictions, self.stars)
+        self.truth = _read_truth(settings, predictions, self.stars) if settings.truth else None
 
     def document(self) -> CatalogDocument:
         """Write everything but the document, and return that."""
@@ -206,6 +206,13 @@ class _Making:
             truth=truth_counts,
             settings=settings,
         )
+
+
+def _read_truth(settings: CatalogSettings, predictions: Predictions, stars: Stars) -> "TrueLists":
+    """What the table of true labels says about the stars."""
+    from survey.catalog.truth import read_truth  # loads torch, to know what the members were trained on
+
+    return read_truth(settings.join.model_copy(update={"table": settings.truth}), predictions, stars)
 
 
 def _check_criterion(settings: CatalogSettings, predictions: Predictions) -> None:

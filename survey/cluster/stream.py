@@ -145,7 +145,8 @@ def prepare_context(ordered: bool = False) -> None:
     context = DataContext.get_current()
     context.op_resource_reservation_enabled = False
     context.execution_options.preserve_order = ordered
-    context.enable_progress_bars = context.print_on_execution_start = False
+    for name in ("enable_progress_bars", "print_on_execution_start"):
+        setattr(context, name, False)
     logger = logging.getLogger("ray.data")
     logger.setLevel(logging.WARNING)
     for handler in logger.handlers:

@@ -5,13 +5,13 @@ This file imports nothing heavy, so that a job reports a wrong setting at once.
 """
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from survey import files
 from survey.labelling.settings import Join
-from survey.settings import Settings, SettingsError, merge
+from survey.settings import Settings, SettingsError, Threads, merge
 from survey.training.settings import Precision, Train
 
 RUNS = "runs"
@@ -82,9 +82,7 @@ class Build(Settings):
     domain: bool = Field(True, description="measure how far a spectrum is from the training spectra")
     seed: int = Field(0, ge=0, description="seed of the dropout passes and of the sample of training spectra")
     precision: Precision = Field("float32", description="precision of the networks' arithmetic")
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="number of threads; auto = the fastest number, measured"
-    )
+    threads: Threads = Field("auto", description="number of threads; auto = the fastest number, measured")
     gpu: Literal["auto", "never"] = Field("auto", description="auto = use a GPU if there is one")
 
     @field_validator("weights", mode="before")

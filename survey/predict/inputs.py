@@ -123,7 +123,7 @@ class FilesInput:
 PredictionInput = StoreInput | FilesInput
 
 
-def list_files(settings: Ingest) -> tuple[FilesInput, manifest.Plan]:
+def list_files(settings: Ingest) -> tuple[FilesInput, manifest.IngestPlan]:
     """Survey files, listed in the manifest in the folder `store`, and what is new in it."""
     plan = manifest.plan(settings, settings.store)
     spec = ShardSpec.from_settings(settings)

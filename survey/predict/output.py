@@ -116,6 +116,7 @@ class EnsembleReference(_Part):
     domain: bool
     ranges: dict[str, tuple[float, float]]
 
+
 class InputReference(_Part):
     """The spectra that were predicted: a store, or survey files."""
 

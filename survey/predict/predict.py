@@ -58,7 +58,7 @@ class PredictResult:
     path: str
     document: PredictionsDocument
     created: int
-    plan: manifest.Plan | None
+    plan: manifest.IngestPlan | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _Begun:
     ensemble: Ensemble
     inputs: PredictionInput
     settings: dict[str, Any]
-    plan: manifest.Plan | None
+    plan: manifest.IngestPlan | None
 
 
 def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:

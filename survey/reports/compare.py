@@ -191,7 +191,7 @@ def _over_snr(rows: Rows, subjects: Sequence[str]) -> bytes:
                 x = np.array([bins.index(row["group"]) for row in chosen]) + shift
                 y = np.array([row["value"] for row in chosen])
                 color = SERIES[number % len(SERIES)]
-                axis.errorbar(x, y, _error_bars(chosen), fmt="o-", color=color, ms=4, lw=1.1, label=name)
+                axis.errorbar(x, y, _error_lengths(chosen), fmt="o-", color=color, ms=4, lw=1.1, label=name)
             axis.set_xticks(range(len(bins)), bins, rotation=30)
             ylabel = f"MAE of {symbol(subject)} ({unit(subject)})"
             axis.set(xlabel="signal to noise", ylabel=ylabel, ylim=(0, None))
@@ -201,10 +201,10 @@ def _over_snr(rows: Rows, subjects: Sequence[str]) -> bytes:
     return png(draw, 4.4 * columns, 0.5 + 3.6 * -(-len(subjects) // columns))
 
 
-def _error_bars(rows: Rows) -> np.ndarray:
+def _error_lengths(rows: Rows) -> np.ndarray:
     """The lengths of error bars, below and above; 0 where there is no interval."""
-    bars = []
+    lengths = []
     for row in rows:
         known = row["low"] is not None
-        bars.append([row["value"] - row["low"], row["high"] - row["value"]] if known else [0, 0])
-    return np.array(bars, np.float64).reshape(-1, 2).T
+        lengths.append([row["value"] - row["low"], row["high"] - row["value"]] if known else [0, 0])
+    return np.array(lengths, np.float64).reshape(-1, 2).T

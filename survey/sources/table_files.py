@@ -9,7 +9,6 @@ import io
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +36,7 @@ class SpectrumRow(NamedTuple):
 @contextmanager
 def open_spectra(path: str) -> Iterator["ArrayFile | ParquetFile"]:
     """The table in a file."""
-    with files.bucket_system().open(path, "rb") if files.is_remote(path) else Path(path).open("rb") as file:
+    with files.open_file(path) as file:
         yield ArrayFile(file, path) if path.lower().endswith(".npy") else ParquetFile(file, path)
 
 

@@ -22,7 +22,7 @@ from survey.progress import Progress
 from survey.settings import JobError
 from survey.store import manifest
 from survey.store.make import ShardSpec, make_shard, source_options
-from survey.store.manifest import Plan
+from survey.store.manifest import IngestPlan
 from survey.store.markers import IngestMarker, complete_markers, missing_files_returned
 from survey.store.settings import Ingest
 from survey.store.store import SHARDS, STORE, StoreDocument, StoreSettings, shard_file
@@ -45,7 +45,7 @@ class IngestResult:
     path: str
     document: StoreDocument
     created: int
-    plan: Plan
+    plan: IngestPlan
 
     @property
     def refused_share(self) -> float:
@@ -76,7 +76,7 @@ def ingest(settings: Ingest, run: ShardMap = map) -> IngestResult:
     return result
 
 
-def plan_shards(settings: Ingest) -> tuple[Plan, ShardSpec]:
+def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
     """Check the settings against the folder, write them and list the input: all before the first shard."""
     store = files.absolute(settings.store)
     settings = settings.model_copy(update={"store": store})

@@ -1,4 +1,4 @@
-"""Tables as columns: CSV, Parquet, a FITS binary table or a VOTable, gzipped or not, on a disk or in a bucket.
+"""Tables as columns: CSV, Parquet, FITS or VOTable, gzipped or not, on a disk or in a bucket.
 
 Only the columns that are needed are read: a Parquet file that holds spectra too costs no more than its
 labels. A catalogue of a survey is read block by block. Cells come as they are written (CSV: text); the

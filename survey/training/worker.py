@@ -97,9 +97,8 @@ def learn(
 ) -> State:
     """Train as planned in the folder of the run.
 
-    The leader of several workers writes checkpoints and, at the end, the run. `reader` reads what is not
-    resident. `watch` gets the numbers of each epoch after its checkpoint is written. `cpus` is this
-    worker's share of the CPUs.
+    The leader of several workers writes the checkpoints and the run. `reader` reads what is not resident,
+    `watch` gets the numbers of each epoch, and `cpus` is this worker's share of the CPUs.
     """
     ranks = ranks or Ranks()
     device = device or (machine.device() if settings.gpu == "auto" else torch.device("cpu"))
@@ -114,17 +113,13 @@ def learn(
         threads = ThreadChooser([torch.get_num_threads()])
     resident = _load_resident(inputs, device)
     batches = _batches(inputs, ranks, reader, resident[0] if resident else None)
-    if not files.exists(epochs.last) and not settings.start_from and settings.initialise == "rescaled":
-        rescale_layers(inputs.net.to(device), inputs.first_spectra().to(device), RESCALE_SPECTRA)
-    inputs.net.to(device)
+    _initialise(inputs, epochs, device)
     synthesizer = _synthesizer(inputs, ranks, device)
-    targets = inputs.targets(inputs.train)
-    loop = Loop(
-        settings, inputs.net, inputs.loss, batches, targets, epochs, ranks, device, synthesizer, threads
-    )
+    targets, net = inputs.targets(inputs.train), inputs.net
+    loop = Loop(settings, net, inputs.loss, batches, targets, epochs, ranks, device, synthesizer, threads)
     validation = _validation(inputs, resident[1] if resident else None, ranks, device)
-    steps = sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
-    bar = progress("train", steps * batches.batch, "spectra") if ranks.is_leader else nullcontext()
+    count = batches.batch * sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
+    bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
     with _tracker(settings, ranks) as tracker, bar as shown:
         loop.run(validation, Reporter(shown, tracker, settings.monitor, watch))
         if ranks.is_leader:
@@ -153,6 +148,13 @@ def _fit_baseline(
         fit.run(inputs.first_spectra, train_part, validation_part, inputs.max_bytes(), reporter)
         if ranks.is_leader:
             _finish(inputs, epochs, fit.lr, cpu, unused_settings(settings))
+
+
+def _initialise(inputs: Inputs, epochs: Epochs, device: torch.device) -> None:
+    """Move the network to its device; scale its layers if the training starts now, from the beginning."""
+    net, settings = inputs.net.to(device), inputs.settings
+    if not files.exists(epochs.last) and not settings.start_from and settings.initialise == "rescaled":
+        rescale_layers(net, inputs.first_spectra().to(device), RESCALE_SPECTRA)
 
 
 def _tracker(settings: Train, ranks: Ranks) -> Tracker:

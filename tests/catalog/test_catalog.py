@@ -1,6 +1,8 @@
 """The whole catalog from predictions: each star once, lists as good as expected, and folders that exist."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,16 @@ def test_no_spectrum_at_all_gives_an_empty_catalog(tmp_path: Path) -> None:
     assert result.document.stars == 0
     assert result.document.candidates == {"MP": 0, "CEMP": 0}
     assert "0 candidates" in report.summary(result, report.pictures(result))
+
+
+def test_a_catalog_loads_no_trainer_and_no_torch() -> None:
+    code = "import sys, survey.catalog.catalog; print(*sorted(sys.modules))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    loaded = done.stdout.split()
+    assert "survey.catalog.catalog" in loaded
+    trainers = ("torch", "survey.training", "survey.models", "survey.ensemble")
+    assert not [name for name in loaded if name.startswith(trainers)]
 
 
 def test_wrong_input_is_reported_before_the_work(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from survey import files
 from survey.answers import UNCALIBRATED
 from survey.ensemble import build as building
 from survey.ensemble import holdout
@@ -124,7 +125,7 @@ def test_a_second_run_does_nothing(folder: Path, team: BuiltEnsemble) -> None:
 
 
 def test_other_settings_for_a_finished_ensemble_are_an_error(folder: Path, team: BuiltEnsemble) -> None:
-    message = r"team: was made with other settings: combine=mean there, vote now; give the same settings again"
+    message = r"team: was made with other settings: combine=mean there, vote now; give the same"
     with pytest.raises(SettingsError, match=message):
         build(settings(folder, folder, combine="vote"))
 
@@ -402,7 +403,7 @@ def test_an_interrupted_ensemble_ends_with_the_same_files(
     folder: Path, team: BuiltEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    write = building.files.write
+    write = files.write
 
     def interrupted(path: str, data: bytes | memoryview) -> None:
         if path.startswith(str(tmp_path)) and len(written) == 2:
@@ -410,7 +411,7 @@ def test_an_interrupted_ensemble_ends_with_the_same_files(
         written.append(path)
         write(path, data)
 
-    monkeypatch.setattr(building.files, "write", interrupted)
+    monkeypatch.setattr(files, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(settings(folder, tmp_path))
     monkeypatch.undo()

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,18 +64,20 @@ class Toy(Network):
 
     def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
         dropped_BP = self.drop(flux_BP)
-        return self.heads(dropped_BP, dropped_BP) | {"latent": flux_BP}
+        outputs: Outputs = self.heads(dropped_BP, dropped_BP) | {"latent": flux_BP}
+        return outputs
 
 
 def toy(p: float = 0.25, scale: float = 3.0, kind: type[Toy] = Toy) -> Members:
     torch.manual_seed(5)
     net = kind(8, p).eval()
-    document = RunDocument.model_construct(
-        grid=Grid(4000.0, 4007.0, 1.0),
-        classes=(),
-        task=net.task,
-        scaling=Scaling(("FeH",), ("standard",), np.array([-1.0]), np.array([scale])),
-    )
+    fields: dict[str, Any] = {
+        "grid": Grid(4000.0, 4007.0, 1.0),
+        "classes": (),
+        "task": net.task,
+        "scaling": Scaling(("FeH",), ("standard",), np.array([-1.0]), np.array([scale])),
+    }
+    document = RunDocument.model_construct(**fields)
     return Members((Run("toy", document, net, torch.device("cpu")),))
 
 
@@ -145,11 +148,12 @@ def test_sixteen_bits_give_nearly_the_same_answers(members: Members, spectra: Sp
 
 def test_an_output_that_is_not_finite_is_no_answer(folder: Path, spectra: Spectra) -> None:
     members = open_members([str(folder / "both"), str(folder / "bands")])
-    sick = Spectra(spectra.flux.clone(), spectra.ivar.clone())
-    sick.flux[3, 100], sick.ivar[3, 100] = float("inf"), 1.0
+    broken = Spectra(spectra.flux.clone(), spectra.ivar.clone())
+    broken.flux[3, 100], broken.ivar[3, 100] = float("inf"), 1.0
+    net: Any = members.runs[1].net
     with torch.no_grad():
-        members.runs[1].net.heads.last.mu.bias[0] = float("nan")
-    answers, _ = members.predict(sick)
+        net.heads.last.mu.bias[0] = float("nan")
+    answers, _ = members.predict(broken)
     assert np.isnan(answers.value_MNL[1]).all()
     assert np.isnan(answers.p_MNC[1]).all()
     assert np.isnan(answers.value_MNL[0][3]).all()
@@ -159,7 +163,8 @@ def test_an_output_that_is_not_finite_is_no_answer(folder: Path, spectra: Spectr
 def test_the_scatter_of_passes_is_that_of_theory() -> None:
     members = toy(p=0.25, scale=3.0)
     answers, latents = members.predict(flat_spectra(), passes=4000, seed=1)
-    layer = members.runs[0].net.heads.mu
+    net: Any = members.runs[0].net
+    layer = net.heads.mu
     weight = layer.weight.detach().double().numpy()[0]
     flux = flat_spectra().flux.double().numpy()
     wanted = 9 * 0.25 / 0.75 * ((weight * flux) ** 2).sum(1)
@@ -282,12 +287,14 @@ def test_dropout_inside_recurrent_layers_is_switched_too() -> None:
 
         def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
             x_BP = self.gru(flux_BP[:, :, None])[0][:, :, 0]
-            return self.heads(x_BP, x_BP) | {"latent": x_BP}
+            outputs: Outputs = self.heads(x_BP, x_BP) | {"latent": x_BP}
+            return outputs
 
     members = toy(0.5, kind=Recurrent)
     answers, _ = members.predict(flat_spectra(), passes=20)
     assert (answers.var_passes_MNL > 0).all()
-    assert not members.runs[0].net.gru.training
+    net: Any = members.runs[0].net
+    assert not net.gru.training
 
 
 def test_placeholder_answers_show_what_members_predict(members: Members, spectra: Spectra) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from survey.evaluate import drift as drift_module
+from survey import files
 from survey.evaluate.drift import BATCHES, Drift, departs, measure_drift
 from survey.evaluate.evaluate import evaluate
 from survey.evaluate.settings import Evaluate
@@ -72,13 +72,13 @@ def test_only_new_shards_are_read(predictions: Path, monkeypatch: pytest.MonkeyP
     assert "not finished: run it again to see new shards" in report.summary(first, [])
     last.write_bytes(marker)
     paths: list[str] = []
-    read = drift_module.files.read
+    read = files.read
 
     def recorded(path: str) -> bytes:
         paths.append(path)
         return read(path)
 
-    monkeypatch.setattr(drift_module.files, "read", recorded)
+    monkeypatch.setattr(files, "read", recorded)
     second = measure(predictions)
     assert (second.table.num_rows, second.new) == (3, 1)
     shards = [path for path in paths if "predictions/part-" in path]

@@ -20,8 +20,9 @@ def answers(scale: float, names: tuple[str, ...] = ("FeH",), size: int = 200) ->
     rng = np.random.default_rng(0)
     truth, error = rng.normal(-1, 0.5, (size, len(names))), rng.normal(0, 0.2, (size, len(names)))
     classes = rng.integers(0, 3, size)
-    arrays = {"p_NC": np.eye(3)[classes], "value_NL": truth + scale * error}
-    return labelled_answers(classes, truth, names, extra={"snr": rng.uniform(0, 60, size)}, **arrays)
+    p, value = np.eye(3)[classes], truth + scale * error
+    extra = {"snr": rng.uniform(0, 60, size)}
+    return labelled_answers(classes, truth, names, p_NC=p, value_NL=value, extra=extra)
 
 
 def compared(**labelled: LabelledAnswers) -> tuple[pa.Table, str]:

@@ -52,6 +52,6 @@ def test_an_ensemble_in_a_bucket_is_the_ensemble_on_a_disk(server: Server, tmp_p
         evaluation = evaluate_ensemble(Evaluate.from_dict("evaluate", {"of": built.folder, "threads": 1}))
         assert evaluation.calibrated.p_NC is not None
         probabilities.append(evaluation.calibrated.p_NC)
-    assert np.array_equal(*probabilities)
+    assert np.array_equal(probabilities[0], probabilities[1])
     assert SECRET not in remote.document.model_dump_json()
     assert server.answers()

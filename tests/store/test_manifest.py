@@ -23,7 +23,7 @@ from survey import files
 from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.spectrum import Refused
-from survey.store.manifest import Plan, open_manifest, plan
+from survey.store.manifest import IngestPlan, open_manifest, plan
 from survey.store.manifest.catalogue import parse_pattern, write_paths
 from survey.store.manifest.manifest import COLUMNS, SCHEMA, manifest_rows
 from survey.store.manifest.row_keys import KeySet, ListedKeys, keys_of
@@ -33,7 +33,7 @@ LAMOST = next(naming.path for naming in namings() if naming.star_prefix == "LAMO
 """The pattern of the paths of LAMOST's files."""
 
 
-def planned(store: Path, source: Path | str, **more: object) -> Plan:
+def planned(store: Path, source: Path | str, **more: object) -> IngestPlan:
     return plan(Input.from_dict("ingest", {"input": str(source), **more}), str(store))
 
 

@@ -109,7 +109,9 @@ def gated(gates: Gates, **numbers: float) -> QualityNumbers:
         "floored": 0.0,
         "outliers": 0.0,
     } | numbers
-    made = QualityNumbers(**{name: np.array([value], float) for name, value in usual.items()})
+    made = QualityNumbers.empty(1)
+    for name, value in usual.items():
+        getattr(made, name)[0] = value
     made.points = 100
     made.apply_gates(gates, [True])
     return made

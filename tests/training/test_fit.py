@@ -148,7 +148,7 @@ def test_rare_classes_have_more_weight_if_they_are_balanced(place: Path, tmp_pat
 def test_a_winner_is_fitted_again_on_training_and_validation_part(
     place: Path, tmp_path: Path, kind: str
 ) -> None:
-    both = {"keep": "last", "learn_from": "train+validation"}
+    both: dict[str, Any] = {"keep": "last", "learn_from": "train+validation"}
     run = trained(place, tmp_path / kind, kind, epochs=2, **both)
     document, row = runs.run_document(str(run)), runs.history(str(run))[-1]
     assert document.best_epoch == row["epoch"]

@@ -30,7 +30,7 @@ from survey.store.settings import Input
 
 
 @dataclass(frozen=True)
-class Plan:
+class IngestPlan:
     """What a plan found and did: there are `rows` in `shards`, `new_rows` of them from `new_first_shard` on.
 
     `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` rows of a catalogue
@@ -72,7 +72,7 @@ class Plan:
         return ", ".join(texts)
 
 
-def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Plan:
+def plan(settings: Input, store: str, checksums: Checksums | None = None) -> IngestPlan:
     """List the input and make or extend the manifest of the store. Without new rows the manifest stays."""
     started = time.monotonic()
     old = _old_manifest(settings, files.absolute(store), checksums)
@@ -91,7 +91,7 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Pla
         record = InputRecord(listing.root, new_rows, old.shards, sorter.duplicates, when)
         inputs = updated.inputs + ((record,) if new_rows else ())
         _save(replace(updated, parts=updated.parts + parts, inputs=inputs), old_text)
-    return Plan(
+    return IngestPlan(
         shards=old.shards + sum(part.shards for part in parts),
         rows=old.rows + new_rows,
         new_rows=new_rows,
