@@ -1,4 +1,6 @@
-"""One network per element, trees, ridge and the mean, each searched by `tune`, evaluated on the same stars.
+"""Models of single elements. `tune` searches for the settings of a network, of trees and of ridge regression
+for each element. The winners are compared on the same stars with one network for all elements and with the
+mean label.
 
     python benchmarks/abundances.py [trials=24] [seeds=5] [kinds=prism,xgboost,lightgbm,ridge] [work=FOLDER]
 
@@ -39,13 +41,14 @@ RECIPE = ROOT / "recipes" / "abundances.yaml"
 ELEMENTS = {"C_FE": "CFe", "MG_FE": "MgFe", "CA_FE": "CaFe"}
 BINS = [0.0, 10.0, 20.0, 50.0]
 TREES = ("xgboost", "lightgbm")
-"""Not stopped early: a small learning rate is worse for hundreds of rounds and better at the end."""
+"""The search does not stop these early: with a small learning rate, trees are worse for hundreds of rounds
+and better at the end."""
 MEAN, TOGETHER = "mean", "multi-element"
 """Trained without a search: the mean label, and the recipe's network with all elements at once."""
 
 
 def make_stores(work: Path) -> None:
-    """The two sets as stores."""
+    """Make a store of each of the two sets."""
     for name in ("reference", "direct"):
         given = {"input": str(DATA / f"{name}.parquet"), "store": str(work / name), "workers": 1}
         ingest(Ingest.from_dict("ingest", read_section(RECIPE, "ingest") | given))
@@ -89,7 +92,7 @@ def winner_runs(outcome: SearchOutcome, element: str) -> list[str]:
 
 
 def train(work: Path, name: str, **changes: Any) -> str:
-    """A run without a search."""
+    """Train a run without a search; returns its path."""
     values = merge(training(work), changes) | {"run": str(work / name)}
     settings = Train.from_dict("train", values)
     if plan(settings):
@@ -98,7 +101,7 @@ def train(work: Path, name: str, **changes: Any) -> str:
 
 
 def make_ensemble(work: Path, element: str, runs: list[str]) -> str:
-    """The seeds of a winner together, weighted by validation."""
+    """An ensemble of all seeds of a winner, with weights from validation; returns its path."""
     values = {"ensemble": str(work / f"ensemble-{element}"), "runs": runs, "members": []}
     settings = Build.from_dict("ensemble", values)
     build(settings)
@@ -106,7 +109,7 @@ def make_ensemble(work: Path, element: str, runs: list[str]) -> str:
 
 
 def comparison(work: Path, of: str, against: list[str], set_name: str) -> pa.Table:
-    """Runs and ensembles on the same stars: those of the test part, or those of `direct`."""
+    """Compare runs and ensembles on the same stars: those of the test part, or those of `direct`."""
     folder = "direct" if set_name == "direct" else "benchmark"
     values = {"of": of, "against": against, "snr": BINS, "to": f"{of}/evaluations/{folder}"}
     if set_name == "direct":
@@ -187,7 +190,7 @@ def seed_scores(trial: PickedTrial | None) -> str:
 
 
 def table_rows(label: str, names: dict[str, str], test: pa.Table, direct: pa.Table) -> Iterator[list[str]]:
-    """The cells of one element by name. The tables have names of their own, in the same order."""
+    """The rows of one element. Both tables list the models in the order of `names`, by other names."""
     on_test, on_direct = (mae_rows(table, label) for table in (test, direct))
     for name, of_test, of_direct in zip(names, on_test, on_direct, strict=True):
         all_test, all_direct = of_test["all"][0], of_direct["all"][0]

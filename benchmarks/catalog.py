@@ -54,7 +54,7 @@ class Sky:
 
 
 def make_sky(n: int, seed: int = 0) -> Sky:
-    """So many visits of the northern sky; exposures, each a visit of a plate, in random order."""
+    """A northern sky with `n` visits. An exposure observes one plate; exposures come in random order."""
     random = np.random.default_rng(seed)
     plates = max(int(n / sum(VISIT_SHARES)) // PLATE + 1, 2)
     stars = plates * PLATE
@@ -73,7 +73,7 @@ def make_sky(n: int, seed: int = 0) -> Sky:
 
 
 def _visits(stars: int, random: np.random.Generator) -> np.ndarray:
-    """The stars of all exposures."""
+    """The stars of all exposures, one exposure after the other."""
     exposures: list[np.ndarray] = []
     for share in VISIT_SHARES:
         observed = np.flatnonzero(random.random(stars) < share)
@@ -82,7 +82,7 @@ def _visits(stars: int, random: np.random.Generator) -> np.ndarray:
 
 
 def make_table(sky: Sky, star_N: np.ndarray, first: int) -> pa.Table:
-    """The predictions of rows of these stars, the first of which has this number."""
+    """Made-up predictions of these stars, one row each; `first` is the number of the first row."""
     random, count = np.random.default_rng([1, first]), len(star_N)
     moved = (random.random(count) < 0.1) * random.normal(0, 0.3 / 3600, count)
     snr = np.exp(random.normal(3.3, 0.7, count))
@@ -201,7 +201,7 @@ def document(n: int, shards: int) -> output.PredictionsDocument:
 
 @dataclass
 class Cost:
-    """The cost of a job: seconds, GB of memory (with a share of shared memory), most GB of disk, log."""
+    """The cost of a job: seconds, largest memory and largest use of the disk in GB, and its log."""
 
     seconds: float
     memory: float
@@ -253,7 +253,7 @@ COLUMNS = (
     "ratio",
     "peak memory",
     "predictions",
-    "most on disk meanwhile",
+    "largest disk use",
     "HATS",
     "candidates",
 )

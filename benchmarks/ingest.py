@@ -91,14 +91,14 @@ def obvious(paths: list[Path]) -> None:
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process."""
+    """CPU seconds that this process needs for the work."""
     begin = time.process_time()
     work()
     return time.process_time() - begin
 
 
 def pool_seconds(settings: Ingest) -> float:
-    """(e) Wall seconds of a plain pool of two processes with the same function, without its start."""
+    """(e) Wall seconds of a plain pool of two processes with the same function, after its start."""
     _, spec = plan_shards(settings)
     with multiprocessing.get_context("forkserver").Pool(2) as workers:
         workers.map(_wait, range(8), chunksize=1)
@@ -109,7 +109,7 @@ def pool_seconds(settings: Ingest) -> float:
 
 
 def ray_seconds(settings: Ingest) -> float:
-    """(d) Wall seconds of the same shards on Ray with two CPUs, without its start."""
+    """(d) Wall seconds of the same shards on Ray with two CPUs, after its start."""
     _, spec = plan_shards(settings)
     run = stream.make_map(2)
     list(run(_wait, range(8)))
@@ -182,7 +182,7 @@ def rows_memory(scratch: Path, n: int) -> list[str]:
 
 
 def peak_memory(arguments: list[str]) -> float:
-    """GB: the largest sum over the processes of a job of their own and their part of shared memory."""
+    """The largest memory of a job in GB: the sum over its processes, each with its part of shared memory."""
     job = subprocess.Popen(
         [sys.executable, "jobs/ingest.py", *arguments],
         cwd=ROOT,
@@ -212,7 +212,7 @@ def survey_files(scratch: Path, n: int) -> Path:
 
 
 def rows_plan(scratch: Path, n: int) -> list[str]:
-    """A catalogue of all of DR8: time and memory of the plan, and the time to the first shard after it."""
+    """Time and memory of planning a catalogue as large as DR8, and the time from there to the first shard."""
     files = survey_files(scratch, n)
     names = [str(path.relative_to(files)) for path in sorted(files.rglob("spec-*"))]
     catalogue, roots = scratch / "dr8.csv", scratch / "roots"

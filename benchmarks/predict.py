@@ -54,7 +54,7 @@ from survey.training.worker import learn
 ROOT = Path(__file__).resolve().parents[1]
 TURNS = 3
 REPEATS = 3
-"""How often all shards are done: a new thread and its memory are slow, which a long job does not notice."""
+"""How often all shards are predicted. A new thread is slow at first, which a long job does not notice."""
 GPU = torch.cuda.is_available()
 
 
@@ -135,7 +135,7 @@ def worker_rate(spec: PredictionSpec, threads: int = 1) -> float:
 
 
 def chosen(spec: PredictionSpec) -> Choice:
-    """The batch that a job finds by its trial."""
+    """Batch size and precision, as a job chooses them by its trial."""
     tuner = Autotuner(spec, TrialRequest(None, "auto", "never"), 1, 1, GPU)
     return Choice.model_validate(tuner(0))
 
@@ -219,7 +219,7 @@ def actors_rate(spec: PredictionSpec) -> float:
 
 
 class Stopwatch:
-    """Stands in for an object, and adds up the seconds that one of its methods takes."""
+    """Takes the place of an object and adds up the seconds that one of its methods needs."""
 
     def __init__(self, target: Any, name: str) -> None:
         self.target, self.name, self.seconds = target, name, 0.0
@@ -252,7 +252,8 @@ def files_to_predictions(work: Path, n: int) -> None:
     inputs, _ = list_files(Ingest.from_dict("ingest", recipe | paths))
     worker = Worker(prediction_spec(work, "ensemble", inputs), 1, 1, GPU)
     reader, networks = Stopwatch(inputs, "load"), Stopwatch(worker.ensemble, "predict")
-    worker.spec, worker.ensemble = replace(worker.spec, inputs=reader), networks  # type: ignore[arg-type,assignment]
+    stand_ins: Any = (replace(worker.spec, inputs=reader), networks)  # type: ignore[arg-type]
+    worker.spec, worker.ensemble = stand_ins
     mebibytes: list[int] = []
     stop = threading.Event()
     threading.Thread(target=watch_memory, args=(0.5, stop, mebibytes), daemon=True).start()

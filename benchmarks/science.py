@@ -1,10 +1,13 @@
-"""How right the networks are on computed spectra whose labels are known exactly: beside the obvious baseline, on the same folds, in one run.
+"""How accurate the networks are on computed spectra with exactly known labels, compared with a simple
+baseline on the same folds in the same run.
 
-    python benchmarks/science.py [nets=prism,echelle,...] [work=benchmarks/work/science]
+    python benchmarks/science.py [nets=prism,echelle,...] [work=benchmarks/work/science] [side=2]
 
-Every fold is a run in the work folder; what is finished there is not trained again, so the program can be stopped and started. Fast networks
-are trained on all five folds, so that every star is tested once; slow ones on fewer, and their table says so. Two trainings run side by side
-with one thread each. Transfer: the runs of the first fold, asked about two other sets. Response: pairs of stars that are alike but for carbon.
+Every fold is a run in the work folder. A finished run is not trained again, so the program can be stopped
+and started. Fast networks are trained on all five folds, so every star is tested once. Slow networks are
+trained on fewer folds; the table says on how many stars they were tested. Two trainings (`side`) run at a
+time, each with one thread. Transfer: the runs of the first fold predict two other sets of computed stars and
+the real LAMOST spectra. Response to carbon: pairs of stars that differ in carbon only.
 """
 
 import json
@@ -29,13 +32,13 @@ from survey.answers import Answers
 from survey.evaluate.evaluate import predict_labelled
 from survey.labelling import samples
 from survey.labelling.join import available_labels, join
-from survey.labelling.settings import Join
 from survey.labelling.samples import Samples
+from survey.labelling.settings import Join
 from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, metrics_table
 from survey.settings import merge, read_section
-from survey.store.settings import Ingest
 from survey.store.ingest import ingest
+from survey.store.settings import Ingest
 from survey.store.store import open_store
 from survey.training import run as bundle
 from survey.training.batches import read_spectra
@@ -53,7 +56,8 @@ PLAIN = {
     "schedule": {"name": "cosine", "warm_up": 1},
     "augment": {"preset": "light"},
 }
-"""The course of the networks of the five systems here; MSE and cross entropy as they had."""
+"""How the networks of the five systems are trained here. Their losses are mean squared error and cross
+entropy, as in the originals."""
 
 NETS: dict[str, dict[str, Any]] = {
     "echelle": {"folds": 5, "optimiser": {"lr": 2e-3}},
@@ -78,7 +82,9 @@ NETS: dict[str, dict[str, Any]] = {
     "rescnn": {"folds": 1, "epochs": 4, "options": {"version": "second"}, **PLAIN},
     "cnngru": {"folds": 1, "epochs": 3, **PLAIN},
 }
-"""What each network is trained with beside `recipes/cemp.yaml`, and on how many of the five folds: what two cores can do in two hours."""
+"""The settings of each network, and the number of folds (of five) that it is trained on. Our own networks
+take all other settings from `recipes/cemp.yaml`; the networks of the five systems take only its task and
+its labels. Two cores can do all of this in two hours."""
 
 
 Rows = dict[str, tuple[list[LabelledAnswers], list[LabelledAnswers], float, int]]
@@ -94,7 +100,7 @@ LABELS = INPUTS | {"real": DATA.parent / "labels" / "lamost_dr1_plan_catalog.csv
 
 
 def stores(work: Path) -> None:
-    """The sets as stores, each with either continuum."""
+    """Make two stores of each set, one for each method of the continuum."""
     recipe = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
     for net in ("", "echelle-spline"):
         prepare = recipe["prepare"] | {"continuum": NETS.get(net, {}).get("continuum", "msfl")}
@@ -104,12 +110,12 @@ def stores(work: Path) -> None:
 
 
 def store(work: Path, name: str, net: str = "") -> str:
-    """The store of a set that a network was made for."""
+    """The path of the store of a set, with the continuum that the network needs."""
     return str(work / (f"{name}-{NETS[net]['continuum']}" if "continuum" in NETS.get(net, {}) else name))
 
 
 def settings(work: Path, net: str, fold: int) -> Train:
-    """One fold of one network."""
+    """The settings of a training: one fold of one network."""
     given = {name: value for name, value in NETS[net].items() if name not in ("folds", "continuum")}
     recipe = read_section(ROOT / "recipes" / "cemp.yaml", "train")
     if not net.startswith(("echelle", "prism")):
@@ -126,8 +132,13 @@ def settings(work: Path, net: str, fold: int) -> Train:
     return Train.from_dict("science", merge(values, given))
 
 
+def folds(work: Path, net: str) -> list[str]:
+    """The runs of a network, one per fold."""
+    return [str(work / f"{net}-{fold}") for fold in range(NETS[net]["folds"])]
+
+
 def trained(work: Path, net: str, fold: int) -> str:
-    """One fold, trained and timed, if it is not there yet."""
+    """Train one fold and write down its CPU time; a finished run stays as it is. Returns its name."""
     warnings.simplefilter("ignore")
     made = settings(work, net, fold)
     if plan(made):
@@ -138,7 +149,7 @@ def trained(work: Path, net: str, fold: int) -> str:
 
 
 def others(work: Path, name: str, net: str = "") -> Samples:
-    """All stars of a set that nobody was trained on; labels that its table lacks are unknown."""
+    """All stars of a set that no network was trained on. Labels that its table lacks are unknown."""
     joining = Join(table=str(LABELS[name]))
     return samples.from_labelled(
         join(joining, open_store(store(work, name, net)), available_labels(joining, TARGETS)), TARGETS
@@ -164,7 +175,9 @@ def joined(parts: list[LabelledAnswers]) -> LabelledAnswers:
 def baseline(
     work: Path, train: Samples, asked: list[tuple[str, Samples]]
 ) -> tuple[list[LabelledAnswers], float]:
-    """60 principal components, logistic regression, quadratic ridge; its strength chosen on a tenth of the training stars."""
+    """The answers of the baseline and its CPU time: 60 principal components, logistic regression and
+    quadratic ridge regression. The strength of the ridge is chosen on a tenth of the training stars.
+    """
     started = time.process_time()
 
     def clipped(name: str, some: Samples) -> np.ndarray:
@@ -198,7 +211,9 @@ def baseline(
 
 
 def response(judged: LabelledAnswers) -> dict[str, float]:
-    """What the answers do from star to star where only carbon differs: slopes over [C/Fe] of pairs alike in the other three."""
+    """How predictions change with carbon alone: their slopes with [C/Fe], from pairs of stars that agree in
+    Teff, logg and [Fe/H].
+    """
     truth, said = judged.label_NL, judged.value_NL
     place = truth[:, :3] / (100, 0.2, 0.15)
     pairs = cKDTree(place).query_pairs(1.0, output_type="ndarray")
@@ -211,7 +226,7 @@ def response(judged: LabelledAnswers) -> dict[str, float]:
 def number(
     table: pa.Table, kind: str, group: str, subject: str, metric: str
 ) -> tuple[float, float, float, int]:
-    """A metric with its interval and count."""
+    """A metric, the ends of its interval, and the number of spectra."""
     for row in table.to_pylist():
         if (row["kind"], row["subject"], row["metric"]) == (kind, subject, metric) and (
             row["group"] == group or kind == "all"
@@ -221,12 +236,12 @@ def number(
 
 
 def with_interval(found: tuple[float, float, float, int]) -> str:
-    """0.914 [0.80, 1.00]."""
+    """A metric with its interval as text, such as 0.914 [0.80, 1.00]."""
     return f"{found[0]:.3f} [{found[1]:.2f}, {found[2]:.2f}]"
 
 
 def main() -> None:
-    """Train what is missing, ask, print."""
+    """Train the missing runs, then predict and print."""
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     work = Path(given.get("work", ROOT / "benchmarks" / "work" / "science"))
     nets = given["nets"].split(",") if "nets" in given else list(NETS)
@@ -234,15 +249,9 @@ def main() -> None:
     wanted = [(net, fold) for net in nets for fold in range(NETS[net]["folds"])]
     with ProcessPoolExecutor(int(given.get("side", 2)), mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(trained, work, net, fold) for net, fold in wanted]):
-            sys.stderr.write(f"{done.result()} is there\n")
-    report(
-        work,
-        [
-            net
-            for net in nets
-            if all((work / f"{net}-{fold}" / bundle.RUN.file).exists() for fold in range(NETS[net]["folds"]))
-        ],
-    )
+            sys.stderr.write(f"{done.result()} is finished\n")
+    complete = [net for net in nets if all(bundle.is_finished(path) for path in folds(work, net))]
+    report(work, complete)
 
 
 def report(work: Path, nets: list[str]) -> None:
@@ -284,14 +293,16 @@ def report(work: Path, nets: list[str]) -> None:
 
 def _print_inner(rows: Rows) -> None:
     head(
-        "network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, logg, FeH, CH, CFe, CPU s a fold"
+        "network, stars tested (CEMP), accuracy, MP search F1, CEMP precision, CEMP recall, CEMP F1, Teff, "
+        "logg, FeH, CH, CFe, CPU seconds per fold"
     )
     for name, (inner, _, seconds, _count) in rows.items():
         judged = joined(inner)
         table = metrics_table(judged)
         cells = [with_interval(number(table, "all", "", subject, metric)) for subject, metric in WANTED]
         print(
-            f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) | {' | '.join(cells)} | {maes(table)} | {seconds:,.0f} |"
+            f"| {name} | {len(judged):,} ({int((judged.class_N == 1).sum())}) "
+            f"| {' | '.join(cells)} | {maes(table)} | {seconds:,.0f} |"
         )
 
 
@@ -325,7 +336,8 @@ def _print_snr(rows: Rows) -> None:
 
 def _print_far(rows: Rows) -> None:
     head(
-        "network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, d FeH, d Teff"
+        "network, wide: CEMP F1, Teff; FeH; CFe, direct: CEMP F1, Teff; FeH; CFe, per dex of carbon: d CFe, "
+        "d FeH, d Teff"
     )
     for name, (_, far, *_rest) in rows.items():
         cells = []
@@ -338,15 +350,19 @@ def _print_far(rows: Rows) -> None:
             ]
         slopes = response(far[0])
         print(
-            f"| {name} | {' | '.join(cells)} | {slopes['CFe']:.2f} | {slopes['FeH']:+.2f} | {slopes['Teff']:+.0f} K |"
+            f"| {name} | {' | '.join(cells)} | {slopes['CFe']:.2f} "
+            f"| {slopes['FeH']:+.2f} | {slopes['Teff']:+.0f} K |"
         )
     print(
-        f"\n{int(slopes['pairs'])} pairs of `wide` within 100 K, 0.2 dex of logg and 0.15 of [Fe/H] whose [C/Fe] differs by more than 0.5."
+        f"\n{int(slopes['pairs'])} pairs of stars in `wide` that agree within 100 K in Teff, 0.2 dex in "
+        "logg and 0.15 dex in [Fe/H], and differ by more than 0.5 dex in [C/Fe]."
     )
 
 
 def _print_real(rows: Rows) -> None:
-    """Real LAMOST spectra against their catalogue: bias and robust scatter, all of them and those within the range that was trained on."""
+    """Real LAMOST spectra compared with their catalogue: bias and robust scatter, for all spectra and for
+    those within the range of temperatures of the training set.
+    """
     head("network, real spectra, Teff: bias; scatter, logg: bias; scatter, FeH: bias; scatter")
     for name, (_, far, *_rest) in rows.items():
         real = far[2]

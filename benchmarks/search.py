@@ -100,7 +100,7 @@ def end_times(folder: Path) -> list[datetime]:
 
 
 def measure(folder: Path, commands: list[list[str]], count: int) -> dict[str, float]:
-    """Trainings per minute of processes that run side by side, and the seconds of start and end."""
+    """Run processes side by side: their trainings per minute, and the seconds that start and end take."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "space.yaml").write_text(json.dumps({"space": SPACE}))
@@ -124,7 +124,7 @@ def measure(folder: Path, commands: list[list[str]], count: int) -> dict[str, fl
 
 
 def commands(work: Path, store: str, count: int, epochs: int) -> dict[str, tuple[Path, list[list[str]]]]:
-    """For each of the two, its folder and its processes."""
+    """The folder and the commands of each of the two: `tune`, and plain Optuna."""
     set_by_search = ("task", "targets", "monitor")
     fixed = {key: value for key, value in training(store, epochs).items() if key not in set_by_search}
     arguments = [
@@ -175,7 +175,7 @@ def compare(work: Path, store: str, count: int, epochs: int, turns: int) -> None
 
 @dataclass
 class IdleQueue:
-    """A queue whose trainings are over before they begin: each requests the same finished run."""
+    """A queue without work: every request is for the same finished run."""
 
     settings: Train
     count: int

@@ -27,7 +27,7 @@ from survey.settings import JOBS
 ROOT = Path(__file__).resolve().parents[1]
 BASE = [sys.executable, "-c", "import pydantic, yaml"]
 GOAL = 0.7
-"""CPU seconds in which a job answers."""
+"""A job should answer within so many CPU seconds."""
 
 
 def cpu_seconds(command: list[str]) -> float:
@@ -111,7 +111,7 @@ def training_rows(work: Path) -> list[str]:
 
 
 def main() -> None:
-    """All parts that are requested, each as a table."""
+    """Measure the parts that are requested, and print a table of each."""
     arguments = dict(item.split("=", 1) for item in sys.argv[1:])
     parts = arguments.get("parts", "door,shard,training").split(",")
     print(f"\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores")

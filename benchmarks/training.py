@@ -174,7 +174,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def job_rate(work: Path, net: str, epochs: int, threads: str, environment: dict[str, str]) -> float:
-    """Spectra per second of the training steps of a job, from its first to its last."""
+    """Spectra per second of all training steps of a job; validation and checkpoints do not count."""
     shutil.rmtree(work / "turn", ignore_errors=True)
     arguments = [f"{name}={json.dumps(value)}" for name, value in values(work, "turn").items()]
     command = [sys.executable, str(ROOT / "jobs" / "train.py"), f"model={net}", f"epochs={epochs}"]

@@ -1,6 +1,6 @@
 """Combine runs into an ensemble: members with weights, calibrated on spectra that no member was trained on.
 
-    python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE runs=[RUN, RUN, RUN]
+    python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE runs=[RUN,RUN,RUN]
     python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE store=STORE labels=TABLE seeds=5
 
 The second command trains the members first. With finished runs and some thousand spectra it takes seconds.

@@ -1,7 +1,7 @@
 """Make a store of survey files: spectra in the rest frame, on one grid, normalised.
 
     python jobs/ingest.py recipes/cemp.yaml input=FOLDER_OR_CATALOGUE store=STORE
-    ray job submit --working-dir . -- python jobs/ingest.py recipes/cemp.yaml \
+    ray job submit --working-dir . -- python jobs/ingest.py recipes/cemp.yaml \\
         input=s3://BUCKET/lrs store=s3://BUCKET/store
 
 About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Refused files are listed with reasons.

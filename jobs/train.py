@@ -1,7 +1,8 @@
 """Store + labels to a run: one trained model, with its best weights, its history and its curves.
 
-python jobs/train.py recipes/cemp.yaml store=STORE labels=TABLE run=RUN
-ray job submit --working-dir . -- python jobs/train.py with=TRAINING.yaml run=s3://BUCKET/run workers=4
+    python jobs/train.py recipes/cemp.yaml store=STORE labels=TABLE run=RUN
+    ray job submit --working-dir . -- python jobs/train.py recipes/cemp.yaml \\
+        store=s3://BUCKET/store labels=TABLE run=s3://BUCKET/run workers=4
 
 Minutes on a laptop, for the default network and some thousand spectra. Run it again to continue where it
 stopped. Next: jobs/evaluate.py of=RUN.

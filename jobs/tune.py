@@ -7,7 +7,7 @@
 There are as many trainings at a time as CPUs, and each takes as long as one of jobs/train.py; poor ones are
 stopped early. The same command continues a search that was stopped; a larger trials= continues one that is
 finished; a copy of the study continues on another machine. optuna-dashboard STUDY/study.log shows it in a
-browser. Then: jobs/train.py recipes/abundances.yaml with=tune/STUDY-C_FE.yaml run=RUN.
+browser. Then: jobs/train.py recipes/abundances.yaml with=tune/abundances-C_FE.yaml run=RUN.
 """
 
 from survey.search.settings import Tune

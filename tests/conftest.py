@@ -24,13 +24,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    import os
-
-    if os.path.exists("/tmp/base/STOP") and os.environ.get("LEAD") is None:
-        pytest.exit(
-            "LEAD: machine overloaded. Stop all tests and benchmarks NOW; finish edits and send your report at once (see /tmp/base/notes/LEAD.txt)",
-            3,
-        )

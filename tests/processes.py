@@ -19,7 +19,7 @@ MARK = "SURVEY_TEST_MARK"
 
 
 class Workplace:
-    """A home folder, a folder for Ray, and a mark in the environment that finds every process started here."""
+    """A home folder, a folder for Ray, and a mark in the environment by which its processes are found."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.mark = folder, uuid.uuid4().hex

@@ -22,11 +22,9 @@ from survey.metrics.intervals import (
     share_measure,
     wilson,
 )
+from survey.metrics.settings import SEARCHES
 
 Flags = NDArray[np.bool_]
-
-SEARCHES = {"MP_search": ("MP", "CEMP"), "CEMP_search": ("CEMP",)}
-"""Searches for some classes (the positives) among all others."""
 
 SMALLEST_PROBABILITY = 1e-12
 """A smaller probability of the true class counts as this one in the log loss."""

@@ -45,15 +45,6 @@ def epoch_metrics(
     return metrics
 
 
-def epoch_metric_names(labels: Sequence[str], has_classes: bool) -> list[str]:
-    """The names of all metrics of a task, `loss` included: those of one made-up spectrum."""
-    label_NL = np.zeros((1, len(labels))) if labels else None
-    class_N, p_NC = (np.zeros(1, int), np.eye(1, len(CLASSES))) if has_classes else (None, None)
-    return list(
-        epoch_metrics(class_N=class_N, p_NC=p_NC, label_NL=label_NL, mu_NL=label_NL, labels=labels, loss=0.0)
-    )
-
-
 def _class_metrics(class_N: ArrayLike, p_NC: ArrayLike, names: list[str]) -> dict[str, float]:
     truth_N, p_NC = with_known_class(class_N, p_NC, len(names))
     counts_CC = confusion(truth_N, p_NC.argmax(1), len(names))

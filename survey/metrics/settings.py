@@ -1,17 +1,36 @@
-"""Settings of the metrics: the groups of spectra and the limits.
+"""Settings of the metrics: the groups of spectra, the limits, and the names of what an epoch measures.
 
 This file imports nothing heavy, so that a job reports a wrong setting at once.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from pydantic import Field, field_validator
 
-from survey.labels import Criterion
+from survey.labels import CLASSES, Criterion
 from survey.settings import Settings
 
 MAPE_FLOOR = 0.1
 """A true value nearer to 0 says nothing about relative errors; the MAPE leaves it out."""
+
+
+SEARCHES = {"MP_search": ("MP", "CEMP"), "CEMP_search": ("CEMP",)}
+"""Searches for some classes (the positives) among all others."""
+
+
+def epoch_metric_names(labels: Sequence[str], has_classes: bool) -> list[str]:
+    """The names of all metrics that are computed after an epoch, `loss` included."""
+    names = ["loss"]
+    if has_classes:
+        names += ["accuracy", "log_loss", "f1_weighted", "f1_macro"]
+        for name in (*CLASSES, *SEARCHES):
+            names += [f"{rate}_{name}" for rate in ("precision", "recall", "f1")]
+            names += [f"average_precision_{name}"] if name in SEARCHES else []
+    if labels:
+        names += [f"{metric}_{label}" for label in labels for metric in ("mae", "rmse", "bias", "r2")]
+        names += ["r2_mean"]
+    return names
 
 
 class ScoreSettings(Settings):

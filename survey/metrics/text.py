@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from survey.labels import label
-from survey.metrics.classes import SEARCHES
+from survey.metrics.settings import SEARCHES
 
 Rows = dict[tuple[str, str, str, str], dict[str, Any]]
 """Rows of the table by kind, group, subject and metric."""

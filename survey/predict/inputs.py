@@ -82,7 +82,8 @@ class StoreInput:
                 f"predict: {path}: is not the file that the store wrote (another checksum); {advice}"
             )
         file = pq.ParquetFile(pa.BufferReader(data))
-        table = file.read([name for name in columns if name in file.schema_arrow.names], use_threads=False)
+        existing = set(file.schema_arrow.names)
+        table = file.read([name for name in columns if name in existing], use_threads=False)
         return ShardTables(table, REFUSED_SCHEMA.empty_table(), table.num_rows)
 
 

@@ -5,11 +5,13 @@ Reading the targets checks everything that needs no data: the elements, the spac
 training.
 """
 
+import difflib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from survey import labels
+from survey.metrics.settings import epoch_metric_names
 from survey.search.space import SearchSpace, Values, read_space, with_values
 from survey.settings import SettingsError, merge_recipes
 from survey.training.settings import Train, is_better
@@ -93,7 +95,8 @@ def _read_target(settings: "Tune", element: str | None, base: Values, path: str)
             f"{path}: train: sets task, targets or monitor, which the search sets itself; leave them out"
         )
     train = merge_recipes(base, dict(space.fixed)) | task
-    recipe = Train.from_dict("train", train)
+    monitor = {"monitor": "loss"} if label else {}  # the search sets its own
+    recipe = Train.from_dict("train", train | monitor)
     wanted = settings.metrics or (("mae",) if label else (recipe.monitor,))
     metrics = tuple(f"{metric}_{label}" if label and metric in PER_LABEL else metric for metric in wanted)
     target = Target(_folder_name(element) if element else TASK, train, metrics, space)
@@ -120,6 +123,17 @@ def _check_metrics(target: Target) -> None:
             f"metrics: loss: the space varies {varied[0]}, so losses do not compare; "
             "give another metric, such as mae or r2_mean"
         )
+    _check_names(target)
+
+
+def _check_names(target: Target) -> None:
+    """The metrics of the target are computed in a validation; an error suggests another name."""
+    task = Train.from_dict("train", target.train | {"monitor": "loss"}).network_task()
+    known = [*epoch_metric_names(task.labels, task.classifies), *MEASURED]
+    if unknown := [name for name in target.metrics if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        advice = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)}"
+        raise SettingsError(f"metrics: {unknown[0]}: there is no such metric of {target.name}; {advice}")
 
 
 def _folder_name(element: str) -> str:

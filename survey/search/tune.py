@@ -12,7 +12,6 @@ plots/            pictures of the search
 study.json        the results; written last, and again when a later call finds more
 """
 
-import difflib
 import hashlib
 import secrets
 import tempfile
@@ -26,7 +25,6 @@ import pyarrow.compute as pc
 
 from survey import files
 from survey.folder import SETTINGS, Document, Folder, Kind
-from survey.metrics.epoch import epoch_metric_names
 from survey.progress import Progress
 from survey.search import results, storage
 from survey.search.queue import TrainingQueue, run_locally
@@ -36,7 +34,7 @@ from survey.search.settings import Tune
 from survey.search.space import Values
 from survey.search.study import FINISHED, Study
 from survey.search.study_progress import TargetProgress, read_progress, target_progress
-from survey.search.target import MEASURED, Target, read_targets
+from survey.search.target import Target, read_targets
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training.settings import Train
@@ -81,8 +79,6 @@ def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOut
     if settings.show:
         return _show(settings, folder)
     targets = read_targets(settings)
-    for target in targets:
-        _check_metrics(target)
     ident = _begin(settings, folder, targets)
     with storage.lock_study(settings.study), ExitStack() as stack:
         opened = storage.open_storage(settings.study, settings.storage)
@@ -233,16 +229,3 @@ def _finish(
     files.write_table(folder.file(TABLE), table)
     folder.finish(document)
     return True
-
-
-def _check_metrics(target: Target) -> None:
-    """The metrics of the target are computed in a validation; an error suggests another name."""
-    train = Train.from_dict("tune: train", target.train)
-    labels = () if train.task == "cls" else train.targets
-    known = [*epoch_metric_names(labels, has_classes=train.task != "reg"), *MEASURED]
-    if unknown := [name for name in target.metrics if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        advice = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)}"
-        raise SettingsError(
-            f"tune: metrics: {unknown[0]}: there is no such metric of {target.name}; {advice}"
-        )

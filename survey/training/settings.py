@@ -15,6 +15,7 @@ from survey import plugins
 from survey.help import settings_table
 from survey.labelling.settings import Join, Split
 from survey.labels import CLASSES, label
+from survey.metrics.settings import epoch_metric_names
 from survey.models.options import is_baseline
 from survey.models.settings import Task, TaskKind, View
 from survey.settings import Settings, SettingsError, Threads
@@ -253,6 +254,8 @@ class Train(Settings):
                 "give start_from=RUN, or leave freeze out"
             )
         self._check_keep()
+        if not self.start_from:
+            check_monitor(self.monitor, self.network_task())
         if not is_baseline(self.model):
             self.synthesis.check(self.network_task())
         return self
@@ -292,6 +295,15 @@ class Train(Settings):
             rows = settings_table(plugins.options("models", name), "options.")
             blocks.append(f"options of model={name} (the models are {there})\n\n{rows}\n")
         return "\n" + "\n".join(blocks)
+
+
+def check_monitor(monitor: str, task: Task, where: str = "") -> None:
+    """An error if no metric of the task has this name."""
+    names = epoch_metric_names(task.labels, task.classifies)
+    if monitor not in names:
+        raise SettingsError(
+            f"{where}monitor={monitor}: there is no such metric; give one of {', '.join(names)}"
+        )
 
 
 def is_better(monitor: str, value: float, best: float | None) -> bool:

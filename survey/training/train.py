@@ -18,9 +18,7 @@ from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
 from survey.labels import CLASSES, label
-from survey.metrics.epoch import epoch_metric_names
 from survey.models.baseline import Baseline
-from survey.models.settings import Task
 from survey.settings import SettingsError, differences, merge
 from survey.store.store import STORE, Store, open_store
 from survey.training import run as runs
@@ -28,7 +26,7 @@ from survey.training import training_history
 from survey.training.losses import TaskLoss
 from survey.training.run import PLAN, RUN, PartCounts, Plan, RunDocument, StoreSource, run_document
 from survey.training.scaling import fit_scaling
-from survey.training.settings import Train
+from survey.training.settings import Train, check_monitor
 from survey.training.synthesis import check_samples
 
 LABEL_COUNTS = "labels.txt"
@@ -90,17 +88,8 @@ def _check_plan(settings: Train, planned: Plan, train: Samples) -> Plan:
     TaskLoss(settings.loss, planned.task, list(counts.values()))
     if not isinstance(net, Baseline):
         check_samples(settings.synthesis, train)
-    _check_monitor(settings.monitor, planned.task)
+    check_monitor(settings.monitor, planned.task, "train: ")
     return planned.model_copy(update={"options": net.options.model_dump(mode="json")})
-
-
-def _check_monitor(monitor: str, task: Task) -> None:
-    """An error if no metric has this name."""
-    names = epoch_metric_names(task.labels, task.classifies)
-    if monitor not in names:
-        raise SettingsError(
-            f"train: monitor={monitor}: there is no such metric; give one of {', '.join(names)}"
-        )
 
 
 def _label(settings: Train, store: Store) -> tuple[Samples, str]:

@@ -15,7 +15,7 @@ from survey.catalog.catalog import CatalogResult, make_catalog
 from survey.catalog.settings import LIST_CLASSES, LIST_NAMES, CatalogSettings
 from survey.folder import Folder
 from survey.labels import CLASSES
-from survey.metrics.classes import SEARCHES
+from survey.metrics.settings import SEARCHES
 from survey.predict import output
 from survey.reports import catalog as report
 from survey.settings import SettingsError

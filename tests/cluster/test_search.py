@@ -122,7 +122,7 @@ def worker_with(run_training: Callable[[Train, Callable[[Row], None]], TrainingE
     def run(config: dict[str, Any]) -> None:
         from survey.cluster import search
 
-        search.run_training = run_training
+        vars(search)["run_training"] = run_training
         search.train_on_worker(config)
 
     return run

@@ -11,6 +11,7 @@ from survey import labels as rows
 from survey.metrics import classes, intervals, labels
 from survey.metrics.epoch import epoch_metrics
 from survey.metrics.intervals import Measure
+from survey.metrics.settings import epoch_metric_names
 
 NAMES = ("FeH", "CH", "Teff", "logg", "CFe")
 
@@ -384,6 +385,19 @@ def test_the_metrics_of_an_epoch_equal_the_full_measures() -> None:
     assert shared == pytest.approx({name: flat[name] for name in shared})
     assert {"accuracy", "f1_CEMP", "f1_MP_search", "mae_Teff", "rmse_FeH"} <= set(shared)
     assert all(type(value) is float for value in fast.values())
+
+
+@pytest.mark.parametrize("labels", [(), ("FeH",), ("Teff", "CFe")])
+@pytest.mark.parametrize("has_classes", [True, False])
+def test_the_names_of_epoch_metrics_are_known_without_data(
+    labels: tuple[str, ...], has_classes: bool
+) -> None:
+    class_N, p_NC = (np.zeros(1, int), np.eye(1, 3)) if has_classes else (None, None)
+    label_NL = np.zeros((1, len(labels))) if labels else None
+    computed = epoch_metrics(
+        class_N=class_N, p_NC=p_NC, label_NL=label_NL, mu_NL=label_NL, labels=labels, loss=0.0
+    )
+    assert list(computed) == epoch_metric_names(labels, has_classes)
 
 
 def test_the_names_of_epoch_metrics_do_not_depend_on_the_data() -> None:

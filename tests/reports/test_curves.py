@@ -34,20 +34,22 @@ def drawn(rows: Rows) -> Figure:
 def test_each_number_is_drawn_at_its_epoch() -> None:
     losses, scores, errors, rates = drawn(history(3)).axes
     train, validation, best = losses.lines
-    assert train.get_xydata().tolist() == [[0, 1], [1, 1 / 2], [2, 1 / 3]]
-    assert np.allclose(validation.get_ydata(), [1.2, 0.6, 0.4])
-    assert set(best.get_xdata()) == {2}
-    assert scores.lines[0].get_ydata().tolist() == [0.5, 0.5, 0.5]
-    assert np.allclose(errors.lines[0].get_ydata(), [90 / 88, 89 / 88, 1])
-    assert np.allclose(rates.lines[0].get_ydata(), [1e-3, 9e-4, 8.1e-4])
+    assert np.asarray(train.get_xydata()).tolist() == [[0, 1], [1, 1 / 2], [2, 1 / 3]]
+    assert np.allclose(np.asarray(validation.get_ydata()), [1.2, 0.6, 0.4])
+    assert set(np.asarray(best.get_xdata())) == {2}
+    assert np.asarray(scores.lines[0].get_ydata()).tolist() == [0.5, 0.5, 0.5]
+    assert np.allclose(np.asarray(errors.lines[0].get_ydata()), [90 / 88, 89 / 88, 1])
+    assert np.allclose(np.asarray(rates.lines[0].get_ydata()), [1e-3, 9e-4, 8.1e-4])
     assert rates.get_yscale() == "log"
-    assert "best 88" in errors.get_legend().get_texts()[0].get_text()
+    legend = errors.get_legend()
+    assert legend is not None
+    assert "best 88" in legend.get_texts()[0].get_text()
 
 
 def test_gaps_and_values_that_are_not_finite_are_left_out() -> None:
     rows: Rows = [{"epoch": 0, "train_loss": 0.3}, {"epoch": 1, "train_loss": np.nan}, {"train_loss": 0.1}]
     losses = drawn(rows).axes[0]
-    assert losses.lines[0].get_xydata().tolist() == [[0, 0.3], [2, 0.1]]
+    assert np.asarray(losses.lines[0].get_xydata()).tolist() == [[0, 0.3], [2, 0.1]]
 
 
 def test_a_panel_without_numbers_says_so() -> None:
@@ -59,7 +61,7 @@ def test_scores_of_validation_are_drawn_without_the_preferred_ones() -> None:
     rows: Rows = [{"epoch": 0, "validation_mae_CFe": 0.1, "validation_f1_M0": 0.3}]
     _, scores, errors, _ = drawn(rows).axes
     assert scores.lines[0].get_label() == "validation f1 M0"
-    assert errors.lines[0].get_ydata().tolist() == [1.0]
+    assert np.asarray(errors.lines[0].get_ydata()).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_the_parzen_estimator_finds_a_valley_that_random_search_does_not(
 
     def valley(train: Train) -> float:
         lr = train.optimiser.lr or 1e-3
-        return 0.1 + abs(math.log10(lr) + 3.5) + abs(train.options.get("dropout", 0.1) - 0.4)
+        return float(0.1 + abs(math.log10(lr) + 3.5) + abs(train.options.get("dropout", 0.1) - 0.4))
 
     best = {}
     for sampler in ("tpe", "random"):

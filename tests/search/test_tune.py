@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from survey import files
+from survey.folder import Folder
 from survey.search import queue, tune
 from survey.search.queue import TrainingQueue
 from survey.search.seeds import NO_GAIN
@@ -65,7 +66,7 @@ def test_a_search_ends_with_the_best_two_of_each_element(searched: SearchOutcome
     study = study_of(searched)
     assert searched.is_new
     assert [progress.finished for progress in searched.progress] == [3, 3]
-    document = tune.Folder(str(study), tune.STUDY).document()
+    document = Folder(str(study), tune.STUDY).document()
     assert document.results == searched.results
     for name, label in (("C_FE", "CFe"), ("FE", "FeH")):
         result = document.results[name]
@@ -238,7 +239,7 @@ def test_an_element_and_more_trials_may_be_added_later(
     tune.tune(search_settings(toys, tmp_path, elements=["CFe"], trials=3))
     outcome = tune.tune(search_settings(toys, tmp_path, elements=["FE", "CFe"], trials=4))
     assert [progress.finished for progress in outcome.progress] == [4, 4]
-    assert set(tune.Folder(str(tmp_path / "study"), tune.STUDY).document().results) == {"FE", "CFe"}
+    assert set(Folder(str(tmp_path / "study"), tune.STUDY).document().results) == {"FE", "CFe"}
     assert files.read_table(str(tmp_path / "study" / "trials.parquet")).num_rows == 8
 
 
@@ -247,7 +248,7 @@ def test_results_of_other_elements_stay_when_one_continues(
 ) -> None:
     tune.tune(search_settings(toys, tmp_path, elements=["FE"], trials=2))
     tune.tune(search_settings(toys, tmp_path, elements=["CFe"], trials=3))
-    results = tune.Folder(str(tmp_path / "study"), tune.STUDY).document().results
+    results = Folder(str(tmp_path / "study"), tune.STUDY).document().results
     assert {name: result.trials["complete"] for name, result in results.items()} == {"FE": 2, "CFe": 3}
     assert files.read_table(str(tmp_path / "study" / "trials.parquet")).num_rows == 5
 
