@@ -6,7 +6,7 @@ residuals.
     python jobs/evaluate.py of=RUN store=OTHER_STORE labels=OTHER_TABLE labels_name=GALAH
     python jobs/evaluate.py of=RUN against=[OTHER_RUN,ENSEMBLE]
     python jobs/evaluate.py of=PREDICTIONS
-    python jobs/evaluate.py of=PREDICTIONS labels=galah.csv labels_name=GALAH isochrones=[MIST.iso] ages=[1,10]
+    python jobs/evaluate.py of=PREDICTIONS labels=galah.csv labels_name=GALAH isochrones=[MIST.iso]
 
 It takes seconds for some thousand spectra. The test part is read once: a second run shows the first result,
 and each reading is noted in the run. With against= all are compared on the same stars. Predictions without

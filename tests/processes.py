@@ -109,11 +109,11 @@ class Job:
         """Its standard error so far."""
         return self.log.with_suffix(".err").read_text()
 
-    def wait(self, seconds: float = 100) -> int:
+    def wait(self, seconds: float = 900) -> int:
         """Its exit code."""
         return self.process.wait(seconds)
 
-    def until(self, condition: Callable[[], bool], seconds: float = 60) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float = 900) -> bool:
         """Wait until the condition holds; false if the job ended before."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -32,7 +32,7 @@ SETTINGS: dict[str, type[Settings]] = {
 def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *arguments]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600, check=False
+        command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900, check=False
     )
 
 
@@ -89,7 +89,7 @@ def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: P
     assert "0 made by this run" in second.stdout
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> None:
     files, store, trained = tmp_path / "files", tmp_path / "store", tmp_path / "run"
     run("mock", "recipes/cemp.yaml", f"out={files}", "n=300", "workers=1", "broken=0", "balance=balanced")

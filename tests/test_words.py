@@ -44,8 +44,8 @@ RIDDLES = {
 
 SAME_CLASS = {"Net", "Options"}
 """Classes that every plugin has."""
-SAME_FILE = {"__init__", "settings"}
-"""Files that every room may have; reports and cluster have one per job beside these."""
+SAME_FILE = {"__init__", "settings", "labels", "worker"}
+"""Files that have the same role in several rooms; reports and cluster have one file per job too."""
 
 
 def name_of(path: Path) -> str:

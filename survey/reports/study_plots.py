@@ -43,7 +43,7 @@ def pictures(schedule: TargetSchedule) -> dict[str, bytes]:
     for number, metric in enumerate(schedule.target.metrics):
         if (study := comparable(schedule, number)) and importances(schedule, number):
             name = "importances" if number == 0 else f"importances-{metric}"
-            drawn[name] = importance_bars(schedule, study, number)
+            drawn[name] = importance_charts(schedule, study, number)
     complete = [row for row in trials if row["state"] == "complete"]
     keys = _varied(schedule, _with_values(schedule, complete))
     if len(complete) > 1 and keys:
@@ -243,7 +243,7 @@ def _draw_slice(axis: Axes, x: Floats, y: Floats, is_complete: NDArray[np.bool_]
     axis.scatter(x[numbers], y[numbers], c=numbers, cmap="Blues", vmin=-len(y), s=22, lw=0)
 
 
-def importance_bars(schedule: TargetSchedule, study: optuna.Study, number: int) -> bytes:
+def importance_charts(schedule: TargetSchedule, study: optuna.Study, number: int) -> bytes:
     """The share of the differences in a metric that each setting explains, drawn by Optuna.
 
     Each metric has a picture of its own: Optuna mixes up the names of the bars of several.

@@ -27,7 +27,7 @@ DIGITS = 4
 class Dimension:
     """A setting by its key, with its choices or its range.
 
-    `when`: the values that other settings must have. `is_whole`: the setting is a whole number.
+    `when`: the values that other settings must have. `is_integer`: the setting is a whole number.
     `step` is None where every number of the range may be tried.
     """
 
@@ -36,7 +36,7 @@ class Dimension:
     high: Any = 0
     step: Any = None
     log: bool = False
-    is_whole: bool = False
+    is_integer: bool = False
     choices: tuple[Any, ...] = ()
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class Dimension:
         """A value that Optuna suggests for a trial, as the settings hold it."""
         if self.choices:
             return self.to_setting(trial.suggest_categorical(self.key, self.stored_choices()))
-        if self.is_whole:
+        if self.is_integer:
             return trial.suggest_int(self.key, self.low, self.high, step=self.step, log=self.log)
         return self.to_setting(
             trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
@@ -62,7 +62,7 @@ class Dimension:
         """The value for the settings, given the value in the storage."""
         if self.choices:
             return next(choice for choice in self.choices if _equal(_stored(choice), stored))
-        if self.is_whole:
+        if self.is_integer:
             return stored
         return min(max(float(f"{stored:.{DIGITS}g}"), self.low), self.high)
 
@@ -77,7 +77,7 @@ class Dimension:
         is_on_step = self.log or self.step is None or abs(steps - round(steps)) < 1e-8
         if not (self.low <= value <= self.high and is_on_step):
             return None
-        return value if self.is_whole else float(value)
+        return value if self.is_integer else float(value)
 
     def ends(self) -> list[Any]:
         """The values that a check tries: both ends of the range, or all choices."""
@@ -90,11 +90,11 @@ class Dimension:
         if self.step and not self.log:
             steps = round((self.high - self.low) / self.step)
             taken = np.unique(np.linspace(0, steps, min(points, steps + 1)).round())
-            number = int if self.is_whole else float
+            number = int if self.is_integer else float
             return [self.low + number(count) * self.step for count in taken]
         spread = np.geomspace if self.log else np.linspace
         values = spread(self.low, self.high, points)
-        if self.is_whole:
+        if self.is_integer:
             return sorted({int(value) for value in values.round()})
         return [self.to_setting(float(value)) for value in values]
 
@@ -107,7 +107,7 @@ class Dimension:
         if self.step and not self.log:
             low = self.low + math.ceil((low - self.low) / self.step - 1e-9) * self.step
             high = self.low + math.floor((high - self.low) / self.step + 1e-9) * self.step
-        if self.is_whole:
+        if self.is_integer:
             low, high = math.ceil(low), math.floor(high)
         return replace(self, low=low, high=high)
 
@@ -122,7 +122,7 @@ def _equal(first: Any, second: Any) -> bool:
     return bool(first == second) and isinstance(first, bool) == isinstance(second, bool)
 
 
-def read_dimension(where: str, key: str, line: Any, is_whole: bool) -> Dimension:
+def read_dimension(where: str, key: str, line: Any, is_integer: bool) -> Dimension:
     """The dimension that a line of a space describes, checked by itself."""
     if not isinstance(line, dict) or len([name for name in KINDS if name in line]) != 1:
         raise SettingsError(
@@ -133,16 +133,16 @@ def read_dimension(where: str, key: str, line: Any, is_whole: bool) -> Dimension
         raise SettingsError(f"{where}: {unknown[0]}: unknown word; give {', '.join(KINDS)}, step or when")
     when = _conditions(where, line.get("when", {}))
     if "choices" in line:
-        return Dimension(key, is_whole=is_whole, choices=_choices(where, line), when=when)
+        return Dimension(key, is_integer=is_integer, choices=_choices(where, line), when=when)
     log = "log" in line
-    low, high = _ends(f"{where}: {'log' if log else 'range'}", line["log" if log else "range"], is_whole)
+    low, high = _ends(f"{where}: {'log' if log else 'range'}", line["log" if log else "range"], is_integer)
     if log and low <= 0:
         raise SettingsError(
             f"{where}: log: the range begins at {low:g}, which has no logarithm; "
             "begin above 0, or give range instead of log"
         )
-    step = _step(where, line, low, high, is_whole)
-    return Dimension(key, low, high, step, log, is_whole, when=when)
+    step = _step(where, line, low, high, is_integer)
+    return Dimension(key, low, high, step, log, is_integer, when=when)
 
 
 def _choices(where: str, line: dict[str, Any]) -> tuple[Any, ...]:
@@ -157,10 +157,10 @@ def _choices(where: str, line: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(choices)
 
 
-def _ends(where: str, ends: Any, is_whole: bool) -> tuple[Any, Any]:
+def _ends(where: str, ends: Any, is_integer: bool) -> tuple[Any, Any]:
     if not isinstance(ends, list) or len(ends) != 2:
         raise SettingsError(f"{where}: {ends!r} is not a range; give two numbers, [low, high]")
-    low, high = (_number(where, end, is_whole) for end in ends)
+    low, high = (_number(where, end, is_integer) for end in ends)
     if low >= high:
         raise SettingsError(
             f"{where}: the range [{low:g}, {high:g}] is empty; give [low, high] with low below high"
@@ -168,16 +168,16 @@ def _ends(where: str, ends: Any, is_whole: bool) -> tuple[Any, Any]:
     return low, high
 
 
-def _step(where: str, line: dict[str, Any], low: Any, high: Any, is_whole: bool) -> Any:
+def _step(where: str, line: dict[str, Any], low: Any, high: Any, is_integer: bool) -> Any:
     """The step of a range; without one, whole numbers have a step of 1 and others none."""
     if "step" not in line:
-        return 1 if is_whole else None
+        return 1 if is_integer else None
     if "log" in line:
         raise SettingsError(
             f"{where}: step: {line['step']!r}: a logarithmic range has no step; "
             "leave step out, or give range instead of log"
         )
-    step = _number(f"{where}: step", line["step"], is_whole)
+    step = _number(f"{where}: step", line["step"], is_integer)
     count = (high - low) / step if step > 0 else 0
     if count < 1 or abs(count - round(count)) > 1e-6:
         raise SettingsError(
@@ -186,12 +186,12 @@ def _step(where: str, line: dict[str, Any], low: Any, high: Any, is_whole: bool)
     return step
 
 
-def _number(where: str, value: Any, is_whole: bool) -> Any:
+def _number(where: str, value: Any, is_integer: bool) -> Any:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise SettingsError(f"{where}: {value!r} is not a number; give one")
-    if is_whole and type(value) is not int:
+    if is_integer and type(value) is not int:
         raise SettingsError(f"{where}: {value!r}: the setting is a whole number; give one")
-    return value if is_whole else float(value)
+    return value if is_integer else float(value)
 
 
 def _conditions(where: str, when: Any) -> dict[str, tuple[Any, ...]]:

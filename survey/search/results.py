@@ -208,7 +208,7 @@ def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
     """A dimension as Optuna describes it."""
     if dimension.choices:
         return CategoricalDistribution(dimension.stored_choices())
-    if dimension.is_whole:
+    if dimension.is_integer:
         return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
 

@@ -144,7 +144,7 @@ def read_space(path: str, train: Values) -> SearchSpace:
     dimensions = {}
     for key, line in lines.items():
         where = f"{path}: space: {key}"
-        dimensions[key] = read_dimension(where, key, line, _is_whole(where, key, models[key]))
+        dimensions[key] = read_dimension(where, key, line, _is_integer(where, key, models[key]))
     space = SearchSpace(path, tuple(_in_order(path, dimensions)), lines, fixed)
     for dimension in space.dimensions:
         if (value := value_at(fixed, dimension.key)) is not None:
@@ -183,7 +183,7 @@ def _models(where: str, lines: Values, base: Values) -> dict[str, list[str]]:
     return models
 
 
-def _is_whole(where: str, key: str, models: list[str]) -> bool:
+def _is_integer(where: str, key: str, models: list[str]) -> bool:
     """Whether the setting is a whole number. A setting that does not exist, or may not vary, is an error."""
     first = key.split(".")[0]
     if first in Train.NOT_IN_RESULT:

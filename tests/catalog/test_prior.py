@@ -100,7 +100,7 @@ def test_the_mix_of_the_survey_is_found_with_any_training_set(trained: tuple[flo
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_interval_of_the_mix_holds_the_truth_as_often_as_it_says() -> None:
     inside = np.zeros(3)
     for seed in range(60):

@@ -111,7 +111,7 @@ def test_expected_shares_are_right_in_a_survey_with_another_mix(name: ListName, 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("goal", ["purity", "completeness", "f1"])
 @pytest.mark.parametrize("name", LIST_NAMES)
 def test_intervals_hold_the_truth_as_often_as_they_say_in_a_given_mix(name: ListName, goal: Goal) -> None:
@@ -119,7 +119,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say_in_a_given_mix(name: List
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_intervals_hold_the_truth_as_often_as_they_say_in_an_estimated_mix() -> None:
     """Over all lists and goals together, because each costs seconds; all of one seed share their stars."""
     goals: tuple[Goal, ...] = ("purity", "completeness", "f1")

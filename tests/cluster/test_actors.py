@@ -79,6 +79,7 @@ def mortal(folder: Path, always: int | None, threads: Threads, cpus: int, gpu: b
     return worker
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_items_of_actors_that_die_are_repeated_and_give_one_result(tmp_path: Path) -> None:
     results = list(ONE_ACTOR(partial(mortal, tmp_path, None), range(5)))
@@ -86,6 +87,7 @@ def test_items_of_actors_that_die_are_repeated_and_give_one_result(tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_an_item_that_kills_every_actor_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_DEATHS", 2)
@@ -136,7 +138,8 @@ def test_predictions_by_actors_equal_those_of_a_loop_byte_for_byte(place: Path) 
     assert len(written[0][1]) == 6
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_job_with_actors_prints_only_its_progress_and_its_summary(workplace: Workplace) -> None:
     untrained.three(workplace.folder / "ensemble", untrained.store(workplace.folder))
     given = [f"{name}={workplace.folder}/{name}" for name in ("ensemble", "store", "predictions")]

@@ -24,7 +24,7 @@ from tests import survey_files
 from tests.processes import Job, Workplace, new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
-pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(100 + 60 * KILLS)]
+pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 SHARDS, SIZE = 20, 250
 PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}}
@@ -153,6 +153,7 @@ def test_a_driver_may_be_killed_at_any_moment(
     assert any(0 < moment < SHARDS for moment in moments)
 
 
+@pytest.mark.long
 def test_workers_may_be_killed_at_any_moment(
     place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]
 ) -> None:

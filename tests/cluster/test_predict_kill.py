@@ -24,7 +24,7 @@ from tests.predict.small_predictions import settings
 from tests.processes import Job, Workplace, new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
-pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(900 + 60 * KILLS)]
+pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 PATIENCE = 300
 """Seconds after which a job counts as stuck; a loaded machine takes a minute to start Ray."""
@@ -137,6 +137,7 @@ def has_actors(place: Workplace, count: int) -> Callable[[], bool]:
     return lambda: bool(actors(place)) and markers(place) >= count
 
 
+@pytest.mark.long
 def test_workers_may_be_killed_at_any_moment(place: Workplace, origin: Path) -> None:
     chance = random.Random(2)
     moments: list[int] = []

@@ -23,7 +23,7 @@ from tests.training import lessons
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1800),
     pytest.mark.usefixtures("small_ray"),
     pytest.mark.filterwarnings("ignore:::ray"),  # Ray copies settings of its own that it has given up
 ]
@@ -92,6 +92,7 @@ def test_a_search_for_two_elements_runs_trainings_side_by_side(
     assert not run(settings).is_new
 
 
+@pytest.mark.long
 def test_workers_limits_the_trainings_at_a_time(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +129,7 @@ def worker_with(run_training: Callable[[Train, Callable[[Row], None]], TrainingE
     return run
 
 
+@pytest.mark.long
 def test_a_dead_process_costs_one_epoch_and_a_training_that_always_dies_is_a_failed_trial(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_dead_process_costs_one_epoch_and_a_training_that_always_dies_is_a_fai
     assert first.with_suffix(".died").exists()
 
 
+@pytest.mark.long
 def test_if_ray_breaks_down_its_trainings_are_requested_again_but_not_without_end(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

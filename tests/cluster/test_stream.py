@@ -114,6 +114,7 @@ def dies_always(number: int) -> dict[str, Any]:
     return square(number)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_an_item_that_kills_every_worker_ends_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_DEATHS", 3)
@@ -159,6 +160,7 @@ def job(workplace: Workplace, *arguments: str, **environment: str) -> Job:
     )
 
 
+@pytest.mark.long
 def test_a_job_with_its_own_ray_prints_only_its_progress(workplace: Workplace) -> None:
     run = job(workplace, "refuse_above=0.5", "workers=2")
     assert run.wait() == 0
@@ -166,6 +168,7 @@ def test_a_job_with_its_own_ray_prints_only_its_progress(workplace: Workplace) -
     assert "shards     3 complete, 3 made by this run" in run.out
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_a_job_does_not_join_the_private_ray_of_another(workplace: Workplace) -> None:
     import ray
@@ -252,6 +255,7 @@ def test_a_job_runs_on_a_cluster_with_a_token_and_an_error_on_a_worker_is_printe
     assert "shards     3 complete" in run.out
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
 def test_a_submitted_job_runs_to_its_end_and_its_failure_is_reported(
     cluster: tuple[Workplace, dict[str, str]],

@@ -15,7 +15,7 @@ from tests.training import lessons
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1800),
     pytest.mark.usefixtures("small_ray"),
     # Ray copies settings of its own that it has deprecated.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
@@ -76,6 +76,7 @@ def test_more_workers_than_ray_has_room_for_are_refused_at_once(place: Path) -> 
         history(place, "many", workers=8)
 
 
+@pytest.mark.long
 def test_an_error_that_another_try_would_repeat_ends_the_job_at_once(place: Path) -> None:
     settings = lessons.training(place, run=str(place / "changed"), workers=2)
     plan(settings)

@@ -13,7 +13,7 @@ from tests.training import lessons
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1800),
     # Ray copies settings of its own that it has deprecated.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
@@ -70,7 +70,7 @@ def test_a_lost_worker_costs_the_rounds_since_the_last_report(folder: Path, work
         "threads=1",
     )
     checkpoint = run / runs.CHECKPOINTS / "last.safetensors"
-    assert job.until(checkpoint.exists, 120), job.err
+    assert job.until(checkpoint.exists), job.err
     workers = workers_of(workplace)
     assert workers
     workers[0].kill()

@@ -102,7 +102,9 @@ def test_the_history_shows_each_trial_and_the_best_so_far(
 def test_the_importances_name_the_setting_that_decides(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = searched(toys, tmp_path, monkeypatch, prune={"name": "none"}, metrics=["mae", "parameters"])
+    outcome = searched(
+        toys, tmp_path, monkeypatch, prune={"name": "none"}, metrics=["mae", "parameters"], trials=80
+    )
     drawn = figures(outcome, monkeypatch)
     for name, number, setting in (("importances", 0, "optimiser.lr"), ("importances-parameters", 1, "batch")):
         axis = drawn[name].axes[0]

@@ -17,7 +17,7 @@ from tests.catalog import skies
 from tests.catalog.test_catalog import run, write_survey
 from tests.s3.conftest import Server, put
 
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ from tests.ensemble import small_runs
 from tests.ensemble.test_build import PRISM
 from tests.s3.conftest import SECRET, Server, put
 
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800)]
 
 
 def test_an_ensemble_in_a_bucket_is_the_ensemble_on_a_disk(server: Server, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tests.processes import Job, Workplace
 from tests.s3.conftest import SECRET, Server, put
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(120 + 60 * KILLS)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
 SHARDS, SIZE = 8, 25
@@ -209,7 +209,7 @@ def job(place: Workplace, source: str, store: str, *arguments: str, **environmen
     return place.python("jobs/ingest.py", *settings, **environment)
 
 
-def check_failure(run: Job, *texts: str, seconds: float = 60) -> None:
+def check_failure(run: Job, *texts: str, seconds: float = 900) -> None:
     """The job has ended with a message of one line that holds these texts, and without a traceback."""
     assert run.wait(seconds) == 1
     assert "Traceback" not in run.err, run.err
@@ -355,6 +355,7 @@ def listed(store: str) -> int:
     return len(paths)
 
 
+@pytest.mark.long
 @pytest.mark.kill
 @pytest.mark.cluster
 def test_a_driver_may_be_killed_while_its_store_is_in_a_bucket(

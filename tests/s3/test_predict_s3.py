@@ -24,7 +24,7 @@ from tests.processes import Workplace
 from tests.s3.conftest import SECRET, Server, put
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(120 + 60 * KILLS)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 SHARDS, SIZE = 8, 25
 BUCKET = "s3://sky/predict"

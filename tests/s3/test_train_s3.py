@@ -12,7 +12,7 @@ from survey.training.worker import learn
 from tests.s3.conftest import SECRET, Server, put
 from tests.training import lessons
 
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800)]
 
 
 def test_a_run_in_a_bucket_is_the_same_as_on_a_disk(server: Server, tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_two_metrics_give_the_best_by_each_of_them(
         ({"train": sweeps.TRAIN | {"epohcs": 3}}, r"epohcs: unknown setting .*did you mean epochs\?"),
         (
             {"train": sweeps.TRAIN | {"schedule": {"name": "plateau"}}, "retrain": True},
-            "schedule.name=plateau needs a validation loss",
+            "no validation part is left for schedule.name=plateau",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from survey.training.tracking import Tracker, flatten
 from tests.training import lessons
 
 mlflow = pytest.importorskip("mlflow", reason="needs mlflow: pip install 'survey[tracking]'")
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]  # warnings of MLflow itself
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]  # warnings of MLflow itself
 
 
 def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> None:
