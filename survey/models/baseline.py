@@ -50,7 +50,7 @@ class FitSettings:
     max_reports: int | None = None
     """Stop after so many reports, where validation cannot choose; None = when the model is done."""
     connection: tuple[tuple[str, str | int], ...] = ()
-    """How the workers of the library reach each other, for libraries that need to be told."""
+    """The addresses of the workers of the library, for libraries that need them."""
 
 
 class FitError(RuntimeError):

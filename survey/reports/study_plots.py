@@ -134,7 +134,7 @@ def _points(trials: Rows, state: str, metric: str) -> tuple[Floats, Floats]:
 
 
 def _limit(axis: Axes, y: Floats) -> None:
-    """Limits in which the better trials can be told apart; a few that are far worse lie on the edge."""
+    """Limits between which the better trials are easy to distinguish; far worse ones lie on the edge."""
     low, middle = float(y.min()), float(np.median(y))
     high = max(float(np.quantile(y, 0.9)), middle)
     margin = 0.08 * max(high - low, 1e-3 * abs(middle), 1e-9)
