@@ -97,7 +97,7 @@ def check_complete(place: Workplace, folder: Path) -> None:
     assert [name for name in written if written[name] != wanted[name]] == []
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_driver_may_be_killed_at_any_moment(place: Workplace, origin: Path, workers: int) -> None:
     chance = random.Random(workers)
     moments = []
