@@ -292,8 +292,8 @@ def start(cls: type[S], job: str, description: str) -> S:
     program.
 
     Threads of torch that wait for each other sleep from now on, instead of keeping a CPU busy. With other
-    work on the machine, a training step with two threads is then 5 to 10 times faster
-    (benchmarks/training.py). OpenMP reads this when torch is loaded; it changes no result.
+    work on the machine, training with two threads is then much faster: 12 times for prism
+    (benchmarks/RESULTS.md). OpenMP reads this when torch is loaded; it changes no result.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     arguments = sys.argv[1:]
