@@ -55,10 +55,15 @@ class Progress:
         share = ""
         if self.total:
             share = f" of {self.total:,} ({self.done / self.total:.0%})"
-            if self.done:
+            if self.done and self._rate_is_typical():
                 share += f", {duration_text((self.total - self.done) / self.rate())} left"
         note = f", {self.note}" if self.note else ""
         return f"{self.title}: {self.done:,}{share}, {self._rate_text()}{note}"
+
+    def _rate_is_typical(self) -> bool:
+        """Whether the start, which is slow, no longer decides the rate."""
+        is_past_start = time.monotonic() - self.started >= LOG_INTERVAL
+        return is_past_start or self.done >= 0.01 * (self.total or 0)
 
     def _rate_text(self) -> str:
         """The rate per second, or per minute if the work is slow."""

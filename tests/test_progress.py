@@ -42,6 +42,20 @@ def test_a_log_has_a_line_every_ten_seconds_with_rate_and_time_left(
     assert all(re.search(r"\d files/s", line) for line in lines[:-1])
 
 
+def test_the_slow_first_step_of_a_long_job_predicts_no_time_left(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("train", 10_000, "spectra") as shown:
+        for count in (64, 1_000):
+            clock.now += 6
+            shown.add(count)
+        clock.now += 6
+        shown.add(1_000)
+    first, second, _ = capsys.readouterr().err.splitlines()
+    assert first.endswith("train: 64 of 10,000 (1%), 11 spectra/s")
+    assert "left" in second
+
+
 def test_a_job_of_unknown_length_shows_how_far_it_is(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
