@@ -174,10 +174,10 @@ def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) 
         members.predict_store, store.path, precision=settings.precision, seed=settings.seed, threads=threads
     )
     if len(validation):
-        answers, latents = predict(validation.shard_row_N2, "validation", passes=settings.passes)
+        answers, latents = predict(validation.shard_row_N2, "predict validation part", passes=settings.passes)
     if settings.domain:
         chosen = np.sort(random_generator(settings.seed, 1).permutation(len(train))[:MOST])
-        training_latents = predict(train.shard_row_N2[chosen], "training")[1]
+        training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
     return FitData(reference, validation, _ranges(train), answers, latents, training_latents)
 
