@@ -17,7 +17,6 @@ import ray
 
 from survey import machine
 from survey.cluster import stream
-from survey.cluster.deaths import new_death_counter
 from survey.predict.workers import SHARDS_AHEAD, MakeWorker, ShardFunction, Workers, local_workers
 from survey.settings import Threads
 
@@ -88,7 +87,7 @@ def _run_on_actors(pool: Pool, make_worker: MakeWorker, items: list[int]) -> Ite
     remote_class = ray.remote(
         max_restarts=-1, max_task_retries=-1, max_concurrency=SHARDS_AHEAD, **resources
     )(Actor)
-    shared = [ray.put(partial(_make, make_worker, pool)), new_death_counter()]
+    shared = [ray.put(partial(_make, make_worker, pool)), stream.new_death_counter()]
     waiting, unfinished = deque(items), len(items)
     actors = [remote_class.remote(stream.MAX_DEATHS) for _ in range(pool.actors)]
     running = {actor.ready.remote(shared): actor for actor in actors for _ in range(SHARDS_AHEAD)}

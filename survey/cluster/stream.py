@@ -11,13 +11,12 @@ import logging
 import os
 import socket
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ray
 from ray.data import DataContext
-
-from survey.cluster.deaths import count_deaths, new_death_counter
 
 MAX_DEATHS = 20
 """An item fails after it has killed this many workers. Ray Data itself never gives up."""
@@ -97,7 +96,7 @@ def result_json(function: Function, item: Any, counter: Any, max_deaths: int) ->
     """The result of an item as JSON, or its error.
 
     Ray would wrap an error that it sees, print it twice, and hide its type. `counter` is that of
-    `survey.cluster.deaths`.
+    `DeathCounter`.
     """
     deaths = count_deaths(counter, item)
     try:
@@ -156,3 +155,31 @@ def prepare_context(ordered: bool = False) -> None:
 def _is_no_advice(record: logging.LogRecord) -> bool:
     """False for the advice to enable the progress bars, which were disabled on purpose."""
     return "Progress bars disabled" not in record.getMessage()
+
+
+class DeathCounter:
+    """The attempts at each item, by public means of Ray.
+
+    Ray repeats the task of a worker that died, and Ray Data does so without an end. So each attempt reports
+    its start here; all attempts before the present one have died.
+    """
+
+    def __init__(self) -> None:
+        self.attempts: Counter[Any] = Counter()
+
+    def start(self, item: Any) -> int:
+        """One more attempt at an item begins. The number of earlier attempts, which have died."""
+        deaths = self.attempts[item]
+        self.attempts[item] += 1
+        return deaths
+
+
+def new_death_counter() -> Any:
+    """A `DeathCounter` as an actor. It needs no CPU, and ends with its last handle."""
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(DeathCounter).remote()
+
+
+def count_deaths(counter: Any, item: Any) -> int:
+    """How many workers have died of this item before."""
+    deaths: int = ray.get(counter.start.remote(item))
+    return deaths

@@ -9,8 +9,19 @@ from survey import files
 from survey.evaluate.drift import Drift
 from survey.evaluate.result import Evaluation, EvaluationDocument
 from survey.evaluate.settings import Evaluate
+from survey.labels import Criterion
+from survey.metrics.score import LabelledAnswers
 from survey.metrics.text import metrics_text
-from survey.reports import compare, drift, ensemble, evaluation_plots, isochrones, residuals
+from survey.reports import (
+    class_plots,
+    compare,
+    drift,
+    ensemble,
+    isochrones,
+    kiel_plots,
+    label_plots,
+    residuals,
+)
 from survey.reports.isochrones import Isochrone
 
 PICTURES, RESIDUALS = "pictures.json", "residuals.txt"
@@ -40,7 +51,7 @@ def _drawn(folder: str) -> dict[str, Any]:
 
 
 def _draw(evaluation: Evaluation, curves: Sequence[Isochrone], look: dict[str, Any]) -> list[str]:
-    png_of = evaluation_plots.pictures(evaluation.calibrated, evaluation.criterion, curves)
+    png_of = evaluation_pictures(evaluation.calibrated, evaluation.criterion, curves)
     png_of |= ensemble.calibration_pictures(
         evaluation.calibrated, evaluation.uncalibrated, evaluation.members
     )
@@ -96,3 +107,29 @@ def _labels_used(document: EvaluationDocument, labels_name: str) -> list[str]:
             "they were trained on"
         )
     return lines
+
+
+def evaluation_pictures(
+    labelled: LabelledAnswers, criterion: Criterion = "carbon_0.7", isochrones: Sequence[Isochrone] = ()
+) -> dict[str, bytes]:
+    """All plots that these answers allow.
+
+    They are of classes, of each label (`label_FeH`), of each abundance in the Kiel diagram (`kiel_CFe`),
+    and of all labels together. The criterion is that of carbon-enhanced stars, for classes by predicted
+    labels.
+    """
+    drawn = {
+        "confusion": class_plots.confusion_matrices(labelled, criterion),
+        "curves": class_plots.threshold_curves(labelled),
+        "reliability": class_plots.calibration(labelled),
+    }
+    drawn |= {f"label_{name}": label_plots.label_residuals(labelled, name) for name in labelled.labels}
+    drawn |= {
+        "coverage": label_plots.coverage(labelled),
+        "snr": label_plots.residuals_by_snr(labelled),
+        "kiel": kiel_plots.kiel(labelled, isochrones),
+    }
+    for name in kiel_plots.abundance_labels(labelled):
+        drawn[f"kiel_{name}"] = kiel_plots.abundance(labelled, name, isochrones)
+    drawn["carbon"] = kiel_plots.carbon(labelled, isochrones)
+    return {name: png for name, png in drawn.items() if png is not None}

@@ -24,9 +24,8 @@ from torch import Tensor
 from survey import files, plugins
 from survey.folder import Document, Folder, Kind
 from survey.labelling.settings import Split
-from survey.models.network import Network
+from survey.models.network import Network, ViewLayer
 from survey.models.settings import Task, View
-from survey.models.view import ViewLayer
 from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.store.settings import Prepare

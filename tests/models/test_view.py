@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.signal import savgol_filter
 
+from survey.models.network import ViewLayer
 from survey.models.settings import View
-from survey.models.view import ViewLayer
 from survey.settings import SettingsError
 from tests.models.batches import spectra
 

@@ -15,7 +15,7 @@ from survey.answers import Answers
 from survey.metrics import classes, labels
 from survey.metrics.score import LabelledAnswers
 from survey.reports import class_plots, kiel_plots, label_plots, style
-from survey.reports.evaluation_plots import pictures
+from survey.reports.evaluate import evaluation_pictures
 from tests.reports.labelled_stars import LABELS, labelled_stars
 from tests.reports.sketches import sketch
 
@@ -59,30 +59,30 @@ def answers_of(stars: LabelledAnswers, **changes: Any) -> LabelledAnswers:
 def test_the_answers_decide_which_plots_there_are() -> None:
     stars = labelled_stars(40)
     expected = OF_CLASSES | {f"label_{name}" for name in LABELS} | ALL_LABELS
-    assert set(pictures(stars, "aoki2007")) == expected
-    assert set(pictures(replace(answers_of(stars, value_NL=None), sigma_NL=None))) == OF_CLASSES
+    assert set(evaluation_pictures(stars, "aoki2007")) == expected
+    assert set(evaluation_pictures(replace(answers_of(stars, value_NL=None), sigma_NL=None))) == OF_CLASSES
     answers = Answers(("FeH", "CFe"), stars.classes, value_NL=np.zeros((40, 2)))
     two_labels = LabelledAnswers(answers, stars.class_N, stars.label_NL[:, :2])
-    assert set(pictures(two_labels)) == {"confusion", "label_FeH", "label_CFe"}
+    assert set(evaluation_pictures(two_labels)) == {"confusion", "label_FeH", "label_CFe"}
 
 
 @pytest.mark.usefixtures("figures")
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_few_spectra_and_unknown_truths_can_be_drawn(size: int) -> None:
     stars = labelled_stars(size)
-    assert "confusion" in pictures(stars)
-    assert pictures(stars.at(np.zeros(size, bool))) == {}
+    assert "confusion" in evaluation_pictures(stars)
+    assert evaluation_pictures(stars.at(np.zeros(size, bool))) == {}
     truth_NL = stars.label_NL.copy()
     truth_NL[:, 0] = np.nan
     unknown = replace(stars, label_NL=truth_NL, class_N=np.full(size, -1))
-    assert "label_FeH" not in pictures(unknown)
+    assert "label_FeH" not in evaluation_pictures(unknown)
 
 
 @pytest.mark.usefixtures("figures")
 def test_perfect_answers_can_be_drawn() -> None:
     stars = labelled_stars(30)
     perfect = answers_of(stars, value_NL=stars.label_NL)
-    assert set(pictures(perfect)) >= {"label_Teff", "coverage", "snr", "carbon"}
+    assert set(evaluation_pictures(perfect)) >= {"label_Teff", "coverage", "snr", "carbon"}
 
 
 def test_a_confusion_matrix_shows_counts_and_shares_of_the_true_class(figures: list[Figure]) -> None:
