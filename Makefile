@@ -1,32 +1,41 @@
 # All that a developer does: make demo | test | test-long | lint | format | bench. Each sets up .venv first, once.
+# `make demo` installs what a user needs; the others add the tools of developers.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-READY := $(VENV)/.ready
+INSTALL := $(RUN) -m pip install --quiet --no-compile --constraint constraints.txt
+BASIC := $(VENV)/.ready
+READY := $(VENV)/.ready-dev
+# many tests wait for Ray to start: twice as many processes as CPUs, at most eight
+PROCESSES := $(shell $(PYTHON) -c "import os; print(min(2 * len(os.sched_getaffinity(0)), 8))")
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: demo test test-long lint format bench clean
 
-$(READY): pyproject.toml constraints.txt
-	@echo "setting up $(VENV): some minutes, once"
+$(BASIC): pyproject.toml setup.py constraints.txt
+	@echo "setting up $(VENV): two to four minutes, once; 2.7 GB"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt torch
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,tracking,trees-cpu]'
+	$(INSTALL) torch
+	$(INSTALL) --editable '.[tracking]'
 	touch $@
 
-demo: $(READY)
-	$(RUN) jobs/mock.py recipes/cemp.yaml out=demo/files n=4000
-	$(RUN) jobs/ingest.py recipes/cemp.yaml input=demo/files store=demo/store preview=6
-	$(RUN) jobs/train.py recipes/cemp.yaml store=demo/store labels=demo/files/labels.parquet run=demo/prism model=prism epochs=20
-	$(RUN) jobs/train.py recipes/cemp.yaml store=demo/store labels=demo/files/labels.parquet run=demo/echelle epochs=12
-	$(RUN) jobs/ensemble.py recipes/cemp.yaml runs=[demo/echelle,demo/prism] members=[] ensemble=demo/ensemble
-	$(RUN) jobs/evaluate.py of=demo/ensemble
-	$(RUN) jobs/mock.py recipes/cemp.yaml out=demo/new n=4000 seed=7
-	$(RUN) jobs/predict.py recipes/cemp.yaml ensemble=demo/ensemble input=demo/new predictions=demo/predictions
-	$(RUN) jobs/catalog.py recipes/cemp.yaml predictions=demo/predictions truth=demo/new/labels.parquet catalog=demo/catalog
+$(READY): $(BASIC)
+	$(INSTALL) --editable '.[dev,tracking,trees-cpu]'
+	touch $@
+
+demo: $(BASIC)
+	$(VENV)/bin/survey mock cemp out=demo/files n=4000
+	$(VENV)/bin/survey ingest cemp input=demo/files store=demo/store preview=6
+	$(VENV)/bin/survey train cemp store=demo/store labels=demo/files/labels.parquet run=demo/prism model=prism epochs=20
+	$(VENV)/bin/survey train cemp store=demo/store labels=demo/files/labels.parquet run=demo/echelle epochs=12
+	$(VENV)/bin/survey ensemble cemp runs=[demo/echelle,demo/prism] ensemble=demo/ensemble
+	$(VENV)/bin/survey evaluate of=demo/ensemble
+	$(VENV)/bin/survey mock cemp out=demo/new n=4000 seed=7
+	$(VENV)/bin/survey predict cemp ensemble=demo/ensemble input=demo/new predictions=demo/predictions
+	$(VENV)/bin/survey catalog cemp predictions=demo/predictions truth=demo/new/labels.parquet catalog=demo/catalog
 
 test: $(READY)
-	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(RUN) -m pytest -n $(PROCESSES) --dist loadfile
 
 test-long: $(READY)
 	SURVEY_FUZZ_CASES=10000 SURVEY_KILLS=20 $(RUN) -m pytest -m "" --timeout 3000

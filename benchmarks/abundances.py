@@ -24,11 +24,11 @@ from survey.ensemble.settings import Build
 from survey.evaluate.evaluate import evaluate
 from survey.evaluate.result import Evaluation
 from survey.evaluate.settings import Evaluate
+from survey.recipes import merge, read_section
 from survey.search.results import PickedTrial
 from survey.search.settings import Tune
 from survey.search.study import seconds
 from survey.search.tune import SearchOutcome, tune
-from survey.settings import merge, read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.training.settings import Train

@@ -42,7 +42,7 @@ from survey.predict.inputs import PredictionInput, StoreInput, list_files, to_sp
 from survey.predict.output import Choice
 from survey.predict.worker import INPUT_COLUMNS, PredictionSpec, Worker
 from survey.predict.workers import local_workers
-from survey.settings import read_section
+from survey.recipes import read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.store.store import open_store

@@ -36,7 +36,7 @@ from survey.labelling.samples import Samples
 from survey.labelling.settings import Join
 from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, metrics_table
-from survey.settings import merge, read_section
+from survey.recipes import merge, read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.store.store import open_store

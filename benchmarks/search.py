@@ -28,11 +28,11 @@ from optuna.storages.journal import JournalFileBackend
 
 from survey.cluster import search as cluster
 from survey.cluster import stream
+from survey.recipes import read_section
 from survey.search.schedule import Request
 from survey.search.seeds import read_scores
 from survey.search.settings import Tune
 from survey.search.trial import TrainingEnd
-from survey.settings import read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.training.settings import Train

@@ -34,7 +34,7 @@ from survey.cluster.train import fit
 from survey.labelling import samples
 from survey.models import summary
 from survey.models.settings import Task
-from survey.settings import read_section
+from survey.recipes import read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.store.store import open_store
@@ -199,7 +199,7 @@ def compare_threads(work: Path, nets: list[str]) -> None:
             with busy_processes(busy):
                 for _ in range(TURNS):
                     for name, (threads, environment) in THREADS.items():
-                        rates[name].append(job_rate(work, net, NETS[net], threads, environment))
+                        rates[name].append(job_rate(work, net, max(NETS[net] // 3, 1), threads, environment))
             one, *others = (median(rates[name]) for name in THREADS)
             shares = " | ".join(f"{rate / one:.2f}" for rate in others)
             print(f"| {net} | {busy} | {one:,.0f} | {shares} |", flush=True)

@@ -1,8 +1,8 @@
 """Predictions to a catalog: one row per star (HATS), and ranked lists of MP and CEMP candidates with their
 purity.
 
-    python jobs/catalog.py recipes/cemp.yaml predictions=PREDICTIONS catalog=CATALOG
-    python jobs/catalog.py recipes/cemp.yaml predictions=PREDICTIONS catalog=CATALOG \\
+    survey catalog cemp predictions=PREDICTIONS catalog=CATALOG
+    survey catalog cemp predictions=PREDICTIONS catalog=CATALOG \\
         cemp.goal=completeness cemp.level=0.95 known=[LIST.csv]
     ray job submit --working-dir . -- python jobs/catalog.py \\
         predictions=s3://BUCKET/predictions catalog=s3://BUCKET/catalog
@@ -13,7 +13,7 @@ as it is; if the predictions have grown, it is made again.
 """
 
 from survey.catalog.settings import CatalogSettings
-from survey.settings import report_errors, start
+from survey.command import report_errors, start
 
 if __name__ == "__main__":
     settings = start(CatalogSettings, "catalog", __doc__)

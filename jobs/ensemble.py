@@ -1,14 +1,14 @@
 """Combine runs into an ensemble: members with weights, calibrated on spectra that no member was trained on.
 
-    python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE runs=[RUN,RUN,RUN]
-    python jobs/ensemble.py recipes/cemp.yaml ensemble=ENSEMBLE store=STORE labels=TABLE seeds=5
+    survey ensemble cemp ensemble=ENSEMBLE runs=[RUN,RUN,RUN]
+    survey ensemble cemp ensemble=ENSEMBLE store=STORE labels=TABLE seeds=5
 
 The second command trains the members first. With finished runs and some thousand spectra it takes seconds.
-A stopped job continues when it is run again. Next: jobs/evaluate.py of=ENSEMBLE, jobs/predict.py.
+A stopped job continues when it is run again. Next: survey evaluate of=ENSEMBLE, survey predict.
 """
 
+from survey.command import report_errors, start
 from survey.ensemble.settings import Build
-from survey.settings import report_errors, start
 
 if __name__ == "__main__":
     settings = start(Build, "ensemble", __doc__)

@@ -1,20 +1,20 @@
 """Evaluate a run, an ensemble or predictions: metrics with 95 % intervals, predictions, plots, a list of
 residuals.
 
-    python jobs/evaluate.py of=RUN
-    python jobs/evaluate.py of=RUN split=validation
-    python jobs/evaluate.py of=RUN store=OTHER_STORE labels=OTHER_TABLE labels_name=GALAH
-    python jobs/evaluate.py of=RUN against=[OTHER_RUN,ENSEMBLE]
-    python jobs/evaluate.py of=PREDICTIONS
-    python jobs/evaluate.py of=PREDICTIONS labels=galah.csv labels_name=GALAH isochrones=[MIST.iso]
+    survey evaluate of=RUN
+    survey evaluate of=RUN split=validation
+    survey evaluate of=RUN store=OTHER_STORE labels=OTHER_TABLE labels_name=GALAH
+    survey evaluate of=RUN against=[OTHER_RUN,ENSEMBLE]
+    survey evaluate of=PREDICTIONS
+    survey evaluate of=PREDICTIONS labels=galah.csv labels_name=GALAH isochrones=[MIST.iso]
 
 It takes seconds for some thousand spectra. The test part is read once: a second run shows the first result,
 and each reading is noted in the run. With against= all are compared on the same stars. Predictions without
 labels are shown shard by shard, also while they are made.
 """
 
+from survey.command import report_errors, start
 from survey.evaluate.settings import Evaluate
-from survey.settings import report_errors, start
 
 if __name__ == "__main__":
     settings = start(Evaluate, "evaluate", __doc__)

@@ -1,6 +1,6 @@
 """Make a store of survey files: spectra in the rest frame, on one grid, normalised.
 
-    python jobs/ingest.py recipes/cemp.yaml input=FOLDER_OR_CATALOGUE store=STORE
+    survey ingest cemp input=FOLDER_OR_CATALOGUE store=STORE
     ray job submit --working-dir . -- python jobs/ingest.py recipes/cemp.yaml \\
         input=s3://BUCKET/lrs store=s3://BUCKET/store
 
@@ -8,11 +8,11 @@ About 1,500 to 2,500 files per second and core, 15 kB per spectrum. Refused file
 Run it again to continue where it stopped, or to add what is new in the input.
 """
 
-from survey.settings import report_errors, start
+from survey.command import report_errors, start
 from survey.store.settings import Ingest
 
 if __name__ == "__main__":
-    settings = start(Ingest, "ingest", __doc__)
+    settings = start(Ingest, "ingest", __doc__, "survey.store.ingest.describe")
     with report_errors():
         from survey.cluster import stream
         from survey.reports.ingest import summary

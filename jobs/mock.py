@@ -1,14 +1,14 @@
 """Make a mock survey: files in the survey's own formats, some defective, with a table of the true labels.
 
-    python jobs/mock.py out=mock n=2000                     2,000 LAMOST low-resolution files, 2 s
-    python jobs/mock.py out=s3://bucket/mock n=100000       about a minute on two CPUs, 6 GB
+    survey mock out=mock n=2000                     2,000 LAMOST low-resolution files, 2 s
+    survey mock out=s3://bucket/mock n=100000       about a minute on two CPUs, 6 GB
 
 Result: <out>/<night>/<plan>/*.fits.gz, labels.parquet (the true labels), catalog.csv.gz (as the survey would
 publish it), mock.json (counts). Run it again to continue where it stopped.
 """
 
+from survey.command import report_errors, start
 from survey.mock.settings import Mock
-from survey.settings import report_errors, start
 
 if __name__ == "__main__":
     settings = start(Mock, "mock", __doc__)

@@ -1,18 +1,18 @@
 """Store + labels to a run: one trained model, with its best weights, its history and its curves.
 
-    python jobs/train.py recipes/cemp.yaml store=STORE labels=TABLE run=RUN
+    survey train cemp store=STORE labels=TABLE run=RUN
     ray job submit --working-dir . -- python jobs/train.py recipes/cemp.yaml \\
         store=s3://BUCKET/store labels=TABLE run=s3://BUCKET/run workers=4
 
 Minutes on a laptop, for the default network and some thousand spectra. Run it again to continue where it
-stopped. Next: jobs/evaluate.py of=RUN.
+stopped. Next: survey evaluate of=RUN.
 """
 
-from survey.settings import report_errors, start
+from survey.command import report_errors, start
 from survey.training.settings import Train
 
 if __name__ == "__main__":
-    settings = start(Train, "train", __doc__)
+    settings = start(Train, "train", __doc__, "survey.training.train.describe")
     with report_errors():
         from survey.cluster.train import fit
         from survey.reports import train

@@ -50,7 +50,7 @@ class Answers:
     members' disagreement. Of labels, in their units: the value; the standard deviation that the data leave;
     the one of the members' disagreement and of dropout passes; the standard deviation among members; the
     ends of the interval; the whole error, which follows from its two parts where it is not given.
-    `domain_N` is the distance from the training spectra; 1 % of the validation spectra have a distance
+    `domain_N` is the distance from the nearest class of training spectra; 1 % of validation have a distance
     above 1.
     """
 
@@ -212,7 +212,7 @@ CLASS_COLUMNS: dict[str, ColumnSpec] = {
 
 DOMAIN_COLUMN: ColumnSpec = (
     "float32",
-    "distance from the training spectra; 1 % of the validation spectra have a distance above 1",
+    "distance from the training spectra of the nearest class; 1 % of the validation spectra are above 1",
     "",
     "stat.value",
 )
@@ -223,7 +223,7 @@ def answer_columns(labels: Sequence[str], classes: Sequence[str]) -> dict[str, C
     columns: dict[str, ColumnSpec] = {}
     for name in classes:
         text = f"probability of the class {name}, calibrated"
-        columns[f"p_{name.lower()}"] = ("float32", text, "", "stat.probability")
+        columns[f"p_{name.lower()}"] = ("float32", text, "", "stat.probability;src.class")
     if classes:
         columns |= CLASS_COLUMNS
     for name in labels:

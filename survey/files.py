@@ -69,6 +69,11 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - Path is slow
 
 
+def relative(path: str) -> str:
+    """A path from the current folder, if it is inside; it says more than the absolute path of a machine."""
+    return path.removeprefix(f"{Path.cwd()}/")
+
+
 def exists(path: str) -> bool:
     """Whether there is a file or folder of that path."""
     return stat_of(path) is not None or is_folder(path) if is_remote(path) else Path(path).exists()
@@ -266,7 +271,7 @@ def _fetch_file(path: str) -> bytes | Refused:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hang the shard
     except FileNotFoundError:
-        other = _other_name(path)
+        other = other_name(path)
         return _fetch_file(other) if stat_of(other) else Refused("missing", "no such file")
     except OSError as error:
         return Refused("missing", error.strerror or str(error))
@@ -288,7 +293,7 @@ def _fetch_file(path: str) -> bytes | Refused:
     return data
 
 
-def _other_name(path: str) -> str:
+def other_name(path: str) -> str:
     """The name of the same file gzipped, or not gzipped."""
     return path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
 
@@ -297,7 +302,7 @@ def _fetch_object(path: str) -> bytes | Refused:
     """One request per object. An object that the credentials may not read counts as missing, as on a disk."""
     from survey.buckets import DeniedError, NoBucketError
 
-    for candidate in (path, _other_name(path)):
+    for candidate in (path, other_name(path)):
         try:
             data_or_size: bytes | int = bucket_system().fetch(candidate, LARGEST)
         except NoBucketError:

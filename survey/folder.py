@@ -127,7 +127,7 @@ class Folder(Generic[D]):
         if not files.exists(path):
             raise FileNotFoundError(
                 f"{self.path}: no {self.kind.file} in it, so no finished {self.kind.name}; "
-                f"run jobs/{self.kind.job}.py with {self.kind.name}={self.path} to the end"
+                f"run survey {self.kind.job} with {self.kind.name}={self.path} to the end"
             )
         written = files.read_json(path)
         self._check_version(written.get("version") if isinstance(written, dict) else None)
@@ -137,7 +137,7 @@ class Folder(Generic[D]):
             first = error.errors()[0]
             raise ValueError(
                 f"{path}: damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
-                f"put a copy back, or remove it and run jobs/{self.kind.job}.py again"
+                f"put a copy back, or remove it and run survey {self.kind.job} again"
             ) from error
 
     def finish(self, document: D) -> None:
@@ -156,7 +156,7 @@ class Folder(Generic[D]):
         if version != self.kind.version:
             raise SettingsError(
                 f"{self.path}: a {self.kind.name} of version {version}, this code reads version "
-                f"{self.kind.version}; make it again with jobs/{self.kind.job}.py in a new folder"
+                f"{self.kind.version}; make it again with survey {self.kind.job} in a new folder"
             )
 
     def _check_empty(self, allowed: set[str]) -> None:

@@ -1,12 +1,17 @@
 """The help text of a job: every setting with its type, its default and its meaning."""
 
 import json
+import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+
+WIDTH = 110
+"""Columns of a line."""
 
 NAMES = {
     Any: "anything",
@@ -19,20 +24,79 @@ NAMES = {
 """What simple types are called in help texts and error messages."""
 
 
-def help_text(cls: type[BaseModel], job: str, description: str) -> str:
-    """The description of a job, how to call it, and all its settings."""
-    usage = f"usage: python jobs/{job}.py [recipes/NAME.yaml] [with=FILE.yaml] [key=value ...]"
-    return "\n".join([description.strip(), "", usage, "", settings_table(cls), ""])
+def help_text(
+    cls: type[BaseModel],
+    job: str,
+    description: str,
+    given: Mapping[str, Any] | None = None,
+    recipe: str = "",
+    common: Sequence[str] = (),
+) -> str:
+    """The description of a job, how to call it, and its settings, those that are needed first.
+
+    `given` are the values of the recipe and of the command line. With `common`, only these settings are shown
+    besides those that are needed.
+    """
+    rows = setting_rows(cls, given=given)
+    needed = [row for row in rows if row.is_needed]
+    others = [row for row in rows if not row.is_needed]
+    if common:
+        others = sorted((row for row in others if row.name in common), key=lambda row: common.index(row.name))
+    usage = f"usage: survey {job} [RECIPE] [with=FILE.yaml] [key=value ...]   (or python jobs/{job}.py ...)"
+    blocks = [description.strip(), usage]
+    if needed:
+        blocks.append(f"needed\n\n{rows_text(needed)}")
+    of_recipe = f", with the values of the recipe {recipe}" if recipe else ""
+    if others:
+        heading = "often changed" if common else "settings"
+        blocks.append(f"{heading}{of_recipe}\n\n{rows_text(others)}")
+    endings = ["show=true prints what a command would do, and does nothing"]
+    if common:
+        command = " ".join(filter(None, ("survey", job, recipe, "--help all")))
+        endings.insert(0, f"{command} shows all {len(rows)} settings")
+    return "\n\n".join([*blocks, "\n".join(endings)]) + "\n"
 
 
-def settings_table(cls: type[BaseModel], prefix: str = "") -> str:
-    """The settings of a class, two lines each: name, type and default; then the meaning."""
-    rows = list(_rows(cls, prefix, None))
-    width = max((len(name) for name, _, _ in rows), default=0) + 2
+@dataclass(frozen=True)
+class SettingRow:
+    """What help shows of a setting."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+    is_needed: bool = False
+
+
+def rows_text(rows: Sequence[SettingRow]) -> str:
+    """Settings with two lines each: name, type and default; then the meaning."""
+    width = max((len(row.name) for row in rows), default=0) + 2
     indent = " " * (width + 4)
-    return "\n".join(
-        f"  {name:<{width}}{type_and_default}\n{indent}{meaning}" for name, type_and_default, meaning in rows
-    )
+    lines = []
+    for row in rows:
+        type_and_default = ", ".join(filter(None, (row.type, row.default)))
+        lines.append(f"  {row.name:<{width}}{type_and_default}")
+        lines += textwrap.wrap(row.meaning, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines)
+
+
+def setting_rows(
+    cls: type[BaseModel], prefix: str = "", given: Mapping[str, Any] | None = None
+) -> list[SettingRow]:
+    """All settings of a class, nested ones with their prefix; `given` values are shown."""
+    return list(_rows(cls, prefix, None, given or {}))
+
+
+def setting_names(cls: type[BaseModel]) -> list[str]:
+    """The names of all settings of a class, nested ones with their prefix."""
+    names = []
+    for name, info in cls.model_fields.items():
+        inner = nested_settings(info.annotation)
+        if inner is None or inner is not info.annotation:
+            names.append(name)
+        if inner:
+            names += [f"{name}.{nested}" for nested in setting_names(inner)]
+    return names
 
 
 def nested_settings(annotation: Any) -> type[BaseModel] | None:
@@ -69,9 +133,9 @@ def _container_name(origin: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def _rows(
-    cls: type[BaseModel], prefix: str, default_settings: BaseModel | None
-) -> Iterator[tuple[str, str, str]]:
-    """Name, type with default, and meaning. `default_settings` is the default of the field above, if any."""
+    cls: type[BaseModel], prefix: str, default_settings: BaseModel | None, given: Mapping[str, Any]
+) -> Iterator[SettingRow]:
+    """The rows of a class. `default_settings` is the default of the field above, if any."""
     for name, info in cls.model_fields.items():
         if default_settings is not None:
             default = getattr(default_settings, name)
@@ -79,14 +143,22 @@ def _rows(
             default = None
         else:
             default = info.get_default(call_default_factory=True)
-        inner = nested_settings(info.annotation)
+        inner, value = nested_settings(info.annotation), given.get(name)
         if inner is None or inner is not info.annotation:
             required = info.is_required() and default_settings is None
             shown = "settings" if inner and default else _value_text(default)
-            ending = "needed" if required else f"default {shown}"
-            yield f"{prefix}{name}", f"{type_name(info.annotation)}, {ending}", info.description or ""
+            text = "" if required else f"default {shown}"
+            if name in given and not (inner and isinstance(value, dict)) and value != _plain(default):
+                text = f"here {_value_text(value)}" + f" ({text})" * bool(text)
+            meaning = info.description or ""
+            yield SettingRow(f"{prefix}{name}", type_name(info.annotation), text, meaning, required)
         if inner:
-            yield from _rows(inner, f"{prefix}{name}.", default)
+            yield from _rows(inner, f"{prefix}{name}.", default, value if isinstance(value, dict) else {})
+
+
+def _plain(value: Any) -> Any:
+    """A default as YAML would give it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _value_text(value: Any) -> str:

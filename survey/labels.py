@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from survey.settings import similar
+
 Criterion = Literal["carbon_0.7", "carbon_1.0", "aoki2007"]
 
 
@@ -54,6 +56,7 @@ LABELS = (
         -7.0,
         1.0,
         "iron relative to hydrogen, [Fe/H]",
+        "phys.abund.Fe",
     ),
     Label(
         "CH",
@@ -121,8 +124,10 @@ def label(name: str) -> Label:
     if matching:
         names = " or ".join(row.name for row in matching)
         raise ValueError(f"labels: {name!r} may be {names}; write it as one of these")
-    names = ", ".join(row.name for row in LABELS)
-    raise ValueError(f"labels: there is no label {name!r}; there are {names} (add a row to survey/labels.py)")
+    raise ValueError(
+        f"labels: there is no label {name!r}; {similar(name, (row.name for row in LABELS))} "
+        "(a new label is a row of survey/labels.py)"
+    )
 
 
 def values(row: Label, column: ArrayLike) -> NDArray[np.float64]:

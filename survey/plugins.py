@@ -15,10 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from survey.settings import Settings, SettingsError
+from survey.settings import Settings, SettingsError, similar
 
 FOLDER = Path(__file__).parent
-MARKS = {"sources": r"^def (read|read_rows)\(", "models": r"^class Net\("}
+MARKS = {"sources": r"^def (read|read_bytes|read_rows)\(", "models": r"^class Net\("}
 """What the text of a plugin contains. The other files of the folder are parts that plugins share."""
 
 
@@ -86,8 +86,8 @@ def _variables(path: Path, needed: str) -> dict[str, Any]:
 def _check_name(kind: str, name: str) -> None:
     if name not in names(kind):
         raise SettingsError(
-            f"{kind}: there is no plugin {name!r}; give one of {', '.join(names(kind))}, "
-            f"or add survey/{kind}/{name}.py"
+            f"{kind}: there is no plugin {name!r}; {similar(name, names(kind))} "
+            f"(a new one is a file survey/{kind}/{name}.py)"
         )
 
 

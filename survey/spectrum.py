@@ -21,6 +21,7 @@ REASONS = {
     "not_fits": "the bytes are no FITS file",
     "truncated": "the file ends before the data that its header announces",
     "bad_header": "a required header card is missing, contradictory or no number",
+    "damaged": "a source knows the file by its name, but cannot read it",
     "unknown_layout": "a valid file, but no source knows its layout",
     "no_object": "a sky fibre, a lamp or another exposure without an object",
     "bad_wavelength": "the wavelengths are not finite, positive and rising",
@@ -127,7 +128,8 @@ class Spectrum:
 
     `flux` and `ivar` are the arrays of the file, of any float type and byte order. `bad` marks pixels that
     the survey masks in all exposures (and-mask), `suspect` those that it masks in any (or-mask); each may be
-    None. `visit` holds values of `VISIT_COLUMNS`; what is not known is absent.
+    None. `visit` holds values of `VISIT_COLUMNS`; what is not known is absent. `noise_estimated` means that
+    the file gives no errors: `ivar` was estimated from the flux (`survey.sources.noise`).
     """
 
     wave: LogWave | np.ndarray
@@ -136,6 +138,7 @@ class Spectrum:
     bad: np.ndarray | None = None
     suspect: np.ndarray | None = None
     visit: dict[str, Any] = field(default_factory=dict)
+    noise_estimated: bool = False
 
     @property
     def angstrom(self) -> np.ndarray:

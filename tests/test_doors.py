@@ -54,7 +54,7 @@ def run(job: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], se
 def test_help_loads_no_heavy_library(job: str) -> None:
     done, modules = run(job, "--help")
     assert done.returncode == 0
-    assert f"usage: python jobs/{job}.py" in done.stdout
+    assert f"usage: survey {job} " in done.stdout
     assert sorted(modules & HEAVY) == []
 
 

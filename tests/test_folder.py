@@ -51,7 +51,7 @@ def test_a_withdrawn_folder_is_not_finished(folder: Folder[BoxDocument]) -> None
     assert not folder.is_finished()
     with pytest.raises(
         FileNotFoundError,
-        match=r"no box\.json in it, so no finished box; run jobs/fill\.py with box=.* to the end",
+        match=r"no box\.json in it, so no finished box; run survey fill with box=.* to the end",
     ):
         folder.document()
 
@@ -99,7 +99,7 @@ def test_a_file_in_place_of_the_folder_is_refused(folder: Folder[BoxDocument]) -
         ({"kind": "bag", "version": 2, "settings": {}}, "holds a bag, no box; give an empty or a new folder"),
         (
             {"kind": "box", "version": 1, "settings": {}},
-            "a box of version 1, this code reads version 2; make it again with jobs/fill.py in a new folder",
+            "a box of version 1, this code reads version 2; make it again with survey fill in a new folder",
         ),
         ({"version": 1, "settings": {}}, "a box of version 1, this code reads version 2"),
         ({"kind": "box", "version": 2}, "settings.json is not that of a box"),
@@ -122,7 +122,7 @@ def test_settings_of_another_kind_or_version_are_refused(
         ({"version": 1}, "a box of version 1, this code reads version 2"),
         (
             {"count": "many"},
-            r"box\.json: damaged \(count: .*; put a copy back, or remove it and run jobs/fill",
+            r"box\.json: damaged \(count: .*; put a copy back, or remove it and run survey fill",
         ),
         ({"more": 1}, r"box\.json: damaged \(more: .*"),
         ({"grid": {"start": 1.0, "stop": 2.0, "step": 0.1}}, r"box\.json: damaged \(grid: .*"),

@@ -26,7 +26,7 @@ def test_every_alias_of_the_users_tables_finds_its_row() -> None:
 
 
 def test_an_unknown_label_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no label 'XX_FE'; there are Teff, logg, FeH"):
+    with pytest.raises(ValueError, match=r"no label 'XX_FE'; give one of Teff, logg, FeH"):
         labels.label("XX_FE")
 
 

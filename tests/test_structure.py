@@ -194,7 +194,7 @@ def test_a_job_is_thin(path: Path) -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef)
     ]
-    assert f"jobs/{path.name}" in (ast.get_docstring(tree(path)) or "")
+    assert f"survey {path.stem} " in (ast.get_docstring(tree(path)) or "")
 
 
 def test_importing_has_no_effect(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Which stars are candidates, and the lists of candidates with counts of all stars.
 
 A star is a candidate if its score is high enough and no flag excludes it. Without class probabilities, its
-labels decide. Shapes: N stars.
+labels decide. A CEMP candidate is an MP candidate too. Shapes: N stars.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from survey.answers import ColumnSpec
 from survey.catalog import flags, thresholds
 from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import DEFINITIONS, FlagRules
-from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, list_classes
+from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, inner_lists, list_classes
 from survey.catalog.thresholds import Threshold
 from survey.catalog.visits import Flags, class_probabilities, combine_visits, float_column
 from survey.labelling.star_id import Codes
@@ -33,7 +33,7 @@ COLUMNS: dict[str, ColumnSpec] = {
     )
     for name in LIST_NAMES
 }
-RANK: ColumnSpec = ("int32", "rank in the list, 1 = the best candidate", "", "meta.number")
+RANK: ColumnSpec = ("int32", "rank in the list, 1 = the best candidate", "", "stat.rank")
 FIRST_COLUMNS = (
     "rank",
     "star",
@@ -74,27 +74,33 @@ class CandidateRules:
         p_NC = class_probabilities(stars)
         for threshold in self.thresholds.values():
             column = thresholds.COLUMNS[threshold.column]
-            stars = _append(stars, threshold.column, column, threshold.score(p_NC))
-        warn_N, bad_N = self.flags.flags(stars)
-        for name, bits_N in zip(flags.COLUMNS, (warn_N, bad_N), strict=True):
-            stars = _append(stars, name, flags.COLUMNS[name], bits_N)
-        left_out_N = self.flags.left_out(warn_N, bad_N)
+            stars = append_column(stars, threshold.column, column, threshold.score(p_NC))
+        for (name, column), bits_N in zip(flags.COLUMNS.items(), self.flags.flags(stars), strict=True):
+            stars = append_column(stars, name, column, bits_N)
+        allowed_N = self.flags.excluding_flags(stars) == 0
         for list_name, name in zip(LIST_NAMES, COLUMNS, strict=True):
-            selected_N = self._selected(stars, list_name) & ~left_out_N
-            stars = _append(stars, name, COLUMNS[name], selected_N)
+            stars = append_column(stars, name, COLUMNS[name], self.selected(stars, list_name) & allowed_N)
         return stars
+
+    def selected(self, stars: pa.Table, name: ListName) -> Flags:
+        """Stars that belong in a list by their score (without scores by their labels), whatever their flags.
+
+        Stars that belong in an inner list belong in this one too: a CEMP star is metal-poor.
+        """
+        lists = (name, *inner_lists(name))
+        return np.asarray(np.logical_or.reduce([self._selected(stars, one) for one in lists]))
 
     def selected_by(self, name: ListName, labels: Collection[str]) -> str:
         """What selects the candidates of a list, in words."""
         if name in self.thresholds:
             threshold = self.thresholds[name]
-            return f"{threshold.column} >= {threshold.value:.6g}, no flag that excludes"
+            inner = "".join(f" or a candidate of the {other} list" for other in inner_lists(name))
+            return f"{threshold.column} >= {threshold.value:.6g}{inner}, no flag that excludes"
         if "FeH" not in labels or (name == "CEMP" and not {"CFe", "CH"} & set(labels)):
             return NOT_SELECTED
         return f"{'[Fe/H]' if name == 'MP' else '[Fe/H] and [C/Fe]'}, no flag that excludes"
 
     def _selected(self, stars: pa.Table, name: ListName) -> Flags:
-        """Stars that belong in a list by their score, or without scores by their labels."""
         if name in self.thresholds:
             threshold = self.thresholds[name]
             score_N = stars[threshold.column].fill_null(-1).to_numpy()
@@ -106,7 +112,8 @@ class CandidateRules:
         return np.isin(stars["class_by_labels"].fill_null(MISSING).to_numpy(), list_classes(name))
 
 
-def _append(stars: pa.Table, name: str, column: ColumnSpec, values: Any) -> pa.Table:
+def append_column(stars: pa.Table, name: str, column: ColumnSpec, values: Any) -> pa.Table:
+    """The stars with one more column; NaN becomes null."""
     field = described_field(name, *column)
     return stars.append_column(field, pa.array(values, field.type, from_pandas=values.dtype.kind == "f"))
 
@@ -136,28 +143,43 @@ class CandidateLists:
         return np.concatenate([np.empty(0, bool), *self.is_listed[name]])
 
     def ranked(self, name: ListName) -> pa.Table:
-        """The list, best candidate first.
+        """The list, best candidate first."""
+        return ranked(pa.concat_tables(self.tables[name]), name)
 
-        Stars are ordered by score. Equal scores, which a sure network gives often, are ordered by signal to
-        noise, stars without a warning first.
-        """
-        table = pa.concat_tables(self.tables[name])
-        score = f"score_{name.lower()}" if f"score_{name.lower()}" in table.column_names else "p_feh_mp"
-        directions = {
-            score: "descending",
-            "_warned": "ascending",
-            "snr_total": "descending",
-            "ra": "ascending",
-            "dec": "ascending",
-        }
-        keys = table.append_column("_warned", pc.not_equal(table["flag_warn"], 0).cast(pa.int8()))
-        sort_keys = [
-            (column, direction) for column, direction in directions.items() if column in keys.column_names
-        ]
-        table = table.take(pc.sort_indices(keys, sort_keys=sort_keys))
-        table = _append(table, "rank", RANK, np.arange(1, table.num_rows + 1, dtype=np.int32))
-        first = [column for column in FIRST_COLUMNS if column in table.column_names]
-        return table.select([*first, *(column for column in table.column_names if column not in first)])
+
+def ranking_column(columns: Collection[str], name: ListName) -> str | None:
+    """The column that stars of a list are ranked by: the score, without scores a label, None without both."""
+    by_label = ("CFe", "p_feh_mp") if name == "CEMP" else ("p_feh_mp",)
+    return next((column for column in (f"score_{name.lower()}", *by_label) if column in columns), None)
+
+
+def best_first(table: pa.Table, name: ListName) -> pa.Table:
+    """The stars, best first.
+
+    They are ordered by score. Equal scores, which a sure network gives often, are ordered by signal to noise,
+    stars without a warning first.
+    """
+    keys = table.append_column("_warned", pc.not_equal(table["flag_warn"], 0).cast(pa.int8()))
+    directions = {
+        ranking_column(table.column_names, name): "descending",
+        "_warned": "ascending",
+        "snr_total": "descending",
+        "ra": "ascending",
+        "dec": "ascending",
+    }
+    sort_keys = [
+        (column, direction) for column, direction in directions.items() if column in keys.column_names
+    ]
+    return table.take(pc.sort_indices(keys, sort_keys=sort_keys))
+
+
+def ranked(table: pa.Table, name: ListName, second: Collection[str] = ()) -> pa.Table:
+    """The stars of a list, best first, with their ranks; the most useful columns first."""
+    table = best_first(table, name)
+    table = append_column(table, "rank", RANK, np.arange(1, table.num_rows + 1, dtype=np.int32))
+    names = (FIRST_COLUMNS[0], *second, *FIRST_COLUMNS[1:])
+    first = [column for column in names if column in table.column_names]
+    return table.select([*first, *(column for column in table.column_names if column not in first)])
 
 
 def _count(stars: pa.Table) -> Iterator[tuple[str, dict[str, int]]]:
@@ -171,7 +193,7 @@ def _count(stars: pa.Table) -> Iterator[tuple[str, dict[str, int]]]:
     if "feh_class" in stars.column_names:
         rows = pc.value_counts(stars["feh_class"]).to_pylist()
         yield "feh_class", {row["values"] or "unknown": row["counts"] for row in rows}
-    for column, severity in (("flag_warn", "warn"), ("flag_bad", "bad")):
+    for column, severity in zip(flags.COLUMNS, flags.SEVERITIES, strict=True):
         bits_N = stars[column].to_numpy()
         counted = {
             str(definition.bit.name): int(((bits_N & int(definition.bit)) != 0).sum())

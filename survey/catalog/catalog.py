@@ -5,10 +5,12 @@ settings.json                  the settings
 hats/  no_position.parquet     all stars, as a HATS catalog; the stars without a position (if there are any)
 mp_candidates.*                metal-poor stars (CEMP stars too), best first: Parquet, VOTable, FITS, CSV
 cemp_candidates.*              carbon-enhanced metal-poor stars, likewise
+next_mp.*  next_cemp.*         the best stars that are not in a list, likewise, and what keeps each out
 selection.parquet              expected purity and completeness by signal to noise and temperature
 curves.parquet                 expected purity and completeness by threshold
 flags.csv  columns.csv         descriptions of flags and columns
 known.parquet  truth.parquet   the lists compared with lists of known stars and with true labels (if given)
+truth_stars.parquet            the stars of known true class, listed or not (if true labels are given)
 catalog.json                   definitions, thresholds, counts, and what it was made from; written last
 """
 
@@ -22,31 +24,33 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from survey import __version__, files
+from survey import files
+from survey.catalog.added_columns import AddedColumns
 from survey.catalog.candidates import CandidateLists, CandidateRules
 from survey.catalog.criteria import definitions, has_labels
 from survey.catalog.crossmatch import crossmatch, read_list
-from survey.catalog.document import (
-    CATALOG,
-    CatalogDocument,
-    EnsembleRecord,
-    ExpectedRecord,
-    PredictionsRecord,
-)
-from survey.catalog.exports import COLUMNS_FILE, ENDINGS, csv_bytes, export_table
+from survey.catalog.document import CATALOG, CatalogDocument, ExpectedRecord, ThresholdRecord
+from survey.catalog.exports import COLUMNS_FILE, ENDINGS, FileFormat, csv_bytes, export_table
 from survey.catalog.flags import FlagRules, flag_table
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
+from survey.catalog.list_info import about_list, about_next_best
+from survey.catalog.next_best import NextBest
+from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
 from survey.catalog.purity import expected_number
 from survey.catalog.selection import selection_function, threshold_curve
 from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName, flag_bits
+from survey.catalog.short_lists import ShortLists
 from survey.catalog.sky import make_tiles, margin_order
 from survey.catalog.sorting import REGION_ROWS, stars_by_region
 from survey.catalog.spill import publish, scratch_folder
 from survey.catalog.stars import Stars, find_stars
-from survey.catalog.thresholds import choose_thresholds, read_validation
+from survey.catalog.thresholds import choose_thresholds
+from survey.catalog.validation_stars import read_validation
+from survey.catalog.votable import TableInfo
 from survey.folder import Folder
 from survey.predict.output import Predictions, open_predictions
 from survey.settings import SettingsError
+from survey.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from survey.catalog.truth import TrueLists
@@ -55,7 +59,7 @@ MAX_REGIONS = 200
 """Regions of the sky that rows are sorted into, about: one file each is open at the same time."""
 FLAGS = "flags.csv"
 SELECTION, CURVES = "selection.parquet", "curves.parquet"
-KNOWN, TRUTH = "known.parquet", "truth.parquet"
+KNOWN, TRUTH, TRUTH_STARS = "known.parquet", "truth.parquet", "truth_stars.parquet"
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,8 @@ class CatalogResult:
 
 def make_catalog(settings: CatalogSettings) -> CatalogResult:
     """Make the catalog; a finished catalog of these predictions and settings is left as it is."""
-    paths = {name: files.absolute(getattr(settings, name)) for name in ("predictions", "catalog")}
-    settings = settings.model_copy(update=paths)
-    predictions = open_predictions(settings.predictions)
-    folder = Folder(settings.catalog, CATALOG)
+    predictions = open_predictions(files.absolute(settings.predictions))
+    folder = Folder(files.absolute(settings.catalog), CATALOG)
     if not folder.agree(settings.plain(), started=folder.is_finished()):
         folder.begin(settings.plain())
     elif folder.is_finished():
@@ -108,7 +110,12 @@ class _CatalogJob:
         known_lists = [read_list(path) for path in settings.known]
         self.stars = find_stars(predictions)
         self.known = crossmatch(known_lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
+        manifest = input_manifest(predictions)
+        self.input_folder = manifest.folder if manifest else ""
+        self.added = _added_columns(settings, self.stars, manifest)
         self.truth = _read_truth(settings, predictions, self.stars) if settings.truth else None
+        self.truth_stars: list[pa.Table] = []
+        self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}
 
     def document(self) -> CatalogDocument:
         """Write everything but the document, and return that."""
@@ -117,19 +124,30 @@ class _CatalogJob:
             written, lists = self._write_stars(scratch)
             self._publish(scratch, written)
         ranked = {name: lists.ranked(name) for name in LIST_NAMES}
+        why_short = self._why_short(ranked)
         tables, truth_counts = dict(self._tables(lists)), None
         if self.truth:
             tables[TRUTH], truth_counts = self.truth.compare(lists)
+            tables[TRUTH_STARS] = pa.concat_tables(self.truth_stars)
         for name, table in tables.items():
             files.write_table(self.folder.file(name), table.replace_schema_metadata(self.origin))
-        self._export(ranked)
-        return self._describe(written, lists, ranked, truth_counts)
+        self._export(ranked, why_short)
+        return self._describe(written, lists, ranked, why_short, truth_counts)
+
+    def _why_short(self, ranked: dict[ListName, pa.Table]) -> dict[ListName, tuple[str, ...]]:
+        """For each list that is empty or very short, why."""
+        short_lists = ShortLists(self.predictions, self.rules, self.validation)
+        explained = {
+            name: short_lists.explain(table.num_rows, self.next_best[name]) for name, table in ranked.items()
+        }
+        return {name: reasons for name, reasons in explained.items() if reasons}
 
     def _withdraw(self) -> None:
         """Remove the files of an earlier run, finished or not, that this run may not write again."""
         self.folder.withdraw()
-        lists = [f"{name.lower()}_candidates.{ending}" for name in LIST_NAMES for ending in ENDINGS.values()]
-        for file in (*lists, SELECTION, CURVES, KNOWN, TRUTH, FLAGS, COLUMNS_FILE):
+        names = [file for name in LIST_NAMES for file in list_files(name)]
+        lists = [f"{name}.{ending}" for name in names for ending in ENDINGS.values()]
+        for file in (*lists, SELECTION, CURVES, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE):
             files.remove(self.folder.file(file))
 
     def _write_stars(self, scratch: Path) -> tuple[HatsCounts, CandidateLists]:
@@ -143,8 +161,13 @@ class _CatalogJob:
         rows = max(min(REGION_ROWS, settings.rows_per_file), len(stars.star_N) // MAX_REGIONS)
         regions = scratch / "regions"
         for table in stars_by_region(self.predictions, stars, tiles, self.rules.stars, regions, rows):
-            table = self.known.add_columns(table, lists.stars)
+            table = self.known.add_columns(shorten_paths(table, self.input_folder), lists.stars)
+            table = self.added.add_to(table, lists.stars)
             writer.add(table)
+            for next_best in self.next_best.values():
+                next_best.add(table)
+            if self.truth:
+                self.truth_stars.append(self.truth.known_stars(table, lists.stars))
             lists.add(table)
         return writer.finish(), lists
 
@@ -167,22 +190,29 @@ class _CatalogJob:
         if self.known.lists:
             yield KNOWN, self.known.recovery({name: lists.is_candidate(name) for name in LIST_NAMES})
 
-    def _export(self, ranked: dict[ListName, pa.Table]) -> None:
+    def _export(self, ranked: dict[ListName, pa.Table], why_short: dict[ListName, tuple[str, ...]]) -> None:
         """Write the lists of candidates in all formats, and the descriptions of columns and flags."""
         for name, table in ranked.items():
-            file = f"{name.lower()}_candidates"
-            export_table(table, self.folder.path, file, self.origin, ("parquet", *self.settings.exports))
+            listed, next_best = list_files(name)
+            notes = why_short.get(name, ())
+            self._export_list(self.next_best[name].ranked(), about_next_best(name, next_best, self.rules))
+            self._export_list(table, about_list(name, listed, self.rules, self.predictions.labels, notes))
         files.write(self.folder.file(FLAGS), csv_bytes(flag_table()))
+
+    def _export_list(self, table: pa.Table, about: TableInfo) -> None:
+        formats: tuple[FileFormat, ...] = ("parquet", *self.settings.exports)
+        export_table(table, self.folder.path, about, self.origin, formats, self.settings.names)
 
     def _describe(
         self,
         written: HatsCounts,
         lists: CandidateLists,
         ranked: dict[ListName, pa.Table],
+        why_short: dict[ListName, tuple[str, ...]],
         truth_counts: dict[str, int] | None,
     ) -> CatalogDocument:
         thresholds, settings = self.rules.thresholds, self.settings.plain()
-        predictions, ensemble = _records(self.predictions)
+        predictions, ensemble = records(self.predictions)
         expected = {}
         for name, threshold in thresholds.items():
             true, spread = expected_number(ranked[name][threshold.column].to_numpy())
@@ -201,11 +231,37 @@ class _CatalogJob:
             candidates={name: table.num_rows for name, table in ranked.items()},
             selected_by={name: self.rules.selected_by(name, self.predictions.labels) for name in LIST_NAMES},
             expected=expected,
-            thresholds={name: threshold.record() for name, threshold in thresholds.items()},
+            thresholds=dict(self._threshold_records(why_short)),
             counts={name: dict(counted) for name, counted in lists.counts.items()},
             truth=truth_counts,
             settings=settings,
+            why_short=why_short,
+            next_best={name: next_best.count for name, next_best in self.next_best.items()},
         )
+
+    def _threshold_records(
+        self, why_short: dict[ListName, tuple[str, ...]]
+    ) -> Iterator[tuple[ListName, ThresholdRecord]]:
+        """The thresholds; the notes of a short list say first why it is short."""
+        for name, threshold in self.rules.thresholds.items():
+            record = threshold.record()
+            yield name, record.model_copy(update={"notes": (*why_short.get(name, ()), *record.notes)})
+
+
+def list_files(name: ListName) -> tuple[str, str]:
+    """The names, without an ending, of the files of a list and of the stars that come next."""
+    return f"{name.lower()}_candidates", f"next_{name.lower()}"
+
+
+def _added_columns(settings: CatalogSettings, stars: Stars, manifest: Manifest | None) -> AddedColumns:
+    """The columns of the user's catalogue, or of the catalogues that were the input."""
+    sky = stars.ra_S, stars.dec_S, settings.radius
+    if settings.catalogue == "auto":
+        inputs = dict.fromkeys(record.input for record in manifest.inputs) if manifest else {}
+        return AddedColumns.of_inputs(list(inputs), *sky)
+    if settings.catalogue == "none":
+        return AddedColumns()
+    return AddedColumns.read(settings.catalogue, settings.catalogue_columns, *sky)
 
 
 def _read_truth(settings: CatalogSettings, predictions: Predictions, stars: Stars) -> "TrueLists":
@@ -221,31 +277,9 @@ def _check_criterion(settings: CatalogSettings, predictions: Predictions) -> Non
     if labels & {"CFe", "CH"} and not has_labels(settings.criterion, labels):
         raise SettingsError(
             f"catalog: criterion={settings.criterion}: needs labels that are not among the predicted ones "
-            f"({', '.join(predictions.labels)}); give carbon_0.7 or carbon_1.0, "
+            f"({', '.join(predictions.labels)}); give criterion=carbon_0.7 or criterion=carbon_1.0, "
             "or predictions of an ensemble with these labels"
         )
-
-
-def origin(predictions: Predictions) -> dict[str, str]:
-    """What a catalog is made from; each of its files says so."""
-    document = predictions.document
-    members = (f"{member.name} ({member.model}) {member.id}" for member in document.ensemble.members)
-    return {
-        "code": f"survey {__version__}",
-        "predictions": document.id,
-        "ensemble": document.ensemble.id,
-        "members": "; ".join(members),
-        "source": f"{document.source.kind} {document.source.id}",
-    }
-
-
-def _records(predictions: Predictions) -> tuple[PredictionsRecord, EnsembleRecord]:
-    """The predictions and the ensemble behind them, as the catalog's document holds them."""
-    document, ensemble = predictions.document, predictions.document.ensemble
-    return (
-        PredictionsRecord(id=document.id, rows=document.rows, source=document.source, path=predictions.path),
-        EnsembleRecord(path=ensemble.path, id=ensemble.id, members=ensemble.members),
-    )
 
 
 def _default_columns(predictions: Predictions) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ COLUMNS: dict[str, ColumnSpec] = {
             "float32",
             f"probability that [Fe/H] < {limit:g}, from its value and error",
             "",
-            "stat.probability",
+            "stat.probability;phys.abund.Fe",
         )
         for kind, limit in METAL_POOR.items()
     },

@@ -157,21 +157,31 @@ def crossmatch(lists: Sequence[CrossmatchList], ra_S: Floats, dec_S: Floats, rad
     """The stars of a catalog matched with lists of known stars; a star without a position matches none."""
     ra_R = np.concatenate([np.empty(0), *(list_.ra_R for list_ in lists)])
     dec_R = np.concatenate([np.empty(0), *(list_.dec_R for list_ in lists)])
-    row_S, arcsec_S = np.full(len(ra_S), -1, np.int32), np.full(len(ra_S), np.nan, np.float32)
+    row_S, arcsec_S = nearest_rows(ra_R, dec_R, ra_S, dec_S, radius)
     star_R = np.full(len(ra_R), -1, np.int64)
-    if len(ra_R):
+    matched_S = np.flatnonzero(row_S >= 0)
+    if matched_S.size:
+        star_tree = cKDTree(unit_vectors(ra_S[matched_S], dec_S[matched_S]))
         point_R3 = unit_vectors(ra_R, dec_R)
-        tree = cKDTree(point_R3)
+        distance_R, nearest_R = star_tree.query(point_R3, distance_upper_bound=_largest_chord(radius))
+        near_R = np.isfinite(distance_R)
+        star_R[near_R] = matched_S[nearest_R[near_R]]
+    return Crossmatch(tuple(lists), row_S, arcsec_S, star_R)
+
+
+def nearest_rows(
+    ra_R: Floats, dec_R: Floats, ra_S: Floats, dec_S: Floats, radius: float
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The nearest row for each star and its distance in arcsec; -1 and NaN if none is within the radius."""
+    row_S, arcsec_S = np.full(len(ra_S), -1, np.int32), np.full(len(ra_S), np.nan, np.float32)
+    known_R = np.flatnonzero(has_position(ra_R, dec_R))
+    if known_R.size:
+        tree = cKDTree(unit_vectors(ra_R[known_R], dec_R[known_R]))
         for start in range(0, len(ra_S), BLOCK):
             block = slice(start, start + BLOCK)
-            row_S[block], arcsec_S[block] = _nearest(tree, ra_S[block], dec_S[block], radius)
-        matched_S = np.flatnonzero(row_S >= 0)
-        if matched_S.size:
-            star_tree = cKDTree(unit_vectors(ra_S[matched_S], dec_S[matched_S]))
-            distance_R, nearest_R = star_tree.query(point_R3, distance_upper_bound=_largest_chord(radius))
-            near_R = np.isfinite(distance_R)
-            star_R[near_R] = matched_S[nearest_R[near_R]]
-    return Crossmatch(tuple(lists), row_S, arcsec_S, star_R)
+            found_S, arcsec_S[block] = _nearest(tree, ra_S[block], dec_S[block], radius)
+            row_S[block] = np.where(found_S < 0, -1, known_R[found_S])
+    return row_S, arcsec_S
 
 
 def _nearest(tree: cKDTree, ra_S: Floats, dec_S: Floats, radius: float) -> tuple[NDArray[np.int32], Floats]:

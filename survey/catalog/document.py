@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from survey.catalog.settings import Goal, ListName
 from survey.folder import Document, Kind
-from survey.predict.output import InputReference, MemberReference
+from survey.predict.output import InputReference
 
 
 class _Record(BaseModel):
@@ -23,12 +23,20 @@ class PredictionsRecord(_Record):
     path: str
 
 
+class MemberRecord(_Record):
+    """A member of the ensemble: a run."""
+
+    name: str
+    id: str
+    model: str
+
+
 class EnsembleRecord(_Record):
     """The ensemble behind the predictions."""
 
     path: str
     id: str
-    members: tuple[MemberReference, ...]
+    members: tuple[MemberRecord, ...]
 
 
 class IntervalRecord(_Record):
@@ -87,7 +95,11 @@ class ExpectedRecord(_Record):
 
 
 class CatalogDocument(Document):
-    """The document of a finished catalog."""
+    """The document of a finished catalog.
+
+    `why_short` says why a list is empty or very short; `next_best` counts the stars in the list of those that
+    come next. Paths are as the user gave them.
+    """
 
     created: str
     predictions: PredictionsRecord
@@ -103,6 +115,8 @@ class CatalogDocument(Document):
     counts: dict[str, dict[str, int]]
     settings: dict[str, Any]
     truth: dict[str, int] | None = None
+    why_short: dict[ListName, tuple[str, ...]] = Field({})
+    next_best: dict[ListName, int] = Field({})
 
 
 CATALOG = Kind("catalog", CatalogDocument, 2, "catalog")

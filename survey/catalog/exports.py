@@ -2,7 +2,8 @@
 units, UCDs, descriptions and origin.
 
 An unknown value is null in each: NaN for floats, a mask in VOTable, TNULL in FITS, an empty cell in CSV.
-Unknown text is empty in FITS and Parquet, because their readers know no other way.
+Unknown text is empty in FITS and Parquet, because their readers know no other way. On request the columns of
+VOTable, FITS and CSV have LAMOST's names (`survey.catalog.names`); Parquet always has ours.
 """
 
 import io
@@ -18,7 +19,10 @@ from astropy.io import fits
 
 from survey import files
 from survey.catalog import votable
-from survey.tables.columns import Column, column_table, described_schema, read_columns, unit_text
+from survey.catalog.names import exported_names, with_lamost_names
+from survey.catalog.settings import ColumnNames
+from survey.catalog.votable import TableInfo
+from survey.tables.columns import DEX, Column, column_table, described_schema, read_columns
 
 FileFormat = Literal["parquet", "votable", "fits", "csv"]
 ENDINGS: dict[FileFormat, str] = {"parquet": "parquet", "votable": "vot", "fits": "fits", "csv": "csv"}
@@ -40,17 +44,21 @@ FITS_FORMATS = {
 def export_table(
     table: pa.Table,
     folder: str,
-    name: str,
+    about: TableInfo,
     origin: Mapping[str, str],
     formats: tuple[FileFormat, ...] = tuple(ENDINGS),
+    names: ColumnNames = "survey",
 ) -> list[str]:
     """Write the table in these formats to a folder or prefix, with `columns.csv`; returns all paths."""
     table = table.cast(described_schema(table.schema, origin))
+    renamed = table.rename_columns(exported_names(table.column_names, names))
     data = {
-        files.join(folder, f"{name}.{ENDINGS[format_]}"): _ENCODERS[format_](table, origin)
+        files.join(folder, f"{about.name}.{ENDINGS[format_]}"): _ENCODERS[format_](
+            table if format_ == "parquet" else renamed, about, origin
+        )
         for format_ in formats
     }
-    data[files.join(folder, COLUMNS_FILE)] = csv_bytes(column_table(table.schema))
+    data[files.join(folder, COLUMNS_FILE)] = csv_bytes(with_lamost_names(column_table(table.schema)))
     for path, content in data.items():
         files.write(path, content)
     return list(data)
@@ -67,8 +75,8 @@ def csv_bytes(table: pa.Table) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _parquet(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
-    metadata = {**origin, **votable.parquet_metadata(table, origin)}
+def _parquet(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> bytes | memoryview:
+    metadata = {**origin, **votable.parquet_metadata(table, about, origin)}
     for number, field in enumerate(table.schema):
         if pa.types.is_string(
             field.type
@@ -81,12 +89,12 @@ def _parquet(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
     return memoryview(sink.getvalue())
 
 
-def _csv(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
-    del origin  # a CSV has no place for it
+def _csv(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> bytes | memoryview:
+    del about, origin  # a CSV has no place for them
     return csv_bytes(table)
 
 
-def _fits(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
+def _fits(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> bytes | memoryview:
     described = read_columns(table.schema)
     columns = [_fits_column(column, table[column.name].combine_chunks()) for column in described]
     primary, body = fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)
@@ -97,6 +105,13 @@ def _fits(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
             body.data.view(np.ndarray)[column.name] = letters.fill_null(0).to_numpy()
     for number, column in enumerate(described, 1):
         body.header.update(_fits_cards(number, column))
+    body.header["EXTNAME"] = about.name
+    for parameter in about.parameters:
+        value = parameter.value
+        known = isinstance(value, str) or np.isfinite(value)
+        body.header[f"HIERARCH {parameter.name}"] = value if known else None
+    for text in (about.description, *about.notes):
+        body.header.add_comment(text)
     for hdu in (primary, body):
         for key, value in origin.items():
             hdu.header.add_history(f"{key}: {value}".replace("\n", " "))
@@ -106,8 +121,11 @@ def _fits(table: pa.Table, origin: Mapping[str, str]) -> bytes | memoryview:
 
 
 def _fits_cards(number: int, column: Column) -> dict[str, str]:
-    """The header cards of a column, except its name and format."""
-    cards = {"TUNIT": unit_text(column.unit, "fits"), "TUCD": column.ucd, "TCOMM": column.description}
+    """The header cards of a column, except its name and format. FITS has no dex: it is in the description."""
+    unit, text = column.unit, column.description
+    if unit == DEX:
+        unit, text = "", f"{text}, in dex"
+    cards = {"TUNIT": unit, "TUCD": column.ucd, "TCOMM": text}
     return {f"{key}{number}": value for key, value in cards.items() if value}
 
 

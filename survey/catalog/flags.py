@@ -1,14 +1,17 @@
 """What speaks against the values of a star, as documented bits: `flag_warn` asks for a second look,
-`flag_bad` forbids use.
+`flag_bad` forbids use, `flag_info` is good to know.
 
-Each bit is a row of `DEFINITIONS`: its severity, its description, and its test on the columns of a table. A
-bit has the same value in both columns, so the columns can be combined. A test is left out if its columns
-are missing. Shapes: N stars (or visits).
+A warning may change the decision whether a star is a candidate: among mock stars with a warning the lists are
+wrong nine times as often as among the others. Bits with which they are not wrong more often, or which never
+stand alone, are an information. Each bit is a row of `DEFINITIONS`:
+its severity, its description, and its test on the columns of a table. A bit has the same value in each
+column, so the columns can be combined. A test is left out if its columns are missing. Shapes: N stars (or
+visits).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +23,8 @@ from survey.catalog.settings import CatalogFlag, FlagLimits
 from survey.catalog.visits import Flags, float_column, label_names
 from survey.store.schema import Flag
 
-Severity = Literal["warn", "bad"]
+Severity = Literal["warn", "bad", "info"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Ranges = Mapping[str, tuple[float, float]]
 """The lowest and the highest training value of each label."""
 
@@ -32,17 +36,21 @@ COLUMNS: dict[str, ColumnSpec] = {
         "meta.code.qual",
     ),
     "flag_bad": ("int32", "bits that forbid use; 0 = none (flags.csv describes them)", "", "meta.code.error"),
+    "flag_info": (
+        "int32",
+        "bits that are good to know and decide nothing; 0 = none (flags.csv describes them)",
+        "",
+        "meta.code",
+    ),
 }
-POOR_SPECTRUM = (
-    Flag.COVERAGE
-    | Flag.BAD_PIXELS
-    | Flag.FEW_PIXELS
-    | Flag.OUTLIERS
-    | Flag.LOW_CONTINUUM
-    | Flag.NEGATIVE
-    | Flag.FIBER
-)
-"""Bits of a store that mark a poor spectrum."""
+"""The columns of the flags, in the order of the severities."""
+POOR_SPECTRUM = Flag.COVERAGE | Flag.BAD_PIXELS | Flag.FEW_PIXELS | Flag.OUTLIERS | Flag.NEGATIVE
+"""Bits of a store that mark a poor spectrum.
+
+The fibre's own mask and a low continuum somewhere do not: stars with them are classified as well as others.
+"""
+
+Bits = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -76,29 +84,35 @@ class FlagDefinition:
 class FlagRules:
     """How stars get flags, and which flags keep a star out of the lists.
 
-    Each `flag_bad` does, and so do the warnings in `leave_out` (bits).
+    Each `flag_bad` does, and so do the other flags in `leave_out` (bits).
     """
 
     limits: FlagLimits = field(default_factory=FlagLimits)
     ranges: Ranges = field(default_factory=dict)
     leave_out: int = 0
 
-    def flags(self, table: pa.Table) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """`flag_warn` and `flag_bad` of each row."""
+    def flags(self, table: pa.Table) -> tuple[Bits, ...]:
+        """The flags of each row, one array for each of `COLUMNS`."""
         stars = FlagInput(table, self.ranges, self.limits)
-        bits: dict[Severity, NDArray[np.int32]] = {
-            "warn": np.zeros(table.num_rows, np.int32),
-            "bad": np.zeros(table.num_rows, np.int32),
-        }
+        bits = {severity: np.zeros(table.num_rows, np.int32) for severity in SEVERITIES}
         for definition in DEFINITIONS:
             set_N = definition.test(stars)
             if set_N is not None:
                 bits[definition.severity] |= np.where(set_N, np.int32(definition.bit), np.int32(0))
-        return bits["warn"], bits["bad"]
+        return tuple(bits.values())
 
-    def left_out(self, warn_N: NDArray[np.int32], bad_N: NDArray[np.int32]) -> Flags:
-        """Which stars their flags keep out of the lists."""
-        return np.asarray((bad_N != 0) | ((warn_N & self.leave_out) != 0))
+    def excluding(self, warn_N: Bits, bad_N: Bits, info_N: Bits) -> Bits:
+        """The flags of each row that keep it out of the lists."""
+        return np.asarray(bad_N | ((warn_N | info_N) & np.int32(self.leave_out)))
+
+    def excluding_flags(self, table: pa.Table) -> Bits:
+        """The same from the columns of a table of stars."""
+        return self.excluding(*(table[name].to_numpy() for name in COLUMNS))
+
+
+def names_of(bits: int) -> list[str]:
+    """The names of the flags with these bits."""
+    return [str(flag.name) for flag in CatalogFlag if bits & flag]
 
 
 def flag_table() -> pa.Table:
@@ -197,7 +211,7 @@ DEFINITIONS = (
     FlagDefinition(
         CatalogFlag.SPECTRUM,
         "warn",
-        "the spectrum of a visit is poor: coverage, pixels, outliers, continuum, flux or fibre (see flags)",
+        "the spectrum of a visit is poor: coverage, pixels, outliers or flux (see flags)",
         _store_flag(POOR_SPECTRUM),
     ),
     FlagDefinition(
@@ -216,7 +230,7 @@ DEFINITIONS = (
     FlagDefinition(
         CatalogFlag.OUT_OF_DOMAIN,
         "warn",
-        "the spectrum is farther from the training spectra than 99 % of the validation spectra",
+        "the spectrum is farther from the training spectra of each class than 99 % of the validation spectra",
         _above("domain", "domain_warn"),
     ),
     FlagDefinition(
@@ -253,11 +267,11 @@ DEFINITIONS = (
         CatalogFlag.LARGE_ERROR, "warn", "the error of a label is large", _any_label(_large_error)
     ),
     FlagDefinition(
-        CatalogFlag.WIDE_INTERVAL, "warn", "the interval of a label is wide", _any_label(_wide_interval)
+        CatalogFlag.WIDE_INTERVAL, "info", "the interval of a label is wide", _any_label(_wide_interval)
     ),
     FlagDefinition(
         CatalogFlag.EDGE,
-        "warn",
+        "info",
         "a label is at the edge of the range of the training stars, or outside",
         _any_label(_at_edge),
     ),
@@ -273,5 +287,20 @@ DEFINITIONS = (
         "warn",
         "the pipeline of the survey does not know what it is",
         _object_type("UNKNOWN"),
+    ),
+    FlagDefinition(
+        CatalogFlag.FIBER, "info", "the survey's own mask of the fibre is not 0", _store_flag(Flag.FIBER)
+    ),
+    FlagDefinition(
+        CatalogFlag.NOISE_ESTIMATED,
+        "info",
+        "the file gives no errors: the signal to noise is estimated from the flux",
+        _store_flag(Flag.NOISE_ESTIMATED),
+    ),
+    FlagDefinition(
+        CatalogFlag.LOW_CONTINUUM,
+        "info",
+        "the continuum of a visit is near or below 0 somewhere: these pixels are not used",
+        _store_flag(Flag.LOW_CONTINUUM),
     ),
 )

@@ -36,6 +36,8 @@ COLLECTION = "collection.properties"
 MAP_ORDER = 8
 """Pixels of 14 arcmin: a field of view has some 400 of them; the map of the whole sky takes 6 MB."""
 
+ABOUT = votable.TableInfo(STARS, "all stars: one row per star, candidates and others")
+
 ROW_GROUP = 100_000
 VERSION, RELEASED = "v1.0", "2025-08-22"
 """The version and the date of the description of the format."""
@@ -132,7 +134,7 @@ class HatsWriter:
         """The stars with the same types, descriptions and origin in each file."""
         if self._schema is None:
             schema = described_schema(stars.schema, self.origin)
-            metadata = {**self.origin, **votable.parquet_metadata(schema, self.origin)}
+            metadata = {**self.origin, **votable.parquet_metadata(schema, ABOUT, self.origin)}
             self._schema = schema.with_metadata(metadata)
         if stars.column_names != self._schema.names:
             different = ", ".join(sorted(set(stars.column_names) ^ set(self._schema.names)))

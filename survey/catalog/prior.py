@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from survey.catalog.document import ClassMixRecord, ClassShareRecord
-from survey.catalog.settings import Prior, class_shares
+from survey.catalog.settings import ListName, Prior, class_shares
 from survey.catalog.visits import PROBABILITIES, class_probabilities, float_column
 from survey.labels import CLASSES, MISSING
 from survey.metrics.checks import class_numbers, probabilities
@@ -165,28 +165,37 @@ def survey_probabilities(
         return BinnedProbabilities.joined(binned), ()
     note = (
         f"{outside / rows:.0%} of the spectra are farther from the training spectra than 99 % of the "
-        "validation spectra: the expected purity and completeness are wrong for them, and may be for others"
+        "validation spectra: the expected purity and completeness are wrong for them, and may be for others; "
+        "leave_out=[out_of_domain] keeps them out of the lists"
     )
     return BinnedProbabilities.joined(binned), (note,)
 
 
-def cautious(mix: ClassMix) -> tuple[ClassMix, tuple[str, ...]]:
-    """The mix with vague estimates replaced by the lower ends of their intervals, and a note about them."""
+def cautious(mix: ClassMix, name: ListName) -> tuple[ClassMix, tuple[str, ...]]:
+    """The mix with vague estimates replaced by the lower ends of their intervals, and a note about them.
+
+    The note is for the list of this name.
+    """
     low_C, high_C = np.quantile(mix.drawn_RC, [0.025, 0.975], axis=0)
     vague_C = (high_C > VAGUE * low_C) & (mix.how == "estimated")
     if not vague_C.any() or vague_C.all():
         return mix, ()
     share_C = np.where(vague_C, np.clip(low_C, RAREST, mix.share_C), mix.share_C)
     ranges = ", ".join(
-        f"{name} between {low_C[number]:.2%} and {high_C[number]:.0%}"
+        f"{name} between {low_C[number]:.2%} and {high_C[number]:.2%}"
         for number, name in enumerate(CLASSES)
         if vague_C[number]
     )
     note = (
-        f"the survey's share of {ranges} is vague, so its lower end is used; "
-        "prior={MP: 4, CEMP: 1, NMP: 95} sets the shares"
+        f"the survey's share of {ranges} is vague, so its lower end is used; if you know the shares, "
+        f"give them: {typed_shares(name)}"
     )
     return replace(mix, share_C=share_C / share_C.sum()), (note,)
+
+
+def typed_shares(name: ListName) -> str:
+    """How class shares of the survey are given on the command line, with an example of shares."""
+    return f"'{name.lower()}.prior={{MP: 4, CEMP: 1, NMP: 95}}'"
 
 
 def random_generator(purpose: str) -> np.random.Generator:

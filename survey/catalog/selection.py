@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from survey.catalog.prior import FEW
 from survey.catalog.purity import expected_completeness, expected_purity
 from survey.catalog.settings import SelectionBins
-from survey.catalog.thresholds import Threshold, ValidationStars
+from survey.catalog.thresholds import Threshold
+from survey.catalog.validation_stars import ValidationStars
 from survey.catalog.visits import Flags, float_column
 from survey.labels import CLASSES
 from survey.metrics.intervals import Measure
@@ -82,7 +83,7 @@ def selection_function(
     """
     bins, stars = bins or SelectionBins(), ValidationStars.from_table(validation)
     name, mix, n_C = threshold.name, threshold.mix, stars.n_C
-    listed_N = stars.score(name, mix) >= threshold.value
+    listed_N = threshold.validation_score(stars) >= threshold.value
     snr_bins = _bins(validation, SNR, bins.snr, stars.row_N)
     teff_bins = _bins(validation, TEFF, bins.teff, stars.row_N)
     cells = list(product(snr_bins, teff_bins))
@@ -107,7 +108,7 @@ def threshold_curve(validation: pa.Table, threshold: Threshold) -> pa.Table:
     """Purity and completeness at other thresholds, with the class mix of this one; columns as in `CURVES`."""
     stars = ValidationStars.from_table(validation)
     name, mix = threshold.name, threshold.mix
-    score_N, threshold_X = stars.score(name, mix), np.linspace(0, 1, POINTS)
+    score_N, threshold_X = threshold.validation_score(stars), np.linspace(0, 1, POINTS)
     k_XC = _class_counts(np.stack([score_N >= value for value in threshold_X]), stars.class_N)
     purity = expected_purity(k_XC, stars.n_C, name, mix)
     completeness = expected_completeness(k_XC, stars.n_C, name, mix)

@@ -20,13 +20,14 @@ LIST_NAMES: tuple[ListName, ...] = get_args(ListName)
 LIST_CLASSES: dict[ListName, tuple[str, ...]] = {"MP": ("MP", "CEMP"), "CEMP": ("CEMP",)}
 """The classes that belong in each list."""
 
+ColumnNames = Literal["survey", "lamost"]
 Goal = Literal["purity", "completeness", "f1"]
 Prior = Literal["validation", "estimated"] | dict[str, float]
 """The class shares of the survey: those of validation, estimated from the survey, or given by class name."""
 
 
 class CatalogFlag(IntFlag):
-    """Bits of `flag_warn` and `flag_bad`. `survey.catalog.flags` says what each one means."""
+    """Bits of `flag_warn`, `flag_bad` and `flag_info`. `survey.catalog.flags` says what each one means."""
 
     SPECTRUM = 1
     NO_VELOCITY = 2
@@ -44,11 +45,20 @@ class CatalogFlag(IntFlag):
     NO_ANSWER = 8192
     NOT_A_STAR = 16384
     UNKNOWN_OBJECT = 32768
+    FIBER = 65536
+    NOISE_ESTIMATED = 131072
+    LOW_CONTINUUM = 262144
 
 
 def list_classes(name: ListName) -> list[int]:
     """The numbers of the classes that belong in a list."""
     return [CLASSES.index(class_name) for class_name in LIST_CLASSES[name]]
+
+
+def inner_lists(name: ListName) -> list[ListName]:
+    """The lists whose classes all belong in this list too: their candidates are candidates of this list."""
+    classes = set(LIST_CLASSES[name])
+    return [other for other in LIST_NAMES if set(LIST_CLASSES[other]) < classes]
 
 
 def flag_bits(names: Sequence[str]) -> int:
@@ -87,6 +97,11 @@ class ListGoal(Settings):
         description="class shares of the survey: validation = those of the validation stars, "
         "estimated = from the predictions themselves, or given as {MP: 4, CEMP: 1, NMP: 95}",
     )
+
+    @property
+    def words(self) -> str:
+        """The goal in words."""
+        return "the best F1" if self.goal == "f1" else f"a {self.goal} of {self.level:g}"
 
     @field_validator("prior")
     @classmethod
@@ -183,6 +198,23 @@ class CatalogSettings(Settings):
 
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"predictions", "catalog"})
 
+    OUTPUT: ClassVar[str] = "catalog"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "criterion",
+        "mp.goal",
+        "mp.level",
+        "mp.prior",
+        "cemp.goal",
+        "cemp.level",
+        "cemp.prior",
+        "leave_out",
+        "known",
+        "catalogue",
+        "truth",
+        "exports",
+        "names",
+    )
+
     predictions: str = Field(description="folder of finished predictions")
     catalog: str = Field(description="folder or s3:// prefix of the catalog")
     criterion: Criterion = Field(
@@ -195,7 +227,7 @@ class CatalogSettings(Settings):
     leave_out: tuple[str, ...] = Field(
         (),
         strict=False,
-        description="warnings that keep a star out of the lists, such as out_of_domain (see flags.csv); "
+        description="flags that keep a star out of the lists, such as out_of_domain (see flags.csv); "
         "each bit of flag_bad does so anyway",
     )
     bins: SelectionBins = Field(SelectionBins(), description="bins of the selection function")
@@ -205,7 +237,21 @@ class CatalogSettings(Settings):
         description="tables of known stars with positions: CSV, Parquet, FITS or VOTable",
     )
     radius: float = Field(
-        3.0, gt=0, le=60, description="largest distance between a star and a known star (arcsec)"
+        3.0,
+        gt=0,
+        le=60,
+        description="largest distance between a star and a known star, or a row of the catalogue (arcsec)",
+    )
+    catalogue: str = Field(
+        "auto",
+        description="table with positions, such as the survey's catalogue, "
+        "whose columns are added to the nearest star; "
+        "auto = the catalogue that was the input, if there was one; none = no columns",
+    )
+    catalogue_columns: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="the columns of that table to add; not given = the Gaia source_id and all magnitudes",
     )
     truth: str = Field(
         "",
@@ -217,6 +263,17 @@ class CatalogSettings(Settings):
         ("votable", "fits", "csv"),
         strict=False,
         description="formats of the lists of candidates in addition to Parquet",
+    )
+    names: ColumnNames = Field(
+        "survey",
+        description="names of the columns of exported lists (VOTable, FITS, CSV): ours, "
+        "or those of LAMOST's catalogues where these have the column (columns.csv shows both)",
+    )
+    next_best: int = Field(
+        100,
+        ge=0,
+        description="most stars in each list of the next best candidates: so many below the threshold, "
+        "and so many that flags exclude",
     )
     rows_per_file: int = Field(500_000, ge=1000, description="most stars in one file of the HATS catalog")
     margin: float = Field(

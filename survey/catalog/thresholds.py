@@ -3,26 +3,24 @@
 The score of a star is the sum of its probabilities of the classes that belong in the list (the MP list
 takes CEMP stars too), re-weighted to the class shares of the survey (`survey.catalog.prior`). Validation
 stars are combined from their visits and flagged as the stars of the catalog are, so a threshold is chosen
-on stars like those it is used for. The class shares of the survey are estimated from its spectra that are
-similar to the training spectra. If there are few of them, the shares of validation are used instead, and a
-note says so.
+on stars like those it is used for. A candidate of the CEMP list is one of the MP list too, whatever its MP
+score: the MP threshold is chosen, and its purity counted, with these stars in the list. The class shares of
+the survey are estimated from its spectra that are similar to the training spectra. If there are few of them,
+the shares of validation are used instead, and a note says so.
 
 Shapes: N stars, C classes, X thresholds, R draws.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
-from survey import files
 from survey.answers import ColumnSpec
 from survey.catalog.document import IntervalRecord, ThresholdRecord, ValidationRecord
-from survey.catalog.flags import FlagRules
 from survey.catalog.prior import (
     DRAWS,
     FEW,
@@ -34,12 +32,12 @@ from survey.catalog.prior import (
     survey_probabilities,
 )
 from survey.catalog.purity import expected_completeness, expected_purity, purity_completeness, ratio
-from survey.catalog.settings import ListGoal, ListName, Prior, VisitSettings, list_classes
-from survey.catalog.visits import PROBABILITIES, Flags, Floats, class_probabilities, combine_visits
-from survey.labelling.star_id import encode
-from survey.labels import CLASSES, MISSING
+from survey.catalog.settings import ListGoal, ListName, Prior, inner_lists, list_classes
+from survey.catalog.validation_stars import ValidationStars
+from survey.catalog.visits import Flags, Floats
+from survey.labels import CLASSES
 from survey.metrics.intervals import Measure, wilson
-from survey.predict.output import VALIDATION, Predictions
+from survey.predict.output import Predictions
 from survey.settings import SettingsError
 
 FALLBACK = 0.5
@@ -55,13 +53,13 @@ COLUMNS: dict[str, ColumnSpec] = {
         "float32",
         "probability that the star is metal-poor (MP or CEMP), with the class shares of the survey",
         "",
-        "stat.probability",
+        "stat.probability;src.class",
     ),
     "score_cemp": (
         "float32",
         "probability that the star is CEMP, with the class shares of the survey",
         "",
-        "stat.probability",
+        "stat.probability;src.class",
     ),
 }
 
@@ -71,8 +69,9 @@ class Threshold:
     """The score from which on a star is a candidate, with the expected purity and completeness of the list.
 
     `true` and `other` are the validation stars that belong in the list and that do not, `listed` those
-    above the threshold. `optimism` says by how much, in log odds, purity and completeness look better on
-    the stars that the threshold was chosen on than on others; it is subtracted.
+    in the list. `optimism` says by how much, in log odds, purity and completeness look better on the stars
+    that the threshold was chosen on than on others; it is subtracted. Candidates of the lists `inner` are in
+    this list too.
     """
 
     name: ListName
@@ -86,6 +85,7 @@ class Threshold:
     listed: int
     optimism: tuple[float, float]
     notes: tuple[str, ...] = ()
+    inner: tuple["Threshold", ...] = ()
 
     @property
     def column(self) -> str:
@@ -97,8 +97,12 @@ class Threshold:
         return np.asarray(self.mix.adjust(p_NC)[:, list_classes(self.name)].sum(1))
 
     def passes(self, p_NC: ArrayLike) -> Flags:
-        """Which stars are candidates; stars without an answer are not."""
-        return np.asarray(self.score(p_NC) >= self.value)
+        """Which stars are candidates, unless a flag excludes them; stars without an answer are not."""
+        return np.asarray((self.score(p_NC) >= self.value) | in_any(self.inner, p_NC))
+
+    def validation_score(self, stars: ValidationStars) -> Floats:
+        """What decides whether validation stars are in the list: candidates of an inner list have 1."""
+        return stars.score(self.name, self.mix, in_any(self.inner, stars.p_NC))
 
     def record(self) -> ThresholdRecord:
         """The threshold as the catalog's document holds it."""
@@ -116,65 +120,15 @@ class Threshold:
         )
 
 
+def in_any(thresholds: Sequence[Threshold], p_NC: ArrayLike) -> Flags:
+    """Which stars are candidates of any of these lists."""
+    passes = [threshold.passes(p_NC) for threshold in thresholds]
+    return np.asarray(np.logical_or.reduce([np.zeros(len(np.asarray(p_NC)), bool), *passes]))
+
+
 def _interval(measure: Measure) -> IntervalRecord:
     values = (value if np.isfinite(value) else None for value in (measure.value, measure.low, measure.high))
     return IntervalRecord(**dict(zip(("value", "low", "high"), values, strict=True)))
-
-
-@dataclass(frozen=True)
-class ValidationStars:
-    """Validation stars with a known class and an answer; `allowed_N`: no flag keeps the star out of lists."""
-
-    row_N: NDArray[np.int64]
-    p_NC: Floats
-    class_N: NDArray[np.int64]
-    allowed_N: Flags
-
-    @classmethod
-    def from_table(cls, validation: pa.Table) -> Self:
-        """From a table with `p_*` and `true_class`.
-
-        Stars with a `flag_bad` are never listed, but count among the stars that a complete list has.
-        """
-        missing = [name for name in (*PROBABILITIES, "true_class") if name not in validation.column_names]
-        if missing:
-            raise ValueError(
-                f"catalog: validation has no column {missing[0]}; give an ensemble that predicts the classes "
-                f"{', '.join(CLASSES)}"
-            )
-        p_NC = class_probabilities(validation)
-        class_N = validation["true_class"].fill_null(MISSING).to_numpy().astype(np.int64)
-        allowed_N = np.ones(len(class_N), bool)
-        if "flag_bad" in validation.column_names:
-            allowed_N = validation["flag_bad"].fill_null(0).to_numpy() == 0
-        row_N = np.flatnonzero(np.isfinite(p_NC).all(1) & (class_N != MISSING))
-        return cls(row_N, p_NC[row_N], class_N[row_N], allowed_N[row_N])
-
-    @property
-    def n_C(self) -> NDArray[np.int64]:  # noqa: N802
-        """The number of stars of each class."""
-        return np.bincount(self.class_N, minlength=len(CLASSES))
-
-    def score(self, name: ListName, mix: ClassMix) -> Floats:
-        """The scores with the class shares of the survey; -1 for stars that are never listed."""
-        return np.where(self.allowed_N, mix.adjust(self.p_NC)[:, list_classes(name)].sum(1), -1.0)
-
-
-def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:
-    """The predictions of the ensemble for its validation stars, one row each; None if it has none.
-
-    `flag_bad` is not 0 if the star's flags would keep it out of the lists.
-    """
-    path = files.join(predictions.path, VALIDATION)
-    if not files.exists(path):
-        return None
-    table = files.read_table(path)
-    code_N, _ = encode(table["star"].combine_chunks().cast(pa.string()))
-    unnamed_N = code_N < 0
-    code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
-    stars = combine_visits(table, code_N, visits)
-    left_out_N = rules.left_out(*rules.flags(stars))
-    return stars.append_column("flag_bad", pa.array(left_out_N.astype(np.int32)))
 
 
 def choose_thresholds(
@@ -189,35 +143,47 @@ def choose_thresholds(
     if validation is None:
         raise SettingsError(
             f"catalog: {predictions.path}: the ensemble {predictions.document.ensemble.path} has no "
-            "validation stars, so no threshold can be chosen; run jobs/ensemble.py with runs=[...], "
+            "validation stars, so no threshold can be chosen; run survey ensemble with runs=[...], "
             "and predict with that ensemble"
         )
     survey, survey_notes = survey_probabilities(predictions, domain_limit)
-    thresholds, mixes = {}, dict[str, tuple[ClassMix, tuple[str, ...]]]()
-    for name, goal in goals.items():
-        prior = str(goal.prior)
+    chosen: dict[ListName, Threshold] = {}
+    mixes: dict[str, ClassMix] = {}
+    for name in sorted(goals, key=lambda name: len(inner_lists(name))):
+        goal, prior = goals[name], str(goals[name].prior)
         if prior not in mixes:  # a second or two each
-            enough = survey if len(survey) >= FEWEST_SPECTRA else None
-            mixes[prior] = cautious(mix_of_stars(validation, goal.prior, enough))
-        mix, mix_notes = mixes[prior]
-        threshold = choose_threshold(validation, name, goal, mix)
-        thresholds[name] = replace(threshold, notes=threshold.notes + mix_notes + survey_notes)
-    return thresholds
+            mixes[prior] = mix_of_stars(validation, goal.prior, survey)
+        mix, mix_notes = cautious(mixes[prior], name)
+        inner = tuple(chosen[other] for other in inner_lists(name) if other in chosen)
+        threshold = choose_threshold(validation, name, goal, mix, inner)
+        chosen[name] = replace(threshold, notes=threshold.notes + mix_notes + survey_notes)
+    return {name: chosen[name] for name in goals}
 
 
 def mix_of_stars(validation: pa.Table, prior: Prior, survey: BinnedProbabilities | None = None) -> ClassMix:
-    """The class shares of the survey, from validation stars and, if estimated, its own probabilities."""
+    """The class shares of the survey, from validation stars and, if estimated, its own probabilities.
+
+    Of fewer than `FEWEST_SPECTRA` spectra they are not estimated.
+    """
     stars = ValidationStars.from_table(validation)
-    return class_mix(stars.p_NC, stars.class_N, prior, survey)
+    enough = survey if survey is not None and len(survey) >= FEWEST_SPECTRA else None
+    return class_mix(stars.p_NC, stars.class_N, prior, enough)
 
 
 def choose_threshold(
-    validation: pa.Table, name: ListName, goal: ListGoal | None = None, mix: ClassMix | None = None
+    validation: pa.Table,
+    name: ListName,
+    goal: ListGoal | None = None,
+    mix: ClassMix | None = None,
+    inner: tuple[Threshold, ...] = (),
 ) -> Threshold:
-    """The threshold that reaches the goal on validation stars; without a mix, with their class shares."""
+    """The threshold that reaches the goal on validation stars; without a mix, with their class shares.
+
+    `inner` are the thresholds of the lists whose candidates are in this list in any case.
+    """
     goal, stars = goal or ListGoal(), ValidationStars.from_table(validation)
     mix = mix or class_mix(stars.p_NC, stars.class_N)
-    score_N, n_C = stars.score(name, mix), stars.n_C
+    score_N, n_C = stars.score(name, mix, in_any(inner, stars.p_NC)), stars.n_C
     true = int(n_C[list_classes(name)].sum())
     other = int(n_C.sum()) - true
     if min(true, other, int(stars.allowed_N.sum())) < FEW:
@@ -233,7 +199,7 @@ def choose_threshold(
     completeness = expected_completeness(k_1C, n_C, name, mix, optimism[1])[0]
     notes = (*mix.notes, *([note] if note else []))
     return Threshold(
-        name, value, goal, mix, purity, completeness, true, other, int(k_1C.sum()), optimism, notes
+        name, value, goal, mix, purity, completeness, true, other, int(k_1C.sum()), optimism, notes, inner
     )
 
 

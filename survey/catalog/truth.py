@@ -4,7 +4,7 @@ Stars that a member of the ensemble, or a run before it, was trained or selected
 rows of predictions, S stars.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from survey.catalog.candidates import CandidateLists
 from survey.catalog.settings import LIST_NAMES, ListName, list_classes
 from survey.catalog.stars import Stars
+from survey.catalog.visits import Floats, float_column
 from survey.ensemble.holdout import seen_in_training
 from survey.labelling import join, samples
-from survey.labelling.join import Labelled
+from survey.labelling.join import EXTRA_LABELS, Labelled
 from survey.labelling.rows import available_labels
 from survey.labelling.settings import Join
 from survey.labels import MISSING, metal_poor
@@ -24,6 +25,24 @@ from survey.metrics.intervals import share_measure
 from survey.predict.output import Predictions
 
 WANTED = ("FeH", "CFe")
+KEPT = (
+    "star",
+    "ra",
+    "dec",
+    "snr_total",
+    "Teff",
+    "logg",
+    "FeH",
+    "CFe",
+    "score_mp",
+    "score_cemp",
+    "domain",
+    "flag_warn",
+    "flag_bad",
+    "mp_candidate",
+    "cemp_candidate",
+)
+"""The columns of the catalog that the table of stars with a known class has, as far as they exist."""
 
 SCHEMA = pa.schema(
     [
@@ -43,13 +62,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TrueLists:
-    """For each list, whether a star belongs in it: 1, 0, or `MISSING` if unknown.
+    """For each list, whether a star belongs in it: 1, 0, or `MISSING` if unknown; and its true labels.
 
     `left_out` counts the stars that a member was trained on, `missing_members` the members whose training
     stars are unknown.
     """
 
     belongs_S: Mapping[ListName, NDArray[np.int8]]
+    label_S: Mapping[str, Floats]
     left_out: int
     missing_members: int
 
@@ -69,6 +89,27 @@ class TrueLists:
         ]
         return pa.Table.from_pylist(rows, SCHEMA), counts
 
+    def known_stars(self, table: pa.Table, first: int) -> pa.Table:
+        """The stars of a known class among stars of the catalog, which are numbered from `first` on.
+
+        A row has the star's columns `KEPT`, its true labels (`true_FeH`), and whether it belongs in each list
+        (`belongs_cemp`; null = unknown).
+        """
+        number_N = np.arange(first, first + table.num_rows)
+        known_N = np.zeros(table.num_rows, bool)
+        for belongs_S in self.belongs_S.values():
+            known_N |= belongs_S[number_N] != MISSING
+        number_N = number_N[known_N]
+        kept = [name for name in KEPT if name in table.column_names]
+        stars = table.select(kept).filter(pa.array(known_N)).replace_schema_metadata()
+        for label, label_S in self.label_S.items():
+            stars = stars.append_column(f"true_{label}", pa.array(label_S[number_N], from_pandas=True))
+        for name, belongs_S in self.belongs_S.items():
+            belongs_N = belongs_S[number_N]
+            column = pa.array(belongs_N == 1, mask=belongs_N == MISSING)
+            stars = stars.append_column(f"belongs_{name.lower()}", column)
+        return stars
+
 
 def read_truth(settings: Join, predictions: Predictions, stars: Stars) -> TrueLists:
     """What a table of labels says about the stars."""
@@ -83,7 +124,19 @@ def read_truth(settings: Join, predictions: Predictions, stars: Stars) -> TrueLi
         belongs_S[star_N[belongs_N != MISSING]] = belongs_N[belongs_N != MISSING]
         belongs_S[star_N[seen_N]] = MISSING
         belongs[name] = belongs_S
-    return TrueLists(belongs, len(np.unique(star_N[seen_N])), missing_members)
+    label_S: dict[str, Floats] = {}
+    for label, label_N in _true_labels(labelled):
+        label_S[label] = np.full(len(stars), np.nan)
+        label_S[label][star_N] = label_N
+    return TrueLists(belongs, label_S, len(np.unique(star_N[seen_N])), missing_members)
+
+
+def _true_labels(labelled: Labelled) -> Iterator[tuple[str, Floats]]:
+    """The labels of the table that pictures show: those of the lists, and those that reports group by."""
+    for name in EXTRA_LABELS:
+        if f"true_{name}" in labelled.extra.column_names and name not in labelled.labels:
+            yield name, float_column(labelled.extra, f"true_{name}")
+    yield from zip(labelled.labels, labelled.label_NL.T, strict=True)
 
 
 def _belongs(labelled: Labelled, name: ListName) -> NDArray[np.int8]:

@@ -65,9 +65,6 @@ COLUMNS: dict[str, ColumnSpec] = {
 }
 """The columns of a star in addition to those of a prediction."""
 
-DROPPED = ("shard", "row_in_shard")
-"""Columns without a meaning for a star."""
-
 
 def label_names(table: pa.Table) -> list[str]:
     """The labels that a table has columns of."""
@@ -101,8 +98,7 @@ def combine_visits(table: pa.Table, star_N: ArrayLike, settings: VisitSettings |
     order_N = np.lexsort((-np.nan_to_num(snr_N, nan=-np.inf), ~used_N, code_N))
     first_S = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
     groups = _VisitGroups.from_order(order_N, first_S, used_N, snr_N)
-    kept = [name for name in table.column_names if name not in DROPPED]
-    stars = table.select(kept).take(pa.array(order_N[first_S]))
+    stars = table.take(pa.array(order_N[first_S]))
     values, disagree_M = _combined_values(table, groups, settings)
     stars = _replace_values(stars, values, groups.star_M)
     return _add_columns(stars, groups, disagree_M, answered_N[order_N[first_S]])

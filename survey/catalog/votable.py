@@ -1,12 +1,14 @@
 """A table as a VOTable document (1.4, BINARY2), and its header alone, which the VOParquet convention keeps
 in the metadata of a Parquet file.
 
-It is written column by column: the usual writers go through the cells one at a time, minutes for a million
-stars.
+The document names and describes its table, and gives the frame of its positions (COOSYS), the scale of its
+times (TIMESYS) and numbers about the whole table (PARAM). It is written column by column: the usual writers
+go through the cells one at a time, minutes for a million stars.
 """
 
 import base64
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -14,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey.tables.columns import Column, read_columns, unit_text
+from survey.tables.columns import Column, read_columns
 
 NAMESPACE = "http://www.ivoa.net/xml/VOTable/v1.3"
 """The namespace of versions 1.3 to 1.5."""
@@ -34,8 +36,41 @@ NUMBERS = {
 PARQUET_VERSION, PARQUET_CONTENT = "IVOA.VOTable-Parquet.version", "IVOA.VOTable-Parquet.content"
 
 
-def votable_document(table: pa.Table, origin: Mapping[str, str]) -> bytes:
-    """The whole document: descriptions of the columns, origin, rows."""
+SYSTEMS = {
+    "pos.eq": ("ICRS", '<COOSYS ID="ICRS" system="ICRS"/>'),
+    "time.epoch": (
+        "MJD",
+        '<TIMESYS ID="MJD" timeorigin="MJD-origin" timescale="UNKNOWN" refposition="TOPOCENTER"/>',
+    ),
+}
+"""The system of columns whose UCD begins like this: its ID, and the element that defines it.
+
+Surveys count days by their own clocks: LAMOST by local time (Beijing), SDSS by atomic time.
+"""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number or a text about a whole table; NaN = unknown."""
+
+    name: str
+    value: float | str
+    description: str
+    ucd: str = ""
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What a table says about itself: the name (of its file too), a description, numbers, and notes."""
+
+    name: str
+    description: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def votable_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> bytes:
+    """The whole document: descriptions of the table and its columns, origin, rows."""
     columns = [
         _ColumnData(column, table[column.name].combine_chunks()) for column in read_columns(table.schema)
     ]
@@ -49,10 +84,10 @@ def votable_document(table: pa.Table, origin: Mapping[str, str]) -> bytes:
     rows["nulls"] = np.packbits(nulls, axis=1)
     stream = base64.encodebytes(rows.tobytes()).decode()
     data = f'<DATA><BINARY2><STREAM encoding="base64">\n{stream}</STREAM></BINARY2></DATA>'
-    return _page([column.field() for column in columns], origin, data).encode()
+    return _page([column.field() for column in columns], about, origin, data, table.num_rows).encode()
 
 
-def parquet_metadata(of: pa.Schema | pa.Table, origin: Mapping[str, str]) -> dict[str, str]:
+def parquet_metadata(of: pa.Schema | pa.Table, about: TableInfo, origin: Mapping[str, str]) -> dict[str, str]:
     """File metadata that gives TOPCAT and astropy the units, UCDs and descriptions of a Parquet file.
 
     The format is the IVOA note VOParquet 1.0. For a whole table it includes the sizes of texts; astropy
@@ -65,7 +100,7 @@ def parquet_metadata(of: pa.Schema | pa.Table, origin: Mapping[str, str]) -> dic
         fields = [column.field() for column in columns]
     else:
         fields = [_field(column, *_datatype(column)) for column in read_columns(of)]
-    return {PARQUET_VERSION: "1.0", PARQUET_CONTENT: _page(fields, origin, "")}
+    return {PARQUET_VERSION: "1.0", PARQUET_CONTENT: _page(fields, about, origin, "")}
 
 
 class _ColumnData:
@@ -115,24 +150,57 @@ def _field(column: Column, datatype: str, size: str) -> str:
         "name": column.name,
         "datatype": datatype,
         "arraysize": size,
-        "unit": unit_text(column.unit, "vounit"),
+        "unit": column.unit,
         "ucd": column.ucd,
+        "ref": next((name for start, (name, _) in SYSTEMS.items() if column.ucd.startswith(start)), ""),
     }
+    return _element("FIELD", values, column.description)
+
+
+def _parameter(parameter: Parameter) -> str:
+    is_text = isinstance(parameter.value, str)
+    values = {
+        "name": parameter.name,
+        "datatype": "char" if is_text else "double",
+        "arraysize": "*" if is_text else "",
+        "value": parameter.value if isinstance(parameter.value, str) else _number(parameter.value),
+        "ucd": parameter.ucd,
+    }
+    return _element("PARAM", values, parameter.description)
+
+
+def _number(value: float) -> str:
+    return f"{value:.9g}" if np.isfinite(value) else "NaN"
+
+
+def _element(kind: str, values: Mapping[str, str], description: str) -> str:
+    """An element with these attributes, as far as they are not empty, and its description."""
     attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in values.items() if value)
-    return f"<FIELD {attributes}><DESCRIPTION>{escape(column.description)}</DESCRIPTION></FIELD>"
+    return f"<{kind} {attributes}><DESCRIPTION>{escape(description)}</DESCRIPTION></{kind}>"
 
 
-def _page(fields: list[str], origin: Mapping[str, str], data: str) -> str:
-    return "\n".join(_lines(fields, origin, data)) + "\n"
+def _page(
+    fields: list[str], about: TableInfo, origin: Mapping[str, str], data: str, rows: int | None = None
+) -> str:
+    return "\n".join(_lines(fields, about, origin, data, rows)) + "\n"
 
 
-def _lines(fields: list[str], origin: Mapping[str, str], data: str) -> Iterator[str]:
+def _lines(
+    fields: list[str], about: TableInfo, origin: Mapping[str, str], data: str, rows: int | None
+) -> Iterator[str]:
     yield '<?xml version="1.0" encoding="UTF-8"?>'
     yield f'<VOTABLE version="1.4" xmlns="{NAMESPACE}">'
     yield '<RESOURCE type="results">'
-    for key, value in origin.items():
+    for key, value in (*origin.items(), *(("note", note) for note in about.notes)):
         yield f"<INFO name={quoteattr(key)} value={quoteattr(value)}/>"
-    yield "<TABLE>"
+    yield from (
+        element for name, element in SYSTEMS.values() if any(f'ref="{name}"' in field for field in fields)
+    )
+    size = "" if rows is None else f' nrows="{rows}"'
+    yield f"<TABLE name={quoteattr(about.name)}{size}>"
+    if about.description:
+        yield f"<DESCRIPTION>{escape(about.description)}</DESCRIPTION>"
+    yield from map(_parameter, about.parameters)
     yield from fields
     if data:
         yield data

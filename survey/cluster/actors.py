@@ -25,14 +25,14 @@ MEMORY = 2 << 30
 
 
 def ray_workers(workers: int | None, threads: Threads, gpu: bool) -> Workers:
-    """So many workers with so many threads each. A single worker or a single item does not need Ray.
+    """So many workers with so many threads each. A single worker and few items do not need Ray.
 
     Without a number: one worker per GPU, else one per CPU, or fewer if there is too little memory.
     """
 
     def run(make_worker: MakeWorker, items: Iterable[int]) -> Iterator[dict[str, Any]]:
         waiting = list(items)
-        if workers == 1 or not waiting:
+        if workers == 1 or not waiting or stream.is_few(len(waiting), workers):
             return local_workers(threads, gpu)(make_worker, waiting)
         if len(waiting) == 1 and not (gpu and _may_have_remote_gpus()):
             return local_workers(1 if threads == "auto" else threads, gpu)(make_worker, waiting)

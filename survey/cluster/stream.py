@@ -24,23 +24,32 @@ MAX_DEATHS = 20
 WAVE = 1000
 """Items of one dataset, at least. It is 20 per CPU if that is more."""
 
+FEW = 8
+"""Items that take about as long in one process as Ray takes to start: a shard takes about a second."""
+
 Function = Callable[[Any], dict[str, Any]]
 
 
 def make_map(workers: int | None = None) -> Callable[[Function, Iterable[Any]], Iterator[dict[str, Any]]]:
     """A `map` over Ray with so many tasks at a time; None = one per CPU.
 
-    With one worker, or for one item, the function runs in this process, without Ray.
+    With one worker, or for one item, the function runs in this process, without Ray. So it does for few items
+    where neither a number of workers nor a cluster is given.
     """
 
     def run(function: Function, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
         waiting = list(items)
-        if workers == 1 or len(waiting) < 2:
+        if workers == 1 or len(waiting) < 2 or is_few(len(waiting), workers):
             return map(function, waiting)
         connect()  # now, so that the seconds of the start do not count as work
         return _stream(function, waiting, workers)
 
     return run
+
+
+def is_few(items: int, workers: int | None) -> bool:
+    """Whether so many items are not worth the start of Ray; a wish for workers or a cluster comes first."""
+    return workers is None and "RAY_ADDRESS" not in os.environ and items <= FEW
 
 
 def connect() -> None:

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from survey import files, machine
 from survey.ensemble import diversity, holdout, member_scores, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
-from survey.ensemble.domain import Domain
+from survey.ensemble.domain import Domain, choose_spectra
 from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
@@ -48,7 +49,6 @@ from survey.models.network import Network
 from survey.settings import SettingsError, differences
 from survey.store.store import Store, open_store
 from survey.training import checkpoint
-from survey.training.batches import random_generator
 from survey.training.run import StoreSource, network, read_plan
 from survey.training.settings import Train
 from survey.training.train import plan
@@ -57,8 +57,6 @@ from survey.training.worker import learn
 METRICS, DIVERSITY = "metrics.parquet", "diversity.parquet"
 LEAST = 20
 """With fewer validation spectra there are no fitted weights and no calibration."""
-MOST = 20_000
-"""At most this many training spectra describe the domain."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class FitData:
     """The spectra that an ensemble is fitted to, and what its members predict of them.
 
     `member_answers` and `latents` are of the validation spectra; None and empty where there are none.
-    `training_latents` are of some training spectra, for the domain. `ranges` are those of the training
-    labels.
+    `training_latents` are of some training spectra, for the domain, and `training_class_N` their classes.
+    `ranges` are those of the training labels.
     """
 
     store: StoreSource
@@ -93,6 +91,7 @@ class FitData:
     member_answers: MemberAnswers | None = None
     latents: Latents = field(default_factory=list)
     training_latents: Latents = field(default_factory=list)
+    training_class_N: NDArray[np.int8] | None = None
 
 
 def run_locally(settings: Train) -> None:
@@ -169,17 +168,18 @@ def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) 
     seen = holdout.seen_parts(members, pool.extra)
     validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
     _check_enough(settings, store.path, len(pool), len(validation), len(train))
-    answers, latents, training_latents = None, Latents(), Latents()
+    answers, latents, training_latents, class_N = None, Latents(), Latents(), None
     predict = partial(
         members.predict_store, store.path, precision=settings.precision, seed=settings.seed, threads=threads
     )
     if len(validation):
         answers, latents = predict(validation.shard_row_N2, "predict validation part", passes=settings.passes)
     if settings.domain:
-        chosen = np.sort(random_generator(settings.seed, 1).permutation(len(train))[:MOST])
+        chosen = choose_spectra(train.class_N, settings.seed)
         training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
+        class_N = train.class_N[chosen]
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
-    return FitData(reference, validation, _ranges(train), answers, latents, training_latents)
+    return FitData(reference, validation, _ranges(train), answers, latents, training_latents, class_N)
 
 
 def _check_store(members: Members, store: Store) -> None:
@@ -247,7 +247,10 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
             member_scores.snr(samples),
             settings.coverage,
         )
-    domain = Domain.fit(data.training_latents, data.latents or None) if settings.domain else None
+    domain = None
+    if settings.domain:
+        classes = data.training_class_N, samples.class_N
+        domain = Domain.fit(data.training_latents, data.latents or None, *classes)
     stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
     document = EnsembleDocument(
         version=ENSEMBLE.version,

@@ -36,6 +36,8 @@ from survey.training.validation import BATCH
 DOMAIN, VALIDATION = "domain.safetensors", "validation.parquet"
 INSIDE = "./"
 """Beginning of the path of a member that lies inside the ensemble's folder: both can be moved together."""
+AROUND = ".."
+"""The path of a member in whose folder the ensemble lies: both can be moved together too."""
 
 T = TypeVar("T", Weights, Calibration)
 
@@ -91,12 +93,13 @@ class EnsembleDocument(Document):
 
     def paths(self, folder: str) -> list[str]:
         """The paths of the members of the ensemble in this folder."""
-        return [
-            files.join(folder, member.path.removeprefix(INSIDE))
-            if member.path.startswith(INSIDE)
-            else member.path
-            for member in self.members
-        ]
+        return [_full_path(folder.rstrip("/"), member.path) for member in self.members]
+
+
+def _full_path(folder: str, path: str) -> str:
+    if path == AROUND:
+        return folder.rpartition("/")[0] or "."
+    return files.join(folder, path.removeprefix(INSIDE)) if path.startswith(INSIDE) else path
 
 
 ENSEMBLE = Kind("ensemble", EnsembleDocument, version=2, job="ensemble")
@@ -198,7 +201,7 @@ def open_ensemble(path: str, device: torch.device | None = None) -> Ensemble:
     raise FileNotFoundError(
         f"{path}: no {ENSEMBLE.file} and no {RUN.file} in it, so it is no finished ensemble and no "
         "finished run; "
-        f"run jobs/ensemble.py with ensemble={path}, or jobs/train.py with run={path}, to the end"
+        f"run survey ensemble with ensemble={path}, or survey train with run={path}, to the end"
     )
 
 
@@ -287,8 +290,8 @@ def member_paths(path: str, document: EnsembleDocument) -> list[str]:
 
 
 def path_from(ensemble: str, path: str) -> str:
-    """The path of a member as the document has it: relative, if the member lies
-    inside the ensemble's folder.
-    """
+    """The path of a member as the document has it: relative, if one of both folders lies in the other."""
+    if ensemble.rstrip("/").rpartition("/")[0] == path.rstrip("/"):
+        return AROUND
     inside = f"{ensemble.rstrip('/')}/"
     return INSIDE + path.removeprefix(inside) if path.startswith(inside) else path

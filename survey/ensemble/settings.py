@@ -11,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from survey import files
 from survey.labelling.settings import Join
-from survey.settings import Settings, SettingsError, Threads, merge
+from survey.recipes import merge
+from survey.settings import Settings, SettingsError, Threads
 from survey.training.settings import Precision, Train
 
 RUNS = "runs"
@@ -31,6 +32,23 @@ class Build(Settings):
     EXTRA_SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"ensemble", "threads", "gpu"})
 
+    NEEDED_SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
+    OUTPUT: ClassVar[str] = "ensemble"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "runs",
+        "members",
+        "seeds",
+        "store",
+        "labels",
+        "weights",
+        "combine",
+        "passes",
+        "coverage",
+        "seed",
+        "threads",
+        "gpu",
+    )
+
     ensemble: str = Field(description="folder or s3:// prefix of the new ensemble")
     runs: tuple[str, ...] = Field(
         (), strict=False, description="finished runs on one grid; none = the members below are trained first"
@@ -44,8 +62,8 @@ class Build(Settings):
     seeds: int = Field(1, ge=1, description="number of runs per member, with the seeds seed, seed + 1, ...")
     train: dict[str, Any] = Field(
         {},
-        description="training settings of all members: the recipe's section train; its keys: python "
-        "jobs/train.py --help",
+        description="training settings of all members: the recipe's section train; "
+        "survey train --help all lists them",
     )
     store: str | None = Field(
         None,

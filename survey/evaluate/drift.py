@@ -83,7 +83,7 @@ def measure_drift(path: str, odd: float, to: str | None = None) -> Drift:
     markers = complete_markers(path, PredictionMarker, {"predictions": "predictions"})
     if not markers:
         raise SettingsError(
-            f"evaluate: {path}: no shard of these predictions is made yet; try again when jobs/predict.py "
+            f"evaluate: {path}: no shard of these predictions is made yet; try again when survey predict "
             "has made one"
         )
     rows, new = [], 0

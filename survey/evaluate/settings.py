@@ -20,6 +20,19 @@ class Evaluate(ScoreSettings):
         {"of", "to", "threads", "against", "labels_name", "csv", "odd", "isochrones", "ages"}
     )
 
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "against",
+        "split",
+        "store",
+        "labels",
+        "labels_name",
+        "passes",
+        "to",
+        "csv",
+        "isochrones",
+        "threads",
+    )
+
     of: str = Field(
         description="the run, ensemble or predictions to evaluate; predictions, finished or not, without "
         "labels: "

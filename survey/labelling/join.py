@@ -247,6 +247,11 @@ def _examples(key: Key, rows: TableRows, spectra: pa.Table | None) -> str:
     return ", ".join(map(str, pc.drop_null(values)[:3].to_pylist())) or "none"
 
 
+def has_classes(labelled: Labelled) -> bool:
+    """Whether any spectrum has a class."""
+    return any(labelled.counts.per_class[name] for name in labels.CLASSES)
+
+
 def check_task(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> None:
     """Refuses labels that cannot train the task: a class without a spectrum, a label without a value."""
     counts = labelled.counts

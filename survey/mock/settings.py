@@ -20,6 +20,8 @@ class Mock(Settings):
 
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"out", "workers"})
 
+    OUTPUT: ClassVar[str] = "out"
+
     out: str = Field(description="folder or s3:// prefix to write to")
     n: int = Field(2000, ge=1, description="number of files, including the defective ones")
     seed: int = Field(0, ge=0, description="seed of all random numbers: another seed gives other stars")

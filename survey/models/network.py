@@ -1,6 +1,14 @@
 """The base of all networks: a batch of spectra goes in, predictions come out. One device, no files, no Ray.
 
-**How to add a network**: write a file in this folder, with two classes. Its name is the network's name.
+**How to add a network**: write a file in this folder. Its name is the network's name. This is a complete one:
+
+    import torch
+    from pydantic import Field
+    from torch import Tensor, nn
+
+    from survey.models.network import FeatureDropout, Heads, Network, Outputs
+    from survey.models.settings import Task
+    from survey.settings import Settings
 
     class Options(Settings):
         hidden: int = Field(128, ge=1, description="width of the dense layer")
@@ -14,19 +22,26 @@
 
         def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
             features_BD = self.dropout(torch.relu(self.first(flux_BP - 1)))
-            return self.heads(features_BD, features_BD) | {"latent": features_BD}
+            outputs = self.heads(features_BD, features_BD)
+            return outputs | {"latent": features_BD}
 
-- `Options` are the settings of the architecture; each has a default and a description.
+- `Options` are the settings of the architecture; each has a default and a description. Its types come from
+  `pydantic`, `typing`, `survey.settings` and `survey.models.options` only, so that a misspelt option is
+  reported without loading torch.
 - `Net` gets the number of pixels, the task and its options. `compute` gets flux and ivar (bad pixels have
-  ivar 0 and flux 1) and the continuum, if `extra_inputs` names it; it returns `Outputs` with `latent` among
+  ivar 0 and flux 1) and the continuum, which may be None unless `Net` has `extra_inputs = ("continuum",)`.
+- `compute` returns a dict of tensors with one row for each spectrum: `logits` if the task has classes, `mu`
+  if it has labels, `log_var` if it has errors too. `Heads` makes exactly these. `latent` is added by the
+  network: any features (B, D) that say what a spectrum looks like. The domain of an ensemble is measured with
   them.
-- `self.heads` is the head: `Heads` alone, or a module that ends in `Heads`. All else is the body.
-- Dropout is `FeatureDropout`, not torch's: its choice does not depend on the number of workers.
-- `Options` takes its types from `pydantic`, `typing`, `survey.settings` and `survey.models.options` only, so
-  that a misspelt option is reported without loading torch.
-- A network that starts from the data (means, components) overrides `fit_statistics`.
-- The tests in `tests/models/test_contract.py` run over all files of this folder, so a new one is tested at
-  once.
+- `Heads(size of the features for classes, size of those for labels, task)` is called with both features; they
+  may be the same. It stands in `self.heads`, alone or at the end of another module. All else is the body.
+- Dropout is `FeatureDropout` from this file, never torch's `nn.Dropout`: its choice does not depend on the
+  number of workers.
+- A network that starts from the data (means, components) overrides `fit_statistics`. `learning_rate` is the
+  default learning rate.
+- `model=NAME` trains it, `options.hidden=64` changes an option. The tests in
+  `tests/models/test_contract.py` run over all files of this folder, so a new one is tested at once.
 
 Shapes: B spectra, P pixels, C channels or classes, L labels, T steps of a sequence, D features, K kernel.
 """

@@ -30,6 +30,9 @@ Array = NDArray[Any]
 CHECKSUM = hashlib.sha256().digest_size
 CLASSES = "classes"
 
+PACKAGES = {"xgboost": ("xgboost-cpu", "xgboost (300 MB more, for GPUs)")}
+"""How a library is called on PyPI, where it is not its own name."""
+
 
 def import_library(name: str) -> Any:
     """The library of that name, or an error that says how to install it."""
@@ -38,7 +41,7 @@ def import_library(name: str) -> Any:
     except ImportError as error:
         raise SettingsError(
             f"train: model={name}: the library is not installed ({error}); "
-            "pip install 'survey[trees-cpu]', or 'survey[trees]'"
+            f"run pip install {' or '.join(PACKAGES.get(name, (name,)))}"
         ) from error
 
 

@@ -49,7 +49,7 @@ class StoreInput:
         if not files.exists(path):
             raise FileNotFoundError(
                 f"predict: {path}: is missing, though the store is finished; "
-                "run jobs/ingest.py with its settings again"
+                "run survey ingest with its settings again"
             )
         rows = files.read_table(path, ["shard", "written", "spectra"]).sort_by("shard").to_pylist()
         return cls(store.path, store.id, tuple((row["spectra"]["crc"], row["written"]) for row in rows))
@@ -70,7 +70,7 @@ class StoreInput:
     def load(self, shard: int, columns: list[str]) -> ShardTables:
         """These columns of the spectra of a shard, whose file must have the store's checksum."""
         path = shard_file(self.path, "spectra", shard)
-        advice = "put a copy back, or remove it and run jobs/ingest.py again"
+        advice = "put a copy back, or remove it and run survey ingest again"
         try:
             data = files.read(path)
         except FileNotFoundError:

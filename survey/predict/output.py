@@ -54,8 +54,8 @@ UCDS = {
     "release": "meta.version",
     "ra": "pos.eq.ra;meta.main",
     "dec": "pos.eq.dec;meta.main",
-    "lmjd": "time.epoch",
-    "planid": "meta.id",
+    "lmjd": "time.epoch;obs",
+    "planid": "meta.id;obs.field",
     "spid": "meta.id;instr",
     "fiberid": "meta.id;instr",
     "fiber_mask": "meta.code.qual;instr",
@@ -70,7 +70,7 @@ UCDS = {
     "snr_z": "stat.snr;em.opt.I",
     "velocity": "spect.dopplerVeloc.opt",
     "snr": "stat.snr;em.opt",
-    "coverage": "stat.value",
+    "coverage": "stat.filling",
     "bad_share": "stat.value",
     "egp": "phot.color;em.opt.B",
     "flags": "meta.code.qual",
@@ -191,7 +191,7 @@ def _member_columns(
     start = f"m{number}_"
     for name in classes:
         text = f"probability of {name} by the member {member}"
-        yield f"{start}p_{name.lower()}", ("float32", text, "", "stat.probability")
+        yield f"{start}p_{name.lower()}", ("float32", text, "", "stat.probability;src.class")
     for row in map(label, labels):
         text = f"{row.description}, by the member {member}"
         yield start + row.name, ("float32", text, row.unit, row.ucd)
@@ -256,7 +256,7 @@ class Predictions:
             file = pq.ParquetFile(pa.BufferReader(files.read(path)))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{path}: is missing; run jobs/predict.py again, which makes it again"
+                f"{path}: is missing; run survey predict again, which makes it again"
             ) from error
         # twice as fast without threads, which cost more than a thousand rows
         return file.read(columns, use_threads=False)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from survey import files
+from survey.ensemble.calibrated_run import calibrated
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.folder import Folder
 from survey.predict import inputs, numpy_arrays
@@ -94,7 +95,8 @@ def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
 
 def _begin(settings: Predict) -> _Begun:
     """Checks everything, writes the settings and lists the input: all before the first shard."""
-    ensemble = open_ensemble(settings.ensemble)
+    path = calibrated(settings.ensemble, settings.threads, settings.gpu == "auto")
+    ensemble = open_ensemble(path)
     plain = settings.plain()
     if settings.store is not None:
         store_input = _store_input(settings, ensemble)
@@ -157,7 +159,7 @@ def _spec(settings: Predict, begun: _Begun, workers: Workers) -> PredictionSpec:
     request = TrialRequest(settings.batch, settings.precision, compile_mode)
     spec = PredictionSpec(
         folder=files.absolute(settings.predictions),
-        ensemble=files.absolute(settings.ensemble),
+        ensemble=files.absolute(ensemble.path),
         ensemble_id=ensemble.id,
         inputs=plan,
         choice=request.default_choice,

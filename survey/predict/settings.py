@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from survey.settings import Settings, Threads, merge
+from survey.recipes import merge
+from survey.settings import Settings, Threads
 from survey.store.settings import Ingest
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -34,16 +35,30 @@ class Predict(Settings):
         }
     )
 
+    OUTPUT: ClassVar[str] = "predictions"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "store",
+        "input",
+        "workers",
+        "threads",
+        "gpu",
+        "batch",
+        "precision",
+        "embeddings",
+        "members",
+        "refuse_above",
+    )
+
     ensemble: str = Field(description="the folder of the ensemble, or of a run")
     store: str | None = Field(None, description="the store whose spectra are predicted")
     input: str | None = Field(
         None,
         description="instead of a store, survey files: a folder, an s3:// prefix, a catalogue or a table, "
-        "as jobs/ingest.py takes it",
+        "as survey ingest takes it",
     )
     ingest: dict[str, Any] = Field(
         {},
-        description="with input: how the files are read, as settings of jobs/ingest.py; "
+        description="with input: how the files are read, as settings of survey ingest; "
         "read from the recipe's section ingest too",
     )
     predictions: str = Field(description="folder or s3:// prefix of the predictions to make or to extend")
@@ -67,7 +82,8 @@ class Predict(Settings):
     workers: int | None = Field(
         None,
         ge=1,
-        description="number of processes that predict; null = one per GPU, else one per CPU; 1 = without Ray",
+        description="number of processes that predict; null = one per GPU, else one per CPU "
+        "(few shards: without Ray); 1 = without Ray",
     )
     threads: Threads = Field(
         "auto", description="threads of a worker; auto = at most its share of the CPUs, the fastest number"

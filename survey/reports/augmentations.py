@@ -1,4 +1,6 @@
-"""How augmentation changes a spectrum: a panel per method with spectrum before, after, and the difference."""
+"""How augmentation changes a spectrum: for each method that is used, the spectrum before and after, and the
+difference.
+"""
 
 from io import BytesIO
 from typing import Any, cast
@@ -30,6 +32,8 @@ STRENGTHS = {
 }
 """The text of a strength in a title."""
 HEAD = "augmentation   grey: before, blue: after, red: difference; shaded: pixels that become bad"
+SHADE = "#ecd3c7"
+"""The colour behind pixels that become bad: full, because a translucent one makes brown lines."""
 LOOK = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 PANEL_ROW = 2.7
 """Height of a row of panels, in inches."""
@@ -37,10 +41,22 @@ PANEL_ROW = 2.7
 Values = NDArray[Any]
 
 
+def is_used(settings: Augment) -> bool:
+    """Whether any method is ever used."""
+    return bool(_used(settings))
+
+
+def _used(settings: Augment) -> dict[str, float]:
+    """The methods that are used, and on which share of the spectra."""
+    values = settings.result_settings()
+    shares = {name: values["probability"] * values[name]["probability"] for name in METHOD_NAMES}
+    return {name: share for name, share in shares.items() if share}
+
+
 def picture(settings: Augment, wave: Values, flux: Values, ivar: Values, seed: int = 0) -> bytes:
     """The panels of one spectrum as a PNG."""
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(16, PANEL_ROW * _rows() + 0.4))
+        figure = Figure(figsize=(16, PANEL_ROW * _rows(len(_panels(settings))) + 0.4))
         draw(figure, settings, wave, flux, ivar, seed)
         sink = BytesIO()
         figure.savefig(sink, dpi=100)
@@ -48,14 +64,14 @@ def picture(settings: Augment, wave: Values, flux: Values, ivar: Values, seed: i
 
 
 def draw(figure: Figure, settings: Augment, wave: Values, flux: Values, ivar: Values, seed: int = 0) -> None:
-    """A panel for each method at the strengths of the settings, used or not, and one for all used methods."""
-    head, body = cast(
-        NDArray[Any], figure.subfigures(2, 1, height_ratios=[0.4, PANEL_ROW * _rows()], hspace=0)
-    )
+    """A panel for each method that is used, and one for all together if they are several."""
+    panels = _panels(settings)
+    rows = _rows(len(panels))
+    head, body = cast(NDArray[Any], figure.subfigures(2, 1, height_ratios=[0.4, PANEL_ROW * rows], hspace=0))
     head.text(0.02, 0.4, HEAD, fontsize=12, va="center")
-    cells = cast(NDArray[Any], body.subfigures(_rows(), 2, wspace=0, hspace=0)).ravel()
+    cells = cast(NDArray[Any], body.subfigures(rows, 2, squeeze=False, wspace=0, hspace=0)).ravel()
     before = np.where(ivar > 0, flux, np.nan)
-    for cell, (title, shown, rank) in zip(cells, _panels(settings), strict=False):
+    for cell, (title, shown, rank) in zip(cells, panels, strict=False):
         after, became_bad = augmented_spectrum(shown, flux, ivar, seed, rank)
         _draw_panel(cell, title, wave, before, after, became_bad)
 
@@ -77,33 +93,32 @@ def augmented_spectrum(
     return np.where(bad & (ivar <= 0), np.nan, changed.flux[row].numpy()), bad & (ivar > 0)
 
 
-def _rows() -> int:
-    return (len(METHOD_NAMES) + 2) // 2
+def _rows(panels: int) -> int:
+    return -(-panels // 2)
 
 
 def _panels(settings: Augment) -> list[tuple[str, Augment, int]]:
     """Title, settings and rank of the shown draw of each panel."""
-    values = settings.result_settings()
-    panels = [(_title(name, values), single_method(settings, name), DRAWS - 1) for name in METHOD_NAMES]
-    used = values["probability"] * any(values[name]["probability"] for name in METHOD_NAMES)
+    values, used = settings.result_settings(), _used(settings)
+    panels = [
+        (_title(name, values[name], share), single_method(settings, name), DRAWS - 1)
+        for name, share in used.items()
+    ]
+    if len(used) < 2:
+        return panels
     together = Augment.from_dict("augment", values | {"probability": 1.0})
-    title = f"all together, as the probabilities fall   {_share_text(used)}"
+    title = f"all together, as the probabilities fall   used on {values['probability']:.0%}"
     return [*panels, (title, together, DRAWS // 2)]
 
 
-def _title(name: str, values: dict[str, Any]) -> str:
+def _title(name: str, values: dict[str, Any], share: float) -> str:
     """A method, its strengths, and how often it is used."""
     strengths = ", ".join(
         STRENGTHS.get(key, f"{key} {{}}").format(value)
-        for key, value in values[name].items()
+        for key, value in values.items()
         if key != "probability"
     )
-    share = values["probability"] * values[name]["probability"]
-    return "   ".join(filter(None, (name.replace("_", " "), strengths, _share_text(share))))
-
-
-def _share_text(share: float) -> str:
-    return f"used on {share:.0%}" if share else "not used"
+    return "   ".join(filter(None, (name.replace("_", " "), strengths, f"used on {share:.0%}")))
 
 
 def _draw_panel(
@@ -113,7 +128,7 @@ def _draw_panel(
     sizes = {
         "width_ratios": [2, 1],
         "height_ratios": [3, 1.2],
-        "left": 0.1,
+        "left": 0.12,
         "right": 0.985,
         "top": 0.88,
         "bottom": 0.15,
@@ -121,8 +136,7 @@ def _draw_panel(
         "hspace": 0.1,
     }
     axes = cell.subplots(2, 2, gridspec_kw=sizes, sharex="col", sharey="row")
-    color = GREY if title.endswith("not used") else INK
-    axes[0, 0].set_title(title, loc="left", color=color, fontweight="bold")
+    axes[0, 0].set_title(title, loc="left", color=INK, fontweight="bold")
     close = (wave >= CLOSE_UP[0]) & (wave <= CLOSE_UP[1])
     close = close if close.sum() > 20 else np.arange(len(wave)) < 120
     for column, pixels, width in ((0, np.full(len(wave), True), 0.4), (1, close, 0.9)):
@@ -133,7 +147,7 @@ def _draw_panel(
     axes[1, 0].set_xlabel("vacuum wavelength (Å)", labelpad=1)
     for axis, name in zip(axes[:, 0], ("flux", "difference"), strict=True):
         axis.set_ylabel(name)
-        axis.yaxis.set_label_coords(-0.115, 0.5)
+        axis.yaxis.set_label_coords(-0.14, 0.5)
 
 
 def _draw_column(
@@ -146,7 +160,7 @@ def _draw_column(
     lower.set_xlim(wave[0], wave[-1])
     for axis in (upper, lower):
         across = axis.get_xaxis_transform()
-        axis.fill_between(wave, 0, 1, where=became_bad, transform=across, color=RED, alpha=0.25, lw=0)
+        axis.fill_between(wave, 0, 1, where=became_bad, transform=across, color=SHADE, lw=0, zorder=0)
 
 
 def _set_limits(axes: Values, before: Values, after: Values) -> None:

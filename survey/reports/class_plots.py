@@ -18,7 +18,7 @@ from survey.metrics import classes, labels
 from survey.metrics.classes import Reliability
 from survey.metrics.intervals import Measure
 from survey.metrics.score import LabelledAnswers
-from survey.reports.style import BLUE, GREY, RED, SERIES, SHARE, count_text, png
+from survey.reports.style import BLUE, GREY, INK, RED, SERIES, SHARE, count_text, png
 
 Matrix = tuple[str, NDArray[np.int64], Sequence[str]]
 """Title, counts (true class, predicted class), names of the classes."""
@@ -72,6 +72,7 @@ def _draw_matrix(axis: Axes, title: str, counts_CC: NDArray[np.int64], names: Se
     display.plot(ax=axis, cmap=SHARE, colorbar=False, im_kw={"vmin": 0, "vmax": 1}, text_kw={"fontsize": 10})
     for (row, column), text in np.ndenumerate(display.text_):
         text.set_text(f"{counts_CC[row, column]:,}\n{share_CC[row, column]:.1%}")
+        text.set_color("white" if share_CC[row, column] > 0.65 else INK)
     axis.set_yticks(range(len(names)), [f"{name}\n({n:,})" for name, n in zip(names, true_C, strict=True)])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from survey.evaluate.compare import BETTER, OPEN, WORSE
 from survey.evaluate.result import Against
@@ -158,6 +159,7 @@ def _overall(rows: Rows, subjects: Sequence[str]) -> bytes:
                 _point(axis, row["value"], who.index(row["who"]), row)
             axis.axvline(chosen[0]["value"], color=GREY, lw=0.8, ls=":")
             axis.set_yticks(range(len(who)), who)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set(
                 ylim=(len(who) - 0.4, -0.6),
                 xlabel=f"MAE of {symbol(subject)} ({unit(subject)})",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from survey import files
 from survey.answers import Floats
@@ -93,10 +94,12 @@ def picture(drift: Drift) -> bytes:
             _band(axis, drift, name)
             axis.set(ylabel=f"{symbol(name)} ({unit(name)})", title=f"{symbol(name)}: median and middle 68 %")
         _lines(axes[panels - 1], drift, ["snr"], "median signal to noise")
+        _widen(axes[panels - 1], _median(drift.column("snr")))
         if shares:
             _lines(axes[panels - 2], drift, shares, "share of spectra")
         for axis in axes[max(panels - columns, 0) : panels]:
             axis.set_xlabel("shard")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axis.tick_params(labelbottom=True)
 
     return png(draw, 11, 1 + 2.5 * -(-panels // 2))
@@ -110,6 +113,14 @@ def _lines(axis: Axes, drift: Drift, names: Sequence[str], title: str) -> None:
     if len(names) > 1:
         axis.legend(loc="upper left", ncols=len(names), bbox_to_anchor=(0, 1.0))
         axis.set_ylim(0, axis.get_ylim()[1] * 1.25)
+
+
+def _widen(axis: Axes, value: float) -> None:
+    """Limits at least a tenth of the value apart, so that tiny differences do not look large."""
+    low, high = axis.get_ylim()
+    more = (0.1 * abs(value) - (high - low)) / 2
+    if more > 0:
+        axis.set_ylim(low - more, high + more)
 
 
 def _band(axis: Axes, drift: Drift, name: str) -> None:

@@ -76,10 +76,10 @@ def reliability(calibrated: LabelledAnswers, uncalibrated: LabelledAnswers) -> b
                     curve.predicted, curve.observed, error, fmt="o-", color=color, ms=4, lw=1, label=text
                 )
             axis.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), title=name)
-            axis.legend(loc="lower right")
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
         axes[0].set_ylabel("observed frequency")
 
-    return png(draw, 3.9 * len(after), 4.1)
+    return png(draw, 3.9 * len(after), 4.3)
 
 
 def _reliability(labelled: LabelledAnswers) -> dict[str, Reliability]:
@@ -118,24 +118,34 @@ def coverage(metrics: pa.Table, labels: Sequence[str]) -> bytes | None:
                 _coverage(axis, chosen, bins, color, shift)
             for share in (ONE_SIGMA, TWO_SIGMA):
                 axis.axhline(share, color=RED, lw=0.8, ls=":")
-            axis.set_xticks(range(len(bins)), bins)
+            axis.set_xticks(range(len(bins)), bins, fontsize=8.5)
             axis.set(xlabel="signal to noise", title=symbol(name), ylim=(0, 1.03))
-        axes[0].set_ylabel("share of true values within 1 (●) and 2 (■) errors")
-        axes[0].legend(loc="lower right")
+        for axis in axes[::PANEL_COLUMNS]:
+            axis.set_ylabel("share of true values")
+        title = "true values within 1 and 2 predicted errors, 95 % intervals; dotted: right errors"
+        figure.suptitle(title, x=0.01, ha="left")
+        handles, texts = axes[0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=len(texts))
 
-    return png(draw, *_size(len(names), 4.2, 3.7))
+    width, height = _size(len(names), 4.2, 3.4)
+    return png(draw, max(width, 7.0), height + 0.6)
 
 
 def _coverage(
     axis: Axes, rows: Sequence[dict[str, Any]], bins: Sequence[str], color: str, shift: float
 ) -> None:
-    words = "before" if color == GREY else "after"
-    for metric, marker, text in (("coverage_68", "o", words), ("coverage_95", "s", None)):
+    """Shares within one error (full marks) and within two (hollow), side by side; nothing without errors."""
+    words = "before calibration" if color == GREY else "calibrated"
+    kinds = (("coverage_68", "o", color, -0.04, "1 error"), ("coverage_95", "s", "white", 0.04, "2 errors"))
+    for metric, marker, face, aside, text in kinds:
         chosen = [row for row in rows if row["metric"] == metric]
-        x = [bins.index(row["group"]) + shift for row in chosen]
+        if not chosen:
+            continue
+        x = [bins.index(row["group"]) + shift + aside for row in chosen]
         y = np.array([row["value"] for row in chosen])
         ends = np.array([[row["low"], row["high"]] for row in chosen]).reshape(-1, 2).T
-        axis.errorbar(x, y, np.abs(ends - y), fmt=marker, color=color, ms=5, lw=1, label=text)
+        look: dict[str, Any] = {"fmt": marker, "color": color, "mfc": face, "ms": 5, "lw": 1}
+        axis.errorbar(x, y, np.abs(ends - y), **look, label=f"{words}, {text}")
 
 
 def diversity(table: pa.Table, names: Sequence[str]) -> bytes | None:
@@ -192,7 +202,7 @@ def summary(built: BuiltEnsemble, pictures: Sequence[str]) -> str:
     lines = [
         f"look at    {built.folder}  {len(pictures)} plots, validation.parquet, metrics.parquet, "
         "diversity.parquet",
-        f"next       python jobs/evaluate.py of={built.folder}",
+        f"next       survey evaluate of={built.folder}",
     ]
     return "\n\n".join([block for block in blocks if block] + ["\n".join(lines)])
 

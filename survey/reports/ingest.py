@@ -1,10 +1,11 @@
-"""The summary that jobs/ingest.py prints, in plain lines for a terminal and a log."""
+"""The summary that survey ingest prints, in plain lines for a terminal and a log."""
 
 from collections.abc import Sequence
 
 from survey import files
 from survey.spectrum import REASONS
 from survey.store.ingest import IngestResult
+from survey.store.schema import FLAG_MEANINGS
 
 
 def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
@@ -19,12 +20,20 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         f"refused    {sum(document.refused.values()):,} ({result.refused_share:.2%})",
     ]
     lines += [f"  {count:>9,}  {reason}: {REASONS[reason]}" for reason, count in document.refused.items()]
+    if document.flagged:
+        lines.append("flags      spectra with each flag")
+        meanings = {str(flag.name).lower(): text for flag, text in FLAG_MEANINGS.items()}
+        lines += [f"  {count:>9,}  {name}: {meanings[name]}" for name, count in document.flagged.items()]
+    if document.written and document.flagged.get("no_velocity") == document.written:
+        lines.append("velocity   give prepare.velocity=rest if the spectra are in the rest frame already")
     if plan.changed:
         lines.append(
             f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
         )
     if document.refused.get("missing"):
-        lines.append("missing    give reread=true to read them when the files exist")
+        lines.append(f"missing    such as {' and '.join(result.not_found)}")
+        lines.append("           give reread=true to read them when the files exist, or forget=missing")
+        lines.append("           to take out those that the input does not name any more")
     spectra, refused = (files.join(result.path, kind) for kind in ("spectra", "refused"))
     lines += [
         f"read       {spectra}  with pandas.read_parquet, pyarrow, or duckdb: from '{spectra}/*.parquet'",

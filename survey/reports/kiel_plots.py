@@ -85,7 +85,7 @@ def carbon(labelled: LabelledAnswers, isochrones: Sequence[Isochrone] = ()) -> b
 
 def abundance_labels(labelled: LabelledAnswers) -> list[str]:
     """The labels that are abundances."""
-    return [name for name in labelled.labels if label(name).ucd == "phys.abund"]
+    return [name for name in labelled.labels if label(name).ucd.startswith("phys.abund")]
 
 
 def abundance(labelled: LabelledAnswers, name: str, isochrones: Sequence[Isochrone] = ()) -> bytes | None:

@@ -32,6 +32,7 @@ from survey.reports.style import (
 Floats = NDArray[np.float64]
 
 SNR = "signal to noise"
+PIT_BINS = 10
 
 
 def with_known_truth(labelled: LabelledAnswers, name: str) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -113,7 +114,7 @@ def _residuals(axis: Axes, name: str, x_N: Floats, residual_N: Floats) -> None:
         axis.plot(x_N[beyond], edge, "D", color=RED, ms=3, mew=0, clip_on=False)
         axis.annotate(
             f"{beyond.sum():,} beyond",
-            (0.99, 0.98),
+            (0.99, 0.96),
             xycoords="axes fraction",
             color=RED,
             fontsize=8.5,
@@ -233,23 +234,26 @@ def coverage(labelled: LabelledAnswers) -> bytes | None:
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
+        sizes = []
         for color, (name, sigma_N) in zip(SERIES * len(sigma_of), sigma_of.items(), strict=False):
             truth_N, predicted_N, known_N = with_known_truth(labelled, name)
             pit_N = labels.pit(truth_N, predicted_N, sigma_N[known_N])
+            sizes.append(len(pit_N))
             _coverage_curve(left, pit_N, color, name)
-            density, edges = np.histogram(pit_N, 20, (0, 1), density=True)
+            density, edges = np.histogram(pit_N, PIT_BINS, (0, 1), density=True)
             right.stairs(density, edges, color=color, lw=1.4)
-        left.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":")
+        level = np.linspace(0, 1, 101)
+        left.fill_between(level, *wilson(level * min(sizes), min(sizes)), color=GREY, alpha=0.35, lw=0)
         right.axhline(1, color=GREY, lw=1, ls=":")
         left.set(
             xlabel="level of the predicted interval",
             ylabel="share of truths inside",
-            title="coverage; bands: 95 %, dotted: right errors",
+            title="coverage; grey: 95 % of right errors",
         )
         right.set(
             xlabel="truth in its predicted distribution (PIT)",
             ylabel="density",
-            title="∪: errors too small, ∩: too large",
+            title="high ends: errors too small; high middle: too large",
             ylim=(0, None),
         )
         left.legend(loc="upper left")
@@ -261,5 +265,4 @@ def _coverage_curve(axis: Axes, pit_N: Floats, color: str, name: str) -> None:
     level = np.linspace(0, 1, 101)[1:-1]
     inside = np.sort(np.abs(2 * pit_N - 1))
     hits, n = np.searchsorted(inside, level, side="right"), len(inside)
-    axis.fill_between(level, *wilson(hits, n), color=color, alpha=0.15, lw=0)
     axis.plot(level, hits / n, color=color, lw=1.4, label=f"{symbol(name)}, n = {n:,}")

@@ -1,4 +1,4 @@
-"""The summary that jobs/mock.py prints, in plain lines for a terminal and a log."""
+"""The summary that survey mock prints, in plain lines for a terminal and a log."""
 
 from typing import Any
 
@@ -14,4 +14,4 @@ def summary(out: str, result: dict[str, Any]) -> str:
     for kind in ("classes", "layouts"):
         counts = ", ".join(f"{count:,} {name}" for name, count in result[kind].items())
         lines.append(f"{kind:<10} {counts}")
-    return "\n".join([*lines, f"next       python jobs/ingest.py recipes/cemp.yaml input={out} store=..."])
+    return "\n".join([*lines, f"next       survey ingest cemp input={out} store=..."])

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from survey import files
 from survey.reports.lines import CARBON, LINES, TELLURIC
+from survey.reports.raw_spectra import raw_spectrum
 from survey.reports.style import BLUE, GREY, INK, RED, png
 from survey.spectrum import Spectrum
-from survey.store.make import read_items, source_options
 from survey.store.prepare import SPEED_OF_LIGHT, Preparer
 from survey.store.settings import Ingest
 from survey.store.store import Store, open_store
@@ -26,7 +26,7 @@ def preview(settings: Ingest) -> list[str]:
     pictures = []
     for number, table in enumerate(_spread(store, settings.preview)):
         row = table.to_pylist()[0]
-        raw = _raw_spectrum(table, row["visit"], settings)
+        raw = raw_spectrum(row, settings)
         if raw is None:  # the file has changed or is gone
             continue
         name = f"{number:03d}-{row['visit'] or 'spectrum'}.png".replace("/", "_")
@@ -34,15 +34,6 @@ def preview(settings: Ingest) -> list[str]:
         files.write(path, picture(raw, row, preparer))
         pictures.append(path)
     return pictures
-
-
-def _raw_spectrum(table: pa.Table, visit: str, settings: Ingest) -> Spectrum | None:
-    """The spectrum of a store's row as its file gives it."""
-    options = source_options(settings.sources, settings.options)
-    for item in read_items(table.select(["path", "row"]), options):
-        if isinstance(item.result, Spectrum) and item.result.visit.get("visit") == visit:
-            return item.result
-    return None
 
 
 def _spread(store: Store, count: int) -> Iterator[pa.Table]:
@@ -102,7 +93,7 @@ def _draw_raw(axis: Axes, raw: Spectrum, row: dict[str, Any]) -> None:
 def _draw_final(axis: Axes, wave: np.ndarray, flux: np.ndarray) -> None:
     axis.plot(wave, flux, color=INK, lw=0.5)
     axis.axhline(1.0, color=BLUE, lw=0.8, zorder=0)
-    axis.set_ylim(0, 1.5)
+    axis.set_ylim(0, 1.8)
     axis.set_title(
         "final: flux over continuum; blue: lines, red: carbon bands, grey: the Earth's air; gaps: bad points"
     )
@@ -112,7 +103,7 @@ def _mark_lines(axis: Axes, stretch: float) -> None:
     """Lines, carbon bands and bands of the Earth's air. The air was shifted with the star, by `stretch`."""
     for number, (name, wave) in enumerate(LINES.items()):
         axis.axvline(wave, color=BLUE, lw=0.5, alpha=0.5, zorder=0)
-        height = 1.49 - 0.22 * (number % 2)
+        height = 1.78 - 0.26 * (number % 2)
         axis.annotate(name, (wave, height), rotation=90, ha="center", va="top", fontsize=7, color=BLUE)
     for number, (name, (low, high)) in enumerate(CARBON.items()):
         axis.axvspan(low, high, color=RED, alpha=0.12, lw=0, zorder=0)

@@ -254,7 +254,7 @@ def importance_charts(schedule: TargetSchedule, study: optuna.Study, number: int
             bar.set_facecolor(BLUE)
         axis.set_ylabel("")
         axis.set_xlabel(f"importance for {metric_name(schedule.target.metrics[number])}")
-        axis.set_title(f"{_subject(schedule)}: settings without conditions")
+        axis.set_title(f"{_subject(schedule)}: settings without conditions", fontsize=10)
         if legend := axis.get_legend():
             legend.remove()
 
@@ -281,7 +281,8 @@ def front(schedule: TargetSchedule, complete: Rows) -> bytes:
             if min(values) > 0 and max(values) > 8 * min(values):
                 set_scale("log")
         axis.set(xlabel=metric_name(first), ylabel=metric_name(second))
-        axis.set_title(f"{_subject(schedule)}: no trial beats {len(best)} of {len(complete)} in all metrics")
+        title = f"{_subject(schedule)}: no trial beats {len(best)} of {len(complete)} in all metrics"
+        axis.set_title(title, fontsize=10)
         axis.legend()
 
     def plot() -> Axes:

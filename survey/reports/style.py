@@ -19,9 +19,12 @@ INK, BLUE, RED, GREY = "#1f2933", "#2563ab", "#c2410c", "#9aa5b1"
 SERIES = (BLUE, RED, INK, "#0f8a6d", "#8b5cb8", "#b7880b", GREY)
 """Colours of the curves in one panel, in this order."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#c9dcf0", BLUE, INK])
+CROWD = LinearSegmentedColormap.from_list("crowd", ["#e4e8ec", GREY, "#4b5763"])
 SHARE = LinearSegmentedColormap.from_list("share", ["#ffffff", "#8fb6dd", BLUE])
+STEPS = LinearSegmentedColormap.from_list("steps", [BLUE, "#79a6d8", "#4f5a66", "#e8946a", RED])
 SIGNED = LinearSegmentedColormap.from_list("signed", [BLUE, "#dfe5ea", RED])
-"""Colours from few to many, of shares, and from below 0 to above."""
+"""Colours from few to many; the same behind other stars; of shares; of lines from low to high; from below 0
+to above."""
 PANEL_COLUMNS = 3
 """Panels side by side."""
 MAX_POINTS = 1500
@@ -82,6 +85,16 @@ def plot_points(axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> N
     else:
         scale: Literal["linear", "log"] = "log" if axis.get_xscale() == "log" else "linear"
         axis.hexbin(x, y, gridsize=70, bins="log", mincnt=1, cmap=DENSITY, linewidths=0.1, xscale=scale)
+
+
+def label_text(name: str) -> str:
+    """The symbol of a label with its unit, for an axis."""
+    return f"{symbol(name)} ({unit(name)})"
+
+
+def value_text(name: str, value: float) -> str:
+    """The value of a label, rounded to what can be read off a spectrum: 10 K, or 0.01 dex."""
+    return f"{round(value, -1):.0f}" if label(name).unit == "K" else f"{value:.2f}"
 
 
 def count_text(n: int, what: str = "spectra") -> str:

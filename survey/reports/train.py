@@ -5,26 +5,21 @@ The tracker gets these files too.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 import numpy as np
-import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from survey import files
 from survey.labelling import samples
 from survey.models.settings import Task
 from survey.models.summary import cost_table
-from survey.reports import augmentations, curves, style
+from survey.reports import augmentations, curves, label_effects
 from survey.store.store import open_store
 from survey.training import checkpoint
 from survey.training import run as runs
 from survey.training.batches import read_spectra
 from survey.training.run import Run
 from survey.training.settings import Train
-from survey.training.synthesis import SPECTRAL_MODEL, SpectralModel
+from survey.training.synthesis import SPECTRAL_MODEL, SpectralModel, label_columns
 from survey.training.tracking import Tracker, tracking_uri
 from survey.training.train import LABEL_COUNTS
 
@@ -39,7 +34,7 @@ def pictures(settings: Train) -> list[str]:
     spectral_model = files.join(settings.run, runs.CHECKPOINTS, SPECTRAL_MODEL)
     if not files.exists(spectral_model):
         del paths[LABELS]
-    if settings.augment.preset == "none" and settings.augment == type(settings.augment)():
+    if not augmentations.is_used(settings.augment):
         del paths[AUGMENTATION]
     if not all(map(files.exists, paths.values())):
         _draw(settings, paths, spectral_model)
@@ -54,8 +49,10 @@ def _draw(settings: Train, paths: Mapping[str, str], spectral_model: str) -> Non
         files.write(paths[AUGMENTATION], _augmentation(settings, run))
     if LABELS in paths:
         tensors, document = checkpoint.read_tensors(spectral_model)
-        model = SpectralModel.from_tensors(tensors, document["order"])
-        files.write(paths[LABELS], spectral_model_picture(model, document["labels"], run.grid.wave))
+        model, names = SpectralModel.from_tensors(tensors, document["order"]), document["labels"]
+        label_NI = label_columns(samples.read(settings.run).part("train"), names)
+        stars_NI = label_NI[np.isfinite(label_NI).all(1)]
+        files.write(paths[LABELS], label_effects.picture(model, names, run.grid.wave, stars_NI))
     kept = (runs.RUN.file, runs.MODEL, runs.HISTORY, samples.SAMPLES)
     with Tracker(settings.tracking, settings.run, settings.result_settings()) as tracker:
         tracker.keep([*paths.values(), *(files.join(settings.run, name) for name in kept)])
@@ -95,46 +92,10 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
     if settings.tracking.is_on:
         uri = tracking_uri(settings.tracking, settings.run)
         lines.append(f"tracked    mlflow ui --backend-store-uri {uri}")
-    lines += [f"look at    {', '.join(pictures)}", f"next       python jobs/evaluate.py of={settings.run}"]
+    lines += [f"look at    {', '.join(pictures)}", f"next       survey evaluate of={settings.run}"]
     return "\n".join(lines)
 
 
 def _metrics_text(metrics: Mapping[str, float], task: Task) -> str:
     names = ["loss", "accuracy", "f1_MP_search", "f1_CEMP", *(f"mae_{name}" for name in task.labels)]
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics)
-
-
-STEPS = 5
-"""Spectra of a panel."""
-DEVIATIONS = 4
-"""Values go so many standard deviations to either side of the mean, within the range of the training part."""
-
-
-def spectral_model_picture(model: SpectralModel, names: Sequence[str], wave: NDArray[Any]) -> bytes:
-    """How labels change a spectrum, as PNG: a panel per label, all other labels at their mean."""
-
-    def draw(figure: Figure) -> None:
-        panels = cast(Sequence[Sequence[Axes]], figure.subplots(len(names), 1, sharex=True, squeeze=False))
-        for number, name in enumerate(names):
-            _draw_panel(panels[number][0], model, number, name, wave)
-        panels[-1][0].set_xlabel("wavelength (Å)")
-
-    return style.png(draw, 11, 0.6 + 1.7 * len(names))
-
-
-def _draw_panel(axis: Axes, model: SpectralModel, number: int, name: str, wave: NDArray[Any]) -> None:
-    """Spectra from a low to a high value of one label."""
-    mean, reach = float(model.center_I[number]), DEVIATIONS * float(model.scale_I[number])
-    low = max(mean - reach, float(model.low_I[number]))
-    high = min(mean + reach, float(model.high_I[number]))
-    values = torch.linspace(low, high, STEPS, dtype=torch.float64)
-    label_NI = model.center_I.double().repeat(STEPS, 1)
-    label_NI[:, number] = values
-    for step, flux in enumerate(model(label_NI).numpy()):
-        color = style.SIGNED(step / (STEPS - 1))
-        axis.plot(wave, flux, color=color, lw=0.6, label=f"{float(values[step]):.4g}")
-    axis.set_xlim(wave[0], wave[-1])
-    axis.set_ylim(0, 1.35)
-    axis.set_ylabel("flux")
-    axis.set_title(f"{style.symbol(name)} ({style.unit(name)}), the other labels at their mean")
-    axis.legend(ncols=STEPS, loc="lower right")

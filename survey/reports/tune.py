@@ -67,7 +67,7 @@ def summary(outcome: SearchOutcome, pictures: Sequence[str]) -> str:
     if outcome.winners:
         best, *others = outcome.winners
         more = f"   (or with={', '.join(others)})" if others else ""
-        lines.append(f"next       python jobs/train.py RECIPE with={best} run=RUN{more}")
+        lines.append(f"next       survey train RECIPE with={best} run=RUN{more}")
     return "\n".join(lines)
 
 

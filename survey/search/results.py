@@ -1,6 +1,6 @@
 """The results of a search: its trials as a table, the best two next to the recipe, and what mattered.
 
-The best two of each target are also written as small recipes that `with=` of jobs/train.py reads.
+The best two of each target are also written as small recipes that `with=` of survey train reads.
 Everything is computed from the study and from the folders of its runs.
 """
 
@@ -20,13 +20,13 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, ConfigDict
 
 from survey import files
+from survey.recipes import merge_recipes
 from survey.search.dimension import Dimension
 from survey.search.schedule import TargetSchedule
 from survey.search.seeds import NO_GAIN, Gain, SeedSummary, gain, rounded
 from survey.search.settings import Tune
 from survey.search.space import Values, with_values
 from survey.search.study import REASON, RECIPE, STAGE, last_epoch, seconds
-from survey.settings import merge_recipes
 
 MIN_TRIALS = 6
 """With fewer trials nothing can be said about what mattered."""
@@ -36,6 +36,9 @@ STATES = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+RECIPES = "recipes"
+"""The folder of a study with the recipes of the best two trials."""
+
 WINNERS = {"best": "", "second": "-second"}
 """The roles of trials that become recipes, with the endings of their files' names."""
 LOCAL = ("store", "labels", "run", "workers")
@@ -216,10 +219,11 @@ def distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
 def write_winners(settings: Tune, schedule: TargetSchedule, result: TargetResult) -> list[str]:
     """Write the recipes of the best two; a file that is the same already is left alone."""
     first = settings.name or settings.study.rstrip("/").rpartition("/")[2]
+    folder = settings.winners or files.join(settings.study, RECIPES)
     paths = []
     for role, ending in WINNERS.items():
         if trial := result.picked().get(role):
-            path = files.join(settings.winners, f"{first}-{schedule.target.name}{ending}.yaml")
+            path = files.join(folder, f"{first}-{schedule.target.name}{ending}.yaml")
             text = _winner(settings, schedule, result, role, trial).encode()
             if not files.exists(path) or files.read(path) != text:
                 files.write(path, text)

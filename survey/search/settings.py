@@ -60,6 +60,23 @@ class Tune(Settings):
         }
     )
 
+    NEEDED_SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
+    OUTPUT: ClassVar[str] = "study"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "store",
+        "labels",
+        "space",
+        "elements",
+        "trials",
+        "metrics",
+        "seeds",
+        "stages",
+        "workers",
+        "threads",
+        "gpu",
+        "show",
+    )
+
     study: str = Field(description="folder or s3:// prefix of the study to make, or to continue")
     store: str | None = Field(
         None, description="store of the spectra; null = the store in the recipe's section train"
@@ -70,7 +87,7 @@ class Tune(Settings):
     train: dict[str, Any] = Field(
         {},
         description="settings of every training: the recipe's section train; "
-        "python jobs/train.py --help lists them",
+        "survey train --help all lists them",
     )
     space: str | None = Field(
         None,
@@ -136,9 +153,9 @@ class Tune(Settings):
         "into winners/ in the study",
     )
     winners: str = Field(
-        "tune",
-        description="folder for the recipes of the best two trials, NAME-ELEMENT.yaml; "
-        "jobs/train.py reads them by with=",
+        "",
+        description="folder for the recipes of the best two trials, NAME-ELEMENT.yaml, which survey train "
+        "takes as with=; empty = recipes/ in the study",
     )
     name: str = Field(
         "", description="first part of the names of these files; empty = the name of the study's folder"
@@ -168,7 +185,9 @@ class Tune(Settings):
         "with a run below it for each trial",
     )
     show: bool = Field(
-        False, description="only print the progress of the study, also while it runs; nothing is changed"
+        False,
+        description="only print the progress of the study, also while it runs, or what a new one would do; "
+        "nothing is changed",
     )
 
     @field_validator("storage")

@@ -5,7 +5,7 @@ A file of `tune/` describes one:
     about: what the space is for
     train: {model: rescnn}                what every trial has, in place of what the recipe says
     space:
-      optimiser.lr: {log: [1e-5, 1e-2]}   keys are settings of jobs/train.py; see survey/search/dimension.py
+      optimiser.lr: {log: [1e-5, 1e-2]}   keys are settings of survey train; see survey/search/dimension.py
 
 A space is checked before any work: the settings of a training are made for each end of each range and for
 each choice. This needs neither torch nor Optuna, so a mistake is reported at once.
@@ -23,8 +23,9 @@ import numpy as np
 
 from survey import plugins
 from survey.models.options import is_baseline
+from survey.recipes import find_file, merge_recipes, read_section, shipped
 from survey.search.dimension import Dimension, read_dimension
-from survey.settings import Settings, SettingsError, merge_recipes, read_section
+from survey.settings import Settings, SettingsError, similar
 from survey.training.settings import UNUSED, Train
 
 if TYPE_CHECKING:
@@ -128,17 +129,20 @@ def with_values(train: Values, chosen: Mapping[str, Any]) -> Values:
 
 def read_space(path: str, train: Values) -> SearchSpace:
     """The space of a file, checked against the training whose settings it varies."""
-    if not Path(path).is_file():
+    file = find_file(path, "tune")
+    if file is None:
+        stems = sorted(shipped_path.stem for shipped_path in shipped("tune").glob("*.yaml"))
         raise SettingsError(
-            f"space: {path}: no such file; give a YAML file with a space, such as one of tune/*.yaml"
+            f"space: {path}: no such file; {similar(Path(path).stem, stems)} "
+            "(a space is the path of a YAML file, or the name of one that comes with the program)"
         )
-    lines = read_section(Path(path), "space")
+    lines = read_section(file, "space")
     if not lines:
         raise SettingsError(
             f"{path}: space: is empty; name settings and the values to try, "
             "such as optimiser.lr: {log: [1e-5, 1e-2]}"
         )
-    fixed = read_section(Path(path), "train")
+    fixed = read_section(file, "train")
     base = merge_recipes(train, fixed)
     models = _models(f"{path}: space", lines, base)
     dimensions = {}
@@ -207,7 +211,7 @@ def _kind_of(where: str, key: str, model: str, one_of_several: bool) -> Any:
     if key in kinds:
         return kinds[key]
     near = difflib.get_close_matches(key, kinds, 1)
-    advice = f"did you mean {near[0]}?" if near else "python jobs/train.py --help lists the settings"
+    advice = f"did you mean {near[0]}?" if near else "survey train --help lists the settings"
     if not key.startswith("options."):
         raise SettingsError(f"{where}: unknown setting; {advice}")
     condition = "; or give when: {model: [...]}" if one_of_several else ""

@@ -54,7 +54,7 @@ def open_storage(study: str, storage: str, write: bool = True) -> BaseStorage:
     path = Path(study, JOURNAL if storage == "journal" else SQLITE)
     if not write and not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file, so the study has no trials yet; run jobs/tune.py with study={study}"
+            f"{path}: no such file, so the study has no trials yet; run survey tune with study={study}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     if storage == "sqlite":

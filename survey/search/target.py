@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from survey import labels
 from survey.metrics.settings import epoch_metric_names
+from survey.recipes import merge_recipes
 from survey.search.space import SearchSpace, Values, read_space, with_values
-from survey.settings import SettingsError, merge_recipes
+from survey.settings import SettingsError
 from survey.training.settings import Train, is_better
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def read_targets(settings: "Tune") -> list[Target]:
         raise SettingsError(f"{missing[0]}: not given, but trainings need it; give {missing[0]}=...")
     if settings.space is None:
         raise SettingsError(
-            "space: not given; give space=FILE with the settings to vary, such as one of tune/*.yaml"
+            "space: not given; give space=FILE with the settings to vary, such as space=prism"
         )
     base |= {"run": f"{settings.study}/trials", "workers": 1}
     names = [labels.label(element).name for element in settings.elements]

@@ -6,6 +6,7 @@ settings.json     the settings of the search and the study's id; written before 
 study.log         the trials (or study.db, or a server's database); optuna-dashboard opens it too
 trials/           a run for each trial, with its history; the best two keep their weights
 seeds/            the best two trials and the recipe, trained with other seeds
+recipes/          the recipes of the best two, unless winners= names another folder
 winners/          the best one, trained on training and validation part together, if that is wanted
 trials.parquet    a row for each trial
 plots/            pictures of the search
@@ -13,6 +14,7 @@ study.json        the results; written last, and again when a later call finds m
 """
 
 import hashlib
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +145,8 @@ def _begin(settings: Tune, folder: Folder[StudyDocument], targets: Sequence[Targ
         if not files.exists(folder.file(TRIALS, target.name)):
             _try_plan(target)
     if not is_begun:
-        folder.begin(kept, id=secrets.token_hex(4))
+        name = re.sub(r"[^\w.-]", "_", settings.study.rstrip("/").rpartition("/")[2])
+        folder.begin(kept, id=f"{name}-{secrets.token_hex(3)}")
     return _ident(folder)
 
 

@@ -3,7 +3,8 @@ lists.
 
 `count` reads headers only and reports what is wrong with a complete file. `read_rows` reads some rows in the
 given order and refuses single bad ones. Files are on this machine or in a bucket. Wavelengths are vacuum
-angstrom in the observed frame, as everywhere.
+angstrom, in the observed frame or, with `prepare.velocity=rest`, in the rest frame. Without a column of
+inverse variances, the noise is estimated from the flux, in counts as well as in normalised spectra.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from survey.settings import Settings
 from survey.sources import table_files, wavelengths
+from survey.sources.noise import without_errors
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import GRIDS, Grid, LogWave, Refused, Spectrum
 
@@ -95,14 +97,12 @@ def _pixel_wavelengths(grid: Grid) -> LogWave | np.ndarray:
 def _spectrum(
     row: table_files.SpectrumRow, wave: LogWave | np.ndarray | None, values: dict[str, Any], name: str
 ) -> Spectrum | Refused:
-    """The spectrum of one row. Without an inverse variance, every finite pixel has weight 1."""
+    """The spectrum of one row."""
+    has_errors = row.ivar is not table_files.NO_COLUMN
     try:
         flux = _numbers(row.flux, "flux")
         wave = wavelengths.log_linear_or_list(_numbers(row.wave, "wave")) if wave is None else wave
-        if row.ivar is table_files.NO_COLUMN:
-            ivar = np.isfinite(flux).astype(np.float32)
-        else:
-            ivar = _numbers(row.ivar, "ivar")
+        ivar = _numbers(row.ivar, "ivar") if has_errors else flux
         bad, suspect = _mask(row.bad, len(flux)), _mask(row.suspect, len(flux))
     except Refused as refused:
         return refused
@@ -110,6 +110,8 @@ def _spectrum(
         return Refused("bad_row", f"{len(flux)} of flux, {len(ivar)} of ivar, {len(wave)} wavelengths")
     visit = valid_values(values.items())
     visit["visit"] = visit_name(visit, visit.get("visit", name))
+    if not has_errors:
+        return without_errors(wave, flux, bad, suspect, visit)
     return Spectrum(wave, flux, ivar, bad, suspect, visit)
 
 

@@ -1,12 +1,19 @@
-"""The bytes of a survey file become spectra: they are unpacked, parsed, and read by the first source that
-can.
+"""The bytes of a survey file become spectra: they are unpacked, and read by the first source that can.
+
+A FITS file is parsed once for all sources that read FITS. Other files belong to the sources that know their
+names (`FILES`): those that read bytes, and those that read rows of tables of spectra. What a source of
+another survey gives is checked here, so that no plugin can stop a shard.
 
 Most gzip files have one member that states its size. libdeflate unpacks it at once, 20 % faster than isal. A
 file that is different, damaged or larger goes through a stream of isal piece by piece, which shows what is
 wrong with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from types import ModuleType
+from typing import Any
 
 import deflate
 import numpy as np
@@ -15,28 +22,176 @@ from isal import isal_zlib
 from survey import plugins
 from survey.files import LARGEST
 from survey.settings import Settings
-from survey.sources import fits
-from survey.spectrum import Refused, Spectrum
+from survey.sources import fits, wavelengths
+from survey.sources.visit import valid_values
+from survey.spectrum import LogWave, Refused, Spectrum
 
+FITS_ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
+"""The endings of FITS files, in lower case."""
 MOST_MEMBERS = 4096
 """Gzip members of a file. bgzip writes 1,024 members for 64 MiB; each costs some microseconds, however small
 it is."""
 
 _PIECE = 1 << 16
 _DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment] # isal's stub calls it an instance
+_FITS_START = b"SIMPLE  ="
+
+Sources = Mapping[str, Settings]
+"""The sources that may read a file, in their order, with their options. `arrays` is one of them."""
 
 
-def spectra(data: fits.Bytes, name: str, sources: Mapping[str, Settings]) -> list[Spectrum]:
+def with_options(names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> dict[str, Settings]:
+    """These sources with their options, and `arrays`, which reads tables of spectra if no other does."""
+    known = {name: plugins.options("sources", name) for name in dict.fromkeys((*names, "arrays"))}
+    return {
+        name: kind.from_dict(f"ingest: options.{name}", dict(options.get(name, {})))
+        for name, kind in known.items()
+    }
+
+
+def is_named(path: str, patterns: Sequence[str]) -> bool:
+    """Whether the name of a file, without .gz, is like one of these patterns, in lower or upper case."""
+    name = path.rpartition("/")[2].lower().removesuffix(".gz")
+    return any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
+
+
+def own_files(sources: Sources, function: str) -> dict[str, tuple[str, ...]]:
+    """The names of the files that belong to each source with this function."""
+    modules = {name: plugins.load("sources", name) for name in sources if name != "arrays"}
+    return {name: _patterns(module) for name, module in modules.items() if hasattr(module, function)}
+
+
+def _patterns(module: ModuleType) -> tuple[str, ...]:
+    if not getattr(module, "FILES", ()):
+        raise plugins.BrokenPluginError(
+            f"{module.__name__.replace('.', '/')}.py has no FILES; "
+            'add the names of its files, such as FILES = ("*.txt",)'
+        )
+    patterns: tuple[str, ...] = module.FILES
+    return patterns
+
+
+def spectra(data: fits.Bytes, name: str, sources: Sources) -> list[Spectrum]:
     """The spectra of a file; `Refused` if there are none. `sources` are the plugins to try, with their
     options."""
-    hdus = fits.parse(unpack(data))
+    data = unpack(data)
+    hdus: fits.Hdus | None = None
+    known = False
     with np.errstate(all="ignore"):  # the result shows damaged numbers; warnings of numpy add nothing
         for source, settings in sources.items():
-            read = getattr(plugins.load("sources", source), "read", None)
-            found: list[Spectrum] | None = read(hdus, name, settings) if read else None
+            module = plugins.load("sources", source)
+            found: list[Spectrum] | None = None
+            if hasattr(module, "read_bytes"):
+                if is_named(name, _patterns(module)):
+                    known, found = True, _read_bytes(module, data, name, settings)
+            elif data[:9] == _FITS_START and hasattr(module, "read"):
+                hdus = fits.parse(data) if hdus is None else hdus
+                found = module.read(hdus, name, settings)
+            if found == []:
+                raise Refused("unknown_layout", f"{source} finds no spectrum in it")
             if found is not None:
                 return found
-    raise Refused("unknown_layout", f"not readable by {', '.join(sources)}; the file has {hdus.summary()}")
+    hdus = hdus if hdus is not None or known else fits.parse(data)
+    content = f"the file has {hdus.summary()}" if hdus is not None else f"it begins with {bytes(data[:16])!r}"
+    raise Refused("unknown_layout", f"not readable by {', '.join(sources)}; {content}")
+
+
+def _read_bytes(module: ModuleType, data: fits.Bytes, name: str, settings: Settings) -> list[Spectrum] | None:
+    """What a source gives for a file that is like its own."""
+    source = module.__name__.rpartition(".")[2]
+    with _damage_refused(source):
+        found: list[Spectrum] | None = module.read_bytes(bytes(data), name, settings)
+        return None if found is None else [_checked(spectrum, source, _stem(name)) for spectrum in found]
+
+
+@contextmanager
+def _damage_refused(source: str) -> Iterator[None]:
+    """Whatever goes wrong with what a source gives is `Refused`: a reader of others may do anything."""
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused("damaged", f"{source}: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _stem(path: str) -> str:
+    """The name of a file without folders and ending."""
+    name = path.rpartition("/")[2].removesuffix(".gz")
+    return name.rpartition(".")[0] or name
+
+
+def _checked(spectrum: Spectrum, source: str, visit: str) -> Spectrum:
+    """A spectrum that the store can use, with valid values of its visit; `Refused` if it is none.
+
+    `visit` is the name of the visit, if the source gives none.
+    """
+    size = len(spectrum.wave)
+    for what, values in (("flux", spectrum.flux), ("ivar", spectrum.ivar)):
+        if values.shape != (size,) or values.dtype.kind not in "fiu":
+            raise Refused("bad_row", f"{what} is {values.shape} {values.dtype} for {size} wavelengths")
+    for mask in (spectrum.bad, spectrum.suspect):
+        if mask is not None and (mask.shape != (size,) or mask.dtype != bool):
+            raise Refused("bad_row", f"a mask of {mask.shape} {mask.dtype} for {size} pixels")
+    if size < 2:
+        raise Refused("bad_row", f"{size} pixels")
+    if not isinstance(spectrum.wave, LogWave):
+        wavelengths.check(spectrum.wave)
+    usual = {"visit": visit, "survey": source, "layout": source}
+    spectrum.visit = usual | valid_values(spectrum.visit.items())
+    return spectrum
+
+
+def table_source(path: str, sources: Sources) -> str:
+    """The source that reads a table of spectra: the first that knows it, or `arrays`."""
+    for name, patterns in own_files(sources, "read_rows").items():
+        if is_named(path, patterns) and table_count(name, path, sources[name]) is not None:
+            return name
+    return "arrays"
+
+
+def table_count(source: str, path: str, settings: Settings) -> int | None:
+    """The number of spectra in a table; None if it is of another source. A `ValueError` if it is damaged."""
+    with _damage_of(path, source):
+        number: int | None = plugins.load("sources", source).count(path, settings)
+    return number
+
+
+@contextmanager
+def _damage_of(path: str, source: str) -> Iterator[None]:
+    """Whatever a source raises over a damaged table is a `ValueError`; `arrays` raises no other."""
+    try:
+        yield
+    except (ConnectionError, FileNotFoundError, ValueError):
+        raise
+    except Exception as error:
+        if source == "arrays":
+            raise
+        raise ValueError(f"{path}: {source} cannot read it ({type(error).__name__}: {error})") from error
+
+
+def table_rows(path: str, rows: list[int], sources: Sources) -> list[Spectrum | Refused]:
+    """The spectra of these rows of a table, in this order; a `ValueError` if the table is damaged."""
+    source = table_source(path, sources)
+    with _damage_of(path, source):
+        module = plugins.load("sources", source)
+        results: list[Spectrum | Refused] = module.read_rows(path, rows, sources[source])
+    if source == "arrays":
+        return results
+    if len(results) != len(rows):
+        raise ValueError(
+            f"{path}: {source} gives {len(results)} spectra for {len(rows)} rows; correct its read_rows"
+        )
+    named = zip(rows, results, strict=True)
+    return [_checked_row(result, source, f"{_stem(path)}-{row}") for row, result in named]
+
+
+def _checked_row(result: Spectrum | Refused, source: str, visit: str) -> Spectrum | Refused:
+    try:
+        with _damage_refused(source):
+            return result if isinstance(result, Refused) else _checked(result, source, visit)
+    except Refused as refused:
+        return refused
 
 
 def unpack(data: fits.Bytes) -> fits.Bytes:

@@ -7,6 +7,7 @@ in this process, or Ray on a cluster. `store.json` is written last.
 
 import hashlib
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -16,12 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from survey import files, plugins
+from survey import files
 from survey.folder import Folder
 from survey.progress import Progress
 from survey.settings import JobError
+from survey.sources import reading
 from survey.store import manifest
-from survey.store.make import ShardSpec, make_shard, source_options
+from survey.store.make import ShardSpec, make_shard
 from survey.store.manifest import IngestPlan
 from survey.store.markers import IngestMarker, complete_markers, missing_files_returned
 from survey.store.settings import Ingest
@@ -40,12 +42,16 @@ class RefusalsError(JobError):
 
 @dataclass(frozen=True)
 class IngestResult:
-    """A finished store, and what this run did: the `plan` of its input, and how many shards it `created`."""
+    """A finished store, and what this run did: the `plan` of its input, and how many shards it `created`.
+
+    `not_found` are some of the paths that were refused as missing.
+    """
 
     path: str
     document: StoreDocument
     created: int
     plan: IngestPlan
+    not_found: tuple[str, ...] = ()
 
     @property
     def refused_share(self) -> float:
@@ -70,10 +76,17 @@ def ingest(settings: Ingest, run: ShardMap = map) -> IngestResult:
         )
     document = _document(spec, settings, markers)
     _finish(spec.store, document, markers)
-    result = IngestResult(spec.store, document, len(missing), plan)
+    result = IngestResult(spec.store, document, len(missing), plan, _not_found(spec.store, markers))
     if result.refused_share > settings.refuse_above:
         raise RefusalsError(_refusals_message(settings, result))
     return result
+
+
+def describe(settings: Ingest) -> str:
+    """What an ingest would read: its input is listed, nothing is written."""
+    with tempfile.TemporaryDirectory(prefix="survey-ingest-") as folder:
+        plan = manifest.plan(settings.model_copy(update={"store": folder}), folder)
+    return f"input: {plan}"
 
 
 def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
@@ -90,11 +103,12 @@ def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
 
 def check_tables(settings: Ingest, rows: pa.Table) -> None:
     """Check the tables of spectra among manifest rows. One that cannot be read at all ends the job."""
-    options = source_options(settings.sources, settings.options)["arrays"]
+    sources = reading.with_options(settings.sources, settings.options)
     paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
     for path in sorted(paths):
         with suppress(FileNotFoundError):  # its rows will be refused as missing
-            plugins.load("sources", "arrays").count(path, options)
+            source = reading.table_source(path, sources)
+            reading.table_count(source, path, sources[source])
 
 
 def _checksums(store: str, shard: int) -> pa.Table:
@@ -151,11 +165,12 @@ def _make_missing(
 
 def _document(spec: ShardSpec, settings: Ingest, markers: Markers) -> StoreDocument:
     """The document of the store. Each row must be written or refused."""
-    refused: Counter[str] = Counter()
+    refused, flagged = Counter[str](), Counter[str]()
     digest = hashlib.sha256(spec.fingerprint.encode())
     for shard in sorted(markers):
         marker = markers[shard]
         refused.update(marker.refused)
+        flagged.update(marker.flagged)
         digest.update(f"{shard} {marker.spectra.crc} {marker.refused_files.crc}\n".encode())
     rows_in, written = (
         sum(getattr(marker, name) for marker in markers.values()) for name in ("rows_in", "written")
@@ -173,6 +188,7 @@ def _document(spec: ShardSpec, settings: Ingest, markers: Markers) -> StoreDocum
         rows_in=rows_in,
         written=written,
         refused=dict(sorted(refused.items(), key=lambda item: -item[1])),
+        flagged=dict(sorted(flagged.items(), key=lambda item: -item[1])),
         grid=settings.prepare.wavelengths(),
         fingerprint=spec.fingerprint,
         settings=StoreSettings.model_validate(settings.plain()),
@@ -185,18 +201,33 @@ def _finish(store: str, document: StoreDocument, markers: Markers) -> None:
     if folder.is_finished() and folder.document().id == document.id:
         return
     rows = [markers[shard].model_dump() for shard in sorted(markers)]
-    flat = [row | {"refused": json.dumps(row["refused"])} for row in rows]
+    flat = [row | {name: json.dumps(row[name]) for name in ("refused", "flagged")} for row in rows]
     files.write_table(files.join(store, SHARDS), pa.Table.from_pylist(flat))
     folder.finish(document)
+
+
+def _not_found(store: str, markers: Markers, most: int = 2) -> tuple[str, ...]:
+    """The first paths that were refused as missing."""
+    for shard in sorted(markers):
+        if markers[shard].refused.get("missing"):
+            rows = files.read_table(shard_file(store, "refused", shard), ["path", "reason"]).to_pylist()
+            return tuple(row["path"] for row in rows if row["reason"] == "missing")[:most]
+    return ()
 
 
 def _refusals_message(settings: Ingest, result: IngestResult) -> str:
     refused, rows_in = result.document.refused, result.document.rows_in
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
     share = result.refused_share
+    tried = ""
+    if result.not_found:
+        advice = "give files= with their folder, and with it forget=missing, which takes out these rows"
+        if result.plan.vanished:
+            advice = "the input does not name them any more: give forget=missing, which takes out these rows"
+        tried = f"; not found are {' and '.join(result.not_found)}: {advice}"
     return (
         f"ingest: {result.path}: the store is complete, but {sum(refused.values()):,} of {rows_in:,} rows "
-        f"({share:.1%}) were refused, more than refuse_above={settings.refuse_above:g} allows ({reasons}); "
-        f"read {files.join(result.path, 'refused')}, "
+        f"({share:.1%}) were refused, more than refuse_above={settings.refuse_above:g} allows "
+        f"({reasons}){tried}; read {files.join(result.path, 'refused')}, "
         f"then correct the input or give refuse_above={min(1.0, share * 1.1):.2g}"
     )

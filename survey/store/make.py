@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from isal import isal_zlib
 
-from survey import files, machine, plugins
-from survey.settings import Settings
+from survey import files, machine
 from survey.sources import reading
+from survey.sources.reading import Sources
 from survey.spectrum import VISIT_COLUMNS, Refused, Spectrum
 from survey.store.manifest import Manifest, open_manifest
 from survey.store.markers import IngestMarker, write_checked, write_marker
@@ -79,6 +79,13 @@ class ShardTables:
         """How often each reason was given."""
         return dict(sorted(Counter(self.refused["reason"].to_pylist()).items()))
 
+    @property
+    def flagged(self) -> dict[str, int]:
+        """How many spectra have each flag."""
+        flags = self.spectra["flags"].to_numpy()
+        counts = {str(flag.name).lower(): int(((flags & flag) != 0).sum()) for flag in Flag}
+        return {name: count for name, count in counts.items() if count}
+
 
 def make_shard(spec: ShardSpec, shard: int) -> dict[str, Any]:
     """Write the files of one shard and its marker; the result is the content of the marker."""
@@ -90,6 +97,7 @@ def make_shard(spec: ShardSpec, shard: int) -> dict[str, Any]:
         rows_in=tables.rows_in,
         written=tables.spectra.num_rows,
         refused=tables.reasons,
+        flagged=tables.flagged,
         settings=spec.fingerprint,
         version=spec.manifest.versions.get(shard, 0),
         spectra=write_checked(shard_file(spec.store, "spectra", shard), to_parquet(tables.spectra)),
@@ -104,7 +112,7 @@ def make_tables(spec: ShardSpec, shard: int) -> ShardTables:
     preparer = _preparer(spec.prepare.model_dump_json())
     schema = spectra_schema(preparer.grid, spec.prepare.continuum == "dual")
     spectra, refused, count = [schema.empty_table()], [REFUSED_SCHEMA.empty_table()], 0
-    items = read_items(spec.manifest.shard(shard), source_options(spec.sources, spec.options))
+    items = read_items(spec.manifest.shard(shard), reading.with_options(spec.sources, spec.options))
     for batch in _batches(items, SLICE):
         count += len(batch)
         spectra_table, refused_table = _prepare_batch(batch, preparer, spec.bits, schema)
@@ -119,22 +127,14 @@ def make_tables(spec: ShardSpec, shard: int) -> ShardTables:
     return tables
 
 
-def source_options(sources: tuple[str, ...], options: dict[str, dict[str, Any]]) -> dict[str, Settings]:
-    """The options of the sources that may read a file, and of `arrays`, which reads tables of spectra."""
-    return {
-        name: plugins.options("sources", name).from_dict(f"ingest: options.{name}", options.get(name, {}))
-        for name in dict.fromkeys((*sources, "arrays"))
-    }
-
-
-def read_items(rows: pa.Table, options: dict[str, Settings]) -> Iterator[SourceItem]:
+def read_items(rows: pa.Table, sources: Sources) -> Iterator[SourceItem]:
     """Every spectrum or refusal of these manifest rows, in their order."""
     for is_file, group in groupby(rows.to_pylist(), key=lambda row: row["row"] < 0):
         if is_file:
-            yield from _read_files(list(group), options)
+            yield from _read_files(list(group), sources)
         else:
             for path, table_rows in groupby(group, key=lambda row: row["path"]):
-                yield from _read_table(path, list(table_rows), options["arrays"])
+                yield from _read_table(path, list(table_rows), sources)
 
 
 @lru_cache(maxsize=4)
@@ -153,14 +153,14 @@ def _batches(items: Iterator[SourceItem], size: int) -> Iterator[list[SourceItem
         yield batch
 
 
-def _read_files(rows: list[dict[str, Any]], options: dict[str, Settings]) -> Iterator[SourceItem]:
+def _read_files(rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
     for row, data in zip(rows, files.fetch([row["path"] for row in rows]), strict=True):
         if isinstance(data, Refused):
             yield SourceItem(row, None, data)
             continue
         crc = isal_zlib.crc32(data)
         try:
-            spectra: list[Spectrum] = reading.spectra(data, row["path"].rpartition("/")[2], options)
+            spectra: list[Spectrum] = reading.spectra(data, row["path"].rpartition("/")[2], sources)
         except Refused as refusal:
             yield SourceItem(row, crc, refusal)
             continue
@@ -168,9 +168,10 @@ def _read_files(rows: list[dict[str, Any]], options: dict[str, Settings]) -> Ite
             yield SourceItem(row, crc, spectrum)
 
 
-def _read_table(path: str, rows: list[dict[str, Any]], options: Settings) -> Iterator[SourceItem]:
+def _read_table(path: str, rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
+    results: list[Spectrum | Refused]
     try:
-        results = plugins.load("sources", "arrays").read_rows(path, [row["row"] for row in rows], options)
+        results = reading.table_rows(path, [row["row"] for row in rows], sources)
     except FileNotFoundError:
         results = [Refused("missing", "no such file")] * len(rows)
     except ValueError as error:
@@ -196,6 +197,7 @@ def _prepare_batch(
     columns |= _quality_columns(prepared, kept)
     columns["flags"][[value is None for value in columns["obsid"]]] |= Flag.NO_OBSID
     columns["flags"][[bool(value) for value in columns["fiber_mask"]]] |= Flag.FIBER
+    columns["flags"][[spectra[row].noise_estimated for row in kept]] |= Flag.NOISE_ESTIMATED
     columns |= _array_columns(prepared, kept, bits, schema)
     table = pa.table([_column(columns[field.name], field) for field in schema], schema=schema)
     return table, _refused_table(batch, read, prepared.quality.refused)

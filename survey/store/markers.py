@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 from isal import isal_zlib
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from survey import files
 from survey.store.store import shard_file
@@ -40,10 +40,14 @@ class Marker(BaseModel):
 
 
 class IngestMarker(Marker):
-    """A shard of a store: `files` rows of the manifest gave `rows_in` spectra, `written` of them are kept."""
+    """A shard of a store: `files` rows of the manifest gave `rows_in` spectra, `written` of them are kept.
+
+    `flagged` counts the spectra with each flag.
+    """
 
     files: int
     written: int
+    flagged: dict[str, int] = Field(default_factory=dict)
     spectra: WrittenFile
     refused_files: WrittenFile
 

@@ -83,7 +83,8 @@ class Preparer:
             batches.append((rows, (flux_BG, ivar_BG, scale_B * unit_B1[:, 0], *curve)))
         flux, ivar, scale, *curves = self._join(batches, len(spectra))
         velocity = [None if shift is None else shift * SPEED_OF_LIGHT for shift in shifts]
-        quality.apply_gates(self.settings.gates, [value is not None for value in velocity])
+        not_wanted = self.settings.velocity == "none"
+        quality.apply_gates(self.settings.gates, [not_wanted or value is not None for value in velocity])
         return PreparedSpectra(flux, ivar, curves[0] if curves else None, scale, velocity, quality)
 
     def _join(self, batches: list[tuple[list[int], tuple[Tensor, ...]]], size: int) -> list[np.ndarray]:
@@ -105,8 +106,8 @@ class Preparer:
 
     def _shift(self, spectrum: Spectrum, velocity: float | None) -> float | None:
         """The redshift to divide out; None if it is not known or not wanted."""
-        if self.settings.velocity == "none":
-            return None
+        if self.settings.velocity in ("rest", "none"):
+            return 0.0 if self.settings.velocity == "rest" else None
         if (
             self.settings.velocity == "rv_or_z"
             and velocity is not None

@@ -27,6 +27,7 @@ class Flag(IntFlag):
     NEGATIVE = 128
     NO_OBSID = 256
     FIBER = 512
+    NOISE_ESTIMATED = 1024
 
 
 FLAG_MEANINGS = {
@@ -35,11 +36,12 @@ FLAG_MEANINGS = {
     Flag.FEW_PIXELS: "fewer good points than the gate allows",
     Flag.LOW_SNR: "a lower signal to noise than the gate allows",
     Flag.OUTLIERS: "a larger share of outlying points than the gate allows",
-    Flag.NO_VELOCITY: "neither rv nor z is known: not in the rest frame",
+    Flag.NO_VELOCITY: "neither rv nor z is known: not in the rest frame, unless it was before",
     Flag.LOW_CONTINUUM: "the continuum is near or below 0 somewhere; these points are bad",
     Flag.NEGATIVE: "more than a tenth of the good points have negative flux",
     Flag.NO_OBSID: "the survey's number of the observation is missing or invalid",
     Flag.FIBER: "the survey's own mask of the fibre is not 0",
+    Flag.NOISE_ESTIMATED: "the file gives no errors: ivar and S/N are estimated from the flux",
 }
 
 _FLAG_TEXTS = [f"{flag.value} {str(flag.name).lower()}: {text}" for flag, text in FLAG_MEANINGS.items()]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from survey import plugins
-from survey.settings import Settings, SettingsError
+from survey.settings import Settings, SettingsError, similar
 from survey.spectrum import GRIDS, Grid
 
 ContinuumMethod = Literal["msfl", "segment", "spline", "dual", "none"]
@@ -42,9 +42,10 @@ class Prepare(Settings):
         "cemp4900",
         description=f"the wavelengths: {', '.join(GRIDS)}, or {{start, stop, step, scale: linear|log}}",
     )
-    velocity: Literal["rv_or_z", "z", "none"] = Field(
+    velocity: Literal["rv_or_z", "z", "rest", "none"] = Field(
         "rv_or_z",
-        description="shift to the rest frame by the catalogue's rv or else by z; by z only; or no shift",
+        description="shift to the rest frame by the catalogue's rv or else by z; by z only; "
+        "rest = the spectra are in the rest frame already; none = no shift, keep the observed frame",
     )
     masks: Literal["and", "or", "none"] = Field(
         "and",
@@ -52,7 +53,7 @@ class Prepare(Settings):
     )
     despike: Literal["noise", "clip", "none"] = Field(
         "noise",
-        description="remove spikes by their noise, or by the 3 and 4 sigma clip of system 0; or keep them",
+        description="remove spikes by their noise, or by a clip at 3 and 4 sigma (MPBDNet); or keep them",
     )
     resampling: Literal["linear", "conserving"] = Field(
         "linear", description="straight lines between pixels, or means that conserve flux"
@@ -80,10 +81,13 @@ class Prepare(Settings):
     def differences(self, other: "Prepare") -> list[str]:
         """How spectra of other settings differ, in words.
 
-        The grid is not compared here: `Grid` objects are. Gates change no flux.
+        The grid is not compared here: `Grid` objects are. Gates change no flux. Spectra that are in the rest
+        frame already are like those that were shifted to it.
         """
         values, other_values = self.plain(), other.plain()
-        names = [name for name in values if name not in ("grid", "gates")]
+        frames = {self.velocity, other.velocity}
+        same = {"velocity"} if "rest" in frames and "none" not in frames else set()
+        names = [name for name in values if name not in {"grid", "gates"} | same]
         return [
             f"{name} is {other_values[name]}, not {values[name]}"
             for name in names
@@ -116,7 +120,9 @@ class Bits(Settings):
 class Input(Settings):
     """The files that a store is made from."""
 
-    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"input", "files", "pattern", "compare", "reread"})
+    NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset(
+        {"input", "files", "pattern", "compare", "reread", "forget"}
+    )
 
     input: str = Field(
         description="a folder or s3:// prefix of survey files, a catalogue (CSV or Parquet), "
@@ -141,6 +147,31 @@ class Input(Settings):
         False,
         description="read the shards again that have changed files, or files that were missing before",
     )
+    forget: Literal["none", "missing"] = Field(
+        "none",
+        description="missing = take rows out of the manifest whose file was not found and that the input "
+        "does not name any more, as after a first attempt with a wrong folder",
+    )
+    sources: tuple[str, ...] = Field(
+        ("lamost", "sdss"),
+        strict=False,
+        description="the plugins that may read a file, in this order; ascii reads text and CSV",
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {}, description="options of plugins, such as {lamost: {mrs: single}}"
+    )
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        """Every source exists, and its options are known."""
+        known = plugins.names("sources")
+        for key, names in (("sources", self.sources), ("options", self.options)):
+            for name in names:
+                if name not in known:
+                    raise SettingsError(f"{key}: there is no source {name!r}; {similar(name, known)}")
+        for name, values in self.options.items():
+            plugins.options("sources", name).from_dict(f"options.{name}", values)
+        return self
 
 
 class Ingest(Input):
@@ -153,13 +184,24 @@ class Ingest(Input):
         "preview",
     }
 
+    OUTPUT: ClassVar[str] = "store"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "files",
+        "pattern",
+        "sources",
+        "options",
+        "prepare.grid",
+        "prepare.velocity",
+        "prepare.continuum",
+        "prepare.gates.low_snr.limit",
+        "shard",
+        "reread",
+        "refuse_above",
+        "workers",
+        "preview",
+    )
+
     store: str = Field(description="folder or s3:// prefix of the store to make or to extend")
-    sources: tuple[str, ...] = Field(
-        ("lamost", "sdss"), strict=False, description="the plugins that may read a file, in this order"
-    )
-    options: dict[str, dict[str, Any]] = Field(
-        {}, description="options of plugins, such as {lamost: {mrs: single}}"
-    )
     prepare: Prepare = Field(Prepare(), description="how spectra are brought onto the grid")
     bits: Bits = Field(Bits(), description="how exactly numbers are kept")
     refuse_above: float = Field(
@@ -171,7 +213,8 @@ class Ingest(Input):
     workers: int | None = Field(
         None,
         ge=1,
-        description="shards made at a time; null = one per CPU of this machine or cluster; 1 = without Ray",
+        description="shards made at a time; null = one per CPU of this machine or cluster "
+        "(few: without Ray); 1 = without Ray",
     )
     preview: int = Field(
         0,
@@ -179,15 +222,3 @@ class Ingest(Input):
         le=1000,
         description="number of spectra to draw, stage by stage, as PNG in the store's preview/",
     )
-
-    @model_validator(mode="after")
-    def _check_sources(self) -> Self:
-        """Every source exists, and its options are known."""
-        known = plugins.names("sources")
-        for key, names in (("sources", self.sources), ("options", self.options)):
-            for name in names:
-                if name not in known:
-                    raise SettingsError(f"{key}: there is no source {name!r}; give one of {', '.join(known)}")
-        for name, values in self.options.items():
-            plugins.options("sources", name).from_dict(f"options.{name}", values)
-        return self

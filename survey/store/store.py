@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from survey import files
 from survey.folder import Document, Folder, Kind
@@ -44,13 +44,14 @@ class StoreSettings(BaseModel):
 
 
 class StoreDocument(Document):
-    """store.json: what a store holds. `rows_in` = `written` + all `refused`."""
+    """store.json: what a store holds. `rows_in` = `written` + all `refused`; `flagged` counts each flag."""
 
     shards: int
     files: int
     rows_in: int
     written: int
     refused: dict[str, int]
+    flagged: dict[str, int] = Field(default_factory=dict)
     grid: Grid
     fingerprint: str
     settings: StoreSettings

@@ -2,14 +2,12 @@
 
 Each room describes its columns where it makes them. The description, the unit and the UCD travel as metadata
 of the Parquet fields. They are checked here, so that no column is published without its meaning, and units
-are written as each format requires: as astropy writes them in Parquet (`dex(cm s-2)`), as VOUnits in VOTable,
-as the FITS standard writes them in FITS.
+get one spelling that is valid in Parquet, VOTable and FITS (`km/s`).
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -61,8 +59,10 @@ CATALOGUE_COLUMNS = {
 }
 """The names that catalogues give to the columns we know, best first."""
 
-UnitStyle = Literal["generic", "vounit", "fits"]
 LOGARITHM = r"(?:log10|log|dex)\((?P<of>.+)\)"
+QUOTIENT = r"(?P<over>\w+) (?P<under>\w+)-1"
+DEX = "dex"
+"""The unit of logarithms. The FITS standard has no such unit."""
 
 
 def column_prefixes() -> tuple[str, ...]:
@@ -135,42 +135,33 @@ def read_columns(schema: pa.Schema) -> list[Column]:
 
 
 def described_schema(schema: pa.Schema, metadata: Mapping[str, str]) -> pa.Schema:
-    """The schema as it is written: units as astropy reads them, and this metadata."""
-    fields = [
-        described_field(
-            column.name, column.type, column.description, unit_text(column.unit, "generic"), column.ucd
-        )
-        for column in read_columns(schema)
-    ]
-    return pa.schema(fields, metadata=dict(metadata))
+    """The schema as it is written: the units as they are written, and this metadata."""
+    return pa.schema([_written(column).field for column in read_columns(schema)], metadata=dict(metadata))
 
 
-def unit_text(unit: str, style: UnitStyle) -> str:
-    """A unit as a format requires it.
+def written_unit(unit: str) -> str:
+    """A unit in the one spelling for all formats; a logarithm is in dex, of what is in its description."""
+    if re.fullmatch(LOGARITHM, unit):
+        return DEX
+    quotient = re.fullmatch(QUOTIENT, unit)
+    return f"{quotient['over']}/{quotient['under']}" if quotient else unit
 
-    `dex` and logarithms are in no standard that astropy reads; they are written as the archives write them.
-    """
-    if not unit or unit == "dex":
-        return unit
-    logarithm = re.fullmatch(LOGARITHM, unit)
-    if logarithm:
-        function = "dex" if style == "generic" else "log"
-        return f"{function}({unit_text(logarithm['of'], style)})"
-    if style == "generic":
-        return unit
-    from astropy import units  # 0.2 s to import, only where a catalog is exported
 
-    return str(units.Unit(unit).to_string(style))
+def _written(column: Column) -> Column:
+    """The column with the unit as it is written."""
+    logarithm = re.fullmatch(LOGARITHM, column.unit)
+    text = f"{column.description} (log10 of {logarithm['of']})" if logarithm else column.description
+    return replace(column, unit=written_unit(column.unit), description=text)
 
 
 def column_table(schema: pa.Schema) -> pa.Table:
     """The columns as a table for people: name, type, unit, UCD, description."""
-    columns = read_columns(schema)
+    columns = [_written(column) for column in read_columns(schema)]
     return pa.table(
         {
             "name": [column.name for column in columns],
             "type": [str(column.type) for column in columns],
-            "unit": [unit_text(column.unit, "generic") for column in columns],
+            "unit": [column.unit for column in columns],
             "ucd": [column.ucd for column in columns],
             "description": [column.description for column in columns],
         }

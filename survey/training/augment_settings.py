@@ -86,7 +86,7 @@ class Augment(Settings):
 
     preset: Literal["none", "light", "full", "survey"] = Field(
         "none",
-        description="fills all values that are null: none = no change; light, full = as in system 0; "
+        description="fills all values that are null: none = no change; light, full = as for MPBDNet; "
         "survey = what LAMOST and SDSS do to a spectrum",
     )
     probability: float | None = _preset_value("share of the spectra that are augmented at all", ge=0, le=1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from survey.store.store import Store, open_store
-from survey.training.settings import Curriculum
+from survey.training.learning_settings import Curriculum
 
 Places = NDArray[np.int64]
 """Rows of (shard, row in shard), or numbers of samples."""

@@ -1,9 +1,9 @@
-"""Settings of the loss, of the optimiser, and of the schedule of the learning rate."""
+"""Settings of the loss, of the optimiser, of the learning rate, and of how many spectra an epoch uses."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from survey.labels import CLASSES
 from survey.settings import Settings
@@ -143,3 +143,30 @@ class Schedule(Settings):
         if any(earlier >= later for earlier, later in zip((0.0, *value), value, strict=False)):
             raise ValueError("are not rising epochs above 0; give each later than the one before")
         return value
+
+
+class Curriculum(Settings):
+    """The share of the training part that an epoch uses. Spectra of an epoch are in all later epochs too.
+
+    The first epochs are then cheap, so a search can stop a poor training early.
+    """
+
+    first: float = Field(1.0, gt=0, le=1, description="share of the training spectra in the first epoch")
+    epochs: int = Field(
+        0,
+        ge=0,
+        description="epochs until all spectra are used; the share grows by the same factor in each epoch",
+    )
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.first < 1) != (self.epochs > 0):
+            raise ValueError(
+                f"curriculum: first={self.first:g} and epochs={self.epochs} do not fit together; "
+                "give both, such as first=0.25 epochs=6, or neither"
+            )
+        return self
+
+    def share(self, epoch: int) -> float:
+        """The share of the training spectra in an epoch; the first epoch is 0."""
+        return 1.0 if epoch >= self.epochs else float(self.first ** (1 - epoch / self.epochs))

@@ -12,15 +12,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from survey import plugins
-from survey.help import settings_table
+from survey.help import rows_text, setting_rows
 from survey.labelling.settings import Join, Split
 from survey.labels import CLASSES, label
 from survey.metrics.settings import epoch_metric_names
-from survey.models.options import is_baseline
 from survey.models.settings import Task, TaskKind, View
-from survey.settings import Settings, SettingsError, Threads
+from survey.settings import Settings, SettingsError, Threads, similar
 from survey.training.augment_settings import Augment
-from survey.training.learning_settings import Loss, Optimiser, Schedule
+from survey.training.learning_settings import Curriculum, Loss, Optimiser, Schedule
 from survey.training.synthesis_settings import Synthesis
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -48,44 +47,20 @@ UNUSED = (
 """Settings that a baseline does not use. A recipe may still have them, for its networks."""
 
 
-class Curriculum(Settings):
-    """The share of the training part that an epoch uses. Spectra of an epoch are in all later epochs too.
-
-    The first epochs are then cheap, so a search can stop a poor training early.
-    """
-
-    first: float = Field(1.0, gt=0, le=1, description="share of the training spectra in the first epoch")
-    epochs: int = Field(
-        0,
-        ge=0,
-        description="epochs until all spectra are used; the share grows by the same factor in each epoch",
-    )
-
-    @model_validator(mode="after")
-    def _both_or_neither(self) -> Self:
-        if (self.first < 1) != (self.epochs > 0):
-            raise ValueError(
-                f"curriculum: first={self.first:g} and epochs={self.epochs} do not fit together; "
-                "give both, such as first=0.25 epochs=6, or neither"
-            )
-        return self
-
-    def share(self, epoch: int) -> float:
-        """The share of the training spectra in an epoch; the first epoch is 0."""
-        return 1.0 if epoch >= self.epochs else float(self.first ** (1 - epoch / self.epochs))
-
-
 class Tracking(Settings):
     """Where the numbers of a run are written, besides its folder."""
 
     use: Literal["auto", "always", "never"] = Field(
-        "auto", description="write to MLflow; auto = if it is installed (pip install 'survey[tracking]')"
+        "auto", description="write to MLflow; auto = if it is installed (pip install mlflow)"
     )
     uri: str | None = Field(
         None,
         description="MLflow server or database, such as http://host:5000; null = mlflow.db beside the run",
     )
     experiment: str = Field("survey", description="MLflow experiment of the run")
+    recipe: str = Field(
+        "", description="name of the recipe, a tag of the MLflow run; the command line gives it"
+    )
     parent: str | None = Field(None, description="MLflow run that is the parent of this one, as in a search")
 
     @field_validator("uri")
@@ -101,7 +76,7 @@ class Tracking(Settings):
     @classmethod
     def _installed(cls, value: str) -> str:
         if value == "always" and not _has_mlflow():
-            raise ValueError("MLflow is not installed; pip install 'survey[tracking]', or give auto")
+            raise ValueError("MLflow is not installed; run pip install mlflow, or give tracking.use=auto")
         return value
 
     @property
@@ -121,13 +96,33 @@ class Train(Settings):
         {"run", "workers", "threads", "gpu", "data", "resident_gb", "tracking", "failures"}
     )
 
+    NEEDED_SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
+    OUTPUT: ClassVar[str] = "run"
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "model",
+        "task",
+        "targets",
+        "epochs",
+        "batch",
+        "optimiser.lr",
+        "monitor",
+        "patience",
+        "seed",
+        "split.parts",
+        "start_from",
+        "join.columns",
+        "workers",
+        "threads",
+        "gpu",
+    )
+
     store: str = Field(description="folder or s3:// prefix of the store with the spectra")
     labels: str = Field(description="table of labels: CSV, Parquet or FITS")
     run: str = Field(description="folder or s3:// prefix of the run to make or to continue")
     join: Join = Field(Join(), description="how labels are joined to spectra")
     model: str = Field("echelle", description="model: the name of a file in survey/models/")
     options: dict[str, Any] = Field(
-        {}, description="settings of the model; python jobs/train.py model=NAME --help lists them"
+        {}, description="settings of the model; survey train model=NAME --help all lists them"
     )
     task: TaskKind = Field("cls_reg", description="classes, labels, or both")
     targets: tuple[str, ...] = Field(
@@ -225,7 +220,7 @@ class Train(Settings):
     @classmethod
     def _model_exists(cls, value: str) -> str:
         if value not in plugins.names("models"):
-            raise ValueError(f"there is no such model; give one of {', '.join(plugins.names('models'))}")
+            raise ValueError(f"there is no such model; {similar(value, plugins.names('models'))}")
         return value
 
     @field_validator("targets")
@@ -256,8 +251,6 @@ class Train(Settings):
         self._check_keep()
         if not self.start_from:
             check_monitor(self.monitor, self.network_task())
-        if not is_baseline(self.model):
-            self.synthesis.check(self.network_task())
         return self
 
     def _check_keep(self) -> None:
@@ -287,14 +280,12 @@ class Train(Settings):
         return Task(self.task, names, len(CLASSES), has_sigma)
 
     @classmethod
-    def extra_help(cls, arguments: list[str]) -> str:
-        """The options of the models that are named as model=NAME, else of the default model."""
-        named = [argument.removeprefix("model=") for argument in arguments if argument.startswith("model=")]
-        there, blocks = ", ".join(plugins.names("models")), []
-        for name in named or [cls.model_fields["model"].default]:
-            rows = settings_table(plugins.options("models", name), "options.")
-            blocks.append(f"options of model={name} (the models are {there})\n\n{rows}\n")
-        return "\n" + "\n".join(blocks)
+    def extra_help(cls, given: dict[str, Any]) -> str:
+        """The options of the model that is given, else of the default model."""
+        name = str(given.get("model", cls.model_fields["model"].default))
+        rows = setting_rows(plugins.options("models", name), "options.", given.get("options"))
+        there = ", ".join(plugins.names("models"))
+        return f"\noptions of model={name} (the models are {there})\n\n{rows_text(rows)}\n"
 
 
 def check_monitor(monitor: str, task: Task, where: str = "") -> None:

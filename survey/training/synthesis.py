@@ -26,7 +26,7 @@ from survey.models.settings import Task
 from survey.training.batches import Spectra
 from survey.training.losses import Targets
 from survey.training.scaling import Scaling
-from survey.training.synthesis_settings import OFF, Synthesis, count_terms, input_labels
+from survey.training.synthesis_settings import Synthesis, input_labels
 
 SPECTRAL_MODEL = "spectral_model.safetensors"
 """The file of the spectral model among a run's checkpoints."""
@@ -135,18 +135,11 @@ def _term_values(
     return torch.stack([by_power[power] for power in powers], 1)
 
 
-def check_samples(settings: Synthesis, train: Samples) -> None:
-    """An error if the training spectra are too few for the fit of the spectral model."""
-    if not settings.is_used:
-        return
-    inputs = input_labels(train.labels)
-    terms = count_terms(len(inputs), settings.order)
-    known = int(np.isfinite(label_columns(train, inputs)).all(1).sum())
-    if known < 2 * terms:
-        raise ValueError(
-            f"synthesis: {known} training spectra have all of {', '.join(inputs)}; a fit of {terms} terms "
-            f"needs {2 * terms} of them; give a lower synthesis.order; {OFF}"
-        )
+def usable_synthesis(settings: Synthesis, task: Task, train: Samples) -> tuple[Synthesis, tuple[str, ...]]:
+    """What can be used of the settings with these training spectra, and what is left out, in words."""
+    inputs = input_labels(task.labels)
+    known = int(np.isfinite(label_columns(train, inputs)).all(1).sum()) if inputs else 0
+    return settings.usable(task, known)
 
 
 def select_rows(settings: Synthesis, train: Samples, inputs: Sequence[str]) -> Rows:

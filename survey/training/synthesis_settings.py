@@ -1,7 +1,7 @@
 """Settings of synthesis: training stars get other labels, and their spectra change with them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,7 +13,6 @@ from survey.settings import Settings
 Ranges = dict[str, Annotated[tuple[float, float], Field(strict=False)]]
 MAX_TERMS = 128
 """Largest number of terms of a polynomial; the fit takes the square of it in memory for each pixel."""
-OFF = "synthesis.probability=0 synthesis.redraw.probability=0 turns synthesis off"
 
 
 def _by_label_name(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +44,13 @@ class Redraw(Settings):
         if self.probability > 0 and not self.ranges:
             raise ValueError("probability without ranges changes nothing; give ranges, or probability=0")
         return self
+
+    def only(self, names: Sequence[str]) -> "Redraw":
+        """These ranges for some labels only; nothing is drawn where `where` names another label."""
+        ranges = {name: limits for name, limits in self.ranges.items() if name in names}
+        if not ranges or not set(self.where) <= set(names):
+            return Redraw()
+        return self.model_copy(update={"ranges": ranges})
 
 
 class Synthesis(Settings):
@@ -86,31 +92,43 @@ class Synthesis(Settings):
         """Whether anything is changed at all."""
         return self.probability > 0 or self.redraw.probability > 0
 
-    def check(self, task: Task) -> None:
-        """An error if these settings do not fit the task."""
+    def usable(self, task: Task, spectra: int) -> tuple["Synthesis", tuple[str, ...]]:
+        """These settings without what the task or the number of spectra do not allow, and what is left out.
+
+        `spectra` have all input labels.
+        """
         if not self.is_used:
-            return
-        inputs, named = input_labels(task.labels), {*self.sd} if self.probability else set()
-        named |= {*self.redraw.ranges, *self.redraw.where} if self.redraw.probability else set()
-        if unknown := sorted(named - set(inputs)):
-            raise ValueError(f"synthesis: {', '.join(unknown)}: {_why_unknown(unknown, inputs, task)}; {OFF}")
+            return self, ()
+        inputs = input_labels(task.labels)
         if task.classifies and not {"FeH", "CFe"} <= set(inputs):
-            raise ValueError(
-                f"synthesis: the targets are {', '.join(task.labels)}; the class of a changed star needs "
-                "FeH and CFe; add them to the targets, or give task=reg"
-            )
-        if (terms := count_terms(len(inputs), self.order)) > MAX_TERMS:
-            raise ValueError(
-                f"synthesis: order={self.order} with {len(inputs)} labels makes {terms} terms, "
-                f"the limit is {MAX_TERMS} terms; give a lower order"
-            )
+            return Synthesis(), ("all: the class of a changed star needs FeH and CFe among the targets",)
+        order = max((order for order in range(1, self.order + 1) if _fits(order, inputs, spectra)), default=0)
+        if order == 0:
+            return Synthesis(), (f"all: {spectra} training spectra with {', '.join(inputs)} are too few",)
+        sd = {name: width for name, width in self.sd.items() if name in inputs}
+        redraw = self.redraw.only(inputs)
+        probability = self.probability if sd else 0.0
+        changes = {"sd": sd, "redraw": redraw, "order": order, "probability": probability}
+        return self.model_copy(update=changes), tuple(self._left_out(inputs, redraw, order, spectra))
+
+    def _left_out(self, inputs: Sequence[str], redraw: Redraw, order: int, spectra: int) -> Iterator[str]:
+        """What is left out of these settings, in words."""
+        wanted = [*self.sd] if self.probability else []
+        wanted += [*self.redraw.ranges] if self.redraw.probability else []
+        for name in dict.fromkeys(wanted):
+            if name not in inputs:
+                follows = " (it follows from FeH and CFe)" if name == "CH" else ""
+                yield f"{name}: not among the labels that are varied: {', '.join(inputs)}{follows}"
+        if self.redraw.probability and not redraw.probability and set(self.redraw.ranges) & set(inputs):
+            yield f"redraw: it needs {', '.join(self.redraw.where)} among the targets"
+        if order < self.order:
+            yield f"polynomials of order {self.order}: {order} is used, for {spectra} spectra"
 
 
-def _why_unknown(unknown: Sequence[str], inputs: Sequence[str], task: Task) -> str:
-    reason = f"not among the input labels of the spectral model ({', '.join(inputs) or 'none'})"
-    if "CH" in unknown and "CH" in task.labels:
-        reason += "; CH follows from FeH and CFe, name these instead"
-    return reason
+def _fits(order: int, inputs: Sequence[str], spectra: int) -> bool:
+    """Whether polynomials of this order can be fitted to so many spectra."""
+    terms = count_terms(len(inputs), order)
+    return terms <= MAX_TERMS and spectra >= 2 * terms
 
 
 def input_labels(names: Sequence[str]) -> tuple[str, ...]:

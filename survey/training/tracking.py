@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from survey import files
+from survey import __version__, files
 from survey.training.epochs import StoppedError
 from survey.training.settings import Tracking
 
@@ -50,9 +50,15 @@ class Tracker:
     """One MLflow run; does nothing if it is not active."""
 
     def __init__(
-        self, tracking: Tracking, run: str, params: Mapping[str, Any], is_active: bool = True
+        self,
+        tracking: Tracking,
+        run: str,
+        params: Mapping[str, Any],
+        is_active: bool = True,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.tracking, self.run, self.params = tracking, run, params
+        self.tags = dict(tags or {})
         self.uri = tracking_uri(tracking, run)
         self.client: Any = None
         self.id = ""
@@ -106,7 +112,9 @@ class Tracker:
         if written and written["address"] == self.uri and self._restart(written["id"]):
             self.id = written["id"]
             return
-        tags = {"mlflow.runName": Path(self.run).name}
+        tags = {"mlflow.runName": Path(self.run).name, "survey.version": __version__, **self.tags}
+        if self.tracking.recipe:
+            tags["survey.recipe"] = self.tracking.recipe
         if self.tracking.parent:
             tags["mlflow.parentRunId"] = self.tracking.parent
         self.id = self.client.create_run(self._experiment_id(), tags=tags).info.run_id

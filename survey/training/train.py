@@ -19,7 +19,9 @@ from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
 from survey.labels import CLASSES, label
 from survey.models.baseline import Baseline
-from survey.settings import SettingsError, differences, merge
+from survey.models.options import is_baseline
+from survey.recipes import merge
+from survey.settings import SettingsError, differences
 from survey.store.store import STORE, Store, open_store
 from survey.training import run as runs
 from survey.training import training_history
@@ -27,7 +29,7 @@ from survey.training.losses import TaskLoss
 from survey.training.run import PLAN, RUN, PartCounts, Plan, RunDocument, StoreSource, run_document
 from survey.training.scaling import fit_scaling
 from survey.training.settings import Train, check_monitor
-from survey.training.synthesis import check_samples
+from survey.training.synthesis import usable_synthesis
 
 LABEL_COUNTS = "labels.txt"
 """The file of a run that says how many rows of the label table were joined."""
@@ -40,14 +42,34 @@ def plan(settings: Train) -> bool:
     planned = (samples.SAMPLES, LABEL_COUNTS, PLAN)  # these may be there without the settings, after a kill
     if folder.agree(result_settings, allowed=planned, compare=_differences):
         return not folder.is_finished()
-    store = open_store(settings.store)
-    labelled, counts = _label(settings, store)
-    new_plan = _check_plan(settings, _plan(settings, store, labelled), labelled.part("train"))
+    new_plan, labelled, counts = _prepare(settings)
     samples.write(settings.run, labelled)
     files.write(files.join(settings.run, LABEL_COUNTS), counts.encode())
     new_plan.write(settings.run)
     folder.begin(result_settings, fingerprint=settings.fingerprint())
     return True
+
+
+def describe(settings: Train) -> str:
+    """What a training would do: labels that it would join, its parts, its network. Nothing is written."""
+    new_plan, _, counts = _prepare(settings)
+    size = runs.network(new_plan).size()
+    parts = ", ".join(f"{count.spectra:,} {name}" for name, count in new_plan.parts.items())
+    return (
+        f"{counts}network  {new_plan.model}, {size:,} parameters, task {new_plan.task.kind}\nspectra  {parts}"
+    )
+
+
+def _prepare(settings: Train) -> tuple[Plan, Samples, str]:
+    """The plan, the labelled spectra, and a text about them."""
+    store = open_store(settings.store)
+    settings, labelled, text = _label(settings, store)
+    train = labelled.part("train")
+    new_plan = _check_plan(settings, _plan(settings, store, labelled))
+    if not is_baseline(new_plan.model):
+        _, left_out = usable_synthesis(settings.synthesis, new_plan.task, train)
+        text += "".join(f"synthesis without {reason}\n" for reason in left_out)
+    return new_plan, labelled, text
 
 
 def _result_settings(settings: Train, folder: Folder[RunDocument]) -> dict[str, Any]:
@@ -67,7 +89,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return list(differences(merge(defaults, before), now))
 
 
-def _check_plan(settings: Train, planned: Plan, train: Samples) -> Plan:
+def _check_plan(settings: Train, planned: Plan) -> Plan:
     """Find now, before anything is written, what would fail later: network, frozen parts, loss, monitored
     metric.
     """
@@ -86,21 +108,26 @@ def _check_plan(settings: Train, planned: Plan, train: Samples) -> Plan:
             "give split.stratify=true, or more labels"
         )
     TaskLoss(settings.loss, planned.task, list(counts.values()))
-    if not isinstance(net, Baseline):
-        check_samples(settings.synthesis, train)
     check_monitor(settings.monitor, planned.task, "train: ")
     return planned.model_copy(update={"options": net.options.model_dump(mode="json")})
 
 
-def _label(settings: Train, store: Store) -> tuple[Samples, str]:
-    """The labelled spectra with their parts, and a text about the rows of the label table."""
+def _label(settings: Train, store: Store) -> tuple[Train, Samples, str]:
+    """The labelled spectra with their parts, and a text about the rows of the label table.
+
+    Without any class in the table, a training of classes and labels becomes one of labels.
+    """
     join = settings.join.model_copy(update={"table": settings.labels})
     task = settings.network_task()
     names = task.labels
     if settings.start_from:  # fine-tuning may have some of the labels, and some of the classes, only
         names = available_labels(join, task.labels)
     joined = labelling.join(join, store, names, settings.split.column)
+    text = joined.counts.text() + "\n"
     if not settings.start_from:
+        if settings.task == "cls_reg" and not labelling.has_classes(joined):
+            settings = settings.model_copy(update={"task": "reg"})
+            text += "task     reg: no row of the table decides a class, so labels alone are learned\n"
         labelling.check_task(joined, settings.task)
     labelled = samples.from_labelled(joined, task.labels)
     part_N = split.assign_parts(settings.split, joined)
@@ -108,7 +135,7 @@ def _label(settings: Train, store: Store) -> tuple[Samples, str]:
     split.check_parts(settings.split, part_N, joined.star_N)
     if settings.learn_from == "train+validation":
         part_N = np.where(part_N == PARTS.index("validation"), np.int8(PARTS.index("train")), part_N)
-    return replace(labelled, part_N=part_N), joined.counts.text() + "\n"
+    return settings, replace(labelled, part_N=part_N), text
 
 
 def _plan(settings: Train, store: Store, labelled: Samples) -> Plan:

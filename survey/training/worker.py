@@ -35,7 +35,14 @@ from survey.training.loop import Loop
 from survey.training.losses import Targets, TaskLoss, class_weights
 from survey.training.run import Plan, RunResult
 from survey.training.settings import Train
-from survey.training.synthesis import SPECTRAL_MODEL, SpectralModel, Synthesizer, label_columns, select_rows
+from survey.training.synthesis import (
+    SPECTRAL_MODEL,
+    SpectralModel,
+    Synthesizer,
+    label_columns,
+    select_rows,
+    usable_synthesis,
+)
 from survey.training.synthesis_settings import input_labels
 from survey.training.tracking import Reporter, Tracker, Watch
 from survey.training.validation import Validation, portions
@@ -120,7 +127,7 @@ def learn(
     validation = _validation(inputs, resident[1] if resident else None, ranks, device)
     count = batches.batch * sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
     bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
-    with _tracker(settings, ranks) as tracker, bar as shown:
+    with _tracker(inputs, ranks) as tracker, bar as shown:
         loop.run(validation, Reporter(shown, tracker, settings.monitor, watch))
         if ranks.is_leader:
             _finish(inputs, epochs, loop.lr, device)
@@ -143,7 +150,7 @@ def _fit_baseline(
     validation_part = Part(inputs.validation.shard_row_N2, validation.targets, inputs.read)
     count = len(inputs.train) // ranks.size + len(inputs.validation)
     bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
-    with _tracker(settings, ranks) as tracker, bar as shown:
+    with _tracker(inputs, ranks) as tracker, bar as shown:
         reporter = Reporter(shown, tracker, settings.monitor, watch)
         fit.run(inputs.first_spectra, train_part, validation_part, inputs.max_bytes(), reporter)
         if ranks.is_leader:
@@ -157,8 +164,9 @@ def _initialise(inputs: Inputs, epochs: Epochs, device: torch.device) -> None:
         rescale_layers(net, inputs.first_spectra().to(device), RESCALE_SPECTRA)
 
 
-def _tracker(settings: Train, ranks: Ranks) -> Tracker:
-    return Tracker(settings.tracking, settings.run, settings.result_settings(), ranks.is_leader)
+def _tracker(inputs: Inputs, ranks: Ranks) -> Tracker:
+    settings, tags = inputs.settings, {"survey.store": inputs.plan.store.id}
+    return Tracker(settings.tracking, settings.run, settings.result_settings(), ranks.is_leader, tags)
 
 
 def prepare(settings: Train) -> Inputs:
@@ -262,7 +270,8 @@ def _synthesizer(inputs: Inputs, ranks: Ranks, device: torch.device) -> Synthesi
 
     The leader fits its spectral model once, and keeps it with the checkpoints.
     """
-    settings, path = inputs.settings.synthesis, files.join(inputs.folder, SPECTRAL_MODEL)
+    settings, _ = usable_synthesis(inputs.settings.synthesis, inputs.plan.task, inputs.train)
+    path = files.join(inputs.folder, SPECTRAL_MODEL)
     if not settings.is_used:
         return None
     labels = input_labels(inputs.train.labels)

@@ -56,7 +56,7 @@ def test_iron_alone_selects_metal_poor_stars_and_no_carbon_enhanced_ones(tmp_pat
 
 def test_a_criterion_without_its_labels_is_refused(tmp_path: Path) -> None:
     write_survey(tmp_path)
-    message = r"criterion=aoki2007: .*\(Teff, FeH, CFe\); give carbon_0\.7 or carbon_1\.0"
+    message = r"criterion=aoki2007: .*\(Teff, FeH, CFe\); give criterion=carbon_0\.7 or criterion=carbon_1\.0"
     with pytest.raises(SettingsError, match=message):
         run(tmp_path, criterion="aoki2007")
 
@@ -134,7 +134,7 @@ def test_each_table_says_what_it_was_made_from(tmp_path: Path) -> None:
     truth = str(tmp_path / "truth.csv")
     result = run(tmp_path, truth=truth, known=[truth], exports=[])
     tables = sorted(Path(result.folder).glob("*.parquet"))
-    assert len(tables) == 6
+    assert len(tables) == 9
     for path in tables:
         metadata = pq.read_schema(path).metadata
         origin = [metadata[name] for name in (b"ensemble", b"predictions", b"source")]
@@ -181,5 +181,5 @@ def test_a_catalog_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_predictions_that_have_lost_a_shard_say_what_to_do(tmp_path: Path) -> None:
     write_survey(tmp_path)
     (tmp_path / "predictions" / "predictions" / "part-00001.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"part-00001\.parquet: .*; run jobs/predict\.py again"):
+    with pytest.raises(FileNotFoundError, match=r"part-00001\.parquet: .*; run survey predict again"):
         run(tmp_path)

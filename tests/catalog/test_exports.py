@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from survey.catalog import votable
 from survey.catalog.exports import FileFormat, export_table
 from survey.catalog.visits import combine_visits
+from survey.catalog.votable import Parameter, TableInfo
 from tests.catalog import skies
 
 ORIGIN = {"ensemble": "0123abcd", "store": "s3://bucket/dr8 & more", "code": "survey 0.1 <test>"}
@@ -60,13 +61,25 @@ COLUMNS = [
     column("nothing", pa.string(), [None, None, None]),
 ]
 TABLE = table_of(COLUMNS)
+WRITTEN_TO = {"logg": " (log10 of cm s-2)"}
+"""What is added to a description, because the unit dex does not say it."""
+ABOUT = TableInfo(
+    "list",
+    "stars of <a> list & more",
+    (
+        Parameter("expected_purity", 0.93, "what to expect", "stat.probability"),
+        Parameter("expected_purity_low", float("nan"), "not known"),
+        Parameter("goal", "the best F1", "what for", "meta.note"),
+    ),
+    ("the list is empty: <why>", "cemp.level=0.5 gives more"),
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table in all formats."""
     folder = tmp_path_factory.mktemp("exports")
-    paths = export_table(TABLE, str(folder), "list", ORIGIN)
+    paths = export_table(TABLE, str(folder), ABOUT, ORIGIN)
     assert sorted(Path(path).name for path in paths) == [
         "columns.csv",
         "list.csv",
@@ -82,10 +95,13 @@ def test_parquet_keeps_values_descriptions_and_origin(folder: Path) -> None:
     for name in TABLE.column_names:
         values = TABLE[name].fill_null("") if pa.types.is_string(TABLE[name].type) else TABLE[name]
         assert table[name].combine_chunks().equals(values.combine_chunks()) or name == "p_cemp"
-        description = table.schema.field(name).metadata[b"description"]
-        assert description == TABLE.schema.field(name).metadata[b"description"]
+        description = table.schema.field(name).metadata[b"description"].decode()
+        assert description == TABLE.schema.field(name).metadata[b"description"].decode() + WRITTEN_TO.get(
+            name, ""
+        )
     assert table["p_cemp"].null_count == 1
-    assert table.schema.field("logg").metadata[b"unit"] == b"dex(cm s-2)"
+    assert table.schema.field("logg").metadata[b"unit"] == b"dex"
+    assert table.schema.field("rv").metadata[b"unit"] == b"km/s"
     assert table.schema.metadata[b"store"] == ORIGIN["store"].encode()
 
 
@@ -97,7 +113,7 @@ def test_pandas_duckdb_and_astropy_read_the_parquet(folder: Path) -> None:
     assert duckdb.sql(f"select obsid, star from '{path}' where cemp_07").fetchall() == [(2**63 - 1, "J0001")]
     assert Table.read(path)["FeH"].tolist() == [-3.25, -1.0, 0.5]
     without_bool = TABLE.drop_columns(["cemp_07"])  # astropy takes no null for a bool
-    export_table(without_bool, str(folder / "some"), "list", ORIGIN, formats=("parquet",))
+    export_table(without_bool, str(folder / "some"), ABOUT, ORIGIN, formats=("parquet",))
     table = Table.read(folder / "some" / "list.parquet", format="parquet.votable")
     assert str(table["rv"].unit) == "km / s"
     assert table["p_cemp"].description == LONG
@@ -105,10 +121,7 @@ def test_pandas_duckdb_and_astropy_read_the_parquet(folder: Path) -> None:
 
 
 def test_astropy_reads_the_votable(folder: Path) -> None:
-    # VOUnits have logarithms, the units of astropy do not
-    with pytest.warns(Warning, match=r"Invalid unit string 'log\(cm.s\*\*-2\)'") as warnings:
-        document = parse_single_table(folder / "list.vot", verify="warn")
-    assert len(warnings) == 1
+    document = parse_single_table(folder / "list.vot", verify="exception")
     table = document.to_table()
     assert table["obsid"].tolist() == [2**63 - 1, 1234567890123456789, None]
     assert table["predicted_class"].tolist() == [-1, 1, None]
@@ -123,16 +136,37 @@ def test_astropy_reads_the_votable(folder: Path) -> None:
         "ra": "deg",
         "FeH": "dex",
         "rv": "km / s",
-        "logg": "log(cm.s**-2)",
+        "logg": "dex",
     }
     field = document.get_field_by_id_or_name("p_cemp")
     assert (field.ucd, field.description) == ("stat.probability", LONG)
-    infos = parse(folder / "list.vot").resources[0].infos
-    assert {info.name: info.value for info in infos} == ORIGIN
+    infos = [(info.name, info.value) for info in parse(folder / "list.vot").resources[0].infos]
+    assert infos == [*ORIGIN.items(), *(("note", note) for note in ABOUT.notes)]
+
+
+def test_a_votable_names_its_table_its_frame_its_times_and_what_to_expect(tmp_path: Path) -> None:
+    lmjd = column("lmjd", pa.int32(), [55859], "d", "time.epoch")
+    ra = column("ra", pa.float64(), [12.5], "deg", "pos.eq.ra;meta.main")
+    export_table(table_of([lmjd, ra]), str(tmp_path), ABOUT, ORIGIN, formats=("votable",))
+    resource = parse(tmp_path / "list.vot", verify="exception").resources[0]
+    [frame], [times], [table] = resource.coordinate_systems, resource.time_systems, resource.tables
+    assert (frame.system, times.timeorigin, times.refposition) == ("ICRS", "MJD-origin", "TOPOCENTER")
+    assert [field.ref for field in table.fields] == [times.ID, frame.ID]
+    assert (table.name, table.description, table.nrows) == ("list", ABOUT.description, 1)
+    values = {parameter.name: (parameter.value, parameter.ucd) for parameter in table.params}
+    assert values["expected_purity"] == (0.93, "stat.probability")
+    assert np.isnan(values["expected_purity_low"][0])
+    assert values["goal"] == ("the best F1", "meta.note")
+
+
+def test_a_table_without_positions_and_times_needs_no_systems(tmp_path: Path) -> None:
+    export_table(table_of([column("tiny", pa.uint8(), [1])]), str(tmp_path), ABOUT, {}, formats=("votable",))
+    resource = parse(tmp_path / "list.vot", verify="exception").resources[0]
+    assert not list(resource.coordinate_systems)
+    assert not list(resource.time_systems)
 
 
 @pytest.mark.filterwarnings("ignore:Column 'cemp_07' contains NULL")
-@pytest.mark.filterwarnings("ignore:.*did not parse as fits unit")
 def test_astropy_reads_the_fits_table(folder: Path) -> None:
     table = Table.read(folder / "list.fits")
     assert table["obsid"].tolist() == [2**63 - 1, 1234567890123456789, None]
@@ -145,9 +179,9 @@ def test_astropy_reads_the_fits_table(folder: Path) -> None:
     assert table["sure"].tolist() == [True, False, True]
     assert {name: str(table[name].unit) for name in ("ra", "FeH", "rv", "logg")} == {
         "ra": "deg",
-        "FeH": "dex",
+        "FeH": "None",
         "rv": "km / s",
-        "logg": "log(cm s-2)",
+        "logg": "None",
     }
     with fits.open(folder / "list.fits", logical_as_bytes=True) as hdus:
         hdus.verify("exception")
@@ -155,6 +189,9 @@ def test_astropy_reads_the_fits_table(folder: Path) -> None:
         assert hdus[1].data["cemp_07"].tolist() == [b"T", b"", b"F"]
         assert header["TCOMM8"] == LONG
         assert header["TUCD8"] == "stat.probability"
+        assert header["TCOMM9"] == "what logg is (log10 of cm s-2), in dex"
+        assert (header["EXTNAME"], header["expected_purity"]) == ("list", 0.93)
+        assert ABOUT.notes[0] in [str(comment) for comment in header["COMMENT"]]
         history = "".join(hdus[0].header["HISTORY"])
         assert all(f"{key}: {value}" in history for key, value in ORIGIN.items())
 
@@ -167,7 +204,8 @@ def test_the_csv_has_empty_cells_for_nulls_and_a_table_of_its_columns(folder: Pa
     assert frame["cemp_07"].tolist() == ["true", "", "false"]
     described = pd.read_csv(folder / "columns.csv", keep_default_na=False).set_index("name")
     assert list(described.index) == TABLE.column_names
-    assert list(described.loc["logg"]) == ["float", "dex(cm s-2)", "phys.gravity", "what logg is"]
+    logg = ["float", "dex", "phys.gravity", "what logg is (log10 of cm s-2)", "logg"]
+    assert list(described.loc["logg"]) == logg
     assert described["description"].loc["p_cemp"] == LONG
 
 
@@ -199,8 +237,8 @@ def test_stilts_reads_units_descriptions_and_values(
     assert list(by_name) == TABLE.column_names
     assert by_name["p_cemp"]["UCD"] == "stat.probability"
     assert by_name["p_cemp"]["Description"] == LONG
-    speed, gravity = ("km s-1", "log(cm s-2)") if ending == "fits" else ("km.s**-1", "log(cm.s**-2)")
-    units = {"ra": "deg", "FeH": "dex", "rv": speed, "logg": gravity}
+    dex = "" if ending == "fits" else "dex"
+    units = {"ra": "deg", "FeH": dex, "rv": "km/s", "logg": dex}
     assert {name: by_name[name]["Units"] for name in units} == units
     printed = stilts("tpipe", source, "omode=out", "ofmt=csv")
     cells = pd.read_csv(io.StringIO(printed), dtype=str, keep_default_na=False)
@@ -237,7 +275,7 @@ def test_any_number_and_any_text_come_back(
     count = min(len(numbers), len(words))
     numbers, texts = numbers[:count], [word or "" for word in words[:count]]
     table = table_of([column("number", pa.int64(), numbers), column("word", pa.string(), words[:count])])
-    export_table(table, str(tmp_path), "any", {})
+    export_table(table, str(tmp_path), TableInfo("any"), {})
     assert pq.read_table(tmp_path / "any.parquet")["word"].to_pylist() == texts
     read = parse_single_table(tmp_path / "any.vot").to_table()
     assert read["number"].tolist() == numbers
@@ -249,7 +287,7 @@ def test_any_number_and_any_text_come_back(
 
 
 def test_an_empty_list_can_be_opened(tmp_path: Path) -> None:
-    export_table(TABLE.slice(0, 0), str(tmp_path), "none", ORIGIN)
+    export_table(TABLE.slice(0, 0), str(tmp_path), TableInfo("none"), ORIGIN)
     assert len(parse_single_table(tmp_path / "none.vot").to_table()) == 0
     with fits.open(tmp_path / "none.fits") as hdus:
         assert hdus[1].header["NAXIS2"] == 0
@@ -260,7 +298,7 @@ def test_an_empty_list_can_be_opened(tmp_path: Path) -> None:
 def test_all_columns_of_a_catalog_are_exported(tmp_path: Path) -> None:
     rows = skies.rows(np.arange(30.0), np.arange(30.0), [None] * 30)
     table = combine_visits(rows, np.arange(30))
-    export_table(table, str(tmp_path), "stars", ORIGIN, formats=("votable", "fits"))
+    export_table(table, str(tmp_path), TableInfo("stars"), ORIGIN, formats=("votable", "fits"))
     teff = parse_single_table(tmp_path / "stars.vot").to_table()["Teff"]
     assert teff.tolist() == pytest.approx(table["Teff"].to_pylist())
     with fits.open(tmp_path / "stars.fits") as hdus:
@@ -273,19 +311,19 @@ def test_a_column_of_lists_is_refused_by_name(tmp_path: Path, format_: FileForma
     table = table_of([column("latent", pa.list_(pa.float32(), 2), [[1.0, 2.0]])])
     message = r"column latent is fixed_size_list.*numbers, text and true/false only: leave it out"
     with pytest.raises(ValueError, match=message):
-        export_table(table, str(tmp_path), "x", {}, formats=(format_,))
+        export_table(table, str(tmp_path), TableInfo("x"), {}, formats=(format_,))
 
 
 def test_a_column_without_a_description_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"column x: its field has no description"):
-        export_table(pa.table({"x": [1]}), str(tmp_path), "x", {})
+        export_table(pa.table({"x": [1]}), str(tmp_path), TableInfo("x"), {})
 
 
 def test_a_list_of_a_million_cells_is_exported_completely(tmp_path: Path) -> None:
     """It takes seconds because columns, not cells, are written one at a time."""
     rows = 75_000
     long = pa.concat_tables([TABLE] * (rows // TABLE.num_rows)).combine_chunks()
-    export_table(long, str(tmp_path), "long", ORIGIN)
+    export_table(long, str(tmp_path), TableInfo("long"), ORIGIN)
     assert pq.read_table(tmp_path / "long.parquet").num_rows == rows
     assert (tmp_path / "long.csv").read_text().count("\n") == rows + 1
     star, obsid = TABLE["star"].to_pylist(), TABLE["obsid"].to_pylist()

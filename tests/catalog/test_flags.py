@@ -22,9 +22,10 @@ def table(**columns: Any) -> pa.Table:
 NONE = CatalogFlag(0)
 CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"flags": int(Flag.LOW_SNR | Flag.NO_OBSID)}, NONE, NONE),
+    ({"flags": int(Flag.FIBER | Flag.NOISE_ESTIMATED | Flag.LOW_CONTINUUM)}, NONE, NONE),
     ({"flags": int(Flag.OUTLIERS)}, CatalogFlag.SPECTRUM, NONE),
     (
-        {"flags": int(Flag.FIBER | Flag.NO_VELOCITY)},
+        {"flags": int(Flag.FIBER | Flag.NEGATIVE | Flag.NO_VELOCITY)},
         CatalogFlag.SPECTRUM | CatalogFlag.NO_VELOCITY,
         NONE,
     ),
@@ -52,13 +53,8 @@ CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"Teff": 5000.0, "Teff_err": 249.0}, NONE, NONE),
     ({"Teff": 5000.0, "Teff_err": 251.0}, CatalogFlag.LARGE_ERROR, NONE),
     ({"CFe": 0.0, "CFe_err": 0.36}, CatalogFlag.LARGE_ERROR, NONE),
-    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.0, "CFe_high": 1.0}, NONE, NONE),
-    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, CatalogFlag.WIDE_INTERVAL, NONE),
-    ({"Teff": 4061.0}, NONE, NONE),
-    ({"Teff": 4059.0}, CatalogFlag.EDGE, NONE),
-    ({"Teff": 9000.0}, CatalogFlag.EDGE, NONE),
-    ({"FeH": 0.42}, CatalogFlag.EDGE, NONE),
-    ({"logg": 9.0}, NONE, NONE),
+    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, NONE, NONE),
+    ({"Teff": 9000.0}, NONE, NONE),
     ({"path": "x"}, NONE, NONE),
 ]
 
@@ -67,8 +63,28 @@ CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
 def test_a_flag_is_set_beyond_its_limit_and_not_before(
     columns: dict[str, Any], warn: CatalogFlag, bad: CatalogFlag
 ) -> None:
-    warn_N, bad_N = FlagRules(ranges=RANGES).flags(table(**columns))
+    warn_N, bad_N, _ = FlagRules(ranges=RANGES).flags(table(**columns))
     assert (CatalogFlag(int(warn_N[0])), CatalogFlag(int(bad_N[0]))) == (warn, bad)
+
+
+INFORMATION: list[tuple[dict[str, Any], CatalogFlag]] = [
+    ({"flags": int(Flag.LOW_SNR | Flag.NO_OBSID | Flag.OUTLIERS)}, NONE),
+    ({"flags": int(Flag.FIBER)}, CatalogFlag.FIBER),
+    ({"flags": int(Flag.NOISE_ESTIMATED)}, CatalogFlag.NOISE_ESTIMATED),
+    ({"flags": int(Flag.LOW_CONTINUUM)}, CatalogFlag.LOW_CONTINUUM),
+    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.0, "CFe_high": 1.0}, NONE),
+    ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, CatalogFlag.WIDE_INTERVAL),
+    ({"Teff": 4061.0}, NONE),
+    ({"Teff": 4059.0}, CatalogFlag.EDGE),
+    ({"Teff": 9000.0}, CatalogFlag.EDGE),
+    ({"FeH": 0.42}, CatalogFlag.EDGE),
+    ({"logg": 9.0}, NONE),
+]
+
+
+@pytest.mark.parametrize(("columns", "info"), INFORMATION)
+def test_what_decides_nothing_is_an_information(columns: dict[str, Any], info: CatalogFlag) -> None:
+    assert CatalogFlag(int(FlagRules(ranges=RANGES).flags(table(**columns))[2][0])) == info
 
 
 def test_each_flag_has_one_definition_and_a_case_above() -> None:
@@ -77,6 +93,8 @@ def test_each_flag_has_one_definition_and_a_case_above() -> None:
     tested = NONE
     for _, warn, bad in CASES:
         tested |= warn | bad
+    for _, info in INFORMATION:
+        tested |= info
     assert tested == CatalogFlag(sum(CatalogFlag))
 
 
@@ -84,7 +102,7 @@ def test_the_table_of_flags_describes_each_bit() -> None:
     rows = flag_table().to_pylist()
     assert [row["value"] for row in rows] == [1 << row["bit"] for row in rows]
     assert [row["bit"] for row in rows] == list(range(len(rows)))
-    assert {row["severity"] for row in rows} == {"warn", "bad"}
+    assert {row["severity"] for row in rows} == {"info", "warn", "bad"}
     assert all(len(row["description"]) > 10 for row in rows)
     assert rows[13] == {
         "bit": 13,
@@ -97,18 +115,26 @@ def test_the_table_of_flags_describes_each_bit() -> None:
 
 def test_flags_are_those_of_each_row_and_fit_their_columns() -> None:
     rows = pa.table({"snr": [50.0, 1.0, 5.0], "domain": [0.5, 3.0, None]})
-    warn_N, bad_N = FlagRules().flags(rows)
-    assert warn_N.dtype == bad_N.dtype == np.dtype(np.int32)
+    warn_N, bad_N, info_N = FlagRules().flags(rows)
+    assert warn_N.dtype == bad_N.dtype == info_N.dtype == np.dtype(np.int32)
     assert warn_N.tolist() == [0, CatalogFlag.LOW_SNR | CatalogFlag.OUT_OF_DOMAIN, CatalogFlag.LOW_SNR]
     assert bad_N.tolist() == [0, CatalogFlag.VERY_LOW_SNR | CatalogFlag.FAR_OUT_OF_DOMAIN, 0]
 
 
-def test_bad_flags_and_chosen_warnings_keep_a_star_out_of_the_lists() -> None:
-    warn_N = np.array([0, CatalogFlag.LOW_SNR, CatalogFlag.EDGE, 0], np.int32)
-    bad_N = np.array([0, 0, 0, CatalogFlag.NO_ANSWER], np.int32)
-    assert FlagRules().left_out(warn_N, bad_N).tolist() == [False, False, False, True]
-    rules = FlagRules(leave_out=int(CatalogFlag.EDGE))
-    assert rules.left_out(warn_N, bad_N).tolist() == [False, False, True, True]
+def test_bad_flags_and_chosen_flags_keep_a_star_out_of_the_lists() -> None:
+    warn_N = np.array([0, CatalogFlag.LOW_SNR, CatalogFlag.UNKNOWN_OBJECT, 0, 0], np.int32)
+    bad_N = np.array([0, 0, 0, CatalogFlag.NO_ANSWER, 0], np.int32)
+    info_N = np.array([0, 0, 0, 0, CatalogFlag.FIBER], np.int32)
+    flags = warn_N, bad_N, info_N
+    assert (FlagRules().excluding(*flags) != 0).tolist() == [False, False, False, True, False]
+    rules = FlagRules(leave_out=int(CatalogFlag.UNKNOWN_OBJECT | CatalogFlag.FIBER))
+    assert rules.excluding(*flags).tolist() == [
+        0,
+        0,
+        CatalogFlag.UNKNOWN_OBJECT,
+        CatalogFlag.NO_ANSWER,
+        CatalogFlag.FIBER,
+    ]
 
 
 def test_the_limits_are_settings() -> None:

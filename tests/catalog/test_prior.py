@@ -187,18 +187,19 @@ def mix_with_cemp(how: str, low: float, high: float) -> ClassMix:
 
 
 def test_a_vague_share_is_replaced_by_its_lower_end() -> None:
-    mix, notes = cautious(mix_with_cemp("estimated", 0.001, 0.14))
+    mix, notes = cautious(mix_with_cemp("estimated", 0.001, 0.14), "CEMP")
     assert mix.share_C[1] < 0.006
     assert mix.share_C.sum() == pytest.approx(1)
     assert "share of CEMP between 0.4" in notes[0]
+    assert "give them: 'cemp.prior={MP: 4, CEMP: 1, NMP: 95}'" in notes[0]
     assert mix.drawn_RC[:, 1].max() == 0.14, "the intervals keep the uncertainty"
 
 
 def test_no_class_gets_a_share_of_0() -> None:
-    assert cautious(mix_with_cemp("estimated", 0.0, 0.1))[0].share_C[1] >= RAREST
+    assert cautious(mix_with_cemp("estimated", 0.0, 0.1), "CEMP")[0].share_C[1] >= RAREST
 
 
 @pytest.mark.parametrize(("how", "low", "high"), [("estimated", 0.01, 0.03), ("given", 0.001, 0.14)])
 def test_a_certain_or_given_share_is_kept(how: str, low: float, high: float) -> None:
     mix = mix_with_cemp(how, low, high)
-    assert cautious(mix) == (mix, ())
+    assert cautious(mix, "MP") == (mix, ())

@@ -42,11 +42,12 @@ def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
 @pytest.mark.usefixtures("small_ray")
 def test_items_may_be_texts() -> None:
     assert sorted(
-        result["text"] for result in stream.make_map()(lambda text: {"text": text.upper()}, ["a", "b/c", "ü"])
+        result["text"]
+        for result in stream.make_map(2)(lambda text: {"text": text.upper()}, ["a", "b/c", "ü"])
     ) == ["A", "B/C", "Ü"]
 
 
-@pytest.mark.parametrize(("workers", "items"), [(1, [1, 2, 3]), (None, [1]), (4, [])])
+@pytest.mark.parametrize(("workers", "items"), [(1, [1, 2, 3]), (None, [1, 2, 3]), (4, [1]), (4, [])])
 def test_one_worker_or_one_item_needs_no_ray(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]
 ) -> None:

@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from survey import files
 from survey.answers import UNCALIBRATED
+from survey.arguments import load
 from survey.ensemble import build as building
 from survey.ensemble import holdout
 from survey.ensemble.build import BuiltEnsemble, build
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
 from survey.ensemble.settings import Build, trainings
-from survey.settings import SettingsError, load
+from survey.labels import CLASSES
+from survey.settings import SettingsError
 from survey.store.store import open_store
+from survey.training.batches import Spectra
 from survey.training.settings import Train
 from tests.ensemble import small_runs
 from tests.training import lessons
@@ -91,6 +95,32 @@ def test_the_validation_table_has_the_answers_and_the_truth(folder: Path, team: 
     assert np.array_equal(table["true_class"].to_numpy(), samples.class_N)
     assert np.allclose(table["true_FeH"].to_numpy(), samples.label_NL[:, 0])
     assert {"star", "snr", "snr_g", "visit", "p_mp_raw", "FeH_err_raw"} <= set(table.column_names)
+
+
+def test_each_class_of_the_training_spectra_is_a_reference_of_the_domain(team: BuiltEnsemble) -> None:
+    domain = open_ensemble(team.folder).domain
+    assert domain is not None
+    assert [len(member.centre_GK) for member in domain.members] == [len(CLASSES)] * len(RUNS)
+    assert len(domain.usual_G) == len(CLASSES)
+
+
+@pytest.mark.parametrize("kind", ["noise", "emission lines", "molecular bands"])
+def test_a_spectrum_that_is_no_star_of_the_training_is_outside_of_each_class(
+    team: BuiltEnsemble, kind: str
+) -> None:
+    ensemble, random = open_ensemble(team.folder), np.random.default_rng(0)
+    pixel_P, points = np.arange(len(ensemble.grid)), len(ensemble.grid)
+    line_B1 = random.uniform(0, points, (50, 1))
+    flux_BP = {
+        "noise": random.normal(1, 1, (50, points)),
+        "emission lines": 1 + 4 * np.exp(-0.5 * ((pixel_P - line_B1) / (points / 15)) ** 2),
+        "molecular bands": np.where(pixel_P // (points // 8) % 2, 0.3, 1)
+        + random.normal(0, 0.02, (50, points)),
+    }[kind]
+    flux = torch.from_numpy(flux_BP.astype(np.float32))
+    answers = ensemble.predict(Spectra(flux, torch.full_like(flux, 100.0)), np.full(50, 50.0)).answers
+    assert answers.domain_N is not None
+    assert (answers.domain_N > 2).all()
 
 
 def test_calibrated_errors_hold_on_validation(team: BuiltEnsemble) -> None:

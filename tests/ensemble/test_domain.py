@@ -10,7 +10,7 @@ from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import roc_auc_score
 
-from survey.ensemble.domain import DIRECTIONS, Domain
+from survey.ensemble.domain import DIRECTIONS, MOST, Domain, choose_spectra
 
 
 def blobs(rows: int, features: tuple[int, ...] = (6, 10), seed: int = 0) -> list[np.ndarray]:
@@ -147,13 +147,114 @@ def test_the_order_of_members_and_the_scale_of_a_latent_change_no_distance() -> 
     expected = Domain.fit(train, validation).score(new)
     assert Domain.fit(train[::-1], validation[::-1]).score(new[::-1]) == pytest.approx(expected)
     scaled = [[1e4 * latent.astype(float) - 3 for latent in latents] for latents in (train, validation, new)]
-    assert Domain.fit(*scaled[:2]).score(scaled[2]) == pytest.approx(expected, rel=1e-4)
+    assert Domain.fit(scaled[0], scaled[1]).score(scaled[2]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_validation_stars_the_training_stars_give_the_usual_distance() -> None:
     train = blobs(1000)
     for validation in (None, [latent[:0] for latent in train]):
         assert (Domain.fit(train, validation).score(train) > 1).mean() == pytest.approx(0.01)
+
+
+def classes_of_blobs(counts: tuple[int, ...], seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+    """Latents of two members with a blob per class, each with its own centre and shape, and the classes."""
+    class_N = np.repeat(np.arange(len(counts)), counts)
+    latents = []
+    for size in (6, 10):
+        random, shapes = np.random.default_rng([seed, size]), np.random.default_rng(size)
+        centres = 5 * shapes.normal(0, 1, (len(counts), size))
+        mixing = shapes.normal(0, 1, (len(counts), size, size))
+        noise = random.normal(0, 1, (len(class_N), size))
+        latents.append(centres[class_N] + np.einsum("nd,nde->ne", noise, mixing[class_N]))
+    return latents, class_N
+
+
+RARE = (4000, 60, 1500)
+"""As many spectra as a training set may have of three classes: the second is rare."""
+
+
+def test_a_rare_class_is_as_much_inside_as_the_others() -> None:
+    (train, train_class), (validation, validation_class) = (classes_of_blobs(RARE, seed) for seed in (0, 1))
+    new, new_class = classes_of_blobs((3000, 3000, 3000), seed=2)
+    together = Domain.fit(train, validation).score(new) > 1
+    by_class = Domain.fit(train, validation, train_class, validation_class).score(new) > 1
+    assert together[new_class == 1].mean() > 0.2
+    for number in range(3):
+        assert by_class[new_class == number].mean() < 0.05
+
+
+def test_what_is_near_no_class_is_outside() -> None:
+    train, train_class = classes_of_blobs(RARE)
+    validation, validation_class = classes_of_blobs(RARE, seed=1)
+    domain = Domain.fit(train, validation, train_class, validation_class)
+    random = np.random.default_rng(0)
+    between = [
+        latent[train_class == 0].mean(0) / 2 + latent[train_class == 2].mean(0) / 2 for latent in train
+    ]
+    scatter = [
+        np.concatenate(
+            [latent[train_class == number] - latent[train_class == number].mean(0) for number in range(3)]
+        ).std(0)
+        for latent in train
+    ]
+    strange = [
+        latent + 8 * wide * random.choice([-1, 1], (200, len(wide)))
+        for latent, wide in zip(between, scatter, strict=True)
+    ]
+    noise = [
+        latent.mean(0) + 3 * latent.std(0) * random.normal(0, 1, (200, latent.shape[1])) for latent in train
+    ]
+    assert (domain.score(strange) > 1).all()
+    assert (domain.score(noise) > 1).mean() > 0.95
+
+
+def test_a_distance_in_classes_is_the_mahalanobis_distance_from_the_nearest_class() -> None:
+    train, class_N = classes_of_blobs((3000, 3000))
+    new, _ = classes_of_blobs((50, 50), seed=1)
+    one = [train[0]], [new[0]]
+    score = Domain.fit(one[0], None, class_N).score(one[1])
+    expected = []
+    for number in range(2):
+        blob = train[0][class_N == number]
+        usual = np.sqrt(EmpiricalCovariance().fit(blob).mahalanobis(blob))
+        distance = np.sqrt(EmpiricalCovariance().fit(blob).mahalanobis(new[0]))
+        expected.append(distance / np.quantile(usual, 0.99))
+    assert score == pytest.approx(np.min(expected, 0), rel=0.05)
+
+
+def test_without_known_classes_all_spectra_are_one_class() -> None:
+    train, validation, new = blobs(500), blobs(100, seed=1), blobs(50, seed=2)
+    expected = Domain.fit(train, validation).score(new)
+    unknown = np.full(500, -1), np.full(100, -1)
+    assert Domain.fit(train, validation, *unknown).score(new) == pytest.approx(expected)
+    few = np.where(np.arange(500) < 5, 1, 2)
+    assert Domain.fit(train, validation, few, unknown[1]).score(new) == pytest.approx(expected)
+
+
+def test_spectra_of_an_unknown_class_are_a_class_of_their_own() -> None:
+    train, class_N = classes_of_blobs((2000, 2000))
+    validation, validation_class = classes_of_blobs((2000, 2000), seed=1)
+    class_N[class_N == 1] = validation_class[validation_class == 1] = -1
+    new, _ = classes_of_blobs((1000, 1000), seed=2)
+    outside = Domain.fit(train, validation, class_N, validation_class).score(new) > 1
+    assert max(outside[:1000].mean(), outside[1000:].mean()) < 0.03
+
+
+def test_a_domain_of_classes_is_the_same_after_safetensors() -> None:
+    train, class_N = classes_of_blobs((300, 40, 200))
+    new, _ = classes_of_blobs((20, 20, 20), seed=2)
+    domain = Domain.fit(train, None, class_N)
+    again = Domain.from_tensors(load(save(domain.to_tensors())))
+    assert np.array_equal(again.score(new), domain.score(new))
+
+
+def test_all_spectra_of_a_rare_class_describe_the_domain() -> None:
+    class_N = np.repeat([0, 1, 2], [100_000, 50, 100_000])
+    chosen = choose_spectra(class_N, seed=0)
+    assert np.bincount(class_N[chosen]).tolist() == [9975, 50, 9975]
+    assert len(chosen) == MOST
+    assert (np.diff(chosen) > 0).all()
+    assert np.array_equal(choose_spectra(class_N[:500], 0), np.arange(500))
 
 
 @pytest.mark.parametrize(

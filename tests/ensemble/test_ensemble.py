@@ -157,7 +157,7 @@ def test_an_ensemble_of_another_version_is_an_error(folder: Path, tmp_path: Path
 
 
 def test_a_folder_that_is_no_ensemble_and_no_run_is_an_error(tmp_path: Path) -> None:
-    message = r"no ensemble.json and no run.json in it, so it is no finished ensemble .* run jobs/ensemble.py"
+    message = r"no ensemble.json and no run.json in it, so it is no finished ensemble .* run survey ensemble"
     with pytest.raises(FileNotFoundError, match=message):
         open_ensemble(str(tmp_path))
 

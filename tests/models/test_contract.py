@@ -1,8 +1,10 @@
 """What every network has to do, whatever its architecture; a new file in survey/models/ is tested at once."""
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import survey.models
 from survey import plugins
+from survey.models import network
 from survey.models.network import FeatureDropout, Network, Outputs
 from survey.models.options import is_baseline
 from survey.models.settings import Task
@@ -252,3 +256,40 @@ def test_no_option_of_any_model_loads_a_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""
+
+
+# The example of "How to add a network"
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    """The network that the docstring of `network.py` prints, as a plugin."""
+    lines = (network.__doc__ or "").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("    import"))
+    last = next(number for number, line in enumerate(lines[first:], first) if line.startswith("- "))
+    shutil.copytree(plugins.FOLDER / "models", tmp_path / "models")
+    (tmp_path / "models" / "printed.py").write_text(textwrap.dedent("\n".join(lines[first:last])))
+    monkeypatch.setattr(plugins, "FOLDER", tmp_path)
+    monkeypatch.setattr(survey.models, "__path__", [str(tmp_path / "models")])
+    assert "printed" in plugins.names("models")
+    assert plugins.options("models", "printed").from_dict("x", {"hidden": 64})
+    yield build("printed").train()
+    sys.modules.pop("survey.models.printed", None)
+
+
+def test_the_printed_example_gives_the_outputs_of_its_task(example: Network) -> None:
+    outputs = predict(example, spectra(ROWS, PIXELS))
+    assert outputs.keys() == {"logits", "mu", "log_var", "latent"}
+    assert outputs["latent"].shape == (ROWS, 128)
+
+
+def test_the_printed_example_learns(example: Network) -> None:
+    optimiser = torch.optim.AdamW(example.parameters(), example.learning_rate)
+    losses = []
+    for _ in range(20):
+        value = loss(example(*spectra(ROWS, PIXELS)))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        losses.append(float(value.detach()))
+    assert losses[-1] < 0.5 * losses[0]

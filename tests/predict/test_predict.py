@@ -16,6 +16,7 @@ import torch
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 
+from survey.arguments import load
 from survey.ensemble.ensemble import open_ensemble
 from survey.labels import LABELS
 from survey.predict import inputs
@@ -23,7 +24,7 @@ from survey.predict.output import IDENTITY_COLUMNS, open_predictions, schema
 from survey.predict.predict import predict
 from survey.predict.settings import Predict
 from survey.reports.predict import summary
-from survey.settings import JobError, SettingsError, load
+from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training.batches import Spectra, read_spectra
 from tests import survey_files
@@ -174,7 +175,7 @@ def test_a_run_that_was_stopped_is_completed_to_the_same_files(place: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         predict(settings(place), stopped_after(1))
     with pytest.raises(
-        FileNotFoundError, match=r"no predictions.json in it, .*; run jobs/predict.py with predictions="
+        FileNotFoundError, match=r"no predictions.json in it, .*; run survey predict with predictions="
     ):
         open_predictions(str(place / "predictions"))
     completed, _ = predicted(place)

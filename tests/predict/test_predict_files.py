@@ -136,7 +136,7 @@ def test_files_are_prepared_like_the_training_spectra(place: Path) -> None:
     ("changes", "message"),
     [
         ({"input": "nowhere"}, "nowhere: no such file or folder"),
-        ({"ingest": {"sources": ["lamst"]}}, "there is no source 'lamst'; give one of"),
+        ({"ingest": {"sources": ["lamst"]}}, "there is no source 'lamst'; did you mean lamost"),
         ({"ingest": {"options": {"lamost": {"mrs": "both"}}}}, "should be 'coadd' or 'single'"),
     ],
 )

@@ -11,7 +11,8 @@ def sketch(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """All reports draw without rendering until the test ends; the figures are collected in the list."""
     figures: list[Figure] = []
 
-    def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+    def png(draw: Callable[[Figure], None], width: float, height: float, dpi: int = 150) -> bytes:
+        del dpi
         figures.append(Figure((width, height)))
         draw(figures[-1])
         return b"drawn"

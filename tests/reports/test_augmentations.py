@@ -9,8 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from survey.reports import augmentations
-from survey.reports.augmentations import augmented_spectrum, draw, picture
+from survey.reports.augmentations import augmented_spectrum, draw, is_used, picture
 from survey.training.augment_settings import METHOD_NAMES, Augment
 
 
@@ -21,10 +20,8 @@ def low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda figure, sink, dpi: save(figure, sink, dpi=dpi // 4))
 
 
-@pytest.fixture
-def one_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two panels only: one method, and all together."""
-    monkeypatch.setattr(augmentations, "METHOD_NAMES", ("dropout",))
+DROPOUT = {"dropout": {"probability": 1.0, "width": 100}}
+"""One method only, so one panel."""
 
 
 def spectrum(pixels: int = 400) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -36,23 +33,36 @@ def spectrum(pixels: int = 400) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any
     return wave, np.where(ivar > 0, flux, 1.0), ivar
 
 
-def test_there_is_a_panel_per_method_and_one_for_all() -> None:
+def titles_of(settings: Augment) -> dict[str, str]:
+    """The titles of the panels: the method, and the rest."""
     figure = Figure()
-    draw(figure, Augment(preset="full"), *spectrum())
+    draw(figure, settings, *spectrum())
     titles = [title for axis in figure.axes if (title := axis.get_title(loc="left"))]
-    first_words = [re.split("  +", title)[0] for title in titles]
-    assert first_words[:-1] == [name.replace("_", " ") for name in METHOD_NAMES]
-    text = dict(re.split("  +", title, maxsplit=1) for title in titles)
+    return dict(re.split("  +", title, maxsplit=1) for title in titles)
+
+
+def test_there_is_a_panel_per_method_that_is_used_and_one_for_all() -> None:
+    settings = Augment(preset="full")
+    text = titles_of(settings)
+    values = settings.result_settings()
+    used = [name.replace("_", " ") for name in METHOD_NAMES if values[name]["probability"]]
+    assert "dropout" not in used
+    assert [*text] == [*used, "all together, as the probabilities fall"]
     assert text["noise"] == "standard deviation 0.008   used on 24%"
     assert text["scaling"] == "up to 0.08   used on 18%"
-    assert text["dropout"].endswith("not used")
     assert text["all together, as the probabilities fall"] == "used on 60%"
 
 
-@pytest.mark.usefixtures("one_method")
+def test_a_single_method_has_a_single_panel_and_none_has_no_picture() -> None:
+    assert [*titles_of(Augment.from_dict("augment", DROPOUT))] == ["dropout"]
+    assert is_used(Augment.from_dict("augment", DROPOUT))
+    assert not is_used(Augment())
+    assert not is_used(Augment.from_dict("augment", DROPOUT | {"probability": 0.0}))
+
+
 def test_a_panel_shows_the_spectrum_before_and_after_and_the_difference() -> None:
     wave, flux, ivar = spectrum()
-    settings = Augment.from_dict("augment", {"dropout": {"probability": 1.0, "width": 100}})
+    settings = Augment.from_dict("augment", DROPOUT)
     figure = Figure()
     draw(figure, settings, wave, flux, ivar)
     upper, lower = figure.axes[0], figure.axes[2]
@@ -62,21 +72,21 @@ def test_a_panel_shows_the_spectrum_before_and_after_and_the_difference() -> Non
     np.testing.assert_array_equal(np.asarray(lower.lines[1].get_ydata()), after - before)
 
 
-@pytest.mark.usefixtures("one_method")
 def test_the_same_seed_draws_the_same_and_the_style_is_left_alone() -> None:
     before = dict(mpl.rcParams)
-    one, same, other = (picture(Augment(preset="survey"), *spectrum(), seed=seed) for seed in (1, 1, 2))
+    settings = Augment.from_dict("augment", DROPOUT)
+    one, same, other = (picture(settings, *spectrum(), seed=seed) for seed in (1, 1, 2))
     assert one.startswith(b"\x89PNG")
     assert one == same
     assert one != other
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.usefixtures("one_method")
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_spectrum_with_few_pixels_or_without_a_good_one_can_be_drawn(share: float) -> None:
     wave, flux, ivar = spectrum(60)
-    assert picture(Augment(), wave, flux, ivar * share).startswith(b"\x89PNG")
+    settings = Augment.from_dict("augment", DROPOUT)
+    assert picture(settings, wave, flux, ivar * share).startswith(b"\x89PNG")
 
 
 def test_the_panel_shows_what_a_network_gets_and_marks_gaps() -> None:

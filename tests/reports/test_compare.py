@@ -9,6 +9,7 @@ from survey.evaluate.result import Against
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.reports.compare import pictures, summary
+from survey.reports.style import BLUE, GREY, RED
 from tests.labelled import labelled_answers
 from tests.reports.sketches import sketch
 
@@ -80,3 +81,32 @@ def test_the_text_says_that_there_is_nothing_to_compare(monkeypatch: pytest.Monk
     table, text = compared(one=unknown, two=unknown)
     assert pictures(table) == {}
     assert "no spectrum has a label or a class that they predict" in text
+
+
+def test_each_error_is_drawn_with_its_interval_in_the_colour_of_its_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures = sketch(monkeypatch)
+    table, _ = compared(one=answers(1.0), two=answers(0.5), three=answers(1.5))
+    pictures(table)
+    rows = {row["who"]: row for row in table.to_pylist() if (row["kind"], row["metric"]) == ("all", "mae")}
+    axis = figures[0].axes[0]
+    for number, (who, color) in enumerate((("one", GREY), ("two", BLUE), ("three", RED))):
+        point, _, (bar,) = axis.containers[number]
+        assert point.get_xydata().tolist() == [[rows[who]["value"], number]]
+        assert bar.get_segments()[0][:, 0] == pytest.approx([rows[who]["low"], rows[who]["high"]])
+        assert point.get_color() == color
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["one", "two", "three"]
+
+
+def test_errors_by_signal_to_noise_are_those_of_the_bins(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = sketch(monkeypatch)
+    table, _ = compared(one=answers(1.0), two=answers(0.5))
+    pictures(table)
+    axis = figures[1].axes[0]
+    rows = [row for row in table.to_pylist() if (row["kind"], row["metric"]) == ("snr", "mae")]
+    for container, who in zip(axis.containers, ("one", "two"), strict=True):
+        expected = [row["value"] for row in rows if row["who"] == who]
+        assert np.asarray(container[0].get_ydata()) == pytest.approx(expected)
+    bins = list(dict.fromkeys(row["group"] for row in rows))
+    assert [text.get_text() for text in axis.get_xticklabels()] == bins

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from survey.ensemble.build import BuiltEnsemble, build
+from survey.ensemble.diversity import CLASSES, ENSEMBLE_NAME
 from survey.ensemble.settings import Build
+from survey.metrics import classes
 from survey.reports import ensemble
 from tests.ensemble import small_runs
+from tests.reports.sketches import sketch
 
 RUNS = ("both", "sure", "classes")
 
@@ -59,3 +63,45 @@ def test_a_single_member_has_no_diversity_and_no_gain(folder: Path) -> None:
     names = {Path(path).name for path in ensemble.pictures(single)}
     assert names == {"calibration.png", "coverage_by_snr.png"}
     assert "gain" not in ensemble.summary(single, [])
+
+
+def test_the_plots_show_the_metrics_of_the_ensemble(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = sketch(monkeypatch)
+    team = built(folder, "shown")
+    ensemble.pictures(team)
+    calibration, by_snr, diversity = figures
+    assert team.calibrated is not None
+    assert team.calibrated.p_NC is not None
+    class_N, p_NC = team.calibrated.class_N, team.calibrated.p_NC
+    known_N = class_N >= 0
+    curve = classes.reliability(p_NC.argmax(1)[known_N] == class_N[known_N], p_NC.max(1)[known_N])
+    after = next(each for each in calibration.axes[0].containers if str(each.get_label()).startswith("after"))
+    points = np.asarray(after[0].get_xydata())
+    assert points == pytest.approx(np.stack([curve.predicted, curve.observed], 1))
+    assert team.metrics is not None
+    rows = [
+        row
+        for row in team.metrics.to_pylist()
+        if (row["kind"], row["who"], row["metric"]) == ("snr", ENSEMBLE_NAME, "coverage_68")
+    ]
+    for axis, name in zip(by_snr.axes, team.calibrated.labels, strict=False):
+        shown = {str(each.get_label()): each for each in axis.containers}
+        expected = [row["value"] for row in rows if row["subject"] == name]
+        drawn = np.asarray(shown["calibrated, 1 error"][0].get_ydata())
+        assert drawn == pytest.approx(expected)
+    (image,) = diversity.axes[0].get_images()
+    alike: Any = np.ma.asarray(image.get_array()).filled(np.nan)
+    assert team.diversity is not None
+    for row in team.diversity.to_pylist():
+        if (row["metric"], row["subject"]) == ("agreement", CLASSES):
+            one, other = RUNS.index(row["one"]), RUNS.index(row["other"])
+            assert alike[one, other] == alike[other, one] == pytest.approx(row["value"])
+
+
+def test_a_network_without_errors_has_no_coverage_before_calibration(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = sketch(monkeypatch)
+    ensemble.pictures(built(folder, "plain run", runs=[str(folder / "both")]))
+    texts = {str(each.get_label()) for each in figures[1].axes[0].containers}
+    assert texts == {"calibrated, 1 error", "calibrated, 2 errors"}

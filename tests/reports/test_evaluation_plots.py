@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 
 from survey.answers import Answers
 from survey.metrics import classes, labels
+from survey.metrics.intervals import wilson
 from survey.metrics.score import LabelledAnswers
 from survey.reports import class_plots, kiel_plots, label_plots, style
 from survey.reports.evaluate import evaluation_pictures
@@ -201,3 +202,45 @@ def test_symbols_and_units_are_those_of_papers() -> None:
     assert symbols == ["[Fe/H]", "[C/Fe]", r"$T_\mathrm{eff}$", "rv"]
     units = [style.unit(name) for name in ("Teff", "logg", "rv")]
     assert units == ["K", "log$_{10}$(cm s$^{-2}$)", "km s$^{-1}$"]
+
+
+def test_residuals_over_signal_to_noise_are_at_their_values(figures: list[Figure]) -> None:
+    stars = labelled_stars(60, seed=8)
+    label_plots.residuals_by_snr(stars)
+    assert stars.value_NL is not None
+    for number, axis in enumerate(figures[0].axes[:4]):
+        points = np.asarray(axis.get_lines()[0].get_xydata(), float)
+        residual_N = stars.value_NL[:, number] - stars.label_NL[:, number]
+        expected = dict(zip(stars.extra["snr_g"].tolist(), residual_N.tolist(), strict=True))
+        assert all(y == pytest.approx(expected[x]) for x, y in points.tolist())
+        assert len(points) > 50
+        assert axis.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("name", ["FeH", "CFe"])
+def test_an_abundance_is_drawn_true_predicted_and_as_their_difference(
+    figures: list[Figure], name: str
+) -> None:
+    stars = labelled_stars(80, seed=9)
+    kiel_plots.abundance(stars, name)
+    kiel_plots.carbon(stars)
+    number = LABELS.index(name)
+    assert stars.value_NL is not None
+    truth_N, value_N = stars.label_NL[:, number], stars.value_NL[:, number]
+    for axis, color_N in zip(figures[0].axes, (truth_N, value_N, value_N - truth_N), strict=False):
+        colored = axis.collections[-1]
+        assert_allclose(np.sort(np.asarray(colored.get_array())), np.sort(color_N))
+        assert_allclose(np.sort(np.asarray(colored.get_offsets()), 0), np.sort(stars.label_NL[:, [2, 3]], 0))
+    errors = np.asarray(figures[1].axes[0].collections[-1].get_array())
+    assert_allclose(np.sort(errors), np.sort(stars.value_NL[:, 1] - stars.label_NL[:, 1]))
+
+
+def test_one_grey_band_says_where_the_coverage_of_right_errors_lies(figures: list[Figure]) -> None:
+    label_plots.coverage(labelled_stars(400, seed=6))
+    axis = figures[0].axes[0]
+    (band,) = axis.collections
+    vertices = np.asarray(band.get_paths()[0].vertices)
+    at_half = vertices[np.isclose(vertices[:, 0], 0.5), 1]
+    low, high = (float(end) for end in wilson(200, 400))
+    assert (at_half.min(), at_half.max()) == pytest.approx((low, high))
+    assert len(axis.get_lines()) == len(LABELS)

@@ -3,6 +3,8 @@
 import struct
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from survey.mock.mock import make
@@ -11,6 +13,8 @@ from survey.reports.ingest import summary
 from survey.reports.preview import preview
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
+from survey.store.store import open_store
+from tests.reports.sketches import sketch
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +68,25 @@ def test_the_summary_holds_counts_reasons_and_folders(night: Path, tmp_path: Pat
     assert f"refused    {sum(result.document.refused.values()):,}" in text
     assert all(reason in text for reason in result.document.refused)
     assert str(tmp_path / "store" / "refused") in text
+
+
+def test_the_panels_hold_the_spectrum_of_the_file_and_of_the_store(
+    night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = sketch(monkeypatch)
+    settings = Ingest(
+        input=str(night), store=str(tmp_path / "store"), sources=("lamost",), refuse_above=1.0, preview=1
+    )
+    ingest(settings)
+    (path,) = preview(settings)
+    rows = pa.concat_tables(list(open_store(settings.store).tables())).to_pylist()
+    visit = Path(path).stem.partition("-")[2]
+    row = next(each for each in rows if each["visit"] == visit)
+    as_file, on_grid, with_continuum, final = figures[0].axes
+    flux = np.where(np.array(row["ivar"]) > 0, row["flux"], np.nan)
+    np.testing.assert_allclose(np.asarray(final.get_lines()[0].get_ydata(), float), flux, rtol=1e-3)
+    grid, continuum = (np.asarray(line.get_ydata(), float) for line in with_continuum.get_lines())
+    np.testing.assert_allclose(grid / continuum, flux, rtol=1e-3)
+    np.testing.assert_array_equal(np.asarray(on_grid.get_lines()[0].get_ydata(), float), grid)
+    assert visit in as_file.get_title(loc="left") + as_file.get_title()
+    assert f"S/N {row['snr']:.0f}" in as_file.get_title(loc="left") + as_file.get_title()

@@ -14,13 +14,14 @@ import pytest
 import yaml
 
 from survey import files
+from survey.arguments import load
 from survey.folder import Folder
 from survey.search import queue, tune
 from survey.search.queue import TrainingQueue
 from survey.search.seeds import NO_GAIN
 from survey.search.settings import Tune
 from survey.search.tune import SearchOutcome
-from survey.settings import JobError, SettingsError, load
+from survey.settings import JobError, SettingsError
 from survey.training import run as runs
 from survey.training.settings import Train
 from tests.search import sweeps

@@ -56,7 +56,8 @@ def test_rows_of_an_array_come_in_the_requested_order(tmp_path: Path, kind: str)
     assert arrays.count(path, NULL) == 6
     for spectrum, row in zip(read_spectra(path, [4, 0, 4]), [4, 0, 4], strict=True):
         np.testing.assert_array_equal(spectrum.flux, flux[row])
-        np.testing.assert_array_equal(spectrum.ivar, np.isfinite(flux[row]))
+        np.testing.assert_array_equal(spectrum.ivar > 0, np.isfinite(flux[row]))
+        assert spectrum.noise_estimated
         np.testing.assert_array_equal(spectrum.angstrom, GRIDS["cemp4900"].wave)
         assert spectrum.flux.dtype.itemsize >= 4
         assert spectrum.visit == {"visit": f"X-{row}", "survey": "arrays", "layout": "npy"}
@@ -182,6 +183,7 @@ def test_a_parquet_of_lists_is_read_across_row_groups_in_the_requested_order(tmp
     for spectrum, row in zip(read_spectra(path, rows, options), rows, strict=True):
         np.testing.assert_array_equal(spectrum.flux, flux[row])
         np.testing.assert_array_equal(spectrum.ivar, np.abs(flux[row]))
+        assert not spectrum.noise_estimated
         assert (spectrum.visit["obsid"], spectrum.visit["snr_g"], spectrum.visit["layout"]) == (
             row + 1,
             row,
@@ -216,7 +218,7 @@ def test_a_null_pixel_becomes_nan(tmp_path: Path) -> None:
     path = save_table(tmp_path, flux=[[None, *[1.0] * (PIXELS - 1)]])
     (spectrum,) = read_spectra(path, [0], CEMP4900)
     assert np.isnan(spectrum.flux[0])
-    assert spectrum.ivar.sum() == PIXELS - 1
+    assert (spectrum.ivar > 0).sum() == PIXELS - 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from survey.spectrum import VISIT_COLUMNS
 from survey.store import make as shard_module
 from survey.store.ingest import IngestResult, RefusalsError, ingest
 from survey.store.manifest import open_manifest
-from survey.store.schema import ARRAY_COLUMNS, STORE_COLUMNS
+from survey.store.schema import ARRAY_COLUMNS, STORE_COLUMNS, Flag
 from survey.store.settings import Ingest
 from survey.store.store import open_store
 from tests import survey_files
@@ -244,7 +244,7 @@ def test_a_store_is_opened_only_when_it_is_finished(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         ingest(settings(tmp_path), dying(1))
     with pytest.raises(
-        FileNotFoundError, match=r"no store\.json in it, so no finished store; run jobs/ingest\.py"
+        FileNotFoundError, match=r"no store\.json in it, so no finished store; run survey ingest"
     ):
         open_store(str(tmp_path / "store"))
     ingest(settings(tmp_path))
@@ -441,7 +441,7 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sources": ["lamots"]}, "ingest: sources: there is no source 'lamots'; give one of"),
+        ({"sources": ["lamots"]}, "ingest: sources: there is no source 'lamots'; did you mean lamost?"),
         ({"options": {"lamots": {}}}, "there is no source 'lamots'"),
         ({"options": {"lamost": {"mrs": "both"}}}, "ingest: options.lamost: mrs: 'both'"),
         (
@@ -473,7 +473,8 @@ def test_markers_hold_the_sizes_and_checksums_of_the_files(tmp_path: Path) -> No
             marker["written"] == pq.read_metadata(store / "spectra" / f"part-{number:05d}.parquet").num_rows
         )
         assert marker["rows_in"] == marker["files"] == marker["written"] + sum(marker["refused"].values())
-        assert shards[number] == marker | {"refused": json.dumps(marker["refused"])}
+        as_text = {name: json.dumps(marker[name]) for name in ("refused", "flagged")}
+        assert shards[number] == marker | as_text
 
 
 READERS = """
@@ -520,6 +521,41 @@ def test_pyarrow_pandas_and_duckdb_read_a_store_without_ray(tmp_path: Path) -> N
     assert found["snr"] > 3
 
 
+def test_the_flags_are_counted_and_the_summary_explains_them(tmp_path: Path) -> None:
+    from survey.reports.ingest import summary
+
+    (tmp_path / "in").mkdir()
+    draw = np.random.default_rng(1)
+    np.save(tmp_path / "in" / "X.npy", (1 + draw.normal(0, 0.05, (6, 3909))).astype(np.float32))
+    result = ingest(settings(tmp_path, options={"arrays": {"grid": "lamost3909"}}))
+    flags = rows(tmp_path / "store")["flags"].to_numpy()
+    expected = {
+        str(flag.name).lower(): int(((flags & flag) > 0).sum()) for flag in Flag if (flags & flag).any()
+    }
+    assert result.document.flagged == expected == {"no_velocity": 6, "no_obsid": 6, "noise_estimated": 6}
+    text = summary(result)
+    assert "6  noise_estimated: the file gives no errors: ivar and S/N are estimated from the flux" in text
+    assert "give prepare.velocity=rest if the spectra are in the rest frame already" in text
+
+
+@pytest.mark.parametrize("scale", [1.0, 3000.0])
+def test_spectra_without_errors_get_the_signal_to_noise_of_their_flux(tmp_path: Path, scale: float) -> None:
+    (tmp_path / "in").mkdir()
+    draw = np.random.default_rng(2)
+    ratio = np.array([8.0, 20.0, 40.0, 80.0])
+    flux = scale * (1 + draw.normal(0, 1, (4, 3909)) / ratio[:, None])
+    np.save(tmp_path / "in" / "X.npy", flux)
+    prepare = COARSE | {
+        "velocity": "rest",
+        "grid": {"start": 3.6, "stop": 3.94, "step": 1e-4, "scale": "log"},
+    }
+    ingest(settings(tmp_path, options={"arrays": {"grid": "lamost3909"}}, prepare=prepare))
+    spectra = rows(tmp_path / "store")
+    on_grid = np.sqrt(1.5)  # a straight line between two pixels has less noise than either
+    np.testing.assert_allclose(spectra["snr"] / on_grid, ratio, rtol=0.25)
+    assert not (spectra["flags"] & int(Flag.LOW_SNR | Flag.NO_VELOCITY)).any()
+
+
 def test_an_array_of_spectra_with_labels_becomes_rows(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     flux = np.stack([survey_files.spectrum(number)[0] for number in range(6)])
@@ -552,6 +588,79 @@ def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> Non
     assert refused["reason"].tolist() == ["missing", "missing"]
     assert refused["path"].iloc[1] == f"{tmp_path / 'catalogue.csv'}#row-5"
     assert (result.document.rows_in, result.plan.nameless) == (5, 1)
+
+
+def catalogue_of(folder: Path, numbers: range) -> Path:
+    """A catalogue that names its files by the columns of LAMOST's own catalogues."""
+    lines = [f"{1000 + number}|55859|TEST01|1|{1 + number}" for number in numbers]
+    path = folder / "catalogue.csv"
+    path.write_text("\n".join(["obsid|lmjd|planid|spid|fiberid", *lines]) + "\n")
+    return path
+
+
+def test_the_files_of_a_catalogue_may_lie_flat_in_one_folder(tmp_path: Path) -> None:
+    flat = survey_files.write(tmp_path / "flat", range(6))
+    nested = survey_files.write(tmp_path / "nested" / "TEST01", range(6)).parent
+    table = catalogue_of(tmp_path, range(6))
+    for folder, store in ((flat, "one"), (nested, "two")):
+        made = ingest(settings(tmp_path, input=str(table), files=str(folder), store=str(tmp_path / store)))
+        assert (made.document.written, made.document.refused) == (6, {})
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert one["obsid"].tolist() == two["obsid"].tolist() == [1000 + number for number in range(6)]
+
+
+def test_too_many_missing_files_are_an_error_that_names_two_of_them_and_says_what_to_give(
+    tmp_path: Path,
+) -> None:
+    table = catalogue_of(tmp_path, range(6))
+    with pytest.raises(RefusalsError) as caught:
+        ingest(settings(tmp_path, input=str(table), files=str(tmp_path / "wrong"), refuse_above=0.5))
+    message, first = str(caught.value), tmp_path / "wrong" / "TEST01"
+    assert (
+        f"{first}/spec-55859-TEST01_sp01-001.fits.gz and {first}/spec-55859-TEST01_sp01-002.fits.gz"
+        in message
+    )
+    assert "give files= with their folder, and with it forget=missing, which takes out these rows" in message
+    right = survey_files.write(tmp_path / "right", range(6))
+    with pytest.raises(RefusalsError, match="the input does not name them any more: give forget=missing"):
+        ingest(settings(tmp_path, input=str(table), files=str(right), refuse_above=0.4))
+
+
+def test_the_rows_of_a_wrong_attempt_are_taken_out_and_the_rest_stays(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(5))
+    ingest(settings(tmp_path))
+    table, right = catalogue_of(tmp_path, range(5, 12)), survey_files.write(tmp_path / "right", range(5, 12))
+    ingest(settings(tmp_path, input=str(table), files=str(tmp_path / "wrong")))
+    before = texts(tmp_path / "store", "spectra")
+    mixed = ingest(settings(tmp_path, input=str(table), files=str(right)))
+    assert (mixed.document.written, mixed.document.refused, mixed.plan.vanished) == (12, {"missing": 7}, 7)
+    result = ingest(settings(tmp_path, input=str(table), files=str(right), forget="missing"))
+    assert (result.document.written, result.document.refused) == (12, {})
+    assert (result.document.rows_in, result.plan.rows, result.plan.forgotten) == (12, 12, 7)
+    after = texts(tmp_path / "store", "spectra")
+    assert all(
+        after[name] == before[name] for name in ("spectra/part-00000.parquet", "spectra/part-00001.parquet")
+    )
+    assert sorted(rows(tmp_path / "store")["obsid"]) == [1000 + number for number in range(12)]
+    again = ingest(settings(tmp_path, input=str(table), files=str(right), forget="missing"))
+    assert (again.created, again.plan.forgotten, again.plan.vanished) == (0, 0, 0)
+
+
+def test_missing_files_that_the_input_still_names_are_not_forgotten(tmp_path: Path) -> None:
+    table, folder = catalogue_of(tmp_path, range(6)), survey_files.write(tmp_path / "in", range(4))
+    for _ in range(2):
+        result = ingest(settings(tmp_path, input=str(table), files=str(folder), forget="missing"))
+        assert (result.document.written, result.document.refused) == (4, {"missing": 2})
+        assert result.plan.forgotten == 0
+
+
+def test_a_store_that_was_killed_after_rows_were_taken_out_is_completed(tmp_path: Path) -> None:
+    table, right = catalogue_of(tmp_path, range(6)), survey_files.write(tmp_path / "right", range(6))
+    ingest(settings(tmp_path, input=str(table), files=str(tmp_path / "wrong")))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings(tmp_path, input=str(table), files=str(right), forget="missing"), dying(1))
+    result = ingest(settings(tmp_path, input=str(table), files=str(right)))
+    assert (result.document.written, result.document.refused) == (6, {})
 
 
 def test_a_relative_store_and_one_in_the_home_folder_mean_what_they_say(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from survey import files
@@ -25,6 +25,7 @@ from survey.sources.naming import namings
 from survey.spectrum import Refused
 from survey.store.manifest import IngestPlan, open_manifest, plan
 from survey.store.manifest.catalogue import parse_pattern, write_paths
+from survey.store.manifest.forget import without_rows
 from survey.store.manifest.manifest import COLUMNS, SCHEMA, manifest_rows
 from survey.store.manifest.row_keys import KeySet, ListedKeys, keys_of
 from survey.store.settings import Input
@@ -220,6 +221,39 @@ def test_a_given_pattern_is_preferred_to_a_file_column(tmp_path: Path) -> None:
     assert result.nameless == 1
 
 
+CATALOGUE = "obsid|lmjd|planid|spid|fiberid\n1|55859|F1|3|7\n2|55859|F1|3|8\n3|55859|F2|3|9\n"
+NAMES = ["spec-55859-F1_sp03-007.fits.gz", "spec-55859-F1_sp03-008.fits.gz", "spec-55859-F2_sp03-009.fits.gz"]
+
+
+@pytest.mark.parametrize("there", [[NAMES[2]], [NAMES[1].removesuffix(".gz")]], ids=["as named", "unpacked"])
+def test_files_that_lie_flat_in_one_folder_are_found(tmp_path: Path, there: list[str]) -> None:
+    root = spectra(tmp_path / "data", *there)
+    planned(tmp_path / "store", catalogue(tmp_path / "c.csv", CATALOGUE), files=str(root))
+    assert names(tmp_path / "store", root) == NAMES
+    assert planned(tmp_path / "store", tmp_path / "c.csv", files=str(root)).new_rows == 0
+
+
+def test_a_column_of_files_with_folders_may_name_files_that_lie_flat(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "data", "b.fits")
+    text = 'file\n20111024/F1/a.fits\n20111024/F1/b.fits\n/elsewhere/c.fits\n""\n'
+    planned(tmp_path / "store", catalogue(tmp_path / "c.csv", text), files=str(root))
+    assert [row["path"] for row in everything(tmp_path / "store")] == [
+        f"{root}/a.fits",
+        f"{root}/b.fits",
+        "/elsewhere/c.fits",
+        f"{tmp_path}/c.csv#row-4",
+    ]
+
+
+@pytest.mark.parametrize("there", [[], ["F2/" + NAMES[2], *NAMES]], ids=["nowhere", "in both ways"])
+def test_files_that_are_nowhere_or_where_they_are_expected_keep_their_folders(
+    tmp_path: Path, there: list[str]
+) -> None:
+    root = spectra(tmp_path / "data", *there)
+    planned(tmp_path / "store", catalogue(tmp_path / "c.csv", CATALOGUE), files=str(root))
+    assert names(tmp_path / "store", root) == [f"{name[11:13]}/{name}" for name in NAMES]
+
+
 def test_rows_without_a_file_are_listed_and_counted_and_will_be_missing(tmp_path: Path) -> None:
     text = "lmjd,planid,spid,fiberid,ra\n55859,F1,3,7,1\n,F1,3,8,2\nx,F1,3,8,3\n"
     text += "55859,-9999,3,8,4\n55859,F1,3.5,8,10 13 34.7\n55859,F1,-1,8,6\n"
@@ -358,8 +392,10 @@ def refused(tmp_path: Path, source: Path | str, **more: object) -> str:
 
 def test_inputs_without_a_spectrum_are_refused_with_a_reason_and_advice(tmp_path: Path) -> None:
     assert "no such file or folder; give" in refused(tmp_path, tmp_path / "none")
-    spectra(tmp_path / "in", "a.txt")
-    assert "holds no spectrum (1 other files); give a folder" in refused(tmp_path, tmp_path / "in")
+    spectra(tmp_path / "in", "b/a.txt")
+    message = refused(tmp_path, tmp_path / "in")
+    assert "holds no spectrum (1 other files, such as b/a.txt); give a folder with files .fits" in message
+    assert "if such a file is a spectrum, give sources=[ascii]" in message
     assert "holds no spectrum at all" in refused(tmp_path, catalogue(tmp_path / "head.csv", "file\n"))
     assert "empty; give" in refused(tmp_path, catalogue(tmp_path / "empty.csv", ""))
     (tmp_path / "zip").write_bytes(b"PK\x03\x04\0\0")
@@ -572,6 +608,54 @@ def test_reread_marks_only_the_shards_of_changed_files(tmp_path: Path) -> None:
     result = planned(store, root, shard=2, reread=True)
     assert (result.redo, result.new_rows, result.new_first_shard) == ((1,), 1, 101)
     assert open_manifest(str(store)).versions == {1: 2, 75: 1, 100: 1}
+
+
+@given(st.sets(st.integers(0, 200)))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_are_taken_out_of_their_shards_and_all_others_stay(tmp_path: Path, rows: set[int]) -> None:
+    store = tmp_path / "store"
+    if not store.exists():
+        planned(store, spectra(tmp_path / "in", *(f"{i:03d}.fits" for i in range(150))), shard=2)
+        planned(store, spectra(tmp_path / "more", *(f"{i:03d}.fits" for i in range(51))), shard=2)
+    manifest = open_manifest(str(store))
+    smaller = without_rows(manifest, np.array(sorted(rows), np.int64))
+    assert smaller.shards == manifest.shards
+    assert smaller.rows == manifest.rows - len(rows) == sum(record.rows for record in smaller.inputs)
+    for shard in range(manifest.shards):
+        first, before = manifest.first_row(shard), manifest.shard(shard).to_pylist()
+        kept = [row for number, row in enumerate(before, first) if number not in rows]
+        assert smaller.shard(shard).to_pylist() == kept
+        assert smaller.rows_in(shard) == len(kept)
+        assert smaller.versions.get(shard, 0) == (len(kept) < len(before))
+    numbers = np.arange(smaller.rows)
+    expected = np.repeat(np.arange(smaller.shards), [smaller.rows_in(i) for i in range(smaller.shards)])
+    np.testing.assert_array_equal(smaller.shards_of(numbers), expected)
+
+
+def test_a_manifest_with_smaller_shards_is_saved_extended_and_compared(tmp_path: Path) -> None:
+    root, store = spectra(tmp_path / "in", *(f"{i}.fits" for i in range(7))), tmp_path / "store"
+    planned(store, root, shard=3)
+    without_rows(open_manifest(str(store)), np.array([0, 1, 2, 4])).save()
+    manifest = open_manifest(str(store))
+    assert [manifest.rows_in(shard) for shard in range(3)] == [0, 2, 1]
+    assert names(store, root) == ["3.fits", "5.fits", "6.fits"]
+    (root / "5.fits").write_bytes(b"longer than it was before")
+    result = planned(store, root, shard=3, reread=True)
+    assert (result.redo, result.new_rows, result.new_first_shard, result.rows) == ((1,), 4, 3, 7)
+    assert names(store, root) == [f"{i}.fits" for i in (3, 5, 6, 0, 1, 2, 4)]
+
+
+def test_the_folder_of_a_manifest_holds_all_its_inputs(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    planned(store, spectra(tmp_path / "in/one", "a.fits"))
+    assert open_manifest(str(store)).folder == str(tmp_path / "in/one")
+    table = catalogue(tmp_path / "c.csv", "file\nb.fits\n")
+    planned(store, table, files=str(tmp_path / "in/two"))
+    assert open_manifest(str(store)).folder == str(tmp_path / "in")
+    planned(store, spectra(tmp_path, "d.fits") / "d.fits")
+    assert open_manifest(str(store)).folder == str(tmp_path)
+    planned(store, catalogue(tmp_path / "r.csv", "file\nb.fits\n"), files="s3://bucket/x")
+    assert open_manifest(str(store)).folder == ""
 
 
 def test_a_file_that_was_gzipped_later_is_the_same_spectrum_in_a_changed_file(tmp_path: Path) -> None:

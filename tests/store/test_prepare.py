@@ -212,7 +212,23 @@ def test_the_settings_decide_whether_and_how_spectra_are_shifted() -> None:
     not_shifted = prepared([spectrum], [300.0], velocity="none")
     assert not_shifted.velocity == [None]
     assert line_centre(not_shifted) == pytest.approx(4200, abs=0.03)
-    assert Flag(int(not_shifted.quality.flags[0])) & Flag.NO_VELOCITY
+    assert not Flag(int(not_shifted.quality.flags[0])) & Flag.NO_VELOCITY
+
+
+def test_spectra_that_are_in_the_rest_frame_already_are_not_shifted_and_not_flagged() -> None:
+    spectra = [gaussian_line(4200.0, 0.002), gaussian_line(4200.0, None)]
+    made = prepared(spectra, [300.0, None], velocity="rest")
+    assert made.velocity == [0.0, 0.0]
+    assert [line_centre(made, row) for row in (0, 1)] == pytest.approx([4200, 4200], abs=0.03)
+    assert not (made.quality.flags & Flag.NO_VELOCITY).any()
+
+
+def test_spectra_at_rest_are_prepared_like_those_that_were_shifted_there() -> None:
+    by_velocity, by_z, at_rest, observed = (Prepare(velocity=way) for way in ("rv_or_z", "z", "rest", "none"))
+    assert at_rest.differences(by_velocity) == by_velocity.differences(at_rest) == []
+    assert at_rest.differences(by_z) == []
+    assert at_rest.differences(observed) == ["velocity is none, not rest"]
+    assert by_velocity.differences(observed) == ["velocity is none, not rv_or_z"]
 
 
 @pytest.mark.parametrize("z", [None, float("nan"), float("inf"), -1.0, -5.0])

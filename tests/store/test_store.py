@@ -166,7 +166,7 @@ def test_the_document_holds_all_settings_that_decide_the_result() -> None:
 
 
 def test_an_unfinished_store_is_not_opened(tmp_path: Path) -> None:
-    message = r"no store.json in it, so no finished store; run jobs/ingest.py with store=.* to the end"
+    message = r"no store.json in it, so no finished store; run survey ingest with store=.* to the end"
     with pytest.raises(FileNotFoundError, match=message):
         open_store(str(tmp_path))
 

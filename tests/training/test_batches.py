@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from survey.store.store import open_store
 from survey.training.batches import Batches, Reader, Step, read_spectra, windows
-from survey.training.settings import Curriculum
+from survey.training.learning_settings import Curriculum
 from tests.training import lessons
 
 Stored = tuple[str, NDArray[np.int64]]

@@ -15,7 +15,7 @@ NEEDED = {"store": "store", "labels": "labels.csv", "run": "run"}
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"targets": ["Unobtainium"]}, "there is no label 'Unobtainium'"),
-    ({"model": "mpbd"}, "model: 'mpbd': there is no such model; give one of bganet, cnngru"),
+    ({"model": "mpbd"}, "model: 'mpbd': there is no such model; did you mean mpbdnet"),
     ({"options": {"width": 3}}, "options: width: unknown setting"),
     ({"model": "ridge", "options": {"component": 3}}, "component: unknown setting .*did you mean components"),
     ({"freeze": ["body"]}, "freeze: body of a model that is not trained yet; give start_from=RUN"),
@@ -34,10 +34,6 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"keep": "last", "patience": 3}, "keep=last: patience=3 stops by the best epoch, which is not kept"),
     ({"curriculum": {"first": 0.2}}, "curriculum: first=0.2 and epochs=0 do not fit together; give both"),
-    (
-        {"synthesis": {"probability": 0.5, "sd": {"Teff": 50.0}}, "targets": ["FeH", "CFe"]},
-        "synthesis: Teff: not among the input labels of the spectral model",
-    ),
     (
         {"tracking": {"uri": "http://me:hush@host:5000"}},
         "holds a password; give it in MLFLOW_TRACKING_USERNAME",
@@ -78,8 +74,8 @@ def test_options_of_a_run_that_is_continued_are_not_those_of_the_default_model()
 
 
 def test_the_help_lists_the_options_of_the_model() -> None:
-    assert "options.components" in Train.extra_help(["model=prism"])
-    assert "options.alphas" not in Train.extra_help([])
+    assert "options.components" in Train.extra_help({"model": "prism"})
+    assert "options.alphas" not in Train.extra_help({})
 
 
 def test_a_share_that_grows_ends_with_all_spectra() -> None:

@@ -1,5 +1,6 @@
 """The spectral model, and training stars with other labels."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +21,10 @@ from survey.training.synthesis import (
     FACTORS,
     SpectralModel,
     Synthesizer,
-    check_samples,
     label_columns,
     polynomial_terms,
     select_rows,
+    usable_synthesis,
 )
 from survey.training.synthesis_settings import Synthesis, count_terms, input_labels
 from tests.training import lessons
@@ -122,8 +123,8 @@ def toy_stars(count: int = 240) -> tuple[Samples, Spectra]:
 def make_synthesizer(samples: Samples, spectra: Spectra, **changes: Any) -> tuple[Synthesizer, Targets]:
     """A synthesizer of these stars, and their targets."""
     settings = Synthesis.from_dict("synthesis", VALUES | changes)
-    settings.check(TASK)
-    check_samples(settings, samples)
+    settings, left_out = usable_synthesis(settings, TASK, samples)
+    assert left_out == ()
     scaling = fit_scaling("standard", samples.label_NL, NAMES)
     inputs = input_labels(NAMES)
     rows = select_rows(settings, samples, inputs)
@@ -205,39 +206,41 @@ def test_the_fit_uses_rare_classes_first() -> None:
     assert np.bincount(samples.class_N[rows], minlength=3).min() > 0.5 * min(counts.min(), 33)
 
 
-def test_too_few_training_spectra_are_refused() -> None:
-    samples, _ = toy_stars(20)
+def test_fewer_training_spectra_allow_a_lower_order_only() -> None:
     settings = Synthesis.from_dict("synthesis", VALUES)
-    message = (
-        "synthesis: 20 training spectra have all of Teff, logg, FeH, CFe; a fit of 15 terms needs 30 of them"
-    )
-    with pytest.raises(ValueError, match=message):
-        check_samples(settings, samples)
-    check_samples(Synthesis(), samples)
+    assert usable_synthesis(settings, TASK, toy_stars(30)[0]) == (settings, ())
+    lower, left_out = usable_synthesis(settings, TASK, toy_stars(20)[0])
+    assert (lower.order, lower.sd) == (1, settings.sd)
+    assert left_out == ("polynomials of order 2: 1 is used, for 20 spectra",)
+    off, left_out = usable_synthesis(settings, TASK, toy_stars(8)[0])
+    assert not off.is_used
+    assert left_out == ("all: 8 training spectra with Teff, logg, FeH, CFe are too few",)
 
 
 @pytest.mark.parametrize(
-    ("values", "task", "message"),
+    ("values", "task", "reason"),
     [
-        ({"sd": {"MgFe": 0.1}}, TASK, "MgFe: not among the input labels of the spectral model"),
-        ({"sd": {"CH": 0.1}}, TASK, "CH follows from FeH and CFe"),
+        ({"sd": {"Teff": 1.0, "MgFe": 0.1}}, TASK, "MgFe: not among the labels that are varied: Teff, logg"),
+        ({"sd": {"Teff": 1.0, "CH": 0.1}}, TASK, "CH: not among .*it follows from FeH and CFe"),
+        ({}, Task("cls_reg", ("Teff", "FeH")), "all: the class of a changed star needs FeH and CFe"),
         (
-            {"redraw": {"probability": 0.0}, "sd": {"Teff": 1.0}},
-            Task("cls_reg", ("Teff", "FeH")),
-            "the class of a changed star needs FeH and CFe; add them to the targets",
+            {"redraw": {"probability": 0.1, "ranges": {"Teff": [4000, 5000]}, "where": {"CFe": [0, 1]}}},
+            Task("reg", ("Teff", "FeH")),
+            "redraw: it needs CFe among the targets",
         ),
         (
             {"redraw": {}, "sd": {"Teff": 1.0}, "order": 5},
             Task("reg", (*NAMES, "MgFe")),
-            "252 terms, the limit is 128",
+            "polynomials of order 5: 4 is used",
         ),
     ],
 )
-def test_settings_that_do_not_fit_the_task_are_refused(
-    values: dict[str, Any], task: Task, message: str
+def test_what_the_task_does_not_allow_is_left_out_and_named(
+    values: dict[str, Any], task: Task, reason: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"^synthesis: .*{message}"):
-        Synthesis.from_dict("synthesis", VALUES | values).check(task)
+    settings, left_out = Synthesis.from_dict("synthesis", VALUES | values).usable(task, 10_000)
+    assert any(re.search(f"^{reason}", text) for text in left_out)
+    assert set(settings.sd if settings.is_used else {}) <= set(input_labels(task.labels))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from survey.training.settings import Tracking
 from survey.training.tracking import Tracker, flatten
 from tests.training import lessons
 
-mlflow = pytest.importorskip("mlflow", reason="needs mlflow: pip install 'survey[tracking]'")
+mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]  # warnings of MLflow itself
 
 

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from survey.labelling import samples
 from survey.settings import JobError, SettingsError
 from survey.training import run as runs
-from survey.training.train import plan
+from survey.training.train import describe, plan
 from tests.training import lessons
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -24,13 +25,6 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
     ({"start_from": "nowhere"}, "no run.json in it"),
-    (
-        {
-            "synthesis": {"probability": 0.5, "sd": {"FeH": 0.1}, "order": 5},
-            "targets": ["Teff", "logg", "FeH", "CFe"],
-        },
-        "a fit of 126 terms needs 252 of them",
-    ),
     ({"view": {"windows": [[8490, 8670]]}}, "no pixel .*4000"),
 ]
 
@@ -108,3 +102,17 @@ def test_a_run_can_learn_from_the_validation_part_too(finished: Path, place: Pat
     document = runs.run_document(str(last))
     assert document.best_epoch == 3
     assert document.validation == {}
+
+
+def test_without_any_class_in_the_table_labels_alone_are_learned(place: Path) -> None:
+    table = pd.read_csv(place / "labels.csv")
+    table = table[[name for name in table.columns if name not in ("class", "CFe", "CH")]]
+    table.to_csv(place / "no_carbon.csv", index=False)
+    settings = lessons.training(
+        place, labels=str(place / "no_carbon.csv"), run=str(place / "no_carbon"), targets=["Teff", "FeH"]
+    )
+    assert settings.task == "cls_reg"
+    assert "task     reg: no row of the table decides a class" in describe(settings)
+    assert not (place / "no_carbon").exists()
+    plan(settings)
+    assert runs.read_plan(settings.run).task.kind == "reg"

@@ -7,6 +7,9 @@ gaps.
 The file of a row is in a column, or follows from other columns by a pattern in Python's format style:
 ``{planid}`` is the text of a column, ``{lmjd:05d}`` a whole number with leading zeros, ``{obsdate:%Y%m%d}`` a
 date. A row that names no file gets a path that does not exist, so that the ingest refuses and counts it.
+
+Files are expected in the folders that the catalogue or the pattern names. If none is there, but the folder of
+the files holds them directly, the folders in the names are left out.
 """
 
 import re
@@ -32,6 +35,9 @@ MANIFEST_COLUMNS = ("row", "size", "stamp")
 """More columns of a catalogue that is itself a manifest (it has a column `path`)."""
 
 EXAMPLE = "{planid}/spec-{lmjd:05d}-{fiberid:03d}.fits"
+
+TRIED = 200
+"""Rows whose files are looked for, to see in which folders they are."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,8 @@ def write_paths(pieces: Sequence[PatternPiece], columns: dict[str, pa.Array]) ->
 class Catalogue:
     """A catalogue and the meaning of its columns; `nameless` counts the rows that name no file.
 
-    `path_columns` are the columns of the pattern, `value_columns` those of the manifest, best first.
+    `path_columns` are the columns of the pattern, `value_columns` those of the manifest, best first. `flat`
+    means that all files lie directly in `root`; it is decided by the first rows.
     """
 
     table: TableFile
@@ -104,6 +111,7 @@ class Catalogue:
     path_columns: dict[str, int] = field(default_factory=dict)
     value_columns: dict[str, list[int]] = field(default_factory=dict)
     nameless: int = 0
+    flat: bool | None = None
 
     def rows(self) -> Iterator[pa.Table]:
         """Manifest rows, in the order of the catalogue."""
@@ -145,7 +153,31 @@ class Catalogue:
         path = pc.binary_join_element_wise(self.root.rstrip("/") + "/", name, "")
         if pc.any(is_absolute).as_py():
             path = pc.if_else(is_absolute, name, path)
-        return _normalised(path)
+        path = _normalised(path)
+        if self.flat is None:
+            self.flat = self._is_flat(path)
+        if self.flat:
+            start = f"{self.root.rstrip('/')}/"
+            inside = pc.fill_null(pc.starts_with(path, start), False)
+            bare = pc.replace_substring_regex(path, r"^.*/", start.replace("\\", r"\\"))
+            path = pc.if_else(inside, bare, path)
+        return path
+
+    def _is_flat(self, paths: pa.Array) -> bool:
+        """Whether the files of these rows lie directly in `root`, though their names have folders.
+
+        Folders on this machine only: a bucket would be asked for each file.
+        """
+        start = f"{self.root.rstrip('/')}/"
+        if files.is_remote(self.root):
+            return False
+        inside = [path for path in paths.drop_null().to_pylist() if path.startswith(start)]
+        nested = [path for path in inside if "/" in path[len(start) :]]
+        tried = nested[:: max(1, len(nested) // TRIED)]
+        if not nested or any(files.stat_of(path) or files.stat_of(files.other_name(path)) for path in tried):
+            return False
+        names = {name.removesuffix(".gz") for name in files.names(self.root)}
+        return any(path.rpartition("/")[2].removesuffix(".gz") in names for path in nested)
 
 
 def open_catalogue(path: str, root: str, pattern: str) -> Catalogue:

@@ -15,7 +15,14 @@ from isal import isal_zlib
 
 from survey import files
 from survey.spectrum import Refused
-from survey.store.manifest.manifest import ITEM, SCHEMA, Manifest, ManifestPart, to_parquet_part
+from survey.store.manifest.manifest import (
+    ITEM,
+    SCHEMA,
+    Manifest,
+    ManifestPart,
+    part_name,
+    to_parquet_part,
+)
 
 MAX_EXAMPLES = 20
 CHANGING_COLUMNS = ("path", "size", "stamp")
@@ -55,7 +62,7 @@ class Changes:
 
     def compare_contents(self, rows: np.ndarray, checksums: Checksums) -> None:
         """Compare the files of these manifest rows by content."""
-        shards = self._shards_of(rows)
+        shards = self._manifest.shards_of(rows)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             tasks = [
                 pool.submit(self._changed_contents, shard, rows[shards == shard], checksums)
@@ -110,7 +117,7 @@ class Changes:
         order = np.argsort(rows)
         listed = pa.concat_tables([table for _, table in self._changed]).take(pa.array(order))
         rows = rows[order]
-        shards = self._shards_of(rows)
+        shards = self._manifest.shards_of(rows)
         redo = tuple(np.unique(shards).tolist())
         parts = []
         for part in self._manifest.parts:
@@ -131,19 +138,10 @@ class Changes:
             old, new = table[name].combine_chunks(), changed[name].combine_chunks()
             column = pc.replace_with_mask(old, pa.array(mask), new)
             table = table.set_column(table.schema.get_field_index(name), SCHEMA.field(name), column)
-        stem, number, *version = part.file.removesuffix(".parquet").split("-")
-        new_part = replace(part, file=f"{stem}-{number}-{int(version[0]) + 1 if version else 1}.parquet")
-        data = to_parquet_part(table, self._manifest.shard_size)
+        new_part = replace(part, file=part_name(part))
+        data = to_parquet_part(table, self._manifest.sizes(part))
         files.write(self._manifest.path(new_part), memoryview(data))
         return new_part
-
-    def _shards_of(self, rows: np.ndarray) -> np.ndarray:
-        """The shard of each row of the manifest."""
-        parts = self._manifest.parts
-        starts = np.cumsum([0, *(part.rows for part in parts)])
-        number = np.searchsorted(starts, rows, side="right") - 1
-        first_shard = np.array([part.first_shard for part in parts], np.int64)
-        return np.asarray(first_shard[number] + (rows - starts[number]) // self._manifest.shard_size)
 
 
 def _with_present_sizes(listed: pa.Table) -> pa.Table:

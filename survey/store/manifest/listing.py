@@ -1,35 +1,42 @@
 """The input of an ingest as manifest rows.
 
 An input is a folder of survey files, a catalogue, a table of spectra, or one file. It is recognised by its
-content, not by its name. Rows come in a fixed order, some ten thousand at a time; no more are held in memory.
+content; only the files of sources that read no FITS are recognised by their names. Rows come in a fixed
+order, some ten thousand at a time; no more are held in memory.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 
-from survey import files
+from survey import files, plugins
 from survey.settings import SettingsError
+from survey.sources import reading
+from survey.sources.reading import FITS_ENDINGS, Sources, is_named
+from survey.spectrum import Refused
 from survey.store.manifest.catalogue import open_catalogue
 from survey.store.manifest.manifest import ITEM, manifest_rows
 from survey.store.settings import Input
 from survey.tables.read import array_rows, first_bytes, parquet_header
-
-SUFFIXES = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
-"""The endings of survey files, in lower or upper case."""
 
 BATCH = 1 << 16
 
 
 @dataclass
 class Listing:
-    """The rows of an input. `ignored` files and `nameless` rows of a catalogue are counted on the way."""
+    """The rows of an input. `ignored` files and `nameless` rows of a catalogue are counted on the way.
+
+    `folder` holds the listed files, directly or in folders of its own.
+    """
 
     settings: Input
     store: str
     ignored: int = 0
     nameless: int = 0
+    first_ignored: str = ""
+    folder: str = ""
 
     @property
     def root(self) -> str:
@@ -43,11 +50,40 @@ class Listing:
             count += table.num_rows
             yield table
         if not count:
-            others = f"({self.ignored} other files)" if self.ignored else "at all"
-            raise SettingsError(
-                f"ingest: input: {self.root}: holds no spectrum {others}; "
-                f"give a folder with files {', '.join(SUFFIXES)}, or a catalogue"
-            )
+            raise SettingsError(f"ingest: input: {self.root}: holds no spectrum {self._advice()}")
+
+    def _advice(self) -> str:
+        """What is in a folder without spectra, and what to give instead."""
+        names = [*FITS_ENDINGS, *(pattern for patterns in self._own_files.values() for pattern in patterns)]
+        advice = f"give a folder with files {', '.join(names)}, or a catalogue"
+        if not self.ignored:
+            return f"at all; {advice}"
+        others = f"({self.ignored} other files, such as {self.first_ignored})"
+        return f"{others}; {advice}{self._other_source(self.first_ignored)}"
+
+    def _other_source(self, path: str) -> str:
+        """The advice to name the source that reads such a file, if it is not named."""
+        for source, patterns in plugins.constants("sources", "FILES").items():
+            if is_named(path, patterns) and source not in self.settings.sources:
+                return f"; if such a file is a spectrum, give sources=[{source}]"
+        return ""
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return reading.with_options(self.settings.sources, self.settings.options)
+
+    @cached_property
+    def _own_files(self) -> dict[str, tuple[str, ...]]:
+        """The names of files that belong to sources which read bytes."""
+        return reading.own_files(self._sources, "read_bytes")
+
+    @cached_property
+    def _own_tables(self) -> dict[str, tuple[str, ...]]:
+        """The names of tables of spectra that belong to sources other than `arrays`."""
+        return reading.own_files(self._sources, "read_rows")
+
+    def _is_own_file(self, path: str) -> bool:
+        return any(is_named(path, patterns) for patterns in self._own_files.values())
 
     def _rows(self) -> Iterator[pa.Table]:
         root = self.root
@@ -56,14 +92,22 @@ class Listing:
                 f"ingest: input: {root}: no such file or folder; "
                 "give a folder, an s3:// prefix, a catalogue or a file of spectra"
             )
+        self.folder = root if files.is_folder(root) else root.rpartition("/")[0]
         if files.is_folder(root):
             yield from self._rows_of_folder(root)
-        elif root.lower().endswith(SUFFIXES):
+        elif root.lower().endswith(FITS_ENDINGS):
             yield from _single_file(root)
         else:
             yield from self._rows_of_file(root)
 
     def _rows_of_file(self, path: str) -> Iterator[pa.Table]:
+        own_count = self._spectra_in_own_table(path)
+        if own_count is not None:
+            yield from _table_rows(files.stat_of(path) or files.Entry(path, 0, 0.0), own_count)
+            return
+        if self._is_own_spectrum(path):
+            yield from _single_file(path)
+            return
         start = first_bytes(path)
         count = _spectra_in_table(path)
         if count is not None:
@@ -71,8 +115,12 @@ class Listing:
         elif start.startswith(b"SIMPLE"):
             yield from _single_file(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
-            folder = files.absolute(self.settings.files) if self.settings.files else path.rpartition("/")[0]
-            catalogue = open_catalogue(path, folder, self.settings.pattern)
+            if self.settings.files:
+                self.folder = files.absolute(self.settings.files)
+            try:
+                catalogue = open_catalogue(path, self.folder, self.settings.pattern)
+            except SettingsError as error:
+                raise SettingsError(f"{error}{self._other_source(path)}") from None
             yield from catalogue.rows()
             self.nameless = catalogue.nameless
         else:
@@ -83,18 +131,41 @@ class Listing:
                 f"ingest: input: {path}: {content}; give a folder, a catalogue or a file of spectra"
             )
 
+    def _spectra_in_own_table(self, path: str) -> int | None:
+        """The number of spectra in a table of a source other than `arrays`; None if it is no such table."""
+        for source, patterns in self._own_tables.items():
+            if is_named(path, patterns):
+                number = reading.table_count(source, path, self._sources[source])
+                if number is not None:
+                    return number
+        return None
+
+    def _is_own_spectrum(self, path: str) -> bool:
+        """Whether one file is a spectrum of a source that reads bytes. A CSV may be a catalogue as well."""
+        if not self._is_own_file(path):
+            return False
+        data = next(iter(files.fetch([path])))
+        if isinstance(data, Refused):
+            return False
+        own = {source: self._sources[source] for source in self._own_files}
+        try:
+            reading.spectra(data, path, own)
+        except Refused:
+            return False
+        return True
+
     def _rows_of_folder(self, root: str) -> Iterator[pa.Table]:
         """Survey files and tables of spectra, in the order of the listing."""
         waiting: list[files.Entry] = []
         for entry in self._entries(root):
-            if entry.path.lower().endswith(SUFFIXES):
+            if entry.path.lower().endswith(FITS_ENDINGS) or self._is_own_file(entry.path):
                 waiting.append(entry)
-            elif _may_be_table(entry.path):
+            elif self._may_be_table(entry.path):
                 yield from _item_rows(waiting)
                 waiting = []
                 yield from self._rows_of_table(entry)
             else:
-                self.ignored += 1
+                self._ignore(entry.path)
             if len(waiting) == BATCH:
                 yield from _item_rows(waiting)
                 waiting = []
@@ -104,7 +175,7 @@ class Listing:
         """The files below a folder, except hidden ones, which are counted, and those of the store itself."""
         start, store = len(root), f"{self.store}/"
         try:
-            for entry in files.walk(root, SUFFIXES):
+            for entry in files.walk(root, FITS_ENDINGS):
                 if "/." in entry.path[start:]:
                     self.ignored += 1
                 elif not entry.path.startswith(store):
@@ -119,17 +190,27 @@ class Listing:
 
     def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
         try:
-            count = _spectra_in_table(entry.path)
+            count = self._spectra_in_own_table(entry.path)
+            if count is None and _is_array_name(entry.path):
+                count = _spectra_in_table(entry.path)
         except ValueError:
             yield from _item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
             return
         if count is None:
-            self.ignored += 1
+            self._ignore(entry.path)
         else:
             yield from _table_rows(entry, count)
 
+    def _may_be_table(self, path: str) -> bool:
+        own = any(is_named(path, patterns) for patterns in self._own_tables.values())
+        return own or _is_array_name(path)
 
-def _may_be_table(path: str) -> bool:
+    def _ignore(self, path: str) -> None:
+        self.ignored += 1
+        self.first_ignored = self.first_ignored or path[len(self.root) :].lstrip("/")
+
+
+def _is_array_name(path: str) -> bool:
     name = path.rpartition("/")[2]
     return name.endswith(".parquet") or (name.startswith("X") and name.endswith(".npy"))
 

@@ -6,11 +6,13 @@ if rows have to change, another file replaces it.
 """
 
 import json
+import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -57,23 +59,28 @@ def manifest_rows(count: int, values: Mapping[str, Any]) -> pa.Table:
 
 @dataclass(frozen=True)
 class ManifestPart:
-    """One file of a manifest."""
+    """One file of a manifest. `sizes` are the rows of its shards, if rows were taken out of them."""
 
     file: str
     first_shard: int
     shards: int
     rows: int
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class InputRecord:
-    """One plan that added rows: its input, its time, and how many of its rows were listed twice."""
+    """One plan that added rows: its input, its time, and how many of its rows were listed twice.
+
+    The files are in `folder` or below, except those that a catalogue names by their absolute paths.
+    """
 
     input: str
     rows: int
     first_shard: int
     duplicates: int
     when: str
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,16 +119,34 @@ class Manifest:
             )
         return self.parts[bisect_right(self.parts, shard, key=lambda part: part.first_shard) - 1]
 
+    @property
+    def folder(self) -> str:
+        """The deepest folder that holds all inputs, for names relative to it; empty = unknown."""
+        folders = {record.folder for record in self.inputs}
+        if "" in folders or len({files.is_remote(folder) for folder in folders}) != 1:
+            return ""
+        return os.path.commonpath(folders) if len(folders) > 1 else folders.pop()
+
+    def sizes(self, part: ManifestPart) -> Sequence[int]:
+        """The rows of each shard of a part: all but the last are full, unless rows were taken out."""
+        last = part.rows - (part.shards - 1) * self.shard_size
+        return part.sizes or [self.shard_size] * (part.shards - 1) + [last]
+
     def first_row(self, shard: int) -> int:
         """The number of a shard's first row, counted over all parts."""
         part = self.part_of(shard)
         before = sum(other.rows for other in self.parts if other.first_shard < part.first_shard)
-        return before + (shard - part.first_shard) * self.shard_size
+        return before + sum(self.sizes(part)[: shard - part.first_shard])
 
     def rows_in(self, shard: int) -> int:
-        """Number of rows of a shard. Only the last shard of a plan may have fewer than `shard_size`."""
+        """Number of rows of a shard."""
         part = self.part_of(shard)
-        return min(self.shard_size, part.rows - (shard - part.first_shard) * self.shard_size)
+        return self.sizes(part)[shard - part.first_shard]
+
+    def shards_of(self, rows: np.ndarray) -> np.ndarray:
+        """The shard of each row."""
+        sizes = [size for part in self.parts for size in self.sizes(part)]
+        return np.asarray(np.searchsorted(np.cumsum([0, *sizes]), rows, side="right") - 1)
 
     def shard(self, shard: int) -> pa.Table:
         """The rows of a shard; nothing else is read."""
@@ -168,7 +193,8 @@ class Manifest:
         }
         values["duplicates"] = sum(record.duplicates for record in self.inputs)
         values["inputs"] = [asdict(record) for record in self.inputs]
-        values["parts"] = [asdict(part) for part in self.parts]
+        parts = [asdict(part) for part in self.parts]
+        values["parts"] = [{key: value for key, value in part.items() if value != ()} for part in parts]
         values["versions"] = {str(shard): version for shard, version in sorted(self.versions.items())}
         return json.dumps(values, indent=1) + "\n"
 
@@ -188,7 +214,7 @@ def open_manifest(store: str) -> Manifest:
     path = _json_path(store)
     if not has_manifest(store):
         raise ValueError(
-            f"manifest: {store}: no manifest.json; make the store with jobs/ingest.py, or give another path"
+            f"manifest: {store}: no manifest.json; make the store with survey ingest, or give another path"
         )
     try:
         values = json.loads(files.read(path))
@@ -200,7 +226,7 @@ def open_manifest(store: str) -> Manifest:
         return Manifest(
             store,
             values["shard"],
-            tuple(ManifestPart(**part) for part in values["parts"]),
+            tuple(ManifestPart(**part | {"sizes": tuple(part.get("sizes", ()))}) for part in values["parts"]),
             tuple(InputRecord(**record) for record in values["inputs"]),
             {int(shard): version for shard, version in values["versions"].items()},
         )
@@ -210,19 +236,28 @@ def open_manifest(store: str) -> Manifest:
         ) from error
 
 
-def to_parquet_part(table: pa.Table, shard_size: int) -> pa.Buffer:
+def to_parquet_part(table: pa.Table, sizes: Sequence[int]) -> pa.Buffer:
     """A part as the bytes of a Parquet file, one row group per shard."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
-        row_group_size=shard_size,
+        table.schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=False,
         write_statistics=False,
-    )
+    ) as writer:
+        first = 0
+        for size in sizes:
+            writer.write_table(table.slice(first, size), row_group_size=max(size, 1))
+            first += size
     return sink.getvalue()
+
+
+def part_name(replaced: ManifestPart) -> str:
+    """The name of the file that replaces a part."""
+    stem, number, *version = replaced.file.removesuffix(".parquet").split("-")
+    return f"{stem}-{number}-{int(version[0]) + 1 if version else 1}.parquet"
 
 
 class PartWriter:
@@ -256,7 +291,7 @@ class PartWriter:
         size = self._manifest.shard_size
         shards = -(-rows.num_rows // size)
         part = ManifestPart(f"part-{self._number:05d}.parquet", self._shard, shards, rows.num_rows)
-        files.write(self._manifest.path(part), memoryview(to_parquet_part(rows, size)))
+        files.write(self._manifest.path(part), memoryview(to_parquet_part(rows, self._manifest.sizes(part))))
         self._parts.append(part)
         self._number += 1
         self._shard += part.shards

@@ -15,6 +15,7 @@ from survey import files
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.manifest.changes import Changes, Checksums
+from survey.store.manifest.forget import never_found, without_rows
 from survey.store.manifest.listing import Listing
 from survey.store.manifest.manifest import (
     InputRecord,
@@ -35,8 +36,8 @@ class IngestPlan:
 
     `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` rows of a catalogue
     name no file, `ignored` files are no spectra. Of `compared` files, `changed` differ from the manifest.
-    `vanished` rows of this input are not listed any more. `redo` shards hold changed files and will be read
-    again.
+    `vanished` rows of this input are not listed any more, `forgotten` rows were taken out. `redo` shards hold
+    changed files, or had rows that were taken out, and will be read again.
     """
 
     shards: int
@@ -51,6 +52,7 @@ class IngestPlan:
     examples: tuple[str, ...]
     compared: int
     vanished: int
+    forgotten: int
     redo: tuple[int, ...]
     seconds: float
 
@@ -60,6 +62,7 @@ class IngestPlan:
             "without a file name": self.nameless,
             "other files ignored": self.ignored,
             "vanished": self.vanished,
+            "taken out": self.forgotten,
         }
         texts = [f"{self.rows:,} rows in {self.shards:,} shards, {self.new_rows:,} of them new"]
         texts += [f"{count:,} {text}" for text, count in counts.items() if count]
@@ -83,17 +86,25 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     parts = sorter.write_new(PartWriter(old))
     if settings.compare == "hash" and checksums:
         changes.compare_contents(np.flatnonzero(sorter.keys.listed_again), checksums)
-    vanished = _vanished_rows(old, listing.root, sorter.keys.listed_again)
     updated, redo = changes.updated_manifest()
+    listed = sorter.keys.listed_again
+    forgotten = np.empty(0, np.int64)
+    if settings.forget == "missing":
+        forgotten = never_found(old, np.flatnonzero(~listed))
+        updated, listed[forgotten] = without_rows(updated, forgotten), True
+    vanished = _vanished_rows(old, listing.root, listed)
+    redo = tuple(sorted({*redo, *old.shards_of(forgotten).tolist()}))
     new_rows = sum(part.rows for part in parts)
     if new_rows or redo:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        record = InputRecord(listing.root, new_rows, old.shards, sorter.duplicates, when)
+        record = InputRecord(
+            listing.root, new_rows, old.shards, sorter.duplicates, when, folder=listing.folder
+        )
         inputs = updated.inputs + ((record,) if new_rows else ())
         _save(replace(updated, parts=updated.parts + parts, inputs=inputs), old_text)
     return IngestPlan(
         shards=old.shards + sum(part.shards for part in parts),
-        rows=old.rows + new_rows,
+        rows=old.rows + new_rows - forgotten.size,
         new_rows=new_rows,
         new_first_shard=old.shards,
         known=sorter.known,
@@ -104,6 +115,7 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         examples=changes.examples,
         compared=changes.compared,
         vanished=vanished,
+        forgotten=forgotten.size,
         redo=redo,
         seconds=time.monotonic() - started,
     )

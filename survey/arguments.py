@@ -1,0 +1,184 @@
+"""The arguments of a command become the settings of a job.
+
+    [RECIPE] [with=FILE.yaml] key=value ...
+
+Each argument changes what stands before it. An argument that is nothing of this gets a sentence that says how
+to write what was probably meant.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from survey.help import setting_names
+from survey.recipes import find_file, merge, merge_recipes, parse, read_recipe, read_section, recipe_names
+from survey.settings import Settings, SettingsError, similar
+
+WITH = "with="
+"""The argument ``with=FILE.yaml`` changes the recipe by a second file, such as the winner of a search."""
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass
+class Arguments:
+    """The arguments of a job, sorted: recipes, files that change them, and settings."""
+
+    recipes: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    settings: list[tuple[str, str]] = field(default_factory=list)
+
+    def recipe_name(self) -> str:
+        """The name of the recipe without its folder; empty if there is none."""
+        return Path(self.recipes[0]).name.removesuffix(".yaml") if self.recipes else ""
+
+
+def load(cls: type[S], job: str, arguments: list[str]) -> S:
+    """The settings of a job from its command line."""
+    return cls.from_dict(job, values(cls, job, sort(cls, job, arguments)))
+
+
+def values(cls: type[Settings], job: str, arguments: Arguments) -> dict[str, Any]:
+    """All values that the recipe and the command line give, not checked yet."""
+    given: dict[str, Any] = {}
+    for number, path in enumerate([*arguments.recipes, *arguments.changes]):
+        if number < len(arguments.recipes):
+            _check_sections(cls, job, path)
+        section = read_section(path, job)
+        for name in cls.EXTRA_SECTIONS:
+            section[name] = merge(read_section(path, name), section.get(name, {}))
+        given = merge_recipes(given, section)
+    if arguments.recipes and "tracking" in cls.model_fields:
+        given["tracking"] = {"recipe": arguments.recipe_name()} | given.get("tracking", {})
+    for key, text in arguments.settings:
+        where = f"{job}: {key}"
+        _put(given, key.removeprefix(f"{job}.").split("."), _split_pairs(parse(text, where), where), where)
+    return given
+
+
+def sort(cls: type[Settings], job: str, arguments: list[str]) -> Arguments:
+    """The arguments by kind. One that is no recipe and no setting is an error that says what to write."""
+    found = Arguments()
+    for number, item in enumerate(arguments):
+        key, equals, text = item.partition("=")
+        if item.startswith(WITH):
+            found.changes.append(item.removeprefix(WITH))
+        elif equals and key and not key.startswith("-"):
+            found.settings.append((key, text))
+        elif not equals and not item.startswith("-") and find_file(item):
+            found.recipes.append(item)
+        else:
+            raise SettingsError(f"{job}: {_what_to_write(cls, arguments, number)}")
+    if len(found.recipes) > 1:
+        raise SettingsError(
+            f"{job}: {' '.join(found.recipes)}: {len(found.recipes)} recipes; give one, and changes to it as "
+            "key=value or with=FILE.yaml"
+        )
+    return found
+
+
+def _what_to_write(cls: type[Settings], arguments: list[str], number: int) -> str:
+    """A sentence about an argument that is no recipe and no setting."""
+    item = arguments[number]
+    following = arguments[number + 1] if number + 1 < len(arguments) else ""
+    if pieces := _pieces(arguments, number):
+        return f"{pieces}: a value with spaces needs quotation marks: '{pieces}'"
+    if item.startswith("-"):
+        name, equals, text = item.lstrip("-").partition("=")
+        text = text if equals else ("" if "=" in following else following)
+        return f"{item}: settings have no dashes; give {name.replace('-', '_')}={text or '...'}"
+    if item.startswith("="):
+        before = arguments[number - 1] if number else "KEY"
+        value = item[1:] or following
+        return f"{before} {item} {following}".rstrip() + f": leave out the spaces; give {before}={value}"
+    if item in setting_names(cls) or item in cls.model_fields:
+        if following.startswith("="):
+            after = arguments[number + 2] if number + 2 < len(arguments) else "..."
+            return f"{item} {following}: leave out the spaces; give {item}={following[1:] or after}"
+        return f"{item}: a setting is written with =; give {item}={following or '...'}"
+    if item.endswith((".yaml", ".yml")):
+        return f"{item}: no such recipe; {similar(_stem(item), recipe_names())}"
+    if Path(item).exists() or "/" in item:
+        return f"{item}: {_key_for(cls, arguments, item)}"
+    return (
+        f"{item}: neither a recipe nor a setting; {similar(item, [*recipe_names(), *cls.model_fields])} "
+        "(settings are written as key=value)"
+    )
+
+
+def _stem(path: str) -> str:
+    return Path(path).name.removesuffix(".yaml").removesuffix(".yml")
+
+
+def _pieces(arguments: list[str], number: int) -> str:
+    """The pieces of a value with brackets that the shell has split at its spaces; empty if there are none."""
+    first = max((index for index in range(number) if "=" in arguments[index]), default=number)
+    joined, end = " ".join(arguments[first:number]), number
+    if _depth(joined) <= 0:
+        return ""
+    while end < len(arguments) and _depth(joined) > 0:
+        joined, end = f"{joined} {arguments[end]}", end + 1
+    return joined
+
+
+def _depth(text: str) -> int:
+    """The number of brackets that are open at the end."""
+    return sum(text.count(bracket) for bracket in "[{") - sum(text.count(bracket) for bracket in "]}")
+
+
+def _key_for(cls: type[Settings], arguments: list[str], item: str) -> str:
+    """Which setting a path without a key may be meant for."""
+    given = {argument.partition("=")[0] for argument in arguments if "=" in argument}
+    needed = [name for name, info in cls.model_fields.items() if info.is_required() and name not in given]
+    if not needed:
+        return "a setting is written as key=value; which one is this for?"
+    return f"which setting is this for? give {' or '.join(f'{name}={item}' for name in needed)}"
+
+
+def _check_sections(cls: type[Settings], job: str, recipe: str) -> None:
+    """An error if a recipe is not for this job."""
+    _, content = read_recipe(recipe, job)
+    missing = [name for name in cls.NEEDED_SECTIONS if name not in content]
+    if missing:
+        sections = ", ".join(name for name in content if name != "about")
+        raise SettingsError(
+            f"{job}: {recipe}: this recipe has no section {missing[0]}, only {sections}; "
+            f"give another recipe ({', '.join(_recipes_with(missing[0]))}), or none for the defaults"
+        )
+
+
+def _recipes_with(section: str) -> list[str]:
+    """The recipes of the program that have a section."""
+    return [name for name in recipe_names() if section in read_recipe(name, section)[1]]
+
+
+def _split_pairs(value: Any, where: str) -> Any:
+    """A value of the command line, with ``{FeH:my_feh}`` read as ``{FeH: my_feh}``."""
+    if isinstance(value, list):
+        return [_split_pairs(item, where) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return dict(_pairs(value, where))
+
+
+def _pairs(mapping: dict[Any, Any], where: str) -> Iterator[tuple[Any, Any]]:
+    for key, value in mapping.items():
+        if value is None and isinstance(key, str) and ":" in key and "://" not in key:
+            name, _, text = key.partition(":")
+            yield name, parse(text, where)
+        else:
+            yield key, _split_pairs(value, where)
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> None:
+    """Set the value at a dotted key."""
+    for name in path[:-1]:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise SettingsError(
+                f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; "
+                f"give {name} alone"
+            )
+        values[name] = values = dict(inner)
+    values[path[-1]] = value

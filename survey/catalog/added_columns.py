@@ -1,0 +1,151 @@
+"""Columns of a survey's catalogue, such as the Gaia source_id and magnitudes, for the stars of ours.
+
+The rows are matched by position: the nearest row within the radius is that of the star. A column keeps its
+name in the catalogue. Shapes: R rows of the catalogue, S stars.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from survey import files
+from survey.catalog.crossmatch import nearest_rows
+from survey.catalog.visits import Floats
+from survey.labelling.keys import KeyColumns, key_columns, positions
+from survey.settings import SettingsError
+from survey.tables import cells
+from survey.tables.columns import described_field, name_without_prefix
+from survey.tables.read import TableFile, open_table
+
+GAIA = ("gaia_source_id", "source_id", "gaia_id", "dr3_source_id", "dr2_source_id")
+"""The names of the column with the number of the source in Gaia, best first."""
+MAGNITUDE = re.compile(r"(^|_)mag(_|\d*$)|^magtype$|^[ugrizyjhkbv]mag$|^(bp_rp|g_rp|bp_g)$")
+"""The names of magnitudes and colours, without the prefix of a survey and in lower case."""
+POSITION = ("_ra", "_dec")
+"""The columns of the positions of a catalogue, besides those that are added."""
+BRIGHTEST, FAINTEST = -5.0, 40.0
+"""A magnitude beyond these was not measured: catalogues write 99 or -9999."""
+
+
+@dataclass(frozen=True)
+class AddedColumns:
+    """Columns of catalogues, and the row of each star in them; -1 = none."""
+
+    rows: pa.Table | None = None
+    row_S: NDArray[np.int32] | None = None
+
+    @classmethod
+    def read(cls, path: str, names: tuple[str, ...], ra_S: Floats, dec_S: Floats, radius: float) -> Self:
+        """The columns of these names (none = the usual ones) for stars at these positions."""
+        table = open_table(path, "catalog: catalogue")
+        keys = key_columns(table, {}, "auto")
+        if not keys.ra or not keys.dec:
+            raise ValueError(
+                f"catalog: catalogue: {path}: no columns with positions among {', '.join(table.names[:60])}; "
+                "name them ra and dec"
+            )
+        chosen = list(names) or _usual_columns(table)
+        if missing := [name for name in chosen if name not in table.names]:
+            raise SettingsError(
+                f"catalog: catalogue_columns: {missing[0]}: {path} has no such column; "
+                f"{table.similar(missing[0])}"
+            )
+        if not chosen:
+            raise SettingsError(
+                f"catalog: catalogue: {path}: no Gaia source_id and no magnitude among "
+                f"{', '.join(table.names[:60])}; give catalogue_columns=[...]"
+            )
+        return cls._match([_read_rows(table, keys, chosen)], ra_S, dec_S, radius)
+
+    @classmethod
+    def of_inputs(cls, paths: Sequence[str], ra_S: Floats, dec_S: Floats, radius: float) -> Self:
+        """The usual columns of those inputs that are catalogues with positions and such columns."""
+        tables = []
+        for path in paths:
+            if files.is_folder(path) or not files.exists(path):
+                continue
+            try:
+                table = open_table(path, "catalog: catalogue")
+            except ValueError:
+                continue  # an input of another kind, such as an array
+            keys, chosen = key_columns(table, {}, "auto"), _usual_columns(table)
+            if keys.ra and keys.dec and chosen:
+                tables.append(_read_rows(table, keys, chosen))
+        return cls._match(tables, ra_S, dec_S, radius) if tables else cls()
+
+    @classmethod
+    def _match(cls, tables: list[pa.Table], ra_S: Floats, dec_S: Floats, radius: float) -> Self:
+        rows = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        ra_R, dec_R = (rows[name].to_numpy() for name in POSITION)
+        return cls(rows.drop_columns(list(POSITION)), nearest_rows(ra_R, dec_R, ra_S, dec_S, radius)[0])
+
+    def add_to(self, stars: pa.Table, start: int) -> pa.Table:
+        """Stars from number `start` on with these columns."""
+        if self.rows is None or self.row_S is None:
+            return stars
+        row_N = self.row_S[start : start + stars.num_rows]
+        found = self.rows.take(pa.array(row_N, mask=row_N < 0))
+        for field, column in zip(found.schema, found.columns, strict=True):
+            name = _free_name(field.name, stars.column_names)
+            stars = stars.append_column(field.with_name(name), column)
+        return stars
+
+
+def _read_rows(table: TableFile, keys: KeyColumns, chosen: list[str]) -> pa.Table:
+    """The chosen columns of a catalogue, with their meaning, and the positions."""
+    rows = table.read([*([keys.ra] if keys.ra else []), *([keys.dec] if keys.dec else []), *chosen])
+    fields, values = [], []
+    for name in chosen:
+        values.append(_values(name, rows[name].combine_chunks()))
+        fields.append(described_field(name, values[-1].type, *_meaning(name, table.path)))
+    for name, degrees_R in zip(POSITION, positions(rows, keys), strict=True):
+        values.append(pa.array(degrees_R))
+        fields.append(pa.field(name, pa.float64()))
+    return pa.table(values, pa.schema(fields))
+
+
+def _usual_columns(table: TableFile) -> list[str]:
+    """The Gaia source_id and the magnitudes of a table."""
+    gaia = table.find(*GAIA)
+    magnitudes = [name for name in table.names if MAGNITUDE.search(name_without_prefix(name))]
+    return [*([gaia] if gaia else []), *magnitudes]
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    """The name; with an ending if a column has it already, in any case of letters."""
+    return f"{name}_catalogue" if name.lower() in map(str.lower, taken) else name
+
+
+def _values(name: str, column: pa.Array) -> pa.Array:
+    """The cells: a Gaia source_id as a whole number, magnitudes as floats, the rest as numbers or text."""
+    bare = name_without_prefix(name)
+    if bare in GAIA:
+        number = cells.integers(column)
+        return pc.if_else(pc.greater(number, 0), number, None)
+    if MAGNITUDE.search(bare) and bare != "magtype":
+        values = cells.measured(column, BRIGHTEST, FAINTEST)
+        return pc.cast(values, pa.float32())
+    text, numbers, integers = cells.text(column), cells.numbers(column), cells.integers(column)
+    if numbers.null_count > text.null_count:  # some cell is a word
+        return text
+    numbers = integers if integers.null_count == numbers.null_count else numbers
+    return pc.if_else(pc.is_in(numbers, pa.array(cells.SENTINELS).cast(numbers.type)), None, numbers)
+
+
+def _meaning(name: str, path: str) -> tuple[str, str, str]:
+    """Description, unit and UCD of a column of a catalogue."""
+    bare, file = name_without_prefix(name), path.rstrip("/").rpartition("/")[2]
+    if bare in GAIA:
+        return f"number of the source in Gaia, from {file}", "", "meta.id.cross"
+    if bare == "magtype":
+        return f"bands of mag1, mag2 and so on, from {file}", "", "meta.note;phot"
+    if MAGNITUDE.search(bare):
+        ucd = "phot.color" if bare in ("bp_rp", "g_rp", "bp_g") else "phot.mag"
+        return f"column {name} of {file}", "mag", ucd
+    return f"column {name} of {file}", "", ""

@@ -1,0 +1,142 @@
+"""The command line: ``survey JOB ...`` from anywhere, and what every job does before and after its work."""
+
+import importlib
+import os
+import runpy
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import yaml
+
+from survey import files
+from survey.arguments import load, sort, values
+from survey.help import WIDTH, help_text
+from survey.recipes import recipe_names, shipped
+from survey.settings import JOBS, JobError, Settings, SettingsError, similar
+
+S = TypeVar("S", bound=Settings)
+
+STOPPED = 130
+"""The exit code after Ctrl-C, as shells expect it."""
+
+HELP = ("-h", "--help", "help")
+SHOW = "show"
+
+
+def main() -> None:
+    """Run the job that is named first; the other arguments are its own."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in HELP:
+        sys.stdout.write(overview())
+        return
+    if arguments[0] in ("--version", "version"):
+        from survey import __version__
+
+        sys.stdout.write(f"survey {__version__}\n")
+        return
+    name = arguments[0]
+    if name not in JOBS:
+        raise SystemExit(f"survey: {name}: there is no such job; {similar(name, JOBS)}")
+    sys.argv = [f"survey {name}", *arguments[1:]]
+    runpy.run_path(str(shipped("jobs") / f"{name}.py"), run_name="__main__")
+
+
+def overview() -> str:
+    """All jobs with one sentence each, and the recipes that there are."""
+    width = max(map(len, JOBS)) + 2
+    indent = " " * (width + 2)
+    jobs = "\n".join(
+        textwrap.fill(f"  {name:<{width}}{_first_sentence(name)}", WIDTH, subsequent_indent=indent)
+        for name in JOBS
+    )
+    return (
+        "usage: survey JOB [RECIPE] [key=value ...]\n\n"
+        f"{jobs}\n\n"
+        f"recipes: {', '.join(recipe_names())}, or the path of your own YAML file\n"
+        "survey JOB --help shows the settings of a job.\n"
+    )
+
+
+def _first_sentence(job: str) -> str:
+    """The beginning of a job's description."""
+    text = (shipped("jobs") / f"{job}.py").read_text(encoding="utf-8")
+    return " ".join(text.split('"""')[1].split("\n\n")[0].split())
+
+
+def start(cls: type[S], job: str, description: str, plan: str = "") -> S:
+    """The settings from ``sys.argv``. ``--help`` and ``show=true`` print text, an error is printed; each of
+    these ends the program.
+
+    `plan` is the dotted name of a function that describes what the job would do; ``show=true`` calls it.
+
+    Threads of torch that wait for each other sleep from now on, instead of keeping a CPU busy. With other
+    work on the machine, training with two threads is then much faster: 12 times for prism
+    (benchmarks/RESULTS.md). OpenMP reads this when torch is loaded; it changes no result.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    arguments = sys.argv[1:]
+    with report_errors():
+        if {"-h", "--help"} & set(arguments):
+            sys.stdout.write(_help(cls, job, description, [item for item in arguments if item not in HELP]))
+            raise SystemExit(0)
+        shows = any(_asks_to_show(item) for item in arguments)
+        if shows and SHOW in cls.model_fields:
+            settings = load(cls, job, arguments)
+            if files.exists(files.join(getattr(settings, cls.OUTPUT), "settings.json")):
+                return settings  # the job shows the progress of its folder
+        settings = load(cls, job, [item for item in arguments if not item.startswith(f"{SHOW}=")])
+        if shows:
+            sys.stdout.write(_intent(settings, job, plan))
+            raise SystemExit(0)
+        return settings
+
+
+def _asks_to_show(item: str) -> bool:
+    key, _, value = item.partition("=")
+    if key != SHOW:
+        return False
+    if value not in ("true", "false"):
+        raise SettingsError(f"{item}: give show=true to see what would be done")
+    return value == "true"
+
+
+def _help(cls: type[Settings], job: str, description: str, arguments: list[str]) -> str:
+    """The help text, with the values of the recipe and of the other arguments."""
+    wants_all = "all" in arguments
+    arguments = [item for item in arguments if item != "all"]
+    found = sort(cls, job, arguments)
+    common = () if wants_all else cls.COMMON
+    given = values(cls, job, found)
+    text = help_text(cls, job, description, given, found.recipe_name(), common)
+    return text + (cls.extra_help(given) if wants_all or not common else "")
+
+
+def _intent(settings: Settings, job: str, plan: str) -> str:
+    """What a job would do with these settings: all settings as a recipe, its folder, and its plan."""
+    section = {job: settings.model_dump(mode="json")}
+    lines = [yaml.safe_dump(section, sort_keys=False, allow_unicode=True, width=100).rstrip(), ""]
+    if settings.OUTPUT:
+        path = str(getattr(settings, settings.OUTPUT))
+        names = sorted(files.names(path)) if path else []
+        state = "exists: it would be completed, or left as it is if it is finished"
+        lines.append(f"{settings.OUTPUT}: {path} {state if names else 'would be made'}")
+    if plan:
+        module, _, function = plan.rpartition(".")
+        lines.append(getattr(importlib.import_module(module), function)(settings))
+    lines.append("nothing was done (show=true)")
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Errors that a user can correct end the program with their message only."""
+    try:
+        yield
+    except (ValueError, OSError, JobError) as error:
+        raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; run the same command again to continue\n")
+        raise SystemExit(STOPPED) from None

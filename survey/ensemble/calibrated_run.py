@@ -1,0 +1,36 @@
+"""A run alone goes the whole road: as an ensemble of one member, calibrated on its own validation part."""
+
+import logging
+
+from survey import files
+from survey.ensemble.build import build
+from survey.ensemble.ensemble import ENSEMBLE
+from survey.ensemble.settings import Build
+from survey.folder import Folder
+from survey.settings import Threads
+from survey.training.run import RUN
+
+CALIBRATED = "calibrated"
+"""The folder inside a run with the ensemble that has this run as its only member."""
+
+
+def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
+    """The ensemble to predict with: the given one, or that of a run, which is built on the first use.
+
+    A run whose ensemble cannot be built predicts alone: without calibration and distances. A warning says so.
+    """
+    if Folder(path, ENSEMBLE).is_finished() or not Folder(path, RUN).is_finished():
+        return path
+    folder = files.join(path, CALIBRATED)
+    settings = Build(ensemble=folder, runs=(path,), threads=threads, gpu="auto" if gpu else "never")
+    try:
+        build(settings)
+    except (OSError, ValueError) as error:  # no store, too few validation spectra, a folder that is read only
+        logging.getLogger(__name__).warning(
+            "%s: predicts alone, not calibrated and without distances from the training spectra, so no "
+            "catalog of candidates can be made of its predictions: %s",
+            path,
+            error,
+        )
+        return path
+    return folder

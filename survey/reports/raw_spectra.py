@@ -1,0 +1,42 @@
+"""Single spectra read again from their files, for pictures: by the path, the row and the visit that a table
+of spectra or of predictions names.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from survey.sources.reading import with_options
+from survey.spectrum import Spectrum
+from survey.store.make import read_items
+from survey.store.prepare import Preparer
+from survey.store.settings import Ingest
+
+Floats = NDArray[np.float64]
+
+
+def raw_spectrum(row: dict[str, Any], settings: Ingest) -> Spectrum | None:
+    """The spectrum of a row as its file gives it; None if the file has changed or is gone."""
+    options = with_options(settings.sources, settings.options)
+    place = pa.Table.from_pylist([{"path": row["path"], "row": row["row"]}])
+    for item in read_items(place, options):
+        if isinstance(item.result, Spectrum) and item.result.visit.get("visit") == row["visit"]:
+            return item.result
+    return None
+
+
+def prepare_rows(rows: Sequence[dict[str, Any]], settings: Ingest) -> list[tuple[Floats, Floats] | None]:
+    """Normalised flux and ivar of each row, at rest by its `velocity`; None if its file cannot be read."""
+    raw = [raw_spectrum(row, settings) for row in rows]
+    found = [number for number, spectrum in enumerate(raw) if spectrum is not None]
+    spectra = [spectrum for spectrum in raw if spectrum is not None]
+    if not spectra:
+        return [None] * len(rows)
+    prepared = Preparer(settings.prepare)(spectra, [rows[number]["velocity"] for number in found])
+    pixels: list[tuple[Floats, Floats] | None] = [None] * len(rows)
+    for number, flux_P, ivar_P in zip(found, prepared.flux, prepared.ivar, strict=True):
+        pixels[number] = np.asarray(flux_P, np.float64), np.asarray(ivar_P, np.float64)
+    return pixels

@@ -1,0 +1,70 @@
+"""Rows that a manifest should not have: they were listed by mistake, and their files were never found.
+
+After a first attempt with a wrong folder, a manifest has rows whose files do not exist. Their numbers stay,
+so that no other shard changes: the shards of such rows become smaller, possibly empty, and are made again.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from survey import files
+from survey.store.manifest.manifest import Manifest, ManifestPart, part_name, to_parquet_part
+from survey.store.store import shard_file
+
+
+def never_found(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
+    """Those of the rows that the store refused as missing, and whose files do not exist now either."""
+    found = [np.empty(0, np.int64)]
+    shards = manifest.shards_of(rows)
+    for shard in np.unique(shards).tolist():
+        path = shard_file(manifest.store, "refused", shard)
+        if not files.exists(path):
+            continue
+        refused = files.read_table(path, ["path", "row", "reason"]).to_pylist()
+        missing = {(row["path"], row["row"]) for row in refused if row["reason"] == "missing"}
+        table = manifest.shard(shard)
+        places = list(zip(table["path"].to_pylist(), table["row"].to_pylist(), strict=True))
+        first = manifest.first_row(shard)
+        inside = [row for row in rows[shards == shard].tolist() if places[row - first] in missing]
+        gone = [row for row in inside if not _exists(places[row - first][0])]
+        found.append(np.array(gone, np.int64))
+    return np.concatenate(found)
+
+
+def _exists(path: str) -> bool:
+    return bool(files.stat_of(path) or files.stat_of(files.other_name(path)))
+
+
+def without_rows(manifest: Manifest, rows: np.ndarray) -> Manifest:
+    """The manifest without these rows, not saved yet. Shards keep their numbers; changed ones are new."""
+    if not rows.size:
+        return manifest
+    shards = manifest.shards_of(rows)
+    versions = Counter(manifest.versions)
+    versions.update(np.unique(shards).tolist())
+    parts = tuple(_part_without(manifest, part, rows, shards) for part in manifest.parts)
+    inputs = tuple(
+        replace(record, rows=record.rows - int(((rows >= numbers.start) & (rows < numbers.stop)).sum()))
+        for record, numbers in manifest.input_rows()
+    )
+    return replace(manifest, parts=parts, inputs=inputs, versions=dict(versions))
+
+
+def _part_without(
+    manifest: Manifest, part: ManifestPart, rows: np.ndarray, shards: np.ndarray
+) -> ManifestPart:
+    """A part without these rows, written as a new file."""
+    inside = (shards >= part.first_shard) & (shards < part.first_shard + part.shards)
+    if not inside.any():
+        return part
+    kept = np.ones(part.rows, bool)
+    kept[rows[inside] - manifest.first_row(part.first_shard)] = False
+    removed = np.bincount(shards[inside] - part.first_shard, minlength=part.shards)
+    sizes = tuple((np.array(manifest.sizes(part)) - removed).tolist())
+    table = manifest.read(part).filter(pa.array(kept))
+    smaller = replace(part, file=part_name(part), rows=table.num_rows, sizes=sizes)
+    files.write(manifest.path(smaller), memoryview(to_parquet_part(table, sizes)))
+    return smaller

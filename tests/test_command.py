@@ -1,0 +1,120 @@
+"""The command `survey`: from any folder, with help, show=true and exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from survey.recipes import recipe_names
+from survey.settings import JOBS
+from survey.training.settings import Train
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = [sys.executable, "-c", "from survey.command import main; main()"]
+
+
+def survey(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_the_command_lists_all_jobs_and_recipes(tmp_path: Path) -> None:
+    done = survey("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in JOBS:
+        assert f"\n  {name} " in done.stdout
+    assert f"recipes: {', '.join(recipe_names())}" in done.stdout
+    assert survey(cwd=tmp_path).stdout == done.stdout
+    assert (
+        survey("trian", cwd=tmp_path).stderr == "survey: trian: there is no such job; did you mean train?\n"
+    )
+
+
+def test_a_job_runs_from_any_folder_with_a_recipe_by_name(tmp_path: Path) -> None:
+    done = survey("mock", "cemp", "out=files", "n=20", "workers=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "files" / "labels.parquet").is_file()
+
+
+def test_help_shows_what_is_needed_then_what_is_common_with_the_values_of_the_recipe(tmp_path: Path) -> None:
+    text = survey("train", "cemp", "batch=32", "--help", cwd=tmp_path).stdout
+    needed, common = text.partition("often changed, with the values of the recipe cemp")[::2]
+    assert needed.index("  store ") < needed.index("  labels ") < needed.index("  run ")
+    assert "  epochs        whole number, here 24 (default 60)" in common
+    assert "  batch         whole number, here 32 (default 64)" in common
+    assert [line.split()[0] for line in common.splitlines() if line[:3].strip() and line[:2] == "  "] == list(
+        Train.COMMON
+    )
+    assert "survey train cemp --help all shows all" in common
+    every = survey("train", "cemp", "model=mpbdnet", "--help", "all", cwd=tmp_path).stdout
+    assert "optimiser.weight_decay" in every
+    assert "options of model=mpbdnet" in every
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_common_settings_exist(job: str, tmp_path: Path) -> None:
+    def names(*arguments: str) -> set[str]:
+        lines = survey(job, *arguments, cwd=tmp_path).stdout.splitlines()
+        return {line.split()[0] for line in lines if line[:2] == "  " and line[2:3].isalpha()}
+
+    assert names("--help") <= names("--help", "all")
+
+
+def test_show_prints_the_settings_as_a_recipe_and_the_plan_and_does_nothing(tmp_path: Path) -> None:
+    survey("mock", "cemp", "out=files", "n=20", "broken=0", "workers=1", cwd=tmp_path)
+    done = survey("ingest", "cemp", "input=files", "store=store", "show=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    settings, _, plan = done.stdout.partition("\n\n")
+    assert yaml.safe_load(settings)["ingest"]["prepare"]["grid"] == "cemp4900"
+    assert "store: store would be made" in plan
+    assert "input: 20 rows in 1 shards, 20 of them new" in plan
+    assert not (tmp_path / "store").exists()
+    wrong = survey("ingest", "cemp", "input=files", "store=store", "show=yes", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr) == (1, "show=yes: give show=true to see what would be done\n")
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {COMMAND[2]}"
+    interruptible = [sys.executable, "-c", code]  # processes in the background of a shell ignore the signal
+    with subprocess.Popen(
+        [*interruptible, "mock", "cemp", "out=files", "n=1000000", "workers=1"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stderr is not None
+        assert "mock" in process.stderr.readline()  # the first line of its progress: the work has begun
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest.endswith("stopped; run the same command again to continue\n")
+
+
+@pytest.mark.long
+def test_a_wheel_holds_jobs_recipes_and_search_spaces(tmp_path: Path) -> None:
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(build, check=True)
+    [wheel] = tmp_path.glob("survey_processor-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder, ending in (("jobs", "py"), ("recipes", "yaml"), ("tune", "yaml")):
+        expected = {f"survey/{folder}/{path.name}" for path in (ROOT / folder).glob(f"*.{ending}")}
+        assert expected <= names
+    assert not [name for name in names if name.split("/")[0] in ("jobs", "recipes", "tune", "tests")]
