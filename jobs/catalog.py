@@ -1,5 +1,4 @@
-"""Predictions to a catalog: one row per star (HATS), and ranked lists of MP and CEMP candidates with their
-purity.
+"""Make a catalog of predictions: a row per star (HATS), ranked lists of MP and CEMP stars with their purity.
 
     survey catalog cemp predictions=PREDICTIONS catalog=CATALOG
     survey catalog cemp predictions=PREDICTIONS catalog=CATALOG \\

@@ -1,4 +1,4 @@
-"""Store + labels to a run: one trained model, with its best weights, its history and its curves.
+"""Train a model on a store and labels. The result is a run: the best weights, their history and curves.
 
     survey train cemp store=STORE labels=TABLE run=RUN
     ray job submit --working-dir . -- python jobs/train.py recipes/cemp.yaml \\

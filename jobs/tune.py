@@ -1,4 +1,4 @@
-"""A store and labels to a study: many trainings with different settings, and recipes of the best two.
+"""Search for better settings. The result is a study: many trainings, and recipes of the best two.
 
     survey tune abundances store=STORE labels=TABLE study=STUDY elements=[C_FE,MG_FE]
     survey tune study=STUDY show=true                   from another shell: its progress
@@ -7,7 +7,7 @@
 There are as many trainings at a time as CPUs, and each takes as long as survey train; poor ones are
 stopped early. The same command continues a search that was stopped; a larger trials= continues one that is
 finished; a copy of the study continues on another machine. optuna-dashboard STUDY/study.log shows it in a
-browser. Then: survey train recipes/abundances.yaml with=tune/abundances-C_FE.yaml run=RUN.
+browser. Then: survey train recipes/abundances.yaml with=STUDY/recipes/STUDY-C_FE.yaml run=RUN.
 """
 
 from survey.command import report_errors, start

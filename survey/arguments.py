@@ -53,6 +53,8 @@ def values(cls: type[Settings], job: str, arguments: Arguments) -> dict[str, Any
         given["tracking"] = {"recipe": arguments.recipe_name()} | given.get("tracking", {})
     for key, text in arguments.settings:
         where = f"{job}: {key}"
+        if _depth(text) > 0:
+            raise SettingsError(f"{where}={text}: a bracket is not closed; close it")
         _put(given, key.removeprefix(f"{job}.").split("."), _split_pairs(parse(text, where), where), where)
     return given
 

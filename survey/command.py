@@ -41,7 +41,8 @@ def main() -> None:
     if name not in JOBS:
         raise SystemExit(f"survey: {name}: there is no such job; {similar(name, JOBS)}")
     sys.argv = [f"survey {name}", *arguments[1:]]
-    runpy.run_path(str(shipped("jobs") / f"{name}.py"), run_name="__main__")
+    with report_errors():
+        runpy.run_path(str(shipped("jobs") / f"{name}.py"), run_name="__main__")
 
 
 def overview() -> str:
@@ -130,13 +131,22 @@ def _intent(settings: Settings, job: str, plan: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _os_error_text(error: OSError) -> str:
+    """The message of an error of the operating system, without its number."""
+    if error.errno is None or not error.strerror or not error.filename:
+        return str(error)
+    return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Errors that a user can correct end the program with their message only."""
     try:
         yield
-    except (ValueError, OSError, JobError) as error:
+    except (ValueError, JobError) as error:
         raise SystemExit(str(error)) from error
+    except OSError as error:
+        raise SystemExit(_os_error_text(error)) from error
     except KeyboardInterrupt:
         sys.stderr.write("stopped; run the same command again to continue\n")
         raise SystemExit(STOPPED) from None

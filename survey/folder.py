@@ -74,7 +74,7 @@ class Folder(Generic[D]):
             )
         if written.get("kind", self.kind.name) != self.kind.name:
             raise SettingsError(
-                f"{self._where}: holds a {written['kind']}, no {self.kind.name}; "
+                f"{self._where}: is the folder of another job ({written['kind']}, not {self.kind.name}); "
                 "give an empty or a new folder"
             )
         self._check_version(written.get("version"))
@@ -121,10 +121,22 @@ class Folder(Generic[D]):
         """Whether the document exists."""
         return files.exists(self.file(self.kind.file))
 
+    def _check_kind(self) -> None:
+        """An error if the folder is one of another job."""
+        path = self.file(SETTINGS)
+        written = files.read_json(path) if files.exists(path) else {}
+        kind = written.get("kind", self.kind.name) if isinstance(written, dict) else self.kind.name
+        if kind != self.kind.name:
+            raise SettingsError(
+                f"{self.path}: is the folder of another job ({kind}, not {self.kind.name}); "
+                f"give the folder of a finished {self.kind.name}"
+            )
+
     def document(self) -> D:
         """The document of a finished folder. A missing, damaged or old one is an error."""
         path = self.file(self.kind.file)
         if not files.exists(path):
+            self._check_kind()
             raise FileNotFoundError(
                 f"{self.path}: no {self.kind.file} in it, so no finished {self.kind.name}; "
                 f"run survey {self.kind.job} with {self.kind.name}={self.path} to the end"

@@ -43,6 +43,7 @@ def error_of(*arguments: str, cls: type[Settings] = Train, job: str = "train") -
             "join.columns={FeH: my_feh}: a value with spaces needs quotation marks: "
             "'join.columns={FeH: my_feh}'",
         ),
+        (["targets=[Teff,FeH"], "targets=[Teff,FeH: a bracket is not closed; close it"),
         (["cenp"], "cenp: neither a recipe nor a setting; did you mean cemp?"),
         (["recipes/cem.yaml"], "recipes/cem.yaml: no such recipe; did you mean cemp?"),
         (["cemp", "parameters"], "cemp parameters: 2 recipes; give one"),

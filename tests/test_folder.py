@@ -96,7 +96,7 @@ def test_a_file_in_place_of_the_folder_is_refused(folder: Folder[BoxDocument]) -
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"kind": "bag", "version": 2, "settings": {}}, "holds a bag, no box; give an empty or a new folder"),
+        ({"kind": "bag", "version": 2, "settings": {}}, "is the folder of another job (bag, not box)"),
         (
             {"kind": "box", "version": 1, "settings": {}},
             "a box of version 1, this code reads version 2; make it again with survey fill in a new folder",

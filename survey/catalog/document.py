@@ -37,6 +37,7 @@ class EnsembleRecord(_Record):
     path: str
     id: str
     members: tuple[MemberRecord, ...]
+    calibrated: bool = True
 
 
 class IntervalRecord(_Record):

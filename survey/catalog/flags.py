@@ -207,6 +207,13 @@ def _at_edge(stars: FlagInput, name: str) -> Flags:
     return (value_N < low + margin) | (value_N > high - margin)
 
 
+def _extrapolated(stars: FlagInput, name: str) -> Flags:
+    low, high = stars.ranges.get(name, (-np.inf, np.inf))
+    margin = stars.limits.edge * (high - low) if np.isfinite(high - low) else 0.0
+    value_N = float_column(stars.table, name)
+    return (value_N < low - margin) | (value_N > high + margin)
+
+
 DEFINITIONS = (
     FlagDefinition(
         CatalogFlag.SPECTRUM,
@@ -302,5 +309,11 @@ DEFINITIONS = (
         "info",
         "the continuum of a visit is near or below 0 somewhere: these pixels are not used",
         _store_flag(Flag.LOW_CONTINUUM),
+    ),
+    FlagDefinition(
+        CatalogFlag.EXTRAPOLATED,
+        "warn",
+        "a label is outside the range of the training stars, by more than the limit `edge`",
+        _any_label(_extrapolated),
     ),
 )

@@ -32,7 +32,12 @@ def records(predictions: Predictions) -> tuple[PredictionsRecord, EnsembleRecord
     path = files.relative(predictions.path)
     return (
         PredictionsRecord(id=document.id, rows=document.rows, source=source, path=path),
-        EnsembleRecord(path=files.relative(ensemble.path), id=ensemble.id, members=tuple(members)),
+        EnsembleRecord(
+            path=files.relative(ensemble.path),
+            id=ensemble.id,
+            members=tuple(members),
+            calibrated=ensemble.calibrated,
+        ),
     )
 
 

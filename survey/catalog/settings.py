@@ -48,6 +48,7 @@ class CatalogFlag(IntFlag):
     FIBER = 65536
     NOISE_ESTIMATED = 131072
     LOW_CONTINUUM = 262144
+    EXTRAPOLATED = 524288
 
 
 def list_classes(name: ListName) -> list[int]:

@@ -34,6 +34,7 @@ from survey.ensemble.ensemble import (
     Ensemble,
     EnsembleDocument,
     ValidationSize,
+    label_ranges,
     member_fields,
     member_paths,
     path_from,
@@ -179,7 +180,7 @@ def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) 
         training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
         class_N = train.class_N[chosen]
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
-    return FitData(reference, validation, _ranges(train), answers, latents, training_latents, class_N)
+    return FitData(reference, validation, label_ranges(train), answers, latents, training_latents, class_N)
 
 
 def _check_store(members: Members, store: Store) -> None:
@@ -192,16 +193,6 @@ def _check_store(members: Members, store: Store) -> None:
                 "trained on: "
                 f"{'; '.join(differing)}; give runs that were trained on such spectra, or another store="
             )
-
-
-def _ranges(train: Samples) -> dict[str, tuple[float, float]]:
-    """The lowest and highest label among the training spectra: answers beyond are extrapolated."""
-    ranges = {}
-    for name, label_N in zip(train.labels, train.label_NL.T, strict=True):
-        known_N = label_N[np.isfinite(label_N)]
-        if known_N.size:
-            ranges[name] = (float(known_N.min()), float(known_N.max()))
-    return ranges
 
 
 def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:

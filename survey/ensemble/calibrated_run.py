@@ -3,12 +3,12 @@
 import logging
 
 from survey import files
-from survey.ensemble.build import build
+from survey.ensemble.build import LEAST, build
 from survey.ensemble.ensemble import ENSEMBLE
 from survey.ensemble.settings import Build
 from survey.folder import Folder
-from survey.settings import Threads
-from survey.training.run import RUN
+from survey.settings import JobError, Threads
+from survey.training.run import RUN, run_document
 
 CALIBRATED = "calibrated"
 """The folder inside a run with the ensemble that has this run as its only member."""
@@ -24,8 +24,13 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
     folder = files.join(path, CALIBRATED)
     settings = Build(ensemble=folder, runs=(path,), threads=threads, gpu="auto" if gpu else "never")
     try:
+        _check_validation(path)
         build(settings)
-    except (OSError, ValueError) as error:  # no store, too few validation spectra, a folder that is read only
+    except (
+        OSError,
+        ValueError,
+        JobError,
+    ) as error:
         logging.getLogger(__name__).warning(
             "%s: predicts alone, not calibrated and without distances from the training spectra, so no "
             "catalog of candidates can be made of its predictions: %s",
@@ -34,3 +39,13 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
         )
         return path
     return folder
+
+
+def _check_validation(path: str) -> None:
+    """An error if a run has too few validation spectra to be calibrated with."""
+    spectra = run_document(path).parts["validation"].spectra
+    if spectra < LEAST:
+        raise JobError(
+            f"its validation part has {spectra} spectra, {LEAST} are needed; train with a larger one, such "
+            "as split.parts=[0.6,0.2,0.2], or with more labels"
+        )

@@ -24,6 +24,8 @@ from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.members import Latents, Members, open_members
 from survey.folder import Document, Folder, Kind
+from survey.labelling import samples
+from survey.labelling.samples import Samples
 from survey.labels import label
 from survey.models.settings import Task
 from survey.settings import SettingsError
@@ -230,10 +232,21 @@ def single_member(run: Run) -> Ensemble:
         id=run.document.id,
         code=run.document.code,
         store=run.document.store,
+        ranges=label_ranges(samples.read(run.path).part("train")),
         calibration=no_calibration(members.labels),
         **member_fields(members, weights),
     )
     return Ensemble(run.path, document, members)
+
+
+def label_ranges(train: Samples) -> dict[str, tuple[float, float]]:
+    """The lowest and highest label among the training spectra: answers beyond are extrapolated."""
+    ranges = {}
+    for name, label_N in zip(train.labels, train.label_NL.T, strict=True):
+        known_N = label_N[np.isfinite(label_N)]
+        if known_N.size:
+            ranges[name] = (float(known_N.min()), float(known_N.max()))
+    return ranges
 
 
 def member_fields(members: Members, weights: Weights) -> dict[str, Any]:

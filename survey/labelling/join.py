@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from survey import files, labels
 from survey.labelling import keys, star_id
 from survey.labelling.counts import Counts
-from survey.labelling.match import Groups, Match, best_match, group_rows, match_by
+from survey.labelling.match import Groups, Match, best_match, group_rows, match_by, match_by_row
 from survey.labelling.rows import TableRows, read_rows
 from survey.labelling.settings import Join, Key
 from survey.labelling.star_id import Codes, Floats
@@ -124,7 +124,7 @@ def _read_store(store: Shards, settings: Join) -> _StoreRows:
 
 
 def _match(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -> Match:
-    """The match by the key of the settings, or by the best key."""
+    """The match by the key of the settings, or by the best key; without one, by the row of a file."""
     offered = rows.key_columns.keys()
     if settings.key != "auto" and settings.key not in offered:
         raise ValueError(
@@ -137,6 +137,11 @@ def _match(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -
         return match_by(key, rows.columns, rows.key_columns, spectra, rows.keep_R)
 
     best = best_match(offered if settings.key == "auto" else [settings.key], match)
+    if best is None and settings.key == "auto":
+        table = files.absolute(rows.table.path)
+        if by_row := match_by_row(table, bool(offered), spectra, rows.keep_R):
+            counts.key = "row"
+            return by_row
     if best is None:
         raise ValueError(_no_match_message(settings, rows, spectra, counts))
     counts.key = best[0]
@@ -224,7 +229,10 @@ def _no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts
     ]
     counted = {**counts.refused, **counts.left_out_rows, **counts.left_out_spectra}
     left_out = ", ".join(f"{count} {name}" for name, count in counted.items() if count)
-    no_key = f"the table has no column of a key; {rows.table.similar('obsid')}"
+    no_key = (
+        f"the table has no column of a key; {rows.table.similar('obsid')}; add a column obsid, visit or star "
+        f"(visit: {_examples('visit', rows, spectra)} in the store)"
+    )
     return (
         f"labels: {counts.table}: none of {counts.rows} rows matches any of {counts.spectra} spectra "
         f"of {counts.store}; {'; '.join(values) or no_key}"

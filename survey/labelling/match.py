@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from survey import labels
+from survey import files, labels
 from survey.labelling import keys, star_id
 from survey.labelling.keys import KeyColumns
 from survey.labelling.settings import Key
 from survey.labelling.star_id import Codes, Floats
 from survey.labelling.values import LabelValues
+from survey.sources.table_files import label_path
+from survey.tables.read import array_rows, parquet_header
 
 KEYS_BY_EXACTNESS: tuple[tuple[Key, ...], ...] = (("obsid", "file", "visit"), ("star",), ("position",))
 """Keys of a visit come before keys of a star, whose visits may have different labels."""
@@ -55,6 +57,32 @@ def match_by(
     is_kept_G = np.zeros(code_R.max(initial=-1) + 2, bool)  # the last element stands for code -1
     is_kept_G[code_R[keep_R & (code_R >= 0)]] = True
     return Match(np.where(keep_R, code_R, -1), np.where(is_kept_G[code_N], code_N, -1))
+
+
+def match_by_row(path: str, has_key: bool, spectra: pa.Table, keep_R: NDArray[np.bool_]) -> Match | None:
+    """The match of a label table and a file of many spectra that has one spectrum for each row, in order.
+
+    It is the file whose own table this is (y.csv of X.npy, or the file itself); for a table without a key,
+    the only file of its folder with this number of spectra. None: there is no such file in the store.
+    """
+    paths, row_N = spectra["path"].combine_chunks(), spectra["row"].combine_chunks()
+    named = pc.unique(paths.filter(pc.greater_equal(row_N, 0))).to_pylist()
+    beside = [file for file in named if file.rpartition("/")[0] == path.rpartition("/")[0]]
+    own = [file for file in beside if path in (file, label_path(file))]
+    candidates = own or ([] if has_key else beside)
+    fitting = [file for file in candidates if _spectra_in(file) == len(keep_R)]
+    if len(fitting) != 1:
+        return None
+    is_in_file_N = pc.equal(paths, fitting[0]).to_numpy(zero_copy_only=False)
+    code_R = np.where(keep_R, np.arange(len(keep_R)), -1)
+    return Match(code_R, np.where(is_in_file_N, code_R[row_N.to_numpy() * is_in_file_N], -1))
+
+
+def _spectra_in(path: str) -> int | None:
+    """The number of spectra in an array or a Parquet file; None if it is gone or another kind of file."""
+    if not path.lower().endswith((".npy", ".parquet")) or not files.exists(path):
+        return None
+    return array_rows(path) if path.lower().endswith(".npy") else parquet_header(path)[1]
 
 
 def _match_positions(ra_R: Floats, dec_R: Floats, spectra: pa.Table) -> tuple[Codes, Codes]:

@@ -50,6 +50,8 @@ def make(settings: Mock, run: Run = map) -> dict[str, Any]:
         _check_same_settings(settings, path)
     if files.exists(finished):
         return dict(files.read_json(finished)) | {"new": 0}
+    if not files.exists(started):
+        _check_empty(settings)
     document = {"fingerprint": settings.fingerprint(), "settings": settings.plain()}
     files.write(started, json.dumps(document, indent=2).encode())
     chunks = range(-(-settings.n // settings.chunk))
@@ -79,6 +81,15 @@ def _check_same_settings(settings: Mock, path: str) -> None:
         raise SettingsError(
             f"mock: {path}: was made with other settings: {changes}; "
             "give the same settings again, or another out=, or remove this folder"
+        )
+
+
+def _check_empty(settings: Mock) -> None:
+    others = files.names(settings.out)
+    if others:
+        raise SettingsError(
+            f"mock: out: {settings.out}: holds {', '.join(others[:3])} but is no mock survey; "
+            "give an empty or a new folder"
         )
 
 

@@ -152,11 +152,17 @@ def _tensor(column: pa.ChunkedArray) -> torch.Tensor:
 
 def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str) -> None:
     """Refuses spectra that were prepared differently from the training spectra of a member."""
+    section = "ingest.prepare" if where.endswith("ingest.prepare") else "prepare"
+    job = "" if section == "ingest.prepare" else " of survey ingest"
     for name, run in zip(ensemble.names, ensemble.members.runs, strict=True):
-        if differing := run.document.store.prepare.differences(prepare):
+        trained = run.document.store.prepare
+        if differing := trained.differences(prepare):
+            values = trained.plain()
+            keys = [text.partition(" ")[0] for text in differing]
+            advice = " ".join(f"{section}.{key}={values[key]}" for key in keys)
             raise SettingsError(
                 f"{where}: the spectra are not prepared like the training spectra of the member {name}: "
-                f"{'; '.join(differing)}; prepare them like these, or give prepared=any"
+                f"{'; '.join(differing)}; prepare them with {advice}{job}, or give prepared=any"
             )
 
 

@@ -7,6 +7,7 @@ process, or actors of Ray). `predictions.json` is written last.
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.folder import Folder
 from survey.predict import inputs, numpy_arrays
 from survey.predict.autotune import Autotuner, TrialRequest
-from survey.predict.inputs import PredictionInput, StoreInput
+from survey.predict.inputs import FilesInput, PredictionInput, StoreInput
 from survey.predict.output import (
     PLAN,
     PREDICTIONS,
@@ -89,6 +90,7 @@ def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
         )
     document = _document(settings, spec, begun, [done[shard] for shard in sorted(done)])
     _finish(spec, document)
+    _warn_of_inputs(spec, document)
     _check_refusals(settings, spec.folder, document)
     return PredictResult(spec.folder, document, len(missing), begun.plan)
 
@@ -125,7 +127,7 @@ def _ingest_settings(settings: Predict, ensemble: Ensemble) -> Ingest:
     trained = ensemble.members.runs[0].document.store.prepare
     ingest = settings.ingest_settings(trained.plain(), "predict: ingest")
     ingest = ingest.model_copy(update={"store": files.absolute(settings.predictions)})
-    ensemble.check_grid(ingest.prepare.wavelengths(), "predict: ingest.prepare")
+    ensemble.check_grid(ingest.prepare.wavelengths(), "predict: ingest.prepare.grid")
     if settings.prepared == "same":
         inputs.check_prepared(ensemble, ingest.prepare, "predict: ingest.prepare")
     return ingest
@@ -296,6 +298,18 @@ def _finish(spec: PredictionSpec, document: PredictionsDocument) -> None:
     if files.exists(validation):
         files.write(folder.file(VALIDATION), files.read(validation))
     folder.finish(document)
+
+
+def _warn_of_inputs(spec: PredictionSpec, document: PredictionsDocument) -> None:
+    """A line about predictions that hold the spectra of several inputs: perhaps only one was meant."""
+    if isinstance(spec.inputs, FilesInput):
+        paths = dict.fromkeys(record.input for record in spec.inputs.spec.manifest.inputs)
+        if len(paths) > 1:
+            logging.getLogger(__name__).warning(
+                "predict: %s: holds %s spectra of %d inputs now: %s; for those of one input alone, "
+                "give another predictions=",
+                *(spec.folder, f"{document.rows:,}", len(paths), ", ".join(paths)),
+            )
 
 
 def _check_refusals(settings: Predict, folder: str, document: PredictionsDocument) -> None:

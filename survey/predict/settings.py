@@ -107,6 +107,19 @@ class Predict(Settings):
         "null = as ingest.refuse_above",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_place(cls, values: Any) -> Any:
+        """A setting of the ingest is given as `ingest.NAME`."""
+        wrong = [name for name in values if name in Ingest.model_fields and name not in cls.model_fields]
+        if wrong:
+            key, value = wrong[0], values[wrong[0]]
+            while isinstance(value, dict) and len(value) == 1:
+                inner, value = next(iter(value.items()))
+                key = f"{key}.{inner}"
+            raise ValueError(f"{key}: unknown setting (value {value!r}); did you mean ingest.{key}?")
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.store is None) == (self.input is None):

@@ -79,8 +79,11 @@ def _plot(
     def draw(figure: Figure) -> None:
         for axis, panel in zip(panels(figure, len(drawn)), drawn, strict=True):
             panel(axis)
-        among = f"among {result.document.stars:,} stars (grey: number of stars in a cell)"
-        figure.suptitle(f"blue: {shown.text(table.num_rows)}, {among}", x=0.01, ha="left", fontsize=12)
+        among = f"grey: all {result.document.stars:,} stars, by number in a cell"
+        separator = ", " if len(drawn) > 2 else "\n"
+        figure.suptitle(
+            f"blue: {shown.text(table.num_rows)}{separator}{among}", x=0.01, ha="left", fontsize=12
+        )
 
     rows = -(-len(drawn) // 3)
     return png(draw, WIDTH * min(len(drawn), 3) / 3, 0.5 + ROW * rows)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from survey import files
+from survey.catalog.candidates import NOT_SELECTED
 from survey.catalog.catalog import KNOWN, TRUTH, CatalogResult
 from survey.catalog.document import CatalogDocument, IntervalRecord
 from survey.catalog.settings import LIST_NAMES, ListName
@@ -64,6 +65,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
     state = "created now" if result.created else "was finished: nothing to do"
     lines = [
         f"catalog    {folder}  ({state})",
+        *_calibration_lines(document),
         *(line for name in LIST_NAMES for line in _short_lines(document, name)),
         f"from       {predictions.path}  {predictions.rows:,} spectra, "
         f"{len(document.ensemble.members)} members",
@@ -131,8 +133,22 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
     ]
 
 
+def _calibration_lines(document: CatalogDocument) -> list[str]:
+    """A warning about predictions of a run whose calibration was not possible."""
+    if document.ensemble.calibrated:
+        return []
+    return [
+        _line(
+            "warning", "not calibrated: errors and probabilities are not to be believed, distances from the"
+        ),
+        _line("", "training spectra are unknown; use the lists to look at spectra only"),
+    ]
+
+
 def _short_lines(document: CatalogDocument, name: ListName) -> list[str]:
-    """Why a list is empty or very short."""
+    """Why a list is empty or very short; nothing if the labels that it needs are not predicted at all."""
+    if document.selected_by.get(name) == NOT_SELECTED:
+        return []
     reasons = document.why_short.get(name, ())
     return [_line("" if number else f"{name} list", reason) for number, reason in enumerate(reasons)]
 

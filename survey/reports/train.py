@@ -80,7 +80,7 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
         f"network    {run.model}, {run.parameters:,} parameters, task {run.task.kind}",
         f"spectra    {', '.join(parts)}",
         f"trained    {run.epochs} epochs in {run.training_seconds:.0f} s on {run.device}, "
-        f"best epoch {run.best_epoch}",
+        f"best epoch {run.best_epoch} (by {settings.monitor})",
         f"validation {_metrics_text(run.validation, run.task)}",
     ]
     if run.skipped_steps:

@@ -71,6 +71,18 @@ def count(path: str, settings: Options) -> int:
         return table.count
 
 
+def note(path: str, settings: Options) -> str:
+    """What is assumed of a file, in words; empty if nothing is."""
+    with table_files.open_spectra(path) as table:
+        guessed = None if table.has_wave or settings.grid is not None else _guess(table.pixels)
+        if guessed is None:
+            return ""
+        return (
+            f"{path}: wavelengths: taken as {guessed}, because it has {table.pixels} points; "
+            "give options.arrays.grid= if they are others"
+        )
+
+
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
     """The spectra of these rows in this order; a `Refused` stands for a bad row."""
     with table_files.open_spectra(path) as table:
@@ -144,17 +156,17 @@ def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
     """The grid of the settings, or the named grid of this length. `pixels` is None if the length varies."""
     grid = settings.grid
     allowed = f"one of {', '.join(NAMED_GRIDS)}, or start, stop, step and scale"
-    if isinstance(grid, GridPoints):
-        found = Grid(grid.start, grid.stop, grid.step, grid.scale)
-    elif grid is None:
-        fitting = [named for named in NAMED_GRIDS.values() if len(named) == pixels]
-        if not fitting:
+    if grid is None:
+        guessed = _guess(pixels)
+        if guessed is None:
             content = "lists of any length" if pixels is None else f"{pixels} pixels"
             raise ValueError(
                 f"{path}: {content} and no wavelengths; give options.arrays.grid= ({allowed}), "
                 "or a column wave or loglam in a Parquet"
             )
-        found = fitting[0]
+        found = NAMED_GRIDS[guessed]
+    elif not isinstance(grid, str):
+        found = Grid(grid.start, grid.stop, grid.step, grid.scale)
     elif grid in NAMED_GRIDS:
         found = NAMED_GRIDS[grid]
     else:
@@ -165,6 +177,11 @@ def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
             f"give options.arrays.grid= ({allowed}) of these spectra"
         )
     return found
+
+
+def _guess(pixels: int | None) -> str | None:
+    """The name of the first named grid with this number of points."""
+    return next((name for name, named in NAMED_GRIDS.items() if len(named) == pixels), None)
 
 
 def _visit_columns(names: list[str]) -> dict[str, str]:

@@ -157,6 +157,12 @@ def table_count(source: str, path: str, settings: Settings) -> int | None:
     return number
 
 
+def table_note(source: str, path: str, settings: Settings) -> str:
+    """What a source assumes of a table, in words; empty if it assumes nothing."""
+    module = plugins.load("sources", source)
+    return str(module.note(path, settings)) if hasattr(module, "note") else ""
+
+
 @contextmanager
 def _damage_of(path: str, source: str) -> Iterator[None]:
     """Whatever a source raises over a damaged table is a `ValueError`; `arrays` raises no other."""

@@ -33,6 +33,13 @@ class SpectrumRow(NamedTuple):
     visit: dict[str, Any]
 
 
+def label_path(path: str) -> str:
+    """The CSV that belongs to an array X*.npy; empty for another name."""
+    name = path.rpartition("/")[2]
+    is_array = name.startswith("X") and name.lower().endswith(".npy")
+    return f"{path.removesuffix(name)}y{name[1:-4]}.csv" if is_array else ""
+
+
 @contextmanager
 def open_spectra(path: str) -> Iterator["ArrayFile | ParquetFile"]:
     """The table in a file."""
@@ -77,20 +84,18 @@ class ArrayFile:
         self._labels = self._read_labels()
 
     def _read_labels(self) -> pa.Table | None:
-        name = self._path.rpartition("/")[2]
-        label_path = f"{self._path.removesuffix(name)}y{name[1:-4]}.csv"
-        if not name.startswith("X") or not files.exists(label_path):
+        path = label_path(self._path)
+        if not path or not files.exists(path):
             return None
         try:
-            labels = pyarrow.csv.read_csv(io.BytesIO(files.read(label_path)))
+            labels = pyarrow.csv.read_csv(io.BytesIO(files.read(path)))
         except pa.ArrowInvalid as error:
             raise ValueError(
-                f"{label_path}: no readable CSV ({error}); "
-                "give a first line of names and one line per spectrum"
+                f"{path}: no readable CSV ({error}); give a first line of names and one line per spectrum"
             ) from error
         if labels.num_rows != self.count:
             raise ValueError(
-                f"{label_path}: {labels.num_rows} rows, but {self._path} has {self.count} spectra; "
+                f"{path}: {labels.num_rows} rows, but {self._path} has {self.count} spectra; "
                 "give one row for each spectrum"
             )
         return labels

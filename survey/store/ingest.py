@@ -7,6 +7,7 @@ in this process, or Ray on a cluster. `store.json` is written last.
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -102,13 +103,20 @@ def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
 
 
 def check_tables(settings: Ingest, rows: pa.Table) -> None:
-    """Check the tables of spectra among manifest rows. One that cannot be read at all ends the job."""
+    """Check the tables of spectra among manifest rows. One that cannot be read at all ends the job.
+
+    What is assumed of the first is logged.
+    """
     sources = reading.with_options(settings.sources, settings.options)
     paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
+    note = ""
     for path in sorted(paths):
         with suppress(FileNotFoundError):  # its rows will be refused as missing
             source = reading.table_source(path, sources)
             reading.table_count(source, path, sources[source])
+            note = note or reading.table_note(source, path, sources[source])
+    if note:
+        logging.getLogger(__name__).warning("ingest: %s", note)
 
 
 def _checksums(store: str, shard: int) -> pa.Table:
@@ -229,5 +237,7 @@ def _refusals_message(settings: Ingest, result: IngestResult) -> str:
         f"ingest: {result.path}: the store is complete, but {sum(refused.values()):,} of {rows_in:,} rows "
         f"({share:.1%}) were refused, more than refuse_above={settings.refuse_above:g} allows "
         f"({reasons}){tried}; read {files.join(result.path, 'refused')}, "
-        f"then correct the input or give refuse_above={min(1.0, share * 1.1):.2g}"
+        f"then correct the input or give refuse_above={min(1.0, share * 1.1):.2g}; "
+        "rows of a wrong input stay in the store: forget=missing takes out those whose files are gone and "
+        "that the input does not name, and another store= begins without them"
     )

@@ -180,9 +180,11 @@ class Reporter:
     monitor: str
     watch: Watch | None = None
     note: str = ""
+    where: str = ""
 
     def advance(self, count: int, where: str) -> None:
         """Report that so many more spectra are done."""
+        self.where = where
         if self.bar:
             self.bar.add(count, f"{where}{self.note}")
 
@@ -191,6 +193,8 @@ class Reporter:
         names = dict.fromkeys((*SHOWN[:2], f"validation_{self.monitor}", *SHOWN[2:]))
         shown = [f"{name.removeprefix('validation_')} {row[name]:.4g}" for name in names if name in row]
         self.note = "".join(f", {text}" for text in shown)
+        if self.bar:
+            self.bar.add(0, f"{self.where}{self.note}")
         self.tracker.epoch(row)
         if self.watch:
             self.watch(row)

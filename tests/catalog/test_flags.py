@@ -54,7 +54,7 @@ CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"Teff": 5000.0, "Teff_err": 251.0}, CatalogFlag.LARGE_ERROR, NONE),
     ({"CFe": 0.0, "CFe_err": 0.36}, CatalogFlag.LARGE_ERROR, NONE),
     ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, NONE, NONE),
-    ({"Teff": 9000.0}, NONE, NONE),
+    ({"Teff": 9000.0}, CatalogFlag.EXTRAPOLATED, NONE),
     ({"path": "x"}, NONE, NONE),
 ]
 

@@ -54,6 +54,7 @@ def failing(number: int) -> dict[str, Any]:
     raise JobError(f"shard {number}: found 7; give 8")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_an_error_of_a_worker_is_raised_as_the_built_in_exception_that_it_extends(
     capfd: pytest.CaptureFixture[str],

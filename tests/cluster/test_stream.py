@@ -39,6 +39,7 @@ def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
     assert os.getpid() not in {result["pid"] for result in results}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_items_may_be_texts() -> None:
     assert sorted(
@@ -72,8 +73,8 @@ class UnpicklableError(Exception):
     ("kind", "becomes"),
     [
         (SettingsError, ValueError),
-        (FileNotFoundError, FileNotFoundError),
-        (ZeroDivisionError, ZeroDivisionError),
+        pytest.param(FileNotFoundError, FileNotFoundError, marks=pytest.mark.long),
+        pytest.param(ZeroDivisionError, ZeroDivisionError, marks=pytest.mark.long),
     ],
 )
 def test_an_error_on_a_worker_is_raised_as_its_built_in_type_with_the_trace_of_the_worker(
@@ -88,6 +89,7 @@ def test_an_error_on_a_worker_is_raised_as_its_built_in_type_with_the_trace_of_t
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_an_error_that_cannot_be_pickled_is_raised_with_its_text() -> None:
     with pytest.raises(RuntimeError, match="UnpicklableError: shard 3: found 7; give 8"):

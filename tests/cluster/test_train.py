@@ -43,7 +43,7 @@ def history(place: Path, name: str, **changes: object) -> list[dict[str, float]]
     return runs.history(settings.run)
 
 
-@pytest.mark.parametrize("data", ["resident", "streaming"])
+@pytest.mark.parametrize("data", [pytest.param("resident", marks=pytest.mark.long), "streaming"])
 def test_two_workers_end_like_one(
     place: Path, data: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +57,7 @@ def test_two_workers_end_like_one(
     assert "epoch 3/3" in capfd.readouterr().err  # the progress of the leader is shown here
 
 
+@pytest.mark.long
 def test_ray_reads_the_spectra_of_the_store_in_the_order_of_the_lists(place: Path) -> None:
     """Compared with the columns of the shards, and with the reader of one process."""
     rng, store = np.random.default_rng(3), open_store(str(place / "store"))

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("small_ray")
-@pytest.mark.parametrize("model", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("model", [pytest.param("xgboost", marks=pytest.mark.long), "lightgbm"])
 def test_the_trees_of_two_workers_are_as_good_as_those_of_one(folder: Path, model: str) -> None:
     histories = []
     for workers in (1, 2):

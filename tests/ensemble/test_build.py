@@ -191,7 +191,7 @@ def test_settings_of_another_kind_of_folder_are_an_error(folder: Path, tmp_path:
 def test_the_folder_of_a_run_is_an_error_though_it_has_settings(folder: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(folder / "both", tmp_path / "team"))
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    with pytest.raises(SettingsError, match=r"team: holds a run, no ensemble; give an empty or a new folder"):
+    with pytest.raises(SettingsError, match=r"team: is the folder of another job \(run, not ensemble\)"):
         build(settings(folder, tmp_path))
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 

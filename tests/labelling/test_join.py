@@ -141,6 +141,49 @@ def test_a_spectrum_in_a_table_of_many_is_matched_by_its_visit_if_the_labels_nam
     assert found.extra["visit"].to_pylist() == ["spec-2"]
 
 
+def rows_of_array(folder: Path, name: str, count: int) -> list[dict[str, Any]]:
+    """The store's rows of an array of so many spectra, of which the second was refused."""
+    path = folder / f"{name}.npy"
+    np.save(path, np.ones((count, 3)))
+    return [
+        visit(number, path=str(path), row=number, visit=f"{name}-{number}", ra=None, dec=None)
+        for number in range(count)
+        if number != 1
+    ]
+
+
+def test_a_table_beside_an_array_with_one_line_per_spectrum_is_matched_by_row(tmp_path: Path) -> None:
+    rows = [*rows_of_array(tmp_path, "X", 4), *rows_of_array(tmp_path, "X_test", 5), *VISITS]
+    frame = pd.DataFrame({"Teff": [4000.0, 4100.0, np.nan, 4300.0]})
+    found = joined(tmp_path, frame, ["Teff"], rows)
+    assert found.extra["visit"].to_pylist() == ["X-0", "X-3"]
+    assert found.label_NL[:, 0].tolist() == [4000.0, 4300.0]
+    assert "2 spectra of 2 stars, by row" in found.counts.text()
+    assert_all_are_counted(found.counts)
+
+
+def test_of_arrays_of_one_length_the_table_of_the_same_name_is_matched_by_row(tmp_path: Path) -> None:
+    rows = [*rows_of_array(tmp_path, "X_test", 4), *rows_of_array(tmp_path, "X_train", 4)]
+    frame = pd.DataFrame({"Teff": [4000.0, 4100.0, 4200.0, 4300.0], "gaia_source_id": [1, 2, 3, 3]})
+    frame.to_csv(tmp_path / "y_train.csv", index=False)
+    of_train = Join.from_dict("join", {"table": str(tmp_path / "y_train.csv")})
+    found = join(of_train, store(tmp_path / "other", rows), ["Teff"])
+    assert found.extra["visit"].to_pylist() == ["X_train-0", "X_train-2", "X_train-3"]
+    assert found.star_N[1] == found.star_N[2] != found.star_N[0]
+    message = (
+        "no column of a key; .*; add a column obsid, visit or star .visit: x_test-0, x_test-2, x_test-3 in"
+    )
+    with pytest.raises(ValueError, match=message):
+        joined(tmp_path, frame[["Teff"]], ["Teff"], rows)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_table_with_another_number_of_lines_is_not_matched_by_row(tmp_path: Path, count: int) -> None:
+    rows = rows_of_array(tmp_path, "X", 4)
+    with pytest.raises(ValueError, match=f"none of {count} rows matches"):
+        joined(tmp_path, pd.DataFrame({"Teff": [4000.0] * count}), ["Teff"], rows)
+
+
 def test_auto_prefers_a_key_of_the_visit_unless_it_matches_few_rows(tmp_path: Path) -> None:
     """Each star has two visits: by star, every row would match both."""
     rows = [visit(number, star=f"S{number // 2}", ra=float(number // 2), dec=0.5) for number in range(8)]

@@ -80,6 +80,13 @@ def test_other_settings_in_the_same_folder_are_refused_with_what_differs(
         make(mock(done[0], seed=5))
 
 
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"mock: out: .*: holds store\.json but is no mock survey; give"):
+        make(mock(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["store.json"]
+
+
 def test_a_run_that_was_stopped_continues_where_it_was(
     done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -206,7 +206,7 @@ def test_without_its_library_a_model_can_be_listed_but_not_built(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # so that an import of it fails
-    message = rf"train: model={name}: the library is not installed \(.*\); pip install 'survey"
+    message = rf"train: model={name}: the library is not installed \(.*\); run pip install"
     with pytest.raises(SettingsError, match=message):
         build(name)
     assert name in plugins.names("models")

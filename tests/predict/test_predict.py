@@ -217,6 +217,11 @@ def test_a_damaged_or_missing_file_of_the_store_is_named(place: Path) -> None:
         ({"store": None}, "predict: store, input: neither is given; give store= with the folder of a store"),
         ({"input": "x"}, "predict: store, input: both are given"),
         ({"ingest": {"sauces": []}}, "predict: ingest: sauces: unknown setting"),
+        (
+            {"sources": ["ascii"]},
+            "predict: sources: unknown setting (value ['ascii']); did you mean ingest.sources?",
+        ),
+        ({"prepare": {"velocity": "rest"}}, "(value 'rest'); did you mean ingest.prepare.velocity?"),
         ({"ensemble": "nowhere"}, "nowhere: no ensemble.json and no run.json in it"),
         ({"store": "nowhere"}, "no store.json in it"),
         ({"precision": "double"}, "predict: precision: 'double'"),
@@ -239,7 +244,9 @@ def test_a_mistake_is_reported_before_any_work(
 def test_spectra_with_another_preparation_are_refused_by_the_key(place: Path) -> None:
     other = untrained.store(place / "other", prepare=untrained.COARSE | {"continuum": "msfl", "masks": "or"})
     with pytest.raises(
-        SettingsError, match="member both: masks is or, not and; continuum is msfl, not segment; prepare"
+        SettingsError,
+        match=r"member both: masks is or, not and; continuum is msfl, not segment; prepare "
+        r"them with prepare\.masks=and prepare\.continuum=segment of survey ingest, or give prepared=any",
     ):
         predicted(place, store=other.path)
     assert predicted(place, store=other.path, prepared="any")[0].document.rows == 10

@@ -87,12 +87,19 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(place: Path)
     assert from_files(place)[0].created == 0
 
 
-def test_new_files_are_added_and_files_that_return_are_read(place: Path) -> None:
+def test_new_files_are_added_and_files_that_return_are_read(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = place / "files" / survey_files.name(3)
     data = path.read_bytes()
     from_files(place)
     survey_files.write(place / "next", range(10, 15))
+    assert not caplog.records
     result, table = from_files(place, input=str(place / "next"))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"predict: {place}/predictions: holds 15 spectra of 2 inputs now: {place}/files, {place}/next; "
+        "for those of one input alone, give another predictions="
+    ]
     assert (result.created, result.document.rows, table.num_rows) == (2, 15, 15)
     path.unlink()
     for marker in (place / "predictions" / "markers").iterdir():
@@ -120,11 +127,13 @@ def test_a_changed_file_is_read_again_if_wanted(place: Path) -> None:
 
 def test_files_are_prepared_like_the_training_spectra(place: Path) -> None:
     with pytest.raises(
-        SettingsError, match=r"ingest.prepare: .* not prepared like .* member both: continuum is msfl, not"
+        SettingsError,
+        match=r"ingest.prepare: .* not prepared like .* member both: continuum is msfl, not segment; "
+        "prepare them with ingest.prepare.continuum=segment, or give",
     ):
         from_files(place, ingest={"prepare": {"continuum": "msfl"}})
     grid = {"start": 4000.0, "stop": 8500.0, "step": 20.0, "scale": "linear"}
-    with pytest.raises(ValueError, match=r"predict: ingest.prepare: .*226 linear points"):
+    with pytest.raises(ValueError, match=r"predict: ingest.prepare.grid: .*226 linear points"):
         from_files(place, ingest={"prepare": {"grid": grid}})
     assert not (place / "predictions").exists()
     gates = {"low_snr": {"limit": 1000.0, "then": "refuse"}}

@@ -12,7 +12,7 @@ import pytest
 
 from survey import files
 from survey.settings import SettingsError
-from survey.sources import arrays
+from survey.sources import arrays, reading
 from survey.spectrum import GRIDS, VISIT_COLUMNS, LogWave, Refused, Spectrum
 
 NULL = arrays.Options()
@@ -101,6 +101,27 @@ def test_a_grid_is_given_by_name_or_by_numbers(tmp_path: Path) -> None:
         arrays.Options.from_dict(
             "ingest: arrays", {"grid": {"start": 1.0, "stop": 2.0, "step": 0.5, "scale": "cubic"}}
         )
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_grid_by_numbers_is_used_as_an_ingest_reads_it(tmp_path: Path, scale: str) -> None:
+    numbers = {"linear": (4000, 4100, 1), "log": (3.6, 3.7, 0.001)}[scale]
+    grid = dict(zip(("start", "stop", "step"), numbers, strict=True)) | {"scale": scale}
+    options = reading.with_options([], {"arrays": {"grid": grid}})
+    path = save_array(tmp_path, np.ones((2, 101), "f4"))
+    assert reading.table_count("arrays", path, options["arrays"]) == 2
+    (spectrum, _) = reading.table_rows(path, [0, 1], options)
+    assert isinstance(spectrum, Spectrum)
+    wanted = np.linspace(*numbers[:2], 101)
+    np.testing.assert_allclose(spectrum.angstrom, wanted if scale == "linear" else 10**wanted)
+
+
+def test_a_grid_that_is_guessed_is_named(tmp_path: Path) -> None:
+    path = save_array(tmp_path, np.ones((1, PIXELS), "f4"))
+    assert "wavelengths: taken as cemp4900, because it has 4900 points; give" in arrays.note(path, NULL)
+    assert arrays.note(path, CEMP4900) == ""
+    with_wave = save_table(tmp_path, flux=[[1.0] * PIXELS], wave=[GRIDS["cemp4900"].wave])
+    assert arrays.note(with_wave, NULL) == ""
 
 
 def broken_array(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:

@@ -430,6 +430,9 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Pa
     )
     assert "empty 1" in message
     assert "then correct the input or give refuse_above=0.25" in message
+    assert (
+        "rows of a wrong input stay in the store: forget=missing takes out those whose files are" in message
+    )
     assert open_store(str(tmp_path / "store")).document.written == 10
     before = contents(tmp_path / "store")
     with pytest.raises(RefusalsError):
@@ -572,6 +575,19 @@ def test_an_array_of_spectra_with_labels_becomes_rows(tmp_path: Path) -> None:
     before = contents(tmp_path / "store")
     assert ingest(settings(tmp_path, options={"arrays": {"grid": "lamost3909"}})).created == 0
     assert contents(tmp_path / "store") == before
+
+
+def test_wavelengths_that_are_guessed_are_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("X1", "X2"):
+        np.save(tmp_path / "in" / f"{name}.npy", np.ones((1, 4900), "f4"))
+    ingest(settings(tmp_path))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"ingest: {tmp_path}/in/X1.npy: wavelengths: taken as cemp4900, because it has 4900 points; "
+        "give options.arrays.grid= if they are others"
+    ]
 
 
 def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> None:

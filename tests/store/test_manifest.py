@@ -118,6 +118,29 @@ def test_the_store_inside_the_input_folder_is_not_its_own_input(tmp_path: Path) 
     assert planned(store, root).new_rows == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("store.json", "{}", "store"),
+        ("predictions.json", "{}", "predictions"),
+        ("settings.json", '{"kind": "catalog"}', "catalog"),
+    ],
+)
+def test_a_folder_that_a_job_made_is_no_input(tmp_path: Path, name: str, text: str, kind: str) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    (root / name).write_text(text)
+    message = refused(tmp_path, root)
+    assert f"holds a {kind}, not survey files; give input=" in message
+    assert ("give it as store=" in message) == (kind == "store")
+
+
+def test_a_settings_file_of_the_user_among_survey_files_is_no_matter(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    for text in ("no JSON", "[1]", '{"kind": "lamp"}'):
+        (root / "settings.json").write_text(text)
+        assert planned(tmp_path / "store", root).rows == 1
+
+
 def test_tables_of_spectra_give_one_row_per_spectrum(tmp_path: Path) -> None:
     root = spectra(tmp_path / "in", "m.fits")
     np.save(root / "X_train.npy", np.zeros((3, 5), np.float32))

@@ -11,6 +11,9 @@ from survey.training.run import build
 from tests.models.batches import TRAINED
 from tests.training import lessons
 
+SLOW = ("cnngru", "dualbranch", "mpbdnet", "rescnn")
+"""Networks that take more than ten seconds."""
+
 LABELS = ("FeH", "CFe")
 
 
@@ -37,7 +40,9 @@ def test_every_network_starts_near_the_mean_and_tells_stars_apart(name: str) -> 
         assert outputs[output].std(0).mean() > 0.001
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TRAINED]
+)
 def test_no_network_stays_on_a_plateau(name: str) -> None:
     """60 steps at its own rate bring every network well below the loss of a constant output, which is 1."""
     spectra, label_BL = toy_batch(96)

@@ -6,12 +6,14 @@ order, some ten thousand at a time; no more are held in memory.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
 
 from survey import files, plugins
+from survey.folder import SETTINGS
 from survey.settings import SettingsError
 from survey.sources import reading
 from survey.sources.reading import FITS_ENDINGS, Sources, is_named
@@ -22,6 +24,9 @@ from survey.store.settings import Input
 from survey.tables.read import array_rows, first_bytes, parquet_header
 
 BATCH = 1 << 16
+
+RESULTS = ("store", "run", "ensemble", "predictions", "catalog", "study")
+"""The folders that jobs make: their Parquet files are no tables of spectra."""
 
 
 @dataclass
@@ -93,6 +98,12 @@ class Listing:
                 "give a folder, an s3:// prefix, a catalogue or a file of spectra"
             )
         self.folder = root if files.is_folder(root) else root.rpartition("/")[0]
+        if kind := _kind_of_folder(root):
+            advice = "; for survey predict, give it as store=" if kind == "store" else ""
+            raise SettingsError(
+                f"ingest: input: {root}: holds a {kind}, not survey files; "
+                f"give input= with the folder of the survey files{advice}"
+            )
         if files.is_folder(root):
             yield from self._rows_of_folder(root)
         elif root.lower().endswith(FITS_ENDINGS):
@@ -208,6 +219,19 @@ class Listing:
     def _ignore(self, path: str) -> None:
         self.ignored += 1
         self.first_ignored = self.first_ignored or path[len(self.root) :].lstrip("/")
+
+
+def _kind_of_folder(root: str) -> str:
+    """Which result of a job a folder is, finished or not; empty if it is none."""
+    for kind in RESULTS:
+        if files.exists(files.join(root, f"{kind}.json")):
+            return kind
+    path = files.join(root, SETTINGS)
+    with suppress(ValueError):  # a file of the user's own
+        written = files.read_json(path) if files.exists(path) else None
+        if isinstance(written, dict) and written.get("kind") in RESULTS:
+            return str(written["kind"])
+    return ""
 
 
 def _is_array_name(path: str) -> bool:
