@@ -43,7 +43,8 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
 
 def _check_validation(path: str) -> None:
     """An error if a run has too few validation spectra to be calibrated with."""
-    spectra = run_document(path).parts["validation"].spectra
+    part = run_document(path).parts.get("validation")
+    spectra = part.spectra if part else 0
     if spectra < LEAST:
         raise JobError(
             f"its validation part has {spectra} spectra, {LEAST} are needed; train with a larger one, such "

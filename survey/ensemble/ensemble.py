@@ -227,12 +227,13 @@ def single_member(run: Run) -> Ensemble:
     """A run as an ensemble of one member, not calibrated."""
     members = Members((run,))
     weights = Weights(np.ones(1) * bool(members.classes), np.ones((1, len(members.labels))))
+    has_samples = files.exists(files.join(run.path, samples.SAMPLES))
     document = EnsembleDocument(
         version=ENSEMBLE.version,
         id=run.document.id,
         code=run.document.code,
         store=run.document.store,
-        ranges=label_ranges(samples.read(run.path).part("train")),
+        ranges=label_ranges(samples.read(run.path).part("train")) if has_samples else {},
         calibration=no_calibration(members.labels),
         **member_fields(members, weights),
     )

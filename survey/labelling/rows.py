@@ -136,7 +136,7 @@ def _label_columns(
         raise ValueError(
             f"labels: {table.path}: there is no column for {', '.join(missing)}; "
             f"{table.similar(missing[0])}; give join.columns={{{missing[0]}: its column}}, "
-            "or leave it out of the labels"
+            "or targets=[...] without it (the recipe stellar needs no carbon)"
         )
     return label_columns, error_columns
 

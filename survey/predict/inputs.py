@@ -128,7 +128,7 @@ def list_files(settings: Ingest) -> tuple[FilesInput, manifest.IngestPlan]:
     """Survey files, listed in the manifest in the folder `store`, and what is new in it."""
     plan = manifest.plan(settings, settings.store)
     spec = ShardSpec.from_settings(settings)
-    check_tables(settings, spec.manifest.shard(0))
+    check_tables(settings, spec.manifest.shard(0), "ingest.")
     return FilesInput(settings.input, spec), plan
 
 

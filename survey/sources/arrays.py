@@ -71,16 +71,13 @@ def count(path: str, settings: Options) -> int:
         return table.count
 
 
-def note(path: str, settings: Options) -> str:
-    """What is assumed of a file, in words; empty if nothing is."""
+def note(path: str, settings: Options) -> tuple[str, str] | None:
+    """What is assumed of a file, in words, and the option that says otherwise; None if nothing is."""
     with table_files.open_spectra(path) as table:
         guessed = None if table.has_wave or settings.grid is not None else _guess(table.pixels)
         if guessed is None:
-            return ""
-        return (
-            f"{path}: wavelengths: taken as {guessed}, because it has {table.pixels} points; "
-            "give options.arrays.grid= if they are others"
-        )
+            return None
+        return f"wavelengths: taken as {guessed}, because it has {table.pixels} points", "grid"
 
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:

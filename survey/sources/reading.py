@@ -157,10 +157,16 @@ def table_count(source: str, path: str, settings: Settings) -> int | None:
     return number
 
 
-def table_note(source: str, path: str, settings: Settings) -> str:
-    """What a source assumes of a table, in words; empty if it assumes nothing."""
+def table_note(source: str, path: str, settings: Settings, section: str = "") -> str:
+    """What a source assumes of a table, in words; empty if it assumes nothing.
+
+    `section` is written before the key of the option that says otherwise.
+    """
     module = plugins.load("sources", source)
-    return str(module.note(path, settings)) if hasattr(module, "note") else ""
+    if not hasattr(module, "note") or not (found := module.note(path, settings)):
+        return ""
+    text, option = found
+    return f"{path}: {text}; give {section}options.{source}.{option}= if that is wrong"
 
 
 @contextmanager

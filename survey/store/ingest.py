@@ -102,10 +102,10 @@ def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
     return plan, ShardSpec.from_settings(settings)
 
 
-def check_tables(settings: Ingest, rows: pa.Table) -> None:
+def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> None:
     """Check the tables of spectra among manifest rows. One that cannot be read at all ends the job.
 
-    What is assumed of the first is logged.
+    What is assumed of the first is logged; `section` is written before the keys of settings.
     """
     sources = reading.with_options(settings.sources, settings.options)
     paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
@@ -114,9 +114,9 @@ def check_tables(settings: Ingest, rows: pa.Table) -> None:
         with suppress(FileNotFoundError):  # its rows will be refused as missing
             source = reading.table_source(path, sources)
             reading.table_count(source, path, sources[source])
-            note = note or reading.table_note(source, path, sources[source])
+            note = note or reading.table_note(source, path, sources[source], section)
     if note:
-        logging.getLogger(__name__).warning("ingest: %s", note)
+        logging.getLogger(__name__).warning("%s", note)
 
 
 def _checksums(store: str, shard: int) -> pa.Table:

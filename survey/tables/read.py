@@ -8,6 +8,7 @@ functions of `survey.tables.cells` turn them into values.
 import csv
 import difflib
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -130,6 +131,8 @@ def open_table(path: str, job: str = "labels") -> TableFile:
             return TableFile(path, tuple(_scalar_columns(_binary_table(stream))), "fits", job=job)
         if start.lstrip(BLANK).startswith((b"<?xml", b"<VOTABLE")):
             return TableFile(path, tuple(_votable_columns(stream)), "votable", job=job)
+        if re.search(r"\.fits?(\.gz)?$", path.lower()):
+            raise ValueError("it does not begin as a FITS file does")
         delimiter, names = _csv_header(stream)
         if not any(names):
             raise ValueError("empty, or without a first line of names")

@@ -101,7 +101,8 @@ def inherit_plan(
     for name, value in given.items():
         if not _agrees(value, kept[name]):
             raise SettingsError(
-                f"{where}: its {name} is {kept[name]}, not {value}; give the same {name}, or leave {name} out"
+                f"{where}: its {name} is {kept[name]}, not {value}; "
+                f"give {name}={kept[name]} (a recipe may name another one)"
             )
     return plan.model_copy(
         update={

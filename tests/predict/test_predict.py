@@ -227,7 +227,10 @@ def test_a_damaged_or_missing_file_of_the_store_is_named(place: Path) -> None:
         ({"precision": "double"}, "predict: precision: 'double'"),
         ({"threads": 0}, "predict: threads: 0"),
         ({"predictions": "{place}/files"}, "but is no predictions; give an empty or a new folder"),
-        ({"predictions": "{place}/store"}, "a store, no predictions; give an empty or a new folder"),
+        (
+            {"predictions": "{place}/store"},
+            "of another job (store, not predictions); give an empty or a new folder",
+        ),
     ],
 )
 def test_a_mistake_is_reported_before_any_work(

@@ -118,10 +118,13 @@ def test_a_grid_by_numbers_is_used_as_an_ingest_reads_it(tmp_path: Path, scale: 
 
 def test_a_grid_that_is_guessed_is_named(tmp_path: Path) -> None:
     path = save_array(tmp_path, np.ones((1, PIXELS), "f4"))
-    assert "wavelengths: taken as cemp4900, because it has 4900 points; give" in arrays.note(path, NULL)
-    assert arrays.note(path, CEMP4900) == ""
+    assert reading.table_note("arrays", path, NULL, "ingest.") == (
+        f"{path}: wavelengths: taken as cemp4900, because it has 4900 points; "
+        "give ingest.options.arrays.grid= if that is wrong"
+    )
+    assert reading.table_note("arrays", path, CEMP4900) == ""
     with_wave = save_table(tmp_path, flux=[[1.0] * PIXELS], wave=[GRIDS["cemp4900"].wave])
-    assert arrays.note(with_wave, NULL) == ""
+    assert reading.table_note("arrays", with_wave, NULL) == ""
 
 
 def broken_array(tmp_path: Path, what: str) -> tuple[str, arrays.Options]:

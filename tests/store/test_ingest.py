@@ -585,8 +585,8 @@ def test_wavelengths_that_are_guessed_are_logged_once(
         np.save(tmp_path / "in" / f"{name}.npy", np.ones((1, 4900), "f4"))
     ingest(settings(tmp_path))
     assert [record.getMessage() for record in caplog.records] == [
-        f"ingest: {tmp_path}/in/X1.npy: wavelengths: taken as cemp4900, because it has 4900 points; "
-        "give options.arrays.grid= if they are others"
+        f"{tmp_path}/in/X1.npy: wavelengths: taken as cemp4900, because it has 4900 points; "
+        "give options.arrays.grid= if that is wrong"
     ]
 
 

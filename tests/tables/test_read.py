@@ -186,3 +186,9 @@ def test_a_line_with_too_few_cells_is_an_error_that_names_it(tmp_path: Path) -> 
     path.write_text("a,b\n1,2\n3\n")
     with pytest.raises(ValueError, match=r"t\.csv: damaged.*Expected 2 columns, got 1"):
         open_table(str(path)).read(["b"])
+
+
+def test_a_text_that_is_called_fits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.fits").write_text("hello world\n")
+    with pytest.raises(ValueError, match=r"labels.fits: .*does not begin as a FITS file"):
+        open_table(str(tmp_path / "labels.fits"))

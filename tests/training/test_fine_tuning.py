@@ -51,7 +51,7 @@ def test_some_of_the_labels_are_enough(finished: Path, place: Path) -> None:
         ({"freeze": ["trunk"]}, "no part 'trunk'; give body, difference, components"),
         ({"model": "starnet", "options": {}}, "its model is prism, not starnet; give the same model"),
         ({"scale": "robust"}, "its scale is standard, not robust"),
-        ({"view": {"windows": [[4400, 4598]]}}, "its view is .*; give the same view, or leave view out"),
+        ({"view": {"windows": [[4400, 4598]]}}, "its view is .*; give view="),
         ({"targets": ["FeH"]}, "task.labels=.*; give the same task, targets and loss.reg"),
     ],
 )
