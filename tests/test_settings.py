@@ -110,7 +110,7 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ),
         ("inner=3", "train: inner: 3: should be a valid dictionary"),
         ("sizes=[1, x]", "train: sizes.1: 'x': should be a valid integer"),
-        ("rate=[1", "train: rate: while parsing a flow sequence"),
+        ("rate=[1", "train: rate=[1: a bracket is not closed"),
         ("rate.x=1", "train: rate: {'x': 1}: should be a valid number"),
         ("inner={depth: 1, depth: 2}", "train: inner: line 1: the key depth is given twice; keep one"),
     ],

@@ -254,7 +254,7 @@ def test_wrong_input_is_reported_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "predictions" / "validation.parquet").unlink()
     with pytest.raises(SettingsError, match=r"the ensemble ensemble has no validation stars"):
         run(tmp_path, catalog=str(tmp_path / "other"))
-    with pytest.raises(FileNotFoundError, match=r"no predictions\.json in it"):
+    with pytest.raises(SettingsError, match=r"the folder of another job \(catalog, not predictions\)"):
         run(tmp_path, predictions=str(tmp_path / "other"), catalog=str(tmp_path / "third"))
 
 
