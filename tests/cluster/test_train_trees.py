@@ -27,8 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
-@pytest.mark.parametrize("model", [pytest.param("xgboost", marks=pytest.mark.long), "lightgbm"])
+@pytest.mark.parametrize("model", ["xgboost", "lightgbm"])
 def test_the_trees_of_two_workers_are_as_good_as_those_of_one(folder: Path, model: str) -> None:
     histories = []
     for workers in (1, 2):
