@@ -49,7 +49,7 @@ def test_some_of_the_labels_are_enough(finished: Path, place: Path) -> None:
     [
         ({"split": {"seed": 5}}, "split.seed=0 there, 5 now; give the same split, or stars that it has seen"),
         ({"freeze": ["trunk"]}, "no part 'trunk'; give body, difference, components"),
-        ({"model": "starnet", "options": {}}, "its model is prism, not starnet; give the same model"),
+        ({"model": "starnet", "options": {}}, "its model is prism, not starnet; give model=prism"),
         ({"scale": "robust"}, "its scale is standard, not robust"),
         ({"view": {"windows": [[4400, 4598]]}}, "its view is .*; give view="),
         ({"targets": ["FeH"]}, "task.labels=.*; give the same task, targets and loss.reg"),
