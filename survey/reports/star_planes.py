@@ -33,7 +33,7 @@ SHOWN_SHARE = 0.998
 FEWEST_BINS, MOST_BINS = 40, 140
 """Cells along an axis of a picture: few for few stars."""
 MAX_ERRORS = 60
-"""More stars than this have no error bars; a cross shows the median error."""
+"""With more stars than this, their errors are not drawn; a cross shows the median error."""
 CONTOURS = (0.5, 0.9)
 """Shares of the stars inside the contours, of stars that are too many for points."""
 

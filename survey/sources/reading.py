@@ -111,7 +111,7 @@ def _damage_refused(source: str) -> Iterator[None]:
         yield
     except Refused:
         raise
-    except Exception as error:
+    except Exception as error:  # any error of a plugin over a damaged file: one file must not end a shard
         raise Refused("damaged", f"{source}: {type(error).__name__}: {str(error)[:200]}") from error
 
 
@@ -176,7 +176,7 @@ def _damage_of(path: str, source: str) -> Iterator[None]:
         yield
     except (ConnectionError, FileNotFoundError, ValueError):
         raise
-    except Exception as error:
+    except Exception as error:  # any error of a plugin over a damaged table: it becomes one that names both
         if source == "arrays":
             raise
         raise ValueError(f"{path}: {source} cannot read it ({type(error).__name__}: {error})") from error
