@@ -6,9 +6,11 @@ RUN := $(VENV)/bin/python
 INSTALL := $(RUN) -m pip install --quiet --no-compile --constraint constraints.txt
 BASIC := $(VENV)/.ready
 READY := $(VENV)/.ready-dev
-# many tests wait for Ray to start: twice as many processes as CPUs, at most eight
-PROCESSES := $(shell $(PYTHON) -c "import os; print(min(2 * len(os.sched_getaffinity(0)), 8))")
+# some tests wait for Ray: one process more than CPUs, at most eight
+PROCESSES := $(shell $(PYTHON) -c "import os; print(min(len(os.sched_getaffinity(0)) + 1, 8))")
 export RAY_USAGE_STATS_ENABLED := 0
+# pip compiles nothing, so each module is compiled when it is first imported, and kept
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-long lint format bench clean
 
@@ -19,9 +21,12 @@ $(BASIC): pyproject.toml setup.py constraints.txt
 	$(INSTALL) --editable '.[tracking]'
 	touch $@
 
-$(READY): $(BASIC)
+$(READY): pyproject.toml setup.py constraints.txt
+	@echo "setting up $(VENV) with the tools of developers: two to four minutes, once; 3 GB"
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) torch
 	$(INSTALL) --editable '.[dev,tracking,trees-cpu]'
-	touch $@
+	touch $(BASIC) $@
 
 demo: $(BASIC)
 	$(VENV)/bin/survey mock cemp out=demo/files n=4000
@@ -35,7 +40,7 @@ demo: $(BASIC)
 	$(VENV)/bin/survey catalog cemp predictions=demo/predictions truth=demo/new/labels.parquet catalog=demo/catalog
 
 test: $(READY)
-	$(RUN) -m pytest -n $(PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
 test-long: $(READY)
 	SURVEY_FUZZ_CASES=10000 SURVEY_KILLS=20 $(RUN) -m pytest -m "" --timeout 3000

@@ -11,12 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from survey.help import setting_names
+from pydantic import BaseModel
+
+from survey.help import nested_settings, setting_names
+from survey.messages import shorten
 from survey.recipes import find_file, merge, merge_recipes, parse, read_recipe, read_section, recipe_names
 from survey.settings import Settings, SettingsError, similar
 
 WITH = "with="
 """The argument ``with=FILE.yaml`` changes the recipe by a second file, such as the winner of a search."""
+
+NULL = ("", "null", "~")
+"""How no value is written, where a setting may have none."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -52,11 +58,39 @@ def values(cls: type[Settings], job: str, arguments: Arguments) -> dict[str, Any
     if arguments.recipes and "tracking" in cls.model_fields:
         given["tracking"] = {"recipe": arguments.recipe_name()} | given.get("tracking", {})
     for key, text in arguments.settings:
-        where = f"{job}: {key}"
-        if _depth(text) > 0:
-            raise SettingsError(f"{where}={text}: a bracket is not closed; close it")
-        _put(given, key.removeprefix(f"{job}.").split("."), _split_pairs(parse(text, where), where), where)
+        names = key.removeprefix(f"{job}.").split(".")
+        where = f"{job}: {shorten(key)}"
+        _put(given, names, _value(_annotation(cls, names), text, where), where)
     return given
+
+
+def _annotation(cls: type[BaseModel], names: list[str]) -> Any:
+    """The type of a setting; None if there is no such setting."""
+    owner: type[BaseModel] | None = cls
+    for name in names[:-1]:
+        field = owner.model_fields.get(name) if owner else None
+        owner = nested_settings(field.annotation) if field else None
+    field = owner.model_fields.get(names[-1]) if owner else None
+    return field.annotation if field else None
+
+
+def _value(annotation: Any, text: str, where: str) -> Any:
+    """The value of a setting. Paths and other text stay as they are written; all else is read as YAML."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"{where}: {text!a}: letter {error.start} is no UTF-8; rename the file, or give a link to it"
+        ) from None
+    if annotation is str:
+        return text
+    if annotation == str | None:
+        return None if text in NULL else text
+    if annotation == tuple[str, ...] and not text.startswith("[") and text not in NULL:
+        return text
+    if _depth(text) > 0:
+        raise SettingsError(f"{where}={shorten(text)}: a bracket is not closed; close it")
+    return _split_pairs(parse(text, where), where)
 
 
 def sort(cls: type[Settings], job: str, arguments: list[str]) -> Arguments:
@@ -179,7 +213,7 @@ def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> Non
         inner = values.setdefault(name, {})
         if not isinstance(inner, dict):
             raise SettingsError(
-                f"{where}: {name} is {inner!r} in the recipe, it has no {path[-1]!r} inside; "
+                f"{where}: {name} is {shorten(repr(inner))} in the recipe, it has no {path[-1]!r} inside; "
                 f"give {name} alone"
             )
         values[name] = values = dict(inner)

@@ -1,12 +1,17 @@
 """The command line: ``survey JOB ...`` from anywhere, and what every job does before and after its work."""
 
+import atexit
 import importlib
 import os
 import runpy
+import select
+import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import yaml
@@ -14,13 +19,14 @@ import yaml
 from survey import files
 from survey.arguments import load, sort, values
 from survey.help import WIDTH, help_text
+from survey.messages import without_secrets
 from survey.recipes import recipe_names, shipped
 from survey.settings import JOBS, JobError, Settings, SettingsError, similar
 
 S = TypeVar("S", bound=Settings)
 
-STOPPED = 130
-"""The exit code after Ctrl-C, as shells expect it."""
+STOPPED, TERMINATED = 130, 143
+"""The exit codes after Ctrl-C and after SIGTERM, as shells expect them."""
 
 HELP = ("-h", "--help", "help")
 SHOW = "show"
@@ -28,6 +34,7 @@ SHOW = "show"
 
 def main() -> None:
     """Run the job that is named first; the other arguments are its own."""
+    _open_closed_streams()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in HELP:
         sys.stdout.write(overview())
@@ -78,6 +85,7 @@ def start(cls: type[S], job: str, description: str, plan: str = "") -> S:
     (benchmarks/RESULTS.md). OpenMP reads this when torch is loaded; it changes no result.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _open_closed_streams()
     arguments = sys.argv[1:]
     with report_errors():
         if {"-h", "--help"} & set(arguments):
@@ -140,13 +148,68 @@ def _os_error_text(error: OSError) -> str:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Errors that a user can correct end the program with their message only."""
+    """Errors that a user can correct, Ctrl-C and SIGTERM end the program with a message only."""
+    terminations: list[int] = []
+    try:
+        with _terminate_like_ctrl_c(terminations):
+            yield
+    except (ValueError, JobError) as error:
+        raise SystemExit(without_secrets(str(error))) from error
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _drop_unread_output():
+            raise SystemExit(0) from None
+        raise SystemExit(without_secrets(_os_error_text(error))) from error
+    except KeyboardInterrupt:
+        code = TERMINATED if terminations else STOPPED
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one ends the program at once
+            signal.signal(number, lambda *_: os._exit(code))
+        with suppress(OSError):
+            sys.stderr.write("stopped; run the same command again to continue\n")
+        raise SystemExit(code) from None
+
+
+@contextmanager
+def _terminate_like_ctrl_c(terminations: list[int]) -> Iterator[None]:
+    """SIGTERM, as a batch system sends it, ends a job like Ctrl-C: what is open is closed, Ray is stopped.
+
+    Its number is added to `terminations`. (Ray Train raises another error than the one of the handler.)
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, _: object) -> None:
+        terminations.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except (ValueError, JobError) as error:
-        raise SystemExit(str(error)) from error
-    except OSError as error:
-        raise SystemExit(_os_error_text(error)) from error
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; run the same command again to continue\n")
-        raise SystemExit(STOPPED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that are closed lead nowhere.
+
+    Otherwise, the next file that is opened would take their number, and get what is written to them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the end
+    atexit.register(_drop_unread_output)
+
+
+def _drop_unread_output() -> bool:
+    """Whether the reader of the output has gone, as after ``| head``. Then the rest of it leads nowhere."""
+    output = select.poll()
+    output.register(1, select.POLLOUT)
+    has_gone = any(event & select.POLLERR for _, event in output.poll(0))
+    if has_gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return has_gone

@@ -6,24 +6,29 @@ object is one PUT. Credentials and the endpoint come from the usual places of AW
 instance role; AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
+import errno
 import json
 import os
+import re
 import secrets
+import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
-
-from survey.spectrum import Refused
 
 if TYPE_CHECKING:  # pyarrow takes 0.3 s to import: only those who read a table pay for it
     import pyarrow as pa
 
 LARGEST = 64 << 20
 """Bytes. A survey file of one spectrum is far smaller than 64 MiB; a larger one is refused and not read."""
+
+
+class DiskFullError(OSError):
+    """There is no room for a file."""
 
 
 class Entry(NamedTuple):
@@ -86,64 +91,112 @@ def is_folder(path: str) -> bool:
 
 def read(path: str) -> bytes:
     """The bytes of a file of any size: for files that this software wrote."""
-    return bytes(bucket_system().fetch(path, 1 << 62)) if is_remote(path) else Path(path).read_bytes()
+    return bytes(bucket_system().fetch(path, 1 << 62)) if is_remote(path) else _read_file(path)
+
+
+def _read_file(path: str) -> bytes:
+    with open_file(path) as stream:
+        return stream.read()
 
 
 def open_file(path: str) -> BinaryIO:
-    """A file to read from, as a stream of bytes."""
+    """A file to read from, as a stream of bytes. A named pipe is an error, because it could wait for ever."""
     if is_remote(path):
         stream: BinaryIO = bucket_system().open(path, "rb")
         return stream
+    path = on_disk(path)
+    if stat.S_ISFIFO(Path(path).stat().st_mode):
+        raise ValueError(f"{path}: a named pipe, no file; write its content to a file, and give that")
     return Path(path).open("rb")
 
 
-def write(path: str, data: bytes | memoryview) -> None:
-    """Write a file with these bytes, completely or not at all."""
+def write(path: str, data: bytes | memoryview, durable: bool = False) -> None:
+    """Write a file with these bytes, completely or not at all.
+
+    A `durable` file is on the disk when this returns: it survives a loss of power.
+    """
     if is_remote(path):
         bucket_system().pipe_file(path, bytes(data))
         return
+    with written_beside(path, data, durable) as partial:
+        partial.replace(path)
+    if durable:
+        _sync(Path(path).parent)
+
+
+@contextmanager
+def written_beside(path: str, data: bytes | memoryview, durable: bool = False) -> Iterator[Path]:
+    """A temporary file with these bytes in the folder of a path."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-        partial.replace(target)
+        partial.write_bytes(data)
+        if durable:
+            _sync(partial)
+        yield partial
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        partial.unlink(missing_ok=True)
+        free = shutil.disk_usage(target.parent).free
+        limit = "a quota, or the number of files, is used up" if free > len(data) else "the disk is full"
+        raise DiskFullError(
+            f"{path}: {limit}: {len(data):,} bytes are to be written, {free:,} are free; "
+            "make room, then run the same command again to continue"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)  # there only if something went wrong
 
 
-def write_json(path: str, value: Any) -> None:
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: str, value: Any, durable: bool = False) -> None:
     """Write a JSON file, completely or not at all."""
-    write(path, (json.dumps(value, indent=1, default=str) + "\n").encode())
+    write(path, (json.dumps(value, indent=1, default=str) + "\n").encode(), durable)
 
 
 def read_json(path: str) -> Any:
     """The value in a JSON file that this software wrote."""
     try:
         return json.loads(read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: damaged ({error}); put a copy back, or remove it and run the job again"
         ) from error
 
 
 def read_table(path: str, columns: list[str] | None = None) -> "pa.Table":
-    """A Parquet table, or some of its columns."""
+    """A Parquet table, or some of its columns. A damaged file is an error that names it."""
+    return parse_table(read(path), path, columns)
+
+
+def parse_table(data: bytes, path: str, columns: list[str] | None = None) -> "pa.Table":
+    """The table in the bytes of a Parquet file, or some of its columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(read(path)), columns=columns)
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); put a copy back, or run its job again") from error
 
 
-def write_table(path: str, table: "pa.Table") -> None:
+def write_table(path: str, table: "pa.Table", durable: bool = False) -> None:
     """Write a Parquet table, completely or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write(path, memoryview(sink.getvalue()))
+    pq.write_table(table, sink, write_page_checksum=True)
+    write(path, memoryview(sink.getvalue()), durable)
 
 
 def read_all(paths: list[str]) -> list[bytes]:
@@ -174,7 +227,8 @@ def walk(folder: str, always: tuple[str, ...] = ()) -> Iterator[Entry]:
     """All files below a folder or prefix, folder by folder, in the order of their names.
 
     A link to a file counts as a file; a link to a folder is not followed. An entry whose name ends in one of
-    `always` (lower case) is listed in any case, even if it is a folder, a pipe or a broken link.
+    `always` (lower case) is listed in any case, even if it is a folder, a pipe or a broken link. Bytes of a
+    name that are no UTF-8 are written as ``\\udcff``; the other functions of this module understand that.
     """
 
     if is_remote(folder):
@@ -187,14 +241,36 @@ def walk(folder: str, always: tuple[str, ...] = ()) -> Iterator[Entry]:
             listing = sorted(entries, key=lambda entry: entry.name)
         below = []
         for entry in listing:
-            is_file = entry.is_file()
+            is_file = _is_file(entry)
             if is_file or (always and entry.name.lower().endswith(always)):
                 with suppress(FileNotFoundError):  # another process renamed or removed it meanwhile
                     facts = entry.stat(follow_symlinks=is_file)
-                    yield Entry(entry.path, facts.st_size, facts.st_mtime)
+                    yield Entry(_as_text(entry.path), facts.st_size, facts.st_mtime)
             elif entry.is_dir(follow_symlinks=False):
                 below.append(entry.path)
         waiting.extend(reversed(below))
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a file, or a link to one. A link to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
+        return False
+
+
+def _as_text(path: str) -> str:
+    """A path as text of UTF-8, with its other bytes escaped."""
+    return path if path.isascii() else path.encode(errors="backslashreplace").decode()
+
+
+def on_disk(path: str) -> str:
+    """The path of a file as the disk has it: bytes that are no UTF-8 were escaped by `walk`."""
+    if "\\udc" not in path or os.path.lexists(path):
+        return path
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), path)
 
 
 def _walk_bucket(folder: str) -> Iterator[Entry]:
@@ -248,70 +324,7 @@ def stat_of(path: str) -> Entry | None:
             return None
         return Entry(path, int(facts["ContentLength"]), facts["LastModified"].timestamp()) if facts else None
     try:
-        status = Path(path).stat()
-    except OSError:
+        status = Path(on_disk(path)).stat()
+    except (OSError, ValueError):
         return None
     return Entry(path, status.st_size, status.st_mtime) if stat.S_ISREG(status.st_mode) else None
-
-
-def fetch(paths: Iterable[str]) -> Iterator[bytes | Refused]:
-    """The bytes of survey files, or why they are refused, in the order of the paths.
-
-    Objects of a bucket are read 32 at a time.
-    """
-    waiting = list(paths)
-    if waiting and is_remote(waiting[0]):
-        with ThreadPoolExecutor(32) as pool:
-            yield from pool.map(_fetch_object, waiting)
-    else:
-        yield from map(_fetch_file, waiting)
-
-
-def _fetch_file(path: str) -> bytes | Refused:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hang the shard
-    except FileNotFoundError:
-        other = other_name(path)
-        return _fetch_file(other) if stat_of(other) else Refused("missing", "no such file")
-    except OSError as error:
-        return Refused("missing", error.strerror or str(error))
-    except ValueError as error:  # a zero byte in the path
-        return Refused("missing", str(error))
-    try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            return Refused("not_a_file", "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file")
-        if facts.st_size > LARGEST:
-            return Refused("too_large", f"{facts.st_size} bytes")
-        data = os.read(handle, facts.st_size)
-        while len(data) < facts.st_size and (more := os.read(handle, facts.st_size - len(data))):
-            data += more  # a network disk may return fewer bytes than requested
-    except OSError as error:
-        return Refused("missing", error.strerror or str(error))
-    finally:
-        os.close(handle)
-    return data
-
-
-def other_name(path: str) -> str:
-    """The name of the same file gzipped, or not gzipped."""
-    return path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
-
-
-def _fetch_object(path: str) -> bytes | Refused:
-    """One request per object. An object that the credentials may not read counts as missing, as on a disk."""
-    from survey.buckets import DeniedError, NoBucketError
-
-    for candidate in (path, other_name(path)):
-        try:
-            data_or_size: bytes | int = bucket_system().fetch(candidate, LARGEST)
-        except NoBucketError:
-            raise
-        except FileNotFoundError:
-            continue
-        except DeniedError as error:
-            return Refused("missing", str(error))
-        if isinstance(data_or_size, int):
-            return Refused("too_large", f"{data_or_size} bytes")
-        return data_or_size
-    return Refused("missing", "no such object")

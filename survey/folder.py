@@ -5,17 +5,28 @@ KIND.json        written last: the document, which describes the content
 
 All other files are written between these two. So a job that was stopped finds its own folder again, other
 settings for the same folder are refused, and no job reads a folder that is not finished.
+
+One process writes into a folder at a time (`survey.claim`). The document carries its own checksum and those
+of the other files: what was changed since is an error for its readers, and the job, run again, makes it anew.
 """
 
+import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from survey import __version__, files
+from survey import __version__, checked, files
+from survey.checked import WrittenFile
+from survey.claim import claim
 from survey.settings import SettingsError, differences
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SETTINGS = "settings.json"
 
@@ -24,13 +35,17 @@ Differences = Callable[[Any, Any], Iterable[str]]
 
 
 class Document(BaseModel):
-    """The description of a finished folder. `version` is that of the format, `code` that of the program."""
+    """The description of a finished folder. `version` is that of the format, `code` that of the program.
+
+    `content` holds the size and the checksum of the other files.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int
     id: str
     code: str = __version__
+    content: dict[str, WrittenFile] = Field(default_factory=dict)
 
 
 D = TypeVar("D", bound=Document)
@@ -38,12 +53,16 @@ D = TypeVar("D", bound=Document)
 
 @dataclass(frozen=True)
 class Kind(Generic[D]):
-    """A kind of folder: its name, the type of its document, the version of its format, and its job."""
+    """A kind of folder: its name, the type of its document, the version of its format, and its job.
+
+    `shared`: several processes of equal settings may make it together.
+    """
 
     name: str
     document: type[D]
     version: int
     job: str
+    shared: bool = False
 
     @property
     def file(self) -> str:
@@ -61,6 +80,10 @@ class Folder(Generic[D]):
     def file(self, *names: str) -> str:
         """The path of a file inside."""
         return files.join(self.path, *names)
+
+    def claim(self, settings: Any) -> AbstractContextManager[None]:
+        """The right to write into the folder; an error while another process works in it."""
+        return claim(self.path, self.kind.job, self.kind.name, settings, self.kind.shared)
 
     def settings(self) -> dict[str, Any] | None:
         """The settings that the folder was begun with, or None. Another kind or version is an error."""
@@ -112,10 +135,15 @@ class Folder(Generic[D]):
             "kind": self.kind.name,
             "version": self.kind.version,
             "code": __version__,
+            "begun": datetime.now(UTC).isoformat(timespec="seconds"),
             **extra,
             "settings": settings,
         }
-        files.write_json(self.file(SETTINGS), written)
+        files.write_json(self.file(SETTINGS), written, durable=True)
+
+    def begun(self) -> datetime:
+        """When the folder was begun. A work that was stopped and continued keeps this time."""
+        return datetime.fromisoformat(files.read_json(self.file(SETTINGS))["begun"])
 
     def is_finished(self) -> bool:
         """Whether the document exists."""
@@ -142,23 +170,74 @@ class Folder(Generic[D]):
                 f"run survey {self.kind.job} with {self.kind.name}={self.path} to the end"
             )
         written = files.read_json(path)
-        self._check_version(written.get("version") if isinstance(written, dict) else None)
+        version = written.get("version") if isinstance(written, dict) else None
+        if isinstance(version, int) and checked.CHECKSUM not in written:
+            self._check_version(version)  # folders before version 3 have no checksum
+        values = checked.verify(path, written, self._advice)
+        if isinstance(version, int):
+            self._check_version(version)
         try:
-            return self.kind.document.model_validate(written)
+            return self.kind.document.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(
-                f"{path}: damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
-                f"put a copy back, or remove it and run survey {self.kind.job} again"
+                f"{path}: damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); {self._advice}"
             ) from error
 
-    def finish(self, document: D) -> None:
-        """Write the document: the folder is finished."""
-        files.write(self.file(self.kind.file), (document.model_dump_json(indent=1) + "\n").encode())
+    def sound_document(self) -> D | None:
+        """The document, if the folder is finished and nothing of it is damaged. What is damaged is logged."""
+        if not self.is_finished():
+            return None
+        try:
+            document = self.document()
+        except SettingsError:
+            raise  # of another version or another job
+        except ValueError as error:
+            self._log_damage(str(error))
+            return None
+        damaged = [name for name, written in document.content.items() if not written.matches(self.file(name))]
+        if damaged:
+            self._log_damage(f"{self.path}: damaged or missing: {', '.join(damaged)}")
+        return None if damaged else document
+
+    def read(self, name: str, document: D | None = None) -> bytes:
+        """The bytes of a file that the document lists, which must be as they were written."""
+        content = (document or self.document()).content
+        if name not in content:
+            raise FileNotFoundError(f"{self.file(name)}: is no file of this {self.kind.name}")
+        return content[name].read(self.file(name), self._advice)
+
+    def table(self, name: str, columns: list[str] | None = None, document: D | None = None) -> "pa.Table":
+        """A Parquet table that the document lists, or some of its columns."""
+        return files.parse_table(self.read(name, document), self.file(name), columns)
+
+    def finish(self, document: D, content: Iterable[str] = ()) -> D:
+        """Write the document, with the checksums of the other files of the `content`: the folder is finished.
+
+        A name that ends in ``/`` is a folder: all files in it belong to the content.
+        """
+        names = [name for entry in content for name in self._files_of(entry)]
+        listed = {name: WrittenFile.at(self.file(name)) for name in names}
+        document = document.model_copy(update={"content": dict(document.content) | listed})
+        checked.write_json(self.file(self.kind.file), document.model_dump(mode="json"))
+        return document
+
+    def _files_of(self, entry: str) -> list[str]:
+        if not entry.endswith("/"):
+            return [entry]
+        start = self.file("x").removesuffix("x")
+        return [found.path.removeprefix(start) for found in files.walk(self.file(entry.rstrip("/")))]
 
     def withdraw(self) -> None:
         """Remove the document: the folder is not finished until `finish`."""
         files.remove(self.file(self.kind.file))
+
+    @property
+    def _advice(self) -> str:
+        return f"run survey {self.kind.job} with the same settings again, or put a copy back"
+
+    def _log_damage(self, text: str) -> None:
+        logging.getLogger(__name__).warning("%s: made anew: %s", self.kind.job, text)
 
     @property
     def _where(self) -> str:

@@ -95,7 +95,7 @@ def setting_names(cls: type[BaseModel]) -> list[str]:
         if inner is None or inner is not info.annotation:
             names.append(name)
         if inner:
-            names += [f"{name}.{nested}" for nested in setting_names(inner)]
+            names += [f"{inner_prefix(name, info.annotation)}{nested}" for nested in setting_names(inner)]
     return names
 
 
@@ -105,6 +105,18 @@ def nested_settings(annotation: Any) -> type[BaseModel] | None:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def inner_prefix(name: str, annotation: Any) -> str:
+    """What stands before the settings inside a field; in a dictionary of settings each has a name."""
+    return f"{name}.NAME." if typing.get_origin(annotation) is dict else f"{name}."
+
+
+def choices(annotation: Any) -> list[Any]:
+    """The fixed values that a type allows, also within a union."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    return [value for kind in typing.get_args(annotation) for value in choices(kind)]
 
 
 def type_name(kind: Any) -> str:
@@ -153,7 +165,9 @@ def _rows(
             meaning = info.description or ""
             yield SettingRow(f"{prefix}{name}", type_name(info.annotation), text, meaning, required)
         if inner:
-            yield from _rows(inner, f"{prefix}{name}.", default, value if isinstance(value, dict) else {})
+            inside = f"{prefix}{inner_prefix(name, info.annotation)}"
+            inner_default = default if isinstance(default, BaseModel) else None
+            yield from _rows(inner, inside, inner_default, value if isinstance(value, dict) else {})
 
 
 def _plain(value: Any) -> Any:

@@ -123,9 +123,9 @@ def label(name: str) -> Label:
         return matching[0]
     if matching:
         names = " or ".join(row.name for row in matching)
-        raise ValueError(f"labels: {name!r} may be {names}; write it as one of these")
+        raise ValueError(f"{name!r} may be the label {names}; give one of these")
     raise ValueError(
-        f"labels: there is no label {name!r}; {similar(name, (row.name for row in LABELS))} "
+        f"there is no label {name!r}; {similar(name, (row.name for row in LABELS))} "
         "(a new label is a row of survey/labels.py)"
     )
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -72,8 +73,9 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self.last_line = time.monotonic()
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        sys.stderr.flush()
+        with suppress(OSError):  # the reader of a pipe, or the disk of a log, may be gone
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            sys.stderr.flush()
 
 
 def duration_text(seconds: float) -> str:

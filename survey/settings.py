@@ -9,14 +9,19 @@ with its key, its value and what to give instead.
 import difflib
 import hashlib
 import json
+import operator
 import re
+import types
 import typing
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from survey.help import nested_settings, setting_names, type_name
+from survey.help import choices, nested_settings, setting_names, type_name
+from survey.messages import KEY_IN_ADDRESS, MOST_LINES, find_bucket_secret, join_lines
 
 JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog")
 """All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
@@ -104,13 +109,21 @@ class Settings(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
-    def from_dict(cls, where: str, values: dict[str, Any]) -> Self:
-        """The settings with these nested values. A `SettingsError` lists every value that cannot be used."""
+    def from_dict(cls, where: str, values: dict[str, Any], section: str = "") -> Self:
+        """The settings with these nested values. A `SettingsError` lists every value that cannot be used.
+
+        `section` stands before each key in the error, such as ``ingest.`` for settings within others.
+        """
+        start = f"{where}: {section}" if where else section
+        if key := find_bucket_secret(values):
+            raise SettingsError(f"{start}{key}: {KEY_IN_ADDRESS}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [_error_line(cls, where, item) for item in error.errors()]
-            raise SettingsError("\n".join(lines)) from None
+            errors = error.errors()
+            lines = _error_lines(cls, values, errors[:MOST_LINES], section)
+            more = max(len(errors) - MOST_LINES, 0)
+            raise SettingsError(join_lines([start + line for line in lines], more)) from None
 
 
 def _complete(field: Any, value: Any) -> Any:
@@ -129,37 +142,143 @@ def _on_default(default: Any, value: Any) -> Any:
     return values | {name: _on_default(values.get(name), inner) for name, inner in value.items()}
 
 
-def _error_line(cls: type[Settings], where: str, item: Any) -> str:
+@dataclass(frozen=True)
+class _Place:
+    """Where an error is: the class and the names of a setting, its field, and the place inside its value."""
+
+    owner: type[BaseModel]
+    names: tuple[str | int, ...]
+    field: Any
+    inside: tuple[str | int, ...]
+
+    @classmethod
+    def find(cls, settings: type[BaseModel], location: tuple[str | int, ...]) -> "_Place":
+        """The place that pydantic gives as names, indices and members of unions."""
+        owner, field, count, is_name = settings, None, 0, False
+        nested: type[BaseModel] | None = settings
+        for part in location:
+            if nested is None:
+                break
+            if is_name:  # of settings in a dictionary
+                is_name = False
+            elif isinstance(part, str):
+                owner, field = nested, nested.model_fields.get(part)
+                nested = nested_settings(field.annotation) if field else None
+                is_name = field is not None and typing.get_origin(field.annotation) is dict
+            count += 1
+        return cls(owner, location[:count], field, location[count:])
+
+    @property
+    def key(self) -> str:
+        """The names with dots."""
+        return ".".join(map(str, self.names))
+
+    @property
+    def section(self) -> type[BaseModel] | None:
+        """The class of the settings that stand here; None if it is a single value."""
+        return nested_settings(self.field.annotation) if self.field and not self.inside else None
+
+    @property
+    def meaning(self) -> str:
+        """What the setting means, in brackets."""
+        return f" ({self.field.description})" if self.field and self.field.description else ""
+
+    @property
+    def advice(self) -> str:
+        """The type of the value, and what it means."""
+        return f"give {type_name(self.field.annotation)}{self.meaning}" if self.field else ""
+
+
+def _error_lines(cls: type[Settings], values: Any, items: Iterable[Any], section: str) -> list[str]:
+    """A line for each setting that cannot be used.
+
+    A setting that seems to be given under a wrong name is not missing.
+    """
+    lines: dict[str, str] = {}
+    meant: set[str] = set()
+    for item in items:
+        place = _Place.find(cls, item["loc"])
+        if item["type"] == "extra_forbidden":
+            near, elsewhere = _similar_settings(cls, place)
+            meant.update(near)
+            advice = f"did you mean {' or '.join(section + name for name in (*near, *elsewhere))}?"
+            if not near and not elsewhere:
+                advice = f"there are {', '.join(section + name for name in _beside(place))}"
+            lines[place.key] = f"{place.key}: unknown setting (value {item['input']!r}); {advice}"
+        elif _is_inner_message(place, item):
+            value = _value_text(reduce(operator.getitem, place.names, values))
+            lines[place.key] = f"{place.key}: {value}: {place.advice}"
+        else:
+            key = ".".join(map(str, item["loc"]))
+            lines.setdefault(key, _error_line(key, place, item))
+    return [line for key, line in lines.items() if key not in meant or ": not given; " not in line]
+
+
+def _is_inner_message(place: _Place, item: Any) -> bool:
+    """Whether a message of pydantic about an inner part is replaced by one about the whole value.
+
+    Of a union, each member complains by itself; of a short list, each number that is missing.
+    """
+    if not place.inside or place.field is None:
+        return False
+    members = typing.get_args(place.field.annotation)
+    is_union = typing.get_origin(place.field.annotation) in (typing.Union, types.UnionType)
+    return item["type"] == "missing" or (is_union and len(set(members) - {type(None)}) > 1)
+
+
+def _error_line(key: str, place: _Place, item: Any) -> str:
     """One error of pydantic in the words of this house."""
-    path = [part for part in item["loc"] if isinstance(part, str)]
-    owner: type[BaseModel] = cls
-    for name in path[:-1]:
-        field = owner.model_fields.get(name)
-        owner = (nested_settings(field.annotation) if field else None) or owner
-    key, value = ".".join(map(str, item["loc"])), item.get("input")
-    if item["type"] == "extra_forbidden":
-        return f"{where}: {key}: unknown setting (value {value!r}); {_advice(cls, owner, path)}"
-    field = owner.model_fields.get(path[-1]) if path else None
-    meaning = f" ({field.description})" if field and field.description else ""
     if item["type"] == "missing":
-        return f"{where}: {key}: not given; give {key}=...{meaning}"
+        return f"{key}: not given; give {key}=...{place.meaning}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not path:  # the message is about several settings and names them itself
-        return f"{where}: {message}"
-    advice = f"; give {type_name(field.annotation)}{meaning}" if field else ""
-    return f"{where}: {key}: {_without_password(value)!r}: {message}{advice}"
+    if not key:  # the message is about several settings and names them itself
+        return str(message)
+    value = _value_text(item.get("input"))
+    if item["type"] == "model_type" and place.section:
+        advice = _section_advice(key, place.section, item["input"])
+        return f"{key}: {value}: is no section of settings; {advice}"
+    if item["type"] == "value_error" and place.section:
+        named = re.match(r"\w*", message)
+        is_named = named is not None and named[0] in place.section.model_fields
+        return f"{key}{'.' if is_named else ': '}{message}"
+    has_advice = item["type"] == "value_error" and re.search(r"\bgive |did you mean ", message)
+    return f"{key}: {value}: {message}" + ("" if has_advice or not place.field else f"; {place.advice}")
 
 
-def _advice(cls: type[BaseModel], owner: type[BaseModel], path: list[str]) -> str:
-    """What to give instead of an unknown setting: one beside it, or one elsewhere, with its prefix."""
-    prefix = "".join(f"{name}." for name in path[:-1])
-    near = difflib.get_close_matches(path[-1], owner.model_fields, 1)
-    elsewhere = [name for name in setting_names(cls) if name.split(".")[-1] == path[-1]]
+def _section_advice(key: str, section: type[BaseModel], value: Any) -> str:
+    """Which setting of a section a single value may be meant for, and the names of all."""
+    fitting = [name for name, field in section.model_fields.items() if value in choices(field.annotation)]
+    meant = " or ".join(f"{key}.{name}={value}" for name in fitting)
+    there = f"{key} has {', '.join(section.model_fields)}"
+    return f"did you mean {meant}? {there}" if fitting else f"give {key}.NAME=...; {there}"
+
+
+def _beside(place: _Place) -> list[str]:
+    """The settings that there are beside a place, with their prefix."""
+    prefix = "".join(f"{name}." for name in place.names[:-1])
+    return [prefix + name for name in place.owner.model_fields]
+
+
+def _similar_settings(cls: type[BaseModel], place: _Place) -> tuple[list[str], list[str]]:
+    """Settings with a similar name beside an unknown one, and those elsewhere, with their prefix."""
+    last = str(place.names[-1])
+    prefix = "".join(f"{name}." for name in place.names[:-1])
+    near = [prefix + name for name in difflib.get_close_matches(last, place.owner.model_fields, 1)]
+    elsewhere = [name for name in setting_names(cls) if name.split(".")[-1] == last]
     if not near and not elsewhere:
-        elsewhere = difflib.get_close_matches(".".join(path), setting_names(cls), 1)
-    if near or elsewhere:
-        return f"did you mean {' or '.join([*(prefix + name for name in near), *elsewhere])}?"
-    return f"there are {', '.join(prefix + name for name in owner.model_fields)}"
+        elsewhere = difflib.get_close_matches(place.key, setting_names(cls), 1)
+    return near, elsewhere
+
+
+def check_section(cls: type[Settings], values: Any, section: str, other: type[Settings]) -> None:
+    """An error if a setting of another job is given without the name of the section that it belongs in."""
+    wrong = [name for name in values if name in other.model_fields and name not in cls.model_fields]
+    if wrong:
+        key, value = wrong[0], values[wrong[0]]
+        while isinstance(value, dict) and len(value) == 1:
+            inner, value = next(iter(value.items()))
+            key = f"{key}.{inner}"
+        raise ValueError(f"{key}: unknown setting (value {value!r}); did you mean {section}.{key}?")
 
 
 def similar(name: str, names: Iterable[str]) -> str:
@@ -172,11 +291,17 @@ def similar(name: str, names: Iterable[str]) -> str:
     return f"give one of {', '.join(names)}"
 
 
-def _without_password(value: Any) -> Any:
-    """A value for a message: the password in a URL is replaced."""
-    if not isinstance(value, str):
-        return value
-    return re.sub(r"(://[^/@:]*:)[^/@]*@|(password=)[^&\s]*", r"\1\2***@", value)
+def _value_text(value: Any) -> str:
+    """A value as a recipe gives it. Text alone stands in quotation marks, which show blanks."""
+    return repr(value) if isinstance(value, str) else _inner_text(value)
+
+
+def _inner_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_inner_text(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_inner_text, value))}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

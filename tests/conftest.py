@@ -2,11 +2,55 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from matplotlib.figure import Figure
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+from survey.reports import style
+
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+SHARED_BY_FOLDER = ("tests/cluster", "tests/s3")
+"""Folders whose files share one Ray, or one server: one process runs all their tests."""
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """Each file, and each folder that shares something, is run by one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.rpartition("/")[0]
+        return folder if folder in SHARED_BY_FOLDER else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How `pytest -n` shares out the tests."""
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes come first: the last file decides when all tests end."""
+    names = {"cluster", "s3", "kill"}
+    first = {item.path for item in items if names & {mark.name for mark in item.iter_markers()}}
+    items.sort(key=lambda item: item.path not in first)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Outside tests/reports, pictures are small and have no layout, which takes most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "reports":
+            save = Figure.savefig
+            patch.setattr(style, "ConstrainedLayoutEngine", lambda **_: "none")
+            patch.setattr(Figure, "savefig", lambda figure, sink, dpi: save(figure, sink, dpi=dpi // 5))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ class Workplace:
             "RAY_TMPDIR": str(folder),
             "RAY_ADDRESS": "local",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
             MARK: self.mark,
         }
 

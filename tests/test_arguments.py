@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from survey.arguments import load
+from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
+from survey.predict.settings import Predict
 from survey.recipes import find_file, recipe_names
+from survey.search.settings import Tune
 from survey.settings import Settings, SettingsError
 from survey.training.settings import Train
 
@@ -78,6 +81,55 @@ def test_a_misspelt_model_or_label_is_answered_with_a_similar_one(argument: str,
     assert f"did you mean {meant}?" in error_of(*PATHS, argument)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("f1_cemp", "f1_CEMP"), ("MAE_FEH", "mae_FeH"), ("f1_CMP", "f1_CEMP")]
+)
+def test_a_misspelt_metric_is_answered_with_a_similar_one(name: str, meant: str) -> None:
+    message = error_of(*PATHS, f"monitor={name}")
+    assert message == f"train: monitor={name}: there is no such metric; did you mean {meant}?"
+
+
+def test_a_setting_of_the_trainings_of_a_search_is_named_with_its_section() -> None:
+    arguments = ["abundances", "study=s", "store=a", "labels=b", "space=prism"]
+    message = error_of(*arguments, "epochs=4", cls=Tune, job="tune")
+    assert message == "tune: epochs: unknown setting (value 4); did you mean train.epochs?"
+    assert "did you mean train.optimiser.lr?" in error_of(*arguments, "optimiser.lr=1", cls=Tune, job="tune")
+    unknown = error_of(*arguments, "elements=XX_FE", cls=Tune, job="tune")
+    assert unknown.startswith("tune: elements: [XX_FE]: there is no label 'XX_FE'; give one of Teff, logg")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            "ingest.prepare.continum=none",
+            "ingest.prepare.continum: unknown setting (value 'none'); did you mean ingest.prepare.continuum?",
+        ),
+        ("ingest.sources=lamst", "ingest.sources: there is no source 'lamst'; did you mean lamost?"),
+        ("ingest.options={lamost: {mrs: both}}", "ingest.options.lamost.mrs: 'both': should be 'coadd' or"),
+    ],
+)
+def test_settings_of_the_ingest_within_a_prediction_are_named_in_full(argument: str, message: str) -> None:
+    arguments = ["ensemble=e", "predictions=p", "input=i", argument]
+    assert error_of(*arguments, cls=Predict, job="predict").startswith(f"predict: {message}")
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ("{MP: 1, CEMP: 2}", "no share of NMP; give each of MP, CEMP, NMP a share of at least 0"),
+        ("{MP: 1, CEMP: -2, NMP: 1}", "a share is below 0 or no number; give each"),
+        ("{MP: 1, CEMP: 2, nmp: 1}", "there is no class nmp; give each"),
+        ("equal", "give one of validation | estimated or {text: number} (class shares of the survey"),
+    ],
+)
+def test_class_shares_that_are_none_are_named_once(shares: str, message: str) -> None:
+    text = error_of("predictions=p", "catalog=c", f"cemp.prior={shares}", cls=CatalogSettings, job="catalog")
+    shown = repr(shares) if shares == "equal" else shares
+    assert text.startswith(f"catalog: cemp.prior: {shown}: {message}")
+    assert len(text.splitlines()) == 1
+
+
 def test_a_list_of_one_value_may_be_given_as_the_value() -> None:
     assert train("targets=FeH").targets == ("FeH",)
     assert load(Build, "ensemble", ["ensemble=e", "runs=a"]).runs == ("a",)
@@ -112,3 +164,30 @@ def test_a_recipe_is_found_by_its_path_or_its_name_alone_from_anywhere(
     (tmp_path / "cemp.yaml").write_text("train: {epochs: 7}\n")
     assert train("cemp.yaml").epochs == 7
     assert train("cemp").epochs == 24
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/data/x #2", "/data/a: b", "[old]", "{a: 1}", "1e5", "null", "true", "- a", "*star", "010", "'x'"],
+)
+def test_a_path_is_taken_as_it_is_written(path: str) -> None:
+    assert load(Train, "train", [f"store={path}", "labels=l", "run=r"]).store == path
+
+
+def test_text_that_may_be_null_and_lists_of_text_are_taken_as_they_are_written() -> None:
+    assert train("start_from=/runs/a #1").start_from == "/runs/a #1"
+    assert train("start_from=null").start_from is train("start_from=").start_from is None
+    assert load(Build, "ensemble", ["ensemble=e", "runs=/runs/a #1"]).runs == ("/runs/a #1",)
+    assert load(Build, "ensemble", ["ensemble=e", "runs=[a, b]"]).runs == ("a", "b")
+
+
+def test_a_path_that_is_no_utf_8_is_refused_with_its_bytes() -> None:
+    message = error_of(*PATHS[1:], "store=/data/\udcff")
+    assert message.startswith(r"train: store: '/data/\udcff': letter 6 is no UTF-8; rename the file")
+
+
+@pytest.mark.parametrize("path", ["s3://AKIA:hush@bucket/x", "s3://AKIA:hu/sh@bucket", "s3://hush@bucket"])
+def test_a_key_in_an_s3_address_is_refused_and_not_repeated(path: str) -> None:
+    message = error_of(f"store={path}", *PATHS[1:])
+    assert message.startswith("train: store: the s3:// address holds a key or a password; give s3://BUCKET")
+    assert "hu" not in message

@@ -13,16 +13,10 @@ import yaml
 from survey.recipes import recipe_names
 from survey.settings import JOBS
 from survey.training.settings import Train
+from tests.commands import survey
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-c", "from survey.command import main; main()"]
-
-
-def survey(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=environment
-    )
 
 
 def test_the_command_lists_all_jobs_and_recipes(tmp_path: Path) -> None:
@@ -96,6 +90,43 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
         rest = process.stderr.read()
     assert process.returncode == 130
     assert rest.endswith("stopped; run the same command again to continue\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_with_one_line_and_a_second_one_at_once(number: int, code: int) -> None:
+    """The second one comes while the program ends, when Python would print a stack."""
+    script = (
+        "import atexit, os, sys, time\n"
+        "from survey.command import report_errors\n"
+        f"atexit.register(lambda: (os.kill(os.getpid(), {number}), time.sleep(60)))\n"
+        f"with report_errors():\n    os.kill(os.getpid(), {number})\n    time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, "stopped; run the same command again to continue\n")
+
+
+@pytest.mark.parametrize("ending", ["2>&- >&-", "2> >(true) > >(true)"])
+def test_a_job_ends_well_whose_output_nobody_reads(tmp_path: Path, ending: str) -> None:
+    """Its files are right: no message gets into them, though they may have the number of a closed stream."""
+    script = f'"$@" mock cemp out=files n=20 workers=1 {ending}'
+    done = subprocess.run(
+        ["/bin/bash", "-c", script, "bash", *COMMAND],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "files" / "labels.parquet").is_file()
+
+
+def test_an_error_is_printed_without_passwords(tmp_path: Path) -> None:
+    done = survey("ingest", "s3://AKIA:hush@bucket/x", "store=s", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "s3://AKIA:***@bucket/x: which setting is this for?" in done.stderr
+    assert "hush" not in done.stderr
 
 
 @pytest.mark.long

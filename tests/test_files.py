@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from survey import files
+from survey.fetch import fetch as fetch_all
 from survey.spectrum import Refused
 
 
@@ -19,7 +21,7 @@ def inside(folder: Path) -> list[str]:
 
 
 def fetch(*paths: Path | str) -> list[bytes | Refused]:
-    return list(files.fetch([str(path) for path in paths]))
+    return list(fetch_all([str(path) for path in paths]))
 
 
 def refusal(path: Path | str) -> tuple[str, str]:
@@ -152,6 +154,41 @@ def test_an_entry_without_bytes_is_refused_for_a_reason(tmp_path: Path) -> None:
     assert refusal(tmp_path / "loop")[0] == "missing"
     assert refusal(tmp_path / "socket")[0] == "missing"
     assert refusal(tmp_path / ("x" * 300))[0] == "missing"
+
+
+def test_a_named_pipe_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (files.open_file, files.read, files.read_json):
+        with pytest.raises(ValueError, match=r"pipe: a named pipe, no file; write its content to a file"):
+            read(str(tmp_path / "pipe"))
+
+
+def test_files_and_objects_may_be_fetched_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bucket:
+        def fetch(self, path: str, largest: int) -> bytes:
+            assert path.startswith("s3://")
+            return path.encode()
+
+    monkeypatch.setattr(files, "bucket_system", Bucket)
+    (tmp_path / "a.fits").write_bytes(b"a")
+    for paths in ([tmp_path / "a.fits", "s3://sky/b"], ["s3://sky/b", tmp_path / "a.fits"]):
+        assert fetch(*map(str, paths)) == [
+            str(path).encode() if path == "s3://sky/b" else b"a" for path in paths
+        ]
+
+
+def test_a_full_disk_is_said_with_what_is_wanted_and_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=17))
+    message = r"a.bin: the disk is full: 1,000 bytes are to be written, 17 are free; make room"
+    with pytest.raises(OSError, match=message):
+        files.write(str(tmp_path / "a.bin"), b"x" * 1000)
+    assert inside(tmp_path) == []
 
 
 def test_a_path_that_no_file_can_have_is_missing() -> None:

@@ -1,6 +1,7 @@
 """A finished folder: settings first, document last, and no other folder is touched."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from survey import __version__
 from survey.folder import Document, Folder, Kind
 from survey.settings import SettingsError
 from survey.spectrum import Grid
+from tests.finished import change_document
 
 
 class BoxDocument(Document):
@@ -35,6 +37,7 @@ def test_a_folder_is_begun_with_settings_and_finished_with_its_document(folder: 
     assert folder.document() == DOCUMENT
     assert folder.document().code == __version__
     written = json.loads(Path(folder.file("settings.json")).read_text())
+    assert datetime.fromisoformat(written.pop("begun")) == folder.begun()
     assert written == {
         "kind": "box",
         "version": 2,
@@ -122,7 +125,7 @@ def test_settings_of_another_kind_or_version_are_refused(
         ({"version": 1}, "a box of version 1, this code reads version 2"),
         (
             {"count": "many"},
-            r"box\.json: damaged \(count: .*; put a copy back, or remove it and run survey fill",
+            r"box\.json: damaged \(count: .*; run survey fill with the same settings again",
         ),
         ({"more": 1}, r"box\.json: damaged \(more: .*"),
         ({"grid": {"start": 1.0, "stop": 2.0, "step": 0.1}}, r"box\.json: damaged \(grid: .*"),
@@ -133,8 +136,7 @@ def test_a_document_that_is_old_or_damaged_is_named(
 ) -> None:
     folder.begin({})
     folder.finish(DOCUMENT)
-    path = Path(folder.file("box.json"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    change_document(Path(folder.file("box.json")), change)
     with pytest.raises(ValueError, match=message):
         folder.document()
 
@@ -144,3 +146,37 @@ def test_a_document_that_is_no_json_is_named(folder: Folder[BoxDocument]) -> Non
     Path(folder.file("box.json")).write_text("{")
     with pytest.raises(ValueError, match=r"box\.json: damaged .*; put a copy back"):
         folder.document()
+
+
+def test_a_document_that_was_edited_by_hand_is_damaged(folder: Folder[BoxDocument]) -> None:
+    folder.begin({})
+    folder.finish(DOCUMENT)
+    path = Path(folder.file("box.json"))
+    path.write_text(path.read_text().replace('"count": 3', '"count": 4'))
+    with pytest.raises(ValueError, match=r"box\.json: damaged, or edited by hand .*; run survey fill with"):
+        folder.document()
+    assert folder.sound_document() is None
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_file_of_the_content_that_changed_is_damaged(folder: Folder[BoxDocument], harm: str) -> None:
+    folder.begin({})
+    (Path(folder.path) / "parts").mkdir()
+    for name in ("a.bin", "parts/b.bin"):
+        Path(folder.file(name)).write_bytes(b"sixteen of bytes")
+    folder.finish(DOCUMENT, ["a.bin", "parts/"])
+    sound = folder.sound_document()
+    assert sound is not None
+    assert list(sound.content) == ["a.bin", "parts/b.bin"]
+    assert folder.read("parts/b.bin") == b"sixteen of bytes"
+    path = Path(folder.file("parts/b.bin"))
+    if harm == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(b"sixteen of bites" if harm == "flip" else b"sixteen")
+    assert folder.sound_document() is None
+    with pytest.raises(
+        (ValueError, FileNotFoundError), match=r"b\.bin: is (damaged|missing).*; run survey fill"
+    ):
+        folder.read("parts/b.bin")
+    assert folder.read("a.bin") == b"sixteen of bytes"

@@ -1,7 +1,5 @@
-"""The jobs as their users call them, each in its own process."""
+"""The jobs as their users call them; tests/test_doors.py starts each in a process of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from survey.search.settings import Tune
 from survey.settings import Settings
 from survey.store.settings import Ingest
 from survey.training.settings import Train
+from tests.commands import survey
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS: dict[str, type[Settings]] = {
@@ -31,20 +30,13 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 
 
-def run(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900, check=False
-    )
-
-
 def test_every_job_is_in_this_list() -> None:
     assert {path.stem for path in (ROOT / "jobs").glob("*.py")} == set(SETTINGS)
 
 
 @pytest.mark.parametrize("job", SETTINGS)
 def test_help_names_every_setting_with_a_meaning(job: str) -> None:
-    done = run(job, "--help", "all")
+    done = survey(job, "--help", "all")
     assert done.returncode == 0
     text = " ".join(done.stdout.split())
     for name, field in SETTINGS[job].model_fields.items():
@@ -73,9 +65,9 @@ def test_every_job_accepts_every_recipe(recipe: Path) -> None:
 
 def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: Path) -> None:
     files, store = tmp_path / "files", tmp_path / "store"
-    mocked = run("mock", "recipes/cemp.yaml", f"out={files}", "n=200", "workers=1")
+    mocked = survey("mock", "recipes/cemp.yaml", f"out={files}", "n=60", "workers=1")
     assert mocked.returncode == 0, mocked.stderr
-    first = run(
+    first = survey(
         "ingest",
         "recipes/cemp.yaml",
         f"input={files}",
@@ -85,10 +77,10 @@ def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: P
         "refuse_above=0.1",
     )
     assert first.returncode == 0, first.stderr
-    assert "rows in    200" in first.stdout
+    assert "rows in    60" in first.stdout
     assert "1 spectra, drawn stage by stage" in first.stdout
     assert len(list((store / "preview").glob("*.png"))) == 1
-    second = run(
+    second = survey(
         "ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1", "refuse_above=0.1"
     )
     assert "0 made by this run" in second.stdout
@@ -97,8 +89,8 @@ def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: P
 @pytest.mark.timeout(1800)
 def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> None:
     files, store, trained = tmp_path / "files", tmp_path / "store", tmp_path / "run"
-    run("mock", "recipes/cemp.yaml", f"out={files}", "n=300", "workers=1", "broken=0", "balance=balanced")
-    run("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1")
+    survey("mock", "recipes/cemp.yaml", f"out={files}", "n=150", "workers=1", "broken=0", "balance=balanced")
+    survey("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1")
     labels = f"labels={files / 'labels.parquet'}"
     small = [
         "model=prism",
@@ -107,15 +99,15 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> N
         "threads=1",
         "tracking.use=never",
     ]
-    first = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={trained}", *small)
+    first = survey("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={trained}", *small)
     assert first.returncode == 0, first.stderr
     assert "best epoch" in first.stdout
     assert {"curves.png", "augmentation.png", "labels.png", "model.txt", "run.json"} <= {
         path.name for path in trained.iterdir()
     }
-    again = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={trained}", *small)
+    again = survey("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={trained}", *small)
     assert "finished before: nothing to do" in again.stdout
-    team = run(
+    team = survey(
         "ensemble",
         f"ensemble={tmp_path / 'team'}",
         f"runs=[{trained}]",
@@ -126,7 +118,7 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> N
     assert team.returncode == 0, team.stderr
     assert "ensemble.json" in {path.name for path in (tmp_path / "team").iterdir()}
     for inputs in (f"store={store}", f"input={files}"):
-        predicted = run(
+        predicted = survey(
             "predict",
             "recipes/cemp.yaml",
             f"ensemble={tmp_path / 'team'}",
@@ -135,12 +127,14 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> N
             "workers=1",
         )
         assert predicted.returncode == 0, predicted.stderr
-        assert "rows       300 of 300" in predicted.stdout
-    evaluated = run("evaluate", f"of={trained}", "threads=1")
+        assert "rows       150 of 150" in predicted.stdout
+    evaluated = survey("evaluate", f"of={trained}", "threads=1")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "MP_search" in evaluated.stdout
     assert "mae" not in evaluated.stderr
-    wrong = run("train", "recipes/cemp.yaml", f"store={store}", labels, f"run={trained}", *small, "epochs=3")
+    wrong = survey(
+        "train", "recipes/cemp.yaml", f"store={store}", labels, f"run={trained}", *small, "epochs=3"
+    )
     assert wrong.returncode == 1
     assert "epochs=2 there, 3 now" in wrong.stderr
     assert "Traceback" not in wrong.stderr
@@ -172,7 +166,7 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> N
 def test_a_mistake_is_reported_in_one_message_without_a_traceback(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
-    ended = run("ingest", *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    ended = survey("ingest", *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert ended.returncode == 1
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -39,7 +39,7 @@ def test_names_are_unique_and_ranges_make_sense() -> None:
 def test_letter_case_decides_only_between_sulphur_and_s_process() -> None:
     assert labels.label("SFe").name == "SFe"
     assert labels.label("sFe").name == "sFe"
-    with pytest.raises(ValueError, match="'SFE' may be SFe or sFe"):
+    with pytest.raises(ValueError, match="'SFE' may be the label SFe or sFe"):
         labels.label("SFE")
 
 

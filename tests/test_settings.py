@@ -3,12 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from survey.arguments import load
 from survey.help import help_text, nested_settings, type_name
@@ -23,6 +23,17 @@ class Inner(Settings):
     kind: Literal["flat", "round"] = Field("flat", description="of what shape")
 
 
+class Both(Settings):
+    low: float = Field(0.0, description="the lower end")
+    high: float = Field(1.0, description="the upper end")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low: {self.low:g} is above high; give a smaller number")
+        return self
+
+
 class Toy(Settings):
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"workers"})
 
@@ -32,6 +43,10 @@ class Toy(Settings):
     sizes: tuple[int, ...] = Field((1, 2), strict=False, description="the sizes")
     workers: int | None = Field(None, description="tasks at a time")
     inner: Inner = Field(Inner(depth=5), description="what is inside")
+    ends: Both = Field(Both(), description="both ends")
+    grid: str | dict[str, float] = Field("fine", description="fine, or {start, stop}")
+    pair: tuple[int, int] = Field((1, 2), strict=False, description="two sizes")
+    named: dict[str, Inner] = Field({}, description="more inside, by name")
     path: str = Field(description="where it is")
 
 
@@ -89,7 +104,8 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ("inner.dept=1", "train: inner.dept: unknown setting (value 1); did you mean inner.depth?"),
         (
             "zzz=1",
-            "train: zzz: unknown setting (value 1); there are rate, name, flag, sizes, workers, inner, path",
+            "train: zzz: unknown setting (value 1); there are rate, name, flag, sizes, workers, inner, ends, "
+            "grid, pair, named, path",
         ),
         ("rate=fast", "train: rate: 'fast': should be a valid number; give number (how fast)"),
         ("rate=-1", "train: rate: -1: should be greater than 0; give number (how fast)"),
@@ -97,7 +113,6 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
         ("rate=.inf", "train: rate: inf: should be a finite number"),
         ("flag=1", "train: flag: 1: should be a valid boolean; give true or false (whether it is on)"),
         ("flag=nope", "train: flag: 'nope': should be a valid boolean"),
-        ("name=5", "train: name: 5: should be a valid string; give text (its name)"),
         ("workers=2.5", "train: workers: 2.5: should be a valid integer"),
         (
             "inner.depth=0",
@@ -108,15 +123,53 @@ def test_a_key_may_carry_the_name_of_the_job() -> None:
             "train: inner.kind: 'square': should be 'flat' or 'round'; "
             "give one of flat | round (of what shape)",
         ),
-        ("inner=3", "train: inner: 3: should be a valid dictionary"),
+        ("inner=3", "train: inner: 3: is no section of settings; give inner.NAME=...; inner has depth, kind"),
+        (
+            "inner=round",
+            "train: inner: 'round': is no section of settings; did you mean inner.kind=round? "
+            "inner has depth, kind",
+        ),
+        ("ends.low=2", "train: ends.low: 2 is above high; give a smaller number"),
+        ("grid=3", "train: grid: 3: give text or {text: number} (fine, or {start, stop})"),
+        ("grid={start: a}", "train: grid: {start: a}: give text or {text: number} (fine, or {start, stop})"),
+        (
+            "named.a.depth=0",
+            "train: named.a.depth: 0: should be greater than or equal to 1; give whole number",
+        ),
+        ("named.a.dept=1", "train: named.a.dept: unknown setting (value 1); did you mean named.a.depth?"),
+        (
+            "named.a=round",
+            "train: named.a: 'round': is no section of settings; did you mean named.a.kind=round?",
+        ),
+        ("pair=[3]", "train: pair: [3]: give [whole number, whole number] (two sizes)"),
         ("sizes=[1, x]", "train: sizes.1: 'x': should be a valid integer"),
         ("rate=[1", "train: rate=[1: a bracket is not closed"),
-        ("rate.x=1", "train: rate: {'x': 1}: should be a valid number"),
+        ("rate.x=1", "train: rate: {x: 1}: should be a valid number"),
         ("inner={depth: 1, depth: 2}", "train: inner: line 1: the key depth is given twice; keep one"),
     ],
 )
 def test_an_error_names_the_key_the_value_and_what_to_give(argument: str, message: str) -> None:
     assert error_of(argument).startswith(message)
+
+
+def test_a_setting_of_several_types_gets_one_message() -> None:
+    assert len(error_of("grid=[1, 2]").splitlines()) == 1
+    assert len(error_of("grid={start: [1], stop: [2]}").splitlines()) == 1
+
+
+def test_a_setting_under_a_wrong_name_is_not_called_missing_too() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(Toy, "train", ["paht=p"])
+    assert str(caught.value) == "train: paht: unknown setting (value 'p'); did you mean path?"
+
+
+def test_the_section_of_nested_settings_stands_before_their_keys() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Toy.from_dict("predict", {"path": "p", "inner": {"dept": 1}, "rate": -1}, "ingest.")
+    assert sorted(str(caught.value).splitlines()) == [
+        "predict: ingest.inner.dept: unknown setting (value 1); did you mean ingest.inner.depth?",
+        "predict: ingest.rate: -1: should be greater than 0; give number (how fast)",
+    ]
 
 
 def test_all_errors_are_reported_at_once() -> None:
@@ -252,7 +305,9 @@ def test_help_names_every_setting_with_its_default_and_meaning(cls: type[Setting
 
 
 def test_help_shows_the_default_of_the_field_above() -> None:
-    assert "inner.depth  whole number, default 5" in help_text(Toy, "train", "x")
+    toy_text = " ".join(help_text(Toy, "train", "x").split())
+    assert "inner.depth whole number, default 5" in toy_text
+    assert "named.NAME.depth whole number, default 2" in toy_text
     text = " ".join(help_text(Ingest, "ingest", "x").split())
     assert "prepare.gates.coverage.limit number or null, default 0.9" in text
     assert "prepare.gates.coverage.then one of flag | refuse, default refuse" in text

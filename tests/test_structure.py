@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ MODULES = sorted((ROOT / "survey").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
@@ -65,7 +67,8 @@ def name_of(path: Path) -> str:
     return str(path)[len(str(ROOT)) + 1 :]
 
 
-every_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
+def where(path: Path, node: ast.AST) -> str:
+    return f"{name_of(path)}:{getattr(node, 'lineno', 0)}"
 
 
 def test_every_folder_is_a_stage_with_a_rank() -> None:
@@ -76,77 +79,65 @@ def test_every_folder_is_a_stage_with_a_rank() -> None:
     } <= set(RANK)
 
 
-@every_module
-def test_a_module_imports_no_later_stage(path: Path) -> None:
-    here = stage(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    for name in imports(path):
-        if name.split(".")[0] != "survey":
-            assert name.split(".")[0] not in ("jobs", "tests", "benchmarks"), f"imports {name}"
-            continue
-        there = stage(name)
-        assert there == here or RANK.get(there, 0) < RANK.get(here, 0), (
-            f"{here or 'a file in survey/'} imports {name}"
-        )
-        assert there not in NOT_IMPORTED.get(here, ()), f"{here} imports {name}"
+def test_a_module_imports_no_later_stage() -> None:
+    for path in MODULES:
+        here = stage(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for name in imports(path):
+            problem = f"{name_of(path)} imports {name}"
+            if name.split(".")[0] != "survey":
+                assert name.split(".")[0] not in ("jobs", "tests", "benchmarks"), problem
+                continue
+            there = stage(name)
+            assert there == here or RANK.get(there, 0) < RANK.get(here, 0), problem
+            assert there not in NOT_IMPORTED.get(here, ()), problem
 
 
-@every_module
-def test_ray_is_imported_in_cluster_only(path: Path) -> None:
-    if "cluster" not in path.parts:
-        assert not [name for name in imports(path) if name.split(".")[0] == "ray"]
+def test_ray_is_imported_in_cluster_only() -> None:
+    for path in MODULES:
+        if "cluster" not in path.parts:
+            assert not [name for name in imports(path) if name.split(".")[0] == "ray"], name_of(path)
 
 
-@every_module
-def test_a_library_prints_nothing_and_unpickles_nothing(path: Path) -> None:
+def test_a_library_prints_nothing() -> None:
     """Only plugins.py runs code: the statements of a plugin that define its settings."""
-    forbidden = {"print", "input", "eval", "exec"} - ({"exec"} if path.name == "plugins.py" else set())
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call):
-            called = (
-                node.func.id
-                if isinstance(node.func, ast.Name)
-                else node.func.attr
-                if isinstance(node.func, ast.Attribute)
-                else ""
-            )
-            assert not (isinstance(node.func, ast.Name) and called in forbidden), (
-                f"line {node.lineno}: {called}("
-            )
-            for keyword in node.keywords:
-                loose = (keyword.arg, ast.unparse(keyword.value)) in (
-                    ("allow_pickle", "True"),
-                    ("weights_only", "False"),
-                )
-                assert not loose, f"line {node.lineno}: {keyword.arg}={ast.unparse(keyword.value)}"
-    assert not {name.split(".")[0] for name in imports(path)} & {
-        "pickle",
-        "cloudpickle",
-        "dill",
-        "joblib",
-        "shelve",
-    }
+    for path in MODULES:
+        forbidden = {"print", "input", "eval", "exec"} - ({"exec"} if path.name == "plugins.py" else set())
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in forbidden, f"{where(path, node)}: {node.func.id}("
 
 
-@every_module
-def test_no_error_is_swallowed_and_no_user_meets_an_assert_on_input(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ExceptHandler):
-            assert node.type is not None, f"line {node.lineno}: a bare except"
-            assert "BaseException" not in ast.unparse(node.type) or any(
-                isinstance(inner, ast.Raise) for inner in ast.walk(node)
-            )
+def test_a_library_unpickles_nothing() -> None:
+    loose = {("allow_pickle", "True"), ("weights_only", "False")}
+    picklers = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            for keyword in node.keywords if isinstance(node, ast.Call) else ():
+                given = (keyword.arg, ast.unparse(keyword.value)) if keyword.arg else None
+                assert given not in loose, f"{where(path, node)}: {given}"
+        assert not {name.split(".")[0] for name in imports(path)} & picklers, name_of(path)
 
 
-@every_module
-def test_only_reasons_of_the_closed_list_are_given(path: Path) -> None:
-    for node in ast.walk(tree(path)):
-        if (
-            isinstance(node, ast.Call)
-            and ast.unparse(node.func).split(".")[-1] == "Refused"
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-        ):
-            assert node.args[0].value in REASONS, f"line {node.lineno}: {node.args[0].value!r}"
+def test_no_error_is_swallowed() -> None:
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{where(path, node)}: a bare except"
+                assert "BaseException" not in ast.unparse(node.type) or any(
+                    isinstance(inner, ast.Raise) for inner in ast.walk(node)
+                ), where(path, node)
+
+
+def test_only_reasons_of_the_closed_list_are_given() -> None:
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func).split(".")[-1] == "Refused"
+                and node.args
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                assert node.args[0].value in REASONS, f"{where(path, node)}: {node.args[0].value!r}"
 
 
 def test_every_reason_is_given_somewhere() -> None:
@@ -161,15 +152,15 @@ def test_every_reason_is_given_somewhere() -> None:
     assert set(REASONS) <= words
 
 
-@every_module
-def test_every_module_and_public_name_says_what_it_means(path: Path) -> None:
-    if path.name == "__init__.py":
-        return
-    module = tree(path)
-    assert ast.get_docstring(module), "a module needs a docstring"
-    for node in module.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"line {node.lineno}: {node.name} has no docstring"
+def test_every_module_and_public_name_says_what_it_means() -> None:
+    for path in MODULES:
+        if path.name == "__init__.py":
+            continue
+        module = tree(path)
+        assert ast.get_docstring(module), f"{name_of(path)}: a module needs a docstring"
+        for node in module.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{where(path, node)}: {node.name} has no docstring"
 
 
 def code_lines(path: Path) -> int:

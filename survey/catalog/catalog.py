@@ -16,7 +16,6 @@ catalog.json                   definitions, thresholds, counts, and what it was 
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,14 +79,16 @@ def make_catalog(settings: CatalogSettings) -> CatalogResult:
     """Make the catalog; a finished catalog of these predictions and settings is left as it is."""
     predictions = open_predictions(files.absolute(settings.predictions))
     folder = Folder(files.absolute(settings.catalog), CATALOG)
-    if not folder.agree(settings.plain(), started=folder.is_finished()):
-        folder.begin(settings.plain())
-    elif folder.is_finished():
-        document = folder.document()
-        if document.predictions.id == predictions.document.id:
-            return CatalogResult(folder.path, document, created=False)
-    document = _CatalogJob(settings, predictions, folder).document()
-    folder.finish(document)
+    with folder.claim(settings.plain()):
+        before = folder.sound_document()
+        agrees = folder.agree(settings.plain(), started=folder.is_finished())
+        if agrees and before is not None and before.predictions.id == predictions.document.id:
+            return CatalogResult(folder.path, before, created=False)
+        job = _CatalogJob(settings, predictions, folder)
+        if not agrees or before is not None:
+            folder.withdraw()
+            folder.begin(settings.plain())
+        document = folder.finish(job.document(), job.content())
     return CatalogResult(folder.path, document, created=True)
 
 
@@ -145,10 +146,12 @@ class _CatalogJob:
     def _withdraw(self) -> None:
         """Remove the files of an earlier run, finished or not, that this run may not write again."""
         self.folder.withdraw()
-        names = [file for name in LIST_NAMES for file in list_files(name)]
-        lists = [f"{name}.{ending}" for name in names for ending in ENDINGS.values()]
-        for file in (*lists, SELECTION, CURVES, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE):
+        for file in _file_names():
             files.remove(self.folder.file(file))
+
+    def content(self) -> list[str]:
+        """The files of the catalog that exist, and the folder of all stars."""
+        return [name for name in _file_names() if files.exists(self.folder.file(name))] + [f"{HATS}/"]
 
     def _write_stars(self, scratch: Path) -> tuple[HatsCounts, CandidateLists]:
         """Write all stars to a HATS catalog in the scratch folder, and collect the candidates."""
@@ -156,7 +159,8 @@ class _CatalogJob:
         pixel_S = stars.pixel_S[: stars.with_position]
         tiles = make_tiles(pixel_S, settings.rows_per_file, margin_order(settings.margin))
         default_columns = _default_columns(self.predictions)
-        writer = HatsWriter(scratch, tiles, self.origin, settings.margin, default_columns)
+        origin = {**self.origin, "begun": f"{self.folder.begun():%Y-%m-%dT%H:%MUTC}"}
+        writer = HatsWriter(scratch, tiles, origin, settings.margin, default_columns)
         lists = CandidateLists()
         rows = max(min(REGION_ROWS, settings.rows_per_file), len(stars.star_N) // MAX_REGIONS)
         regions = scratch / "regions"
@@ -174,7 +178,6 @@ class _CatalogJob:
     def _publish(self, scratch: Path, written: HatsCounts) -> None:
         """Move the HATS catalog from the scratch folder to its place."""
         publish(scratch / HATS, self.folder.file(HATS), COLLECTION)
-        files.remove(self.folder.file(NO_POSITION))
         if written.no_position:
             files.write(self.folder.file(NO_POSITION), (scratch / NO_POSITION).read_bytes())
 
@@ -221,7 +224,7 @@ class _CatalogJob:
         return CatalogDocument(
             version=CATALOG.version,
             id=hashlib.sha256(content).hexdigest()[:16],
-            created=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            created=f"{self.folder.begun():%Y-%m-%d %H:%M:%S %z}",
             predictions=predictions,
             ensemble=ensemble,
             definitions=definitions(self.settings.criterion),
@@ -246,6 +249,14 @@ class _CatalogJob:
         for name, threshold in self.rules.thresholds.items():
             record = threshold.record()
             yield name, record.model_copy(update={"notes": (*why_short.get(name, ()), *record.notes)})
+
+
+def _file_names() -> tuple[str, ...]:
+    """All files that a catalog may have besides its document and the folder of all stars."""
+    names = [file for name in LIST_NAMES for file in list_files(name)]
+    lists = [f"{name}.{ending}" for name in names for ending in ENDINGS.values()]
+    others = (SELECTION, CURVES, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE, NO_POSITION)
+    return (*lists, *others)
 
 
 def list_files(name: ListName) -> tuple[str, str]:

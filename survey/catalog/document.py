@@ -120,4 +120,4 @@ class CatalogDocument(Document):
     next_best: dict[ListName, int] = Field({})
 
 
-CATALOG = Kind("catalog", CatalogDocument, 2, "catalog")
+CATALOG = Kind("catalog", CatalogDocument, 3, "catalog")

@@ -9,25 +9,35 @@ column, so the columns can be combined. A test is left out if its columns are mi
 visits).
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey.answers import ColumnSpec
+from survey.catalog.flag_tests import (
+    FlagInput,
+    FlagTest,
+    Ranges,
+    above,
+    any_label,
+    at_edge,
+    extrapolated,
+    is_true,
+    large_error,
+    low_snr,
+    molecular_bands,
+    object_type,
+    store_flag,
+    wide_interval,
+)
 from survey.catalog.settings import CatalogFlag, FlagLimits
-from survey.catalog.visits import Flags, float_column, label_names
 from survey.store.schema import Flag
 
 Severity = Literal["warn", "bad", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-Ranges = Mapping[str, tuple[float, float]]
-"""The lowest and the highest training value of each label."""
-
 COLUMNS: dict[str, ColumnSpec] = {
     "flag_warn": (
         "int32",
@@ -51,23 +61,6 @@ The fibre's own mask and a low continuum somewhere do not: stars with them are c
 """
 
 Bits = NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class FlagInput:
-    """What a test reads: the stars, the ranges of the training stars, the limits."""
-
-    table: pa.Table
-    ranges: Ranges
-    limits: FlagLimits
-
-    def has(self, column: str) -> bool:
-        """Whether the stars have this column."""
-        return column in self.table.column_names
-
-
-FlagTest = Callable[[FlagInput], Flags | None]
-"""Which stars have a bit; None if the columns of the test are missing."""
 
 
 @dataclass(frozen=True)
@@ -137,183 +130,116 @@ def flag_table() -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(columns))
 
 
-def _store_flag(bits: Flag) -> FlagTest:
-    """Rows with one of these bits of the store."""
-    return lambda stars: (
-        (stars.table["flags"].fill_null(0).to_numpy() & int(bits)) != 0 if stars.has("flags") else None
-    )
-
-
-def _is_true(column: str) -> FlagTest:
-    """Rows in which a column of true and false is true."""
-    return lambda stars: stars.table[column].fill_null(False).to_numpy() if stars.has(column) else None
-
-
-def _above(column: str, limit: str) -> FlagTest:
-    """Rows in which a column is above a limit; null is not."""
-    return lambda stars: (
-        float_column(stars.table, column) > getattr(stars.limits, limit) if stars.has(column) else None
-    )
-
-
-def _low_snr(limit: str) -> FlagTest:
-    """Rows whose signal to noise is too low or null; for a star, that of all its visits together."""
-
-    def test(stars: FlagInput) -> Flags | None:
-        column = next((name for name in ("snr_total", "snr") if stars.has(name)), None)
-        return (
-            None if column is None else ~(float_column(stars.table, column) >= getattr(stars.limits, limit))
-        )
-
-    return test
-
-
-def _object_type(*types: str) -> FlagTest:
-    """Rows which the pipeline of the survey calls one of these."""
-
-    def test(stars: FlagInput) -> Flags | None:
-        if not stars.has("class"):
-            return None
-        column = pc.utf8_upper(stars.table["class"].cast(pa.string()))
-        is_type = pc.fill_null(pc.is_in(column, pa.array(types)), False)
-        return np.asarray(is_type.to_numpy(zero_copy_only=False))
-
-    return test
-
-
-def _any_label(test_label: Callable[[FlagInput, str], Flags]) -> FlagTest:
-    """Rows in which any label passes a test."""
-
-    def test(stars: FlagInput) -> Flags | None:
-        by_label = [test_label(stars, name) for name in label_names(stars.table)]
-        return np.logical_or.reduce(by_label) if by_label else None
-
-    return test
-
-
-def _large_error(stars: FlagInput, name: str) -> Flags:
-    return float_column(stars.table, f"{name}_err") > stars.limits.largest_error(name)
-
-
-def _wide_interval(stars: FlagInput, name: str) -> Flags:
-    width_N = float_column(stars.table, f"{name}_high") - float_column(stars.table, f"{name}_low")
-    return width_N > 2 * stars.limits.interval * stars.limits.largest_error(name)
-
-
-def _at_edge(stars: FlagInput, name: str) -> Flags:
-    low, high = stars.ranges.get(name, (-np.inf, np.inf))
-    margin = stars.limits.edge * (high - low) if np.isfinite(high - low) else 0.0
-    value_N = float_column(stars.table, name)
-    return (value_N < low + margin) | (value_N > high - margin)
-
-
-def _extrapolated(stars: FlagInput, name: str) -> Flags:
-    low, high = stars.ranges.get(name, (-np.inf, np.inf))
-    margin = stars.limits.edge * (high - low) if np.isfinite(high - low) else 0.0
-    value_N = float_column(stars.table, name)
-    return (value_N < low - margin) | (value_N > high + margin)
-
-
 DEFINITIONS = (
     FlagDefinition(
         CatalogFlag.SPECTRUM,
         "warn",
         "the spectrum of a visit is poor: coverage, pixels, outliers or flux (see flags)",
-        _store_flag(POOR_SPECTRUM),
+        store_flag(POOR_SPECTRUM),
     ),
     FlagDefinition(
         CatalogFlag.NO_VELOCITY,
         "warn",
         "the spectrum of a visit is not in the rest frame: its velocity is unknown",
-        _store_flag(Flag.NO_VELOCITY),
+        store_flag(Flag.NO_VELOCITY),
     ),
-    FlagDefinition(CatalogFlag.LOW_SNR, "warn", "the signal to noise is low", _low_snr("snr_warn")),
+    FlagDefinition(CatalogFlag.LOW_SNR, "warn", "the signal to noise is low", low_snr("snr_warn")),
     FlagDefinition(
         CatalogFlag.VERY_LOW_SNR,
         "bad",
         "the signal to noise is too low for use, or unknown",
-        _low_snr("snr_bad"),
+        low_snr("snr_bad"),
     ),
     FlagDefinition(
         CatalogFlag.OUT_OF_DOMAIN,
         "warn",
         "the spectrum is farther from the training spectra of each class than 99 % of the validation spectra",
-        _above("domain", "domain_warn"),
+        above("domain", "domain_warn"),
     ),
     FlagDefinition(
         CatalogFlag.FAR_OUT_OF_DOMAIN,
         "bad",
         "the spectrum is too far from the training spectra for any prediction",
-        _above("domain", "domain_bad"),
+        above("domain", "domain_bad"),
     ),
     FlagDefinition(
         CatalogFlag.MEMBERS_DISAGREE,
         "warn",
         "the members of the ensemble disagree on the class",
-        _above("class_entropy_model", "class_entropy_model"),
+        above("class_entropy_model", "class_entropy_model"),
     ),
     FlagDefinition(
         CatalogFlag.VISITS_DISAGREE,
         "warn",
         "the visits of the star contradict each other",
-        _is_true("visits_disagree"),
+        is_true("visits_disagree"),
     ),
     FlagDefinition(
         CatalogFlag.CLASSES_DISAGREE,
         "warn",
         "the class by probabilities is not the class by labels",
-        _is_true("classes_disagree"),
+        is_true("classes_disagree"),
     ),
     FlagDefinition(
         CatalogFlag.CARBON_INCONSISTENT,
         "warn",
         "[C/Fe] is not [C/H] - [Fe/H] within the errors",
-        _is_true("carbon_inconsistent"),
+        is_true("carbon_inconsistent"),
     ),
+    FlagDefinition(CatalogFlag.LARGE_ERROR, "warn", "the error of a label is large", any_label(large_error)),
     FlagDefinition(
-        CatalogFlag.LARGE_ERROR, "warn", "the error of a label is large", _any_label(_large_error)
-    ),
-    FlagDefinition(
-        CatalogFlag.WIDE_INTERVAL, "info", "the interval of a label is wide", _any_label(_wide_interval)
+        CatalogFlag.WIDE_INTERVAL, "info", "the interval of a label is wide", any_label(wide_interval)
     ),
     FlagDefinition(
         CatalogFlag.EDGE,
         "info",
         "a label is at the edge of the range of the training stars, or outside",
-        _any_label(_at_edge),
+        any_label(at_edge),
     ),
-    FlagDefinition(CatalogFlag.NO_ANSWER, "bad", "the networks gave no answer", _is_true("no_answer")),
+    FlagDefinition(CatalogFlag.NO_ANSWER, "bad", "the networks gave no answer", is_true("no_answer")),
     FlagDefinition(
         CatalogFlag.NOT_A_STAR,
         "bad",
         "the pipeline of the survey calls it a galaxy or a quasar",
-        _object_type("GALAXY", "QSO"),
+        object_type("GALAXY", "QSO"),
     ),
     FlagDefinition(
         CatalogFlag.UNKNOWN_OBJECT,
         "warn",
         "the pipeline of the survey does not know what it is",
-        _object_type("UNKNOWN"),
+        object_type("UNKNOWN"),
     ),
     FlagDefinition(
-        CatalogFlag.FIBER, "info", "the survey's own mask of the fibre is not 0", _store_flag(Flag.FIBER)
+        CatalogFlag.FIBER, "info", "the survey's own mask of the fibre is not 0", store_flag(Flag.FIBER)
     ),
     FlagDefinition(
         CatalogFlag.NOISE_ESTIMATED,
         "info",
         "the file gives no errors: the signal to noise is estimated from the flux",
-        _store_flag(Flag.NOISE_ESTIMATED),
+        store_flag(Flag.NOISE_ESTIMATED),
     ),
     FlagDefinition(
         CatalogFlag.LOW_CONTINUUM,
         "info",
         "the continuum of a visit is near or below 0 somewhere: these pixels are not used",
-        _store_flag(Flag.LOW_CONTINUUM),
+        store_flag(Flag.LOW_CONTINUUM),
     ),
     FlagDefinition(
         CatalogFlag.EXTRAPOLATED,
         "warn",
         "a label is outside the range of the training stars, by more than the limit `edge`",
-        _any_label(_extrapolated),
+        any_label(extrapolated),
+    ),
+    FlagDefinition(
+        CatalogFlag.MOLECULAR_BANDS,
+        "bad",
+        "bands of TiO and CaH: an M or a late K star, for which the lists were not tested",
+        molecular_bands,
+    ),
+    FlagDefinition(
+        CatalogFlag.HOT_STAR,
+        "bad",
+        "H delta is as wide as in stars above about 7,300 K, for which the lists were not tested",
+        above("h_delta", "h_delta"),
     ),
 )

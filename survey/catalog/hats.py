@@ -13,7 +13,6 @@ stars_10arcs/            the same columns, with stars that are near a tile but i
 Stars without a position are in no tile. They are in `no_position.parquet` next to the collection.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,13 +252,13 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _origin_properties(origin: Mapping[str, str]) -> dict[str, object]:
-    """The program that wrote the catalog, the time, and what it was made from."""
+    """The program that wrote the catalog, when it was begun, and what it was made from."""
     return {
         "hats_builder": f"survey {__version__}",
-        "hats_creation_date": time.strftime("%Y-%m-%dT%H:%MUTC", time.gmtime()),
+        "hats_creation_date": origin["begun"],
         "hats_release_date": RELEASED,
         "hats_version": VERSION,
-        **{f"survey_{key}": value for key, value in origin.items()},
+        **{f"survey_{key}": value for key, value in origin.items() if key != "begun"},
     }
 
 

@@ -49,6 +49,8 @@ class CatalogFlag(IntFlag):
     NOISE_ESTIMATED = 131072
     LOW_CONTINUUM = 262144
     EXTRAPOLATED = 524288
+    MOLECULAR_BANDS = 1048576
+    HOT_STAR = 2097152
 
 
 def list_classes(name: ListName) -> list[int]:
@@ -75,11 +77,19 @@ def flag_bits(names: Sequence[str]) -> int:
 
 def class_shares(shares: Mapping[str, float]) -> NDArray[np.float64]:
     """Shares by the names of all classes, scaled to a sum of 1."""
-    finite = all(np.isfinite(share) and share >= 0 for share in shares.values())
-    if set(shares) != set(CLASSES) or not finite or not sum(shares.values()) > 0:
+    others = [name for name in shares if name not in CLASSES]
+    absent = [name for name in CLASSES if name not in shares]
+    wrong = ""
+    if others or absent:
+        wrong = f"there is no class {others[0]}" if others else f"no share of {', '.join(absent)}"
+    elif not all(np.isfinite(share) and share >= 0 for share in shares.values()):
+        wrong = "a share is below 0 or no number"
+    elif not sum(shares.values()):
+        wrong = "all shares are 0"
+    if wrong:
         raise ValueError(
-            f"{dict(shares)} are no class shares; give each of {', '.join(CLASSES)} a share of at least 0, "
-            "not all 0"
+            f"{wrong}; give each of {', '.join(CLASSES)} a share of at least 0, such as "
+            "{MP: 4, CEMP: 1, NMP: 95}"
         )
     share_C = np.array([shares[name] for name in CLASSES], np.float64)
     return np.asarray(share_C / share_C.sum())
@@ -162,6 +172,15 @@ class FlagLimits(Settings):
         3.0,
         gt=0,
         description="an interval is wide if it is wider than this many largest errors on both sides",
+    )
+    tio5: float = Field(
+        0.90,
+        gt=0,
+        description="with TiO5 and CaH2 both below their limits, the star is too cool for the lists",
+    )
+    cah2: float = Field(0.85, gt=0, description="limit of CaH2, see tio5")
+    h_delta: float = Field(
+        7.5, gt=0, description="with a wider H delta (angstrom), the star is too hot for the lists"
     )
     edge: float = Field(
         0.02,

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from survey import files
 from survey.answers import ColumnSpec
 from survey.catalog.sky import Tiles
 from survey.catalog.stars import NO_PIXEL, Stars, read_shards
@@ -144,11 +142,7 @@ def _numbered_rows(predictions: Predictions, stars: Stars, rows: int) -> Iterato
 
 def _scalar_columns(predictions: Predictions) -> list[str]:
     """The columns with one value per row: embeddings say nothing about a star and are most of the bytes."""
-    return [
-        field.name
-        for field in pq.read_schema(pa.BufferReader(files.read(predictions.file(0))))
-        if not pa.types.is_nested(field.type)
-    ]
+    return [field.name for field in predictions.table(0).schema if not pa.types.is_nested(field.type)]
 
 
 def _read_region(path: Path) -> tuple[pa.Table, Codes]:

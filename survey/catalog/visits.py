@@ -24,6 +24,7 @@ from survey.answers import ColumnSpec
 from survey.catalog.settings import VisitSettings
 from survey.labelling.star_id import encode, has_position, unit_vectors
 from survey.labels import CLASSES, LABELS
+from survey.store.indices import INDICES
 from survey.tables.columns import described_field
 
 Floats = NDArray[np.float64]
@@ -202,7 +203,7 @@ def _combined_values(table: pa.Table, groups: _VisitGroups, settings: VisitSetti
         columns, chance_M = _combined_label(rows, name, groups)
         values |= columns
         disagree_M |= chance_M < settings.disagree
-    for name in ("class_entropy_model", "egp"):
+    for name in ("class_entropy_model", "egp", *(name for name in INDICES if name in rows.column_names)):
         values[name] = groups.mean(float_column(rows, name), groups.weight_V)
     domain_V = np.where(groups.used_V, float_column(rows, "domain"), np.nan)
     values["domain"] = groups.reduce(np.fmin, domain_V)

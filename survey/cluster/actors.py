@@ -38,7 +38,7 @@ def ray_workers(workers: int | None, threads: Threads, gpu: bool) -> Workers:
             return local_workers(1 if threads == "auto" else threads, gpu)(make_worker, waiting)
         stream.connect()
         pool = plan_pool(ray.nodes(), workers, threads, gpu, len(waiting))
-        return _run_on_actors(pool, make_worker, waiting)
+        return _results(pool, make_worker, waiting)
 
     return run
 
@@ -79,6 +79,11 @@ def plan_pool(
     fitting = sum(int(node.get("CPU", 0)) // share for node in alive)
     actors = max(1, min(wanted, fitting, items))
     return Pool(actors, share, threads if fixed is None else share, False)
+
+
+def _results(pool: Pool, make_worker: MakeWorker, items: list[int]) -> Iterator[dict[str, Any]]:
+    with stream.report_ray_errors():
+        yield from _run_on_actors(pool, make_worker, items)
 
 
 def _run_on_actors(pool: Pool, make_worker: MakeWorker, items: list[int]) -> Iterator[dict[str, Any]]:

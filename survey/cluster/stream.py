@@ -9,20 +9,39 @@ import builtins
 import json
 import logging
 import os
+import signal
 import socket
+import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import ray
+from ray._private import ray_constants
+from ray._private.services import find_bootstrap_address
 from ray.data import DataContext
+from ray.exceptions import RayError
+
+from survey.messages import shorten
+from survey.settings import JobError
 
 MAX_DEATHS = 20
 """An item fails after it has killed this many workers. Ray Data itself never gives up."""
 
 WAVE = 1000
 """Items of one dataset, at least. It is 20 per CPU if that is more."""
+
+WATCH_S = 0.5
+"""Seconds between two looks at the processes of a Ray that belongs to this process."""
+
+RAY_ENDED = (
+    "Ray has ended in the middle of the work, perhaps for lack of memory; run the same command again to "
+    "continue; if that fails too, give workers=1, which needs no Ray"
+)
 
 FEW = 8
 """Items that take about as long in one process as Ray takes to start: a shard takes about a second."""
@@ -60,8 +79,46 @@ def connect() -> None:
     """
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        _check_address(os.environ.get("RAY_ADDRESS", ""))
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        address = os.environ.get("RAY_ADDRESS", "")
+        _check_address(address)
+        # Without a cluster, no other machine needs to reach this Ray: all its ports are on 127.0.0.1.
+        # (ray.init turns _node_ip_address="127.0.0.1" into the address of the network. Ray 2.60)
+        is_private = address == "local" or not (address or find_bootstrap_address(None))
+        ray_constants.ENABLE_RAY_CLUSTER = not is_private
+        with _keep_signal_handlers():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        parts = [part for part in psutil.Process().children() if part.name() in ("raylet", "gcs_server")]
+        if parts:
+            threading.Thread(target=_watch, args=(parts,), daemon=True, name="watch Ray").start()
+
+
+def _watch(parts: list[psutil.Process]) -> None:
+    """End this process when a part of its own Ray has died.
+
+    Ray 2.60 waits up to a minute then, prints stacks and logs, and ends the process without a sentence.
+    """
+    while all(_is_alive(part) for part in parts):
+        time.sleep(WATCH_S)
+    if ray.is_initialized():
+        logging.getLogger(__name__).error("%s", RAY_ENDED)
+        logging.shutdown()
+        os._exit(1)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def _keep_signal_handlers() -> Iterator[None]:
+    """SIGTERM ends this process as before; ray.init sets a handler that exits with code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_address(address: str) -> None:
@@ -83,8 +140,9 @@ def _stream(function: Function, items: list[Any], workers: int | None) -> Iterat
     cpus = ray.cluster_resources().get("CPU", 1)
     is_limit = workers is not None and workers < cpus  # a limit without an effect costs 0.2 s per task
     size = max(WAVE, int(20 * cpus))
-    for start in range(0, len(items), size):
-        yield from _run_wave(function, items[start : start + size], workers if is_limit else None)
+    with report_ray_errors():
+        for start in range(0, len(items), size):
+            yield from _run_wave(function, items[start : start + size], workers if is_limit else None)
 
 
 def _run_wave(function: Function, items: list[Any], limit: int | None) -> Iterator[dict[str, Any]]:
@@ -162,8 +220,21 @@ def prepare_context(ordered: bool = False) -> None:
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
-    """False for the advice to enable the progress bars, which were disabled on purpose."""
-    return "Progress bars disabled" not in record.getMessage()
+    """False for the advice to enable the progress bars, which were disabled on purpose.
+
+    And for the stack of an error that is raised as well: `report_ray_errors` says it in a sentence.
+    """
+    return not record.exc_info and "Progress bars disabled" not in record.getMessage()
+
+
+@contextmanager
+def report_ray_errors() -> Iterator[None]:
+    """An error of Ray itself becomes a sentence of one line; an error of the work stays as it is."""
+    try:
+        yield
+    except RayError as error:
+        text = " ".join(str(error).split())
+        raise JobError(f"{RAY_ENDED} ({type(error).__name__}: {shorten(text, 200)})") from error
 
 
 class DeathCounter:

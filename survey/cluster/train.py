@@ -26,12 +26,14 @@ from ray.util.queue import Queue
 
 from survey import files, machine, plugins
 from survey.cluster import stream
+from survey.folder import Folder
 from survey.models.baseline import Baseline
 from survey.progress import Progress
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training.batches import Places, Spectra, read_spectra
 from survey.training.distributed import Ranks
+from survey.training.run import RUN
 from survey.training.settings import Train
 from survey.training.train import plan
 from survey.training.worker import learn
@@ -46,6 +48,11 @@ MESSAGE_S = 0.5
 
 def fit(settings: Train) -> bool:
     """Train, in this process or in several workers of Ray; returns whether there was something to do."""
+    with Folder(settings.run, RUN).claim(settings.plain()):
+        return _fit(settings)
+
+
+def _fit(settings: Train) -> bool:
     if not plan(settings):
         return False
     if settings.workers == 1 or _needs_one_worker(settings):

@@ -111,11 +111,19 @@ def build(settings: Build, train: Callable[[Train], object] = run_locally) -> Bu
         settings.runs or [one.run for one in planned]
     )  # a run that is given twice is an error, before any work
     folder = Folder(settings.ensemble, ENSEMBLE)
-    values, finished = settings.plain(), folder.is_finished()
-    agrees = folder.agree(values, started=finished, allowed=(RUNS,), compare=_differences)
-    if finished:
-        member_paths(folder.path, folder.document())  # the members must still be there
+    with folder.claim(settings.plain()):
+        return _build(settings, planned, folder, train)
+
+
+def _build(
+    settings: Build, planned: list[Train], folder: Folder[EnsembleDocument], train: Callable[[Train], object]
+) -> BuiltEnsemble:
+    values, document = settings.plain(), folder.sound_document()
+    agrees = folder.agree(values, started=folder.is_finished(), allowed=(RUNS,), compare=_differences)
+    if document is not None:
+        member_paths(folder.path, document)  # the members must still be there
         return _read(folder, is_new=False)
+    folder.withdraw()
     if not agrees:
         folder.begin(values, fingerprint=settings.fingerprint())
     for training in planned:
@@ -159,7 +167,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:
     """The members' answers about validation and training spectra."""
-    store = open_store(settings.store or members.runs[0].document.store.path)
+    trained_on = members.runs[0].document.store.path  # of several sources: the store that joins them
+    store = open_store((settings.store if settings.runs else "") or trained_on)
     _check_store(members, store)
     if settings.runs and settings.labels:
         join = settings.join.model_copy(update={"table": settings.labels})
@@ -279,7 +288,9 @@ def _id(
 def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
     """Write all files of an ensemble, its document last."""
     folder, samples = Folder(settings.ensemble, ENSEMBLE), data.validation
+    content = []
     if ensemble.domain:
+        content.append(DOMAIN)
         tensors = {name: torch.from_numpy(array) for name, array in ensemble.domain.to_tensors().items()}
         checkpoint.write_tensors(folder.file(DOMAIN), tensors, {"version": ENSEMBLE.version})
     if data.member_answers:
@@ -293,11 +304,12 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
         }
         for name, table in tables.items():
             files.write_table(folder.file(name), table)
+            content.append(name)
     document = ensemble.document
     members = tuple(
         member.model_copy(update={"path": path_from(folder.path, member.path)}) for member in document.members
     )
-    folder.finish(document.model_copy(update={"members": members}))
+    folder.finish(document.model_copy(update={"members": members}), content)
 
 
 def _read(folder: Folder[EnsembleDocument], is_new: bool) -> BuiltEnsemble:
@@ -306,7 +318,7 @@ def _read(folder: Folder[EnsembleDocument], is_new: bool) -> BuiltEnsemble:
     if not document.validation.spectra:
         return BuiltEnsemble(folder.path, document, None, None, None, None, is_new)
     answers, metrics, diverse = (
-        files.read_table(folder.file(name)) for name in (VALIDATION, METRICS, DIVERSITY)
+        folder.table(name, document=document) for name in (VALIDATION, METRICS, DIVERSITY)
     )
     final, before = member_scores.read_labelled(
         answers, document.labels, document.classes, intervals=document.calibrated

@@ -104,7 +104,7 @@ def _full_path(folder: str, path: str) -> str:
     return files.join(folder, path.removeprefix(INSIDE)) if path.startswith(INSIDE) else path
 
 
-ENSEMBLE = Kind("ensemble", EnsembleDocument, version=2, job="ensemble")
+ENSEMBLE = Kind("ensemble", EnsembleDocument, version=3, job="ensemble")
 
 
 @dataclass(frozen=True)
@@ -208,17 +208,12 @@ def open_ensemble(path: str, device: torch.device | None = None) -> Ensemble:
 
 
 def _open(path: str, device: torch.device | None) -> Ensemble:
-    document = Folder(path, ENSEMBLE).document()
+    folder = Folder(path, ENSEMBLE)
+    document = folder.document()
     members = open_members(member_paths(path, document), device)
     domain = None
     if document.domain:
-        file = files.join(path, DOMAIN)
-        if not files.exists(file):
-            raise FileNotFoundError(
-                f"{file}: is missing, though the ensemble is finished; put a copy back, or make the "
-                "ensemble again"
-            )
-        tensors, _ = checkpoint.read_tensors(file)
+        tensors, _ = checkpoint.parse_tensors(folder.read(DOMAIN, document), folder.file(DOMAIN))
         domain = Domain.from_tensors({name: tensor.numpy() for name, tensor in tensors.items()})
     return Ensemble(path, document, members, domain)
 

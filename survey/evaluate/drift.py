@@ -20,10 +20,9 @@ from survey.answers import Floats, label_names
 from survey.folder import SETTINGS, Folder
 from survey.labels import CLASSES
 from survey.metrics.labels import robust_scatter
-from survey.predict.output import PREDICTIONS, PredictionMarker
+from survey.predict.output import ADVICE, PREDICTIONS, PredictionMarker
 from survey.settings import SettingsError
-from survey.store.markers import complete_markers
-from survey.store.store import shard_file
+from survey.store.markers import complete_markers, shard_file
 
 BATCHES = "batches.parquet"
 LEAST = 5
@@ -132,7 +131,7 @@ def _schema(classes: tuple[str, ...], labels: tuple[str, ...]) -> pa.Schema:
 
 def _shard_row(path: str, marker: PredictionMarker) -> dict[str, Any]:
     """The numbers of a shard."""
-    file = pq.ParquetFile(pa.BufferReader(files.read(path)))
+    file = pq.ParquetFile(pa.BufferReader(marker.predictions.read(path, ADVICE)))
     names = file.schema_arrow.names
     labels = label_names(names)
     wanted = ["snr", "domain", *(["predicted_class"] if "predicted_class" in names else [])]

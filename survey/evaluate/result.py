@@ -68,7 +68,7 @@ class EvaluationDocument(Document):
     missing_members: int = 0
 
 
-EVALUATION = Kind("evaluation", EvaluationDocument, version=2, job="evaluate")
+EVALUATION = Kind("evaluation", EvaluationDocument, version=3, job="evaluate")
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ class Evaluation:
 
     def answers(self, columns: list[str] | None = None) -> pa.Table:
         """The table of answers, one row per spectrum, with its names and the truth."""
-        return files.read_table(files.join(self.folder, PREDICTIONS), columns)
+        return Folder(self.folder, EVALUATION).table(PREDICTIONS, columns)
 
 
 def is_finished(folder: str, key: Key) -> bool:
     """Whether this folder holds exactly this evaluation; one with another key will be replaced."""
     evaluation = Folder(folder, EVALUATION)
     same = evaluation.agree(key, started=False)
-    return same and evaluation.is_finished()
+    return same and evaluation.sound_document() is not None
 
 
 def read_evaluation(
@@ -116,11 +116,12 @@ def read_evaluation(
     """A finished evaluation from its folder; `errors` gives the errors that are
     compared with the residuals.
     """
-    document = Folder(folder, EVALUATION).document()
+    evaluation = Folder(folder, EVALUATION)
+    document = evaluation.document()
     metrics, members, table = (
-        files.read_table(files.join(folder, name)) for name in (METRICS, MEMBERS, PREDICTIONS)
+        evaluation.table(name, document=document) for name in (METRICS, MEMBERS, PREDICTIONS)
     )
-    against = files.read_table(files.join(folder, AGAINST)) if document.against else None
+    against = evaluation.table(AGAINST, document=document) if document.against else None
     calibrated, uncalibrated = read_labelled(
         table,
         document.labels,
@@ -135,11 +136,12 @@ def read_evaluation(
 def write_evaluation(path: str, tables: Mapping[str, pa.Table], document: EvaluationDocument) -> None:
     """Write an evaluation: the key first, the document last."""
     folder = Folder(path, EVALUATION)
-    folder.withdraw()  # an evaluation with another key is replaced
-    folder.begin(document.key)
-    for name, table in tables.items():
-        files.write_table(folder.file(name), table)
-    folder.finish(document)
+    with folder.claim(document.key):
+        folder.withdraw()  # an evaluation with another key is replaced
+        folder.begin(document.key)
+        for name, table in tables.items():
+            files.write_table(folder.file(name), table)
+        folder.finish(document, tables)
 
 
 def write_csv(evaluation: Evaluation) -> None:

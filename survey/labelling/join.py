@@ -104,7 +104,7 @@ def _read_store(store: Shards, settings: Join) -> _StoreRows:
     number_columns: list[str] = []
     for shard in range(store.shards):
         with files.open_file(store.file(shard)) as stream:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
             fields = file.schema_arrow
             number_columns = [field.name for field in fields if str(field.type).startswith(NUMBER_TYPES)]
             limited = (name for name in settings.where if name in number_columns)

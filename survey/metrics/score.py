@@ -1,8 +1,8 @@
 """Answers with the truth -> one long table of metrics, for all spectra and for groups of them.
 
-The groups are: bins of signal to noise, dwarfs and giants, classes of [Fe/H], layouts of the files. A
-spectrum without the number that decides is in the group `not known`. Empty groups are left out; numbers
-from fewer than `few` spectra are marked. Shapes: N spectra, C classes, L labels.
+The groups are: bins of signal to noise, dwarfs and giants, classes of [Fe/H], layouts of the files, sources
+of the training. A spectrum without the number that decides is in the group `not known`. Empty groups are left
+out; numbers from fewer than `few` spectra are marked. Shapes: N spectra, C classes, L labels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +22,12 @@ from survey.metrics.intervals import Measure, share_measure
 from survey.metrics.settings import ScoreSettings
 
 UNKNOWN = "not known"
-KINDS = ("all", "snr", "gravity", "iron", "layout")
+KINDS = ("all", "snr", "gravity", "iron", "layout", "source")
 """The ways to group spectra."""
 
 TRUE_CLASS, TRUE = "true_class", "true_"
 """The column of the true class, and the beginning of the columns of true labels."""
-EXTRA = ("snr", "snr_g", "layout")
+EXTRA = ("snr", "snr_g", "layout", "source")
 """Columns by which spectra are grouped; the true values of `EXTRA_LABELS` group them too."""
 EXTRA_LABELS = ("Teff", "logg", "FeH")
 
@@ -54,8 +54,8 @@ class LabelledAnswers:
     unknown).
 
     `sigma_NL` are the errors that are compared with the residuals. `extra` may hold `snr` or `snr_g`,
-    `layout`, and the true `Teff`, `logg`, `FeH` where the answers have no such label. `labels_name` is the
-    name of the truth in texts and plots, such as the name of another survey.
+    `layout`, `source`, and the true `Teff`, `logg`, `FeH` where the answers have no such label.
+    `labels_name` is the name of the truth in texts and plots, such as the name of another survey.
     """
 
     answers: Answers
@@ -247,10 +247,11 @@ def groups(
         numbered.append(("gravity", dwarf_N, ["giant", "dwarf"]))
     if (feh := labelled.true_label("FeH")) is not None:
         numbered.append(("iron", labels.iron_classes(feh), list(labels.IRON_CLASSES)))
-    if "layout" in labelled.extra:
-        layouts = [UNKNOWN if name is None else str(name) for name in labelled.extra["layout"]]
-        names, layout_N = np.unique(layouts, return_inverse=True)
-        numbered.append(("layout", layout_N, [str(name) for name in names]))
+    for kind in ("layout", "source"):
+        if kind in labelled.extra:
+            texts = [UNKNOWN if name is None else str(name) for name in labelled.extra[kind]]
+            names, number_N = np.unique(texts, return_inverse=True)
+            numbered.append((kind, number_N, [str(name) for name in names]))
     for kind, number_N, names_of in numbered:
         for number in (*range(len(names_of)), -1):
             if (number_N == number).any():

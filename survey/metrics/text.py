@@ -20,7 +20,7 @@ METRIC_NAMES = {
     "identity_rms": "rms of CFe - (CH - FeH)",
 }
 """Metrics of all spectra together, in words."""
-KIND_NAMES = {"snr": "S/N", "gravity": "gravity", "iron": "[Fe/H]", "layout": "layout"}
+KIND_NAMES = {"snr": "S/N", "gravity": "gravity", "iron": "[Fe/H]", "layout": "layout", "source": "source"}
 SHARES = ("r2", "coverage_68", "coverage_95")
 """Metrics of labels that have no unit."""
 

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from isal import isal_zlib
 from numpy.typing import NDArray
 
-from survey import files
+from survey.checked import WrittenFile
 from survey.ensemble.ensemble import Ensemble
 from survey.settings import SettingsError
 from survey.store import manifest
@@ -23,7 +22,7 @@ from survey.store.ingest import check_tables
 from survey.store.make import ShardSpec, ShardTables, make_tables
 from survey.store.schema import REFUSED_SCHEMA
 from survey.store.settings import Ingest, Prepare
-from survey.store.store import SHARDS, Store, shard_file
+from survey.store.store import ADVICE, Store
 from survey.training.batches import Spectra
 
 PIXEL_COLUMNS = ("flux", "ivar", "continuum")
@@ -35,52 +34,37 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class StoreInput:
-    """The shards of a finished store; `checksums` holds the checksum and the number of rows of each."""
+    """The shards of a finished store: the path, the checksum and the number of rows of each."""
 
     kind: ClassVar[Literal["store"]] = "store"
     path: str
     id: str
-    checksums: tuple[tuple[int, int], ...]
+    tables: tuple[tuple[str, WrittenFile, int], ...]
+    paths: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_store(cls, store: Store) -> "StoreInput":
         """All shards that the store has now."""
-        path = files.join(store.path, SHARDS)
-        if not files.exists(path):
-            raise FileNotFoundError(
-                f"predict: {path}: is missing, though the store is finished; "
-                "run survey ingest with its settings again"
-            )
-        rows = files.read_table(path, ["shard", "written", "spectra"]).sort_by("shard").to_pylist()
-        return cls(store.path, store.id, tuple((row["spectra"]["crc"], row["written"]) for row in rows))
+        tables = ((store.file(marker.shard), marker.spectra, marker.written) for marker in store.markers)
+        return cls(store.path, store.id, tuple(tables))
 
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return len(self.checksums)
+        return len(self.tables)
 
     def rows_in(self, shard: int) -> int:
         """The number of spectra in a shard."""
-        return self.checksums[shard][1]
+        return self.tables[shard][2]
 
     def version(self, shard: int) -> int:
         """The checksum of the shard's spectra."""
-        return self.checksums[shard][0]
+        return self.tables[shard][1].crc
 
     def load(self, shard: int, columns: list[str]) -> ShardTables:
         """These columns of the spectra of a shard, whose file must have the store's checksum."""
-        path = shard_file(self.path, "spectra", shard)
-        advice = "put a copy back, or remove it and run survey ingest again"
-        try:
-            data = files.read(path)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"predict: {path}: is missing, though the store is finished; {advice}"
-            ) from None
-        if isal_zlib.crc32(data) != self.version(shard):
-            raise ValueError(
-                f"predict: {path}: is not the file that the store wrote (another checksum); {advice}"
-            )
+        path, written, _ = self.tables[shard]
+        data = written.read(path, ADVICE)
         file = pq.ParquetFile(pa.BufferReader(data))
         existing = set(file.schema_arrow.names)
         table = file.read([name for name in columns if name in existing], use_threads=False)
@@ -99,6 +83,11 @@ class FilesInput:
     def id(self) -> str:
         """The fingerprint of the settings of reading; the manifest lists the files themselves."""
         return self.spec.fingerprint
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The inputs of all runs, each once."""
+        return tuple(dict.fromkeys(record.input for record in self.spec.manifest.inputs))
 
     @property
     def shards(self) -> int:
@@ -124,12 +113,12 @@ class FilesInput:
 PredictionInput = StoreInput | FilesInput
 
 
-def list_files(settings: Ingest) -> tuple[FilesInput, manifest.IngestPlan]:
-    """Survey files, listed in the manifest in the folder `store`, and what is new in it."""
+def list_files(settings: Ingest) -> tuple[FilesInput, manifest.IngestPlan, str]:
+    """Survey files, listed in the manifest in the folder `store`, what is new in it, and what is assumed."""
     plan = manifest.plan(settings, settings.store)
     spec = ShardSpec.from_settings(settings)
-    check_tables(settings, spec.manifest.shard(0), "ingest.")
-    return FilesInput(settings.input, spec), plan
+    note = check_tables(settings, spec.manifest.shard(0), "ingest.")
+    return FilesInput(settings.input, spec), plan, note
 
 
 def to_spectra(table: pa.Table, where: str, needs_continuum: bool) -> Spectra:

@@ -7,6 +7,7 @@ refused/             files that did not become a spectrum, with the reason (only
 markers/             counts and checksums of each shard
 arrays/              probabilities and labels as .npy files, if wanted
 validation.parquet   the answers of the ensemble for its validation spectra, with the truth
+shards.parquet       all markers as a table
 predictions.json     the document; written last
 
 A row has the identity columns of the store, its position in the input, and the answers (`survey.answers`).
@@ -21,15 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from survey import files
 from survey.answers import ColumnSpec, answer_columns
+from survey.checked import WrittenFile
 from survey.folder import Document, Folder, Kind
 from survey.labels import label
 from survey.predict.settings import Precision
 from survey.spectrum import VISIT_COLUMNS
-from survey.store.markers import Marker, WrittenFile
+from survey.store.indices import INDICES
+from survey.store.markers import SHARDS, Marker, markers_from, shard_file
 from survey.store.schema import STORE_COLUMNS
-from survey.store.store import shard_file
 from survey.tables.columns import described_field
 
 PLAN, VALIDATION, ARRAYS = "plan.json", "validation.parquet", "arrays"
@@ -73,6 +74,7 @@ UCDS = {
     "coverage": "stat.filling",
     "bad_share": "stat.value",
     "egp": "phot.color;em.opt.B",
+    **{name: "spect.index" if index.is_ratio else "spect.line.eqWidth" for name, index in INDICES.items()},
     "flags": "meta.code.qual",
     "flux_scale": "arith.factor",
 }
@@ -162,7 +164,7 @@ class PredictionMarker(Marker):
     refused_files: WrittenFile | None = None
 
 
-PREDICTIONS = Kind("predictions", PredictionsDocument, version=2, job="predict")
+PREDICTIONS = Kind("predictions", PredictionsDocument, version=3, job="predict", shared=True)
 
 
 def schema(
@@ -209,8 +211,12 @@ def to_parquet(table: pa.Table) -> pa.Buffer:
         compression="zstd",
         compression_level=1,
         use_dictionary=["survey", "layout", "release", "class"],
+        write_page_checksum=True,  # for readers of some columns only
     )
     return sink.getvalue()
+
+
+ADVICE = "run survey predict with the settings of the predictions again, which makes this shard anew"
 
 
 @dataclass(frozen=True)
@@ -219,6 +225,7 @@ class Predictions:
 
     path: str
     document: PredictionsDocument
+    markers: tuple[PredictionMarker, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -251,13 +258,8 @@ class Predictions:
 
     def table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The table of one shard, or some of its columns."""
-        path = self.file(shard)
-        try:
-            file = pq.ParquetFile(pa.BufferReader(files.read(path)))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{path}: is missing; run survey predict again, which makes it again"
-            ) from error
+        data = self.markers[shard].predictions.read(self.file(shard), ADVICE)
+        file = pq.ParquetFile(pa.BufferReader(data))
         # twice as fast without threads, which cost more than a thousand rows
         return file.read(columns, use_threads=False)
 
@@ -268,4 +270,7 @@ class Predictions:
 
 def open_predictions(path: str) -> Predictions:
     """Finished predictions."""
-    return Predictions(path, Folder(path, PREDICTIONS).document())
+    folder = Folder(path, PREDICTIONS)
+    document = folder.document()
+    markers = markers_from(folder.table(SHARDS, document=document), PredictionMarker)
+    return Predictions(path, document, markers)

@@ -8,27 +8,25 @@ process, or actors of Ray). `predictions.json` is written last.
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from survey import files
+from survey import checked, files
 from survey.ensemble.calibrated_run import calibrated
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.folder import Folder
 from survey.predict import inputs, numpy_arrays
 from survey.predict.autotune import Autotuner, TrialRequest
-from survey.predict.inputs import FilesInput, PredictionInput, StoreInput
+from survey.predict.describe import describe
+from survey.predict.inputs import PredictionInput, StoreInput
 from survey.predict.output import (
+    ARRAYS,
     PLAN,
     PREDICTIONS,
     VALIDATION,
     Choice,
-    EnsembleReference,
-    InputReference,
-    MemberReference,
     PredictionMarker,
     Predictions,
     PredictionsDocument,
@@ -38,10 +36,18 @@ from survey.predict.worker import PredictionSpec, Worker
 from survey.predict.workers import Workers, local_workers
 from survey.progress import Progress
 from survey.settings import differences
-from survey.store import manifest, markers
+from survey.store import manifest
 from survey.store.ingest import RefusalsError
+from survey.store.markers import (
+    SHARDS,
+    complete_markers,
+    marker_table,
+    missing_files_returned,
+    refused_example,
+    shard_file,
+)
 from survey.store.settings import Ingest
-from survey.store.store import open_store, shard_file
+from survey.store.store import open_store
 
 MIN_ROWS_TO_MEASURE = 20_000
 """With fewer spectra, a trial takes longer than it saves."""
@@ -55,12 +61,17 @@ MIN_SHARDS_TO_COMPARE_THREADS = 100
 
 @dataclass(frozen=True)
 class PredictResult:
-    """Finished predictions, the number of shards that this run made, and the plan of survey files."""
+    """Finished predictions, and the number of shards that this run made.
+
+    Of survey files: the plan, the inputs that the predictions are of, and what was assumed of tables.
+    """
 
     path: str
     document: PredictionsDocument
     created: int
     plan: manifest.IngestPlan | None
+    inputs: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,16 +82,29 @@ class _Begun:
     inputs: PredictionInput
     settings: dict[str, Any]
     plan: manifest.IngestPlan | None
+    note: str = ""
 
 
 def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
     """Makes, extends or completes predictions; if nothing is left to do, it changes nothing."""
-    workers = workers or local_workers(settings.threads, settings.gpu == "auto")
+    folder = Folder(files.absolute(settings.predictions), PREDICTIONS)
+    with folder.claim(settings.plain() | settings.model_dump(include={"ensemble", "store", "input"})):
+        result = _predict(
+            settings, folder, workers or local_workers(settings.threads, settings.gpu == "auto")
+        )
+    _check_refusals(settings, folder.path, result.document)
+    return result
+
+
+def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Workers) -> PredictResult:
     begun = _begin(settings)
     spec = _spec(settings, begun, workers)
-    done = _finished_shards(spec, bool(settings.ingest.get("reread")))
+    before = folder.sound_document()
+    done = _finished_shards(spec, settings)
     missing = [shard for shard in range(begun.inputs.shards) if shard not in done]
-    _withdraw(spec.folder, missing)
+    if before is None or (missing and missing[0] < before.shards):
+        folder.withdraw()  # predictions are not finished while a shard of theirs is made again
+        before = None
     for marker in _predict_shards(workers, spec, missing, done):
         done[marker.shard] = marker
     if len(done) != begun.inputs.shards:
@@ -88,11 +112,11 @@ def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
             f"predict: {spec.folder}: {len(done)} of {begun.inputs.shards} shards were made; "
             "please report this"
         )
-    document = _document(settings, spec, begun, [done[shard] for shard in sorted(done)])
-    _finish(spec, document)
-    _warn_of_inputs(spec, document)
-    _check_refusals(settings, spec.folder, document)
-    return PredictResult(spec.folder, document, len(missing), begun.plan)
+    markers = [done[shard] for shard in sorted(done)]
+    document = describe(spec, begun.ensemble, begun.settings, settings.arrays, markers)
+    if before is None or before.model_copy(update={"content": {}}) != document:
+        before = _finish(folder, spec.ensemble, document, done)
+    return PredictResult(spec.folder, before, len(missing), begun.plan, begun.inputs.paths, begun.note)
 
 
 def _begin(settings: Predict) -> _Begun:
@@ -110,8 +134,8 @@ def _begin(settings: Predict) -> _Begun:
     plain |= {"ingest": ingest.plain()}
     source = {"kind": "files", "path": ingest.input, "first_version": None}
     _agree(settings, plain | {"ensemble": ensemble.id, "source": source})
-    files_input, plan = inputs.list_files(ingest)
-    return _Begun(ensemble, files_input, plain, plan)
+    files_input, plan, note = inputs.list_files(ingest)
+    return _Begun(ensemble, files_input, plain, plan, note)
 
 
 def _store_input(settings: Predict, ensemble: Ensemble) -> StoreInput:
@@ -125,7 +149,7 @@ def _store_input(settings: Predict, ensemble: Ensemble) -> StoreInput:
 def _ingest_settings(settings: Predict, ensemble: Ensemble) -> Ingest:
     """How survey files are read; what the settings leave open is as in the members' training."""
     trained = ensemble.members.runs[0].document.store.prepare
-    ingest = settings.ingest_settings(trained.plain(), "predict: ingest")
+    ingest = settings.ingest_settings(trained.plain(), "predict")
     ingest = ingest.model_copy(update={"store": files.absolute(settings.predictions)})
     ensemble.check_grid(ingest.prepare.wavelengths(), "predict: ingest.prepare.grid")
     if settings.prepared == "same":
@@ -180,40 +204,38 @@ def _spec(settings: Predict, begun: _Begun, workers: Workers) -> PredictionSpec:
 def _choice(spec: PredictionSpec, request: TrialRequest, rows: int, workers: Workers) -> Choice:
     """Batch, precision and compilation: as an earlier run chose, or by a trial on a worker."""
     path = files.join(spec.folder, PLAN)
-    if files.exists(path):
-        return Choice.model_validate(files.read_json(path))
+    try:
+        return Choice.model_validate(checked.read_json(path, "it is measured again"))
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        logging.getLogger(__name__).warning("predict: %s", error)
     choice = spec.choice
     if spec.inputs.shards and (request.compile == "always" or rows >= MIN_ROWS_TO_MEASURE):
         result = next(iter(workers(partial(Autotuner, spec, request), [0])))
         choice = Choice.model_validate(result)
-    files.write_json(path, choice.model_dump(mode="json"))
+    checked.write_json(path, choice.model_dump(mode="json"))
     return choice
 
 
-def _finished_shards(spec: PredictionSpec, reread: bool) -> dict[int, PredictionMarker]:
+def _finished_shards(spec: PredictionSpec, settings: Predict) -> dict[int, PredictionMarker]:
     """The markers of finished shards: of these settings and these spectra, with all their files."""
     kinds = {"predictions": "predictions"}
     if spec.inputs.kind == "files":
         kinds["refused"] = "refused_files"
     finished = {}
-    for shard, marker in markers.complete_markers(spec.folder, PredictionMarker, kinds).items():
+    complete = complete_markers(spec.folder, PredictionMarker, kinds, settings.verify)
+    for shard, marker in complete.items():
         if shard >= spec.inputs.shards:  # the store was made again and is smaller now
             for kind in (*kinds, "markers"):
                 files.remove(shard_file(spec.folder, kind, shard))
         elif marker.settings == spec.fingerprint and marker.version == spec.inputs.version(shard):
             finished[shard] = marker
-    if reread:
+    if settings.ingest.get("reread"):
         for shard, marker in list(finished.items()):
-            if markers.missing_files_returned(spec.folder, marker):
+            if missing_files_returned(spec.folder, marker):
                 del finished[shard]
     return finished
-
-
-def _withdraw(path: str, missing: list[int]) -> None:
-    """Predictions are not finished while a shard of theirs is made again."""
-    folder = Folder(path, PREDICTIONS)
-    if missing and folder.is_finished() and missing[0] < folder.document().shards:
-        folder.withdraw()
 
 
 def _predict_shards(
@@ -233,83 +255,26 @@ def _predict_shards(
             yield marker
 
 
-def _document(
-    settings: Predict, spec: PredictionSpec, begun: _Begun, done: list[PredictionMarker]
+def _finish(
+    folder: Folder[PredictionsDocument],
+    ensemble: str,
+    document: PredictionsDocument,
+    done: dict[int, PredictionMarker],
 ) -> PredictionsDocument:
-    """The document; every row of the input must be predicted or refused."""
-    refused, per_class = Counter[str](), Counter[str]()
-    digest = hashlib.sha256(spec.fingerprint.encode())
-    for marker in done:
-        refused_crc = marker.refused_files.crc if marker.refused_files else None
-        digest.update(f"{marker.shard} {marker.predictions.crc} {refused_crc}\n".encode())
-        refused.update(marker.refused)
-        per_class.update(marker.per_class)
-    rows_in, rows = sum(marker.rows_in for marker in done), sum(marker.rows for marker in done)
-    if rows_in != rows + refused.total():
-        raise RuntimeError(
-            f"predict: {spec.folder}: {rows_in} rows in, {rows} predicted, {refused.total()} refused; "
-            "please report this"
-        )
-    return PredictionsDocument(
-        version=PREDICTIONS.version,
-        id=digest.hexdigest()[:16],
-        shards=len(done),
-        rows_in=rows_in,
-        rows=rows,
-        no_answer=sum(marker.no_answer for marker in done),
-        outside_training=sum(marker.outside_training for marker in done),
-        refused=dict(sorted(refused.items(), key=lambda item: -item[1])),
-        per_class=dict(per_class),
-        labels=begun.ensemble.labels,
-        classes=begun.ensemble.classes,
-        units=begun.ensemble.units,
-        ensemble=_ensemble_reference(spec.ensemble, begun.ensemble),
-        source=InputReference(kind=begun.inputs.kind, path=begun.inputs.path, id=begun.inputs.id),
-        choice=spec.choice,
-        arrays=settings.arrays or numpy_arrays.exist(spec.folder),
-        settings=begun.settings,
-        fingerprint=spec.fingerprint,
-    )
-
-
-def _ensemble_reference(path: str, ensemble: Ensemble) -> EnsembleReference:
-    document = ensemble.document
-    return EnsembleReference(
-        path=path,
-        id=ensemble.id,
-        members=tuple(
-            MemberReference(name=member.name, path=full_path, id=member.id, model=member.model)
-            for member, full_path in zip(document.members, document.paths(path), strict=True)
-        ),
-        calibrated=document.calibrated,
-        domain=document.domain,
-        ranges=document.ranges,
-    )
-
-
-def _finish(spec: PredictionSpec, document: PredictionsDocument) -> None:
-    """Writes the arrays, the validation table and, last, the document; nothing if it is there already."""
-    folder = Folder(spec.folder, PREDICTIONS)
-    if folder.is_finished() and folder.document() == document:
-        return
+    """Writes the table of shards, the arrays, the validation table and, last, the document."""
+    folder.withdraw()
+    content = [SHARDS, PLAN]
+    shards = marker_table(list(done.values()))
+    files.write_table(folder.file(SHARDS), shards, durable=True)
     if document.arrays:
-        numpy_arrays.write(Predictions(spec.folder, document))
-    validation = files.join(spec.ensemble, VALIDATION)
+        markers = tuple(done[shard] for shard in sorted(done))
+        numpy_arrays.write(Predictions(folder.path, document, markers))
+        content.append(f"{ARRAYS}/")
+    validation = files.join(ensemble, VALIDATION)
     if files.exists(validation):
         files.write(folder.file(VALIDATION), files.read(validation))
-    folder.finish(document)
-
-
-def _warn_of_inputs(spec: PredictionSpec, document: PredictionsDocument) -> None:
-    """A line about predictions that hold the spectra of several inputs: perhaps only one was meant."""
-    if isinstance(spec.inputs, FilesInput):
-        paths = dict.fromkeys(record.input for record in spec.inputs.spec.manifest.inputs)
-        if len(paths) > 1:
-            logging.getLogger(__name__).warning(
-                "predict: %s: holds %s spectra of %d inputs now: %s; for those of one input alone, "
-                "give another predictions=",
-                *(spec.folder, f"{document.rows:,}", len(paths), ", ".join(paths)),
-            )
+        content.append(VALIDATION)
+    return folder.finish(document, content)
 
 
 def _check_refusals(settings: Predict, folder: str, document: PredictionsDocument) -> None:
@@ -319,6 +284,7 @@ def _check_refusals(settings: Predict, folder: str, document: PredictionsDocumen
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in document.refused.items())
         raise RefusalsError(
             f"predict: {folder}: the predictions are complete, but {count:,} of {rows_in:,} rows "
-            f"({count / rows_in:.1%}) were refused, more than refuse_above={limit:g} allows ({reasons}); "
+            f"({count / rows_in:.1%}) were refused, more than refuse_above={limit:g} allows "
+            f"({reasons}; {refused_example(folder, document.shards)}); "
             f"read {files.join(folder, 'refused')}, then correct the input or raise refuse_above="
         )

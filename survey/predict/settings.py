@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from survey.recipes import merge
-from survey.settings import Settings, Threads
+from survey.settings import Settings, Threads, check_section
 from survey.store.settings import Ingest
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -32,6 +32,7 @@ class Predict(Settings):
             "gpu",
             "arrays",
             "refuse_above",
+            "verify",
         }
     )
 
@@ -99,6 +100,11 @@ class Predict(Settings):
         False, description="also write the answers of each member, as columns m0_..., m1_..."
     )
     arrays: bool = Field(False, description="also write probabilities and labels as .npy files into arrays/")
+    verify: bool = Field(
+        True,
+        description="compare the checksums of finished shards before the work, about 1 s per GB; "
+        "false = only their sizes",
+    )
     refuse_above: float | None = Field(
         None,
         ge=0,
@@ -111,13 +117,7 @@ class Predict(Settings):
     @classmethod
     def _check_place(cls, values: Any) -> Any:
         """A setting of the ingest is given as `ingest.NAME`."""
-        wrong = [name for name in values if name in Ingest.model_fields and name not in cls.model_fields]
-        if wrong:
-            key, value = wrong[0], values[wrong[0]]
-            while isinstance(value, dict) and len(value) == 1:
-                inner, value = next(iter(value.items()))
-                key = f"{key}.{inner}"
-            raise ValueError(f"{key}: unknown setting (value {value!r}); did you mean ingest.{key}?")
+        check_section(cls, values, "ingest", Ingest)
         return values
 
     @model_validator(mode="after")
@@ -127,19 +127,19 @@ class Predict(Settings):
             raise ValueError(
                 f"store, input: {found}; give store= with the folder of a store, or input= with survey files"
             )
-        self.ingest_settings({}, "ingest")
+        self.ingest_settings({})
         return self
 
-    def ingest_settings(self, prepare: dict[str, Any], where: str) -> Ingest:
+    def ingest_settings(self, prepare: dict[str, Any], where: str = "") -> Ingest:
         """How survey files are read; `prepare` holds the values that `ingest.prepare` does not give."""
         values = {name: value for name, value in self.ingest.items() if name not in ("input", "store")}
         values["prepare"] = merge(prepare, values.get("prepare", {}))
         values |= {"input": self.input or "", "store": self.predictions}
-        return Ingest.from_dict(where, values)
+        return Ingest.from_dict(where, values, "ingest.")
 
     @property
     def largest_refused_share(self) -> float:
         """The share of refused files above which the job fails."""
         if self.refuse_above is not None:
             return self.refuse_above
-        return self.ingest_settings({}, "ingest").refuse_above
+        return self.ingest_settings({}).refuse_above

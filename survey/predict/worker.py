@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from survey import __version__, machine
+from survey import __version__, checked, machine
 from survey.ensemble.combine import MemberAnswers
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble
 from survey.labels import MISSING
@@ -24,8 +24,7 @@ from survey.predict.output import IDENTITY_COLUMNS, POSITION_COLUMNS, Choice, Pr
 from survey.settings import JobError, Threads
 from survey.store import store
 from survey.store.make import ShardTables
-from survey.store.markers import write_checked, write_marker
-from survey.store.store import shard_file
+from survey.store.markers import shard_file, write_marker
 from survey.training.batches import random_generator
 
 INPUT_COLUMNS = [*IDENTITY_COLUMNS, *PIXEL_COLUMNS]
@@ -99,7 +98,7 @@ class Worker:
         _check_rows(tables, table, shard)
         refused_files = None
         if spec.inputs.kind == "files":
-            refused_files = write_checked(
+            refused_files = checked.write(
                 shard_file(folder, "refused", shard), store.to_parquet(tables.refused)
             )
         marker = PredictionMarker(
@@ -109,7 +108,7 @@ class Worker:
             refused=tables.reasons,
             settings=spec.fingerprint,
             version=spec.inputs.version(shard),
-            predictions=write_checked(shard_file(folder, "predictions", shard), output.to_parquet(table)),
+            predictions=checked.write(shard_file(folder, "predictions", shard), output.to_parquet(table)),
             refused_files=refused_files,
             **_counts(answers, no_pixels_N, self.ensemble.classes),
         )

@@ -25,13 +25,17 @@ CLOSE_UP = (4260.0, 4380.0)
 STRENGTHS = {
     "max_pixels": "up to ±{:g} pixel",
     "sigma": "sigma up to {:g} pixel",
+    "ivar_noise.strength": "up to {:g} times the noise",
     "strength": "up to {:g}",
     "sd": "standard deviation {:g}",
     "bands": "{} gaps",
     "width": "up to {} pixels wide",
 }
-"""The text of a strength in a title."""
-HEAD = "augmentation   grey: before, blue: after, red: difference; shaded: pixels that become bad"
+"""The text of a strength in a title, by its name, or by that of its method too."""
+HEAD = (
+    "augmentation of a training spectrum; grey: before, blue: after, red: difference; "
+    "shaded: pixels that become bad"
+)
 SHADE = "#ecd3c7"
 """The colour behind pixels that become bad: full, because a translucent one makes brown lines."""
 LOOK = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -107,18 +111,20 @@ def _panels(settings: Augment) -> list[tuple[str, Augment, int]]:
     if len(used) < 2:
         return panels
     together = Augment.from_dict("augment", values | {"probability": 1.0})
-    title = f"all together, as the probabilities fall   used on {values['probability']:.0%}"
+    title = f"all methods, each with its probability   used on {values['probability']:.0%} of the spectra"
     return [*panels, (title, together, DRAWS // 2)]
 
 
 def _title(name: str, values: dict[str, Any], share: float) -> str:
     """A method, its strengths, and how often it is used."""
     strengths = ", ".join(
-        STRENGTHS.get(key, f"{key} {{}}").format(value)
+        STRENGTHS.get(f"{name}.{key}", STRENGTHS.get(key, f"{key} {{}}")).format(value)
         for key, value in values.items()
         if key != "probability"
     )
-    return "   ".join(filter(None, (name.replace("_", " "), strengths, f"used on {share:.0%}")))
+    return "   ".join(
+        filter(None, (name.replace("_", " "), strengths, f"used on {share:.0%} of the spectra"))
+    )
 
 
 def _draw_panel(

@@ -116,8 +116,7 @@ def _limits(
 def _draw_scores(axis: Axes, *, score_N: np.ndarray) -> None:
     """The score by rank, and the share of the first so many that belong in the list by their scores."""
     rank = np.arange(1, len(score_N) + 1)
-    axis.plot(rank, score_N, color=BLUE, lw=1.5, label="score of the star")
-    axis.plot(rank, np.cumsum(score_N) / rank, color=INK, lw=1.2, ls="--", label="mean score up to this rank")
+    axis.plot(rank, score_N, color=BLUE, lw=1.5)
+    axis.plot(rank, np.cumsum(score_N) / rank, color=INK, lw=1.2, ls="--")
     axis.set(ylim=(0, 1.02), xlim=(0.5, len(score_N) + 0.5), xlabel="rank", ylabel="score")
-    axis.set_title("score by rank; the mean is the expected purity")
-    axis.legend(loc="lower left")
+    axis.set_title("score by rank; dashed: mean so far (expected purity)")

@@ -48,6 +48,8 @@ FEWEST_PIXELS = 20
 """A window with fewer points of the grid is left out."""
 ABOVE, HEAD, ROW, BELOW = 0.42, 0.48, 1.75, 0.65
 """Inches: above the first row, of the text of a row, of a row with its text, and below the last row."""
+EDGE = 0.06
+"""Share of a window at each end without a label of the axis, which would touch that of the next window."""
 SPAN = 0.3, 1.35
 """Range of the flux, unless a spectrum needs more."""
 
@@ -168,12 +170,13 @@ def draw_pairs(
 
 
 def _title(shown_list: ShownList, count: int) -> str:
+    teff, logg, feh, cfe = map(symbol, ("Teff", "logg", "FeH", "CFe"))
     beside: dict[ListName, str] = {
-        "CEMP": f"like Teff, log g and [Fe/H], [C/Fe] below {NORMAL_CARBON:g}",
-        "MP": f"like Teff and log g, [Fe/H] above {NORMAL_IRON:g}",
+        "CEMP": f"similar {teff}, {logg} and {feh}, but {cfe} below {NORMAL_CARBON:g}",
+        "MP": f"similar {teff} and {logg}, but {feh} above {NORMAL_IRON:g}",
     }
     first = "the first " if count > 1 else ""
-    blue = f"blue: stars that are not in the list, {beside[shown_list.name]}"
+    blue = f"blue: stars outside the list with {beside[shown_list.name]}"
     return f"dark: {first}{shown_list.text(count)}; {blue}"
 
 
@@ -196,7 +199,9 @@ def _draw_window(
         if flux_P is not None:
             axis.plot(wave[inside], flux_P[inside], color=color, lw=width)
     axis.set_xlim(*window)
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2.5, 5, 10]))
+    low, high = window[0] + EDGE * (window[1] - window[0]), window[1] - EDGE * (window[1] - window[0])
+    axis.set_xticks([tick for tick in axis.get_xticks() if low <= tick <= high])
     above: dict[str, Any] = {
         "transform": axis.get_xaxis_transform(),
         "ha": "center",

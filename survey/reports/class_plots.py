@@ -32,7 +32,7 @@ FEW = 5
 def confusion_matrices(labelled: LabelledAnswers, criterion: Criterion = "carbon_0.7") -> bytes | None:
     """Confusion matrices: by class probabilities, by predicted labels, and of the classes of [Fe/H].
 
-    A cell has its count and its share of the true class.
+    A cell has its count and its share of the true class; a class without a spectrum has dashes.
     """
     matrices = [matrix for matrix in _matrices(labelled, criterion) if matrix[1].sum()]
     if not matrices:
@@ -71,7 +71,7 @@ def _draw_matrix(axis: Axes, title: str, counts_CC: NDArray[np.int64], names: Se
     display = ConfusionMatrixDisplay(share_CC, display_labels=names)
     display.plot(ax=axis, cmap=SHARE, colorbar=False, im_kw={"vmin": 0, "vmax": 1}, text_kw={"fontsize": 10})
     for (row, column), text in np.ndenumerate(display.text_):
-        text.set_text(f"{counts_CC[row, column]:,}\n{share_CC[row, column]:.1%}")
+        text.set_text(f"{counts_CC[row, column]:,}\n{share_CC[row, column]:.1%}" if true_C[row] else "-")
         text.set_color("white" if share_CC[row, column] > 0.65 else INK)
     axis.set_yticks(range(len(names)), [f"{name}\n({n:,})" for name, n in zip(names, true_C, strict=True)])
     axis.tick_params(length=0)
@@ -180,12 +180,13 @@ def calibration(labelled: LabelledAnswers) -> bytes | None:
 
 
 def _draw_calibration(axis: Axes, reliability: Reliability, p: NDArray[np.float64]) -> None:
-    """The calibration curve with its 95 % intervals; bins with few spectra in red."""
+    """The calibration curve with its 95 % intervals; bins with few spectra in red, with no line to them."""
     observed, predicted = reliability.observed, reliability.predicted
-    display = CalibrationDisplay(observed, predicted, p, estimator_name="calibration")
+    is_few = reliability.n < FEW
+    enough = np.where(is_few, np.nan, observed)
+    display = CalibrationDisplay(enough, predicted, p, estimator_name="calibration")
     display.plot(ax=axis, ref_line=False, color=BLUE, lw=1, alpha=0.5, marker="")
     error = np.stack([observed - reliability.low, reliability.high - observed])
-    is_few = reliability.n < FEW
     for chosen, color in ((~is_few, BLUE), (is_few, RED)):
         if chosen.any():
             axis.errorbar(

@@ -27,7 +27,7 @@ def picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """The history of a run as PNG."""
     if not rows:
         raise ValueError("curves: the history has 0 epochs; give at least one row")
-    return png(lambda figure: draw(figure, rows), 10.5, 7.2)
+    return png(lambda figure: draw(figure, rows), 13.5, 7.2)
 
 
 def draw(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -43,8 +43,8 @@ def draw(figure: Figure, rows: Sequence[Mapping[str, Any]]) -> None:
     axes = figure.subplots(2, 2, sharex=True).ravel()
     axes[0].set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
     _draw_losses(axes[0], epoch, columns)
-    scores = {name.replace("_", " "): columns[name] for name in _score_names(columns)}
-    _draw_lines(axes[1], epoch, scores, "scores (1 is perfect)")
+    scores = {_without_prefix(name).replace("_", " "): columns[name] for name in _score_names(columns)}
+    _draw_lines(axes[1], epoch, scores, "scores in validation (1 is perfect)")
     _draw_errors(axes[2], epoch, columns)
     rates = {"lr": columns["lr"]} if "lr" in columns else {}
     _draw_lines(axes[3], epoch, rates, "learning rate")
@@ -102,7 +102,12 @@ def _draw_lines(
         axis.annotate("none recorded", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
         axis.set_yticks([])
     elif len(lines) > 1:
-        axis.legend()
+        _legend_beside(axis)
+
+
+def _legend_beside(axis: Axes) -> None:
+    """The legend on the right of a panel: inside, it would lie on the curves of some training."""
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0)
 
 
 def _draw_errors(axis: Axes, epoch: Floats, columns: Mapping[str, Floats]) -> None:
@@ -117,8 +122,8 @@ def _draw_errors(axis: Axes, epoch: Floats, columns: Mapping[str, Floats]) -> No
             continue
         label, best = label.removeprefix("mae_"), float(np.nanmin(values))
         lines[f"{symbol(label)}, best {best:.3g} {unit(label)}"] = values / best if best > 0 else values
-    _draw_lines(axis, epoch, lines, "mean absolute error / best")
+    _draw_lines(axis, epoch, lines, "mean absolute error in validation / best")
     if len(lines) == 1:
-        axis.legend()
+        _legend_beside(axis)
     if lines:
         axis.axhline(1, color=INK, lw=0.6, ls=":")

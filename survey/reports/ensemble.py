@@ -20,7 +20,7 @@ from survey.metrics import classes
 from survey.metrics.classes import Reliability
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.text import aligned, cell
-from survey.reports.class_plots import search_scores
+from survey.reports.class_plots import FEW, search_scores
 from survey.reports.style import BLUE, GREY, INK, PANEL_COLUMNS, RED, SHARE, panels, png, symbol
 
 PICTURES = "pictures.json"
@@ -70,16 +70,25 @@ def reliability(calibrated: LabelledAnswers, uncalibrated: LabelledAnswers) -> b
         for axis, name in zip(axes, after, strict=True):
             axis.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
             for curve, color, word in ((before[name], GREY, "before"), (after[name], BLUE, "after")):
-                error = np.stack([curve.observed - curve.low, curve.high - curve.observed])
-                text = f"{word}: error {curve.ece:.3f}"
-                axis.errorbar(
-                    curve.predicted, curve.observed, error, fmt="o-", color=color, ms=4, lw=1, label=text
-                )
+                _reliability_curve(axis, curve, color, f"{word}: error {curve.ece:.3f}")
             axis.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), title=name)
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
         axes[0].set_ylabel("observed frequency")
+        text = f"95 % intervals; hollow, with no line to them: fewer than {FEW} spectra"
+        figure.suptitle(text, x=0.01, ha="left")
 
-    return png(draw, 3.9 * len(after), 4.3)
+    return png(draw, 3.9 * len(after), 4.6)
+
+
+def _reliability_curve(axis: Axes, curve: Reliability, color: str, text: str) -> None:
+    """Frequencies with their intervals. A line joins neighbours that have enough spectra."""
+    error = np.stack([curve.observed - curve.low, curve.high - curve.observed])
+    is_few = curve.n < FEW
+    for chosen, face in ((is_few, "white"), (~is_few, color)):
+        look: dict[str, Any] = {"fmt": "o", "color": color, "mfc": face, "ms": 4, "lw": 1}
+        label = text if face == color else None
+        axis.errorbar(curve.predicted[chosen], curve.observed[chosen], error[:, chosen], **look, label=label)
+    axis.plot(curve.predicted, np.where(is_few, np.nan, curve.observed), color=color, lw=1)
 
 
 def _reliability(labelled: LabelledAnswers) -> dict[str, Reliability]:

@@ -131,5 +131,4 @@ def evaluation_pictures(
     }
     for name in kiel_plots.abundance_labels(labelled):
         drawn[f"kiel_{name}"] = kiel_plots.abundance(labelled, name, isochrones)
-    drawn["carbon"] = kiel_plots.carbon(labelled, isochrones)
     return {name: png for name, png in drawn.items() if png is not None}

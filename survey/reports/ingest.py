@@ -26,6 +26,8 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         lines += [f"  {count:>9,}  {name}: {meanings[name]}" for name, count in document.flagged.items()]
     if document.written and document.flagged.get("no_velocity") == document.written:
         lines.append("velocity   give prepare.velocity=rest if the spectra are in the rest frame already")
+    if result.note:
+        lines.append(f"assumed    {result.note}")
     if plan.changed:
         lines.append(
             f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
@@ -42,4 +44,6 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
     if pictures:
         folder = files.join(result.path, "preview")
         lines.append(f"           {folder}  {len(pictures)} spectra, drawn stage by stage")
+    if document.written:
+        lines.append(f"next       survey train RECIPE store={result.path} labels=TABLE run=RUN")
     return "\n".join(lines)

@@ -22,8 +22,8 @@ AGE_STYLES = ("-", "--", ":", "-.")
 """Line styles of the ages of isochrones, in turn."""
 IRON_COLORS = (INK, "#8b5cb8", "#0f8a6d", "#b7880b")
 """Colours of the [Fe/H] of isochrones, in turn."""
-WIDE, NARROW = 4, 2
-"""Columns of the legend below several diagrams, and below one."""
+LEGEND_COLUMNS = 4
+"""Columns of the legend of isochrones below the diagrams."""
 
 
 def kiel(labelled: LabelledAnswers, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
@@ -55,32 +55,6 @@ def kiel(labelled: LabelledAnswers, isochrones: Sequence[Isochrone] = ()) -> byt
         _finish(figure, axes, isochrones)
 
     return png(draw, 10.2, 4.8 + _legend_height(isochrones))
-
-
-def carbon(labelled: LabelledAnswers, isochrones: Sequence[Isochrone] = ()) -> bytes | None:
-    """The errors of [C/Fe] in the Kiel diagram; the largest errors on top."""
-    teff, logg = labelled.true_label("Teff"), labelled.true_label("logg")
-    truth, predicted = labelled.true_label("CFe"), labelled.value("CFe")
-    if teff is None or logg is None or truth is None or predicted is None:
-        return None
-    known_N = np.isfinite(teff) & np.isfinite(logg) & np.isfinite(truth)
-    if known_N.sum() < 2:
-        return None
-    error = (predicted - truth)[known_N]
-    order = np.argsort(np.abs(error))
-    limit = _limit(error)
-
-    def draw(figure: Figure) -> None:
-        axis = figure.subplots()
-        colored = _stars(
-            axis, teff[known_N][order], logg[known_N][order], error[order], SIGNED, (-limit, limit)
-        )
-        text = f"{symbol('CFe')} predicted - {labelled.labels_name} ({unit('CFe')})"
-        figure.colorbar(colored, ax=axis, label=text, extend="both", pad=0.02)
-        axis.set_title(f"error of {symbol('CFe')}, {count_text(len(error))}")
-        _finish(figure, [axis], isochrones)
-
-    return png(draw, 6.4, 4.8 + _legend_height(isochrones, NARROW))
 
 
 def abundance_labels(labelled: LabelledAnswers) -> list[str]:
@@ -171,12 +145,12 @@ def _finish(figure: Figure, axes: Sequence[Axes], isochrones: Sequence[Isochrone
         figure.legend(
             *first.get_legend_handles_labels(),
             loc="outside lower center",
-            ncols=WIDE if len(axes) > 1 else NARROW,
+            ncols=LEGEND_COLUMNS,
             title="MIST isochrones",
             title_fontsize=9,
         )
 
 
-def _legend_height(isochrones: Sequence[Isochrone], columns: int = WIDE) -> float:
+def _legend_height(isochrones: Sequence[Isochrone]) -> float:
     """Inches for the legend."""
-    return 0.4 + 0.22 * -(-len(isochrones) // columns) if isochrones else 0.0
+    return 0.4 + 0.22 * -(-len(isochrones) // LEGEND_COLUMNS) if isochrones else 0.0

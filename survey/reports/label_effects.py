@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from survey.labels import label
 from survey.reports import style
+from survey.reports.lines import TELLURIC
+from survey.reports.style import GREY
 from survey.training.synthesis import SpectralModel
 
 Floats = NDArray[np.float64]
@@ -99,7 +101,13 @@ def picture(model: SpectralModel, names: Sequence[str], wave: NDArray[np.float64
                 line.set_linewidth(2)
             _draw_lines(lower, wave, flux_VP - flux_VP[len(flux_VP) // 2], texts)
             lower.set(ylabel="difference")
-        text = "vacuum wavelength at rest (Å); differences are those from the middle value"
+        for low, high in TELLURIC.values():
+            for axis in axes:
+                axis.axvspan(low, high, color=GREY, alpha=0.22, lw=0, zorder=0)
+        text = (
+            "vacuum wavelength at rest (Å); differences are those from the middle value; "
+            "grey: absorption by the Earth's atmosphere"
+        )
         axes[-1].set(xlabel=text, xlim=(wave[0], wave[-1]))
         figure.align_ylabels(list(axes))
 

@@ -3,12 +3,14 @@
 A residual is predicted - true.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 from scipy.stats import beta
 
 from survey.metrics import labels
@@ -32,7 +34,8 @@ from survey.reports.style import (
 Floats = NDArray[np.float64]
 
 SNR = "signal to noise"
-PIT_BINS = 10
+SIGMA_LEVELS = ndtr([-2, -1, 0, 1, 2])
+"""Shares of a normal distribution below these numbers of standard deviations."""
 
 
 def with_known_truth(labelled: LabelledAnswers, name: str) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -223,7 +226,9 @@ def residuals_by_snr(labelled: LabelledAnswers) -> bytes | None:
 
 
 def coverage(labelled: LabelledAnswers) -> bytes | None:
-    """Whether predicted errors are right: shares of truths inside intervals of each level, and the PIT."""
+    """Whether predicted errors are right: shares of truths inside intervals of each level, and how far truths
+    are from predictions in units of the error.
+    """
     sigma_of = {
         name: sigma
         for name in labelled.labels
@@ -231,34 +236,48 @@ def coverage(labelled: LabelledAnswers) -> bytes | None:
     }
     if not sigma_of:
         return None
+    pit_of = {}
+    for name, sigma_N in sigma_of.items():
+        truth_N, predicted_N, known_N = with_known_truth(labelled, name)
+        pit_of[name] = labels.pit(truth_N, predicted_N, sigma_N[known_N])
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        sizes = []
-        for color, (name, sigma_N) in zip(SERIES * len(sigma_of), sigma_of.items(), strict=False):
-            truth_N, predicted_N, known_N = with_known_truth(labelled, name)
-            pit_N = labels.pit(truth_N, predicted_N, sigma_N[known_N])
-            sizes.append(len(pit_N))
+        for color, (name, pit_N) in zip(SERIES * len(pit_of), pit_of.items(), strict=False):
             _coverage_curve(left, pit_N, color, name)
-            density, edges = np.histogram(pit_N, PIT_BINS, (0, 1), density=True)
-            right.stairs(density, edges, color=color, lw=1.4)
-        level = np.linspace(0, 1, 101)
-        left.fill_between(level, *wilson(level * min(sizes), min(sizes)), color=GREY, alpha=0.35, lw=0)
-        right.axhline(1, color=GREY, lw=1, ls=":")
+        level, fewest = np.linspace(0, 1, 101), min(map(len, pit_of.values()))
+        left.fill_between(level, *wilson(level * fewest, fewest), color=GREY, alpha=0.35, lw=0)
         left.set(
             xlabel="level of the predicted interval",
             ylabel="share of truths inside",
             title="coverage; grey: 95 % of right errors",
         )
-        right.set(
-            xlabel="truth in its predicted distribution (PIT)",
-            ylabel="density",
-            title="high ends: errors too small; high middle: too large",
-            ylim=(0, None),
-        )
         left.legend(loc="upper left")
+        _deviations(right, pit_of)
 
-    return png(draw, 9.6, 4.5)
+    return png(draw, 9.6, max(4.5, 1.5 + 0.35 * len(pit_of)))
+
+
+def _deviations(axis: Axes, pit_of: Mapping[str, Floats]) -> None:
+    """The deviation of the truth in errors: median, and the ranges of 68 and 95 % of the spectra.
+
+    With right errors these are 0, -1 to 1 and -2 to 2: the dotted lines.
+    """
+    for row, (color, pit_N) in enumerate(zip(SERIES * len(pit_of), pit_of.values(), strict=False)):
+        # a deviation as of a normal distribution, from its place in the predicted one
+        low_95, low_68, median, high_68, high_95 = ndtri(np.quantile(pit_N, SIGMA_LEVELS)).clip(-5, 5)
+        axis.plot([low_95, high_95], [row, row], color=color, lw=1.5)
+        axis.plot([low_68, high_68], [row, row], color=color, lw=6, solid_capstyle="butt")
+        axis.plot([median], [row], "o", color="white", mec=color, ms=6)
+    for errors in (-2, -1, 0, 1, 2):
+        axis.axvline(errors, color=GREY, lw=1, ls=":", zorder=0)
+    axis.set_yticks(range(len(pit_of)), [symbol(name) for name in pit_of])
+    axis.set_ylim(len(pit_of) - 0.4, -0.6)
+    axis.tick_params(axis="y", length=0)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -2.6), max(high, 2.6))
+    axis.set_xlabel("(truth - prediction) / predicted error")
+    axis.set_title("median, middle 68 % (thick) and 95 %; dotted: right errors")
 
 
 def _coverage_curve(axis: Axes, pit_N: Floats, color: str, name: str) -> None:

@@ -22,6 +22,11 @@ def _lines(result: PredictResult) -> Iterator[tuple[str, str]]:
     yield "from", f"{source.path}, {'a store' if source.kind == 'store' else 'survey files'}"
     if result.plan:
         yield "input", str(result.plan)
+    if result.note:
+        yield "assumed", result.note
+    if len(result.inputs) > 1:
+        yield "inputs", f"these are the spectra of {len(result.inputs)} inputs: {', '.join(result.inputs)}"
+        yield "", "for those of one input alone, give another predictions="
     yield "shards", f"{document.shards:,} complete, {result.created:,} made by this run"
     yield "rows", f"{document.rows:,} of {document.rows_in:,}"
     if result.plan and result.plan.changed:
@@ -36,6 +41,8 @@ def _lines(result: PredictResult) -> Iterator[tuple[str, str]]:
     yield "look at", f"{tables}  with pandas.read_parquet, pyarrow, or duckdb: from '{tables}/*.parquet'"
     if document.arrays:
         yield "", f"{files.join(result.path, ARRAYS)}  class_probabilities.npy, labels.npy, ids.parquet"
+    if document.rows:
+        yield "next", f"survey catalog RECIPE predictions={result.path} catalog=CATALOG"
 
 
 def _counts(document: PredictionsDocument) -> Iterator[tuple[str, str]]:

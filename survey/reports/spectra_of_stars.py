@@ -72,7 +72,7 @@ def _from_store(store: Store, predictions: Predictions, places: Sequence[Place])
     for shard in sorted({shard for shard, _ in rows if shard < store.shards}):
         try:
             table = store.spectra(shard, [*IDENTITY, "flux", "ivar"])
-        except (OSError, pa.ArrowException):  # a missing or damaged file: its stars are not shown
+        except (OSError, ValueError, pa.ArrowException):  # a missing or damaged file: its stars are not shown
             continue
         for place, row in rows.items():
             if place[0] != shard or place[1] >= table.num_rows:

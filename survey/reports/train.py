@@ -5,6 +5,7 @@ The tracker gets these files too.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from survey.training.batches import read_spectra
 from survey.training.run import Run
 from survey.training.settings import Train
 from survey.training.synthesis import SPECTRAL_MODEL, SpectralModel, label_columns
-from survey.training.tracking import Tracker, tracking_uri
+from survey.training.tracking import Tracker, is_unsent, tracking_uri
 from survey.training.train import LABEL_COUNTS
 
 CURVES, AUGMENTATION, LABELS, NETWORK = "curves.png", "augmentation.png", "labels.png", "model.txt"
@@ -36,9 +37,20 @@ def pictures(settings: Train) -> list[str]:
         del paths[LABELS]
     if not augmentations.is_used(settings.augment):
         del paths[AUGMENTATION]
-    if not all(map(files.exists, paths.values())):
+    is_drawn = all(map(files.exists, paths.values()))
+    if not is_drawn:
         _draw(settings, paths, spectral_model)
+    if not is_drawn or (settings.tracking.is_on and is_unsent(settings.run)):
+        _track(settings, list(paths.values()))
     return list(paths.values())
+
+
+def _track(settings: Train, pictures: Sequence[str]) -> None:
+    """Give the tracker the files of the run, and the numbers of epochs that it did not get."""
+    kept = (runs.RUN.file, runs.MODEL, runs.HISTORY, samples.SAMPLES)
+    values, history = settings.result_settings(), partial(runs.history, settings.run)
+    with Tracker(settings.tracking, settings.run, values, history=history) as tracker:
+        tracker.keep([*pictures, *(files.join(settings.run, name) for name in kept)])
 
 
 def _draw(settings: Train, paths: Mapping[str, str], spectral_model: str) -> None:
@@ -53,9 +65,6 @@ def _draw(settings: Train, paths: Mapping[str, str], spectral_model: str) -> Non
         label_NI = label_columns(samples.read(settings.run).part("train"), names)
         stars_NI = label_NI[np.isfinite(label_NI).all(1)]
         files.write(paths[LABELS], label_effects.picture(model, names, run.grid.wave, stars_NI))
-    kept = (runs.RUN.file, runs.MODEL, runs.HISTORY, samples.SAMPLES)
-    with Tracker(settings.tracking, settings.run, settings.result_settings()) as tracker:
-        tracker.keep([*paths.values(), *(files.join(settings.run, name) for name in kept)])
 
 
 def _augmentation(settings: Train, run: Run) -> bytes:
@@ -91,7 +100,9 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
         )
     if settings.tracking.is_on:
         uri = tracking_uri(settings.tracking, settings.run)
-        lines.append(f"tracked    mlflow ui --backend-store-uri {uri}")
+        view = f"mlflow ui --backend-store-uri {uri}"
+        unsent = f"not all was sent to {uri}; run the same command again to send it"
+        lines.append(f"tracked    {unsent if is_unsent(settings.run) else view}")
     lines += [f"look at    {', '.join(pictures)}", f"next       survey evaluate of={settings.run}"]
     return "\n".join(lines)
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from survey.labels import label
+from survey.messages import without_secrets
 from survey.search.target import read_targets
-from survey.settings import Settings, Threads
-from survey.training.settings import Tracking
+from survey.settings import Settings, Threads, check_section
+from survey.training.settings import Tracking, Train
 
 
 class Prune(Settings):
@@ -190,6 +192,20 @@ class Tune(Settings):
         "nothing is changed",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_place(cls, values: Any) -> Any:
+        """A setting of the trainings is given as `train.NAME`."""
+        check_section(cls, values, "train", Train)
+        return values
+
+    @field_validator("elements")
+    @classmethod
+    def _labels_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            label(name)
+        return value
+
     @field_validator("storage")
     @classmethod
     def _no_secrets(cls, value: str) -> str:
@@ -199,7 +215,7 @@ class Tune(Settings):
             raise ValueError(
                 "is neither journal nor sqlite nor a URL such as postgresql://user@host/database"
             )
-        if re.match(r"[a-z0-9_+]+://[^/@]*:[^/@]*@", value) or "password=" in value:
+        if without_secrets(value) != value:
             raise ValueError(
                 "holds a password; give it to the database's client instead, by PGPASSWORD or ~/.pgpass"
             )

@@ -5,24 +5,18 @@ at the end of the journal, which the next driver cuts off.
 """
 
 import fcntl
-import json
 import logging
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import optuna
-import psutil
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from survey import files
-from survey.settings import JobError, SettingsError
+from survey.settings import SettingsError
 
-JOURNAL, SQLITE, DRIVER = "study.log", "study.db", "driver.lock"
+JOURNAL, SQLITE = "study.log", "study.db"
 
 
 class SystemLock(JournalFileOpenLock):
@@ -101,46 +95,3 @@ def _open_database(url: str) -> BaseStorage:
             f"tune: storage: {url}: cannot be used ({message[:300]}); "
             "start the server, or give another storage="
         ) from error
-
-
-@contextmanager
-def lock_study(study: str) -> Iterator[None]:
-    """Make this process the only driver of a study. A second driver would continue trainings that are
-    running.
-
-    Studies in buckets cannot be locked.
-    """
-    if files.is_remote(study):
-        yield
-        return
-    path = Path(study, DRIVER)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise JobError(
-                f"tune: {study}: another driver is running it ({driver(study)}); wait for it, stop it, "
-                "or look at the study with show=true"
-            ) from error
-        file.truncate(0)
-        file.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
-
-
-def driver(study: str) -> str:
-    """The process that runs a study, in words; empty if there is none, as far as this machine can see."""
-    path = Path(study, DRIVER)
-    if files.is_remote(study) or not path.is_file() or not (text := path.read_text()):
-        return ""
-    try:
-        process = json.loads(text)
-    except ValueError:
-        return "a process that has just started"
-    if process["host"] == socket.gethostname() and not psutil.pid_exists(process["pid"]):
-        return ""
-    return f"process {process['pid']} on {process['host']}"

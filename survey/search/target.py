@@ -5,7 +5,6 @@ Reading the targets checks everything that needs no data: the elements, the spac
 training.
 """
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from survey import labels
 from survey.metrics.settings import epoch_metric_names
 from survey.recipes import merge_recipes
 from survey.search.space import SearchSpace, Values, read_space, with_values
-from survey.settings import SettingsError
+from survey.settings import SettingsError, similar
 from survey.training.settings import Train, is_better
 
 if TYPE_CHECKING:
@@ -132,9 +131,9 @@ def _check_names(target: Target) -> None:
     task = Train.from_dict("train", target.train | {"monitor": "loss"}).network_task()
     known = [*epoch_metric_names(task.labels, task.classifies), *MEASURED]
     if unknown := [name for name in target.metrics if name not in known]:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        advice = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)}"
-        raise SettingsError(f"metrics: {unknown[0]}: there is no such metric of {target.name}; {advice}")
+        raise SettingsError(
+            f"metrics: {unknown[0]}: there is no such metric of {target.name}; {similar(unknown[0], known)}"
+        )
 
 
 def _folder_name(element: str) -> str:

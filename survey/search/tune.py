@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey import files
+from survey.claim import holder
 from survey.folder import SETTINGS, Document, Folder, Kind
 from survey.progress import Progress
 from survey.search import results, storage
@@ -81,8 +82,8 @@ def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOut
     if settings.show:
         return _show(settings, folder)
     targets = read_targets(settings)
-    ident = _begin(settings, folder, targets)
-    with storage.lock_study(settings.study), ExitStack() as stack:
+    with folder.claim(settings.plain()), ExitStack() as stack:
+        ident = _begin(settings, folder, targets)
         opened = storage.open_storage(settings.study, settings.storage)
         schedules = [
             TargetSchedule(settings, target, Study.open(settings, target, f"{ident}-{target.name}", opened))
@@ -130,7 +131,7 @@ def _show(settings: Tune, folder: Folder[StudyDocument]) -> SearchOutcome:
         )
     opened = storage.open_storage(settings.study, begun["storage"], write=False)
     progress = read_progress(_ident(folder), opened)
-    return SearchOutcome(settings, progress, [], {}, [], False, storage.driver(settings.study))
+    return SearchOutcome(settings, progress, [], {}, [], False, holder(settings.study))
 
 
 def _ident(folder: Folder[StudyDocument]) -> str:
@@ -220,15 +221,16 @@ def _finish(
     found: dict[str, TargetResult],
 ) -> bool:
     """Write the results if they are new; targets that this call did not name stay as they are."""
-    before = folder.document().results if folder.is_finished() else {}
+    sound = folder.sound_document()
+    before = sound.results if sound else {}
     document = StudyDocument(version=STUDY.version, id=ident, results=before | found)
     if document.results == before:
         return False
     table = results.table(schedules)
     if others := [name for name in before if name not in found]:
-        old = files.read_table(folder.file(TABLE))
+        old = folder.table(TABLE, document=sound)
         kept = old.filter(pc.is_in(old["element"], pa.array(others)))
         table = pa.concat_tables([kept, table], promote_options="permissive")
     files.write_table(folder.file(TABLE), table)
-    folder.finish(document)
+    folder.finish(document, [TABLE])
     return True

@@ -66,6 +66,7 @@ class Options(Settings):
 def count(path: str, settings: Options) -> int:
     """The number of spectra in a file; a `ValueError` if the complete file cannot be used."""
     with table_files.open_spectra(path) as table:
+        table.check_complete()
         if not table.has_wave:
             _grid(path, table.pixels, settings)
         return table.count
@@ -83,20 +84,17 @@ def note(path: str, settings: Options) -> tuple[str, str] | None:
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
     """The spectra of these rows in this order; a `Refused` stands for a bad row."""
     with table_files.open_spectra(path) as table:
-        missing = [row for row in rows if not 0 <= row < table.count]
-        if missing:
-            raise ValueError(
-                f"{path}: there is no row {missing[0]}, the file has {table.count}; create the manifest again"
-            )
+        present = [row for row in sorted(set(rows)) if 0 <= row < table.complete]
         wave = None if table.has_wave else _pixel_wavelengths(_grid(path, table.pixels, settings))
         columns = _visit_columns(table.names)
         spectra: dict[int, Spectrum | Refused] = {}
         with np.errstate(all="ignore"):
-            for number, row in table.rows(sorted(set(rows)), tuple(columns.values())):
+            for number, row in table.rows(present, tuple(columns.values())):
                 values = {column: row.visit[name] for column, name in columns.items()}
                 values |= {"survey": "arrays", "layout": table.layout}
                 spectra[number] = _spectrum(row, wave, values, f"{Path(path).stem}-{number}")
-        return [spectra[row] for row in rows]
+        gone = Refused("bad_row", f"the file has {table.complete} complete rows now; copy it again")
+        return [spectra.get(row, gone) for row in rows]
 
 
 def _pixel_wavelengths(grid: Grid) -> LogWave | np.ndarray:

@@ -75,13 +75,20 @@ class ArrayFile:
             )
         self.count, self.pixels = shape
         self._start = file.tell()
-        size, needed = file.seek(0, io.SEEK_END), self._start + self.count * self.pixels * self._kind.itemsize
-        if size < needed:
-            raise ValueError(
-                f"{path}: {size} bytes, but {self.count} spectra of {self.pixels} pixels take {needed}; "
-                "copy the file again"
-            )
+        self._size = file.seek(0, io.SEEK_END)
+        row_size = self.pixels * self._kind.itemsize
+        self.complete = min(self.count, (self._size - self._start) // row_size if row_size else 0)
+        """The rows that the file holds completely: fewer than `count`, if it was cut short."""
         self._labels = self._read_labels()
+
+    def check_complete(self) -> None:
+        """An error if the file is shorter than its header says."""
+        if self.complete < self.count:
+            needed = self._start + self.count * self.pixels * self._kind.itemsize
+            raise ValueError(
+                f"{self._path}: {self._size} bytes, but {self.count} spectra of {self.pixels} pixels "
+                f"take {needed}; copy the file again"
+            )
 
     def _read_labels(self) -> pa.Table | None:
         path = label_path(self._path)
@@ -152,6 +159,10 @@ class ParquetFile:
         self.pixels: int | None = kind.list_size if fixed else None
         self.has_wave = wave is not None
         self.count: int = self._file.metadata.num_rows
+        self.complete = self.count
+
+    def check_complete(self) -> None:
+        """Nothing: a Parquet file that was cut short cannot be opened."""
 
     def rows(self, numbers: list[int], columns: tuple[str, ...]) -> Iterator[tuple[int, SpectrumRow]]:
         """These rows with their numbers and these columns, row group by row group."""

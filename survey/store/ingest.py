@@ -6,7 +6,6 @@ in this process, or Ray on a cluster. `store.json` is written last.
 """
 
 import hashlib
-import json
 import logging
 import tempfile
 from collections import Counter
@@ -26,9 +25,21 @@ from survey.sources import reading
 from survey.store import manifest
 from survey.store.make import ShardSpec, make_shard
 from survey.store.manifest import IngestPlan
-from survey.store.markers import IngestMarker, complete_markers, missing_files_returned
+from survey.store.markers import (
+    SHARDS,
+    IngestMarker,
+    complete_markers,
+    marker_table,
+    missing_files,
+    missing_files_returned,
+    read_part,
+    refused_example,
+)
 from survey.store.settings import Ingest
-from survey.store.store import SHARDS, STORE, StoreDocument, StoreSettings, shard_file
+from survey.store.store import STORE, StoreDocument, StoreSettings
+
+PARTS = {"spectra": "spectra", "refused": "refused_files"}
+"""The folders of a shard's files, and the fields of its marker that describe them."""
 
 Markers = dict[int, IngestMarker]
 """The markers of finished shards by shard."""
@@ -45,7 +56,7 @@ class RefusalsError(JobError):
 class IngestResult:
     """A finished store, and what this run did: the `plan` of its input, and how many shards it `created`.
 
-    `not_found` are some of the paths that were refused as missing.
+    `not_found` are some of the paths that were refused as missing; `note` says what was assumed of tables.
     """
 
     path: str
@@ -53,6 +64,7 @@ class IngestResult:
     created: int
     plan: IngestPlan
     not_found: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def refused_share(self) -> float:
@@ -62,12 +74,23 @@ class IngestResult:
 
 def ingest(settings: Ingest, run: ShardMap = map) -> IngestResult:
     """Make, extend or complete the store. A finished store with nothing new in its input stays as it is."""
+    folder = Folder(files.absolute(settings.store), STORE)
+    with folder.claim(settings.plain() | {"input": settings.input, "files": settings.files}):
+        result = _ingest(settings, folder, run)
+    if result.refused_share > settings.refuse_above:
+        raise RefusalsError(_refusals_message(settings, result))
+    return result
+
+
+def _ingest(settings: Ingest, folder: Folder[StoreDocument], run: ShardMap) -> IngestResult:
     plan, spec = plan_shards(settings)
-    markers = _finished_shards(spec, settings.reread)
+    before = folder.sound_document()
+    markers = _finished_shards(spec, settings)
     missing = [shard for shard in range(spec.manifest.shards) if shard not in markers]
-    if missing:
-        check_tables(settings, spec.manifest.shard(missing[0]))
-        _withdraw(spec.store, missing)
+    note = check_tables(settings, spec.manifest.shard(missing[0])) if missing else ""
+    if before is None or (missing and missing[0] < before.shards):
+        folder.withdraw()  # a store is not finished while some of its shards are made again
+        before = None
     for marker in _make_missing(run, spec, missing, markers):
         markers[marker.shard] = marker
     if len(markers) != spec.manifest.shards:
@@ -76,11 +99,11 @@ def ingest(settings: Ingest, run: ShardMap = map) -> IngestResult:
             "please report this"
         )
     document = _document(spec, settings, markers)
-    _finish(spec.store, document, markers)
-    result = IngestResult(spec.store, document, len(missing), plan, _not_found(spec.store, markers))
-    if result.refused_share > settings.refuse_above:
-        raise RefusalsError(_refusals_message(settings, result))
-    return result
+    if before is None or before.id != document.id:
+        folder.withdraw()
+        files.write_table(folder.file(SHARDS), marker_table(list(markers.values())), durable=True)
+        before = folder.finish(document, [SHARDS])
+    return IngestResult(spec.store, before, len(missing), plan, _not_found(spec.store, markers), note)
 
 
 def describe(settings: Ingest) -> str:
@@ -102,10 +125,10 @@ def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
     return plan, ShardSpec.from_settings(settings)
 
 
-def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> None:
+def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> str:
     """Check the tables of spectra among manifest rows. One that cannot be read at all ends the job.
 
-    What is assumed of the first is logged; `section` is written before the keys of settings.
+    What is assumed of the first is logged and returned; `section` is written before the keys of settings.
     """
     sources = reading.with_options(settings.sources, settings.options)
     paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
@@ -117,41 +140,34 @@ def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> None:
             note = note or reading.table_note(source, path, sources[source], section)
     if note:
         logging.getLogger(__name__).warning("%s", note)
+    return note
 
 
 def _checksums(store: str, shard: int) -> pa.Table:
     """Path, row and checksum of what a store holds of a shard; empty if the shard is not made yet."""
     columns = {"path": pa.array([], "string"), "row": pa.array([], "int64"), "crc": pa.array([], "int64")}
     tables = [pa.table(columns)]
-    for kind in ("spectra", "refused"):
-        path = shard_file(store, kind, shard)
-        if files.exists(path):
-            table = files.read_table(path, list(columns)).replace_schema_metadata()
-            tables.append(table.cast(tables[0].schema))
+    for kind, field in PARTS.items():
+        table = read_part(store, kind, field, shard, list(columns))
+        if table is not None:
+            tables.append(table.replace_schema_metadata().cast(tables[0].schema))
     return pa.concat_tables(tables)
 
 
-def _finished_shards(spec: ShardSpec, reread: bool) -> Markers:
-    """The shards with these settings and this version of their rows, if all their files exist.
+def _finished_shards(spec: ShardSpec, settings: Ingest) -> Markers:
+    """The shards with these settings and this version of their rows, if all their files are there and sound.
 
     With `reread`, shards are not finished if some of their files were missing and exist now.
     """
-    markers = complete_markers(spec.store, IngestMarker, {"spectra": "spectra", "refused": "refused_files"})
+    markers = complete_markers(spec.store, IngestMarker, PARTS, settings.verify)
     return {
         shard: marker
         for shard, marker in markers.items()
         if marker.settings == spec.fingerprint
         and marker.version == spec.manifest.versions.get(shard, 0)
         and shard < spec.manifest.shards
-        and not (reread and missing_files_returned(spec.store, marker))
+        and not (settings.reread and missing_files_returned(spec.store, marker))
     }
-
-
-def _withdraw(store: str, missing: list[int]) -> None:
-    """A store is not finished while some of its shards are made again."""
-    folder = Folder(store, STORE)
-    if folder.is_finished() and missing[0] < folder.document().shards:
-        folder.withdraw()
 
 
 def _make_missing(
@@ -203,30 +219,18 @@ def _document(spec: ShardSpec, settings: Ingest, markers: Markers) -> StoreDocum
     )
 
 
-def _finish(store: str, document: StoreDocument, markers: Markers) -> None:
-    """Write the table of shards and, last, the document; a store with this content stays as it is."""
-    folder = Folder(store, STORE)
-    if folder.is_finished() and folder.document().id == document.id:
-        return
-    rows = [markers[shard].model_dump() for shard in sorted(markers)]
-    flat = [row | {name: json.dumps(row[name]) for name in ("refused", "flagged")} for row in rows]
-    files.write_table(files.join(store, SHARDS), pa.Table.from_pylist(flat))
-    folder.finish(document)
-
-
 def _not_found(store: str, markers: Markers, most: int = 2) -> tuple[str, ...]:
     """The first paths that were refused as missing."""
     for shard in sorted(markers):
         if markers[shard].refused.get("missing"):
-            rows = files.read_table(shard_file(store, "refused", shard), ["path", "reason"]).to_pylist()
-            return tuple(row["path"] for row in rows if row["reason"] == "missing")[:most]
+            return tuple(row["path"] for row in missing_files(store, shard))[:most]
     return ()
 
 
 def _refusals_message(settings: Ingest, result: IngestResult) -> str:
     refused, rows_in = result.document.refused, result.document.rows_in
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
-    share = result.refused_share
+    share, example = result.refused_share, refused_example(result.path, result.document.shards)
     tried = ""
     if result.not_found:
         advice = "give files= with their folder, and with it forget=missing, which takes out these rows"
@@ -236,7 +240,7 @@ def _refusals_message(settings: Ingest, result: IngestResult) -> str:
     return (
         f"ingest: {result.path}: the store is complete, but {sum(refused.values()):,} of {rows_in:,} rows "
         f"({share:.1%}) were refused, more than refuse_above={settings.refuse_above:g} allows "
-        f"({reasons}){tried}; read {files.join(result.path, 'refused')}, "
+        f"({reasons}; {example}){tried}; read {files.join(result.path, 'refused')}, "
         f"then correct the input or give refuse_above={min(1.0, share * 1.1):.2g}; "
         "rows of a wrong input stay in the store: forget=missing takes out those whose files are gone and "
         "that the input does not name, and another store= begins without them"

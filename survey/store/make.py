@@ -15,16 +15,17 @@ import numpy as np
 import pyarrow as pa
 from isal import isal_zlib
 
-from survey import files, machine
+from survey import checked, machine
+from survey.fetch import fetch
 from survey.sources import reading
 from survey.sources.reading import Sources
 from survey.spectrum import VISIT_COLUMNS, Refused, Spectrum
 from survey.store.manifest import Manifest, open_manifest
-from survey.store.markers import IngestMarker, write_checked, write_marker
+from survey.store.markers import IngestMarker, shard_file, write_marker
 from survey.store.prepare import PreparedSpectra, Preparer
 from survey.store.schema import ARRAY_COLUMNS, REFUSED_SCHEMA, Flag, array_column, spectra_schema
 from survey.store.settings import Bits, Ingest, Prepare
-from survey.store.store import round_mantissa, shard_file, to_parquet
+from survey.store.store import round_mantissa, to_parquet
 
 SLICE = 128
 """Files held in memory at a time; their spectra are prepared together."""
@@ -100,8 +101,8 @@ def make_shard(spec: ShardSpec, shard: int) -> dict[str, Any]:
         flagged=tables.flagged,
         settings=spec.fingerprint,
         version=spec.manifest.versions.get(shard, 0),
-        spectra=write_checked(shard_file(spec.store, "spectra", shard), to_parquet(tables.spectra)),
-        refused_files=write_checked(shard_file(spec.store, "refused", shard), to_parquet(tables.refused)),
+        spectra=checked.write(shard_file(spec.store, "spectra", shard), to_parquet(tables.spectra)),
+        refused_files=checked.write(shard_file(spec.store, "refused", shard), to_parquet(tables.refused)),
     )
     write_marker(spec.store, marker)
     return marker.model_dump(mode="json")
@@ -154,7 +155,7 @@ def _batches(items: Iterator[SourceItem], size: int) -> Iterator[list[SourceItem
 
 
 def _read_files(rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
-    for row, data in zip(rows, files.fetch([row["path"] for row in rows]), strict=True):
+    for row, data in zip(rows, fetch([row["path"] for row in rows]), strict=True):
         if isinstance(data, Refused):
             yield SourceItem(row, None, data)
             continue
@@ -174,6 +175,10 @@ def _read_table(path: str, rows: list[dict[str, Any]], sources: Sources) -> Iter
         results = reading.table_rows(path, [row["row"] for row in rows], sources)
     except FileNotFoundError:
         results = [Refused("missing", "no such file")] * len(rows)
+    except ConnectionError:
+        raise  # a bucket that does not answer: the table may be sound
+    except OSError as error:
+        results = [Refused("missing", error.strerror or str(error))] * len(rows)
     except ValueError as error:
         results = [Refused("bad_row", str(error))] * len(rows)
     for row, result in zip(rows, results, strict=True):
@@ -213,6 +218,7 @@ def _quality_columns(prepared: PreparedSpectra, kept: list[int]) -> dict[str, An
         "n_good": quality.usable[kept].astype(np.int32),
         "n_outlier": quality.outliers[kept].astype(np.int32),
         "egp": pa.array(quality.egp[kept].astype(np.float32), from_pandas=True),
+        **{name: pa.array(values[kept], from_pandas=True) for name, values in prepared.indices.items()},
         "flags": quality.flags[kept],
         "flux_scale": prepared.scale[kept],
     }

@@ -3,24 +3,26 @@
 A marker is written last, so its presence means that the shard is finished.
 """
 
-from collections.abc import Mapping
-from typing import TypeVar
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from isal import isal_zlib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from survey import files
-from survey.store.store import shard_file
+from survey import checked, files
+from survey.checked import WrittenFile
+from survey.progress import Progress
 
-
-class WrittenFile(BaseModel):
-    """A file of a shard: its size and its CRC-32."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bytes: int
-    crc: int
+READERS = 8
+"""Files that are checked at a time."""
+LONG = 1 << 30
+"""Bytes. To check more than that takes a while, so the progress is shown."""
+SHARDS = "shards.parquet"
+"""The markers of all shards as one table, which the document of the folder lists with its checksum."""
 
 
 class Marker(BaseModel):
@@ -42,7 +44,8 @@ class Marker(BaseModel):
 class IngestMarker(Marker):
     """A shard of a store: `files` rows of the manifest gave `rows_in` spectra, `written` of them are kept.
 
-    `flagged` counts the spectra with each flag.
+    `flagged` counts the spectra with each flag. `home` and `home_shard` say in which other store, and in
+    which shard there, the files are; empty = in this store.
     """
 
     files: int
@@ -50,48 +53,123 @@ class IngestMarker(Marker):
     flagged: dict[str, int] = Field(default_factory=dict)
     spectra: WrittenFile
     refused_files: WrittenFile
+    home: str = ""
+    home_shard: int = 0
 
 
 M = TypeVar("M", bound=Marker)
 
 
-def write_checked(path: str, data: pa.Buffer) -> WrittenFile:
-    """Write a file of a shard. Its size and checksum go into the marker."""
-    files.write(path, memoryview(data))
-    return WrittenFile(bytes=data.size, crc=isal_zlib.crc32(data))
+def shard_file(folder: str, kind: str, shard: int) -> str:
+    """The path of a shard's file. A kind is a folder, such as spectra, refused or markers."""
+    return files.join(folder, kind, f"part-{shard:05d}.{'json' if kind == 'markers' else 'parquet'}")
 
 
 def write_marker(folder: str, marker: Marker) -> None:
     """Write the marker of a shard: the shard is finished."""
-    files.write_json(shard_file(folder, "markers", marker.shard), marker.model_dump(mode="json"))
+    checked.write_json(shard_file(folder, "markers", marker.shard), marker.model_dump(mode="json"))
 
 
-def complete_markers(folder: str, marker_type: type[M], kinds: Mapping[str, str]) -> dict[int, M]:
+def complete_markers(
+    folder: str, marker_type: type[M], kinds: Mapping[str, str], verify: bool = False
+) -> dict[int, M]:
     """The markers by shard, of those shards whose files exist in full size.
 
-    `kinds` maps a folder of such files to the field of the marker that describes them.
+    `kinds` maps a folder of such files to the field of the marker that describes them. With `verify`, the
+    checksums of the files must be right too; damaged files are logged.
     """
     sizes = {kind: _sizes(folder, kind) for kind in (*kinds, "markers")}
-    markers = {}
-    for text in files.read_all([files.join(folder, "markers", name) for name in sizes["markers"]]):
+    markers: dict[int, M] = {}
+    paths = [files.join(folder, "markers", name) for name in sizes["markers"]]
+    for path, text in zip(paths, files.read_all(paths), strict=True):
         try:
-            marker = marker_type.model_validate_json(text)
-        except ValidationError:
+            marker = marker_type.model_validate(checked.verify(path, json.loads(text), ""))
+        except ValueError:
             continue  # a damaged marker proves nothing: the shard is made again
         if all(
-            sizes[kind].get(_name(folder, kind, marker.shard)) == getattr(marker, field).bytes
+            sizes[kind].get(_name(folder, kind, marker.shard)) == getattr(marker, field).size
             for kind, field in kinds.items()
         ):
             markers[marker.shard] = marker
-    return markers
+    return _undamaged(folder, markers, kinds) if verify else markers
+
+
+def _undamaged(folder: str, markers: dict[int, M], kinds: Mapping[str, str]) -> dict[int, M]:
+    """The markers whose files have the right checksums. It reads all of them, a few at a time."""
+
+    def damaged(shard: int) -> list[str]:
+        written = {shard_file(folder, kind, shard): getattr(markers[shard], kinds[kind]) for kind in kinds}
+        return [path for path, file in written.items() if not file.matches(path)]
+
+    total = sum(getattr(marker, field).size for marker in markers.values() for field in kinds.values())
+    sound = {}
+    with ThreadPoolExecutor(READERS) as pool, ExitStack() as stack:
+        progress = stack.enter_context(Progress("check", len(markers), "shards")) if total > LONG else None
+        for shard, paths in zip(markers, pool.map(damaged, markers), strict=True):
+            if progress:
+                progress.add(1)
+            if paths:
+                logging.getLogger(__name__).warning("%s: damaged, made anew", ", ".join(paths))
+            else:
+                sound[shard] = markers[shard]
+    return sound
+
+
+def marker_table(markers: Sequence[Marker]) -> pa.Table:
+    """Markers as a table, in the order of the shards; counts by name are JSON."""
+    rows = [marker.model_dump(mode="json") for marker in sorted(markers, key=lambda marker: marker.shard)]
+    counts = {name for row in rows for name, value in row.items() if isinstance(value, dict)}
+    counts -= {name for row in rows for name in row if isinstance(row[name], dict) and "crc" in row[name]}
+    return pa.Table.from_pylist([row | {name: json.dumps(row[name]) for name in counts} for row in rows])
+
+
+def markers_from(table: pa.Table, marker_type: type[M]) -> tuple[M, ...]:
+    """The markers in such a table."""
+    return tuple(
+        marker_type.model_validate(
+            {
+                name: json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+                for name, value in row.items()
+            }
+        )
+        for row in table.to_pylist()
+    )
+
+
+def read_part(folder: str, kind: str, field: str, shard: int, columns: list[str]) -> pa.Table | None:
+    """Columns of a shard's file; None if it is missing or damaged. `field` of the marker describes it."""
+    path, marker = (shard_file(folder, name, shard) for name in (kind, "markers"))
+    try:
+        written = WrittenFile.model_validate(checked.read_json(marker, "")[field])
+        return files.parse_table(written.read(path, ""), path, columns)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def refused_files(folder: str, shard: int) -> list[dict[str, Any]]:
+    """Path, row and reason of what a shard refused."""
+    table = read_part(folder, "refused", "refused_files", shard, ["path", "row", "reason"])
+    return table.to_pylist() if table else []
+
+
+def missing_files(folder: str, shard: int) -> list[dict[str, Any]]:
+    """Path and row of what a shard refused as missing."""
+    return [row for row in refused_files(folder, shard) if row["reason"] == "missing"]
+
+
+def refused_example(folder: str, shards: int) -> str:
+    """The first refused file of a folder with so many shards, with its reason, for a message."""
+    for shard in range(shards):
+        if rows := refused_files(folder, shard):
+            return f"such as {rows[0]['path']}: {rows[0]['reason']}"
+    return "no example can be read"
 
 
 def missing_files_returned(folder: str, marker: Marker) -> bool:
     """Whether a shard has files that were missing and exist now."""
     if not marker.refused.get("missing"):
         return False
-    table = files.read_table(shard_file(folder, "refused", marker.shard), ["path", "reason"])
-    return any(row["reason"] == "missing" and files.stat_of(row["path"]) for row in table.to_pylist())
+    return any(files.stat_of(row["path"]) for row in missing_files(folder, marker.shard))
 
 
 def _name(folder: str, kind: str, shard: int) -> str:

@@ -20,6 +20,8 @@ from torch.nn.functional import hardshrink
 from survey.spectrum import LogWave, Spectrum
 from survey.store import resample
 from survey.store.continuum import good_mean, make_fit
+from survey.store.index_meter import IndexMeter
+from survey.store.indices import INDICES
 from survey.store.quality import QualityNumbers, measure_quality
 from survey.store.settings import Prepare
 
@@ -41,6 +43,7 @@ class PreparedSpectra:
     """Spectra on the grid, in their order: arrays [B, G] and the quality of each.
 
     `scale` is the mean of the continuum, `velocity` the shift that was applied, in km/s; None = not known.
+    `indices` are those of lines and bands, NaN where not known.
     """
 
     flux: np.ndarray
@@ -49,6 +52,7 @@ class PreparedSpectra:
     scale: np.ndarray
     velocity: list[float | None]
     quality: QualityNumbers
+    indices: dict[str, np.ndarray]
 
 
 class Preparer:
@@ -63,6 +67,7 @@ class Preparer:
         self.lattices: dict[float, resample.Lattice] = {}
         self.wave_G = torch.from_numpy(self.grid.wave).to(self.device)
         self.edges_E = resample.edges_of(self.wave_G)
+        self.index_meter = IndexMeter(self.grid, self.device)
         self.one = torch.ones((), device=self.device)
 
     @torch.inference_mode()
@@ -70,6 +75,7 @@ class Preparer:
         """Prepare spectra. The velocity of a catalogue (km/s) is preferred to the z of the file."""
         shifts = [self._shift(*pair) for pair in zip(spectra, velocities, strict=True)]
         quality = QualityNumbers.empty(len(spectra))
+        indices = {name: np.full(len(spectra), np.nan, np.float32) for name in INDICES}
         batches = []
         for rows in self._batches(spectra):
             with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, which is damage
@@ -77,6 +83,8 @@ class Preparer:
                     [spectra[row] for row in rows], [shifts[row] or 0.0 for row in rows]
                 )
             numbers = measure_quality(flux_BG, ivar_BG, covered_B, self.grid)
+            for name, values in self.index_meter(flux_BG, ivar_BG).items():
+                indices[name][rows] = values
             flux_BG, ivar_BG, curve_BG, scale_B = self._normalise(flux_BG, ivar_BG, numbers)
             quality.put(rows, numbers)
             curve = (curve_BG,) if self.curves else ()
@@ -85,7 +93,8 @@ class Preparer:
         velocity = [None if shift is None else shift * SPEED_OF_LIGHT for shift in shifts]
         not_wanted = self.settings.velocity == "none"
         quality.apply_gates(self.settings.gates, [not_wanted or value is not None for value in velocity])
-        return PreparedSpectra(flux, ivar, curves[0] if curves else None, scale, velocity, quality)
+        continuum = curves[0] if curves else None
+        return PreparedSpectra(flux, ivar, continuum, scale, velocity, quality, indices)
 
     def _join(self, batches: list[tuple[list[int], tuple[Tensor, ...]]], size: int) -> list[np.ndarray]:
         """The arrays of all batches in the order of the spectra."""

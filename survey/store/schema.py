@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from survey.spectrum import VISIT_COLUMNS, Grid
+from survey.store.indices import index_columns
 from survey.tables.columns import described_field
 
 
@@ -60,6 +61,7 @@ STORE_COLUMNS = {
         "float32",
         "index of the CH G band, -2.5 log10(F(4200-4400) / F(4425-4520)); null where not covered",
     ),
+    **index_columns(),
     "flags": ("int32", f"quality bits: {'; '.join(_FLAG_TEXTS)}"),
     "flux_scale": (
         "float32",

@@ -97,11 +97,13 @@ class Prepare(Settings):
 
 def _grid(value: str | dict[str, float | str]) -> Grid:
     if isinstance(value, dict):
-        try:
-            return Grid(**value)  # type: ignore[arg-type]
-        except TypeError:
-            keys = ", ".join(map(str, value))
-            raise ValueError(f"a grid has start, stop, step and scale, not {keys}") from None
+        numbers = [value.get(name) for name in ("start", "stop", "step")]
+        unknown = value.keys() - {"start", "stop", "step", "scale"}
+        if unknown or any(not isinstance(number, int | float) for number in numbers):
+            raise ValueError(
+                "is no grid; give {start: NUMBER, stop: NUMBER, step: NUMBER, scale: linear|log}"
+            )
+        return Grid(**value)  # type: ignore[arg-type]
     if value not in GRIDS:
         raise ValueError(
             f"there is no grid of this name; there are {', '.join(GRIDS)}, "
@@ -170,7 +172,7 @@ class Input(Settings):
                 if name not in known:
                     raise SettingsError(f"{key}: there is no source {name!r}; {similar(name, known)}")
         for name, values in self.options.items():
-            plugins.options("sources", name).from_dict(f"options.{name}", values)
+            plugins.options("sources", name).from_dict("", values, f"options.{name}.")
         return self
 
 
@@ -182,6 +184,7 @@ class Ingest(Input):
         "refuse_above",
         "workers",
         "preview",
+        "verify",
     }
 
     OUTPUT: ClassVar[str] = "store"
@@ -215,6 +218,11 @@ class Ingest(Input):
         ge=1,
         description="shards made at a time; null = one per CPU of this machine or cluster "
         "(few: without Ray); 1 = without Ray",
+    )
+    verify: bool = Field(
+        True,
+        description="compare the checksums of finished shards before the work, about 1 s per GB; "
+        "false = only their sizes",
     )
     preview: int = Field(
         0,

@@ -25,10 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from survey import files
 from survey.folder import Document, Folder, Kind
 from survey.spectrum import Grid
+from survey.store.markers import SHARDS, IngestMarker, markers_from, shard_file
 from survey.store.schema import ARRAY_COLUMNS
 from survey.store.settings import Bits, Prepare
-
-SHARDS = "shards.parquet"
 
 
 class StoreSettings(BaseModel):
@@ -57,7 +56,10 @@ class StoreDocument(Document):
     settings: StoreSettings
 
 
-STORE = Kind("store", StoreDocument, version=2, job="ingest")
+STORE = Kind("store", StoreDocument, version=3, job="ingest", shared=True)
+
+
+ADVICE = "run survey ingest with the settings of the store again, which makes this shard anew"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Store:
 
     path: str
     document: StoreDocument
+    markers: tuple[IngestMarker, ...] = ()
 
     @property
     def id(self) -> str:
@@ -89,15 +92,21 @@ class Store:
 
     def file(self, shard: int) -> str:
         """The path of a shard's spectra."""
-        return shard_file(self.path, "spectra", shard)
+        return self._file("spectra", shard)
+
+    def _file(self, kind: str, shard: int) -> str:
+        marker = self.markers[shard]
+        return shard_file(marker.home or self.path, kind, marker.home_shard if marker.home else shard)
 
     def spectra(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The spectra of one shard, or some of their columns."""
-        return files.read_table(self.file(shard), columns)
+        """The spectra of one shard, or some of their columns. A damaged file is an error."""
+        data = self.markers[shard].spectra.read(self.file(shard), ADVICE)
+        return files.parse_table(data, self.file(shard), columns)
 
     def refused(self, shard: int) -> pa.Table:
         """The refused files of one shard."""
-        return files.read_table(shard_file(self.path, "refused", shard))
+        path = self._file("refused", shard)
+        return files.parse_table(self.markers[shard].refused_files.read(path, ADVICE), path)
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The spectra, shard by shard."""
@@ -106,12 +115,10 @@ class Store:
 
 def open_store(path: str) -> Store:
     """A finished store."""
-    return Store(path, Folder(path, STORE).document())
-
-
-def shard_file(folder: str, kind: str, shard: int) -> str:
-    """The path of a shard's file. A kind is a folder, such as spectra, refused or markers."""
-    return files.join(folder, kind, f"part-{shard:05d}.{'json' if kind == 'markers' else 'parquet'}")
+    folder = Folder(path, STORE)
+    document = folder.document()
+    markers = markers_from(folder.table(SHARDS, document=document), IngestMarker)
+    return Store(path, document, markers)
 
 
 def round_mantissa(values: np.ndarray, bits: int) -> np.ndarray:
@@ -135,6 +142,7 @@ def to_parquet(table: pa.Table) -> pa.Buffer:
         row_group_size=1 << 30,
         compression="lz4",
         write_batch_size=1 << 14,
+        write_page_checksum=True,  # for readers of some columns only
         use_dictionary=scalars,
         write_statistics=scalars,
         column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in arrays},

@@ -8,6 +8,7 @@ functions of `survey.tables.cells` turn them into values.
 import csv
 import difflib
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -67,7 +68,13 @@ class TableFile:
         """These columns, each once, in this order. Of columns with the same name, the first is read."""
         wanted = list(dict.fromkeys(wanted))
         with files.open_file(self.path) as stream, report_damage(self.path, self.job):
-            return _READERS[self.kind](self, stream, wanted)
+            table = _READERS[self.kind](self, stream, wanted)
+        if wanted and not table.num_rows:
+            raise ValueError(
+                f"{self.job}: {self.path}: has no rows, only the columns {', '.join(self.names[:10])}; "
+                "give a table with a row for each spectrum or star"
+            )
+        return table
 
     def blocks(self, wanted: Sequence[int]) -> Iterator[Columns]:
         """The columns of these numbers, block by block. In a CSV file all of `cells.MISSING` is null.
@@ -159,7 +166,14 @@ def array_rows(path: str) -> int:
         read_header = (
             np.lib.format.read_array_header_1_0 if is_first_version else np.lib.format.read_array_header_2_0
         )
-        shape = read_header(stream)[0]
+        shape, _, kind = read_header(stream)
+        needed = stream.tell() + math.prod(shape) * kind.itemsize
+        size = stream.seek(0, io.SEEK_END)
+    if size < needed or min(shape, default=0) < 0:
+        raise ValueError(
+            f"ingest: {path}: {size:,} bytes, but an array of shape {shape} takes {needed:,}; "
+            "copy the file again"
+        )
     if len(shape) != 2:
         raise ValueError(
             f"ingest: {path}: an array of shape {shape}; a table of spectra has the shape (spectra, pixels)"

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from isal import isal_zlib
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from survey import files
+from survey.checked import CHECKSUM
 from survey.models.network import Network
 
 SHOWN = 3
@@ -33,22 +35,41 @@ def best(folder: str) -> str:
 def write_tensors(path: str, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Write named tensors and a document."""
     on_cpu = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-    files.write(path, save(on_cpu, {"document": json.dumps(document)}))
+    text = json.dumps({**document, CHECKSUM: _checksum(on_cpu)})  # one entry: several have no fixed order
+    files.write(path, save(on_cpu, {"document": text}), durable=True)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """The CRC-32 of all values, in the order of the names."""
+    crc = 0
+    for name in sorted(tensors):
+        data = tensors[name].reshape(-1).view(torch.uint8).numpy() if tensors[name].numel() else b""
+        crc = isal_zlib.crc32(data, isal_zlib.crc32(name.encode(), crc))
+    return crc
 
 
 def read_tensors(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the document of a file."""
-    raw = files.read(path)
+    return parse_tensors(files.read(path), path)
+
+
+def parse_tensors(raw: bytes, path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the document in the bytes of a file."""
     try:
         tensors = load(raw)
         (size,) = struct.unpack("<Q", raw[:8])
         header = json.loads(raw[8 : 8 + size])
         document = json.loads(header.get("__metadata__", {}).get("document", "{}"))
+        is_sound = document.pop(CHECKSUM, None) == _checksum(tensors)
     except (SafetensorError, ValueError, struct.error) as error:
         raise ValueError(
-            f"{path}: is not a valid safetensors file ({error}); "
+            f"{path}: is damaged, or no safetensors file ({error}); "
             "remove it and run the job again, or put back a copy"
         ) from error
+    if not is_sound:
+        raise ValueError(
+            f"{path}: is damaged (its checksum differs); remove it and run the job again, or put back a copy"
+        )
     return tensors, document
 
 

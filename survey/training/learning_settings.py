@@ -162,7 +162,7 @@ class Curriculum(Settings):
     def _both_or_neither(self) -> Self:
         if (self.first < 1) != (self.epochs > 0):
             raise ValueError(
-                f"curriculum: first={self.first:g} and epochs={self.epochs} do not fit together; "
+                f"first={self.first:g} and epochs={self.epochs} do not fit together; "
                 "give both, such as first=0.25 epochs=6, or neither"
             )
         return self

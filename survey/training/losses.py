@@ -22,15 +22,26 @@ from survey.models.network import Outputs
 from survey.models.settings import Task
 from survey.training.learning_settings import Loss
 
+NEVER = -30.0
+"""The logit of a class whose probability is counted elsewhere; finite, so that label smoothing is finite."""
+
 
 @dataclass(frozen=True)
 class Targets:
-    """Classes (-1 = not known), scaled labels and their errors (NaN = not known), weights of rows."""
+    """Classes (-1 = not known), scaled labels and their errors (NaN = not known), weights of rows.
+
+    `other_B` is a class that a row may have as well as its own (-1 = none); either is right.
+    """
 
     class_B: Tensor
     label_BL: Tensor
     error_BL: Tensor
     weight_B: Tensor
+    other_B: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.other_B is None:
+            object.__setattr__(self, "other_B", torch.full_like(self.class_B, MISSING))
 
     def __getitem__(self, index: slice | Tensor) -> Self:
         return type(self)(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
@@ -108,6 +119,21 @@ def class_weights(kind: str | tuple[float, ...], classes: int, counts: Sequence[
     return (weight_C * count_C.sum() / (weight_C * count_C).sum()).float()
 
 
+def _merge_classes(logits_BC: Tensor, targets: Targets) -> Tensor:
+    """The logits; where a row may have either of two classes, the probability of both is in its own class."""
+    other_B = targets.other_B
+    if other_B is None or not bool((other_B != MISSING).any()):
+        return logits_BC
+    row_B = torch.arange(len(other_B), device=other_B.device)
+    both_B = (other_B != MISSING) & (targets.class_B != MISSING)
+    own_B, other_B = targets.class_B.clamp(min=0), other_B.clamp(min=0)
+    merged_B = torch.logaddexp(logits_BC[row_B, own_B], logits_BC[row_B, other_B])
+    merged_BC = logits_BC.clone()
+    merged_BC[row_B[both_B], own_B[both_B]] = merged_B[both_B]
+    merged_BC[row_B[both_B], other_B[both_B]] = NEVER
+    return merged_BC
+
+
 class TaskLoss:
     """The loss of a task; `class_counts` are the rows of each class in the training set."""
 
@@ -139,6 +165,7 @@ class TaskLoss:
         if self.task.classifies:
             known_B = (targets.class_B != MISSING) & (targets.weight_B > 0)
             logits_BC = torch.where(known_B[:, None], outputs["logits"].float(), 0.0)
+            logits_BC = _merge_classes(logits_BC, targets)
             cls = (self._class_losses(logits_BC, targets.class_B) * targets.weight_B).sum()
         if self.task.regresses:
             weight_BL = self.label_weights(targets)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from torch import Tensor
 
-from survey import files, plugins
+from survey import checked, files, plugins
 from survey.folder import Document, Folder, Kind
+from survey.labelling import samples
 from survey.labelling.settings import Split
 from survey.models.network import Network, ViewLayer
 from survey.models.settings import Task, View
@@ -96,12 +97,13 @@ class Plan(_Fixed):
 
     def write(self, run: str) -> None:
         """Write the plan into the folder of a run."""
-        files.write(files.join(run, PLAN), (self.model_dump_json(indent=1) + "\n").encode())
+        checked.write_json(files.join(run, PLAN), self.model_dump(mode="json"))
 
 
 def read_plan(run: str) -> Plan:
     """The plan of a run that was begun."""
-    return Plan.model_validate(files.read_json(files.join(run, PLAN)))
+    advice = "put a copy back, or remove the folder and train the run again"
+    return Plan.model_validate(checked.read_json(files.join(run, PLAN), advice))
 
 
 class RunResult(_Fixed):
@@ -129,7 +131,7 @@ class RunDocument(Plan, RunResult, Document):
     weights_sha256: str
 
 
-RUN = Kind("run", RunDocument, version=2, job="train")
+RUN = Kind("run", RunDocument, version=3, job="train")
 
 
 @dataclass(frozen=True)
@@ -215,12 +217,14 @@ def finish(
     files.write_table(files.join(run, HISTORY), pa.Table.from_pylist(rows))
     sha256 = hashlib.sha256(files.read(path)).hexdigest()
     values = dict(plan) | dict(result) | {"version": RUN.version, "id": sha256[:16], "weights_sha256": sha256}
-    Folder(run, RUN).finish(RunDocument(**values))
+    content = (MODEL, HISTORY, PLAN, samples.SAMPLES)
+    existing = [name for name in content if files.exists(files.join(run, name))]
+    Folder(run, RUN).finish(RunDocument(**values), existing)
 
 
 def history(run: str) -> list[dict[str, float]]:
     """The numbers of all epochs of a finished run."""
-    rows: list[dict[str, float]] = files.read_table(files.join(run, HISTORY)).to_pylist()
+    rows: list[dict[str, float]] = Folder(run, RUN).table(HISTORY).to_pylist()
     return rows
 
 
@@ -236,14 +240,9 @@ def run_document(path: str) -> RunDocument:
 
 def open_run(path: str, device: torch.device | None = None) -> Run:
     """A finished run; all weights must be there, fit the network, and be those that the run wrote."""
-    document, device = run_document(path), device or torch.device("cpu")
-    weights = files.join(path, MODEL)
-    if hashlib.sha256(files.read(weights)).hexdigest() != document.weights_sha256:
-        raise ValueError(
-            f"{weights}: is not the file that the run wrote (its checksum differs); "
-            "put back a copy, or train the run again"
-        )
+    folder, device = Folder(path, RUN), device or torch.device("cpu")
+    document = folder.document()
     net = network(document)
-    tensors, _ = checkpoint.read_tensors(weights)
-    checkpoint.load_weights(net, tensors, weights)
+    tensors, _ = checkpoint.parse_tensors(folder.read(MODEL, document), folder.file(MODEL))
+    checkpoint.load_weights(net, tensors, folder.file(MODEL))
     return Run(path, document, net.to(device).eval(), device)

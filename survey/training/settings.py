@@ -7,7 +7,6 @@ This file imports nothing heavy, so that a job reports a wrong setting at once. 
 import importlib.util
 import math
 from typing import Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,11 +14,13 @@ from survey import plugins
 from survey.help import rows_text, setting_rows
 from survey.labelling.settings import Join, Split
 from survey.labels import CLASSES, label
+from survey.messages import without_secrets
 from survey.metrics.settings import epoch_metric_names
 from survey.models.settings import Task, TaskKind, View
 from survey.settings import Settings, SettingsError, Threads, similar
 from survey.training.augment_settings import Augment
 from survey.training.learning_settings import Curriculum, Loss, Optimiser, Schedule
+from survey.training.source_settings import Source
 from survey.training.synthesis_settings import Synthesis
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -66,9 +67,10 @@ class Tracking(Settings):
     @field_validator("uri")
     @classmethod
     def _no_password(cls, value: str | None) -> str | None:
-        if value and urlsplit(value).password:
+        if value and without_secrets(value) != value:
             raise ValueError(
-                "holds a password; give it in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+                "holds a password or a token; give it in MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_TOKEN, instead"
             )
         return value
 
@@ -119,6 +121,11 @@ class Train(Settings):
     store: str = Field(description="folder or s3:// prefix of the store with the spectra")
     labels: str = Field(description="table of labels: CSV, Parquet or FITS")
     run: str = Field(description="folder or s3:// prefix of the run to make or to continue")
+    sources: dict[str, Source] = Field(
+        {},
+        description="further stores with labels that are learned together with the first, by name, such as "
+        "sources.real.store=STORE sources.real.labels=TABLE",
+    )
     join: Join = Field(Join(), description="how labels are joined to spectra")
     model: str = Field("echelle", description="model: the name of a file in survey/models/")
     options: dict[str, Any] = Field(
@@ -232,7 +239,7 @@ class Train(Settings):
     def _check(self) -> Self:
         """Checks what needs no data."""
         if self.start_from is None or "model" in self.model_fields_set:
-            plugins.options("models", self.model).from_dict("options", self.options)
+            plugins.options("models", self.model).from_dict("", self.options, "options.")
         if self.batch % self.workers:
             raise SettingsError(
                 f"batch: {self.batch} spectra cannot be divided evenly among workers={self.workers}; "
@@ -273,6 +280,11 @@ class Train(Settings):
                 "schedule.name=plateau; give another schedule"
             )
 
+    @property
+    def has_several_sources(self) -> bool:
+        """Whether spectra of other stores are learned too."""
+        return any(source.store for source in self.sources.values())
+
     def network_task(self) -> Task:
         """The task of the network."""
         names = () if self.task == "cls" else self.targets
@@ -292,9 +304,7 @@ def check_monitor(monitor: str, task: Task, where: str = "") -> None:
     """An error if no metric of the task has this name."""
     names = epoch_metric_names(task.labels, task.classifies)
     if monitor not in names:
-        raise SettingsError(
-            f"{where}monitor={monitor}: there is no such metric; give one of {', '.join(names)}"
-        )
+        raise SettingsError(f"{where}monitor={monitor}: there is no such metric; {similar(monitor, names)}")
 
 
 def is_better(monitor: str, value: float, best: float | None) -> bool:

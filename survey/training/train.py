@@ -5,16 +5,18 @@ run. Workers train as it is written there. So a training that was killed continu
 a finished run is left alone.
 """
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from survey import files
 from survey.folder import Folder
 from survey.labelling import join as labelling
 from survey.labelling import samples, split
-from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
 from survey.labels import CLASSES, label
@@ -29,6 +31,7 @@ from survey.training.losses import TaskLoss
 from survey.training.run import PLAN, RUN, PartCounts, Plan, RunDocument, StoreSource, run_document
 from survey.training.scaling import fit_scaling
 from survey.training.settings import Train, check_monitor
+from survey.training.sources import JoinedSource, concatenate, join_sources, open_training_store, used_sources
 from survey.training.synthesis import usable_synthesis
 
 LABEL_COUNTS = "labels.txt"
@@ -41,8 +44,12 @@ def plan(settings: Train) -> bool:
     result_settings = _result_settings(settings, folder)
     planned = (samples.SAMPLES, LABEL_COUNTS, PLAN)  # these may be there without the settings, after a kill
     if folder.agree(result_settings, allowed=planned, compare=_differences):
-        return not folder.is_finished()
-    new_plan, labelled, counts = _prepare(settings)
+        if folder.sound_document() is not None:
+            return False
+        folder.withdraw()
+        if _has_sound_plan(settings.run):
+            return True
+    new_plan, labelled, counts = _prepare(settings, settings.run)
     samples.write(settings.run, labelled)
     files.write(files.join(settings.run, LABEL_COUNTS), counts.encode())
     new_plan.write(settings.run)
@@ -50,9 +57,20 @@ def plan(settings: Train) -> bool:
     return True
 
 
+def _has_sound_plan(run: str) -> bool:
+    """Whether the files of a plan are sound; else the run is planned again, with the same result."""
+    try:
+        runs.read_plan(run)
+        samples.read(run)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def describe(settings: Train) -> str:
     """What a training would do: labels that it would join, its parts, its network. Nothing is written."""
-    new_plan, _, counts = _prepare(settings)
+    with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
+        new_plan, _, counts = _prepare(settings, folder)
     size = runs.network(new_plan).size()
     parts = ", ".join(f"{count.spectra:,} {name}" for name, count in new_plan.parts.items())
     return (
@@ -60,10 +78,13 @@ def describe(settings: Train) -> str:
     )
 
 
-def _prepare(settings: Train) -> tuple[Plan, Samples, str]:
-    """The plan, the labelled spectra, and a text about them."""
-    store = open_store(settings.store)
-    settings, labelled, text = _label(settings, store)
+def _prepare(settings: Train, folder: str) -> tuple[Plan, Samples, str]:
+    """The plan, the labelled spectra, and a text about them.
+
+    The store of several sources is made in `folder`.
+    """
+    settings, labelled, text = _label(settings)
+    store = open_training_store(settings, folder)
     train = labelled.part("train")
     new_plan = _check_plan(settings, _plan(settings, store, labelled))
     if not is_baseline(new_plan.model):
@@ -75,9 +96,11 @@ def _prepare(settings: Train) -> tuple[Plan, Samples, str]:
 def _result_settings(settings: Train, folder: Folder[RunDocument]) -> dict[str, Any]:
     """The settings that decide the result. The same store counts as the same, wherever it lies now."""
     values, before = settings.plain(), folder.settings()
-    if before is None or not Folder(settings.store, STORE).is_finished():
+    if before is None or len(used_sources(settings)) > 1 or not Folder(settings.store, STORE).is_finished():
         return values
-    is_same = open_store(settings.store).id == runs.read_plan(settings.run).store.id
+    is_same = _has_sound_plan(settings.run) and (
+        open_store(settings.store).id == runs.read_plan(settings.run).store.id
+    )
     return values | ({"store": before["store"]} if is_same else {})
 
 
@@ -112,30 +135,48 @@ def _check_plan(settings: Train, planned: Plan) -> Plan:
     return planned.model_copy(update={"options": net.options.model_dump(mode="json")})
 
 
-def _label(settings: Train, store: Store) -> tuple[Train, Samples, str]:
-    """The labelled spectra with their parts, and a text about the rows of the label table.
+def _label(settings: Train) -> tuple[Train, Samples, str]:
+    """The labelled spectra with their parts, and a text about the rows of the label tables.
 
-    Without any class in the table, a training of classes and labels becomes one of labels.
+    Without any class in the tables, a training of classes and labels becomes one of labels.
     """
-    join = settings.join.model_copy(update={"table": settings.labels})
     task = settings.network_task()
-    names = task.labels
-    if settings.start_from:  # fine-tuning may have some of the labels, and some of the classes, only
-        names = available_labels(join, task.labels)
-    joined = labelling.join(join, store, names, settings.split.column)
-    text = joined.counts.text() + "\n"
+    # fine-tuning may have some of the labels, and some of the classes, only
+    joined = join_sources(settings, task.labels, optional=bool(settings.start_from))
+    text = "".join(f"{source.labelled.counts.text()}\n" for source in joined)
     if not settings.start_from:
-        if settings.task == "cls_reg" and not labelling.has_classes(joined):
+        if settings.task == "cls_reg" and not any(
+            labelling.has_classes(source.labelled) for source in joined
+        ):
             settings = settings.model_copy(update={"task": "reg"})
             text += "task     reg: no row of the table decides a class, so labels alone are learned\n"
-        labelling.check_task(joined, settings.task)
-    labelled = samples.from_labelled(joined, task.labels)
-    part_N = split.assign_parts(settings.split, joined)
+        labelling.check_task(joined[0].labelled, settings.task)
+    labelled = concatenate(
+        [(source, samples.from_labelled(source.labelled, task.labels)) for source in joined]
+    )
+    part_N = _parts(settings, joined)
     part_N = training_history.inherit_parts(settings.start_from, labelled.extra, part_N)
-    split.check_parts(settings.split, part_N, joined.star_N)
+    split.check_parts(settings.split, part_N, np.array(labelled.extra["star"].to_pylist(), object))
     if settings.learn_from == "train+validation":
         part_N = np.where(part_N == PARTS.index("validation"), np.int8(PARTS.index("train")), part_N)
     return settings, replace(labelled, part_N=part_N), text
+
+
+def _parts(settings: Train, joined: Sequence[JoinedSource]) -> NDArray[np.int8]:
+    """The part of each labelled spectrum; each source is cut by itself, and a star has one part in all."""
+    if len(joined) == 1:
+        return split.assign_parts(settings.split, joined[0].labelled)
+    parts: list[NDArray[np.int8]] = []
+    part_of_star: dict[str, np.int8] = {}
+    for source in joined:
+        labelled = source.labelled
+        part_N = split.parts_of_stars(settings.split, labelled.star_N, labelled.class_N, labelled.user_part_N)
+        if source.source.parts == "train":
+            part_N = np.where(part_N >= 0, np.int8(PARTS.index("train")), part_N)
+        for star, part in zip(labelled.star_N, part_N, strict=True):
+            part_of_star.setdefault(star, part)
+        parts.append(np.array([part_of_star[star] for star in labelled.star_N], np.int8))
+    return np.concatenate(parts)
 
 
 def _plan(settings: Train, store: Store, labelled: Samples) -> Plan:

@@ -35,6 +35,7 @@ from survey.training.loop import Loop
 from survey.training.losses import Targets, TaskLoss, class_weights
 from survey.training.run import Plan, RunResult
 from survey.training.settings import Train
+from survey.training.sources import draw_weights, loss_weights, other_classes
 from survey.training.synthesis import (
     SPECTRAL_MODEL,
     SpectralModel,
@@ -66,7 +67,7 @@ class Inputs:
     validation: Samples
     net: Network
     loss: TaskLoss
-    read: Read
+    read: Reader
 
     @property
     def folder(self) -> str:
@@ -78,7 +79,9 @@ class Inputs:
         label_NL = torch.from_numpy(self.plan.scaling.scale(part.label_NL)).float()
         error_NL = torch.from_numpy(self.plan.scaling.scale_errors(part.error_NL)).float()
         class_N = torch.from_numpy(part.class_N.astype(np.int64))
-        return Targets(class_N, label_NL, error_NL, torch.ones(len(part)))
+        weight_N = torch.from_numpy(loss_weights(part, self.settings.sources)).float()
+        other_N = torch.from_numpy(other_classes(part, self.settings.sources))
+        return Targets(class_N, label_NL, error_NL, weight_N, other_N)
 
     def first_spectra(self) -> Spectra:
         """Some training spectra from few shards; the same ones, however the spectra are read."""
@@ -127,7 +130,7 @@ def learn(
     validation = _validation(inputs, resident[1] if resident else None, ranks, device)
     count = batches.batch * sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
     bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
-    with _tracker(inputs, ranks) as tracker, bar as shown:
+    with _tracker(inputs, ranks, epochs) as tracker, bar as shown:
         loop.run(validation, Reporter(shown, tracker, settings.monitor, watch))
         if ranks.is_leader:
             _finish(inputs, epochs, loop.lr, device)
@@ -150,7 +153,7 @@ def _fit_baseline(
     validation_part = Part(inputs.validation.shard_row_N2, validation.targets, inputs.read)
     count = len(inputs.train) // ranks.size + len(inputs.validation)
     bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
-    with _tracker(inputs, ranks) as tracker, bar as shown:
+    with _tracker(inputs, ranks, epochs) as tracker, bar as shown:
         reporter = Reporter(shown, tracker, settings.monitor, watch)
         fit.run(inputs.first_spectra, train_part, validation_part, inputs.max_bytes(), reporter)
         if ranks.is_leader:
@@ -164,15 +167,18 @@ def _initialise(inputs: Inputs, epochs: Epochs, device: torch.device) -> None:
         rescale_layers(net, inputs.first_spectra().to(device), RESCALE_SPECTRA)
 
 
-def _tracker(inputs: Inputs, ranks: Ranks) -> Tracker:
+def _tracker(inputs: Inputs, ranks: Ranks, epochs: Epochs) -> Tracker:
     settings, tags = inputs.settings, {"survey.store": inputs.plan.store.id}
-    return Tracker(settings.tracking, settings.run, settings.result_settings(), ranks.is_leader, tags)
+    values = settings.result_settings()
+    return Tracker(
+        settings.tracking, settings.run, values, ranks.is_leader, tags, lambda: epochs.state.history
+    )
 
 
 def prepare(settings: Train) -> Inputs:
     """Read the folder of a planned run, and build its network."""
     plan = run.read_plan(settings.run)
-    store = open_store(settings.store)
+    store = open_store(plan.store.path if settings.has_several_sources else settings.store)
     if store.id != plan.store.id:
         raise SettingsError(
             f"train: store: {settings.store}: has changed since the run was begun "
@@ -246,7 +252,7 @@ def _batches(
         batch,
         settings.seed,
         settings.window,
-        reader(settings.store, "continuum" in inputs.net.extra_inputs),
+        reader(inputs.read.path, "continuum" in inputs.net.extra_inputs),
         resident,
         weight_N,
         ranks.rank,
@@ -256,13 +262,15 @@ def _batches(
 
 
 def _sample_weights(inputs: Inputs) -> NDArray[np.float64] | None:
-    """How often each training spectrum comes in an epoch, if rare classes are to come more often."""
+    """How often each training spectrum comes in an epoch; None = once."""
     settings, train = inputs.settings, inputs.train
+    source_weight_N = draw_weights(train, settings.sources)
     if settings.balance == "none":
-        return None
+        return source_weight_N
     counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
     weight_C = class_weights(settings.balance, len(CLASSES), counts)
-    return np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
+    weight_N = np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
+    return weight_N if source_weight_N is None else weight_N * source_weight_N
 
 
 def _synthesizer(inputs: Inputs, ranks: Ranks, device: torch.device) -> Synthesizer | None:

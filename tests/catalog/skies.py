@@ -8,11 +8,12 @@ import pyarrow as pa
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.units import arcsec, deg
 
-from survey import files
 from survey.folder import Folder
 from survey.labels import CLASSES
 from survey.predict import output
 from survey.predict.output import Predictions
+from survey.store.indices import INDICES
+from tests.finished import finish_predictions
 
 LABELS = ("Teff", "FeH", "CFe")
 
@@ -37,7 +38,8 @@ def rows(
         if field.name in known:
             columns.append(pa.array(known[field.name], field.type))
         elif pa.types.is_floating(field.type):
-            columns.append(pa.array(random.uniform(0.1, 1, count), field.type))
+            values = random.uniform(0.1, 1, count)
+            columns.append(pa.array(np.ones(count) if field.name in INDICES else values, field.type))
         elif pa.types.is_integer(field.type):
             columns.append(pa.array(random.integers(0, 2, count), field.type))
         else:
@@ -51,9 +53,7 @@ def write(path: Path, table: pa.Table, shard: int = 100, **changes: Any) -> Pred
     The one member of the ensemble is not at its path any more.
     """
     shards = max(-(-table.num_rows // shard), 1)
-    for number in range(shards):
-        rows = output.to_parquet(table.slice(number * shard, shard))
-        files.write(str(path / "predictions" / f"part-{number:05d}.parquet"), memoryview(rows))
+    tables = [output.to_parquet(table.slice(number * shard, shard)) for number in range(shards)]
     member = output.MemberReference(name="one", path="nowhere", id="m1", model="prism")
     ensemble = output.EnsembleReference(
         path="ensemble", id="e1", members=(member,), calibrated=True, domain=True, ranges={}
@@ -77,9 +77,8 @@ def write(path: Path, table: pa.Table, shard: int = 100, **changes: Any) -> Pred
         settings={},
         fingerprint="",
     )
-    folder = Folder(str(path), output.PREDICTIONS)
-    folder.begin({})
-    folder.finish(document.model_copy(update=changes))
+    Folder(str(path), output.PREDICTIONS).begin({})
+    finish_predictions(path, document.model_copy(update=changes), tables)
     return output.open_predictions(str(path))
 
 

@@ -255,7 +255,7 @@ def test_wrong_input_is_reported_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"the ensemble ensemble has no validation stars"):
         run(tmp_path, catalog=str(tmp_path / "other"))
     with pytest.raises(SettingsError, match=r"the folder of another job \(catalog, not predictions\)"):
-        run(tmp_path, predictions=str(tmp_path / "other"), catalog=str(tmp_path / "third"))
+        run(tmp_path, predictions=str(tmp_path / "catalog"), catalog=str(tmp_path / "third"))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_catalog_of_an_older_version_is_refused(tmp_path: Path) -> None:
     write_survey(tmp_path)
     path = Path(run(tmp_path, exports=[]).folder) / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
-    with pytest.raises(SettingsError, match=r"a catalog of version 1, this code reads version 2"):
+    with pytest.raises(SettingsError, match=r"a catalog of version 1, this code reads version 3"):
         run(tmp_path, exports=[])
 
 

@@ -181,5 +181,7 @@ def test_a_catalog_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_predictions_that_have_lost_a_shard_say_what_to_do(tmp_path: Path) -> None:
     write_survey(tmp_path)
     (tmp_path / "predictions" / "predictions" / "part-00001.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"part-00001\.parquet: .*; run survey predict again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"part-00001\.parquet: .*; run survey predict with the settings"
+    ):
         run(tmp_path)

@@ -55,6 +55,12 @@ CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"CFe": 0.0, "CFe_err": 0.36}, CatalogFlag.LARGE_ERROR, NONE),
     ({"CFe": 0.0, "CFe_err": 0.3, "CFe_low": -1.1, "CFe_high": 1.1}, NONE, NONE),
     ({"Teff": 9000.0}, CatalogFlag.EXTRAPOLATED, NONE),
+    ({"tio5": 0.89, "cah2": 0.84}, NONE, CatalogFlag.MOLECULAR_BANDS),
+    ({"tio5": 0.89, "cah2": 0.86}, NONE, NONE),
+    ({"tio5": 0.91, "cah2": 0.80}, NONE, NONE),
+    ({"tio5": float("nan"), "cah2": 0.5}, NONE, NONE),
+    ({"h_delta": 7.6}, NONE, CatalogFlag.HOT_STAR),
+    ({"h_delta": 7.4}, NONE, NONE),
     ({"path": "x"}, NONE, NONE),
 ]
 

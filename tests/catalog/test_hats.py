@@ -25,7 +25,7 @@ from survey.catalog.visits import combine_visits
 from tests.catalog import skies
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the libraries that read
-ORIGIN = {"ensemble": "0123abcd", "store": "feed5678", "recipe": "a\\b"}
+ORIGIN = {"begun": "2026-01-01T00:00UTC", "ensemble": "0123abcd", "store": "feed5678", "recipe": "a\\b"}
 COLUMNS = ["visit", "ra", "dec"]
 PLACES = [(0.0, 0.0), (0.0, 90.0), (45.0, 41.81), (120.0, -30.0)]
 
@@ -63,8 +63,10 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, HatsCounts]
 
 @pytest.fixture(scope="module")
 def lsdb() -> Iterator[Any]:
-    """The library lsdb, on one thread."""
-    reader = pytest.importorskip("lsdb")
+    """The library lsdb, on one thread. It compiles nothing: small skies take less time without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_DISABLE_JIT", "1")
+        reader = pytest.importorskip("lsdb")
     import dask
 
     with dask.config.set(scheduler="synchronous"):
@@ -115,7 +117,7 @@ def test_a_match_across_edges_gives_the_pairs_that_brute_force_finds(
 ) -> None:
     """The catalog is the right side: its margin has the stars beyond an edge. Lsdb makes the left side."""
     random = np.random.default_rng(5)
-    crowds = [skies.cluster(ra, dec, 1500, 320, 50 + seed, apart=0) for seed, (ra, dec) in enumerate(PLACES)]
+    crowds = [skies.cluster(ra, dec, 500, 320, 50 + seed, apart=0) for seed, (ra, dec) in enumerate(PLACES)]
     angle, distance = random.uniform(0, 360, 300) * deg, random.uniform(0, 9, 300) * arcsec
     near = positions(frame)[:300].directional_offset_by(angle, distance)
     ra = np.concatenate([*(crowd[0] for crowd in crowds), near.ra.deg])
@@ -128,13 +130,13 @@ def test_a_match_across_edges_gives_the_pairs_that_brute_force_finds(
     hit = distance.arcsec <= 9.5
     visits = frame["visit"].to_numpy()[nearest[hit]].tolist()
     pairs = dict(zip(np.flatnonzero(hit).tolist(), visits, strict=True))
-    assert len(pairs) > 2000
+    assert len(pairs) > 700
     number = next(name for name in matched.columns if name.startswith("number"))
     visit = next(name for name in matched.columns if name.startswith("visit"))
     assert dict(zip(matched[number], matched[visit], strict=True)) == pairs
     tiles = sky.make_tiles(frame[PIXEL].sort_values().to_numpy(), 120, sky.margin_order(10) - 1)
     tile = tiles.tile_of(sky.pixels(ra[hit], dec[hit]))
-    assert (tile != tiles.tile_of(frame[PIXEL].to_numpy()[nearest[hit]])).sum() > 50
+    assert (tile != tiles.tile_of(frame[PIXEL].to_numpy()[nearest[hit]])).sum() > 15
 
 
 @pytest.mark.parametrize("part", [".", "stars", "stars_10arcs"])

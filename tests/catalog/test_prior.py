@@ -51,7 +51,7 @@ def test_adjusted_probabilities_are_those_of_bayes_under_the_other_mix(shares: l
     first, second = np.array(shares[:3]) / sum(shares[:3]), np.array(shares[3:]) / sum(shares[3:])
     feature_N2 = np.random.default_rng(0).normal(0, 1.5, (50, 2))
     adjusted = adjust(probabilities(feature_N2, tuple(first)), first, second)
-    assert adjusted == pytest.approx(probabilities(feature_N2, tuple(second)), abs=1e-4)
+    assert adjusted == pytest.approx(probabilities(feature_N2, tuple(second)), abs=1e-3)
 
 
 def test_unknown_probabilities_stay_unknown_and_certain_ones_stay_defined() -> None:
@@ -168,7 +168,7 @@ def test_a_mix_has_a_record_in_json() -> None:
     ],
 )
 def test_given_shares_that_make_no_mix_are_refused(prior: dict[str, float]) -> None:
-    message = r"are no class shares; give each of MP, CEMP, NMP a share of at least 0, not all 0"
+    message = r"; give each of MP, CEMP, NMP a share of at least 0, such as \{MP: 4, CEMP: 1, NMP: 95\}"
     with pytest.raises(ValueError, match=message):
         class_mix(np.full((1, 3), 1 / 3), [0], prior)
 

@@ -219,10 +219,14 @@ def test_a_list_that_nothing_can_select_has_no_next_best_stars_and_says_why(tmp_
 
 
 @pytest.mark.parametrize(
-    "prior", ["estimated", {"MP": 60, "CEMP": 39, "NMP": 1}, {"MP": 1, "CEMP": 1, "NMP": 98}]
+    ("level", "prior"),
+    [
+        (0.5, "estimated"),
+        (0.999, {"MP": 60, "CEMP": 39, "NMP": 1}),
+        (0.999, {"MP": 1, "CEMP": 1, "NMP": 98}),
+    ],
 )
-@pytest.mark.parametrize("level", [0.5, 0.999])
-def test_each_cemp_candidate_is_an_mp_candidate(tmp_path: Path, prior: Any, level: float) -> None:
+def test_each_cemp_candidate_is_an_mp_candidate(tmp_path: Path, level: float, prior: Any) -> None:
     """Whatever the two lists are made for: here the MP list is strict and the CEMP list is wide."""
     write_survey(tmp_path)
     mp = {"goal": "purity", "level": level}

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -10,19 +11,17 @@ from tests.processes import Workplace, new_workplace
 
 
 @pytest.fixture(scope="session")
-def small_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Ray with two CPUs in this process."""
+def small_ray() -> Iterator[None]:
+    """Ray as a job starts it, with two CPUs."""
     import ray
 
+    from survey.cluster import stream
+
     folder = tempfile.mkdtemp(prefix="sv-", dir="/tmp")  # sockets: a path of pytest's is too long
-    ray.init(
-        num_cpus=2,
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _temp_dir=folder,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "local")
+        patch.setattr(ray, "init", partial(ray.init, num_cpus=2, _temp_dir=folder))
+        stream.connect()
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from survey.cluster import stream
+from survey.cluster import actors, stream
 from survey.cluster.actors import Pool, plan_pool, ray_workers
 from survey.predict.predict import predict
 from survey.predict.workers import ShardFunction
@@ -29,6 +29,7 @@ def square(threads: Threads, cpus: int, gpu: bool) -> ShardFunction:
     return lambda number: {"square": number * number, **process}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_actors_give_the_results_of_a_loop_from_other_processes() -> None:
     results = list(ray_workers(2, 1, True)(square, range(7)))
@@ -129,7 +130,10 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("small_ray")
-def test_predictions_by_actors_equal_those_of_a_loop_byte_for_byte(place: Path) -> None:
+def test_predictions_by_actors_equal_those_of_a_loop_byte_for_byte(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actors, "local_workers", lambda *_: pytest.fail("no actor was used"))
     written = []
     for name, workers in (("loop", None), ("actors", ray_workers(2, 1, False))):
         result = predict(settings(place, predictions=str(place / name)), workers)

@@ -26,7 +26,7 @@ from tests.processes import Job, Workplace, new_workplace
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(1800 + 120 * KILLS)]
 
-SHARDS, SIZE = 20, 250
+SHARDS, SIZE = 12, 250
 PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}}
 
 
@@ -40,7 +40,7 @@ def contents(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """5,000 names of 43 files: 0.2 s of work for each of 20 shards, and hardly any disk."""
+    """3,000 names of 43 files: 0.2 s of work for each of 12 shards, and hardly any disk."""
     folder = tmp_path_factory.mktemp("kill")
     base = sorted(survey_files.write(folder / "base", range(40), broken=True).iterdir())
     (folder / "in").mkdir()
@@ -71,7 +71,7 @@ def place() -> Iterator[Workplace]:
         yield workplace
 
 
-def job(place: Workplace, input_folder: Path) -> Job:
+def job(place: Workplace, input_folder: Path, workers: int) -> Job:
     arguments = [
         f"input={input_folder}",
         f"store={place.folder}/store",
@@ -79,7 +79,7 @@ def job(place: Workplace, input_folder: Path) -> Job:
         "refuse_above=1.0",
         f"prepare={json.dumps(PREPARE)}",
     ]
-    return place.python("jobs/ingest.py", *arguments, "workers=2")
+    return place.python("jobs/ingest.py", *arguments, f"workers={workers}")
 
 
 def markers(place: Workplace) -> int:
@@ -91,10 +91,10 @@ def has_markers(place: Workplace, count: int) -> bool:
 
 
 def has_workers_and_markers(place: Workplace, count: int) -> bool:
-    return bool(workers(place)) and markers(place) >= count
+    return bool(worker_processes(place)) and markers(place) >= count
 
 
-def workers(place: Workplace) -> list[psutil.Process]:
+def worker_processes(place: Workplace) -> list[psutil.Process]:
     """The processes that work on a shard; if there are none, those that wait for one."""
     titles = {process: title(process) for process in place.processes()}
     busy = [process for process, text in titles.items() if text.startswith("ray::") and "Map" in text]
@@ -125,13 +125,14 @@ def check_complete(place: Workplace, undisturbed: dict[str, bytes]) -> None:
     assert all(written[name] == undisturbed[name] for name in written)
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_driver_may_be_killed_at_any_moment(
-    place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]
+    place: Workplace, input_folder: Path, undisturbed: dict[str, bytes], workers: int
 ) -> None:
     chance = random.Random(1)
     moments, orphans = [], []
     for number in range(KILLS):
-        run, before = job(place, input_folder), markers(place)
+        run, before = job(place, input_folder, workers), markers(place)
         if number % 4 == 3:  # at a time, perhaps before the first file
             time.sleep(chance.uniform(0.2, 8))
         else:
@@ -139,10 +140,10 @@ def test_a_driver_may_be_killed_at_any_moment(
             assert run.until(partial(has_markers, place, wanted))
             time.sleep(chance.uniform(0, 0.3))
         run.kill()
-        orphans.append(len(workers(place)))
+        orphans.append(len(worker_processes(place)))
         moments.append(markers(place))
         if number % 2 or number == KILLS - 1 or moments[-1] > SHARDS - 6:
-            last = job(place, input_folder)  # at once: workers of the killed driver may still write
+            last = job(place, input_folder, workers)  # at once: workers of the killed driver may still write
             assert last.wait() == 0, last.err
             check_complete(place, undisturbed)
             place.sweep()
@@ -160,7 +161,7 @@ def test_workers_may_be_killed_at_any_moment(
     chance = random.Random(2)
     moments: list[int] = []
     while len(moments) < KILLS:
-        run = job(place, input_folder)
+        run = job(place, input_folder, 2)
         wanted = chance.randint(0, 4)
         while (
             len(moments) < KILLS
@@ -168,7 +169,7 @@ def test_workers_may_be_killed_at_any_moment(
             and run.until(partial(has_workers_and_markers, place, wanted))
         ):
             time.sleep(chance.uniform(0, 0.3))
-            running = workers(place)
+            running = worker_processes(place)
             if running and markers(place) < SHARDS:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     chance.choice(running).kill()

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(1800 + 
 PATIENCE = 300
 """Seconds after which a job counts as stuck; a loaded machine takes a minute to start Ray."""
 
-SHARDS, SIZE = 20, 100
+SHARDS, SIZE = 12, 100
 
 
 def contents(predictions: Path) -> dict[str, bytes]:
@@ -43,8 +43,8 @@ def contents(predictions: Path) -> dict[str, bytes]:
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store, an ensemble and undisturbed predictions.
 
-    The store has 2,000 names of 40 files. Because of dropout passes, the ensemble takes 0.1 s or more for
-    each of the 20 shards.
+    The store has 1,200 names of 40 files. Because of dropout passes, the ensemble takes 0.1 s or more for
+    each of the 12 shards.
     """
     folder = tmp_path_factory.mktemp("predict-kill")
     base = sorted(survey_files.write(folder / "base", range(40)).iterdir())

@@ -63,8 +63,8 @@ def counted(settings: Tune, monkeypatch: pytest.MonkeyPatch) -> tuple[tune.Searc
 def test_a_search_for_two_elements_runs_trainings_side_by_side(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some are stopped early, some cannot be, one kind always fails; paths are relative."""
-    sweeps.write_space(tmp_path, sweeps.SPACE | {"options.components": {"choices": [16, 2000]}})
+    """Some may be stopped early; paths are relative."""
+    sweeps.write_space(tmp_path)
     monkeypatch.chdir(tmp_path)
     settings = search_settings(
         toys,
@@ -73,21 +73,20 @@ def test_a_search_for_two_elements_runs_trainings_side_by_side(
         study="study",
         winners="winners",
         elements=["C_FE", "FE"],
-        trials=4,
-        seeds=2,
-        train=sweeps.TRAIN | {"epochs": 4},
+        trials=2,
+        seeds=1,
+        train=sweeps.TRAIN | {"epochs": 3},
         prune={"name": "halving", "first": 1},
     )
     outcome, at_a_time = counted(settings, monkeypatch)
     assert at_a_time >= 2
-    assert [progress.finished for progress in outcome.progress] == [4, 4]
+    assert [progress.finished for progress in outcome.progress] == [2, 2]
     assert all(progress.counts["running"] == 0 for progress in outcome.progress)
-    failed = {reason for progress in outcome.progress for reason in progress.reasons}
-    assert all("fewer than options.components=2000" in reason for reason in failed)
+    assert not any(progress.reasons for progress in outcome.progress)
     assert set(outcome.results) == {"C_FE", "FE"}
     for result in outcome.results.values():
         assert result.best
-        assert len(result.best.seeds.values) == 2
+        assert len(result.best.seeds.values) == 1
         assert result.best.seeds.mean
     assert not run(settings).is_new
 
@@ -190,6 +189,7 @@ def test_if_ray_breaks_down_its_trainings_are_requested_again_but_not_without_en
     assert all("the node runs low on memory" in reason for reason in outcome.progress[0].reasons)
 
 
+@pytest.mark.long
 def test_a_reason_that_all_trainings_share_ends_the_search(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,33 +1,32 @@
 """Ray Data as a map: results, errors and deaths of workers, and jobs on a cluster."""
 
 import importlib.util
+import inspect
+import json
 import os
 import re
-import signal
 import socket
-import threading
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
+from ray._private import ray_constants, services
 
 from survey.cluster import stream
 from survey.settings import SettingsError
 from survey.store.ingest import ingest, plan_shards
 from survey.store.settings import Ingest
 from tests import survey_files
+from tests.cluster.functions import UnpicklableError, dies_always, dies_once, refuses, square
+from tests.commands import survey
 from tests.processes import ROOT, Job, Workplace, new_workplace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
 
 HAS_DASHBOARD = importlib.util.find_spec("aiohttp_cors") is not None
 COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
-
-
-def square(number: int) -> dict[str, Any]:
-    return {"number": number, "square": number * number, "pid": os.getpid()}
 
 
 @pytest.mark.usefixtures("small_ray")
@@ -54,18 +53,6 @@ def test_one_worker_or_one_item_needs_no_ray(
 ) -> None:
     monkeypatch.setattr(stream, "connect", lambda: pytest.fail("Ray was started"))
     assert list(stream.make_map(workers)(square, items)) == [square(item) for item in items]
-
-
-def refuses(kind: Any, number: int) -> dict[str, Any]:
-    if number == 3:
-        raise kind("shard 3: found 7; give 8")
-    return square(number)
-
-
-class UnpicklableError(Exception):
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.lock = threading.Lock()
 
 
 @pytest.mark.usefixtures("small_ray")
@@ -96,25 +83,11 @@ def test_an_error_that_cannot_be_pickled_is_raised_with_its_text() -> None:
         list(stream.make_map(2)(partial(refuses, UnpicklableError), range(6)))
 
 
-def dies_once(folder: Path, number: int) -> dict[str, Any]:
-    died = folder / f"died-{number}"
-    if number % 3 == 0 and not died.exists():
-        died.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return square(number)
-
-
 @pytest.mark.usefixtures("small_ray")
 def test_items_of_workers_that_die_are_done_again_and_their_results_come_once(tmp_path: Path) -> None:
     results = list(stream.make_map(2)(partial(dies_once, tmp_path), range(5)))
     assert sorted(result["square"] for result in results) == [number * number for number in range(5)]
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def dies_always(number: int) -> dict[str, Any]:
-    if number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return square(number)
 
 
 @pytest.mark.long
@@ -151,6 +124,27 @@ def test_an_ingest_on_ray_writes_the_same_bytes_as_a_loop(tmp_path: Path) -> Non
     assert len(written[0]) == 15
 
 
+@pytest.mark.usefixtures("small_ray")
+def test_an_error_on_a_worker_is_printed_without_a_traceback_and_the_next_run_continues(
+    tmp_path: Path,
+) -> None:
+    first = survey_files.write(tmp_path / "in", range(6))
+    arguments = [f"input={first}", f"store={tmp_path / 'store'}", "shard=3", f"prepare={json.dumps(COARSE)}"]
+    values = {"input": str(first), "store": str(tmp_path / "store"), "shard": 3, "prepare": COARSE}
+    plan_shards(Ingest.from_dict("ingest", values))
+    blocked = tmp_path / "store" / "spectra" / "part-00001.parquet"
+    blocked.mkdir(parents=True)  # nothing can be written here
+    failing = survey("ingest", *arguments, "workers=2")
+    blocked.rmdir()
+    run = survey("ingest", *arguments, "workers=2")
+    assert failing.returncode == 1
+    assert "Traceback" not in failing.stderr, failing.stderr
+    assert "Is a directory" in failing.stderr.splitlines()[-1]
+    assert str(blocked) in failing.stderr.splitlines()[-1]
+    assert run.returncode == 0, run.stderr
+    assert "shards     2 complete" in run.stdout
+
+
 def job(workplace: Workplace, *arguments: str, **environment: str) -> Job:
     survey_files.write(workplace.folder / "in", range(6), broken=True)
     return workplace.python(
@@ -161,6 +155,39 @@ def job(workplace: Workplace, *arguments: str, **environment: str) -> Job:
         *arguments,
         **environment,
     )
+
+
+def test_the_parts_of_ray_by_which_it_stays_on_this_machine_are_still_there() -> None:
+    """They are private: `ray.init` has no public way to listen on 127.0.0.1 only (Ray 2.60)."""
+    assert ray_constants.ENABLE_RAY_CLUSTER is not None
+    source = inspect.getsource(services.get_node_ip_address)
+    assert "ENABLE_RAY_CLUSTER" in source
+    assert services.find_bootstrap_address("/nowhere") is None
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+def test_a_private_ray_listens_on_this_machine_only_and_its_death_is_one_sentence(
+    workplace: Workplace, part: str
+) -> None:
+    script = (
+        "import psutil, sys, time\n"
+        "from survey.cluster import stream\n"
+        "stream.connect()\n"
+        "ours = [psutil.Process(), *psutil.Process().children(recursive=True)]\n"
+        "places = [c for p in ours for c in p.net_connections() if c.status == 'LISTEN']\n"
+        "print(len(places), {c.laddr.ip.removeprefix('::ffff:') for c in places}, flush=True)\n"
+        f"[part] = [p for p in ours if p.name() == '{part}']\n"
+        "results = stream.make_map(2)(lambda number: time.sleep(60) or {}, range(20))\n"
+        "part.kill()\n"
+        "list(results)\n"
+    )
+    job = workplace.start(sys.executable, "-c", script)
+    assert job.wait() == 1
+    count, _, addresses = job.out.strip().partition(" ")
+    assert int(count) > 5
+    assert addresses == "{'127.0.0.1'}"
+    assert job.err == f"{stream.RAY_ENDED}\n"
 
 
 @pytest.mark.long
@@ -238,6 +265,7 @@ def cluster() -> Iterator[tuple[Workplace, dict[str, str]]]:
         )
 
 
+@pytest.mark.long
 def test_a_job_runs_on_a_cluster_with_a_token_and_an_error_on_a_worker_is_printed_without_a_traceback(
     cluster: tuple[Workplace, dict[str, str]],
 ) -> None:

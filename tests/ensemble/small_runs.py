@@ -1,11 +1,11 @@
 """Small trained runs on one store of toy stars, as members of ensembles."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from survey.training.train import plan
 from survey.training.worker import learn
+from tests.finished import change_document
 from tests.training import lessons
 
 COUNT = 300
@@ -38,7 +38,9 @@ def train(folder: Path, name: str, **changes: Any) -> str:
 
 def change_preparation(file: Path, **changes: Any) -> None:
     """Change the preparation of spectra in the document of a run or of a store."""
-    document = json.loads(file.read_text())
-    values = document["store"] if file.name == "run.json" else document["settings"]
-    values["prepare"] |= changes
-    file.write_text(json.dumps(document))
+
+    def change(document: dict[str, Any]) -> None:
+        values = document["store"] if file.name == "run.json" else document["settings"]
+        values["prepare"] |= changes
+
+    change_document(file, change)

@@ -24,7 +24,7 @@ TRAIN = {
     "model": "prism",
     "options": {"components": 16, "hidden": 32},
     "targets": ["FeH", "CFe"],
-    "epochs": 30,
+    "epochs": 10,
     "batch": 16,
     "split": small_runs.SPLIT,
     "tracking": {"use": "never"},
@@ -45,7 +45,8 @@ def test_a_killed_job_ends_with_the_result_of_an_undisturbed_one(tmp_path: Path)
         Build.from_dict("ensemble", given | {"ensemble": str(tmp_path / "undisturbed")})
     ).document.id
     team, dice = tmp_path / "team", random.Random(3)
-    arguments = [f"{name}={json.dumps(value)}" for name, value in (given | {"ensemble": str(team)}).items()]
+    values = (given | {"ensemble": str(team)}).items()
+    arguments = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values]
     with new_workplace() as place:
         for _ in range(KILLS):
             job = place.python("jobs/ensemble.py", *arguments)

@@ -1,6 +1,5 @@
 """An ensemble opened from its folder, and a run as an ensemble."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from survey.store.store import open_store
 from survey.training.batches import Spectra, read_spectra
 from survey.training.run import open_run
 from tests.ensemble import small_runs
+from tests.finished import change_document
 
 RUNS = ("both", "sure", "classes")
 ENDINGS = ("", "_err", "_err_data", "_err_model", "_spread", "_low", "_high")
@@ -116,17 +116,19 @@ def copied(folder: Path, to: Path) -> Path:
     """Copies of the ensemble and its runs; the members of the copy are the copied runs."""
     for name in (*RUNS, "team"):
         shutil.copytree(folder / name, to / name)
-    document = json.loads((to / "team" / ENSEMBLE.file).read_text())
-    for member in document["members"]:
-        member["path"] = str(to / member["name"])
-    (to / "team" / ENSEMBLE.file).write_text(json.dumps(document))
+
+    def move(document: dict[str, Any]) -> None:
+        for member in document["members"]:
+            member["path"] = str(to / member["name"])
+
+    change_document(to / "team" / ENSEMBLE.file, move)
     return to / "team"
 
 
 def test_a_missing_domain_is_an_error(folder: Path, tmp_path: Path) -> None:
     team = copied(folder, tmp_path)
     (team / DOMAIN).unlink()
-    message = r"domain.safetensors: is missing, though the ensemble is finished; put a copy back, or make"
+    message = r"domain.safetensors: is missing; run survey ensemble with the same settings again, or put"
     with pytest.raises(FileNotFoundError, match=message):
         open_ensemble(str(team))
 
@@ -150,9 +152,8 @@ def test_a_changed_member_is_an_error(folder: Path, tmp_path: Path) -> None:
 
 def test_an_ensemble_of_another_version_is_an_error(folder: Path, tmp_path: Path) -> None:
     team = copied(folder, tmp_path)
-    document = json.loads((team / ENSEMBLE.file).read_text())
-    (team / ENSEMBLE.file).write_text(json.dumps(document | {"version": 0}))
-    with pytest.raises(ValueError, match="ensemble of version 0, this code reads version 2; make it again"):
+    change_document(team / ENSEMBLE.file, {"version": 0})
+    with pytest.raises(ValueError, match="ensemble of version 0, this code reads version 3; make it again"):
         open_ensemble(str(team))
 
 

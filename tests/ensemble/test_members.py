@@ -1,6 +1,5 @@
 """Members answer together as each run does alone, with dropout on or off."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from survey.training.run import Run, RunDocument
 from survey.training.scaling import Scaling
 from tests.ensemble import small_runs
 from tests.ensemble.random_members import combined
+from tests.finished import change_document
 from tests.models import batches
 
 PIXELS = 301
@@ -307,8 +307,7 @@ def test_placeholder_answers_show_what_members_predict(members: Members, spectra
 def changed(folder: Path, copy: Path, **changes: object) -> str:
     """A copy of a run with changes of its document."""
     shutil.copytree(folder / "both", copy)
-    document = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps(document | changes))
+    change_document(copy / "run.json", changes)
     return str(copy)
 
 

@@ -136,5 +136,5 @@ def three(folder: Path, store: Store, passes: int = 0) -> Path:
         store=members.runs[0].document.store,
         **fields,
     )
-    Folder(str(folder), ENSEMBLE).finish(document)
+    Folder(str(folder), ENSEMBLE).finish(document, [DOMAIN])
     return folder

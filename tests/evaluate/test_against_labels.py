@@ -1,6 +1,5 @@
 """Predictions compared with the labels of another survey."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from isal import isal_zlib
 
 from survey.evaluate.evaluate import evaluate
 from survey.evaluate.result import CSV, PREDICTIONS, Evaluation
@@ -21,6 +19,7 @@ from survey.predict.settings import Predict
 from survey.reports import evaluate as report
 from survey.settings import SettingsError
 from tests.ensemble import small_runs
+from tests.finished import change_document, seal_predictions
 from tests.reports.sketches import sketch
 from tests.training import lessons
 
@@ -29,11 +28,6 @@ from tests.training import lessons
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, and its predictions for all stars of its store."""
     folder = small_runs.place(tmp_path_factory.mktemp("against"), "both")
-    rows = [
-        {"shard": number, "written": pq.ParquetFile(path).metadata.num_rows, "spectra": {"crc": crc(path)}}
-        for number, path in enumerate(sorted((folder / "store" / "spectra").iterdir()))
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "store" / "shards.parquet")
     values = {
         "ensemble": str(folder / "both"),
         "store": str(folder / "store"),
@@ -42,10 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     predict(Predict.from_dict("predict", values))
     return folder
-
-
-def crc(path: Path) -> int:
-    return int(isal_zlib.crc32(path.read_bytes()))
 
 
 @pytest.fixture
@@ -124,9 +114,11 @@ def test_an_evaluation_is_shown_again_under_another_name_and_as_csv(place: Path)
 
 def test_stars_of_a_missing_member_are_kept_with_a_warning(place: Path) -> None:
     path = place / "predicted" / "predictions.json"
-    document = json.loads(path.read_text())
-    document["ensemble"]["members"][0]["path"] = str(place / "missing")
-    path.write_text(json.dumps(document))
+
+    def change(document: dict[str, Any]) -> None:
+        document["ensemble"]["members"][0]["path"] = str(place / "missing")
+
+    change_document(path, change)
     evaluation = compare(place)
     assert len(evaluation.calibrated) == small_runs.COUNT
     assert "1 members are not at their paths any more" in report.summary(evaluation, [])
@@ -142,6 +134,7 @@ def test_rows_without_an_answer_are_left_out_and_counted(place: Path, folder: Pa
         column = table.column_names.index(name)
         table = table.set_column(column, table.schema.field(name), pa.array(values, pa.float32()))
     pq.write_table(table, path)
+    seal_predictions(place / "predicted")
     evaluation = compare(place)
     assert evaluation.document.no_answer == 2
     assert len(evaluation.calibrated) == len(test) - 2

@@ -17,6 +17,7 @@ from survey.labelling import samples
 from survey.reports import evaluate as report
 from survey.settings import SettingsError
 from tests.ensemble import small_runs
+from tests.finished import change_document
 from tests.reports.sketches import sketch
 
 RUNS = ("both", "sure", "warm", "classes")
@@ -146,8 +147,7 @@ def test_runs_with_another_grid_or_preparation_are_an_error(place: Path, folder:
     message = r"against: sure: the training spectra of .*sure are not prepared like those of .*continuum is"
     with pytest.raises(SettingsError, match=message):
         evaluate(place, "both", "sure", store=str(store))
-    document = json.loads(file.read_text())
-    file.write_text(json.dumps(document | {"grid": document["grid"] | {"start": 4100.0, "stop": 4698.0}}))
+    change_document(file, lambda document: document["grid"].update(start=4100.0, stop=4698.0))
     message = r"its grid has 300 linear points from 4000 to 4598, the run .*sure was .* points from 4100"
     with pytest.raises(ValueError, match=message):
         evaluate(place, "both", "sure")

@@ -1,6 +1,5 @@
 """Predictions shard by shard, while they are made and after."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from survey import files
+from survey import checked, files
+from survey.checked import WrittenFile
 from survey.evaluate.drift import BATCHES, Drift, departs, measure_drift
 from survey.evaluate.evaluate import evaluate
 from survey.evaluate.settings import Evaluate
@@ -20,6 +20,7 @@ from survey.reports import evaluate as report
 from survey.settings import SettingsError
 from survey.store.markers import complete_markers
 from tests.ensemble import untrained
+from tests.finished import change_document
 
 
 def predicted(ensemble: Path, folder: Path) -> Path:
@@ -89,8 +90,11 @@ def test_only_new_shards_are_read(predictions: Path, monkeypatch: pytest.MonkeyP
 def test_a_shard_that_was_made_again_is_read_again(predictions: Path) -> None:
     measure(predictions)
     path = predictions / "markers" / "part-00001.json"
-    marker = json.loads(path.read_text())
-    path.write_text(json.dumps(marker | {"predictions": marker["predictions"] | {"crc": 1}}))
+    table = predictions / "predictions" / "part-00001.parquet"
+    rows = pq.read_table(table)
+    pq.write_table(rows.slice(0, rows.num_rows - 1), table)
+    written = WrittenFile.at(str(table)).model_dump()
+    change_document(path, {"predictions": written, "rows": rows.num_rows - 1})
     assert measure(predictions).new == 1
 
 
@@ -114,7 +118,7 @@ def thirty_shards(folder: Path, source: Path) -> Path:
     for name in ("predictions", "markers"):
         (folder / name).mkdir(parents=True)
     (folder / "settings.json").write_bytes((source / "settings.json").read_bytes())
-    marker = json.loads((source / "markers" / "part-00000.json").read_text())
+    marker = checked.read_json(str(source / "markers" / "part-00000.json"), "")
     for number in range(30):
         rows = 4 if number == 29 else 60
         is_odd = number == 10
@@ -135,9 +139,9 @@ def thirty_shards(folder: Path, source: Path) -> Path:
         ]
         path = folder / "predictions" / f"part-{number:05d}.parquet"
         pq.write_table(pa.table(columns, schema=schema), path)
-        written = {"bytes": path.stat().st_size, "crc": number}
+        written = WrittenFile.at(str(path)).model_dump()
         changes = {"shard": number, "rows": rows, "no_answer": 0, "predictions": written}
-        (folder / "markers" / f"part-{number:05d}.json").write_text(json.dumps(marker | changes))
+        checked.write_json(str(folder / "markers" / f"part-{number:05d}.json"), marker | changes)
     return folder
 
 

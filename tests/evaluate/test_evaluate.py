@@ -17,6 +17,7 @@ from survey.reports import evaluate as report
 from survey.settings import SettingsError
 from survey.training.train import plan
 from survey.training.worker import learn
+from tests.finished import change_document
 from tests.training import lessons
 
 
@@ -130,7 +131,7 @@ def test_an_unfinished_evaluation_is_made_again(place: Path) -> None:
 def test_an_evaluation_of_another_version_is_an_error(place: Path) -> None:
     file = Path(evaluate(place).folder) / "settings.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 1}))
-    with pytest.raises(SettingsError, match="evaluation of version 1, this code reads version 2"):
+    with pytest.raises(SettingsError, match="evaluation of version 1, this code reads version 3"):
         evaluate(place)
 
 
@@ -148,9 +149,7 @@ def test_a_missing_folder_is_an_error(place: Path, changes: dict[str, str], mess
 
 def test_a_store_with_another_grid_is_an_error(place: Path, tmp_path: Path) -> None:
     other = lessons.store(tmp_path / "other" / "store", count=20)
-    document = json.loads((other / "store.json").read_text())
-    grid = document["grid"] | {"start": 4002.0}
-    (other / "store.json").write_text(json.dumps(document | {"grid": grid}))
+    change_document(other / "store.json", lambda document: document["grid"].update(start=4002.0))
     message = (
         r"299 linear points from 4002 to 4598, the run .* was trained on 300 linear points from 4000 to 4598"
     )

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from survey.folder import Folder
 from survey.spectrum import Grid
 from survey.store.schema import array_column, spectra_schema
 from survey.store.settings import Bits, Prepare
@@ -16,9 +15,9 @@ from survey.store.store import (
     StoreDocument,
     StoreSettings,
     open_store,
-    shard_file,
     to_parquet,
 )
+from tests.finished import finish_store
 
 GRID = Grid(4000.0, 4002.0, 1.0)
 
@@ -48,7 +47,8 @@ def store(folder: Path, rows: list[dict[str, Any]], size: int = 4) -> Store:
     """A store of these rows, with `size` rows in each shard."""
     schema = spectra_schema(GRID, False)
     parts = [rows[start : start + size] for start in range(0, len(rows), size)] or [[]]
-    for number, members in enumerate(parts):
+    spectra = []
+    for members in parts:
         pixels = array_column(np.ones((len(members), len(GRID)), np.float32))
         columns = [
             pixels
@@ -56,9 +56,7 @@ def store(folder: Path, rows: list[dict[str, Any]], size: int = 4) -> Store:
             else pa.array([row.get(field.name) for row in members], field.type)
             for field in schema
         ]
-        path = Path(shard_file(str(folder), "spectra", number))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(memoryview(to_parquet(pa.table(columns, schema=schema))))
+        spectra.append(to_parquet(pa.table(columns, schema=schema)))
     settings = StoreSettings(shard=size, sources=(), options={}, prepare=Prepare(), bits=Bits())
     document = StoreDocument(
         version=STORE.version,
@@ -72,5 +70,5 @@ def store(folder: Path, rows: list[dict[str, Any]], size: int = 4) -> Store:
         fingerprint="",
         settings=settings,
     )
-    Folder(str(folder), STORE).finish(document)
+    finish_store(folder, document, spectra)
     return open_store(str(folder))

@@ -58,7 +58,7 @@ def test_without_any_part_the_others_predict_and_learn(
 
 
 def test_without_backbone_and_branches_nothing_is_left() -> None:
-    message = r"local_branch: None: backbone, global_branch and local_branch are all null; keep one"
+    message = r"local_branch: backbone, global_branch and local_branch are all null; keep one"
     with pytest.raises(SettingsError, match=message):
         Options.from_dict("dualbranch", {"backbone": None, "global_branch": None, "local_branch": None})
 

@@ -49,7 +49,7 @@ def test_smoothing_is_that_of_scipy_and_lowers_the_noise() -> None:
     ("view", "message"),
     [
         ({"windows": [[5200, 5100]]}, "the window 5200 to 5100 is empty"),
-        ({"windows": [[5100]]}, r"windows\.0"),
+        ({"windows": [[5100]]}, r"windows: \[\[5100\]\]: give list of"),
         ({"windows": [["Mg", 5100]]}, "valid number"),
         ({"clip": [2, 3]}, "the continuum, 1, is not between the limits"),
         ({"smooth": 4}, "is not an odd number from 5"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from survey import files
+from survey import checked
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble
 from survey.predict import autotune
 from survey.predict import predict as predict_module
@@ -154,7 +154,7 @@ def test_the_choice_is_written_down_and_used_by_every_rerun(
     result = predict(measured)
     choice = result.document.choice
     assert "spectra/s by batch" in choice.notes[0]
-    plan = files.read_json(str(place / "measured" / "plan.json"))
+    plan = checked.read_json(str(place / "measured" / "plan.json"), "")
     assert Choice.model_validate(plan) == choice
     monkeypatch.setattr(predict_module, "Autotuner", None)
     for path in (place / "measured" / "markers").iterdir():

@@ -29,6 +29,7 @@ from survey.store.store import open_store
 from survey.training.batches import Spectra, read_spectra
 from tests import survey_files
 from tests.ensemble import untrained
+from tests.finished import change_document
 from tests.predict.small_predictions import numbers, predicted, settings, stopped_after
 
 
@@ -198,16 +199,19 @@ def test_a_damaged_or_missing_file_of_the_store_is_named(place: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-1000] + b"x" + data[-999:])
     with pytest.raises(
-        ValueError, match=r"part-00001.parquet: is not the file that the store wrote .*; put a copy back, or"
+        ValueError,
+        match=r"part-00001.parquet: is damaged .*; run survey ingest with the settings of the store",
     ):
         predicted(place)
     path.unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"part-00001.parquet: is missing, though the store is finished; put a copy"
+        FileNotFoundError, match=r"part-00001.parquet: is missing; run survey ingest with the settings of the"
     ):
         predicted(place)
     (place / "store" / "shards.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=r"shards.parquet: is missing, though the store is finished"):
+    with pytest.raises(
+        FileNotFoundError, match=r"shards.parquet: is missing; run survey ingest with the same settings again"
+    ):
         predicted(place)
 
 
@@ -216,7 +220,7 @@ def test_a_damaged_or_missing_file_of_the_store_is_named(place: Path) -> None:
     [
         ({"store": None}, "predict: store, input: neither is given; give store= with the folder of a store"),
         ({"input": "x"}, "predict: store, input: both are given"),
-        ({"ingest": {"sauces": []}}, "predict: ingest: sauces: unknown setting"),
+        ({"ingest": {"sauces": []}}, "predict: ingest.sauces: unknown setting"),
         (
             {"sources": ["ascii"]},
             "predict: sources: unknown setting (value ['ascii']); did you mean ingest.sources?",
@@ -263,9 +267,12 @@ def test_predictions_of_another_version_are_neither_read_nor_extended(place: Pat
     predicted(place)
     for name in ("settings.json", "predictions.json"):
         path = place / "predictions" / name
-        path.write_text(path.read_text().replace('"version": 2', '"version": 99', 1))
+        if name == "settings.json":
+            path.write_text(path.read_text().replace('"version": 3', '"version": 99', 1))
+        else:
+            change_document(path, {"version": 99})
     for call in (lambda: open_predictions(str(place / "predictions")), lambda: predicted(place)):
-        with pytest.raises(SettingsError, match="predictions of version 99, this code reads version 2; make"):
+        with pytest.raises(SettingsError, match="predictions of version 99, this code reads version 3; make"):
             call()
 
 
@@ -353,7 +360,7 @@ def test_dropout_passes_are_the_same_in_every_run(place: Path) -> None:
 def test_an_ensemble_that_changes_during_the_job_is_an_error(place: Path) -> None:
     def change() -> None:
         path = place / "ensemble" / "ensemble.json"
-        path.write_text(path.read_text().replace("three-members", "four-members"))
+        change_document(path, {"id": "four-members"})
 
     with pytest.raises(
         JobError, match=r"has changed since the job began \(three-members then, four-members now\)"

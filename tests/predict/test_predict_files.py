@@ -58,6 +58,7 @@ def test_the_spectra_are_not_kept(place: Path) -> None:
     folder = place / "predictions"
     assert {path.name for path in folder.iterdir()} == {
         *("settings.json", "plan.json", "predictions.json", "manifest.json", "validation.parquet"),
+        "shards.parquet",
         *("manifest", "markers", "predictions", "refused"),
     }
     assert not {"flux", "ivar"} & set(pq.read_schema(folder / "predictions" / "part-00000.parquet").names)
@@ -78,7 +79,8 @@ def test_refused_files_are_listed_with_their_reasons(place: Path) -> None:
 def test_too_many_refusals_fail_the_job_after_everything_is_written(place: Path) -> None:
     message = (
         r"complete, but 3 of 13 rows \(23.1%\) were refused, "
-        r"more than refuse_above=0.1 allows \(bad_gzip 1, empty 1, not_fits 1\)"
+        r"more than refuse_above=0.1 allows \(bad_gzip 1, empty 1, not_fits 1; "
+        rf"such as {place}/files/.*broken-0.fits: empty\)"
     )
     with pytest.raises(RefusalsError, match=message):
         from_files(place, refuse_above=0.1)
@@ -87,19 +89,17 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(place: Path)
     assert from_files(place)[0].created == 0
 
 
-def test_new_files_are_added_and_files_that_return_are_read(
-    place: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_new_files_are_added_and_files_that_return_are_read(place: Path) -> None:
     path = place / "files" / survey_files.name(3)
     data = path.read_bytes()
-    from_files(place)
+    alone, _ = from_files(place)
+    assert "inputs" not in summary(alone)
+    assert f"next       survey catalog RECIPE predictions={place}/predictions catalog=" in summary(alone)
     survey_files.write(place / "next", range(10, 15))
-    assert not caplog.records
     result, table = from_files(place, input=str(place / "next"))
-    assert [record.getMessage() for record in caplog.records] == [
-        f"predict: {place}/predictions: holds 15 spectra of 2 inputs now: {place}/files, {place}/next; "
-        "for those of one input alone, give another predictions="
-    ]
+    text = f"inputs     these are the spectra of 2 inputs: {place}/files, {place}/next\n"
+    assert text in summary(result)
+    assert "for those of one input alone, give another predictions=" in summary(result)
     assert (result.created, result.document.rows, table.num_rows) == (2, 15, 15)
     path.unlink()
     for marker in (place / "predictions" / "markers").iterdir():

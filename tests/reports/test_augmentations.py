@@ -47,10 +47,10 @@ def test_there_is_a_panel_per_method_that_is_used_and_one_for_all() -> None:
     values = settings.result_settings()
     used = [name.replace("_", " ") for name in METHOD_NAMES if values[name]["probability"]]
     assert "dropout" not in used
-    assert [*text] == [*used, "all together, as the probabilities fall"]
-    assert text["noise"] == "standard deviation 0.008   used on 24%"
-    assert text["scaling"] == "up to 0.08   used on 18%"
-    assert text["all together, as the probabilities fall"] == "used on 60%"
+    assert [*text] == [*used, "all methods, each with its probability"]
+    assert text["noise"] == "standard deviation 0.008   used on 24% of the spectra"
+    assert text["scaling"] == "up to 0.08   used on 18% of the spectra"
+    assert text["all methods, each with its probability"] == "used on 60% of the spectra"
 
 
 def test_a_single_method_has_a_single_panel_and_none_has_no_picture() -> None:

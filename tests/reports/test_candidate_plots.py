@@ -16,20 +16,6 @@ from survey.catalog.catalog import CatalogResult
 from survey.reports.candidate_plots import plot_lists
 from survey.reports.shown_lists import ShownList, shown_lists
 from tests.catalog.test_catalog import all_stars, list_of, run, write_survey
-from tests.reports.sketches import sketch
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
-    folder = tmp_path_factory.mktemp("lists")
-    write_survey(folder)
-    return run(folder, exports=[])
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn in the test; they are not rendered."""
-    return sketch(monkeypatch)
 
 
 def axes_by_labels(figure: Figure) -> dict[tuple[str, str], Axes]:
@@ -140,6 +126,21 @@ def test_every_star_is_in_some_cell_of_the_sky(result: CatalogResult, figures: l
     cells: Any = np.ma.asarray(axes_by_labels(figures[0])[SKY].collections[0].get_array())
     known = pc.sum(all_stars(result)["ra"].is_valid()).as_py()
     assert cells.sum() >= 0.99 * known
+
+
+def test_the_scores_by_rank_have_no_legend_that_may_lie_on_them(
+    result: CatalogResult, figures: list[Figure]
+) -> None:
+    plot_lists(result, shown_lists(result))
+    axis = axes_by_labels(figures[1])[RANKS]
+    score, mean = axis.get_lines()
+    score_N = np.asarray(score.get_ydata(), float)
+    assert mean.get_linestyle() == "--"
+    np.testing.assert_allclose(
+        np.asarray(mean.get_ydata(), float), np.cumsum(score_N) / np.arange(1, len(score_N) + 1)
+    )
+    assert axis.get_legend() is None
+    assert "dashed: mean so far" in axis.get_title()
 
 
 def test_the_title_counts_candidates_and_stars(result: CatalogResult, figures: list[Figure]) -> None:

@@ -13,7 +13,7 @@ from survey.mock.mock import make
 from survey.mock.settings import Mock
 from survey.predict.output import InputReference
 from survey.reports import catalog as report
-from survey.reports.candidate_spectra import LIKE, NORMAL_SNR, SHOWN, plot_spectra
+from survey.reports.candidate_spectra import EDGE, LIKE, NORMAL_SNR, SHOWN, plot_spectra
 from survey.reports.shown_lists import shown_lists
 from survey.reports.spectra_of_stars import read_spectra_of
 from survey.store.ingest import ingest
@@ -21,7 +21,6 @@ from survey.store.settings import Ingest
 from survey.store.store import Store, open_store
 from tests.catalog import skies
 from tests.catalog.test_catalog import all_stars, list_of, run, without_classes
-from tests.reports.sketches import sketch
 from tests.training import lessons
 
 COUNT, SHARD = 150, 40
@@ -58,12 +57,6 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     return run(folder, exports=[])
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn in the test; they are not rendered."""
-    return sketch(monkeypatch)
-
-
 def stored(result: CatalogResult, row: dict[str, Any], low: float, high: float) -> np.ndarray:
     """The flux of a star between two wavelengths, straight from the toy store; NaN where bad."""
     number = int(row["visit"].removeprefix("v")) - 1000
@@ -90,6 +83,18 @@ def test_each_candidate_is_drawn_over_its_normal_star(result: CatalogResult, fig
         text = line[0].texts[0].get_text() + "".join(each.get_text() for each in line[0].texts)
         assert f"rank {candidate['rank']}: {candidate['star']}" in text
         assert (f"blue: {normal['star']}" if normal else "no normal star like it") in text
+
+
+def test_labels_of_the_axis_are_away_from_the_ends_of_each_window(
+    result: CatalogResult, figures: list[Figure]
+) -> None:
+    for shown in shown_lists(result):
+        plot_spectra(result, shown)
+    for axis in (axis for figure in figures for axis in figure.axes):
+        low, high = axis.get_xlim()
+        ticks = np.asarray(axis.get_xticks(), float)
+        assert len(ticks)
+        assert (np.minimum(ticks - low, high - ticks) >= EDGE * (high - low)).all()
 
 
 def nearest(candidate: dict[str, Any], stars: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -4,26 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-import pytest
 from matplotlib.figure import Figure
 
 from survey.catalog.catalog import CatalogResult
 from survey.reports import catalog as report
-from tests.catalog.test_catalog import run, write_survey
-from tests.reports.sketches import sketch
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
-    folder = tmp_path_factory.mktemp("report")
-    write_survey(folder)
-    return run(folder, exports=[], truth=str(folder / "truth.csv"))
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn in the test; they are not rendered."""
-    return sketch(monkeypatch)
 
 
 def test_plots_are_drawn_once(result: CatalogResult, figures: list[Figure]) -> None:

@@ -46,6 +46,15 @@ def test_each_number_is_drawn_at_its_epoch() -> None:
     assert "best 88" in legend.get_texts()[0].get_text()
 
 
+def test_legends_stand_beside_the_panels_and_hide_no_curve() -> None:
+    figure = drawn(history(3))
+    figure.draw_without_rendering()
+    legends = [(axis, legend) for axis in figure.axes if (legend := axis.get_legend())]
+    assert len(legends) == 2
+    for axis, legend in legends:
+        assert legend.get_window_extent().x0 >= axis.get_window_extent().x1
+
+
 def test_gaps_and_values_that_are_not_finite_are_left_out() -> None:
     rows: Rows = [{"epoch": 0, "train_loss": 0.3}, {"epoch": 1, "train_loss": np.nan}, {"train_loss": 0.1}]
     losses = drawn(rows).axes[0]
@@ -60,7 +69,7 @@ def test_a_panel_without_numbers_says_so() -> None:
 def test_scores_of_validation_are_drawn_without_the_preferred_ones() -> None:
     rows: Rows = [{"epoch": 0, "validation_mae_CFe": 0.1, "validation_f1_M0": 0.3}]
     _, scores, errors, _ = drawn(rows).axes
-    assert scores.lines[0].get_label() == "validation f1 M0"
+    assert scores.lines[0].get_label() == "f1 M0"
     assert np.asarray(errors.lines[0].get_ydata()).tolist() == [1.0]
 
 
@@ -77,7 +86,7 @@ def test_scores_of_validation_are_drawn_without_the_preferred_ones() -> None:
 def test_any_history_becomes_a_picture(rows: Rows) -> None:
     data = picture(rows)
     assert data.startswith(b"\x89PNG")
-    assert struct.unpack(">II", data[16:24]) == (1575, 1080)
+    assert struct.unpack(">II", data[16:24]) == (2025, 1080)
 
 
 def test_a_history_without_epochs_is_an_error() -> None:

@@ -11,6 +11,7 @@ from survey.ensemble.diversity import CLASSES, ENSEMBLE_NAME
 from survey.ensemble.settings import Build
 from survey.metrics import classes
 from survey.reports import ensemble
+from survey.reports.class_plots import FEW
 from tests.ensemble import small_runs
 from tests.reports.sketches import sketch
 
@@ -76,8 +77,10 @@ def test_the_plots_show_the_metrics_of_the_ensemble(folder: Path, monkeypatch: p
     known_N = class_N >= 0
     curve = classes.reliability(p_NC.argmax(1)[known_N] == class_N[known_N], p_NC.max(1)[known_N])
     after = next(each for each in calibration.axes[0].containers if str(each.get_label()).startswith("after"))
-    points = np.asarray(after[0].get_xydata())
-    assert points == pytest.approx(np.stack([curve.predicted, curve.observed], 1))
+    points, is_few = np.asarray(after[0].get_xydata()), curve.n < FEW
+    assert points == pytest.approx(np.stack([curve.predicted, curve.observed], 1)[~is_few])
+    lines = [np.asarray(line.get_ydata(), float) for line in calibration.axes[0].get_lines()]
+    assert any(np.array_equal(line, np.where(is_few, np.nan, curve.observed), True) for line in lines)
     assert team.metrics is not None
     rows = [
         row

@@ -155,7 +155,6 @@ def test_a_block_without_a_single_valid_age_is_refused(tmp_path: Path) -> None:
 Plot = Callable[[LabelledAnswers, Sequence[Isochrone]], bytes | None]
 PLOTS: dict[str, Plot] = {
     "kiel": kiel_plots.kiel,
-    "carbon": kiel_plots.carbon,
     "abundance": lambda stars, isochrones: kiel_plots.abundance(stars, "FeH", isochrones),
 }
 

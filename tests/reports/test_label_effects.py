@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from survey.reports.label_effects import NEAR, choose_steps, picture
+from survey.reports.lines import TELLURIC
 from survey.training.synthesis import SpectralModel
 from tests.reports.sketches import sketch
 
@@ -61,6 +62,7 @@ def test_each_label_has_its_spectra_and_their_differences(monkeypatch: pytest.Mo
     spectral_model, wave = model(label_NI), np.linspace(4000, 4100, 50)
     picture(spectral_model, NAMES, wave, label_NI)
     axes = figures[0].axes
+    assert "grey: absorption by the Earth's atmosphere" in axes[-1].get_xlabel()
     assert len(axes) == 2 * len(NAMES)
     for number, (upper, lower) in enumerate(zip(axes[::2], axes[1::2], strict=True)):
         steps = choose_steps(label_NI, number, NAMES[number])
@@ -74,4 +76,5 @@ def test_each_label_has_its_spectra_and_their_differences(monkeypatch: pytest.Mo
         assert legend is not None
         texts = [float(text.get_text()) for text in legend.get_texts()]
         assert texts == pytest.approx(steps.values_V.tolist())
+        assert len(upper.patches) == len(lower.patches) == len(TELLURIC)
         assert f"({steps.alike:,} training stars)" in upper.get_title(loc="left") + upper.get_title()

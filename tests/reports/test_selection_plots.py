@@ -12,21 +12,6 @@ from matplotlib.figure import Figure
 from survey.catalog.catalog import CatalogResult
 from survey.reports.selection_plots import plot_curves, plot_selection
 from tests.catalog.test_catalog import run, write_survey
-from tests.reports.sketches import sketch
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
-    folder = tmp_path_factory.mktemp("selection")
-    write_survey(folder)
-    return run(folder, exports=[])
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn in the test; they are not rendered."""
-    return sketch(monkeypatch)
-
 
 PANELS = [("completeness", "MP"), ("completeness", "CEMP"), ("purity", "MP"), ("purity", "CEMP")]
 

@@ -12,20 +12,6 @@ from survey.catalog.catalog import CatalogResult
 from survey.metrics.intervals import wilson
 from survey.reports.truth_plots import plot_truth
 from tests.catalog.test_catalog import all_stars, run, write_survey
-from tests.reports.sketches import sketch
-
-
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
-    folder = tmp_path_factory.mktemp("truth")
-    write_survey(folder)
-    return run(folder, exports=[], truth=str(folder / "truth.csv"))
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn in the test; they are not rendered."""
-    return sketch(monkeypatch)
 
 
 def test_the_table_has_each_star_of_known_class_with_its_true_labels(result: CatalogResult) -> None:

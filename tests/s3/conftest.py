@@ -1,5 +1,8 @@
 """An S3 server for the session, and the environment of a process that uses it."""
 
+import os
+import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -8,18 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Workplace, new_workplace
+from tests.processes import Job, Workplace, new_workplace
 
+PAGE = 40
+"""Objects in one page of a listing; a real server has 1,000."""
 SECRET = "a-secret-that-nobody-may-write-down"  # the access key is no secret
 
 
 class Server:
     """A server that can be killed and started again with its content."""
 
+    job: Job
+
     def __init__(self, place: Workplace, **environment: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as unused:
             self.port = int(unused.getsockname()[1])
-        self.place, self.extra_environment = place, environment
+        self.place, self.extra_environment, self.starts = place, environment, 0
         self.journal = place.folder / f"journal-{self.port}"
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
@@ -30,13 +37,17 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        self.job = self.place.python(
-            str(Path(__file__).with_name("server.py")),
-            str(self.port),
-            str(self.journal),
-            **self.extra_environment,
-        )
-        assert self.job.until(lambda: "ready" in self.job.out and self.answers()), self.job.err
+        if self.starts:
+            self.job.process.send_signal(signal.SIGUSR1)
+        else:
+            script = str(Path(__file__).with_name("server.py"))
+            self.job = self.place.python(script, str(self.port), str(self.journal), **self.extra_environment)
+        self.starts += 1
+        assert self.job.until(lambda: len(self.processes()) == self.starts and self.answers()), self.job.err
+
+    def processes(self) -> list[int]:
+        """The processes that have served, the present one last."""
+        return [int(found) for found in re.findall(r"process (\d+) is ready", self.job.out)]
 
     def answers(self) -> bool:
         """Whether it accepts connections."""
@@ -45,7 +56,7 @@ class Server:
 
     def kill(self) -> None:
         """SIGKILL, at any moment."""
-        self.job.kill()
+        os.kill(self.processes()[-1], signal.SIGKILL)
 
     def restart(self, pause: float) -> None:
         """Kill the server and start it again after so many seconds."""
@@ -60,7 +71,7 @@ def server() -> Iterator[Server]:
     from survey import files
 
     with new_workplace() as place, pytest.MonkeyPatch.context() as patch:
-        server = Server(place)
+        server = Server(place, MOTO_S3_DEFAULT_MAX_KEYS=str(PAGE))
         server.start()
         for name, value in server.environment.items():
             patch.setenv(name, value)

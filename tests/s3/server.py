@@ -8,6 +8,8 @@ started again, like a real one.
 import base64
 import io
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -72,13 +74,24 @@ class JournalledApplication:
         return len(entries)
 
 
-def main(port: int, journal: Path) -> None:
+def serve(port: int, journal: Path) -> None:
     """Serve until the process is killed."""
     application = JournalledApplication(DomainDispatcherApplication(create_backend_app), journal)
     count = application.replay()
     server = make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler)
-    print(f"ready after {count} changes", flush=True)
+    print(f"process {os.getpid()} is ready after {count} changes", flush=True)
     server.serve_forever()
+
+
+def main(port: int, journal: Path) -> None:
+    """Serve in a second process. After it was killed, SIGUSR1 starts another, which need not import moto."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    while True:
+        child = os.fork()
+        if not child:
+            serve(port, journal)
+        os.waitpid(child, 0)
+        signal.sigwait({signal.SIGUSR1})
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_a_catalog_replaces_another_in_a_bucket(
     with scratch_folder("s3://sky/catalog") as work:
         stars = find_stars(predictions)
         tiles = make_tiles(stars.pixel_S, 30, 10)
-        writer = HatsWriter(work / "new", tiles, {"ensemble": "abc"})
+        writer = HatsWriter(work / "new", tiles, {"begun": "2026-01-01T00:00UTC", "ensemble": "abc"})
         for region in stars_by_region(predictions, stars, tiles, combine_visits, work / "rows"):
             writer.add(region)
         writer.finish()

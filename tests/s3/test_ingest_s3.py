@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +23,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from survey import buckets, files
+from survey.fetch import fetch
 from survey.spectrum import Refused
 from survey.store.ingest import IngestResult, ingest
 from survey.store.manifest import open_manifest
@@ -30,8 +32,9 @@ from survey.store.settings import Ingest
 from survey.store.store import open_store
 from survey.tables.read import first_bytes
 from tests import survey_files
+from tests.commands import survey
 from tests.processes import Job, Workplace
-from tests.s3.conftest import SECRET, Server, put
+from tests.s3.conftest import PAGE, SECRET, Server, put
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800 + 120 * KILLS)]
@@ -149,7 +152,7 @@ def test_an_object_is_read_by_one_request(
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
     names = sorted(path.name for path in (small / "in").iterdir())
-    data = list(files.fetch([f"s3://sky/small/{name}" for name in names]))
+    data = list(fetch([f"s3://sky/small/{name}" for name in names]))
     assert data == [(small / "in" / name).read_bytes() for name in names]
     assert requests == {"get_object": 13}
 
@@ -159,12 +162,12 @@ def test_missing_and_too_large_objects_are_refused(
 ) -> None:
     zipped, plain = (f"s3://sky/small/{survey_files.name(number)}" for number in (0, 1))
     other = [zipped.removesuffix(".gz"), f"{plain}.gz"]
-    assert list(files.fetch(other)) == [files.read(zipped), files.read(plain)]
-    missing = next(iter(files.fetch(["s3://sky/small/none.fits"])))
+    assert list(fetch(other)) == [files.read(zipped), files.read(plain)]
+    missing = next(iter(fetch(["s3://sky/small/none.fits"])))
     assert isinstance(missing, Refused)
     assert (missing.reason, missing.detail) == ("missing", "no such object")
     monkeypatch.setattr(files, "LARGEST", 70000)
-    large = next(iter(files.fetch([plain])))
+    large = next(iter(fetch([plain])))
     assert isinstance(large, Refused)
     assert (large.reason, large.detail) == ("too_large", f"{len(survey_files.file(1))} bytes")
 
@@ -193,9 +196,10 @@ def test_files_and_prefixes_are_distinguished() -> None:
 
 
 def test_a_listing_of_more_than_one_page_is_complete(server: Server) -> None:
-    put("s3://sky/pages", {f"{number:04d}": b"" for number in range(1003)})
-    assert files.names("s3://sky/pages") == [f"{number:04d}" for number in range(1003)]
-    assert sum(1 for _ in files.walk("s3://sky/pages")) == 1003
+    count = 2 * PAGE + 3
+    put("s3://sky/pages", {f"{number:04d}": b"" for number in range(count)})
+    assert files.names("s3://sky/pages") == [f"{number:04d}" for number in range(count)]
+    assert sum(1 for _ in files.walk("s3://sky/pages")) == count
 
 
 def job(place: Workplace, source: str, store: str, *arguments: str, **environment: str) -> Job:
@@ -209,23 +213,31 @@ def job(place: Workplace, source: str, store: str, *arguments: str, **environmen
     return place.python("jobs/ingest.py", *settings, **environment)
 
 
+def check_message(error: str, *texts: str) -> None:
+    """The last line of the error holds these texts, and nothing is a traceback."""
+    assert "Traceback" not in error, error
+    last = error.splitlines()[-1]
+    assert all(text in last for text in texts), last
+    assert SECRET not in error
+
+
 def check_failure(run: Job, *texts: str, seconds: float = 900) -> None:
     """The job has ended with a message of one line that holds these texts, and without a traceback."""
     assert run.wait(seconds) == 1
-    assert "Traceback" not in run.err, run.err
-    last = run.err.splitlines()[-1]
-    assert all(text in last for text in texts), last
-    assert SECRET not in run.err + run.out
+    check_message(run.err, *texts)
+    assert SECRET not in run.out
 
 
 @pytest.mark.usefixtures("small")
-def test_a_missing_bucket_is_named_with_advice(place: Workplace, server: Server, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_named_with_advice(server: Server, tmp_path: Path) -> None:
     texts = (
         "s3://absent: there is no such bucket at",
         server.environment["AWS_ENDPOINT_URL"],
         "create it, or correct its name or AWS_ENDPOINT_URL",
     )
-    check_failure(job(place, "s3://absent/in", str(tmp_path / "store"), "workers=1"), *texts)
+    ended = survey("ingest", "input=s3://absent/in", f"store={tmp_path / 'store'}", "workers=1")
+    assert ended.returncode == 1
+    check_message(ended.stderr, *texts)
     (tmp_path / "catalogue.csv").write_text("filename,rv\na.fits,1\n")
     wrong = [
         ("s3://sky/small", "s3://absent/store", ""),
@@ -243,14 +255,20 @@ ADVICE = (
 )
 
 
-def test_a_wrong_key_is_reported_with_advice(place: Workplace) -> None:
-    strict = Server(place, INITIAL_NO_AUTH_ACTION_COUNT="0")
-    strict.start()
-    check_failure(
-        job(place, "s3://sky/small", f"{place.folder}/store", "workers=1", **strict.environment),
-        "s3://sky/small: ",
-        ADVICE,
-    )
+@pytest.mark.usefixtures("small")
+def test_a_wrong_key_is_reported_with_advice(server: Server, tmp_path: Path) -> None:
+    accept_unknown_keys(server, 0)
+    ended = survey("ingest", "input=s3://sky/small", f"store={tmp_path / 'store'}", "workers=1")
+    accept_unknown_keys(server, 1e9)
+    assert ended.returncode == 1
+    check_message(ended.stderr, "s3://sky/small: ", ADVICE)
+
+
+def accept_unknown_keys(server: Server, requests: float) -> None:
+    """From now on, moto accepts so many requests with any key; then it knows no key."""
+    url = f"{server.environment['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+    with urlopen(Request(url, str(requests).encode(), {"Content-Type": "text/plain"})) as answer:
+        assert answer.status == 200
 
 
 def test_a_missing_key_is_reported_with_advice(
@@ -306,7 +324,7 @@ def test_an_unreachable_bucket_is_not_reported_as_damage(
             lambda: open_catalogue("s3://sky/away/catalogue.csv", "s3://sky/away", ""),
             lambda: listed.shard(0),
             lambda: first_bytes("s3://sky/away/spectra/table.parquet"),
-            lambda: list(files.fetch(["s3://sky/small/broken-1.fits"])),
+            lambda: list(fetch(["s3://sky/small/broken-1.fits"])),
             lambda: files.write("s3://sky/away/new", b"x"),
             lambda: files.exists("s3://sky"),
         ]

@@ -18,6 +18,7 @@ from survey import files
 from survey.predict.output import open_predictions
 from survey.predict.predict import PredictResult, predict
 from survey.predict.settings import Predict
+from survey.store.store import open_store
 from tests import survey_files
 from tests.ensemble import untrained
 from tests.processes import Workplace
@@ -37,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def origin(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with files, their store, a slow ensemble and its predictions.
+    """A folder with files, their store, an ensemble and its predictions.
 
     All but the predictions are in the bucket too.
     """
@@ -47,7 +48,7 @@ def origin(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(SHARDS * SIZE):
         name, data = base[number % 25]
         (folder / "files" / f"{number:04d}-{name}").write_bytes(data)
-    untrained.three(folder / "ensemble", untrained.store(folder, range(0), shard=SIZE), passes=80)
+    untrained.three(folder / "ensemble", untrained.store(folder, range(0), shard=SIZE), passes=2)
     put(BUCKET, contents(folder))
     predicted(folder, ensemble="ensemble", store="store", predictions="local")
     return folder
@@ -113,11 +114,13 @@ def at_least(predictions: str, count: int) -> Callable[[], bool]:
 def test_a_driver_may_be_killed_while_its_predictions_are_in_a_bucket(origin: Path, place: Workplace) -> None:
     chance = random.Random(5)
     moments = []
-    wanted = tables(str(origin / "local"))
+    untrained.three(origin / "slow", open_store(str(origin / "store")), passes=80)
+    put(BUCKET + "/slow", contents(origin / "slow"))
+    wanted = tables(predicted(origin, ensemble="slow", store="store", predictions="undisturbed").path)
     for number in range(KILLS):
         predictions = f"{BUCKET}/kill-{number}"
         given = [
-            f"ensemble={BUCKET}/ensemble",
+            f"ensemble={BUCKET}/slow",
             f"store={BUCKET}/store",
             f"predictions={predictions}",
             "batch=16",

@@ -2,8 +2,6 @@
 used.
 """
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +11,7 @@ import optuna
 import pytest
 
 from survey.search import storage
-from survey.settings import JobError, SettingsError
+from survey.settings import SettingsError
 from tests.search.sweeps import search_settings
 
 
@@ -55,26 +53,6 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     code = f"import fcntl, os; fcntl.flock(open({lock!r}, 'a'), fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     add_trials(tmp_path, 1)
-
-
-def test_a_second_driver_learns_which_process_runs_the_study(tmp_path: Path) -> None:
-    with storage.lock_study(str(tmp_path)):
-        assert storage.driver(str(tmp_path)).startswith(f"process {os.getpid()} on ")
-        with (
-            pytest.raises(
-                JobError, match=rf"another driver is running it \(process {os.getpid()} on .*show=true"
-            ),
-            storage.lock_study(str(tmp_path)),
-        ):
-            pass
-    assert storage.driver(str(tmp_path)) == ""
-    with storage.lock_study(str(tmp_path)):
-        pass
-
-
-def test_a_process_that_has_ended_is_no_driver(tmp_path: Path) -> None:
-    (tmp_path / storage.DRIVER).write_text(json.dumps({"host": os.uname().nodename, "pid": 99999999}))
-    assert storage.driver(str(tmp_path)) == ""
 
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:

@@ -202,7 +202,10 @@ def test_a_new_source_is_found_read_and_its_names_are_used(
 
 def test_a_wrong_setting_of_a_new_source_is_reported(toy_source: None, files: Path, tmp_path: Path) -> None:
     values = {"input": str(files), "store": str(tmp_path / "store"), "sources": ["toy"]}
-    with pytest.raises(SettingsError, match=r"scal: unknown setting \(value 2\); did you mean scale\?"):
+    with pytest.raises(
+        SettingsError,
+        match=r"options.toy.scal: unknown setting \(value 2\); did you mean options.toy.scale\?",
+    ):
         Ingest.from_dict("ingest", values | {"options": {"toy": {"scal": 2}}})
 
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from isal import isal_zlib
 
-from survey import files
+from survey import checked, files
+from survey.reports.ingest import summary
 from survey.settings import SettingsError
 from survey.spectrum import VISIT_COLUMNS
 from survey.store import make as shard_module
@@ -300,7 +301,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     ingested(tmp_path)
     path = tmp_path / "store" / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
-    with pytest.raises(SettingsError, match="a store of version 0, this code reads version 2; make it again"):
+    with pytest.raises(SettingsError, match="a store of version 0, this code reads version 3; make it again"):
         ingest(settings(tmp_path))
 
 
@@ -429,6 +430,8 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Pa
         in message
     )
     assert "empty 1" in message
+    assert f"; such as {tmp_path}/in/" in message
+    assert "broken-0.fits: empty)" in message
     assert "then correct the input or give refuse_above=0.25" in message
     assert (
         "rows of a wrong input stay in the store: forget=missing takes out those whose files are" in message
@@ -446,10 +449,10 @@ def test_too_many_refusals_fail_the_job_after_everything_is_written(tmp_path: Pa
     [
         ({"sources": ["lamots"]}, "ingest: sources: there is no source 'lamots'; did you mean lamost?"),
         ({"options": {"lamots": {}}}, "there is no source 'lamots'"),
-        ({"options": {"lamost": {"mrs": "both"}}}, "ingest: options.lamost: mrs: 'both'"),
+        ({"options": {"lamost": {"mrs": "both"}}}, "ingest: options.lamost.mrs: 'both'"),
         (
             {"options": {"lamost": {"msr": "single"}}},
-            "ingest: options.lamost: msr: unknown setting (value 'single'); did you mean mrs?",
+            "ingest: options.lamost.msr: unknown setting (value 'single'); did you mean options.lamost.mrs?",
         ),
     ],
 )
@@ -467,10 +470,10 @@ def test_markers_hold_the_sizes_and_checksums_of_the_files(tmp_path: Path) -> No
     store = tmp_path / "store"
     shards = pq.read_table(store / "shards.parquet").to_pylist()
     for number, path in enumerate(sorted((store / "markers").iterdir())):
-        marker = json.loads(path.read_text())
+        marker = checked.read_json(str(path), "")
         for kind, key in (("spectra", "spectra"), ("refused", "refused_files")):
             data = (store / kind / f"part-{number:05d}.parquet").read_bytes()
-            assert marker[key] == {"bytes": len(data), "crc": isal_zlib.crc32(data)}
+            assert marker[key] == {"size": len(data), "crc": isal_zlib.crc32(data)}
         assert marker["shard"] == number
         assert (
             marker["written"] == pq.read_metadata(store / "spectra" / f"part-{number:05d}.parquet").num_rows
@@ -525,8 +528,6 @@ def test_pyarrow_pandas_and_duckdb_read_a_store_without_ray(tmp_path: Path) -> N
 
 
 def test_the_flags_are_counted_and_the_summary_explains_them(tmp_path: Path) -> None:
-    from survey.reports.ingest import summary
-
     (tmp_path / "in").mkdir()
     draw = np.random.default_rng(1)
     np.save(tmp_path / "in" / "X.npy", (1 + draw.normal(0, 0.05, (6, 3909))).astype(np.float32))
@@ -577,17 +578,19 @@ def test_an_array_of_spectra_with_labels_becomes_rows(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == before
 
 
-def test_wavelengths_that_are_guessed_are_logged_once(
+def test_wavelengths_that_are_guessed_are_logged_once_and_are_in_the_summary(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "in").mkdir()
     for name in ("X1", "X2"):
         np.save(tmp_path / "in" / f"{name}.npy", np.ones((1, 4900), "f4"))
-    ingest(settings(tmp_path))
-    assert [record.getMessage() for record in caplog.records] == [
+    result = ingest(settings(tmp_path))
+    note = (
         f"{tmp_path}/in/X1.npy: wavelengths: taken as cemp4900, because it has 4900 points; "
         "give options.arrays.grid= if that is wrong"
-    ]
+    )
+    assert [record.getMessage() for record in caplog.records] == [note]
+    assert f"\nassumed    {note}\n" in summary(result)
 
 
 def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> None:
@@ -698,6 +701,14 @@ def test_a_store_inside_its_input_is_not_its_own_input(tmp_path: Path) -> None:
     store = str(tmp_path / "in" / "store")
     ingest(settings(tmp_path, store=store))
     assert ingest(settings(tmp_path, store=store)).document.rows_in == 2
+
+
+def test_a_store_of_another_name_inside_the_input_is_not_read(tmp_path: Path) -> None:
+    survey_files.write(tmp_path / "in", range(3))
+    ingest(settings(tmp_path, store=str(tmp_path / "in" / "old" / "store")))
+    result = ingest(settings(tmp_path))
+    assert result.document.rows_in == 3
+    assert "other files ignored (such as old/store/" in str(result.plan)
 
 
 def test_the_size_of_slices_does_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -816,9 +827,11 @@ def test_the_walk_through_a_folder_omits_files_that_vanish_meanwhile(
 
 
 def test_the_summary_names_the_counts(tmp_path: Path) -> None:
-    from survey.reports.ingest import summary
-
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.doc").write_text("x")
     text = summary(ingested(tmp_path))
     assert "rows in    13" in text
+    assert "1 other files ignored (such as notes.doc)" in text
+    assert f"next       survey train RECIPE store={tmp_path}/store labels=TABLE run=RUN" in text
     assert "refused    3 (23.08%)" in text
     assert io.StringIO(text).readline().startswith("store ")

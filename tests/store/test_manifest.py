@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from survey import files
+from survey.fetch import fetch
 from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.spectrum import Refused
@@ -29,6 +30,7 @@ from survey.store.manifest.forget import without_rows
 from survey.store.manifest.manifest import COLUMNS, SCHEMA, manifest_rows
 from survey.store.manifest.row_keys import KeySet, ListedKeys, keys_of
 from survey.store.settings import Input
+from survey.tables.read import array_rows
 
 LAMOST = next(naming.path for naming in namings() if naming.star_prefix == "LAMOST")
 """The pattern of the paths of LAMOST's files."""
@@ -98,15 +100,69 @@ def test_entries_that_are_only_named_like_survey_files_become_items_to_refuse(tm
     assert names(tmp_path / "store", root) == ["a.fits", "folder.fits", "link.fits", "pipe.fits"]
     reasons = [
         item.reason if isinstance(item, Refused) else "read"
-        for item in files.fetch(r["path"] for r in everything(tmp_path / "store"))
+        for item in fetch(r["path"] for r in everything(tmp_path / "store"))
     ]
     assert reasons == ["read", "not_a_file", "missing", "not_a_file"]
 
 
-def test_a_file_name_that_is_no_text_is_listed_and_will_be_missing(tmp_path: Path) -> None:
+def test_a_file_whose_name_is_no_text_is_listed_and_read(tmp_path: Path) -> None:
     root = spectra(tmp_path / "in", "a.fits")
     Path(os.fsdecode(os.fsencode(root) + b"/\xff.fits")).write_bytes(b"x")
-    assert planned(tmp_path / "store", root).rows == 2
+    np.save(os.fsdecode(os.fsencode(root) + b"/X\xfe.npy"), np.ones((2, 4900), "f4"))
+    assert planned(tmp_path / "store", root).rows == 4
+    listed = [row["path"] for row in everything(tmp_path / "store") if row["row"] < 0]
+    assert r"\udcff.fits" in listed[1]
+    assert list(fetch(listed))[1] == b"x"
+    [array] = {row["path"] for row in everything(tmp_path / "store") if row["row"] >= 0}
+    assert array_rows(array) == 2
+    assert planned(tmp_path / "store", root).known == 4
+
+
+def test_a_link_to_itself_is_an_item_to_refuse(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    (root / "loop.fits").symlink_to(root / "loop.fits")
+    (root / "loop.txt").symlink_to(root / "loop.txt")
+    (root / "through.fits").symlink_to(root / "a.fits" / "x")
+    planned(tmp_path / "store", root)
+    assert names(tmp_path / "store", root) == ["a.fits", "loop.fits", "through.fits"]
+    reasons = [
+        item.reason for item in fetch(map(str, sorted(root.glob("*.fits")))) if isinstance(item, Refused)
+    ]
+    assert reasons == ["missing", "missing"]
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.csv", "pipe.npy"])
+def test_a_named_pipe_is_no_input(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "no regular file, but a pipe or a device" in refused(tmp_path, tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", [(10**12, 4900), (10**12, 0), (-5, 4900)])
+def test_a_header_that_claims_more_than_its_file_holds_writes_no_manifest(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    with (root / "X.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with pytest.raises(ValueError, match=r"X.npy: .*; copy the file again$"):
+        planned(tmp_path / "store", root / "X.npy")
+    assert not (tmp_path / "store" / "manifest").exists()
+    assert planned(tmp_path / "other", root).rows == 2
+    assert [row["row"] for row in everything(tmp_path / "other")] == [-1, -1]
+
+
+def test_a_catalogue_may_mix_files_and_objects_but_name_no_keys(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    table = catalogue(root / "c.csv", "filename\na.fits\ns3://sky/x/b.fits\n")
+    planned(tmp_path / "store", table)
+    paths = [row["path"] for row in everything(tmp_path / "store")]
+    assert paths == [str(root / "a.fits"), "s3://sky/x/b.fits"]
+    table = catalogue(root / "d.csv", "filename\na.fits\ns3://AKIA:hush@sky/x/b.fits\n")
+    with pytest.raises(
+        ValueError, match="a row names a file of which the s3:// address holds a key"
+    ) as caught:
+        planned(tmp_path / "other", table)
+    assert "hush" not in str(caught.value)
 
 
 def test_the_store_inside_the_input_folder_is_not_its_own_input(tmp_path: Path) -> None:
@@ -132,6 +188,14 @@ def test_a_folder_that_a_job_made_is_no_input(tmp_path: Path, name: str, text: s
     message = refused(tmp_path, root)
     assert f"holds a {kind}, not survey files; give input=" in message
     assert ("give it as store=" in message) == (kind == "store")
+
+
+def test_the_folder_of_another_job_inside_the_input_is_left_out_and_counted(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits", "b/catalog/hats/stars.fits", "b/c.fits")
+    (root / "b/catalog/settings.json").write_text('{"kind": "catalog"}')
+    (root / "b/settings.json").write_text('{"kind": "my own"}')
+    made = planned(tmp_path / "store", root)
+    assert (made.rows, made.ignored, made.first_ignored) == (2, 3, "b/settings.json")
 
 
 def test_a_settings_file_of_the_user_among_survey_files_is_no_matter(tmp_path: Path) -> None:
@@ -287,7 +351,7 @@ def test_rows_without_a_file_are_listed_and_counted_and_will_be_missing(tmp_path
     ]
     assert result.nameless == 5
     assert [row["ra"] for row in everything(tmp_path / "store")] == [1, 2, 3, 4, None, 6]
-    assert isinstance(next(iter(files.fetch([str(tmp_path / "c.csv#row-2")]))), Refused)
+    assert isinstance(next(iter(fetch([str(tmp_path / "c.csv#row-2")]))), Refused)
     assert planned(tmp_path / "store", tmp_path / "c.csv").new_rows == 0
 
 
@@ -419,7 +483,8 @@ def test_inputs_without_a_spectrum_are_refused_with_a_reason_and_advice(tmp_path
     message = refused(tmp_path, tmp_path / "in")
     assert "holds no spectrum (1 other files, such as b/a.txt); give a folder with files .fits" in message
     assert "if such a file is a spectrum, give sources=[ascii]" in message
-    assert "holds no spectrum at all" in refused(tmp_path, catalogue(tmp_path / "head.csv", "file\n"))
+    header_only = refused(tmp_path, catalogue(tmp_path / "head.csv", "file\n"))
+    assert "head.csv: has no rows; give a table of spectra, or a catalogue with a row" in header_only
     assert "empty; give" in refused(tmp_path, catalogue(tmp_path / "empty.csv", ""))
     (tmp_path / "zip").write_bytes(b"PK\x03\x04\0\0")
     assert "is no text, FITS, Parquet or .npy" in refused(tmp_path, tmp_path / "zip")
@@ -464,9 +529,9 @@ def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
 def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no manifest.json; make the store"):
         open_manifest(str(tmp_path))
-    for text in ("{", "[]", '{"format": 2}', '{"format": 99}'):
+    for text in ("{", "[]", '{"format": 3}', '{"format": 99}'):
         (tmp_path / "manifest.json").write_text(text)
-        with pytest.raises(ValueError, match=r"manifest: .*manifest.json: (damaged|format 99)"):
+        with pytest.raises(ValueError, match=r"manifest.json: (damaged|format 99)"):
             open_manifest(str(tmp_path))
 
 
@@ -634,7 +699,7 @@ def test_reread_marks_only_the_shards_of_changed_files(tmp_path: Path) -> None:
 
 
 @given(st.sets(st.integers(0, 200)))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_are_taken_out_of_their_shards_and_all_others_stay(tmp_path: Path, rows: set[int]) -> None:
     store = tmp_path / "store"
     if not store.exists():
@@ -746,9 +811,11 @@ def test_parts_that_the_manifest_does_not_list_are_overwritten(tmp_path: Path) -
 
 
 @pytest.mark.kill
-@pytest.mark.parametrize("parts", [1, 8])
+@pytest.mark.parametrize("parts", [1, pytest.param(8, marks=pytest.mark.long)])
 def test_a_killed_plan_is_made_again_with_the_same_rows(tmp_path: Path, parts: int) -> None:
-    source = catalogue(tmp_path / "c.csv", "path\n" + "".join(f"/data/{i}.fits\n" for i in range(200_000)))
+    source = catalogue(
+        tmp_path / "c.csv", "path\n" + "".join(f"/data/{i}.fits\n" for i in range(25_000 * parts + 25_000))
+    )
     code = (
         "from survey.store.manifest import plan; from survey.store.settings import Input; "
         f"plan(Input(input={str(source)!r}, shard=50), {str(tmp_path / 'killed')!r})"
@@ -839,8 +906,9 @@ def test_growing_inputs_give_every_spectrum_once_in_stable_shards(
         shards = now
 
 
-def test_a_million_rows_are_planned(tmp_path: Path) -> None:
-    number = np.arange(1_000_000)
+@pytest.mark.parametrize("count", [100_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_many_rows_are_planned(tmp_path: Path, count: int) -> None:
+    number = np.arange(count)
     columns = {
         "obsid": number,
         "lmjd": 55859 + number // 4000,
@@ -852,5 +920,7 @@ def test_a_million_rows_are_planned(tmp_path: Path) -> None:
     columns["designation"] = np.char.add("LAMOST J", number.astype(str)).astype(object)
     pyarrow.csv.write_csv(pa.table(columns), tmp_path / "c.csv")
     result = planned(tmp_path / "store", tmp_path / "c.csv")
-    assert (result.rows, result.shards) == (1_000_000, 1000)
-    assert open_manifest(str(tmp_path / "store")).shard(999)["star"][-1].as_py() == "J999999"
+    assert (result.rows, result.shards) == (count, count // 1000)
+    assert (
+        open_manifest(str(tmp_path / "store")).shard(count // 1000 - 1)["star"][-1].as_py() == f"J{count - 1}"
+    )

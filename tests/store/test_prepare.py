@@ -445,7 +445,7 @@ def test_grids_have_a_name_or_numbers_and_are_checked_with_the_settings() -> Non
     assert len(Prepare(grid=SMALL).wavelengths()) == 401
     for wrong, message in (
         ("cemp", "there is no grid of this name; there are cemp4900"),
-        ({"start": 1.0, "begin": 2.0}, "a grid has start, stop, step and scale, not start, begin"),
+        ({"start": 1.0, "begin": 2.0}, "is no grid; give {start: NUMBER, stop: NUMBER"),
         ({"start": 4000.0, "stop": 3900.0, "step": 1.0}, "needs 100 <= start < stop"),
         (SMALL | {"scale": "lin"}, "the scale is 'lin'; give linear or log"),
         (SMALL | {"step": 0.0}, "step 0.0 between"),

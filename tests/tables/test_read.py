@@ -192,3 +192,16 @@ def test_a_text_that_is_called_fits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.fits").write_text("hello world\n")
     with pytest.raises(ValueError, match=r"labels.fits: .*does not begin as a FITS file"):
         open_table(str(tmp_path / "labels.fits"))
+
+
+@pytest.mark.parametrize("name", ["head.csv", "head.parquet"])
+def test_a_table_without_rows_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    empty = FRAME.iloc[:0]
+    if name.endswith("csv"):
+        empty.to_csv(path, index=False)
+    else:
+        empty.to_parquet(path)
+    message = f"labels: {path}: has no rows, only the columns obsid, FeH, name; give a table with a row for"
+    with pytest.raises(ValueError, match=message):
+        open_table(str(path)).read(["obsid"])

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from survey.folder import Folder
 from survey.spectrum import Grid
 from survey.store.schema import array_column, spectra_schema
 from survey.store.settings import Bits, Prepare
-from survey.store.store import STORE, StoreDocument, StoreSettings, shard_file, to_parquet
+from survey.store.store import STORE, StoreDocument, StoreSettings, to_parquet
 from survey.training.settings import Train
 from survey.training.train import plan
 from survey.training.worker import learn
+from tests.finished import finish_store
 
 GRID = Grid(4000.0, 4598.0, 2.0)
 STARS = 240
@@ -76,6 +76,7 @@ def store(
     flux, ivar = spectra(labels, seed + 1)
     schema = spectra_schema(GRID, continuum)
     numbers = -(-count // size)
+    spectra_files = []
     for number in range(numbers):
         here = slice(number * size, (number + 1) * size)
         known: dict[str, Any] = {
@@ -95,9 +96,7 @@ def store(
             else pa.array(known.get(field.name, [None] * len(flux[here])), field.type)
             for field in schema
         ]
-        path = Path(shard_file(str(folder), "spectra", number))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(memoryview(to_parquet(pa.table(columns, schema=schema))))
+        spectra_files.append(to_parquet(pa.table(columns, schema=schema)))
     settings = StoreSettings(shard=size, sources=(), options={}, prepare=Prepare(), bits=Bits())
     document = StoreDocument(
         version=STORE.version,
@@ -111,7 +110,7 @@ def store(
         fingerprint="toy",
         settings=settings,
     )
-    Folder(str(folder), STORE).finish(document)
+    finish_store(folder, document, spectra_files)
     with (folder.parent / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(labels)

@@ -62,7 +62,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     checkpoint.write_tensors(str(path), new_net().state_dict(), {})
     raw = path.read_bytes()
-    message = r"is not a valid safetensors file .*; remove it and run the job again"
+    message = r"is damaged, or no safetensors file .*; remove it and run the job again"
     for damaged in (b"", raw[:5], raw[:-3], b"\xff" * 40, raw[:8] + b"{" * 20 + raw[28:]):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=message):

@@ -239,7 +239,7 @@ def test_a_damaged_checkpoint_is_reported(place: Path, tmp_path: Path) -> None:
     raw = bytearray(last.read_bytes())
     raw[-200] ^= 1
     last.write_bytes(raw)
-    with pytest.raises(ValueError, match=r"damaged .*; put"):
+    with pytest.raises(ValueError, match=r"damaged .*; remove it"):
         trained(place, tmp_path / "run", "lightgbm")
     assert not runs.is_finished(str(tmp_path / "run"))
 

@@ -11,8 +11,8 @@ from survey.training.run import build
 from tests.models.batches import TRAINED
 from tests.training import lessons
 
-SLOW = ("cnngru", "dualbranch", "mpbdnet", "rescnn")
-"""Networks that take more than ten seconds."""
+SLOW = ("cnngru", "dualbranch", "freqinception", "mpbdnet", "rescnn")
+"""Networks that take many seconds."""
 
 LABELS = ("FeH", "CFe")
 

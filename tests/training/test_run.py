@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from survey import checked
 from survey.labelling import samples
 from survey.spectrum import Grid
 from survey.store.store import open_store
 from survey.training import run as runs
 from survey.training.batches import read_spectra
+from tests.finished import change_document
 from tests.training import lessons
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +48,7 @@ def test_a_run_predicts_in_another_process_from_its_folder_alone(finished: Path,
 def test_the_document_comes_back_as_it_was_written(finished: Path) -> None:
     path = finished / "run" / runs.RUN.file
     document = runs.run_document(str(finished / "run"))
-    assert json.loads(document.model_dump_json()) == json.loads(path.read_text())
+    assert json.loads(document.model_dump_json()) == checked.read_json(str(path), "")
     assert document.grid == lessons.GRID
     assert document.parts["train"].classes.keys() == {"MP", "CEMP", "NMP"}
 
@@ -54,9 +56,8 @@ def test_the_document_comes_back_as_it_was_written(finished: Path) -> None:
 def test_a_run_of_another_version_is_refused(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished / "run", run)
-    document = json.loads((run / runs.RUN.file).read_text())
-    (run / runs.RUN.file).write_text(json.dumps(document | {"version": 99}))
-    with pytest.raises(ValueError, match="version 99, this code reads version 2"):
+    change_document(run / runs.RUN.file, {"version": 99})
+    with pytest.raises(ValueError, match="version 99, this code reads version 3"):
         runs.open_run(str(run))
 
 

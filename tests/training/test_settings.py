@@ -16,8 +16,11 @@ NEEDED = {"store": "store", "labels": "labels.csv", "run": "run"}
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"targets": ["Unobtainium"]}, "there is no label 'Unobtainium'"),
     ({"model": "mpbd"}, "model: 'mpbd': there is no such model; did you mean mpbdnet"),
-    ({"options": {"width": 3}}, "options: width: unknown setting"),
-    ({"model": "ridge", "options": {"component": 3}}, "component: unknown setting .*did you mean components"),
+    ({"options": {"width": 3}}, "options.width: unknown setting"),
+    (
+        {"model": "ridge", "options": {"component": 3}},
+        "options.component: unknown setting .*did you mean options.components",
+    ),
     ({"freeze": ["body"]}, "freeze: body of a model that is not trained yet; give start_from=RUN"),
     ({"batch": 15, "workers": 2}, "batch: 15 spectra cannot be divided evenly among workers=2"),
     ({"threads": 0}, "threads: 0: is neither auto nor a number from 1"),
@@ -33,10 +36,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "no validation part is left for schedule.name=plateau; give another schedule",
     ),
     ({"keep": "last", "patience": 3}, "keep=last: patience=3 stops by the best epoch, which is not kept"),
-    ({"curriculum": {"first": 0.2}}, "curriculum: first=0.2 and epochs=0 do not fit together; give both"),
+    ({"curriculum": {"first": 0.2}}, "curriculum.first=0.2 and epochs=0 do not fit together; give both"),
     (
         {"tracking": {"uri": "http://me:hush@host:5000"}},
-        "holds a password; give it in MLFLOW_TRACKING_USERNAME",
+        "holds a password or a token; give it in MLFLOW_TRACKING_USERNAME",
     ),
 ]
 

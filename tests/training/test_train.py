@@ -21,7 +21,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"join": {"where": {"FeH": [-7, -1]}}}, "no spectrum of class NMP"),
     (
         {"monitor": "mae_Mg", "epochs": 1},
-        "monitor=mae_Mg: there is no such metric; give one of loss",
+        "monitor=mae_Mg: there is no such metric; did you mean mae_",
     ),
     ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
     ({"start_from": "nowhere"}, "no run.json in it"),

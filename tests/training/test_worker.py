@@ -19,6 +19,7 @@ from survey.training.batches import read_spectra
 from survey.training.epochs import Epochs
 from survey.training.train import plan
 from survey.training.worker import learn
+from tests.finished import change_document
 from tests.training import lessons
 
 SYNTHESIS = {
@@ -212,6 +213,6 @@ def test_a_store_that_has_changed_is_refused(finished: Path, place: Path) -> Non
     (place / "store").unlink()
     shutil.copytree(finished / "store", place / "store")
     path = place / "store" / "store.json"
-    path.write_text(path.read_text().replace("toy-0", "grown"))
+    change_document(path, {"id": "grown"})
     with pytest.raises(SettingsError, match=r"it was toy-0, now it is grown\); give a new run="):
         learn(settings)

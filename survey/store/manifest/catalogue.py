@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey import files
+from survey.fetch import other_name
+from survey.messages import KEY_IN_ADDRESS, find_bucket_secret
 from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.store.manifest.manifest import ITEM, manifest_rows
@@ -154,6 +156,7 @@ class Catalogue:
         if pc.any(is_absolute).as_py():
             path = pc.if_else(is_absolute, name, path)
         path = _normalised(path)
+        self._check_secrets(path)
         if self.flat is None:
             self.flat = self._is_flat(path)
         if self.flat:
@@ -162,6 +165,12 @@ class Catalogue:
             bare = pc.replace_substring_regex(path, r"^.*/", start.replace("\\", r"\\"))
             path = pc.if_else(inside, bare, path)
         return path
+
+    def _check_secrets(self, paths: pa.Array) -> None:
+        """An error if the path of a row holds a key, before it is written into a manifest."""
+        remote = pc.drop_null(pc.filter(paths, pc.starts_with(paths, "s3://")))
+        if find_bucket_secret(remote.to_pylist()):
+            raise ValueError(f"ingest: {self.table.path}: a row names a file of which {KEY_IN_ADDRESS}")
 
     def _is_flat(self, paths: pa.Array) -> bool:
         """Whether the files of these rows lie directly in `root`, though their names have folders.
@@ -174,7 +183,7 @@ class Catalogue:
         inside = [path for path in paths.drop_null().to_pylist() if path.startswith(start)]
         nested = [path for path in inside if "/" in path[len(start) :]]
         tried = nested[:: max(1, len(nested) // TRIED)]
-        if not nested or any(files.stat_of(path) or files.stat_of(files.other_name(path)) for path in tried):
+        if not nested or any(files.stat_of(path) or files.stat_of(other_name(path)) for path in tried):
             return False
         names = {name.removesuffix(".gz") for name in files.names(self.root)}
         return any(path.rpartition("/")[2].removesuffix(".gz") in names for path in nested)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from isal import isal_zlib
 
 from survey import files
+from survey.fetch import fetch
 from survey.spectrum import Refused
 from survey.store.manifest.manifest import (
     ITEM,
@@ -21,7 +22,6 @@ from survey.store.manifest.manifest import (
     Manifest,
     ManifestPart,
     part_name,
-    to_parquet_part,
 )
 
 MAX_EXAMPLES = 20
@@ -86,7 +86,7 @@ class Changes:
             for offset in (rows - first).tolist()
             if paths[offset] in crc and row_numbers[offset] == ITEM
         ]
-        contents = files.fetch([paths[offset] for offset in offsets])
+        contents = fetch([paths[offset] for offset in offsets])
         changed = [
             offset
             for offset, data in zip(offsets, contents, strict=True)
@@ -139,9 +139,7 @@ class Changes:
             column = pc.replace_with_mask(old, pa.array(mask), new)
             table = table.set_column(table.schema.get_field_index(name), SCHEMA.field(name), column)
         new_part = replace(part, file=part_name(part))
-        data = to_parquet_part(table, self._manifest.sizes(part))
-        files.write(self._manifest.path(new_part), memoryview(data))
-        return new_part
+        return self._manifest.write(new_part, table)
 
 
 def _with_present_sizes(listed: pa.Table) -> pa.Table:

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from survey import files
-from survey.store.manifest.manifest import Manifest, ManifestPart, part_name, to_parquet_part
-from survey.store.store import shard_file
+from survey.fetch import other_name
+from survey.store.manifest.manifest import Manifest, ManifestPart, part_name
+from survey.store.markers import missing_files
 
 
 def never_found(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
@@ -20,11 +21,9 @@ def never_found(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
     found = [np.empty(0, np.int64)]
     shards = manifest.shards_of(rows)
     for shard in np.unique(shards).tolist():
-        path = shard_file(manifest.store, "refused", shard)
-        if not files.exists(path):
+        missing = {(row["path"], row["row"]) for row in missing_files(manifest.store, shard)}
+        if not missing:
             continue
-        refused = files.read_table(path, ["path", "row", "reason"]).to_pylist()
-        missing = {(row["path"], row["row"]) for row in refused if row["reason"] == "missing"}
         table = manifest.shard(shard)
         places = list(zip(table["path"].to_pylist(), table["row"].to_pylist(), strict=True))
         first = manifest.first_row(shard)
@@ -35,7 +34,7 @@ def never_found(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
 
 
 def _exists(path: str) -> bool:
-    return bool(files.stat_of(path) or files.stat_of(files.other_name(path)))
+    return bool(files.stat_of(path) or files.stat_of(other_name(path)))
 
 
 def without_rows(manifest: Manifest, rows: np.ndarray) -> Manifest:
@@ -66,5 +65,4 @@ def _part_without(
     sizes = tuple((np.array(manifest.sizes(part)) - removed).tolist())
     table = manifest.read(part).filter(pa.array(kept))
     smaller = replace(part, file=part_name(part), rows=table.num_rows, sizes=sizes)
-    files.write(manifest.path(smaller), memoryview(to_parquet_part(table, sizes)))
-    return smaller
+    return manifest.write(smaller, table)

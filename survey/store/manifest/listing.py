@@ -7,12 +7,13 @@ order, some ten thousand at a time; no more are held in memory.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
 
 from survey import files, plugins
+from survey.fetch import fetch
 from survey.folder import SETTINGS
 from survey.settings import SettingsError
 from survey.sources import reading
@@ -42,6 +43,7 @@ class Listing:
     nameless: int = 0
     first_ignored: str = ""
     folder: str = ""
+    _in_result: dict[str, bool] = field(default_factory=dict, repr=False)
 
     @property
     def root(self) -> str:
@@ -55,16 +57,18 @@ class Listing:
             count += table.num_rows
             yield table
         if not count:
-            raise SettingsError(f"ingest: input: {self.root}: holds no spectrum {self._advice()}")
+            raise SettingsError(f"ingest: input: {self.root}: {self._advice()}")
 
     def _advice(self) -> str:
-        """What is in a folder without spectra, and what to give instead."""
+        """What is in an input without spectra, and what to give instead."""
+        if not files.is_folder(self.root):
+            return "has no rows; give a table of spectra, or a catalogue with a row for each file"
         names = [*FITS_ENDINGS, *(pattern for patterns in self._own_files.values() for pattern in patterns)]
         advice = f"give a folder with files {', '.join(names)}, or a catalogue"
         if not self.ignored:
-            return f"at all; {advice}"
+            return f"holds no spectrum at all; {advice}"
         others = f"({self.ignored} other files, such as {self.first_ignored})"
-        return f"{others}; {advice}{self._other_source(self.first_ignored)}"
+        return f"holds no spectrum {others}; {advice}{self._other_source(self.first_ignored)}"
 
     def _other_source(self, path: str) -> str:
         """The advice to name the source that reads such a file, if it is not named."""
@@ -112,17 +116,24 @@ class Listing:
             yield from self._rows_of_file(root)
 
     def _rows_of_file(self, path: str) -> Iterator[pa.Table]:
+        entry = files.stat_of(path)
+        if entry is None:
+            raise SettingsError(
+                f"ingest: input: {path}: no regular file, but a pipe or a device; write its content to a file"
+            )
         own_count = self._spectra_in_own_table(path)
+        _check_count(entry, own_count)
         if own_count is not None:
-            yield from _table_rows(files.stat_of(path) or files.Entry(path, 0, 0.0), own_count)
+            yield from _table_rows(entry, own_count)
             return
         if self._is_own_spectrum(path):
             yield from _single_file(path)
             return
         start = first_bytes(path)
         count = _spectra_in_table(path)
+        _check_count(entry, count)
         if count is not None:
-            yield from _table_rows(files.stat_of(path) or files.Entry(path, 0, 0.0), count)
+            yield from _table_rows(entry, count)
         elif start.startswith(b"SIMPLE"):
             yield from _single_file(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
@@ -155,7 +166,7 @@ class Listing:
         """Whether one file is a spectrum of a source that reads bytes. A CSV may be a catalogue as well."""
         if not self._is_own_file(path):
             return False
-        data = next(iter(files.fetch([path])))
+        data = next(iter(fetch([path])))
         if isinstance(data, Refused):
             return False
         own = {source: self._sources[source] for source in self._own_files}
@@ -184,12 +195,18 @@ class Listing:
 
     def _entries(self, root: str) -> Iterator[files.Entry]:
         """The files below a folder, except hidden ones, which are counted, and those of the store itself."""
-        start, store = len(root), f"{self.store}/"
+        start, store, is_remote = len(root), f"{self.store}/", files.is_remote(root)
         try:
             for entry in files.walk(root, FITS_ENDINGS):
                 if "/." in entry.path[start:]:
                     self.ignored += 1
-                elif not entry.path.startswith(store):
+                elif entry.path.startswith(store):
+                    continue
+                elif is_remote and not self._may_be_table(entry.path):
+                    yield entry  # in a bucket, to look into each folder would take a request for each
+                elif self._is_in_result(entry.path.rpartition("/")[0]):
+                    self._ignore(entry.path)
+                else:
                     yield entry
         except ConnectionError:
             raise
@@ -199,11 +216,21 @@ class Listing:
                 "make it readable, or give another folder"
             ) from error
 
+    def _is_in_result(self, folder: str) -> bool:
+        """Whether a folder below the input was made by a job, such as another store, or is inside one."""
+        if len(folder) <= len(self.root):
+            return False
+        if folder not in self._in_result:
+            is_result = bool(_kind_in_settings(folder)) or self._is_in_result(folder.rpartition("/")[0])
+            self._in_result[folder] = is_result
+        return self._in_result[folder]
+
     def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
         try:
             count = self._spectra_in_own_table(entry.path)
             if count is None and _is_array_name(entry.path):
                 count = _spectra_in_table(entry.path)
+            _check_count(entry, count)
         except ValueError:
             yield from _item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
             return
@@ -226,6 +253,11 @@ def _kind_of_folder(root: str) -> str:
     for kind in RESULTS:
         if files.exists(files.join(root, f"{kind}.json")):
             return kind
+    return _kind_in_settings(root)
+
+
+def _kind_in_settings(root: str) -> str:
+    """Which result of a job a folder is by its settings; empty if it is none."""
     path = files.join(root, SETTINGS)
     with suppress(ValueError):  # a file of the user's own
         written = files.read_json(path) if files.exists(path) else None
@@ -255,6 +287,14 @@ def _spectra_in_table(path: str) -> int | None:
     return None
 
 
+def _check_count(entry: files.Entry, count: int | None) -> None:
+    """An error if a file cannot hold as many spectra as its header says: a spectrum takes a byte at least."""
+    if count is not None and not 0 <= count <= entry.size:
+        raise ValueError(
+            f"ingest: {entry.path}: {entry.size:,} bytes cannot hold {count:,} spectra; copy the file again"
+        )
+
+
 def _table_rows(entry: files.Entry, count: int) -> Iterator[pa.Table]:
     """The rows of a table of spectra. Each has the size and time of the file, so that a change is found."""
     for first in range(0, count, BATCH):
@@ -274,17 +314,12 @@ def _single_file(path: str) -> Iterator[pa.Table]:
 
 
 def _item_rows(entries: list[files.Entry]) -> Iterator[pa.Table]:
-    """Files that are one item each. A name that is no UTF-8 is escaped, and will be refused as missing."""
+    """Files that are one item each."""
     if not entries:
         return
     paths, sizes, stamps = zip(*entries, strict=True)
-    try:
-        path_column = pa.array(paths, pa.string())
-    except UnicodeEncodeError:
-        escaped = [path.encode(errors="backslashreplace").decode() for path in paths]
-        path_column = pa.array(escaped, pa.string())
     values = {
-        "path": path_column,
+        "path": pa.array(paths, pa.string()),
         "row": ITEM,
         "size": pa.array(sizes, pa.int64()),
         "stamp": pa.array(stamps, pa.float64()),

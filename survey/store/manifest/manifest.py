@@ -5,20 +5,20 @@ does not list does not exist: a plan that was killed is made again and overwrite
 if rows have to change, another file replaces it.
 """
 
-import json
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from isal import isal_zlib
 
-from survey import files
+from survey import checked, files
 
-VERSION = 2
+VERSION = 3
 SHARDS_PER_PART = 64
 """11 million rows are 175 files, and one part fits into memory."""
 
@@ -41,6 +41,8 @@ COLUMNS = {
 
 SCHEMA = pa.schema([(name, kind) for name, (kind, _) in COLUMNS.items()])
 
+ADVICE = "put a copy back, or make the store again in another folder"
+
 ITEM = -1
 """`row` of a file that is one item."""
 
@@ -59,18 +61,22 @@ def manifest_rows(count: int, values: Mapping[str, Any]) -> pa.Table:
 
 @dataclass(frozen=True)
 class ManifestPart:
-    """One file of a manifest. `sizes` are the rows of its shards, if rows were taken out of them."""
+    """One file of a manifest. `sizes` are the rows of its shards, if rows were taken out of them.
+
+    `crc` is the checksum of the file.
+    """
 
     file: str
     first_shard: int
     shards: int
     rows: int
     sizes: tuple[int, ...] = ()
+    crc: int = 0
 
 
 @dataclass(frozen=True)
 class InputRecord:
-    """One plan that added rows: its input, its time, and how many of its rows were listed twice.
+    """One plan that added rows: its input, and how many of its rows were listed twice.
 
     The files are in `folder` or below, except those that a catalogue names by their absolute paths.
     """
@@ -79,7 +85,6 @@ class InputRecord:
     rows: int
     first_shard: int
     duplicates: int
-    when: str
     folder: str = ""
 
 
@@ -153,7 +158,8 @@ class Manifest:
         part = self.part_of(shard)
         try:
             with files.open_file(self.path(part)) as stream:
-                table = pq.ParquetFile(stream).read_row_group(shard - part.first_shard, use_threads=False)
+                file = pq.ParquetFile(stream, page_checksum_verification=True)
+                table = file.read_row_group(shard - part.first_shard, use_threads=False)
         except (ConnectionError, PermissionError):
             raise  # the file may be sound
         except (OSError, pa.ArrowException) as error:
@@ -169,8 +175,16 @@ class Manifest:
         return table
 
     def read(self, part: ManifestPart, columns: list[str] | None = None) -> pa.Table:
-        """A complete part, or some of its columns."""
-        return pq.read_table(pa.BufferReader(files.read(self.path(part))), columns=columns, use_threads=False)
+        """A complete part, or some of its columns. A damaged one, or one of another manifest, is an error."""
+        data = files.read(self.path(part))
+        if isal_zlib.crc32(data) != part.crc:
+            raise ValueError(f"manifest: {self.path(part)}: damaged (its checksum differs); {ADVICE}")
+        return pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
+
+    def write(self, part: ManifestPart, rows: pa.Table) -> ManifestPart:
+        """Write the file of a part; the part with its checksum."""
+        data = to_parquet_part(rows, self.sizes(part))
+        return replace(part, crc=checked.write(self.path(part), data).crc)
 
     def input_rows(self) -> Iterator[tuple[InputRecord, range]]:
         """Every plan with the numbers of its rows."""
@@ -181,9 +195,9 @@ class Manifest:
 
     def save(self) -> None:
         """Write ``manifest.json``: only this step changes the manifest."""
-        files.write(_json_path(self.store), self.text().encode())
+        checked.write_json(_json_path(self.store), self.to_dict())
 
-    def text(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
         """The content of ``manifest.json``."""
         values: dict[str, Any] = {
             "format": VERSION,
@@ -196,7 +210,7 @@ class Manifest:
         parts = [asdict(part) for part in self.parts]
         values["parts"] = [{key: value for key, value in part.items() if value != ()} for part in parts]
         values["versions"] = {str(shard): version for shard, version in sorted(self.versions.items())}
-        return json.dumps(values, indent=1) + "\n"
+        return values
 
 
 def _json_path(store: str) -> str:
@@ -217,12 +231,13 @@ def open_manifest(store: str) -> Manifest:
             f"manifest: {store}: no manifest.json; make the store with survey ingest, or give another path"
         )
     try:
-        values = json.loads(files.read(path))
-        if values["format"] != VERSION:
+        written = files.read_json(path)
+        if written["format"] != VERSION:
             raise ValueError(
-                f"manifest: {path}: format {values['format']}, this version reads {VERSION}; "
+                f"manifest: {path}: format {written['format']}, this version reads {VERSION}; "
                 "make the store again in another folder"
             )
+        values = checked.verify(path, written, ADVICE)
         return Manifest(
             store,
             values["shard"],
@@ -230,10 +245,8 @@ def open_manifest(store: str) -> Manifest:
             tuple(InputRecord(**record) for record in values["inputs"]),
             {int(shard): version for shard, version in values["versions"].items()},
         )
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"manifest: {path}: damaged ({error!r}); put a copy back, or make the store again"
-        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"manifest: {path}: damaged ({error!r}); {ADVICE}") from error
 
 
 def to_parquet_part(table: pa.Table, sizes: Sequence[int]) -> pa.Buffer:
@@ -246,6 +259,7 @@ def to_parquet_part(table: pa.Table, sizes: Sequence[int]) -> pa.Buffer:
         compression_level=1,
         use_dictionary=False,
         write_statistics=False,
+        write_page_checksum=True,
     ) as writer:
         first = 0
         for size in sizes:
@@ -291,8 +305,7 @@ class PartWriter:
         size = self._manifest.shard_size
         shards = -(-rows.num_rows // size)
         part = ManifestPart(f"part-{self._number:05d}.parquet", self._shard, shards, rows.num_rows)
-        files.write(self._manifest.path(part), memoryview(to_parquet_part(rows, self._manifest.sizes(part))))
-        self._parts.append(part)
+        self._parts.append(self._manifest.write(part, rows))
         self._number += 1
         self._shard += part.shards
 

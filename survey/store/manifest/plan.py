@@ -6,7 +6,6 @@ gives the same manifest.
 
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ from survey.store.manifest.changes import Changes, Checksums
 from survey.store.manifest.forget import never_found, without_rows
 from survey.store.manifest.listing import Listing
 from survey.store.manifest.manifest import (
+    ADVICE,
     InputRecord,
     Manifest,
     ManifestPart,
@@ -35,7 +35,8 @@ class IngestPlan:
     """What a plan found and did: there are `rows` in `shards`, `new_rows` of them from `new_first_shard` on.
 
     `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` rows of a catalogue
-    name no file, `ignored` files are no spectra. Of `compared` files, `changed` differ from the manifest.
+    name no file, `ignored` files are no spectra, such as `first_ignored`.
+    Of `compared` files, `changed` differ from the manifest.
     `vanished` rows of this input are not listed any more, `forgotten` rows were taken out. `redo` shards hold
     changed files, or had rows that were taken out, and will be read again.
     """
@@ -55,12 +56,14 @@ class IngestPlan:
     forgotten: int
     redo: tuple[int, ...]
     seconds: float
+    first_ignored: str = ""
 
     def __str__(self) -> str:
+        example = f" (such as {self.first_ignored})" if self.first_ignored else ""
         counts = {
             "listed twice": self.duplicates,
             "without a file name": self.nameless,
-            "other files ignored": self.ignored,
+            f"other files ignored{example}": self.ignored,
             "vanished": self.vanished,
             "taken out": self.forgotten,
         }
@@ -79,7 +82,6 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     """List the input and make or extend the manifest of the store. Without new rows the manifest stays."""
     started = time.monotonic()
     old = _old_manifest(settings, files.absolute(store), checksums)
-    old_text = old.text()
     listing = Listing(settings, old.store)
     changes = Changes(old, settings.compare, settings.reread)
     sorter = _RowSorter(old, listing, changes)
@@ -96,12 +98,9 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     redo = tuple(sorted({*redo, *old.shards_of(forgotten).tolist()}))
     new_rows = sum(part.rows for part in parts)
     if new_rows or redo:
-        when = datetime.now(UTC).isoformat(timespec="seconds")
-        record = InputRecord(
-            listing.root, new_rows, old.shards, sorter.duplicates, when, folder=listing.folder
-        )
+        record = InputRecord(listing.root, new_rows, old.shards, sorter.duplicates, folder=listing.folder)
         inputs = updated.inputs + ((record,) if new_rows else ())
-        _save(replace(updated, parts=updated.parts + parts, inputs=inputs), old_text)
+        _save(replace(updated, parts=updated.parts + parts, inputs=inputs), old)
     return IngestPlan(
         shards=old.shards + sum(part.shards for part in parts),
         rows=old.rows + new_rows - forgotten.size,
@@ -118,12 +117,17 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         forgotten=forgotten.size,
         redo=redo,
         seconds=time.monotonic() - started,
+        first_ignored=listing.first_ignored,
     )
 
 
 def _old_manifest(settings: Input, store: str, checksums: Checksums | None) -> Manifest:
     """The manifest to extend: that of the store, or an empty one."""
     if not has_manifest(store):
+        if files.names(files.join(store, "markers")):
+            raise ValueError(
+                f"ingest: {store}: manifest.json is missing, though there are finished shards; {ADVICE}"
+            )
         return Manifest(store, settings.shard)
     old = open_manifest(store)
     if old.shard_size != settings.shard:
@@ -179,10 +183,12 @@ def _vanished_rows(old: Manifest, root: str, listed_again: np.ndarray) -> int:
     )
 
 
-def _save(new: Manifest, old_text: str) -> None:
-    """Make this the manifest, unless another plan has changed it meanwhile."""
+def _save(new: Manifest, old: Manifest) -> None:
+    """Make this the manifest, unless a plan of another input has changed it meanwhile."""
     now = open_manifest(new.store) if has_manifest(new.store) else Manifest(new.store, new.shard_size)
-    if now.text() != old_text:
+    if now == new:
+        return
+    if now != old:
         raise ValueError(
             f"ingest: {new.store}: another job has changed the manifest meanwhile; "
             "wait until it ends, then run this one again"

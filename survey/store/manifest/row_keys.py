@@ -15,7 +15,7 @@ SPREAD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 
 
 def keys_of(rows: pa.Table) -> np.ndarray:
-    """One key per manifest row; ``.fits`` and ``.fits.gz`` are the same spectrum, as for `files.fetch`."""
+    """One key per manifest row; ``.fits`` and ``.fits.gz`` are the same spectrum, as for `survey.fetch`."""
     path = rows["path"].combine_chunks()
     is_gzipped = pc.ends_with(path, ".gz")
     if pc.any(is_gzipped).as_py():

@@ -1,0 +1,259 @@
+"""One writer for a folder: a claim says which process works in it, and with which settings.
+
+A claim is a small hidden file, created so that one of several processes succeeds (on a disk by a link, in a
+bucket by a conditional PUT). Its process renews it every few seconds and removes it at the end. A claim whose
+process is gone is taken over: at once if the process was one of this machine, else when the claim was not
+renewed for a while, by the clock of the disk or of the server.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from survey import files
+from survey.settings import JobError
+
+CLAIM = ".claim.json"
+RENEWED = 20.0
+"""Seconds between two renewals of a claim."""
+GONE_AFTER = 90.0
+"""Seconds without a renewal after which the process of another machine counts as gone."""
+
+Values = dict[str, Any]
+
+
+@contextmanager
+def claim(folder: str, job: str, setting: str, settings: Any, shared: bool = False) -> Iterator[None]:
+    """The right to write into a folder, as long as the context lasts.
+
+    While another process has it, this is an error, which names that process. If the work can be `shared`,
+    several processes of equal settings may have it together.
+    """
+    values = _own_values(folder, job, settings)
+    path = files.join(folder, CLAIM)
+    if not _may_write(path, values, f"{job}: {setting}: {files.absolute(folder)}", shared):
+        yield
+        return
+    ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(path, values, ended), daemon=True, name="claim")
+    renewal.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewal.join()
+        _release(path, values)
+
+
+def holder(folder: str) -> str:
+    """The process that has the claim of a folder, in words; empty if there is none."""
+    path = files.join(folder, CLAIM)
+    _, values = _read(path)
+    if values is None or _is_gone(path, values):
+        return ""
+    return f"process {values['process']} on {values['host']}"
+
+
+def _may_write(path: str, values: Values, where: str, shared: bool) -> bool:
+    """Take the claim. False where this process cannot write: it does no harm, and if it has something to
+    write, the job reports this.
+    """
+    try:
+        _take(path, values, where, shared)
+    except OSError as error:
+        if isinstance(error, (PermissionError, FileExistsError, NotADirectoryError)):
+            return False
+        if error.errno == errno.EROFS:
+            return False
+        raise
+    return True
+
+
+def _own_values(folder: str, job: str, settings: Any) -> Values:
+    """What a claim says of this process."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return {
+        "job": job,
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "process": os.getpid(),
+        "started": _start_of(os.getpid()),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "folder": os.path.realpath(folder),
+        "token": secrets.token_hex(8),
+    }
+
+
+def _machine() -> str:
+    """This boot of this machine, and its numbering of processes (containers have their own)."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return socket.gethostname()
+
+
+def _start_of(process: int) -> str:
+    """When a process of this machine started, in ticks; empty if it is not there or cannot be known."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
+def _take(path: str, values: Values, where: str, shared: bool) -> None:
+    """Create the claim, take over a dead one, or share one of equal settings; else an error."""
+    while not _create(path, _to_bytes(values)):
+        text, other = _read(path)
+        if other is None or other["token"] == values["token"]:
+            if other:  # an answer of the server was lost, and the request was repeated
+                return
+            continue
+        if _is_gone(path, other):
+            if _replace_if(path, text, _to_bytes(values)):
+                _log(where, other)
+                return
+        elif shared and other["settings"] == values["settings"]:
+            return
+        else:
+            raise JobError(
+                f"{where}: process {other['process']} on {other['host']} has been working in it since "
+                f"{other['since']} (survey {other['job']}); wait for its end, or give another folder"
+            )
+
+
+def _log(where: str, other: Values) -> None:
+    logging.getLogger(__name__).info(
+        "%s: process %s on %s left it unfinished", where, other["process"], other["host"]
+    )
+
+
+def _read(path: str) -> tuple[bytes, Values | None]:
+    """The bytes and the values of a claim; None if there is none, or if it is just being written."""
+    for _ in range(20):
+        try:
+            text = files.read(path)
+            values = json.loads(text)
+        except FileNotFoundError:
+            return b"", None
+        except ValueError:
+            values = None
+        if isinstance(values, dict) and "token" in values:
+            return text, values
+        time.sleep(0.05)
+    files.remove(path)  # damaged: no process writes it
+    return b"", None
+
+
+def _is_gone(path: str, other: Values) -> bool:
+    """Whether the process of a claim has ended without removing it."""
+    if other["machine"] == _machine():
+        if other["folder"] != os.path.realpath(path.rpartition("/")[0]):
+            return True  # the claim of another folder, which was copied with its files
+        if other["started"]:
+            return bool(_start_of(other["process"]) != other["started"])
+        try:
+            os.kill(other["process"], 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    return _age(path) > GONE_AFTER
+
+
+def _renew(path: str, values: Values, ended: threading.Event) -> None:
+    """Show again and again that this process is alive. A shared claim is taken over from who is gone."""
+    while not ended.wait(RENEWED):
+        with suppress(OSError):  # the work reports a lost disk or server; a claim need not
+            text, now = _read(path)
+            if now is None:
+                _create(path, _to_bytes(values))
+            elif now["token"] == values["token"] or _is_gone(path, now):
+                _replace_if(path, text, _to_bytes(values | {"renewed": time.time_ns()}))
+
+
+def _release(path: str, values: Values) -> None:
+    """Remove the claim if it is still that of this process, and the folder if nothing else is in it."""
+    with suppress(OSError):
+        text, now = _read(path)
+        if now is not None and now["token"] == values["token"]:
+            _replace_if(path, text, None)
+        if not files.is_remote(path):
+            Path(path).parent.rmdir()  # fails if it is not empty
+
+
+def _to_bytes(values: Values) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()
+
+
+def _create(path: str, data: bytes) -> bool:
+    """Write a file that must not exist. False if there is one: of several writers, one succeeds."""
+    if files.is_remote(path):
+        return bool(files.bucket_system().put_if_new(path, data))
+    with files.written_beside(path, data) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a disk without links: a reader may see the file before its content
+            with suppress(FileExistsError), Path(path).open("xb") as file:
+                file.write(data)
+                return True
+            return False
+    return True
+
+
+def _replace_if(path: str, old: bytes, new: bytes | None) -> bool:
+    """Replace a file, or remove it (None), if it still holds the `old` bytes; returns whether it did."""
+    if files.is_remote(path):
+        return bool(files.bucket_system().replace_if(path, old, new))
+    with _locked_folder(Path(path).parent):
+        try:
+            is_same = Path(path).read_bytes() == old
+        except FileNotFoundError:
+            return False
+        if is_same and new is None:
+            files.remove(path)
+        elif is_same and new is not None:
+            files.write(path, new)
+    return is_same
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """One process at a time is inside; on a disk without locks, all are."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # this releases the lock
+
+
+def _age(path: str) -> float:
+    """Seconds since the last change of a file, by the clock of its disk or server; infinite without it.
+
+    The clock of this machine may be wrong, and so may that of the machine which wrote the file.
+    """
+    if files.is_remote(path):
+        return float(files.bucket_system().age(path))
+    with tempfile.TemporaryFile(dir=Path(path).parent) as now:
+        try:
+            return os.fstat(now.fileno()).st_mtime - Path(path).stat().st_mtime
+        except FileNotFoundError:
+            return math.inf

@@ -1,0 +1,80 @@
+"""The bytes of survey files, of which any may be missing or something else: then there is a reason instead.
+
+Nothing is waited for on a disk, and no large file is read by mistake.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from survey import files
+from survey.spectrum import Refused
+
+
+def fetch(paths: Iterable[str]) -> Iterator[bytes | Refused]:
+    """The bytes of survey files, or why they are refused, in the order of the paths.
+
+    Objects of a bucket are read 32 at a time; files on a disk may be among them.
+    """
+    waiting = list(paths)
+    if any(map(files.is_remote, waiting)):
+        with ThreadPoolExecutor(32) as pool:
+            yield from pool.map(_fetch_any, waiting)
+    else:
+        yield from map(_fetch_file, waiting)
+
+
+def _fetch_any(path: str) -> bytes | Refused:
+    return _fetch_object(path) if files.is_remote(path) else _fetch_file(path)
+
+
+def _fetch_file(path: str) -> bytes | Refused:
+    try:
+        # a named pipe must not hang the shard
+        handle = os.open(files.on_disk(path), os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        other = other_name(path)
+        return _fetch_file(other) if files.stat_of(other) else Refused("missing", "no such file")
+    except OSError as error:
+        return Refused("missing", error.strerror or str(error))
+    except ValueError as error:  # a zero byte in the path
+        return Refused("missing", str(error))
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            return Refused("not_a_file", "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file")
+        if facts.st_size > files.LARGEST:
+            return Refused("too_large", f"{facts.st_size} bytes")
+        data = os.read(handle, facts.st_size)
+        while len(data) < facts.st_size and (more := os.read(handle, facts.st_size - len(data))):
+            data += more  # a network disk may return fewer bytes than requested
+    except OSError as error:
+        return Refused("missing", error.strerror or str(error))
+    finally:
+        os.close(handle)
+    return data
+
+
+def other_name(path: str) -> str:
+    """The name of the same file gzipped, or not gzipped."""
+    return path.removesuffix(".gz") if path.endswith(".gz") else f"{path}.gz"
+
+
+def _fetch_object(path: str) -> bytes | Refused:
+    """One request per object. An object that the credentials may not read counts as missing, as on a disk."""
+    from survey.buckets import DeniedError, NoBucketError
+
+    for candidate in (path, other_name(path)):
+        try:
+            data_or_size: bytes | int = files.bucket_system().fetch(candidate, files.LARGEST)
+        except NoBucketError:
+            raise
+        except FileNotFoundError:
+            continue
+        except DeniedError as error:
+            return Refused("missing", str(error))
+        if isinstance(data_or_size, int):
+            return Refused("too_large", f"{data_or_size} bytes")
+        return data_or_size
+    return Refused("missing", "no such object")

@@ -1,0 +1,45 @@
+"""Settings of further sources of training spectra: other stores, each with its own table of labels."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from survey.labelling.settings import Join
+from survey.labels import CLASSES
+from survey.settings import Settings, similar
+
+MAIN = "main"
+"""The name of the source that `store` and `labels` of a training give."""
+
+
+class Source(Settings):
+    """A further store with labels, such as real stars beside computed ones. It needs a store to be used."""
+
+    store: str = Field("", description="folder or s3:// prefix of the store; empty = the source is not used")
+    labels: str = Field("", description="table of labels of this source")
+    join: Join | None = Field(None, description="how its labels are joined; null = as for the main source")
+    share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the spectra of an epoch that come from this source; null = as many as it has",
+    )
+    weight: float = Field(1.0, gt=0, description="weight of its spectra in the loss")
+    may_be: dict[Literal["MP", "CEMP", "NMP"], str] = Field(
+        {},
+        description="other class that a spectrum of a class may have too, such as {MP: CEMP} where carbon "
+        "was not measured; the loss then takes both as right",
+    )
+    parts: Literal["all", "train"] = Field(
+        "all", description="train = none of its stars is set apart for validation or test"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.store) != bool(self.labels):
+            given, missing = ("store", "labels") if self.store else ("labels", "store")
+            raise ValueError(f"{given} is given without {missing}; give both, or neither")
+        for name, other in self.may_be.items():
+            if other not in CLASSES:
+                raise ValueError(f"may_be: {name}: there is no class {other!r}; {similar(other, CLASSES)}")
+        return self

@@ -1,0 +1,128 @@
+"""The sources of training spectra: labels are joined source by source, and the stores become one.
+
+Every labelled spectrum keeps the name of its source. A star has one part, in whatever source it is.
+Shapes: N spectra, L labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from survey import files
+from survey.labelling import join as labelling
+from survey.labelling.join import Labelled
+from survey.labelling.rows import available_labels
+from survey.labelling.samples import Samples
+from survey.labels import CLASSES, MISSING
+from survey.settings import SettingsError
+from survey.store.link import link_stores
+from survey.store.store import Store, open_store
+from survey.training.settings import Train
+from survey.training.source_settings import MAIN, Source
+
+SOURCE = "source"
+"""The column of samples with the name of the source."""
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """The labelled spectra of one source; `first_shard` is the number of its first shard among all."""
+
+    name: str
+    source: Source
+    labelled: Labelled
+    first_shard: int
+
+
+def used_sources(settings: Train) -> dict[str, Source]:
+    """All sources of a training by name, the main one first."""
+    main = Source(store=settings.store, labels=settings.labels)
+    return {MAIN: main} | {name: source for name, source in settings.sources.items() if source.store}
+
+
+def open_training_store(settings: Train, folder: str) -> Store:
+    """The store of a training; that of several sources lies in a folder of the run."""
+    sources = used_sources(settings)
+    if len(sources) == 1:
+        return open_store(settings.store)
+    return link_stores(files.join(folder, "store"), [open_store(source.store) for source in sources.values()])
+
+
+def join_sources(settings: Train, labels: Sequence[str], optional: bool) -> list[JoinedSource]:
+    """The labelled spectra of all sources. The main one must have all labels, if not `optional`."""
+    joined, first_shard = [], 0
+    for name, source in used_sources(settings).items():
+        store = open_store(source.store)
+        join = (source.join or settings.join).model_copy(update={"table": source.labels})
+        names = available_labels(join, labels) if optional or name != MAIN else tuple(labels)
+        try:
+            labelled = labelling.join(join, store, names, settings.split.column)
+        except ValueError as error:
+            if name == MAIN:
+                raise
+            raise SettingsError(f"train: sources.{name}: {error}") from error
+        joined.append(JoinedSource(name, source, labelled, first_shard))
+        first_shard += store.shards
+    return joined
+
+
+def concatenate(each: Sequence[tuple[JoinedSource, Samples]]) -> Samples:
+    """The samples of all sources as one, with shards numbered as in the joined store."""
+    if len(each) == 1:
+        return each[0][1]
+    moved = [
+        replace(
+            samples,
+            shard_row_N2=samples.shard_row_N2 + np.array([source.first_shard, 0]),
+            extra=samples.extra.append_column(SOURCE, pa.array([source.name] * len(samples), pa.string())),
+        )
+        for source, samples in each
+    ]
+    names = ("shard_row_N2", "part_N", "class_N", "label_NL", "error_NL")
+    arrays = {name: np.concatenate([getattr(samples, name) for samples in moved]) for name in names}
+    extra = pa.concat_tables([samples.extra for samples in moved], promote_options="permissive")
+    return Samples(moved[0].labels, extra=extra, **arrays)
+
+
+def source_names(samples: Samples) -> NDArray[np.object_]:
+    """The name of the source of each sample."""
+    if SOURCE not in samples.extra.column_names:
+        return np.full(len(samples), MAIN, object)
+    return np.asarray(samples.extra[SOURCE].to_pylist(), object)
+
+
+def loss_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64]:
+    """The weight of each sample in the loss."""
+    weight_of = {name: source.weight for name, source in sources.items()}
+    return np.array([weight_of.get(name, 1.0) for name in source_names(samples)])
+
+
+def other_classes(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.int64]:
+    """The number of the class that each sample may have as well as its own; -1 where there is none."""
+    other_N, name_N = np.full(len(samples), MISSING, np.int64), source_names(samples)
+    for name, source in sources.items():
+        for own, other in source.may_be.items():
+            chosen = (name_N == name) & (samples.class_N == CLASSES.index(own))
+            other_N[chosen] = CLASSES.index(other)
+    return other_N
+
+
+def draw_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64] | None:
+    """How often each sample comes in an epoch, so that sources have their shares; None = each once."""
+    shares = {name: source.share for name, source in sources.items() if source.share is not None}
+    if not shares:
+        return None
+    name_N = source_names(samples)
+    rest = 1 - sum(shares.values())
+    if rest < 0:
+        raise SettingsError(f"train: sources: their shares add up to {1 - rest:g}; give less than 1 in all")
+    weight_N, others = np.ones(len(samples)), np.ones(len(samples), bool)
+    for name, share in shares.items():
+        chosen = name_N == name
+        weight_N[chosen] = share * len(samples) / max(int(chosen.sum()), 1)
+        others &= ~chosen
+    weight_N[others] = rest * len(samples) / max(int(others.sum()), 1)
+    return weight_N

@@ -1,0 +1,43 @@
+"""What messages show of values from outside."""
+
+import re
+
+import pytest
+
+from survey.messages import find_bucket_secret, without_secrets
+from survey.settings import SettingsError
+from survey.training.settings import Train
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:hush@host:5000", "http://me:***@host:5000"),
+        ("http://me:hu/s@h@host", "http://me:***@host"),
+        ("https://hush@host/x", "https://***@host/x"),
+        ("s3://AKIA:hush@bucket/x", "s3://AKIA:***@bucket/x"),
+        ("postgresql://me@host/db?password=hush&x=1", "postgresql://me@host/db?password=***&x=1"),
+        ('no answer from "http://me:hush@host/b?list"', 'no answer from "http://me:***@host/b?list"'),
+        ("http://a:hush@h and http://b:hush@h", "http://a:***@h and http://b:***@h"),
+    ],
+)
+def test_a_password_in_an_address_is_replaced_by_stars(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/a@b.fits", "/data/a@b", "http://host:5000/x", "x: y@z"])
+def test_a_text_without_a_password_stays(text: str) -> None:
+    assert without_secrets(text) == text
+
+
+def test_a_key_of_a_bucket_is_found_in_nested_settings() -> None:
+    assert find_bucket_secret({"a": {"b": ["x", "s3://k:s@c/d"]}}) == "a.b.1"
+    assert find_bucket_secret({"a": "s3://arn:aws:s3:eu:1:accesspoint/p", "b": 3}) == ""
+
+
+def test_a_message_about_many_mistakes_stays_short() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Train.from_dict("train", {"x" * 5000 + str(number): "y" * 5000 for number in range(1000)})
+    text = str(caught.value)
+    assert len(text) < 25_000
+    assert re.search(r"and 9\d\d more mistakes; correct these first$", text)

@@ -1,0 +1,145 @@
+"""Training on several stores at once: one joined store, one split, shares, weights and classes by source."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from survey.ensemble.members import open_members
+from survey.labelling import samples
+from survey.labels import CLASSES
+from survey.models.settings import Task
+from survey.settings import SettingsError
+from survey.store.store import open_store
+from survey.training.learning_settings import Loss
+from survey.training.losses import Targets, TaskLoss
+from survey.training.run import read_plan
+from survey.training.settings import Train
+from survey.training.source_settings import Source
+from survey.training.sources import draw_weights, loss_weights, other_classes, source_names
+from survey.training.train import plan
+from survey.training.worker import learn
+from tests.finished import change_document
+from tests.training import lessons
+
+MP, CEMP = CLASSES.index("MP"), CLASSES.index("CEMP")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stores with their tables of labels: `store`, and `real/store` of other stars."""
+    folder = tmp_path_factory.mktemp("sources")
+    lessons.store(folder / "store", 120)
+    lessons.store(folder / "real" / "store", 60, seed=3, first=5000)
+    return folder
+
+
+def settings(place: Path, run: Path, source: dict[str, Any] | None = None, **changes: Any) -> Train:
+    real = {"store": str(place / "real" / "store"), "labels": str(place / "real" / "labels.csv")}
+    values = {"run": str(run), "sources": {"real": real | (source or {})}, "epochs": 2}
+    return lessons.training(place, **values | changes)
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Path:
+    """A run that was trained on both sources."""
+    run = place / "both"
+    chosen = settings(place, run)
+    assert plan(chosen)
+    learn(chosen)
+    return run
+
+
+def test_the_spectra_of_all_sources_are_learned_from_one_joined_store(place: Path, trained: Path) -> None:
+    both = samples.read(str(trained))
+    assert Counter(source_names(both)) == {"main": 120, "real": 60}
+    joined = open_store(read_plan(str(trained)).store.path)
+    first, second = open_store(str(place / "store")), open_store(str(place / "real" / "store"))
+    assert joined.shards == first.shards + second.shards
+    for row in (0, 119, 120, 179):
+        shard, row_in_shard = both.shard_row_N2[row]
+        spectra = joined.spectra(int(shard), ["obsid"])
+        assert spectra["obsid"][int(row_in_shard)].as_py() == both.extra["obsid"][row].as_py()
+    assert not list((trained / "store").glob("spectra/*")), "no spectrum is copied"
+
+
+def test_a_run_of_several_sources_predicts_and_is_finished(place: Path, trained: Path) -> None:
+    members = open_members([str(trained)])
+    both = samples.read(str(trained))
+    answers, _ = members.predict_store(read_plan(str(trained)).store.path, both.shard_row_N2[-5:], "test")
+    assert len(answers) == 5
+    assert not plan(settings(place, trained))
+
+
+def test_each_source_is_split_by_its_stars(place: Path, trained: Path) -> None:
+    both = samples.read(str(trained))
+    for name in ("main", "real"):
+        parts = Counter(both.part_N[source_names(both) == name].tolist())
+        assert set(parts) == {0, 1, 2}, name
+
+
+def test_a_source_may_be_for_training_only(place: Path, tmp_path: Path) -> None:
+    chosen = settings(place, tmp_path / "run", {"parts": "train"})
+    plan(chosen)
+    both = samples.read(chosen.run)
+    assert set(both.part_N[source_names(both) == "real"].tolist()) == {0}
+
+
+def test_weights_and_shares_are_those_of_the_source(place: Path, trained: Path) -> None:
+    both = samples.read(str(trained))
+    real = source_names(both) == "real"
+    sources = {"real": Source(store="s", labels="l", weight=3.0, share=0.5, may_be={"MP": "CEMP"})}
+    assert np.array_equal(loss_weights(both, sources), np.where(real, 3.0, 1.0))
+    drawn = draw_weights(both, sources)
+    assert drawn is not None
+    assert drawn[real].sum() == pytest.approx(90)
+    assert drawn[~real].sum() == pytest.approx(90)
+    assert draw_weights(both, {"real": Source(store="s", labels="l")}) is None
+    assert np.array_equal(other_classes(both, sources) == CEMP, real & (both.class_N == MP))
+
+
+def test_where_two_classes_are_possible_the_loss_counts_both_probabilities() -> None:
+    task = Task("cls", (), len(CLASSES), False)
+    loss = TaskLoss(Loss(), task)
+    logits = torch.tensor([[1.0, 2.0, 0.5], [1.0, 2.0, 0.5]], requires_grad=True)
+    empty = torch.empty(2, 0)
+    targets = Targets(torch.tensor([MP, MP]), empty, empty, torch.ones(2), torch.tensor([CEMP, -1]))
+    total = loss.sums({"logits": logits}, targets, 0)[0]
+    p_BC = logits.detach().softmax(1)
+    expected = -(p_BC[0, MP] + p_BC[0, CEMP]).log() - p_BC[1, MP].log()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    total.backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"labels": ""}, "store is given without labels; give both, or neither"),
+        ({"may_be": {"MP": "CEPM"}}, "there is no class 'CEPM'; did you mean CEMP"),
+        ({"share": 1.0}, "share"),
+    ],
+)
+def test_wrong_settings_of_a_source_are_reported(
+    place: Path, tmp_path: Path, source: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        settings(place, tmp_path / "run", source)
+
+
+def test_stores_that_were_prepared_in_different_ways_are_not_joined(place: Path, tmp_path: Path) -> None:
+    lessons.store(tmp_path / "real" / "store", 60, seed=3, first=5000)
+    change = {"grid": {"start": 4002.0, "stop": 4598.0, "step": 2.0, "scale": "linear"}}
+    change_document(tmp_path / "real" / "store" / "store.json", change)
+    other = {"store": str(tmp_path / "real" / "store")}
+    with pytest.raises(SettingsError, match=r"its grid has 299 .*; ingest both with the same prepare.grid"):
+        plan(settings(place, tmp_path / "run", other))
+
+
+def test_a_source_without_matching_labels_is_named(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train: sources.real: .*"):
+        plan(settings(place, tmp_path / "run", {"labels": str(place / "labels.csv")}))
