@@ -5,6 +5,7 @@ labels.txt           how many rows of the label table were joined, and why other
 plan.json            what is fixed before the first step (`Plan`)
 settings.json        the settings of the run
 checkpoints/         the last epoch and the best one
+store/               only with several sources: their stores as one
 model.safetensors    the best weights
 history.parquet      one row of numbers for each epoch
 run.json             what the run is (`RunDocument`): written last, so a folder with it is finished
@@ -30,12 +31,15 @@ from survey.models.settings import Task, View
 from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.store.settings import Prepare
+from survey.store.store import STORE
 from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.scaling import Scaling
 from survey.training.validation import in_units, network_outputs
 
 MODEL, HISTORY, PLAN, CHECKPOINTS = "model.safetensors", "history.parquet", "plan.json", "checkpoints"
+JOINED = "store"
+"""The folder of a run with the store that joins the stores of several sources."""
 
 
 class _Fixed(BaseModel):
@@ -147,6 +151,12 @@ class Run:
     def labels(self) -> tuple[str, ...]:
         """The labels that it predicts, in order."""
         return self.document.task.labels
+
+    @property
+    def store_path(self) -> str:
+        """The store that it was trained on. That of several sources lies in its folder, and moves with it."""
+        joined = files.join(self.path, JOINED)
+        return joined if Folder(joined, STORE).is_finished() else self.document.store.path
 
     @property
     def grid(self) -> Grid:

@@ -20,6 +20,7 @@ from survey.labels import CLASSES, MISSING
 from survey.settings import SettingsError
 from survey.store.link import link_stores
 from survey.store.store import Store, open_store
+from survey.training.run import JOINED
 from survey.training.settings import Train
 from survey.training.source_settings import MAIN, Source
 
@@ -48,7 +49,8 @@ def open_training_store(settings: Train, folder: str) -> Store:
     sources = used_sources(settings)
     if len(sources) == 1:
         return open_store(settings.store)
-    return link_stores(files.join(folder, "store"), [open_store(source.store) for source in sources.values()])
+    stores = [open_store(source.store) for source in sources.values()]
+    return link_stores(files.absolute(files.join(folder, JOINED)), stores)
 
 
 def join_sources(settings: Train, labels: Sequence[str], optional: bool) -> list[JoinedSource]:

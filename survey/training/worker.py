@@ -178,7 +178,9 @@ def _tracker(inputs: Inputs, ranks: Ranks, epochs: Epochs) -> Tracker:
 def prepare(settings: Train) -> Inputs:
     """Read the folder of a planned run, and build its network."""
     plan = run.read_plan(settings.run)
-    store = open_store(plan.store.path if settings.has_several_sources else settings.store)
+    store = open_store(
+        files.join(settings.run, run.JOINED) if settings.has_several_sources else settings.store
+    )
     if store.id != plan.store.id:
         raise SettingsError(
             f"train: store: {settings.store}: has changed since the run was begun "

@@ -1,5 +1,6 @@
 """Training on several stores at once: one joined store, one split, shares, weights and classes by source."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.learning_settings import Loss
 from survey.training.losses import Targets, TaskLoss
-from survey.training.run import read_plan
+from survey.training.run import open_run, read_plan
 from survey.training.settings import Train
 from survey.training.source_settings import Source
 from survey.training.sources import draw_weights, loss_weights, other_classes, source_names
@@ -143,3 +144,10 @@ def test_stores_that_were_prepared_in_different_ways_are_not_joined(place: Path,
 def test_a_source_without_matching_labels_is_named(place: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"train: sources.real: .*"):
         plan(settings(place, tmp_path / "run", {"labels": str(place / "labels.csv")}))
+
+
+def test_a_run_of_several_sources_may_be_moved(trained: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(trained, tmp_path / "moved"))
+    run = open_run(str(moved))
+    assert run.store_path == str(moved / "store")
+    assert open_store(run.store_path).spectra(0).num_rows == 50
