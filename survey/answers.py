@@ -217,6 +217,17 @@ DOMAIN_COLUMN: ColumnSpec = (
     "stat.value",
 )
 
+LINE_COLUMNS: dict[str, ColumnSpec] = {
+    "FeH_lines": (
+        "float32",
+        "[Fe/H] from indices of lines, without the networks; null outside the range of its training spectra",
+        "dex",
+        "phys.abund.Fe",
+    ),
+    "FeH_lines_err": ("float32", "error of FeH_lines", "dex", "stat.error;phys.abund.Fe"),
+}
+"""The second key: what the indices of lines say, without any network (`survey.ensemble.line_key`)."""
+
 
 def answer_columns(labels: Sequence[str], classes: Sequence[str]) -> dict[str, ColumnSpec]:
     """The columns of a table of answers, in the order in which they are written."""

@@ -135,7 +135,7 @@ def _what_to_write(cls: type[Settings], arguments: list[str], number: int) -> st
         return f"{item}: a setting is written with =; give {item}={following or '...'}"
     if item.endswith((".yaml", ".yml")):
         return f"{item}: no such recipe; {similar(_stem(item), recipe_names())}"
-    if Path(item).exists() or "/" in item:
+    if "/" in item or (len(item) < 256 and Path(item).exists()):
         return f"{item}: {_key_for(cls, arguments, item)}"
     return (
         f"{item}: neither a recipe nor a setting; {similar(item, [*recipe_names(), *cls.model_fields])} "

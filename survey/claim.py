@@ -131,7 +131,8 @@ def _take(path: str, values: Values, where: str, shared: bool) -> None:
         else:
             raise JobError(
                 f"{where}: process {other['process']} on {other['host']} has been working in it since "
-                f"{other['since']} (survey {other['job']}); wait for its end, or give another folder"
+                f"{other['since']} (survey {other['job']}); wait for its end, or give another folder; "
+                f"if that process is gone, remove {path}"
             )
 
 

@@ -8,6 +8,10 @@ MOST_LETTERS = 1000
 """Letters of one line of a message."""
 MOST_LINES = 20
 """Lines of a message about many mistakes."""
+MOST_LEVELS = 50
+"""Lists and dictionaries inside each other in the value of a setting."""
+MOST_BITS = 63
+"""Bits of a whole number: more do not fit into the integers of arrays and generators."""
 
 KEY_IN_ADDRESS = (
     "the s3:// address holds a key or a password; give s3://BUCKET/..., "
@@ -35,20 +39,37 @@ def join_lines(lines: list[str], more: int) -> str:
     return without_secrets("\n".join(kept))
 
 
-def find_bucket_secret(value: Any, key: str = "") -> str:
-    """The key of the first value ``s3://KEY:SECRET@bucket`` in nested settings; empty if there is none."""
+def find_unusable(value: Any, key: str = "", level: int = 0) -> str:
+    """The first value in nested settings that no setting may have: its key, what is wrong, and what to give.
+
+    Empty if there is none.
+    """
+    if level > MOST_LEVELS:
+        return f"{key.partition('.')[0]}: more than {MOST_LEVELS} brackets inside each other; give fewer"
     pairs: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         pairs = value.items()
     elif isinstance(value, list | tuple):
         pairs = enumerate(value)
-    elif isinstance(value, str) and _has_secret(value):
-        return key
-    inner_keys = (find_bucket_secret(inner, f"{key}.{name}".lstrip(".")) for name, inner in pairs)
-    return next(filter(None, inner_keys), "")
+    elif isinstance(value, str) and has_bucket_secret(value):
+        return f"{key}: {KEY_IN_ADDRESS}"
+    elif isinstance(value, str) and not _is_utf8(value):
+        return f"{key}: {shorten(ascii(value), 100)}: holds a letter that is no UTF-8; give other text"
+    elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"{key}: a whole number of {value.bit_length()} bits; give one of at most {MOST_BITS} bits"
+    inner = (find_unusable(item, f"{key}.{name}".lstrip("."), level + 1) for name, item in pairs)
+    return next(filter(None, inner), "")
 
 
-def _has_secret(path: str) -> bool:
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def has_bucket_secret(path: str) -> bool:
     """Whether the place of the bucket holds what no name of a bucket has; ``arn:`` begins an access point."""
     bucket = path.removeprefix("s3://").partition("/")[0] if path.startswith("s3://") else ""
     return "@" in bucket or (":" in bucket and not bucket.startswith("arn:"))

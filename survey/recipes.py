@@ -6,6 +6,7 @@ A recipe is named by its path, or by its name alone if it is one of those that c
 import re
 from collections import Counter
 from collections.abc import Hashable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,13 +119,13 @@ def recipe_names() -> list[str]:
 def find_file(name: str, kind: str = "recipes") -> Path | None:
     """A YAML file by its path, or one that comes with the program by its name; None if there is neither."""
     path = Path(name)
-    if path.is_file():
-        return path
     parts = path.parts[1:] if path.parts[:1] == (kind,) else path.parts
-    if len(parts) != 1:
-        return None
-    found = shipped(kind) / f"{parts[0].removesuffix('.yaml')}.yaml"
-    return found if found.is_file() else None
+    candidates = (
+        [path, shipped(kind) / f"{parts[0].removesuffix('.yaml')}.yaml"] if len(parts) == 1 else [path]
+    )
+    with suppress(OSError):  # a name that is too long for a file
+        return next((candidate for candidate in candidates if candidate.is_file()), None)
+    return None
 
 
 def read_recipe(name: str, job: str) -> tuple[Path, dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from survey.help import choices, nested_settings, setting_names, type_name
-from survey.messages import KEY_IN_ADDRESS, MOST_LINES, find_bucket_secret, join_lines
+from survey.messages import MOST_LINES, find_unusable, join_lines
 
 JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog")
 """All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
@@ -115,8 +115,8 @@ class Settings(BaseModel):
         `section` stands before each key in the error, such as ``ingest.`` for settings within others.
         """
         start = f"{where}: {section}" if where else section
-        if key := find_bucket_secret(values):
-            raise SettingsError(f"{start}{key}: {KEY_IN_ADDRESS}")
+        if unusable := find_unusable(values):
+            raise SettingsError(start + unusable)
         try:
             return cls.model_validate(values)
         except ValidationError as error:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from survey.messages import find_bucket_secret, without_secrets
+from survey.messages import find_unusable, without_secrets
 from survey.settings import SettingsError
 from survey.training.settings import Train
 
@@ -31,8 +31,8 @@ def test_a_text_without_a_password_stays(text: str) -> None:
 
 
 def test_a_key_of_a_bucket_is_found_in_nested_settings() -> None:
-    assert find_bucket_secret({"a": {"b": ["x", "s3://k:s@c/d"]}}) == "a.b.1"
-    assert find_bucket_secret({"a": "s3://arn:aws:s3:eu:1:accesspoint/p", "b": 3}) == ""
+    assert find_unusable({"a": {"b": ["x", "s3://k:s@c/d"]}}).startswith("a.b.1: the s3:// address holds")
+    assert find_unusable({"a": "s3://arn:aws:s3:eu:1:accesspoint/p", "b": 3}) == ""
 
 
 def test_a_message_about_many_mistakes_stays_short() -> None:

@@ -102,7 +102,8 @@ class _CatalogJob:
         self.settings, self.predictions, self.folder = settings, predictions, folder
         self.origin = origin(predictions)
         ranges = predictions.document.ensemble.ranges
-        flags = FlagRules(settings.limits, ranges, flag_bits(settings.leave_out))
+        leave_out = flag_bits(settings.leave_out)
+        flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key)
         self.validation = read_validation(predictions, settings.visits, flags)
         thresholds = choose_thresholds(
             predictions, self.validation, settings.goals, settings.limits.domain_warn

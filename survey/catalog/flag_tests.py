@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from survey.catalog.settings import FlagLimits
 from survey.catalog.visits import Flags, float_column, label_names
+from survey.labels import METAL_POOR
 from survey.store.schema import Flag
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -85,6 +86,23 @@ def molecular_bands(stars: FlagInput) -> Flags | None:
         return None
     tio5_N, cah2_N = float_column(stars.table, "tio5"), float_column(stars.table, "cah2")
     return np.asarray((tio5_N < stars.limits.tio5) & (cah2_N < stars.limits.cah2))
+
+
+def keys_disagree(stars: FlagInput) -> Flags | None:
+    """Rows in which [Fe/H] by the networks and by lines differ by more than the limits; null does not."""
+    if not (stars.has("FeH") and stars.has("FeH_lines")):
+        return None
+    difference_N = float_column(stars.table, "FeH") - float_column(stars.table, "FeH_lines")
+    network_N, lines_N = (float_column(stars.table, name) for name in ("FeH_err", "FeH_lines_err"))
+    return np.abs(difference_N) > stars.limits.key_difference(np.hypot(np.nan_to_num(network_N), lines_N))
+
+
+def lines_deny(stars: FlagInput) -> Flags | None:
+    """Rows which are not metal-poor by lines, by more than the limits; null is not known to be so."""
+    if not stars.has("FeH_lines"):
+        return None
+    above_N = float_column(stars.table, "FeH_lines") - METAL_POOR["MP"]
+    return above_N > stars.limits.key_difference(float_column(stars.table, "FeH_lines_err"))
 
 
 def any_label(test_label: Callable[[FlagInput, str], Flags]) -> FlagTest:

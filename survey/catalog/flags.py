@@ -26,14 +26,16 @@ from survey.catalog.flag_tests import (
     at_edge,
     extrapolated,
     is_true,
+    keys_disagree,
     large_error,
+    lines_deny,
     low_snr,
     molecular_bands,
     object_type,
     store_flag,
     wide_interval,
 )
-from survey.catalog.settings import CatalogFlag, FlagLimits
+from survey.catalog.settings import CatalogFlag, FlagLimits, SecondKey
 from survey.store.schema import Flag
 
 Severity = Literal["warn", "bad", "info"]
@@ -77,12 +79,14 @@ class FlagDefinition:
 class FlagRules:
     """How stars get flags, and which flags keep a star out of the lists.
 
-    Each `flag_bad` does, and so do the other flags in `leave_out` (bits).
+    Each `flag_bad` does, and so do the other flags in `leave_out` (bits). If the second key is required, so
+    does `KEYS_DISAGREE` for a star that is not metal-poor by its lines.
     """
 
     limits: FlagLimits = field(default_factory=FlagLimits)
     ranges: Ranges = field(default_factory=dict)
     leave_out: int = 0
+    second_key: SecondKey = "require"
 
     def flags(self, table: pa.Table) -> tuple[Bits, ...]:
         """The flags of each row, one array for each of `COLUMNS`."""
@@ -94,13 +98,17 @@ class FlagRules:
                 bits[definition.severity] |= np.where(set_N, np.int32(definition.bit), np.int32(0))
         return tuple(bits.values())
 
-    def excluding(self, warn_N: Bits, bad_N: Bits, info_N: Bits) -> Bits:
+    def excluding(self, table: pa.Table, warn_N: Bits, bad_N: Bits, info_N: Bits) -> Bits:
         """The flags of each row that keep it out of the lists."""
-        return np.asarray(bad_N | ((warn_N | info_N) & np.int32(self.leave_out)))
+        bits_N = np.asarray(bad_N | ((warn_N | info_N) & np.int32(self.leave_out)))
+        denied_N = lines_deny(FlagInput(table, self.ranges, self.limits))
+        if self.second_key == "require" and denied_N is not None:
+            bits_N |= np.where(denied_N, warn_N & np.int32(CatalogFlag.KEYS_DISAGREE), np.int32(0))
+        return bits_N
 
     def excluding_flags(self, table: pa.Table) -> Bits:
         """The same from the columns of a table of stars."""
-        return self.excluding(*(table[name].to_numpy() for name in COLUMNS))
+        return self.excluding(table, *(table[name].to_numpy() for name in COLUMNS))
 
 
 def names_of(bits: int) -> list[str]:
@@ -241,5 +249,11 @@ DEFINITIONS = (
         "bad",
         "H delta is as wide as in stars above about 7,300 K, for which the lists were not tested",
         above("h_delta", "h_delta"),
+    ),
+    FlagDefinition(
+        CatalogFlag.KEYS_DISAGREE,
+        "warn",
+        "[Fe/H] by the networks and by indices of lines (FeH_lines) contradict each other",
+        keys_disagree,
     ),
 )

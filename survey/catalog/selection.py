@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from survey.catalog.prior import FEW
 from survey.catalog.purity import expected_completeness, expected_purity
-from survey.catalog.settings import SelectionBins
+from survey.catalog.selection_settings import SelectionBins
 from survey.catalog.thresholds import Threshold
 from survey.catalog.validation_stars import ValidationStars
 from survey.catalog.visits import Flags, float_column

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from enum import IntFlag
-from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from survey.catalog.selection_settings import SelectionBins
 from survey.labelling.settings import Join
 from survey.labels import CLASSES, Criterion, label
 from survey.settings import Settings
@@ -21,6 +21,7 @@ LIST_CLASSES: dict[ListName, tuple[str, ...]] = {"MP": ("MP", "CEMP"), "CEMP": (
 """The classes that belong in each list."""
 
 ColumnNames = Literal["survey", "lamost"]
+SecondKey = Literal["flag", "require"]
 Goal = Literal["purity", "completeness", "f1"]
 Prior = Literal["validation", "estimated"] | dict[str, float]
 """The class shares of the survey: those of validation, estimated from the survey, or given by class name."""
@@ -51,6 +52,7 @@ class CatalogFlag(IntFlag):
     EXTRAPOLATED = 524288
     MOLECULAR_BANDS = 1048576
     HOT_STAR = 2097152
+    KEYS_DISAGREE = 4194304
 
 
 def list_classes(name: ListName) -> list[int]:
@@ -182,6 +184,13 @@ class FlagLimits(Settings):
     h_delta: float = Field(
         7.5, gt=0, description="with a wider H delta (angstrom), the star is too hot for the lists"
     )
+    keys: float = Field(
+        3.0,
+        gt=0,
+        description="[Fe/H] by the networks and by indices of lines contradict each other if they differ by "
+        "more than this many joint errors, and by more than keys_dex",
+    )
+    keys_dex: float = Field(0.5, ge=0, description="the same in dex, see keys")
     edge: float = Field(
         0.02,
         ge=0,
@@ -189,28 +198,13 @@ class FlagLimits(Settings):
         description="share of the training range of a label that counts as its edge, at each end",
     )
 
+    def key_difference(self, error_N: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The largest difference of two values of [Fe/H] with this joint error without a warning."""
+        return np.maximum(self.keys * error_N, self.keys_dex)
+
     def largest_error(self, name: str) -> float:
         """The largest error of a label without a warning; infinite if there is no limit."""
         return self.error.get(name, self.error_dex if label(name).unit == "dex" else np.inf)
-
-
-class SelectionBins(Settings):
-    """Edges of the bins of the selection function. The first and the last bin are open."""
-
-    snr: tuple[float, ...] = Field(
-        (10.0, 20.0, 30.0, 50.0, 100.0), strict=False, description="edges in signal to noise"
-    )
-    teff: tuple[float, ...] = Field(
-        (4500.0, 5000.0, 5500.0, 6000.0, 6500.0), strict=False, description="edges in temperature (K)"
-    )
-
-    @field_validator("snr", "teff")
-    @classmethod
-    def _check_rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(high <= low for low, high in pairwise(value)):
-            edges = ", ".join(f"{edge:g}" for edge in value)
-            raise ValueError(f"edges {edges} do not rise; give each edge above the one before")
-        return value
 
 
 class CatalogSettings(Settings):
@@ -228,6 +222,7 @@ class CatalogSettings(Settings):
         "cemp.level",
         "cemp.prior",
         "leave_out",
+        "second_key",
         "known",
         "catalogue",
         "truth",
@@ -249,6 +244,12 @@ class CatalogSettings(Settings):
         strict=False,
         description="flags that keep a star out of the lists, such as out_of_domain (see flags.csv); "
         "each bit of flag_bad does so anyway",
+    )
+    second_key: SecondKey = Field(
+        "require",
+        description="a star whose [Fe/H] by indices of lines contradicts the networks: flag = it only gets "
+        "the flag KEYS_DISAGREE, require = it is also kept out of the lists if by its lines it is not "
+        "metal-poor",
     )
     bins: SelectionBins = Field(SelectionBins(), description="bins of the selection function")
     known: tuple[str, ...] = Field(

@@ -152,6 +152,8 @@ def _milder_goals(threshold: Threshold) -> Iterator[tuple[str, ListGoal]]:
 
 def _milder(flag: CatalogFlag, limits: FlagLimits) -> str:
     """The setting that makes the limit of a flag milder, as it is typed; empty if there is none."""
+    if flag == CatalogFlag.KEYS_DISAGREE:
+        return "second_key=flag"
     if flag not in LIMIT_OF_FLAG:
         return ""
     name, factor = LIMIT_OF_FLAG[flag]

@@ -78,4 +78,4 @@ def read_validation(predictions: Predictions, visits: VisitSettings, rules: Flag
     unnamed_N = code_N < 0
     code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
     stars = combine_visits(table, code_N, visits)
-    return stars.append_column("flag_bad", pa.array(rules.excluding(*rules.flags(stars))))
+    return stars.append_column("flag_bad", pa.array(rules.excluding(stars, *rules.flags(stars))))

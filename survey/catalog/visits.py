@@ -3,6 +3,7 @@
 A star with one visit keeps its row. Of several visits, each label is the mean weighted by the inverse
 variance that comes from the spectrum (`_err_data`), which shrinks with the number of visits. The
 disagreement of the members about the star (`_err_model`) is the same in each visit and does not shrink.
+[Fe/H] from lines is weighted by its inverse variance.
 Class probabilities are averaged with the square of the signal to noise as weight. They are not multiplied:
 what misleads the networks in one visit misleads them in the next, so visits are not independent. A visit
 that occurs more than once (in two releases, say) counts once, with its best spectrum. All other columns are
@@ -11,8 +12,6 @@ those of the best visit.
 Shapes: N visits (rows), V rows of stars with several visits, M such stars, S stars, C classes.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, entr
 
-from survey.answers import ColumnSpec
+from survey.answers import LINE_COLUMNS, ColumnSpec
 from survey.catalog.settings import VisitSettings
+from survey.catalog.visit_groups import VisitGroups
 from survey.labelling.star_id import encode, has_position, unit_vectors
 from survey.labels import CLASSES, LABELS
 from survey.store.indices import INDICES
@@ -98,7 +98,7 @@ def combine_visits(table: pa.Table, star_N: ArrayLike, settings: VisitSettings |
     snr_N = float_column(table, "snr")
     order_N = np.lexsort((-np.nan_to_num(snr_N, nan=-np.inf), ~used_N, code_N))
     first_S = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
-    groups = _VisitGroups.from_order(order_N, first_S, used_N, snr_N)
+    groups = VisitGroups.from_order(order_N, first_S, used_N, snr_N)
     stars = table.take(pa.array(order_N[first_S]))
     values, disagree_M = _combined_values(table, groups, settings)
     stars = _replace_values(stars, values, groups.star_M)
@@ -116,48 +116,6 @@ def _star_codes(star_N: ArrayLike, rows: int) -> Rows:
     if star_N.dtype.kind not in "iu":
         raise ValueError(f"catalog: star codes are {star_N.dtype}; give whole numbers")
     return np.unique(star_N, return_inverse=True)[1]
-
-
-@dataclass(frozen=True)
-class _VisitGroups:
-    """The rows (V) of stars with several visits, star by star, the best visit first, and their weights."""
-
-    visits_S: Rows
-    star_M: Rows
-    row_V: Rows
-    start_M: Rows
-    used_V: Flags
-    snr_V: Floats
-
-    @classmethod
-    def from_order(cls, order_N: Rows, first_S: Rows, used_N: Flags, snr_N: Floats) -> "_VisitGroups":
-        """From the order of all rows, and the positions in it at which each star begins."""
-        visits_S = np.diff(first_S, append=len(order_N))
-        row_V = order_N[np.repeat(visits_S > 1, visits_S)]
-        star_M = np.flatnonzero(visits_S > 1)
-        start_M = np.cumsum(visits_S[star_M]) - visits_S[star_M]
-        return cls(visits_S, star_M, row_V, start_M, used_N[row_V], snr_N[row_V])
-
-    @cached_property
-    def group_V(self) -> Rows:  # noqa: N802
-        """The number among M of the star of each row."""
-        return np.repeat(np.arange(len(self.star_M)), self.visits_S[self.star_M])
-
-    @cached_property
-    def weight_V(self) -> Floats:  # noqa: N802
-        """Signal to noise squared, at least 1; 1 if it is unknown; 0 for visits that are not used."""
-        return np.where(self.used_V, np.fmax(self.snr_V, 1.0) ** 2, 0.0)
-
-    def reduce(self, function: np.ufunc, values_V: NDArray[Any]) -> NDArray[Any]:
-        """The values of each star's rows reduced to one."""
-        return np.asarray(function.reduceat(values_V, self.start_M)) if len(self.start_M) else values_V[:0]
-
-    def mean(self, values_V: Floats, weight_V: Floats) -> Floats:
-        """Weighted means over the rows with a value; NaN if there is none."""
-        known_V = np.isfinite(values_V) & (weight_V > 0)
-        with np.errstate(invalid="ignore"):
-            sums_M = self.reduce(np.add, np.where(known_V, weight_V * values_V, 0.0))
-            return np.asarray(sums_M / self.reduce(np.add, np.where(known_V, weight_V, 0.0)))
 
 
 def _repeated_visits(table: pa.Table, code_N: Rows) -> Flags:
@@ -192,7 +150,7 @@ def _used_visits(table: pa.Table, code_N: Rows, settings: VisitSettings) -> tupl
     return answered_N, answered_N & ~((domain_N > settings.domain_limit) & (nearest_S[code_N] <= 1))
 
 
-def _combined_values(table: pa.Table, groups: _VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
+def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
     """What replaces the values of the best visit, by column, and which stars have visits that disagree."""
     needed = [
         field.name for field in table.schema if pa.types.is_floating(field.type) or field.name == "flags"
@@ -205,6 +163,7 @@ def _combined_values(table: pa.Table, groups: _VisitGroups, settings: VisitSetti
         disagree_M |= chance_M < settings.disagree
     for name in ("class_entropy_model", "egp", *(name for name in INDICES if name in rows.column_names)):
         values[name] = groups.mean(float_column(rows, name), groups.weight_V)
+    values |= _combined_lines(rows, groups)
     domain_V = np.where(groups.used_V, float_column(rows, "domain"), np.nan)
     values["domain"] = groups.reduce(np.fmin, domain_V)
     if "flags" in rows.column_names:
@@ -215,7 +174,7 @@ def _combined_values(table: pa.Table, groups: _VisitGroups, settings: VisitSetti
     return values | _combined_position(rows, groups), disagree_M
 
 
-def _combined_classes(p_VC: Floats, groups: _VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
+def _combined_classes(p_VC: Floats, groups: VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
     """Mean probabilities, class and entropy, and the stars whose visits are sure of different classes."""
     if not p_VC.shape[1]:
         return {}, np.zeros(len(groups.star_M), bool)
@@ -231,7 +190,7 @@ def _combined_classes(p_VC: Floats, groups: _VisitGroups, settings: VisitSetting
     return values | {"predicted_class": class_M, "class_entropy": entr(p_MC).sum(1)}, lowest_M < highest_M
 
 
-def _combined_label(rows: pa.Table, name: str, groups: _VisitGroups) -> tuple[Values, Floats]:
+def _combined_label(rows: pa.Table, name: str, groups: VisitGroups) -> tuple[Values, Floats]:
     """A label of several visits with its errors and interval, and the probability that chance explains the
     spread.
 
@@ -276,14 +235,26 @@ def _combined_label(rows: pa.Table, name: str, groups: _VisitGroups) -> tuple[Va
     )
 
 
-def _chance(known_V: Flags, residual_V: Floats, precision_V: Floats, groups: _VisitGroups) -> Floats:
+def _combined_lines(rows: pa.Table, groups: VisitGroups) -> Values:
+    """[Fe/H] from lines, weighted by the inverse variance, with the mean of the variances.
+
+    The error does not shrink: most of it is of the formula, so it is the same in each visit.
+    """
+    value_V, err_V = (float_column(rows, name) for name in LINE_COLUMNS)
+    with np.errstate(divide="ignore"):
+        weight_V = np.where(groups.used_V & np.isfinite(value_V) & (err_V > 0), err_V**-2.0, 0.0)
+    values_M = groups.mean(value_V, weight_V), np.sqrt(groups.mean(err_V**2, weight_V))
+    return dict(zip(LINE_COLUMNS, values_M, strict=True))
+
+
+def _chance(known_V: Flags, residual_V: Floats, precision_V: Floats, groups: VisitGroups) -> Floats:
     """The probability of a larger chi2 than that of the known residuals; 1 with fewer than two of them."""
     chi2_M = groups.reduce(np.add, np.where(known_V, residual_V**2 * precision_V, 0.0))
     freedom_M = groups.reduce(np.add, known_V.astype(np.int64)) - 1
     return np.where(freedom_M < 1, 1.0, chdtrc(np.maximum(freedom_M, 1), chi2_M))
 
 
-def _combined_position(rows: pa.Table, groups: _VisitGroups) -> Values:
+def _combined_position(rows: pa.Table, groups: VisitGroups) -> Values:
     """The mean direction of the visits, safe at 0 h and at the poles; NaN if no visit has a position."""
     if not {"ra", "dec"} <= set(rows.column_names):
         return {}
@@ -310,7 +281,7 @@ def _replace_values(stars: pa.Table, values: Values, star_M: Rows) -> pa.Table:
     return stars
 
 
-def _add_columns(stars: pa.Table, groups: _VisitGroups, disagree_M: Flags, answered_S: Flags) -> pa.Table:
+def _add_columns(stars: pa.Table, groups: VisitGroups, disagree_M: Flags, answered_S: Flags) -> pa.Table:
     """The stars with the columns of `COLUMNS`."""
     best_S = np.where(answered_S, float_column(stars, "snr"), np.nan)
     total_S, used_S = best_S.copy(), answered_S.astype(np.int32)

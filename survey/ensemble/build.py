@@ -4,6 +4,7 @@ member has seen.
 settings.json        the settings of the ensemble, written first
 runs/                the members that were trained for this ensemble; other members stay where they are
 domain.safetensors   the training spectra in the latent space of each member
+line_key.safetensors the formula of [Fe/H] from indices of lines
 validation.parquet   the answers about the validation spectra, calibrated and not (`_raw`), and the truth
 metrics.parquet      metrics of the ensemble and of each member
 diversity.parquet    how alike the members are, and what the ensemble gains over the best member
@@ -30,6 +31,7 @@ from survey.ensemble.domain import Domain, choose_spectra
 from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
+    LINE_KEY,
     VALIDATION,
     Ensemble,
     EnsembleDocument,
@@ -40,6 +42,7 @@ from survey.ensemble.ensemble import (
     path_from,
     short_names,
 )
+from survey.ensemble.line_key import LineKey, LineKeyRecord, fit_line_key, read_indices
 from survey.ensemble.members import Latents, Members, check_passes, open_members
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
@@ -48,7 +51,7 @@ from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
 from survey.settings import SettingsError, differences
-from survey.store.store import Store, open_store
+from survey.store.store import open_store
 from survey.training import checkpoint
 from survey.training.run import StoreSource, network, read_plan
 from survey.training.settings import Train
@@ -93,6 +96,7 @@ class FitData:
     latents: Latents = field(default_factory=list)
     training_latents: Latents = field(default_factory=list)
     training_class_N: NDArray[np.int8] | None = None
+    line_key: tuple[LineKey | None, LineKeyRecord] = (None, LineKeyRecord())
 
 
 def run_locally(settings: Train) -> None:
@@ -167,9 +171,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:
     """The members' answers about validation and training spectra."""
-    trained_on = members.runs[0].document.store.path  # of several sources: the store that joins them
-    store = open_store((settings.store if settings.runs else "") or trained_on)
-    _check_store(members, store)
+    store = open_store((settings.store if settings.runs else "") or members.runs[0].store_path)
+    members.check_store(store)
     if settings.runs and settings.labels:
         join = settings.join.model_copy(update={"table": settings.labels})
         pool = holdout.label_samples(members, store, join)
@@ -189,19 +192,9 @@ def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) 
         training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
         class_N = train.class_N[chosen]
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
-    return FitData(reference, validation, label_ranges(train), answers, latents, training_latents, class_N)
-
-
-def _check_store(members: Members, store: Store) -> None:
-    """The spectra of the store have the grid and the preparation of the training spectra of all members."""
-    members.runs[0].check_grid(store.grid, f"ensemble: {store.path}")
-    for run in members.runs:
-        if differing := run.document.store.prepare.differences(store.prepare):
-            raise SettingsError(
-                f"ensemble: {store.path}: its spectra are not prepared like those that {run.path} was "
-                "trained on: "
-                f"{'; '.join(differing)}; give runs that were trained on such spectra, or another store="
-            )
+    key = fit_line_key(store, train, validation, settings.seed)
+    ranges = label_ranges(train)
+    return FitData(reference, validation, ranges, answers, latents, training_latents, class_N, key)
 
 
 def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:
@@ -252,25 +245,31 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
         classes = data.training_class_N, samples.class_N
         domain = Domain.fit(data.training_latents, data.latents or None, *classes)
     stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
+    key, key_record = data.line_key
     document = EnsembleDocument(
         version=ENSEMBLE.version,
-        id=_id(settings, members, member_weights, calibration, domain),
+        id=_id(settings, members, member_weights, calibration, (domain, key)),
         **member_fields(members, member_weights),
         passes=settings.passes,
         calibrated=settings.calibrate,
         calibration=calibration,
         domain=domain is not None,
+        line_key=key_record,
         store=data.store,
         ranges=data.ranges,
         validation=ValidationSize(spectra=len(samples), stars=stars),
         settings=settings.plain(),
         fingerprint=settings.fingerprint(),
     )
-    return Ensemble(settings.ensemble, document, members, domain)
+    return Ensemble(settings.ensemble, document, members, domain, key)
 
 
 def _id(
-    settings: Build, members: Members, weights: Weights, calibration: Calibration, domain: Domain | None
+    settings: Build,
+    members: Members,
+    weights: Weights,
+    calibration: Calibration,
+    parts: tuple[Domain | LineKey | None, ...],
 ) -> str:
     """A hash of all that decides the answers."""
     values = {
@@ -280,19 +279,21 @@ def _id(
         "calibration": calibration.to_dict(),
     }
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for name, array in (domain.to_tensors() if domain else {}).items():
-        digest.update(name.encode() + array.tobytes())
+    for part in (part for part in parts if part):
+        for name, array in part.to_tensors().items():
+            digest.update(name.encode() + array.tobytes())
     return digest.hexdigest()[:16]
 
 
 def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
     """Write all files of an ensemble, its document last."""
     folder, samples = Folder(settings.ensemble, ENSEMBLE), data.validation
-    content = []
-    if ensemble.domain:
-        content.append(DOMAIN)
-        tensors = {name: torch.from_numpy(array) for name, array in ensemble.domain.to_tensors().items()}
-        checkpoint.write_tensors(folder.file(DOMAIN), tensors, {"version": ENSEMBLE.version})
+    content, key = [], ensemble.line_key
+    for file, part in ((DOMAIN, ensemble.domain), (LINE_KEY, key)):
+        if part:
+            content.append(file)
+            tensors = {name: torch.from_numpy(array) for name, array in part.to_tensors().items()}
+            checkpoint.write_tensors(folder.file(file), tensors, {"version": ENSEMBLE.version})
     if data.member_answers:
         result = ensemble.conclude(data.member_answers, data.latents, member_scores.snr(samples))
         labelled = member_scores.label_all(ensemble, result, samples)
@@ -302,6 +303,9 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
             METRICS: member_scores.scores_table(labelled, ScoreSettings()),
             DIVERSITY: diversity.diversity_table(data.member_answers, result.answers, *truth, ensemble.names),
         }
+        if key:
+            index_NI = read_indices(open_store(data.store.path), samples.shard_row_N2)
+            tables[VALIDATION] = key.add_columns(tables[VALIDATION], index_NI)
         for name, table in tables.items():
             files.write_table(folder.file(name), table)
             content.append(name)

@@ -182,11 +182,17 @@ class Domain:
                     tensors[f"{number}.{name}"] for name in names
                 )
                 shapes = centre_GK, whiten_GKK, outside_G
+                if not all(np.isfinite(array).all() for array in (centre_D, axes_DK, *shapes)):
+                    raise ValueError(
+                        f"domain.safetensors: member {number} has numbers that are not finite; "
+                        "make the ensemble again"
+                    )
                 members.append(MemberDomain(centre_D, axes_DK, *shapes, float(usual[0])))
             usual_G = tensors["usual"]
         except KeyError as error:
             raise ValueError(
-                f"domain: the tensor {error} is missing, so the file holds no domain; make the ensemble again"
+                f"domain.safetensors: the tensor {error} is missing, so the file holds no domain; "
+                "make the ensemble again"
             ) from error
         return cls(tuple(members), usual_G)
 

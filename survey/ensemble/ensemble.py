@@ -3,6 +3,7 @@ errors.
 
 ensemble.json        members by path and id, weights, calibration; written last
 domain.safetensors   the training spectra in the latent space of each member, for the distance from them
+line_key.safetensors the formula of [Fe/H] from indices of lines
 
 The folder of a run is an ensemble too: one member, not calibrated.
 Shapes: N spectra, M members, C classes, L labels, D features.
@@ -22,6 +23,7 @@ from survey.ensemble import diversity
 from survey.ensemble.calibration import Calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
+from survey.ensemble.line_key import LineKey, LineKeyRecord
 from survey.ensemble.members import Latents, Members, open_members
 from survey.folder import Document, Folder, Kind
 from survey.labelling import samples
@@ -35,7 +37,7 @@ from survey.training.batches import Spectra
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
 from survey.training.validation import BATCH
 
-DOMAIN, VALIDATION = "domain.safetensors", "validation.parquet"
+DOMAIN, LINE_KEY, VALIDATION = "domain.safetensors", "line_key.safetensors", "validation.parquet"
 INSIDE = "./"
 """Beginning of the path of a member that lies inside the ensemble's folder: both can be moved together."""
 AROUND = ".."
@@ -82,6 +84,7 @@ class EnsembleDocument(Document):
     calibrated: bool = False
     calibration: Annotated[Calibration, _reader(Calibration), PlainSerializer(Calibration.to_dict)]
     domain: bool = False
+    line_key: LineKeyRecord = LineKeyRecord()
     store: StoreSource
     ranges: dict[str, tuple[float, float]] = Field({})
     validation: ValidationSize = ValidationSize()
@@ -130,6 +133,7 @@ class Ensemble:
     document: EnsembleDocument
     members: Members
     domain: Domain | None = None
+    line_key: LineKey | None = None
 
     @property
     def id(self) -> str:
@@ -211,11 +215,16 @@ def _open(path: str, device: torch.device | None) -> Ensemble:
     folder = Folder(path, ENSEMBLE)
     document = folder.document()
     members = open_members(member_paths(path, document), device)
-    domain = None
-    if document.domain:
-        tensors, _ = checkpoint.parse_tensors(folder.read(DOMAIN, document), folder.file(DOMAIN))
-        domain = Domain.from_tensors({name: tensor.numpy() for name, tensor in tensors.items()})
-    return Ensemble(path, document, members, domain)
+    domain = Domain.from_tensors(_arrays(folder, DOMAIN, document)) if document.domain else None
+    has_key = bool(document.line_key.spectra)
+    key = LineKey.from_tensors(_arrays(folder, LINE_KEY, document)) if has_key else None
+    return Ensemble(path, document, members, domain, key)
+
+
+def _arrays(folder: Folder[EnsembleDocument], name: str, document: EnsembleDocument) -> dict[str, Floats]:
+    """The arrays of a safetensors file of an ensemble."""
+    tensors, _ = checkpoint.parse_tensors(folder.read(name, document), folder.file(name))
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def single_member(run: Run) -> Ensemble:

@@ -27,6 +27,7 @@ from survey.models.network import FeatureDropout, Network, Outputs
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.spectrum import GRIDS, Grid
+from survey.store.store import Store
 from survey.training.batches import Places, Reader, Spectra, random_generator
 from survey.training.run import Run, open_run, run_document
 from survey.training.validation import BATCH, OUTPUT_NAMES, in_units, portions
@@ -67,6 +68,17 @@ class Members:
     def grid(self) -> Grid:
         """The wavelengths that all members were trained on."""
         return self.runs[0].grid
+
+    def check_store(self, store: Store) -> None:
+        """Checks that a store has the grid and the preparation of the training spectra of all members."""
+        self.runs[0].check_grid(store.grid, f"ensemble: {store.path}")
+        for run in self.runs:
+            if differing := run.document.store.prepare.differences(store.prepare):
+                raise SettingsError(
+                    f"ensemble: {store.path}: its spectra are not prepared like those that {run.path} was "
+                    f"trained on: {'; '.join(differing)}; give runs that were trained on such spectra, "
+                    "or another store="
+                )
 
     @property
     def device(self) -> torch.device:

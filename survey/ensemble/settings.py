@@ -59,7 +59,9 @@ class Build(Settings):
         description="runs to train: for each the changes to train, such as {model: prism}; name: tells "
         "equal models apart",
     )
-    seeds: int = Field(1, ge=1, description="number of runs per member, with the seeds seed, seed + 1, ...")
+    seeds: int = Field(
+        1, ge=1, le=1000, description="number of runs per member, with the seeds seed, seed + 1, ..."
+    )
     train: dict[str, Any] = Field(
         {},
         description="training settings of all members: the recipe's section train; "

@@ -23,7 +23,7 @@ class Mock(Settings):
     OUTPUT: ClassVar[str] = "out"
 
     out: str = Field(description="folder or s3:// prefix to write to")
-    n: int = Field(2000, ge=1, description="number of files, including the defective ones")
+    n: int = Field(2000, ge=1, le=10**9, description="number of files, including the defective ones")
     seed: int = Field(0, ge=0, description="seed of all random numbers: another seed gives other stars")
     broken: float = Field(0.02, ge=0, le=1, description="share of defective files, all kinds equally often")
     balance: Literal["reference", "balanced"] = Field(

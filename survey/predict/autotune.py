@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from survey import machine
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers
+from survey.ensemble.line_key import signal_to_noise
 from survey.predict import inputs
 from survey.predict.output import Choice
 from survey.predict.settings import Precision
@@ -23,7 +24,6 @@ from survey.predict.worker import (
     PredictionSpec,
     compile_networks,
     open_on_device,
-    signal_to_noise,
 )
 from survey.settings import Threads
 from survey.training.batches import Spectra

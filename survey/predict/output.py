@@ -10,7 +10,8 @@ validation.parquet   the answers of the ensemble for its validation spectra, wit
 shards.parquet       all markers as a table
 predictions.json     the document; written last
 
-A row has the identity columns of the store, its position in the input, and the answers (`survey.answers`).
+A row has the identity columns of the store, its position in the input, the answers (`survey.answers`), and
+[Fe/H] from indices of lines, which knows nothing of the networks (`survey.ensemble.line_key`).
 An unknown number is null.
 """
 
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from survey.answers import ColumnSpec, answer_columns
+from survey.answers import LINE_COLUMNS, ColumnSpec, answer_columns
 from survey.checked import WrittenFile
 from survey.folder import Document, Folder, Kind
 from survey.labels import label
@@ -176,7 +177,7 @@ def schema(
 ) -> pa.Schema:
     """The columns of predictions; also those of these members and of so many features, where wanted."""
     columns = {name: (*column, UNITS.get(name, ""), UCDS[name]) for name, column in IDENTITY_COLUMNS.items()}
-    columns |= POSITION_COLUMNS | answer_columns(labels, classes)
+    columns |= POSITION_COLUMNS | answer_columns(labels, classes) | LINE_COLUMNS
     for number, name in enumerate(members):
         columns |= _member_columns(number, name, classes, labels)
     fields = [described_field(name, *column) for name, column in columns.items()]

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from survey import __version__, checked, machine
+from survey.answers import LINE_COLUMNS
+from survey.ensemble import line_key
 from survey.ensemble.combine import MemberAnswers
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble
 from survey.labels import MISSING
@@ -88,7 +90,7 @@ class Worker:
         with self.lock, self.chooser.timed(max(len(spectra), 1)):
             answers = self.ensemble.predict(
                 spectra,
-                signal_to_noise(tables.spectra),
+                line_key.signal_to_noise(tables.spectra),
                 batch=spec.choice.batch,
                 precision=spec.choice.precision,
                 seed=seed,
@@ -155,6 +157,7 @@ def prediction_table(
     """A row for each spectrum of a shard: its identity and its answers; no answer without good pixels."""
     rows = len(no_pixels_N)
     columns = answers.answers.to_columns()
+    columns |= _line_columns(ensemble, spectra)
     columns |= {"shard": np.full(rows, shard, np.int32), "row_in_shard": np.arange(rows, dtype=np.int32)}
     if spec.members:
         columns |= _member_columns(answers.member_answers)
@@ -204,6 +207,15 @@ def _list_array(values_ND: NDArray[np.float32], kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=kind)
 
 
+def _line_columns(ensemble: Ensemble, spectra: pa.Table) -> Columns:
+    """[Fe/H] from the indices of lines and its error; NaN if the ensemble has no formula for it."""
+    unknown_N = np.full(spectra.num_rows, np.nan)
+    if ensemble.line_key is None:
+        return dict.fromkeys(LINE_COLUMNS, unknown_N)
+    values = ensemble.line_key.estimate(line_key.index_array(spectra), line_key.signal_to_noise(spectra))
+    return dict(zip(LINE_COLUMNS, values, strict=True))
+
+
 def _member_columns(answers: MemberAnswers) -> Columns:
     """The answers of each member; its error is that of the data and of its dropout passes."""
     columns = Columns()
@@ -215,11 +227,6 @@ def _member_columns(answers: MemberAnswers) -> Columns:
             columns[f"m{number}_{name}"] = answers.value_MNL[number, :, column]
             columns[f"m{number}_{name}_err"] = np.sqrt(variance_NL[:, column])
     return columns
-
-
-def signal_to_noise(spectra: pa.Table) -> NDArray[np.float64]:
-    """The signal to noise of spectra; NaN where it is unknown."""
-    return np.asarray(spectra["snr"].to_numpy(zero_copy_only=False), np.float64)
 
 
 def compile_networks(ensemble: Ensemble) -> None:

@@ -10,7 +10,7 @@ from survey.catalog.candidates import NOT_SELECTED
 from survey.catalog.catalog import KNOWN, TRUTH, CatalogResult
 from survey.catalog.document import CatalogDocument, IntervalRecord
 from survey.catalog.settings import LIST_NAMES, ListName
-from survey.reports import candidate_plots, candidate_spectra, selection_plots, truth_plots
+from survey.reports import candidate_plots, candidate_spectra, key_plots, selection_plots, truth_plots
 from survey.reports.shown_lists import shown_lists
 
 PICTURES = "pictures.json"
@@ -54,6 +54,7 @@ def _plots(result: CatalogResult) -> Iterator[tuple[str, bytes | None, str]]:
     for shown in lists:
         yield shown.file, drawn.get(shown.name), ""
         yield shown.spectra_file, *candidate_spectra.plot_spectra(result, shown)
+    yield "second_key", key_plots.plot_keys(result), ""
     for name, png in truth_plots.plot_truth(result).items():
         yield f"{name.lower()}_truth", png, ""
 

@@ -15,7 +15,7 @@ from survey.ensemble.build import BuiltEnsemble
 from survey.ensemble.diversity import CLASSES, ENSEMBLE_NAME
 from survey.ensemble.ensemble import EnsembleDocument
 from survey.ensemble.member_scores import BEFORE_CALIBRATION
-from survey.labels import label
+from survey.labels import METAL_POOR, label
 from survey.metrics import classes
 from survey.metrics.classes import Reliability
 from survey.metrics.score import LabelledAnswers
@@ -207,7 +207,7 @@ def summary(built: BuiltEnsemble, pictures: Sequence[str]) -> str:
         if len(document.members) > 1:
             blocks.append(_gains(built.diversity))
         blocks.append(coverages(built.metrics))
-    blocks.append(_calibration(document))
+    blocks += [_calibration(document), _line_key(document)]
     lines = [
         f"look at    {built.folder}  {len(pictures)} plots, validation.parquet, metrics.parquet, "
         "diversity.parquet",
@@ -306,3 +306,16 @@ def _calibration(document: EnsembleDocument) -> str:
     if halves:
         lines.append(f"half width of the {100 * calibration.coverage:g} % intervals, in errors: {halves}")
     return "\n".join([*lines, *(f"  {note}" for note in calibration.notes)])
+
+
+def _line_key(document: EnsembleDocument) -> str:
+    """How good [Fe/H] from lines is, or why there is none; empty for an ensemble that is too old for it."""
+    record = document.line_key
+    if not record.spectra:
+        return f"no [Fe/H] from lines: {record.missing}" if record.missing else ""
+    scatter = " and ".join(f"{value:.2f}" for value in record.scatter)
+    return (
+        f"[Fe/H] from lines: fitted to {record.spectra:,} spectra ({', '.join(record.sources)}); in "
+        f"{record.validation:,} validation spectra a bias of {record.bias:+.2f} dex and, below and above "
+        f"{METAL_POOR['MP']:g}, a scatter of {scatter} dex"
+    )

@@ -144,6 +144,7 @@ class Tune(Settings):
     seeds: int = Field(
         3,
         ge=0,
+        le=1000,
         description="the best two trials, and the recipe itself, are trained with this many other seeds",
     )
     keep: Literal["best", "all"] = Field(

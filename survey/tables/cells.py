@@ -30,7 +30,47 @@ EMPTY = tuple(word for word in MISSING if not word.startswith("-9999"))
 SENTINELS = (-9999.0, 9999.0, -99999.0, 99999.0, -999.0, 999.0)
 """Numbers that stand for no measurement."""
 
+_BYTES = (
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
+
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
+
+
+def is_single(kind: pa.DataType) -> bool:
+    """Whether a cell of this type holds one value, not a list or a structure of values."""
+    if pa.types.is_dictionary(kind):
+        return is_single(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return is_single(kind.storage_type)
+    return not pa.types.is_nested(kind) and not pa.types.is_interval(kind)
+
+
+def as_read(column: pa.Array) -> pa.Array:
+    """Cells in one of the types that this module handles. A cell of bytes that are no text is null."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
+    kind = column.type
+    if pa.types.is_dictionary(kind) and not pa.types.is_string(kind.value_type):
+        return as_read(column.cast(kind.value_type))
+    if pa.types.is_string_view(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if "binary" not in str(kind):
+        return column
+    try:
+        return column.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([_decoded(cell) for cell in column.to_pylist()], pa.string())
+
+
+def _decoded(cell: bytes | None) -> str | None:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def text(column: pa.Array) -> pa.Array:
@@ -46,6 +86,8 @@ def text(column: pa.Array) -> pa.Array:
 def numbers(column: pa.Array) -> pa.Array:
     """Cells as finite float64."""
     column = _simple(column)
+    if pa.types.is_temporal(column.type):
+        return pa.nulls(len(column), pa.float64())
     if not pa.types.is_string(column.type):
         return _finite(pc.cast(column, pa.float64(), safe=False))
     try:
@@ -66,6 +108,8 @@ def measured(column: pa.Array, lowest: float, highest: float) -> pa.Array:
 def integers(column: pa.Array) -> pa.Array:
     """Cells as int64; 5.0 becomes 5, 5.5 becomes null."""
     column = _simple(column)
+    if pa.types.is_temporal(column.type):
+        return pa.nulls(len(column), pa.int64())
     if not pa.types.is_floating(column.type):
         try:
             return pc.cast(column, pa.int64())
@@ -78,7 +122,7 @@ def integers(column: pa.Array) -> pa.Array:
 def dates(column: pa.Array) -> pa.Array:
     """Cells as timestamps: dates, or text that begins like 2011-10-24."""
     column = _simple(column)
-    if pa.types.is_temporal(column.type):
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
         return pc.cast(column, pa.timestamp("s"), safe=False)
     day = pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(pc.cast(column, pa.string())), 0, 10)
     return pc.strptime(day, format="%Y-%m-%d", unit="s", error_is_null=True)

@@ -90,7 +90,7 @@ class TableFile:
                 names = [self.names[number] for number in wanted]
                 file = pq.ParquetFile(_seekable(stream))
                 for block in file.iter_batches(1 << 16, columns=names, use_threads=False):
-                    yield {number: block.column(self.names[number]) for number in wanted}
+                    yield {number: _parquet_column(block, self.names[number]) for number in wanted}
             else:
                 table = _READERS[self.kind](self, stream, [self.names[number] for number in wanted])
                 for block in table.to_batches():
@@ -132,7 +132,8 @@ def open_table(path: str, job: str = "labels") -> TableFile:
     with files.open_file(path) as stream, report_damage(path, job):
         start = unpacked(stream).read(16)
         if start.startswith(b"PAR1"):
-            names = pq.ParquetFile(_seekable(stream)).schema_arrow.names
+            schema = pq.ParquetFile(_seekable(stream)).schema_arrow
+            names = [field.name for field in schema if cells.is_single(field.type)]
             return TableFile(path, tuple(names), "parquet", job=job)
         if start.startswith(b"SIMPLE  ="):
             return TableFile(path, tuple(_scalar_columns(_binary_table(stream))), "fits", job=job)
@@ -225,7 +226,14 @@ def _read_csv(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
 
 
 def _read_parquet(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
-    return pq.ParquetFile(_seekable(stream)).read(columns=wanted).select(wanted)
+    read = pq.ParquetFile(_seekable(stream)).read(columns=wanted)
+    return pa.table({name: _parquet_column(read, name) for name in wanted})
+
+
+def _parquet_column(table: Any, name: str) -> pa.Array:
+    """The first column of this name in a table or a batch."""
+    column = table.column(table.schema.names.index(name))
+    return cells.as_read(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
 
 
 def _seekable(stream: Any) -> Any:

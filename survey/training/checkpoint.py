@@ -107,14 +107,14 @@ def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: str
             f"{where}: the weights do not fit the network: {', '.join(shown)} ({count} in all); "
             "give the run that they belong to, or train it again if the network has changed since"
         )
-    for name, tensor in tensors.items():
+    net.load_state_dict(dict(tensors), strict=True)
+    for name, tensor in net.state_dict().items():  # in the types of the network: 1e300 is infinite there
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{where}: {name} holds values that are not finite; train the run again")
-    net.load_state_dict(dict(tensors), strict=True)
 
 
 def _problems(net: torch.nn.Module, tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """What is missing, what is unknown, and what has another shape."""
+    """What is missing, what is unknown, what has another shape, and what holds other than real numbers."""
     expected = net.state_dict()
     resizable = net.resizable_buffers() if isinstance(net, Network) else frozenset()
     compared = expected.keys() & tensors.keys() - resizable
@@ -125,6 +125,11 @@ def _problems(net: torch.nn.Module, tensors: Mapping[str, Tensor]) -> list[list[
             f"{name} has shape {list(tensors[name].shape)}, not {list(expected[name].shape)}"
             for name in sorted(compared)
             if expected[name].shape != tensors[name].shape
+        ],
+        [
+            f"{name} holds {tensors[name].dtype}, not {expected[name].dtype}"
+            for name in sorted(compared)
+            if expected[name].is_floating_point() != tensors[name].is_floating_point()
         ],
     ]
     return problems if any(problems) else []

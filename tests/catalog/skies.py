@@ -8,6 +8,7 @@ import pyarrow as pa
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.units import arcsec, deg
 
+from survey.answers import LINE_COLUMNS
 from survey.folder import Folder
 from survey.labels import CLASSES
 from survey.predict import output
@@ -37,6 +38,8 @@ def rows(
     for field in schema:
         if field.name in known:
             columns.append(pa.array(known[field.name], field.type))
+        elif field.name in LINE_COLUMNS:
+            columns.append(pa.nulls(count, field.type))
         elif pa.types.is_floating(field.type):
             values = random.uniform(0.1, 1, count)
             columns.append(pa.array(np.ones(count) if field.name in INDICES else values, field.type))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from survey.catalog.flags import DEFINITIONS, FlagRules, flag_table
-from survey.catalog.settings import CatalogFlag, FlagLimits
+from survey.catalog.settings import CatalogFlag, FlagLimits, SecondKey
 from survey.settings import SettingsError
 from survey.store.schema import Flag
 
@@ -61,6 +61,16 @@ CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"tio5": float("nan"), "cah2": 0.5}, NONE, NONE),
     ({"h_delta": 7.6}, NONE, CatalogFlag.HOT_STAR),
     ({"h_delta": 7.4}, NONE, NONE),
+    ({"FeH": -1.5, "FeH_err": 0.12, "FeH_lines": -0.91, "FeH_lines_err": 0.16}, NONE, NONE),
+    (
+        {"FeH": -1.5, "FeH_err": 0.12, "FeH_lines": -0.89, "FeH_lines_err": 0.16},
+        CatalogFlag.KEYS_DISAGREE,
+        NONE,
+    ),
+    ({"FeH": -1.5, "FeH_err": 0.01, "FeH_lines": -1.98, "FeH_lines_err": 0.05}, NONE, NONE),
+    ({"FeH": -1.5, "FeH_lines": -2.02, "FeH_lines_err": 0.05}, CatalogFlag.KEYS_DISAGREE, NONE),
+    ({"FeH": -1.5, "FeH_lines": float("nan"), "FeH_lines_err": float("nan")}, NONE, NONE),
+    ({"FeH_lines": 0.0, "FeH_lines_err": 0.1}, NONE, NONE),
     ({"path": "x"}, NONE, NONE),
 ]
 
@@ -131,7 +141,7 @@ def test_bad_flags_and_chosen_flags_keep_a_star_out_of_the_lists() -> None:
     warn_N = np.array([0, CatalogFlag.LOW_SNR, CatalogFlag.UNKNOWN_OBJECT, 0, 0], np.int32)
     bad_N = np.array([0, 0, 0, CatalogFlag.NO_ANSWER, 0], np.int32)
     info_N = np.array([0, 0, 0, 0, CatalogFlag.FIBER], np.int32)
-    flags = warn_N, bad_N, info_N
+    flags = pa.table({}), warn_N, bad_N, info_N
     assert (FlagRules().excluding(*flags) != 0).tolist() == [False, False, False, True, False]
     rules = FlagRules(leave_out=int(CatalogFlag.UNKNOWN_OBJECT | CatalogFlag.FIBER))
     assert rules.excluding(*flags).tolist() == [
@@ -141,6 +151,23 @@ def test_bad_flags_and_chosen_flags_keep_a_star_out_of_the_lists() -> None:
         CatalogFlag.NO_ANSWER,
         CatalogFlag.FIBER,
     ]
+
+
+LINES = {"FeH": [-2.0, -2.0, -2.0, 0.5], "FeH_lines": [-0.3, -0.5, 0.0, -0.3], "FeH_lines_err": [0.2] * 4}
+
+
+@pytest.mark.parametrize(("second_key", "left_out"), [("require", [0, 2]), ("flag", [])])
+def test_a_star_that_is_not_metal_poor_by_its_lines_is_left_out_if_the_keys_disagree(
+    second_key: SecondKey, left_out: list[int]
+) -> None:
+    stars = pa.table(LINES | {"FeH_err": [0.1, 0.1, 0.1, 1.0]})
+    rules = FlagRules(second_key=second_key)
+    flags = rules.flags(stars)
+    disagree_N = (flags[0] & CatalogFlag.KEYS_DISAGREE) != 0
+    assert np.flatnonzero(disagree_N).tolist() == [0, 1, 2]
+    bits_N = rules.excluding(stars, *flags)
+    assert np.flatnonzero(bits_N).tolist() == left_out
+    assert set(bits_N[left_out].tolist()) <= {CatalogFlag.KEYS_DISAGREE}
 
 
 def test_the_limits_are_settings() -> None:

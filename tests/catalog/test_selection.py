@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from survey.catalog.selection import BINS, CURVES, selection_function, threshold_curve
-from survey.catalog.settings import LIST_NAMES, ListGoal, ListName, SelectionBins
+from survey.catalog.selection_settings import SelectionBins
+from survey.catalog.settings import LIST_NAMES, ListGoal, ListName
 from survey.catalog.thresholds import choose_threshold, mix_of_stars
 from survey.metrics.intervals import wilson
 from survey.settings import SettingsError

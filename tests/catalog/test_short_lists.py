@@ -137,6 +137,34 @@ def test_flags_that_empty_a_list_are_named_with_the_setting_behind_them(tmp_path
     assert with_milder.document.candidates["CEMP"] == table.num_rows
 
 
+def metal_rich_by_lines(table: pa.Table) -> pa.Table:
+    """The second key calls every fourth star metal-rich, and agrees with the networks about the others."""
+    is_rich_N = np.arange(table.num_rows) % 4 == 0
+    table = with_column("FeH_lines", np.where(is_rich_N, 0.0, table["FeH"].to_numpy()))(table)
+    return with_column("FeH_lines_err", 0.2)(with_column("FeH_err", 0.1)(table))
+
+
+def test_a_star_that_its_lines_call_metal_rich_is_next_with_the_reason(tmp_path: Path) -> None:
+    write_survey(tmp_path)
+    change(tmp_path, metal_rich_by_lines)
+    flagged = run(tmp_path, exports=[], second_key="flag")
+    required = run(tmp_path, exports=[], catalog=str(tmp_path / "required"), next_best=1000)
+    for name in LIST_NAMES:
+        candidates = list_of(flagged, name)
+        disagree = pa.array((candidates["flag_warn"].to_numpy() & CatalogFlag.KEYS_DISAGREE) != 0)
+        expected = set(
+            candidates.filter(pc.and_(disagree, pc.greater(candidates["FeH_lines"], -0.4)))[
+                "star"
+            ].to_pylist()
+        )
+        assert 0 < len(expected) < candidates.num_rows
+        reasons = next_of(required, name).filter(pc.field("not_listed") == "excluded by keys_disagree")
+        assert expected == set(reasons["star"].to_pylist())
+        assert (
+            set(list_of(required, name)["star"].to_pylist()) == set(candidates["star"].to_pylist()) - expected
+        )
+
+
 def test_a_list_without_validation_stars_of_its_class_says_what_is_missing(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, scaled(1e-6))

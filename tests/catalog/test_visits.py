@@ -134,6 +134,18 @@ def test_equal_visits_keep_their_values_and_reduce_the_error() -> None:
         assert column(star, name)[0] == pytest.approx(column(visit, name)[0], rel=1e-5, abs=1e-9)
 
 
+def test_the_second_key_is_weighted_by_its_errors_and_keeps_the_size_of_its_error() -> None:
+    unknown = float("nan")
+    columns = {
+        "FeH_lines": [-1.0, -2.0, unknown, unknown, unknown],
+        "FeH_lines_err": [0.2, 0.4, unknown, unknown, unknown],
+    }
+    stars = combine_visits(visits([0, 0, 0, 1, 1], **columns), [0, 0, 0, 1, 1])
+    assert column(stars, "FeH_lines") == pytest.approx([-1.2, unknown], nan_ok=True)
+    assert column(stars, "FeH_lines_err") == pytest.approx([np.sqrt(0.064), unknown], nan_ok=True)
+    assert stars["FeH_lines"].null_count == 1
+
+
 def test_probabilities_are_averaged_with_the_square_of_the_signal_to_noise() -> None:
     probabilities = {"p_mp": [0.7, 0.1], "p_cemp": [0.2, 0.1], "p_nmp": [0.1, 0.8]}
     table = visits([0, 0], snr=[20.0, 10.0], **probabilities)

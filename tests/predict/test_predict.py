@@ -16,6 +16,7 @@ import torch
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 
+from survey.answers import LINE_COLUMNS
 from survey.arguments import load
 from survey.ensemble.ensemble import open_ensemble
 from survey.labels import LABELS
@@ -84,6 +85,11 @@ def test_the_identity_columns_are_those_of_the_store(place: Path) -> None:
     stored = pa.concat_tables(open_store(str(place / "store")).tables(names))
     pd.testing.assert_frame_equal(table.select(names).to_pandas(), stored.to_pandas())
     assert table.schema.names[: len(names)] == names
+
+
+def test_without_a_formula_for_it_the_second_key_is_null(place: Path) -> None:
+    _, table = predicted(place)
+    assert [table[name].null_count for name in LINE_COLUMNS] == [table.num_rows] * 2
 
 
 def test_every_column_has_a_description_and_a_valid_ucd() -> None:

@@ -1,5 +1,6 @@
 """The report of an ensemble: its text and its plots."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from survey.ensemble.build import BuiltEnsemble, build
 from survey.ensemble.diversity import CLASSES, ENSEMBLE_NAME
+from survey.ensemble.line_key import LineKeyRecord
 from survey.ensemble.settings import Build
 from survey.metrics import classes
 from survey.reports import ensemble
@@ -38,9 +40,22 @@ def test_the_summary_has_members_weights_gain_and_calibration(folder: Path) -> N
     assert f"temperature {document.calibration.temperature:.3f}" in text
     assert "half width of the 95 % intervals, in errors: FeH" in text
     assert f"on {document.validation.spectra} validation spectra" in text
+    assert "no [Fe/H] from lines: 0 training and 0 validation spectra have all indices" in text
     assert "made now" in text
     again = built(folder, "team")
     assert "finished before: nothing to do" in ensemble.summary(again, ensemble.pictures(again))
+
+
+def test_the_summary_says_how_good_the_second_key_is(folder: Path) -> None:
+    record = LineKeyRecord(
+        spectra=730, validation=60, sources=("real",), bias=-0.012, scatter=(0.29, 0.19), missing=""
+    )
+    first = built(folder, "team")
+    document = first.document.model_copy(update={"line_key": record})
+    assert (
+        "[Fe/H] from lines: fitted to 730 spectra (real); in 60 validation spectra a bias of -0.01 dex and, "
+        "below and above -1, a scatter of 0.29 and 0.19 dex"
+    ) in ensemble.summary(replace(first, document=document), [])
 
 
 def test_plots_are_drawn_once(folder: Path) -> None:

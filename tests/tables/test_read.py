@@ -102,7 +102,7 @@ def test_every_format_is_read_block_by_block_too(format_name: str, tmp_path: Pat
     assert [int(value) for block in blocks for value in block] == [11, 22, 33]
 
 
-@pytest.mark.parametrize("format_name", ["fits", "fits_gz", "votable"])
+@pytest.mark.parametrize("format_name", ["fits", "fits_gz", "votable", "parquet"])
 def test_columns_of_arrays_are_not_listed(format_name: str, tmp_path: Path) -> None:
     path = tmp_path / "labels"
     FORMATS[format_name](path)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from survey.spectrum import Grid
+from survey.store.indices import INDICES
 from survey.store.schema import array_column, spectra_schema
 from survey.store.settings import Bits, Prepare
 from survey.store.store import STORE, StoreDocument, StoreSettings, to_parquet
@@ -63,6 +64,16 @@ def spectra(labels: dict[str, np.ndarray], seed: int = 1) -> tuple[np.ndarray, n
     return flux.astype(np.float32), ivar.astype(np.float32)
 
 
+def made_up_indices(labels: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Indices that follow the metals and the temperature, with some noise."""
+    rng, weights = np.random.default_rng(seed), np.random.default_rng(5)
+    metals, heat = np.exp(0.7 * labels["FeH"]), (labels["Teff"] - 4500) / 2000
+    return {
+        name: weights.uniform(2, 5) * metals + weights.uniform(-2, 2) * heat + rng.normal(0, 0.1, len(metals))
+        for name in INDICES
+    }
+
+
 def store(
     folder: Path,
     count: int = STARS,
@@ -70,8 +81,9 @@ def store(
     continuum: bool = False,
     seed: int = 0,
     first: int = 1000,
+    with_indices: bool = False,
 ) -> Path:
-    """A finished store of toy stars, and `labels.csv` beside it."""
+    """A finished store of toy stars, with indices of lines or without, and `labels.csv` beside it."""
     labels = stars(count, seed, first)
     flux, ivar = spectra(labels, seed + 1)
     schema = spectra_schema(GRID, continuum)
@@ -89,6 +101,8 @@ def store(
             "snr": np.sqrt(np.median(ivar[here], 1)),
             "flags": [0] * len(flux[here]),
         }
+        if with_indices:
+            known |= {name: values[here] for name, values in made_up_indices(labels, seed).items()}
         arrays = {"flux": flux[here], "ivar": ivar[here], "continuum": np.ones_like(flux[here])}
         columns = [
             array_column(np.ascontiguousarray(arrays[field.name]))

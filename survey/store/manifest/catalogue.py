@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from survey import files
 from survey.fetch import other_name
-from survey.messages import KEY_IN_ADDRESS, find_bucket_secret
+from survey.messages import KEY_IN_ADDRESS, has_bucket_secret
 from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.store.manifest.manifest import ITEM, manifest_rows
@@ -169,7 +169,7 @@ class Catalogue:
     def _check_secrets(self, paths: pa.Array) -> None:
         """An error if the path of a row holds a key, before it is written into a manifest."""
         remote = pc.drop_null(pc.filter(paths, pc.starts_with(paths, "s3://")))
-        if find_bucket_secret(remote.to_pylist()):
+        if any(map(has_bucket_secret, remote.to_pylist())):
             raise ValueError(f"ingest: {self.table.path}: a row names a file of which {KEY_IN_ADDRESS}")
 
     def _is_flat(self, paths: pa.Array) -> bool:

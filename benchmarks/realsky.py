@@ -1,0 +1,251 @@
+"""What real stars in the training are worth, on real stars that were not trained on and on computed ones.
+
+    python benchmarks/realsky.py [net=prism] [folds=5] [work=benchmarks/work/realsky] [side=2]
+
+The same network is trained on computed stars alone and on computed and real stars together, in folds by star.
+Every star is predicted by the fold that has not seen it; spectra without labels and LAMOST's by all folds
+together. A finished run is not trained again. Needs ../shared/data.
+"""
+
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from survey.ensemble.members import open_members
+from survey.labels import CLASSES
+from survey.recipes import merge, read_section
+from survey.store.ingest import ingest
+from survey.store.settings import Ingest
+from survey.store.store import open_store
+from survey.training.settings import Train
+from survey.training.train import plan
+from survey.training.worker import learn
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+INPUTS = {
+    "computed": DATA / "physics" / "reference.parquet",
+    "direct": DATA / "physics" / "direct.parquet",
+    "real": DATA / "realstars" / "realstars.parquet",
+    "lamost": DATA / "lamost",
+}
+VARIANTS = ("computed", "both")
+LABELS = ("Teff", "logg", "FeH")
+NETS: dict[str, dict[str, Any]] = {
+    "prism": {"epochs": 30, "optimiser": {"weight_decay": 0.2}},
+    "echelle": {"optimiser": {"lr": 2e-3}},
+}
+TIMES = 1000
+"""Bootstrap samples of an interval."""
+
+
+def make_stores(work: Path) -> None:
+    """Make a store of each input. MILES ends at 7402 angstrom, so the gate of coverage is open for it."""
+    recipe = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
+    open_gate = merge(recipe["prepare"], {"gates": {"coverage": {"limit": 0.6, "then": "flag"}}})
+    for name, path in INPUTS.items():
+        given = {"input": str(path), "store": str(work / name), "workers": 1, "refuse_above": 1.0}
+        if name == "real":
+            given["prepare"] = open_gate
+        ingest(Ingest.from_dict("ingest", recipe | given))
+
+
+def train(work: Path, net: str, variant: str, fold: int, folds: int) -> None:
+    """Train one fold of a variant."""
+    recipe = read_section(ROOT / "recipes" / "cemp.yaml", "train")
+    values = recipe | {
+        "store": str(work / "computed"),
+        "labels": str(INPUTS["computed"]),
+        "run": str(work / f"{variant}-{net}-{fold}"),
+        "model": net,
+        "split": {"folds": folds, "fold": fold, "stratify": True},
+        "threads": 1,
+        "tracking": {"use": "never"},
+    }
+    if variant == "both":
+        real = {"store": str(work / "real"), "labels": str(INPUTS["real"])}
+        values = merge(values, {"sources": {"real": real}})
+    settings = Train.from_dict("realsky", merge(values, NETS[net]))
+    if plan(settings):
+        learn(settings)
+
+
+def spectra(work: Path, name: str) -> pd.DataFrame:
+    """The spectra of a store: where they are, and their true labels where there are any."""
+    store = open_store(str(work / name))
+    tables = [
+        store.spectra(shard, ["obsid", "path", "subclass"])
+        .to_pandas()
+        .assign(shard=shard, row_in_shard=lambda table: np.arange(len(table)))
+        for shard in range(store.shards)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    if name == "lamost":
+        truth = pd.read_csv(DATA / "labels" / "lamost_dr1_plan_catalog.csv")
+        truth = truth.rename(columns={"teff": "Teff", "feh": "FeH"})
+        truth["visit"] = [
+            f"spec-{int(row.lmjd)}-{row.planid}_sp{int(row.spid):02d}-{int(row.fiberid):03d}"
+            for row in truth.itertuples()
+        ]
+        truth = truth[(truth.Teff > 0) & (truth.FeH > -9)][["visit", *LABELS]].drop_duplicates("visit")
+        visit = table["path"].str.extract(r"(spec-[^/]*?)(?:\.fits)", expand=False)
+        return table.assign(visit=visit).merge(truth, on="visit", how="left")
+    columns = [*LABELS, "class", "obsid"] + (["star", "sptype"] if name == "real" else [])
+    return table.merge(pq.read_table(INPUTS[name], columns=columns).to_pandas(), on="obsid")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Spectra with the probabilities of the classes and the labels that a variant predicts."""
+
+    table: pd.DataFrame
+    p_NC: np.ndarray
+    value_NL: np.ndarray
+
+    def at(self, chosen: np.ndarray) -> "Predicted":
+        """Some of them."""
+        return Predicted(self.table[chosen], self.p_NC[chosen], self.value_NL[chosen])
+
+    @property
+    def is_mp(self) -> np.ndarray:
+        """Called metal-poor, carbon-enhanced or not."""
+        return np.asarray(self.p_NC[:, CLASSES.index("NMP")] < 0.5)
+
+
+def predict(work: Path, net: str, variant: str, name: str, folds: int) -> Predicted:
+    """All spectra of a store; of a fold's own test stars, only that fold."""
+    table, runs = spectra(work, name), [str(work / f"{variant}-{net}-{fold}") for fold in range(folds)]
+    places = table[["shard", "row_in_shard"]].to_numpy(np.int64)
+    answers = [open_members([run]).predict_store(str(work / name), places, "predict")[0] for run in runs]
+    p_FNC = np.stack([answer.p_MNC[0] for answer in answers])
+    value_FNL = np.stack([answer.value_MNL[0] for answer in answers])
+    tested = np.stack([np.isin(table["obsid"], sorted(test_spectra(run))) for run in runs])
+    weight_FN = np.where(tested.any(0), tested, True).astype(float)[..., None]
+    total_N = weight_FN.sum(0)
+    return Predicted(table, (p_FNC * weight_FN).sum(0) / total_N, (value_FNL * weight_FN).sum(0) / total_N)
+
+
+def test_spectra(run: str) -> set[int]:
+    """The observations of the stars that a run has set apart for its test."""
+    table = pq.read_table(Path(run) / "samples.parquet", columns=["part", "extra_obsid"]).to_pandas()
+    return set(table.loc[table.part == "test", "extra_obsid"].dropna().astype(int))
+
+
+def interval(values: np.ndarray, groups: np.ndarray, statistic: Any) -> str:
+    """A statistic with its 95 % interval, resampled by star."""
+    rng, (_, code) = np.random.default_rng(0), np.unique(groups, return_inverse=True)
+    rows_of = [np.flatnonzero(code == number) for number in range(code.max() + 1)]
+    drawn = []
+    for _ in range(TIMES):
+        stars = rng.integers(0, len(rows_of), len(rows_of))
+        drawn.append(statistic(values[np.concatenate([rows_of[star] for star in stars])]))
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return f"{statistic(values):.3g} [{low:.3g}, {high:.3g}]"
+
+
+def f1(pairs_N2: np.ndarray) -> float:
+    """F1 of (called, true)."""
+    called, true = pairs_N2.T.astype(bool)
+    return float(2 * (called & true).sum() / max(called.sum() + true.sum(), 1))
+
+
+def precision(pairs_N2: np.ndarray) -> float:
+    """Precision of (called, true)."""
+    called, true = pairs_N2.T.astype(bool)
+    return float((called & true).sum() / max(called.sum(), 1))
+
+
+def robust(deviations: np.ndarray) -> float:
+    """Robust standard deviation."""
+    return float(1.4826 * np.median(np.abs(deviations - np.median(deviations))))
+
+
+def real_rows(predicted: Predicted) -> dict[str, str]:
+    """The rows of the table for real stars of libraries."""
+    table = predicted.table
+    teff, feh = table["Teff"].to_numpy(), table["FeH"].to_numpy()
+    fgk = predicted.at((teff > 4000) & (teff < 7000) & np.isfinite(feh))
+    stars, pairs = fgk.table["star"].to_numpy(), np.stack([fgk.is_mp, fgk.table["FeH"] <= -1], 1)
+    rows = {
+        f"real FGK, {len(pairs)} spectra: MP search, F1": interval(pairs, stars, f1),
+        "... precision": interval(pairs, stars, precision),
+    }
+    for number, name in enumerate(LABELS):
+        deviation = fgk.value_NL[:, number] - fgk.table[name].to_numpy()
+        known = np.isfinite(deviation)
+        rows[f"... {name}: offset"] = interval(deviation[known], stars[known], np.median)
+        rows[f"... {name}: scatter (robust)"] = interval(deviation[known], stars[known], robust)
+    is_m = table["sptype"].fillna("").str.contains("M").to_numpy() | (teff < 3900)
+    for text, chosen in (("hotter than 7,500 K, not metal-poor", (teff > 7500) & ~(feh <= -1)), ("M", is_m)):
+        group = predicted.at(chosen)
+        rows[f"real, {text}: called MP"] = f"{group.is_mp.sum()} of {len(group.p_NC)}"
+    return rows
+
+
+def lamost_rows(predicted: Predicted) -> dict[str, str]:
+    """The rows for real LAMOST files."""
+    table = predicted.table
+    known = predicted.at(np.isfinite(table["FeH"].to_numpy()))
+    deviation = known.value_NL[:, LABELS.index("FeH")] - known.table["FeH"].to_numpy()
+    stars = known.table["visit"].to_numpy()
+    rows = {
+        f"LAMOST DR1, {len(deviation)} spectra: [Fe/H] offset": interval(deviation, stars, np.median),
+        "... scatter (robust)": interval(deviation, stars, robust),
+    }
+    normal = known.at((known.table["FeH"] > -0.7).to_numpy())
+    rows["LAMOST DR1, [Fe/H] above -0.7: called MP"] = f"{normal.is_mp.sum()} of {len(normal.p_NC)}"
+    types = table["subclass"].fillna("?").str[:1].to_numpy()
+    counts = [f"{kind} {predicted.is_mp[types == kind].sum()} of {(types == kind).sum()}" for kind in "AFGKM"]
+    return rows | {"LAMOST files by type: called MP": ", ".join(counts)}
+
+
+def computed_rows(predicted: Predicted, name: str) -> dict[str, str]:
+    """The rows for computed stars."""
+    true = predicted.table["class"].map(
+        lambda value: CLASSES.index(value) if isinstance(value, str) else value
+    )
+    stars, called = np.arange(len(true)), predicted.p_NC.argmax(1)
+    cemp = np.stack([called == CLASSES.index("CEMP"), true == CLASSES.index("CEMP")], 1)
+    rows = {
+        f"{name}: accuracy": f"{(called == true).mean():.3f}",
+        "... CEMP F1": interval(cemp, stars, f1),
+    }
+    for number, label in enumerate(LABELS):
+        deviation = predicted.value_NL[:, number] - predicted.table[label].to_numpy()
+        rows[f"... {label}: mean absolute error"] = f"{np.nanmean(np.abs(deviation)):.3g}"
+    return rows
+
+
+def main(net: str = "prism", folds: str = "5", work: str = "", side: str = "2") -> None:
+    """Train what is missing, and print the table."""
+    warnings.simplefilter("ignore")
+    folder = Path(work) if work else ROOT / "benchmarks" / "work" / "realsky"
+    make_stores(folder)
+    jobs = [(folder, net, variant, fold, int(folds)) for fold in range(int(folds)) for variant in VARIANTS]
+    with ProcessPoolExecutor(int(side), get_context("spawn")) as pool:
+        for future in [pool.submit(train, *job) for job in jobs]:
+            future.result()
+    columns = []
+    for variant in VARIANTS:
+        of = {name: predict(folder, net, variant, name, int(folds)) for name in INPUTS}
+        columns.append(
+            real_rows(of["real"])
+            | lamost_rows(of["lamost"])
+            | {f"computed {row}": value for row, value in computed_rows(of["computed"], "(5,369)").items()}
+            | {f"transfer {row}": value for row, value in computed_rows(of["direct"], "(direct)").items()}
+        )
+    print(f"| {net}, {folds} folds by star | computed only | computed and real |\n| --- | --- | --- |")
+    for row in columns[0]:
+        print(f"| {row} | {columns[0][row]} | {columns[1][row]} |")
+
+
+if __name__ == "__main__":
+    main(**dict(item.split("=", 1) for item in sys.argv[1:]))
