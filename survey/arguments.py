@@ -53,10 +53,10 @@ def values(cls: type[Settings], job: str, arguments: Arguments) -> dict[str, Any
             _check_sections(cls, job, path)
         section = read_section(path, job)
         for name in cls.EXTRA_SECTIONS:
-            section[name] = merge(read_section(path, name), section.get(name, {}))
+            section = merge({name: read_section(path, name)}, section)
         given = merge_recipes(given, section)
     if arguments.recipes and "tracking" in cls.model_fields:
-        given["tracking"] = {"recipe": arguments.recipe_name()} | given.get("tracking", {})
+        given = merge({"tracking": {"recipe": arguments.recipe_name()}}, given)
     for key, text in arguments.settings:
         names = key.removeprefix(f"{job}.").split(".")
         where = f"{job}: {shorten(key)}"

@@ -133,7 +133,8 @@ class Predict(Settings):
     def ingest_settings(self, prepare: dict[str, Any], where: str = "") -> Ingest:
         """How survey files are read; `prepare` holds the values that `ingest.prepare` does not give."""
         values = {name: value for name, value in self.ingest.items() if name not in ("input", "store")}
-        values["prepare"] = merge(prepare, values.get("prepare", {}))
+        given = values.get("prepare", {})
+        values["prepare"] = merge(prepare, given) if isinstance(given, dict) else given
         values |= {"input": self.input or "", "store": self.predictions}
         return Ingest.from_dict(where, values, "ingest.")
 

@@ -3,14 +3,36 @@
 import datetime
 import decimal
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pytest
+
+T = TypeVar("T")
 
 ROW = 7
 """The row of a table whose cell is hostile."""
+
+
+def attempt(path: Path, read: Callable[[], T]) -> T | None:
+    """What is read; None if it is refused. The error must name the file."""
+    try:
+        return read()
+    except (ValueError, OSError) as error:
+        message = str(error)
+    assert path.name in message, f"the error does not name {path.name}"
+    return None
+
+
+def some(short: int, *values: Any) -> list[Any]:
+    """Values of a test's parameter; only the first few belong to its short form."""
+    return [
+        pytest.param(value, marks=[pytest.mark.long] * (number >= short))
+        for number, value in enumerate(values)
+    ]
 
 
 def _nested(kind: type, levels: int = 1000) -> Any:
@@ -28,6 +50,12 @@ SETTINGS: tuple[Any, ...] = (
     *(b"\xff", {1, 2}),
 )
 """Values of settings: of wrong types, too large, too long, too deep, empty, and no text."""
+
+YAML = (
+    *("null", "5", "[[1]]", "text", "{}", "{a: null}", "{a: {b: null}}", "{1: 2}", "{null: 1}", "[{a: 1}]"),
+    *("!!set {a}", "!!binary /w==", "!!python/name:os.system", '"\\uD800"', ".nan", "1e999", "[" * 300),
+)
+"""Values of a recipe: of wrong types, unusual types, and damaged."""
 
 CELLS = (
     *("", " ", "nan", "NaN", "inf", "-inf", "1e308", "-1e308", "1e400", "9" * 400, "-9999", "-9999.0", "99"),

@@ -57,7 +57,7 @@ def train_input(place: Path) -> list[str]:
 
 
 def tune_input(place: Path) -> list[str]:
-    (place / "space.yaml").write_text("space: {optimiser.lr: {low: 0.001, high: 0.01}}")
+    (place / "space.yaml").write_text("space: {optimiser.lr: {log: [0.001, 0.01]}}")
     values = [f"space={place / 'space.yaml'}", "trials=2", "seeds=0", "workers=1", "gpu=0"]
     return [*training(place), *values, f"train={{{NETWORK}}}", "tracking.use=never"]
 
@@ -117,7 +117,9 @@ def test_drivers_of_one_set_of_settings_make_one_sound_folder(
 
     jobs = [(value, start(value)) for value in drivers]
     codes = [job.wait() for _, job in jobs]
-    assert len({value for (value, _), code in zip(jobs, codes, strict=True) if code == 0}) == 1, codes
+    assert len({value for (value, _), code in zip(jobs, codes, strict=True) if code == 0}) == 1, jobs[0][
+        1
+    ].err
     for (_, job), code in zip(jobs, codes, strict=True):
         assert "Traceback" not in job.err, job.err
         assert code == 0 or any(reason in job.err for reason in LOST), job.err

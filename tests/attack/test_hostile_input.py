@@ -1,30 +1,23 @@
-"""Hostile settings, label tables, catalogues and models: what can be used is used and counted, all else ends
-with an error that names the file or the setting. No other exception, no code that is run, no row twice.
+"""Hostile settings, recipes, label tables and catalogues: what can be used is used and counted, all else ends
+with an error that names the file or the setting. No other exception, no row twice.
 """
 
-import hashlib
-import io
-import json
-import math
 import os
-import pickle
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from survey import plugins
+from survey.arguments import load
 from survey.catalog.added_columns import AddedColumns
 from survey.catalog.crossmatch import read_list
 from survey.catalog.settings import CatalogSettings
-from survey.checked import WrittenFile
-from survey.ensemble.ensemble import DOMAIN, open_ensemble
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
 from survey.help import setting_names
@@ -39,16 +32,9 @@ from survey.store.manifest.listing import Listing
 from survey.store.manifest.manifest import SCHEMA
 from survey.store.settings import Ingest, Input
 from survey.store.store import Store, open_store
-from survey.training import checkpoint
-from survey.training.batches import Spectra
-from survey.training.run import MODEL, open_run
 from survey.training.settings import Train
 from tests.attack import hostile
-from tests.ensemble import untrained
-from tests.finished import change_document
 from tests.training import lessons
-
-T = TypeVar("T")
 
 CASES = int(os.environ.get("SURVEY_ATTACKS", "1"))
 """How many values each setting gets in the short form."""
@@ -123,6 +109,20 @@ def test_every_hostile_value_of_every_setting_is_refused_or_works(job: str) -> N
             check_settings(job, cls, with_value(base, names, value), [*names, *cls.model_fields])
 
 
+@pytest.mark.parametrize("text", hostile.some(3, *hostile.YAML))
+def test_a_hostile_value_in_a_recipe_is_refused_or_works(tmp_path: Path, text: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    for job, (cls, base) in JOBS.items():
+        section = job.partition(" ")[0]
+        given = [f"{name}={value}" for name, value in base.items() if isinstance(value, str)]
+        for name in ("", *cls.model_fields):
+            sections = dict.fromkeys(("train", "ingest", section), "{}")
+            sections[section] = f"{{{name}: {text}}}" if name else text
+            recipe.write_text("\n".join(f"{key}: {value}" for key, value in sections.items()))
+            with suppress(SettingsError):
+                load(cls, section, [str(recipe), *given])
+
+
 @pytest.mark.parametrize("room", ["models", "sources"])
 def test_a_hostile_option_of_a_plugin_is_refused_or_works(room: str) -> None:
     for plugin in plugins.names(room):
@@ -131,16 +131,6 @@ def test_a_hostile_option_of_a_plugin_is_refused_or_works(room: str) -> None:
             for value in hostile.SETTINGS[number % 4 :: 4]:
                 names = name.split(".")
                 check_settings(plugin, cls, with_value({}, names, value), names)
-
-
-def attempt(path: Path, read: Callable[[], T]) -> T | None:
-    """What is read; None if it is refused. The error must name the file."""
-    try:
-        return read()
-    except (ValueError, OSError) as error:
-        message = str(error)
-    assert path.name in message, f"the error does not name {path.name}"
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +146,7 @@ def truth() -> dict[str, np.ndarray]:
 
 def joined(path: Path, store: Store, **settings: Any) -> Labelled | None:
     """What a table gives; None if it is refused."""
-    labelled = attempt(path, lambda: join(Join(table=str(path), **settings), store, ("FeH", "CFe")))
+    labelled = hostile.attempt(path, lambda: join(Join(table=str(path), **settings), store, ("FeH", "CFe")))
     if labelled is None:
         return None
     places = set(zip(labelled.shard_N.tolist(), labelled.row_in_shard_N.tolist(), strict=True))
@@ -183,7 +173,9 @@ def text_rows(truth: dict[str, np.ndarray]) -> list[list[str]]:
     return [[str(value) for value in row] for row in zip(*(x.tolist() for x in truth.values()), strict=True)]
 
 
-@pytest.mark.parametrize("column", ["obsid", "FeH", "CFe", "ra", "f_CEMP", "file", "star", "extra"])
+@pytest.mark.parametrize(
+    "column", hostile.some(1, "obsid", "FeH", "CFe", "ra", "f_CEMP", "file", "star", "extra")
+)
 def test_a_hostile_cell_of_labels_changes_no_other_row(
     tmp_path: Path, store: Store, truth: dict[str, np.ndarray], column: str
 ) -> None:
@@ -200,7 +192,7 @@ def test_a_hostile_cell_of_labels_changes_no_other_row(
 
 
 @pytest.mark.parametrize(
-    "column", ["obsid", "FeH", "e_FeH", "ra", "f_CEMP", "file", "visit", "star", "where"]
+    "column", hostile.some(2, "FeH", "visit", "obsid", "e_FeH", "ra", "f_CEMP", "file", "star", "where")
 )
 def test_a_column_of_labels_may_have_any_type(
     tmp_path: Path, store: Store, truth: dict[str, np.ndarray], column: str
@@ -230,10 +222,14 @@ def test_labels_in_an_unusual_file_are_read_or_refused_by_name(
 def listed(path: Path) -> pa.Table | None:
     """The manifest rows of a catalogue; None if it is refused."""
     settings = Input.from_dict("ingest", {"input": str(path), "files": str(path.parent)})
-    return attempt(path, lambda: pa.concat_tables(list(Listing(settings, str(path.parent / "store")))))
+    return hostile.attempt(
+        path, lambda: pa.concat_tables(list(Listing(settings, str(path.parent / "store"))))
+    )
 
 
-@pytest.mark.parametrize("column", ["path", "obsid", "ra", "z", "star", "row", "size", "stamp"])
+@pytest.mark.parametrize(
+    "column", hostile.some(3, "path", "row", "star", "obsid", "ra", "z", "size", "stamp")
+)
 def test_a_column_of_a_catalogue_may_have_any_type(tmp_path: Path, column: str) -> None:
     path = tmp_path / "catalogue.parquet"
     names = [f"spec-{number}.fits" for number in range(STARS)]
@@ -269,7 +265,7 @@ def read_added(path: Path) -> int:
     return added.rows.num_rows if added.rows else STARS
 
 
-@pytest.mark.parametrize("read", [read_known, read_added])
+@pytest.mark.parametrize("read", hostile.some(1, read_added, read_known))
 def test_a_list_of_stars_may_have_columns_of_any_type(tmp_path: Path, read: Callable[[Path], int]) -> None:
     path = tmp_path / "stars.parquet"
     sound = {"ra": np.arange(10.0, 10 + STARS), "dec": np.arange(float(STARS))}
@@ -282,107 +278,5 @@ def test_a_list_of_stars_may_have_columns_of_any_type(tmp_path: Path, read: Call
     for column in sound:
         for kind, values in hostile.columns(STARS):
             pq.write_table(pa.table(sound | {column: values}), path)
-            rows = attempt(path, lambda: read(path))
+            rows = hostile.attempt(path, lambda: read(path))
             assert rows in (None, STARS), kind
-
-
-class Runner:
-    """A pickle of this creates a file where it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def raw_models(sound: bytes, mark: Path) -> Iterator[tuple[str, bytes]]:
-    """Files under the name of a model that are no model."""
-    yield "pickle", pickle.dumps(Runner(mark))
-    buffer = io.BytesIO()
-    torch.save({"weights": Runner(mark)}, buffer)
-    yield "torch.save", buffer.getvalue()
-    yield "empty", b""
-    yield "a header without an end", (2**63).to_bytes(8, "little") + sound[8:]
-    yield "a header of no length", bytes(8)
-    for name, header in (
-        ("a deep header", b'{"a":' * 100_000),
-        ("negative offsets", b'{"a":{"dtype":"F32","shape":[-1],"data_offsets":[-4,0]}}'),
-        ("a shape of 10^18", b'{"a":{"dtype":"F32","shape":[1000000000000000000],"data_offsets":[0,4]}}'),
-        ("no JSON", b"\xff" * 64),
-    ):
-        yield name, len(header).to_bytes(8, "little") + header + bytes(4)
-
-
-def weights(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """Other tensors than those of a run, by what is other."""
-    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel() > 1)
-    for value in (math.nan, math.inf):
-        changed = tensors[name].clone()
-        changed.view(-1)[0] = value
-        yield str(value), tensors | {name: changed}
-    yield "missing", {key: tensor for key, tensor in tensors.items() if key != name}
-    yield "unknown", tensors | {"x" * 10_000: torch.ones(1)}
-    yield "none", {}
-    for shape in ((0,), (1, *tensors[name].shape), tuple(size + 1 for size in tensors[name].shape)):
-        yield f"shape {shape}", tensors | {name: torch.ones(shape)}
-    for kind in (torch.float16, torch.float64, torch.int64, torch.bool, torch.complex64):
-        yield str(kind), tensors | {name: tensors[name].to(kind)}
-    yield "too large for float32", tensors | {name: tensors[name].double() + 1e300}
-
-
-def replace_model(run: Path, data: bytes) -> None:
-    """Put a file in place of the model, and make all checksums right again."""
-    (run / MODEL).write_bytes(data)
-    sha256 = hashlib.sha256(data).hexdigest()
-    change_document(run / "run.json", {"id": sha256[:16], "weights_sha256": sha256})
-    written = WrittenFile.at(str(run / MODEL)).model_dump()
-    change_document(run / "run.json", lambda document: document["content"].update({MODEL: written}))
-
-
-def check_run(run: Path, pixels: int) -> bool:
-    """Whether a run can be used. Then its answers are finite; else the error names the model."""
-    opened = attempt(run / MODEL, lambda: open_run(str(run)))
-    if opened is not None:
-        answers = opened.predict(Spectra(torch.ones(2, pixels), torch.ones(2, pixels)))
-        assert all(np.isfinite(answer).all() for answer in answers.values())
-    return opened is not None
-
-
-def test_a_hostile_model_is_refused_by_name_and_never_unpickled(tmp_path: Path) -> None:
-    store, mark = untrained.store(tmp_path, range(2)), tmp_path / "mark"
-    run = untrained.run(tmp_path / "run", store)
-    sound, (tensors, _) = (run / MODEL).read_bytes(), checkpoint.read_tensors(str(run / MODEL))
-    for kind, data in raw_models(sound, mark):
-        replace_model(run, data)
-        assert not check_run(run, len(store.grid)), kind
-    assert not mark.exists(), "a pickle was loaded"
-    for kind, changed in weights(tensors):
-        replace_model(run, sound)
-        checkpoint.write_tensors(str(run / MODEL), changed, {})
-        replace_model(run, (run / MODEL).read_bytes())
-        is_used = check_run(run, len(store.grid))
-        assert is_used == (kind in ("torch.float16", "torch.float64")), kind
-
-
-def test_the_document_of_another_run_is_refused(tmp_path: Path) -> None:
-    store = untrained.store(tmp_path, range(2))
-    run, other = (untrained.run(tmp_path / f"run-{seed}", store, seed=seed) for seed in range(2))
-    third = untrained.run(tmp_path / "third", store, "reg", ("Teff",))
-    for document in (other, third):
-        shutil.copy(document / "run.json", run / "run.json")
-        assert not check_run(run, len(store.grid))
-
-
-def test_a_domain_that_is_not_finite_is_refused_by_name(tmp_path: Path) -> None:
-    place = untrained.three(tmp_path / "ensemble", untrained.store(tmp_path, range(2)))
-    tensors, document = checkpoint.read_tensors(str(place / DOMAIN))
-    for name, tensor in tensors.items():
-        if name.endswith("usual"):
-            continue  # NaN here means that there is no distance
-        for changed in ({name: torch.full_like(tensor, math.nan)}, {name: tensor + math.inf}):
-            checkpoint.write_tensors(str(place / DOMAIN), tensors | changed, document)
-            written = {DOMAIN: WrittenFile.at(str(place / DOMAIN)).model_dump()}
-            content = json.loads((place / "ensemble.json").read_text())["content"] | written
-            change_document(place / "ensemble.json", {"content": content})
-            assert attempt(place / DOMAIN, lambda: open_ensemble(str(place))) is None, name

@@ -28,6 +28,7 @@ from survey.store.settings import Ingest
 from survey.training.train import plan
 from survey.training.worker import learn
 from tests import survey_files
+from tests.attack import hostile
 from tests.catalog import skies
 from tests.ensemble import untrained
 from tests.finished import change_document
@@ -99,7 +100,7 @@ def test_every_folder_may_be_moved_between_jobs(
     assert table.equals(expected)
 
 
-@pytest.mark.parametrize("transfer", [move, copy])
+@pytest.mark.parametrize("transfer", hostile.some(1, move, copy))
 def test_predictions_and_a_catalog_may_be_moved(tmp_path: Path, transfer: Callable[[Path], Path]) -> None:
     sky(tmp_path / "predictions")
     first = catalog(tmp_path / "predictions", tmp_path / "catalog")
@@ -111,6 +112,7 @@ def test_predictions_and_a_catalog_may_be_moved(tmp_path: Path, transfer: Callab
         assert there is None or here == there
 
 
+@pytest.mark.long
 def test_a_run_may_be_moved_while_it_is_not_finished(tmp_path: Path) -> None:
     lessons.store(tmp_path / "store", 60)
     settings = lessons.training(tmp_path, epochs=1)
@@ -205,7 +207,7 @@ def without_paths(table: pa.Table) -> pa.Table:
     return table.drop_columns("path")
 
 
-@pytest.mark.parametrize("years", YEARS)
+@pytest.mark.parametrize("years", hostile.some(1, *YEARS))
 def test_a_wrong_clock_changes_no_row(
     origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
@@ -220,7 +222,7 @@ def test_a_wrong_clock_changes_no_row(
     assert predicted(place)[0].created == 0
 
 
-@pytest.mark.parametrize("years", YEARS)
+@pytest.mark.parametrize("years", hostile.some(0, *YEARS))
 def test_a_wrong_clock_changes_no_star_of_a_catalog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
