@@ -48,7 +48,7 @@ test-long: $(READY)
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy
+	$(RUN) -m mypy --num-workers auto
 
 format: $(READY)
 	$(RUN) -m ruff check --fix .

@@ -220,7 +220,7 @@ def prepare_context(ordered: bool = False) -> None:
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
-    """False for the advice to enable the progress bars, which were disabled on purpose.
+    """False for Ray's advice about what is switched off here on purpose.
 
     And for the stack of an error that is raised as well: `report_ray_errors` says it in a sentence.
     """
