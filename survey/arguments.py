@@ -24,6 +24,9 @@ WITH = "with="
 NULL = ("", "null", "~")
 """How no value is written, where a setting may have none."""
 
+MOST_SHOWN = 300
+"""Letters of an argument that a message repeats."""
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -105,11 +108,12 @@ def sort(cls: type[Settings], job: str, arguments: list[str]) -> Arguments:
         elif not equals and not item.startswith("-") and find_file(item):
             found.recipes.append(item)
         else:
-            raise SettingsError(f"{job}: {_what_to_write(cls, arguments, number)}")
+            shown = [shorten(argument, MOST_SHOWN) for argument in arguments]
+            raise SettingsError(f"{job}: {_what_to_write(cls, shown, number)}")
     if len(found.recipes) > 1:
         raise SettingsError(
-            f"{job}: {' '.join(found.recipes)}: {len(found.recipes)} recipes; give one, and changes to it as "
-            "key=value or with=FILE.yaml"
+            f"{job}: {shorten(' '.join(found.recipes))}: {len(found.recipes)} recipes; give one, and "
+            "changes to it as key=value or with=FILE.yaml"
         )
     return found
 

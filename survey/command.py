@@ -19,7 +19,7 @@ import yaml
 from survey import files
 from survey.arguments import load, sort, values
 from survey.help import WIDTH, help_text
-from survey.messages import without_secrets
+from survey.messages import shorten, without_secrets
 from survey.recipes import recipe_names, shipped
 from survey.settings import JOBS, JobError, Settings, SettingsError, similar
 
@@ -46,7 +46,7 @@ def main() -> None:
         return
     name = arguments[0]
     if name not in JOBS:
-        raise SystemExit(f"survey: {name}: there is no such job; {similar(name, JOBS)}")
+        raise SystemExit(f"survey: {shorten(name, 300)}: there is no such job; {similar(name, JOBS)}")
     sys.argv = [f"survey {name}", *arguments[1:]]
     with report_errors():
         runpy.run_path(str(shipped("jobs") / f"{name}.py"), run_name="__main__")

@@ -8,6 +8,8 @@ MOST_LETTERS = 1000
 """Letters of one line of a message."""
 MOST_LINES = 20
 """Lines of a message about many mistakes."""
+MOST_TEXT = 10_000
+"""Letters of the text of a setting; a path of Linux has at most 4,096."""
 MOST_LEVELS = 50
 """Lists and dictionaries inside each other in the value of a setting."""
 MOST_BITS = 63
@@ -53,6 +55,8 @@ def find_unusable(value: Any, key: str = "", level: int = 0) -> str:
         pairs = enumerate(value)
     elif isinstance(value, str) and has_bucket_secret(value):
         return f"{key}: {KEY_IN_ADDRESS}"
+    elif isinstance(value, str) and len(value) > MOST_TEXT:
+        return f"{key}: {shorten(value, 100)}: give text of at most {MOST_TEXT:,} letters"
     elif isinstance(value, str) and not _is_utf8(value):
         return f"{key}: {shorten(ascii(value), 100)}: holds a letter that is no UTF-8; give other text"
     elif isinstance(value, int) and value.bit_length() > MOST_BITS:

@@ -134,7 +134,7 @@ def read_recipe(name: str, job: str) -> tuple[Path, dict[str, Any]]:
     if path is None:
         stem = Path(name).name.removesuffix(".yaml").removesuffix(".yml")
         raise SettingsError(
-            f"{job}: {name}: no such recipe; {similar(stem, recipe_names())} "
+            f"{job}: {shorten(name, 300)}: no such recipe; {similar(stem, recipe_names())} "
             "(a recipe is the path of a YAML file, or the name of one that comes with the program)"
         )
     content = parse(_read_text(path), str(path))

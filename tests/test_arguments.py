@@ -191,3 +191,27 @@ def test_a_key_in_an_s3_address_is_refused_and_not_repeated(path: str) -> None:
     message = error_of(f"store={path}", *PATHS[1:])
     assert message.startswith("train: store: the s3:// address holds a key or a password; give s3://BUCKET")
     assert "hu" not in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["{}"],
+        ["--{}"],
+        ["--{}={}"],
+        ["={}"],
+        ["a/{}"],
+        ["{}.yaml"],
+        ["epochs", "{}"],
+        ["targets=[{}", "y"],
+        ["with={}"],
+        ["run={}"],
+        ["labels={}"],
+        ["model={}"],
+        ["{}=3"],
+    ],
+)
+def test_a_long_argument_is_not_repeated_completely(arguments: list[str]) -> None:
+    error = error_of(*(argument.replace("{}", "x" * 100_000) for argument in arguments))
+    assert len(error) < 2500
+    assert "letters" in error

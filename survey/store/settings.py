@@ -123,7 +123,7 @@ class Input(Settings):
     """The files that a store is made from."""
 
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset(
-        {"input", "files", "pattern", "compare", "reread", "forget"}
+        {"input", "files", "pattern", "compare", "reread", "forget", "copies_above"}
     )
 
     input: str = Field(
@@ -153,6 +153,13 @@ class Input(Settings):
         "none",
         description="missing = take rows out of the manifest whose file was not found and that the input "
         "does not name any more, as after a first attempt with a wrong folder",
+    )
+    copies_above: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="the job stops before the work if more of the new rows than this are copies of files "
+        "that the store has under another path; 1 = take them a second time",
     )
     sources: tuple[str, ...] = Field(
         ("lamost", "sdss"),

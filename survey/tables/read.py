@@ -5,6 +5,7 @@ labels. A catalogue of a survey is read block by block. Cells come as they are w
 functions of `survey.tables.cells` turn them into values.
 """
 
+import codecs
 import csv
 import difflib
 import io
@@ -49,6 +50,10 @@ DAMAGE: Any = (
 """What reading a damaged file may raise."""
 
 ADVICE = "give a CSV with a first line of names, a Parquet file, a FITS binary table or a VOTable"
+
+NO_UTF8 = "invalid UTF8 data"
+"""How the messages of pyarrow end about text in another encoding."""
+IN_UTF8 = "; save the table as text in UTF-8 (in a spreadsheet: CSV UTF-8)"
 
 Columns = dict[int, pa.Array]
 """Cells by the number of their column."""
@@ -120,9 +125,11 @@ def report_damage(path: str, job: str) -> Iterator[None]:
     except ConnectionError:
         raise  # the bucket does not answer: the file may be sound
     except DAMAGE as error:
-        raise ValueError(
-            f"{job}: {path}: damaged, or another kind of file ({str(error).strip()}); {ADVICE}"
-        ) from error
+        text = str(error).strip()
+        text += IN_UTF8 if text.endswith(NO_UTF8) else ""
+        if text.endswith(IN_UTF8):
+            raise ValueError(f"{job}: {path}: {text}") from error
+        raise ValueError(f"{job}: {path}: damaged, or another kind of file ({text}); {ADVICE}") from error
 
 
 def open_table(path: str, job: str = "labels") -> TableFile:
@@ -193,7 +200,14 @@ def unpacked(stream: Any) -> Any:
 def _csv_header(stream: Any) -> tuple[str, list[str]]:
     """The delimiter and the names in the first line."""
     # files in a bucket have no readline(limit)
-    line = unpacked(stream).read(1 << 20).partition(b"\n")[0].decode("utf-8-sig").strip("\r").lstrip("# ")
+    start = unpacked(stream).read(1 << 20)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError(f"text in UTF-16 or UTF-32{IN_UTF8}")
+    try:
+        line = start.partition(b"\n")[0].decode("utf-8-sig").strip("\r").lstrip("# ")
+    except UnicodeDecodeError as error:
+        content = "bytes that are no text" if b"\0" in start else f"byte {error.start} is no UTF-8{IN_UTF8}"
+        raise ValueError(content) from None
     if "\0" in line:
         raise ValueError("bytes that are no text")
     delimiter = max(DELIMITERS, key=line.count)

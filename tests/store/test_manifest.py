@@ -519,6 +519,8 @@ def test_a_malformed_line_and_a_cut_catalogue_are_named(tmp_path: Path) -> None:
     )
     (tmp_path / "cut.csv.gz").write_bytes(whole[:-5000])
     assert f"ingest: {tmp_path}/cut.csv.gz: " in refused(tmp_path, tmp_path / "cut.csv.gz")
+    (tmp_path / "latin.csv").write_bytes("file\na.fits\né.fits\n".encode("latin-1"))
+    assert "save the table as text in UTF-8" in refused(tmp_path, tmp_path / "latin.csv")
 
 
 def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
@@ -704,7 +706,12 @@ def test_rows_are_taken_out_of_their_shards_and_all_others_stay(tmp_path: Path, 
     store = tmp_path / "store"
     if not store.exists():
         planned(store, spectra(tmp_path / "in", *(f"{i:03d}.fits" for i in range(150))), shard=2)
-        planned(store, spectra(tmp_path / "more", *(f"{i:03d}.fits" for i in range(51))), shard=2)
+        planned(
+            store,
+            spectra(tmp_path / "more", *(f"{i:03d}.fits" for i in range(51))),
+            shard=2,
+            copies_above=1.0,
+        )
     manifest = open_manifest(str(store))
     smaller = without_rows(manifest, np.array(sorted(rows), np.int64))
     assert smaller.shards == manifest.shards

@@ -168,7 +168,7 @@ def test_a_missing_file_is_an_error_that_says_what_to_give(tmp_path: Path) -> No
         b"PAR1 and nothing more",
         b"SIMPLE  =" + b" " * 500,
         b"\x1f\x8b\x08 cut",
-        b"\x80\x81\xff,\xfe\n",
+        b"\x80\x81\xff,\0\xfe\n",
         b"a\0b,c\n",
         b"<?xml cut",
         b"<VOTABLE/>",
@@ -205,3 +205,14 @@ def test_a_table_without_rows_is_named(tmp_path: Path, name: str) -> None:
     message = f"labels: {path}: has no rows, only the columns obsid, FeH, name; give a table with a row for"
     with pytest.raises(ValueError, match=message):
         open_table(str(path)).read(["obsid"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1", "cp1252"])
+@pytest.mark.parametrize("header", ["obsid,Größe", "obsid,size"])
+def test_text_in_another_encoding_is_advised_to_be_saved_in_utf_8(
+    tmp_path: Path, encoding: str, header: str
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(f"{header}\n1,große\n".encode(encoding))
+    with pytest.raises(ValueError, match=r"labels\.csv: .*save the table as text in UTF-8"):
+        open_table(str(path)).read(["obsid", header.partition(",")[2]])

@@ -29,7 +29,7 @@ from survey.sources.naming import namings
 from survey.store.manifest.manifest import ITEM, manifest_rows
 from survey.tables import cells
 from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS, name_without_prefix, numbers_by_name
-from survey.tables.read import DAMAGE, Columns, TableFile, open_table
+from survey.tables.read import DAMAGE, IN_UTF8, NO_UTF8, Columns, TableFile, open_table
 
 LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
 
@@ -128,9 +128,10 @@ class Catalogue:
         except ConnectionError:
             raise
         except DAMAGE as error:
+            text = str(error).strip()
+            advice = IN_UTF8 if text.endswith(NO_UTF8) else "; correct or remove the line"
             raise ValueError(
-                f"ingest: {self.table.path}: {str(error).strip()}, after {first - 1} good rows; "
-                "correct or remove the line"
+                f"ingest: {self.table.path}: {text}, after {first - 1} good rows{advice}"
             ) from None
 
     def _rows(self, columns: Columns, first: int, count: int) -> pa.Table:

@@ -14,6 +14,7 @@ from survey import files
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.manifest.changes import Changes, Checksums
+from survey.store.manifest.copies import Copies, find_copies
 from survey.store.manifest.forget import never_found, without_rows
 from survey.store.manifest.listing import Listing
 from survey.store.manifest.manifest import (
@@ -38,7 +39,8 @@ class IngestPlan:
     name no file, `ignored` files are no spectra, such as `first_ignored`.
     Of `compared` files, `changed` differ from the manifest.
     `vanished` rows of this input are not listed any more, `forgotten` rows were taken out. `redo` shards hold
-    changed files, or had rows that were taken out, and will be read again.
+    changed files, or had rows that were taken out, and will be read again. `copies` of the new rows are in
+    the manifest under another path as well.
     """
 
     shards: int
@@ -57,10 +59,12 @@ class IngestPlan:
     redo: tuple[int, ...]
     seconds: float
     first_ignored: str = ""
+    copies: int = 0
 
     def __str__(self) -> str:
         example = f" (such as {self.first_ignored})" if self.first_ignored else ""
         counts = {
+            "copies of files that have another path": self.copies,
             "listed twice": self.duplicates,
             "without a file name": self.nameless,
             f"other files ignored{example}": self.ignored,
@@ -94,6 +98,8 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     if settings.forget == "missing":
         forgotten = never_found(old, np.flatnonzero(~listed))
         updated, listed[forgotten] = without_rows(updated, forgotten), True
+    copies = find_copies(old, parts, checksums)
+    _check_copies(settings, old, parts, copies)
     vanished = _vanished_rows(old, listing.root, listed)
     redo = tuple(sorted({*redo, *old.shards_of(forgotten).tolist()}))
     new_rows = sum(part.rows for part in parts)
@@ -118,7 +124,21 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         redo=redo,
         seconds=time.monotonic() - started,
         first_ignored=listing.first_ignored,
+        copies=copies.count,
     )
+
+
+def _check_copies(settings: Input, old: Manifest, parts: tuple[ManifestPart, ...], copies: Copies) -> None:
+    """An error if many new rows are copies. Nothing of the plan stays."""
+    new_rows = sum(part.rows for part in parts)
+    if copies.count > settings.copies_above * new_rows:
+        remove_unlisted_parts(old)
+        raise SettingsError(
+            f"ingest: input: {settings.input}: about {copies.count:,} of {new_rows:,} new rows are copies of "
+            f"files that {old.store} has under another path ({copies.path} is {copies.old_path}), so spectra "
+            "would be there twice; give input= with the new files only, or another store=, or "
+            "copies_above=1 to take them a second time"
+        )
 
 
 def _old_manifest(settings: Input, store: str, checksums: Checksums | None) -> Manifest:

@@ -29,7 +29,7 @@ def keys_of(rows: pa.Table) -> np.ndarray:
     return keys
 
 
-def _search(sorted_keys: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def search(sorted_keys: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The index of each key in a sorted array, and whether it is there. Sorted keys are 4 times as fast."""
     index = np.searchsorted(sorted_keys, keys)
     index[index == sorted_keys.size] = 0
@@ -50,7 +50,7 @@ class KeySet:
         is_new = np.ones(keys.size, bool)
         is_new[1:] = ordered[1:] != ordered[:-1]
         for array in self._arrays:
-            is_new &= ~_search(array, ordered)[1]
+            is_new &= ~search(array, ordered)[1]
         self._append(ordered[is_new])
         mask = np.empty(keys.size, bool)
         mask[order] = is_new
@@ -76,7 +76,7 @@ class ListedKeys:
         """The manifest row of each key, -1 if there is none; and whether this is the row's first look-up."""
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
-        index, is_there = _search(self._sorted, ordered)
+        index, is_there = search(self._sorted, ordered)
         is_first = is_there.copy()
         is_first[1:] &= ordered[1:] != ordered[:-1]
         row = np.full(keys.size, -1)
