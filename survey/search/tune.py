@@ -14,13 +14,13 @@ study.json        the results; written last, and again when a later call finds m
 """
 
 import hashlib
+import logging
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,6 +43,8 @@ from survey.store.store import open_store
 from survey.training.settings import Train
 from survey.training.tracking import Tracker, tracking_uri
 from survey.training.train import plan
+
+_log = logging.getLogger(__name__)
 
 TABLE, TRACKED = "trials.parquet", "tracked"
 
@@ -90,8 +92,7 @@ def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOut
             for target in targets
         ]
         if has_work := not all(schedule.is_done for schedule in schedules):
-            for schedule in schedules:
-                stack.enter_context(_tracked(schedule))
+            _track(schedules, stack)
             _search(schedules, run_trainings)
         found = {schedule.target.name: results.target_result(schedule) for schedule in schedules}
         winners = [
@@ -195,13 +196,20 @@ def tracker(schedule: TargetSchedule) -> Tracker:
     return Tracker(tracking, files.join(settings.study, TRACKED, schedule.study.name), params)
 
 
-@contextmanager
-def _tracked(schedule: TargetSchedule) -> Iterator[None]:
-    """The target's MLflow run is open, and its trainings belong to it."""
-    with tracker(schedule) as parent:
-        update: dict[str, Any] = {"parent": parent.id} if parent.id else {"use": "never"}
-        schedule.tracking = parent.tracking.model_copy(update=update)
-        yield
+def _track(schedules: list[TargetSchedule], stack: ExitStack) -> None:
+    """Open the target's MLflow runs, to which their trainings belong; none after a server did not answer."""
+    for schedule in schedules:
+        parent = stack.enter_context(tracker(schedule))
+        if parent.id:
+            schedule.tracking = parent.tracking.model_copy(update={"parent": parent.id})
+        elif parent.is_active:
+            _log.warning(
+                "tune: the trainings of this call are not tracked, because %s does not answer; "
+                "%s has their numbers",
+                parent.uri,
+                schedule.settings.study,
+            )
+            return
 
 
 def _search(schedules: list[TargetSchedule], run_trainings: RunTrainings) -> None:

@@ -157,14 +157,17 @@ class Tracker:
         self._note_end()
 
     def _note_end(self) -> None:
-        """Write down whether all is sent, and say it if not."""
+        """Write down whether all is sent, and say it if not; without a history there is nothing to send."""
         path, is_sent = files.join(self.run, TRACKED), self.client is not None
         written = _read(path)
         if not (is_sent and written.get("sent", True)):
             files.write_json(path, written | {"address": self.uri, "id": self.id, "sent": is_sent})
-        if not is_sent:
-            later = "; run the same command again to send it" if self.history else ""
-            _log.warning("tracking: not all was sent to %s; %s has the numbers%s", self.uri, self.run, later)
+        if not is_sent and self.history:
+            _log.warning(
+                "tracking: not all was sent to %s; %s has the numbers; run the same command again to send it",
+                self.uri,
+                self.run,
+            )
 
     def _send(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Log the numbers of some epochs."""

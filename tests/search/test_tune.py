@@ -5,6 +5,7 @@ misused.
 import json
 import math
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -354,6 +355,23 @@ def test_a_study_is_a_run_of_mlflow_with_its_trials_below_it(toys: Path, tmp_pat
         tracked.keep([str(tmp_path / "study" / "study.json")])
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["study.json"]
     assert (tmp_path / "mlartifacts").is_dir()  # beside the database, wherever the job was started
+
+
+def test_a_server_of_mlflow_that_is_away_is_reported_once(
+    toys: Path, tmp_path: Path, simulate: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"  # nobody listens there after this
+    tracking = {"use": "always", "uri": address}
+    outcome = tune.tune(search_settings(toys, tmp_path, trials=2, elements=["FE", "C_FE"], tracking=tracking))
+    assert [progress.finished for progress in outcome.progress] == [2, 2]
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("survey")]
+    about_tracking = [message for message in messages if address in message]
+    assert len(about_tracking) == 2  # that it does not answer, and what follows
+    assert about_tracking[1] == (
+        f"tune: the trainings of this call are not tracked, because {address} does not answer; "
+        f"{outcome.settings.study} has their numbers"
+    )
 
 
 def test_a_space_may_vary_groups_of_settings_and_models_that_are_not_trained_in_epochs(
