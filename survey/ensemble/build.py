@@ -6,6 +6,7 @@ runs/                the members that were trained for this ensemble; other memb
 domain.safetensors   the training spectra in the latent space of each member
 line_key.safetensors the formula of [Fe/H] from indices of lines
 validation.parquet   the answers about the validation spectra, calibrated and not (`_raw`), and the truth
+population.parquet   the answers about a test population drawn from them, and the truth (if it is asked for)
 metrics.parquet      metrics of the ensemble and of each member
 diversity.parquet    how alike the members are, and what the ensemble gains over the best member
 ensemble.json        the document of the ensemble, written last
@@ -14,53 +15,50 @@ ensemble.json        the document of the ensemble, written last
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from survey import files, machine
-from survey.ensemble import diversity, holdout, member_scores, weights
+from survey.ensemble import diversity, member_scores, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
-from survey.ensemble.combine import MemberAnswers, Weights, combine
-from survey.ensemble.domain import Domain, choose_spectra
+from survey.ensemble.combine import Weights, combine
+from survey.ensemble.domain import Domain
 from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
     LINE_KEY,
+    POPULATION,
     VALIDATION,
     Ensemble,
     EnsembleDocument,
     ValidationSize,
-    label_ranges,
     member_fields,
     member_paths,
     path_from,
     short_names,
 )
-from survey.ensemble.line_key import LineKey, LineKeyRecord, fit_line_key, read_indices
-from survey.ensemble.members import Latents, Members, check_passes, open_members
+from survey.ensemble.fit_data import FitData, predict_fit_data
+from survey.ensemble.line_key import LineKey, read_indices
+from survey.ensemble.members import Members, check_passes, open_members
+from survey.ensemble.population import TestPopulation, predict_population
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
-from survey.labelling.samples import Samples
+from survey.labelling.settings import Join
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
-from survey.settings import SettingsError, differences
+from survey.settings import differences
 from survey.store.store import open_store
 from survey.training import checkpoint
-from survey.training.run import StoreSource, network, read_plan
+from survey.training.run import network, read_plan
 from survey.training.settings import Train
 from survey.training.train import plan
 from survey.training.worker import learn
 
 METRICS, DIVERSITY = "metrics.parquet", "diversity.parquet"
-LEAST = 20
-"""With fewer validation spectra there are no fitted weights and no calibration."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +76,6 @@ class BuiltEnsemble:
     calibrated: LabelledAnswers | None
     uncalibrated: LabelledAnswers | None
     is_new: bool
-
-
-@dataclass(frozen=True)
-class FitData:
-    """The spectra that an ensemble is fitted to, and what its members predict of them.
-
-    `member_answers` and `latents` are of the validation spectra; None and empty where there are none.
-    `training_latents` are of some training spectra, for the domain, and `training_class_N` their classes.
-    `ranges` are those of the training labels.
-    """
-
-    store: StoreSource
-    validation: Samples
-    ranges: dict[str, tuple[float, float]]
-    member_answers: MemberAnswers | None = None
-    latents: Latents = field(default_factory=list)
-    training_latents: Latents = field(default_factory=list)
-    training_class_N: NDArray[np.int8] | None = None
-    line_key: tuple[LineKey | None, LineKeyRecord] = (None, LineKeyRecord())
 
 
 def run_locally(settings: Train) -> None:
@@ -141,7 +120,7 @@ def _build(
     check_passes((run.net for run in members.runs), settings.passes, "ensemble")
     if isinstance(settings.weights, tuple):  # report wrong weights before any spectrum is read
         weights.user_weights(members.placeholder_answers(), settings.weights)
-    data = _predict(settings, members, threads)
+    data = predict_fit_data(settings, members, threads)
     ensemble = _fit(settings, members, data)
     _write(settings, ensemble, data)
     return _read(folder, is_new=True)
@@ -167,55 +146,6 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         yield f"{RUNS}={', '.join(runs[0])} there, {', '.join(runs[1])} now"
         old, new = ({key: value for key, value in one.items() if key != RUNS} for one in (old, new))
     yield from differences(old, new)
-
-
-def _predict(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:
-    """The members' answers about validation and training spectra."""
-    store = open_store((settings.store if settings.runs else "") or members.runs[0].store_path)
-    members.check_store(store)
-    if settings.runs and settings.labels:
-        join = settings.join.model_copy(update={"table": settings.labels})
-        pool = holdout.label_samples(members, store, join)
-    else:
-        pool = holdout.pool_samples(members, store)
-    seen = holdout.seen_parts(members, pool.extra)
-    validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
-    _check_enough(settings, store.path, len(pool), len(validation), len(train))
-    answers, latents, training_latents, class_N = None, Latents(), Latents(), None
-    predict = partial(
-        members.predict_store, store.path, precision=settings.precision, seed=settings.seed, threads=threads
-    )
-    if len(validation):
-        answers, latents = predict(validation.shard_row_N2, "predict validation part", passes=settings.passes)
-    if settings.domain:
-        chosen = choose_spectra(train.class_N, settings.seed)
-        training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
-        class_N = train.class_N[chosen]
-    reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
-    key = fit_line_key(store, train, validation, settings.seed)
-    ranges = label_ranges(train)
-    return FitData(reference, validation, ranges, answers, latents, training_latents, class_N, key)
-
-
-def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:
-    """There are enough validation spectra for what is fitted to them, and training spectra for the domain."""
-    if settings.needs_validation() and not labelled:
-        raise SettingsError(
-            f"ensemble: {store}: is not the store of a member, so the labels of its spectra are unknown; "
-            "give labels= too, or leave out store="
-        )
-    if settings.needs_validation() and validation < LEAST:
-        raise SettingsError(
-            f"ensemble: {store}: {validation} spectra are in the validation part of a member and in the "
-            "train part of none; weights and "
-            f"calibration need {LEAST}; give members with one split, or calibrate=false weights=equal"
-        )
-    if settings.domain and not train:
-        raise SettingsError(
-            f"ensemble: {store}: no member was trained on a labelled spectrum in it, so the distance from "
-            "the training spectra is unknown; "
-            "give the store of a member, or domain=false"
-        )
 
 
 def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
@@ -306,6 +236,8 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
         if key:
             index_NI = read_indices(open_store(data.store.path), samples.shard_row_N2)
             tables[VALIDATION] = key.add_columns(tables[VALIDATION], index_NI)
+        if settings.population.spectra:
+            tables[POPULATION] = _predict_population(settings, ensemble, data)
         for name, table in tables.items():
             files.write_table(folder.file(name), table)
             content.append(name)
@@ -314,6 +246,17 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
         member.model_copy(update={"path": path_from(folder.path, member.path)}) for member in document.members
     )
     folder.finish(document.model_copy(update={"members": members}), content)
+
+
+def _predict_population(settings: Build, ensemble: Ensemble, data: FitData) -> pa.Table:
+    """The answers about the test population. The definition of CEMP is that of the first member."""
+    values = ensemble.members.runs[0].document.settings
+    criterion = Join.from_dict("ensemble: join", values.get("join", {})).criterion
+    store = open_store(data.store.path)
+    population = TestPopulation(
+        settings.population, store, data.train, data.validation, criterion, settings.seed
+    )
+    return predict_population(ensemble, population)
 
 
 def _read(folder: Folder[EnsembleDocument], is_new: bool) -> BuiltEnsemble:

@@ -3,8 +3,9 @@
 import logging
 
 from survey import files
-from survey.ensemble.build import LEAST, build
+from survey.ensemble.build import build
 from survey.ensemble.ensemble import ENSEMBLE
+from survey.ensemble.fit_data import LEAST
 from survey.ensemble.settings import Build
 from survey.folder import Folder
 from survey.settings import JobError, Threads

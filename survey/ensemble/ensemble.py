@@ -37,7 +37,8 @@ from survey.training.batches import Spectra
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
 from survey.training.validation import BATCH
 
-DOMAIN, LINE_KEY, VALIDATION = "domain.safetensors", "line_key.safetensors", "validation.parquet"
+DOMAIN, LINE_KEY = "domain.safetensors", "line_key.safetensors"
+VALIDATION, POPULATION = "validation.parquet", "population.parquet"
 INSIDE = "./"
 """Beginning of the path of a member that lies inside the ensemble's folder: both can be moved together."""
 AROUND = ".."

@@ -7,7 +7,7 @@ is no estimate. Bands of TiO and CaH are left out: they are strong in stars for 
 The Ca triplet is left out too: many spectra end before it. Shapes: N spectra, I indices.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -194,12 +194,19 @@ def _has_indices(store: Store) -> bool:
 
 
 def read_indices(store: Store, shard_row_N2: NDArray[np.int64]) -> Floats:
-    """The indices of spectra of a store, in the order of their rows."""
-    index_NI = np.full((len(shard_row_N2), len(NAMES)), np.nan)
+    """The indices of spectra of a store that the formula needs, in the order of their rows."""
+    return np.stack(list(read_columns(store, shard_row_N2, NAMES).values()), 1)
+
+
+def read_columns(store: Store, shard_row_N2: NDArray[np.int64], names: Sequence[str]) -> dict[str, Floats]:
+    """Columns of numbers of spectra of a store, in the order of their rows; NaN where one is not known."""
+    columns = {name: np.full(len(shard_row_N2), np.nan) for name in names}
     for shard in np.unique(shard_row_N2[:, 0]).tolist():
         rows = np.flatnonzero(shard_row_N2[:, 0] == shard)
-        index_NI[rows] = index_array(store.spectra(shard, list(NAMES)))[shard_row_N2[rows, 1]]
-    return index_NI
+        table = store.spectra(shard, list(names))
+        for name, column_N in columns.items():
+            column_N[rows] = table[name].to_numpy(zero_copy_only=False)[shard_row_N2[rows, 1]]
+    return columns
 
 
 def signal_to_noise(table: pa.Table) -> Floats:

@@ -13,6 +13,7 @@ from survey import files
 from survey.labelling.settings import Join
 from survey.recipes import merge
 from survey.settings import Settings, SettingsError, Threads
+from survey.training.augment_settings import Augment
 from survey.training.settings import Precision, Train
 
 RUNS = "runs"
@@ -24,6 +25,26 @@ Combination = Literal["mean", "vote"]
 
 Metric = Literal["log_loss", "accuracy", "f1_cemp", "f1_mp", "f1_macro"]
 """The metric that weights for classes make best."""
+
+
+class Population(Settings):
+    """A test population: validation spectra drawn many times, with other labels and other errors."""
+
+    spectra: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="number of draws; 0 = none, lists are tested on validation spectra",
+    )
+    feh_mean: float = Field(-0.2, description="mean [Fe/H] of the survey's stars that are not metal-poor")
+    feh_sd: float = Field(0.35, gt=0, description="standard deviation of their [Fe/H]")
+    sd: dict[str, float] = Field(
+        {"Teff": 120.0, "logg": 0.3, "FeH": 0.15, "CFe": 0.2},
+        description="standard deviation of the changes of labels",
+    )
+    augment: Augment = Field(
+        Augment(preset="survey"), description="how drawn spectra are distorted: as in training"
+    )
 
 
 class Build(Settings):
@@ -100,6 +121,7 @@ class Build(Settings):
         0.95, gt=0, lt=1, description="share of true values that the interval of a label shall contain"
     )
     domain: bool = Field(True, description="measure how far a spectrum is from the training spectra")
+    population: Population = Field(Population(), description="test population of the lists")
     seed: int = Field(0, ge=0, description="seed of the dropout passes and of the sample of training spectra")
     precision: Precision = Field("float32", description="precision of the networks' arithmetic")
     threads: Threads = Field("auto", description="number of threads; auto = the fastest number, measured")

@@ -7,6 +7,7 @@ refused/             files that did not become a spectrum, with the reason (only
 markers/             counts and checksums of each shard
 arrays/              probabilities and labels as .npy files, if wanted
 validation.parquet   the answers of the ensemble for its validation spectra, with the truth
+population.parquet   the same for its test population, if it has one
 shards.parquet       all markers as a table
 predictions.json     the document; written last
 
@@ -34,7 +35,8 @@ from survey.store.markers import SHARDS, Marker, markers_from, shard_file
 from survey.store.schema import STORE_COLUMNS
 from survey.tables.columns import described_field
 
-PLAN, VALIDATION, ARRAYS = "plan.json", "validation.parquet", "arrays"
+PLAN, ARRAYS = "plan.json", "arrays"
+VALIDATION, POPULATION = "validation.parquet", "population.parquet"
 
 NOT_KEPT = ("crc", "n_good", "n_outlier")
 IDENTITY_COLUMNS: dict[str, tuple[str, str]] = {name: STORE_COLUMNS[name] for name in ("path", "row")}

@@ -24,6 +24,7 @@ from survey.predict.inputs import PredictionInput, StoreInput
 from survey.predict.output import (
     ARRAYS,
     PLAN,
+    POPULATION,
     PREDICTIONS,
     VALIDATION,
     Choice,
@@ -261,7 +262,7 @@ def _finish(
     document: PredictionsDocument,
     done: dict[int, PredictionMarker],
 ) -> PredictionsDocument:
-    """Writes the table of shards, the arrays, the validation table and, last, the document."""
+    """Writes the table of shards, the arrays, the tables of tested stars and, last, the document."""
     folder.withdraw()
     content = [SHARDS, PLAN]
     shards = marker_table(list(done.values()))
@@ -270,10 +271,10 @@ def _finish(
         markers = tuple(done[shard] for shard in sorted(done))
         numpy_arrays.write(Predictions(folder.path, document, markers))
         content.append(f"{ARRAYS}/")
-    validation = files.join(ensemble, VALIDATION)
-    if files.exists(validation):
-        files.write(folder.file(VALIDATION), files.read(validation))
-        content.append(VALIDATION)
+    for name in (VALIDATION, POPULATION):  # the catalog needs them, and not the ensemble
+        if files.exists(tested := files.join(ensemble, name)):
+            files.write(folder.file(name), files.read(tested))
+            content.append(name)
     return folder.finish(document, content)
 
 

@@ -22,7 +22,8 @@ class Source(Settings):
         None,
         gt=0,
         lt=1,
-        description="share of the spectra of an epoch that come from this source; null = as many as it has",
+        description="share of the spectra of an epoch that come from this source; the epoch becomes longer, "
+        "for sources without a share keep all their spectra; null = each spectrum once",
     )
     weight: float = Field(1.0, gt=0, description="weight of its spectra in the loss")
     may_be: dict[Literal["MP", "CEMP", "NMP"], str] = Field(

@@ -113,18 +113,20 @@ def other_classes(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np
 
 
 def draw_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64] | None:
-    """How often each sample comes in an epoch, so that sources have their shares; None = each once."""
+    """How often each sample comes in an epoch, so that sources have their shares; None = each once.
+
+    Spectra of the sources without a share come once: other stars are not learned at their cost.
+    """
     shares = {name: source.share for name, source in sources.items() if source.share is not None}
     if not shares:
         return None
-    name_N = source_names(samples)
     rest = 1 - sum(shares.values())
-    if rest < 0:
+    if rest <= 0:
         raise SettingsError(f"train: sources: their shares add up to {1 - rest:g}; give less than 1 in all")
-    weight_N, others = np.ones(len(samples)), np.ones(len(samples), bool)
+    name_N = source_names(samples)
+    weight_N = np.ones(len(samples))
+    once = max(int((~np.isin(name_N, list(shares))).sum()), 1)
     for name, share in shares.items():
         chosen = name_N == name
-        weight_N[chosen] = share * len(samples) / max(int(chosen.sum()), 1)
-        others &= ~chosen
-    weight_N[others] = rest * len(samples) / max(int(others.sum()), 1)
+        weight_N[chosen] = share / rest * once / max(int(chosen.sum()), 1)
     return weight_N

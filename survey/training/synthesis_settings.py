@@ -102,7 +102,7 @@ class Synthesis(Settings):
         inputs = input_labels(task.labels)
         if task.classifies and not {"FeH", "CFe"} <= set(inputs):
             return Synthesis(), ("all: the class of a changed star needs FeH and CFe among the targets",)
-        order = max((order for order in range(1, self.order + 1) if _fits(order, inputs, spectra)), default=0)
+        order = usable_order(self.order, inputs, spectra)
         if order == 0:
             return Synthesis(), (f"all: {spectra} training spectra with {', '.join(inputs)} are too few",)
         sd = {name: width for name, width in self.sd.items() if name in inputs}
@@ -125,10 +125,10 @@ class Synthesis(Settings):
             yield f"polynomials of order {self.order}: {order} is used, for {spectra} spectra"
 
 
-def _fits(order: int, inputs: Sequence[str], spectra: int) -> bool:
-    """Whether polynomials of this order can be fitted to so many spectra."""
-    terms = count_terms(len(inputs), order)
-    return terms <= MAX_TERMS and spectra >= 2 * terms
+def usable_order(wanted: int, inputs: Sequence[str], spectra: int) -> int:
+    """The largest order of polynomials, up to the wanted one, for so many spectra; 0 = they are too few."""
+    terms = {order: count_terms(len(inputs), order) for order in range(1, wanted + 1)}
+    return max((order for order, count in terms.items() if count <= min(MAX_TERMS, spectra // 2)), default=0)
 
 
 def input_labels(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,92 @@
+"""The spectra that an ensemble is fitted to, and what its members predict of them. Shapes: N spectra."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey import machine
+from survey.ensemble import holdout
+from survey.ensemble.combine import MemberAnswers
+from survey.ensemble.domain import choose_spectra
+from survey.ensemble.ensemble import label_ranges
+from survey.ensemble.line_key import LineKey, LineKeyRecord, fit_line_key
+from survey.ensemble.members import Latents, Members
+from survey.ensemble.settings import Build
+from survey.labelling.samples import Samples
+from survey.settings import SettingsError
+from survey.store.store import open_store
+from survey.training.run import StoreSource
+
+LEAST = 20
+"""With fewer validation spectra there are no fitted weights and no calibration."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The spectra that an ensemble is fitted to, and what its members predict of them.
+
+    `member_answers` and `latents` are of the validation spectra; None and empty where there are none.
+    `training_latents` are of some training spectra, for the domain, and `training_class_N` their classes.
+    `ranges` are those of the training labels; `train` are the training spectra.
+    """
+
+    store: StoreSource
+    train: Samples
+    validation: Samples
+    ranges: dict[str, tuple[float, float]]
+    member_answers: MemberAnswers | None = None
+    latents: Latents = field(default_factory=list)
+    training_latents: Latents = field(default_factory=list)
+    training_class_N: NDArray[np.int8] | None = None
+    line_key: tuple[LineKey | None, LineKeyRecord] = (None, LineKeyRecord())
+
+
+def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:
+    """The members' answers about validation and training spectra."""
+    store = open_store((settings.store if settings.runs else "") or members.runs[0].store_path)
+    members.check_store(store)
+    if settings.runs and settings.labels:
+        join = settings.join.model_copy(update={"table": settings.labels})
+        pool = holdout.label_samples(members, store, join)
+    else:
+        pool = holdout.pool_samples(members, store)
+    seen = holdout.seen_parts(members, pool.extra)
+    validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
+    _check_enough(settings, store.path, len(pool), len(validation), len(train))
+    answers, latents, training_latents, class_N = None, Latents(), Latents(), None
+    predict = partial(
+        members.predict_store, store.path, precision=settings.precision, seed=settings.seed, threads=threads
+    )
+    if len(validation):
+        answers, latents = predict(validation.shard_row_N2, "predict validation part", passes=settings.passes)
+    if settings.domain:
+        chosen = choose_spectra(train.class_N, settings.seed)
+        training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
+        class_N = train.class_N[chosen]
+    reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
+    key = fit_line_key(store, train, validation, settings.seed)
+    ranges = label_ranges(train)
+    return FitData(reference, train, validation, ranges, answers, latents, training_latents, class_N, key)
+
+
+def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:
+    """There are enough validation spectra for what is fitted to them, and training spectra for the domain."""
+    if settings.needs_validation() and not labelled:
+        raise SettingsError(
+            f"ensemble: {store}: is not the store of a member, so the labels of its spectra are unknown; "
+            "give labels= too, or leave out store="
+        )
+    if settings.needs_validation() and validation < LEAST:
+        raise SettingsError(
+            f"ensemble: {store}: {validation} spectra are in the validation part of a member and in the "
+            "train part of none; weights and "
+            f"calibration need {LEAST}; give members with one split, or calibrate=false weights=equal"
+        )
+    if settings.domain and not train:
+        raise SettingsError(
+            f"ensemble: {store}: no member was trained on a labelled spectrum in it, so the distance from "
+            "the training spectra is unknown; "
+            "give the store of a member, or domain=false"
+        )
