@@ -5,11 +5,14 @@ stops a training when the answer says so.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from survey.files import DiskFullError
 from survey.search.schedule import Request, TargetSchedule
+from survey.search.storage import report_write_errors
 from survey.search.study import FINISHED
 from survey.search.trial import Row, TrainingEnd, run_training
 from survey.settings import JobError
@@ -38,9 +41,12 @@ class TrainingQueue:
         if self.returned:
             return self.returned.pop(0)
         for schedule in self.schedules:
-            if request := schedule.next():
-                self.running[request.key] = schedule, request
-                return request
+            with self._keep_error(schedule):
+                if request := schedule.next():
+                    self.running[request.key] = schedule, request
+                    return request
+            if self.error:
+                break
         return None
 
     @property
@@ -60,7 +66,9 @@ class TrainingQueue:
 
     def report(self, key: str, row: Row) -> bool:
         """Record an epoch of a training; whether it is to stop."""
-        is_stopped = self.running[key][0].report(key, row)
+        schedule, is_stopped = self.running[key][0], True
+        with self._keep_error(schedule):
+            is_stopped = schedule.report(key, row)
         if is_stopped:
             self._close(key)
         else:
@@ -68,18 +76,25 @@ class TrainingQueue:
         return is_stopped
 
     def end(self, key: str, end: TrainingEnd) -> None:
-        """Record the end of a training. An error waits for `raise_error`; Ray would hide it here."""
+        """Record the end of a training."""
         schedule, _ = self.running[key]
-        try:
+        with self._keep_error(schedule):
             schedule.end(key, end)
-        except JobError as error:
-            self.error = str(error)
         self._close(key)
 
     def raise_error(self) -> None:
         """Raise the error that ended the search, if there is one."""
         if self.error:
             raise JobError(self.error)
+
+    @contextmanager
+    def _keep_error(self, schedule: TargetSchedule) -> Iterator[None]:
+        """An error that ends the search waits for `raise_error`; Ray would hide it here."""
+        try:
+            with report_write_errors(schedule.settings.study):
+                yield
+        except (JobError, DiskFullError) as error:
+            self.error = str(error)
 
     def _close(self, key: str) -> None:
         self.running.pop(key)

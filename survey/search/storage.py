@@ -4,19 +4,28 @@ A driver that is killed leaves no lock behind, because the system removes it. It
 at the end of the journal, which the next driver cuts off.
 """
 
+import errno
 import fcntl
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from survey.settings import SettingsError
+from survey.files import DiskFullError
+from survey.messages import shorten
+from survey.settings import JobError, SettingsError
 
 JOURNAL, SQLITE = "study.log", "study.db"
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+RUN_AGAIN = "make room or start the server, then run the same command again to continue"
 
 
 class SystemLock(JournalFileOpenLock):
@@ -64,6 +73,24 @@ def open_storage(study: str, storage: str, write: bool = True) -> BaseStorage:
         ) from error
 
 
+@contextmanager
+def report_write_errors(study: str) -> Iterator[None]:
+    """A full disk, or a database that fails, is one sentence."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise DiskFullError(f"tune: {study}: the disk is full ({error.strerror}); {RUN_AGAIN}") from error
+    except StorageInternalError as error:
+        cause = " ".join(str(getattr(error.__cause__, "orig", error)).split())
+        raise JobError(
+            f"tune: {study}: the database of the study cannot be written ({shorten(cause, 300)}); {RUN_AGAIN}"
+        ) from error
+
+
 def _cut_half_line(path: Path, lock: SystemLock) -> None:
     """Cut off an unfinished last line. A copy that was made during a write may have one too."""
     lock.acquire()
@@ -89,7 +116,7 @@ def _open_database(url: str) -> BaseStorage:
             f"tune: storage: {url}: its client is not installed ({error}); install it with pip, "
             "such as psycopg2-binary"
         ) from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError, RuntimeError) as error:
+    except (SQLAlchemyError, StorageInternalError, OSError, RuntimeError) as error:
         message = " ".join(str(error.__cause__ or error).split())
         raise SettingsError(
             f"tune: storage: {url}: cannot be used ({message[:300]}); "

@@ -85,6 +85,7 @@ def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOut
         return _show(settings, folder)
     targets = read_targets(settings)
     with folder.claim(settings.plain()), ExitStack() as stack:
+        stack.enter_context(storage.report_write_errors(settings.study))
         ident = _begin(settings, folder, targets)
         opened = storage.open_storage(settings.study, settings.storage)
         schedules = [

@@ -4,9 +4,11 @@ misused.
 
 import json
 import math
+import resource
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -355,6 +357,35 @@ def test_a_study_is_a_run_of_mlflow_with_its_trials_below_it(toys: Path, tmp_pat
         tracked.keep([str(tmp_path / "study" / "study.json")])
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["study.json"]
     assert (tmp_path / "mlartifacts").is_dir()  # beside the database, wherever the job was started
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("storage", "size", "found"),
+    [("journal", 8_000, "the disk is full"), ("sqlite", 130_000, "the database")],
+)
+def test_a_full_disk_ends_a_search_with_a_sentence_and_the_same_command_continues_it(
+    toys: Path, tmp_path: Path, simulate: object, storage: str, size: int, found: str
+) -> None:
+    settings = search_settings(toys, tmp_path, trials=200, storage=storage)
+    with largest_file(size), pytest.raises((JobError, OSError)) as error:
+        tune.tune(settings)
+    assert str(error.value).startswith(f"tune: {settings.study}: {found}")
+    assert str(error.value).endswith("then run the same command again to continue")
+    assert "\n" not in str(error.value)
+    more = tune.tune(settings.model_copy(update={"trials": 6})).progress[0]
+    assert more.finished >= 6
+    assert not more.running
 
 
 def test_a_server_of_mlflow_that_is_away_is_reported_once(
