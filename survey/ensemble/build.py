@@ -166,7 +166,7 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
         calibration = fit_calibration(
             combine(data.member_answers, member_weights),
             samples.class_N,
-            samples.label_NL,
+            data.labels_for_errors(settings.errors_from),
             member_scores.snr(samples),
             settings.coverage,
         )

@@ -7,20 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey import machine
+from survey.answers import Floats
 from survey.ensemble import holdout
 from survey.ensemble.combine import MemberAnswers
 from survey.ensemble.domain import choose_spectra
 from survey.ensemble.ensemble import label_ranges
-from survey.ensemble.line_key import LineKey, LineKeyRecord, fit_line_key
+from survey.ensemble.line_key import TEFF, LineKey, LineKeyRecord, fit_line_key
 from survey.ensemble.members import Latents, Members
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
 from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.run import StoreSource
+from survey.training.source_settings import MAIN
+from survey.training.sources import source_names
 
-LEAST = 20
-"""With fewer validation spectra there are no fitted weights and no calibration."""
+LEAST, LEAST_OF_OTHERS = 20, 100
+"""With fewer validation spectra there are no fitted weights and no calibration; with fewer of other sources
+errors are calibrated on all."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,24 @@ class FitData:
     training_latents: Latents = field(default_factory=list)
     training_class_N: NDArray[np.int8] | None = None
     line_key: tuple[LineKey | None, LineKeyRecord] = (None, LineKeyRecord())
+
+    def labels_for_errors(self, errors_from: str) -> Floats:
+        """The true labels (N, L) that errors are calibrated on; NaN elsewhere.
+
+        Computed stars are easier than real ones: errors that hold on them are too small on the sky.
+        """
+        samples = self.validation
+        label_NL = samples.label_NL.copy()
+        if errors_from == "all":
+            return label_NL
+        chosen_N = np.asarray(source_names(samples) != MAIN)
+        if "Teff" in samples.labels:
+            teff_N = label_NL[:, samples.labels.index("Teff")]
+            chosen_N &= ~((teff_N < TEFF[0]) | (teff_N > TEFF[1]))
+        for label_N in label_NL.T:  # a view of each column
+            if (chosen_N & np.isfinite(label_N)).sum() >= LEAST_OF_OTHERS:
+                label_N[~chosen_N] = np.nan
+        return label_NL
 
 
 def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:

@@ -117,6 +117,12 @@ class Build(Settings):
         description="Monte Carlo dropout passes per member, for the model's part of the errors; 0 = none",
     )
     calibrate: bool = Field(True, description="calibrate probabilities and errors on the validation spectra")
+    errors_from: Literal["other_sources", "all"] = Field(
+        "other_sources",
+        description="other_sources = errors of a label are calibrated on the stars of further sources of "
+        "training (real stars, from 4,000 to 7,000 K) if 100 validation spectra of them have it; all = on "
+        "all validation spectra",
+    )
     coverage: float = Field(
         0.95, gt=0, lt=1, description="share of true values that the interval of a label shall contain"
     )
