@@ -1,7 +1,7 @@
 """Which stars are candidates, and the lists of candidates with counts of all stars.
 
-A star is a candidate if its score is high enough and no flag excludes it. Without class probabilities, its
-labels decide. A CEMP candidate is an MP candidate too. Shapes: N stars.
+A star is a candidate if its score is high enough and it is asked (`survey.catalog.asked`). Without class
+probabilities, its labels decide. A CEMP candidate is an MP candidate too. Shapes: N stars.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey.answers import ColumnSpec
-from survey.catalog import flags, thresholds
+from survey.catalog import asked, flags, thresholds
 from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import DEFINITIONS, FlagRules
 from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, inner_lists, list_classes
@@ -75,11 +75,14 @@ class CandidateRules:
         for threshold in self.thresholds.values():
             column = thresholds.COLUMNS[threshold.column]
             stars = append_column(stars, threshold.column, column, threshold.score(p_NC))
-        for (name, column), bits_N in zip(flags.COLUMNS.items(), self.flags.flags(stars), strict=True):
+        bits = self.flags.flags(stars)
+        for (name, column), bits_N in zip(flags.COLUMNS.items(), bits, strict=True):
             stars = append_column(stars, name, column, bits_N)
-        allowed_N = self.flags.excluding_flags(stars) == 0
+        for name, values in asked.asked_columns(stars, bits, self.flags).items():
+            stars = append_column(stars, name, asked.COLUMNS[name], values)
+        asked_N = asked.is_asked(stars)
         for list_name, name in zip(LIST_NAMES, COLUMNS, strict=True):
-            stars = append_column(stars, name, COLUMNS[name], self.selected(stars, list_name) & allowed_N)
+            stars = append_column(stars, name, COLUMNS[name], self.selected(stars, list_name) & asked_N)
         return stars
 
     def selected(self, stars: pa.Table, name: ListName) -> Flags:
@@ -202,5 +205,6 @@ def _count(stars: pa.Table) -> Iterator[tuple[str, dict[str, int]]]:
         }
         any_bit = {"any": int((bits_N != 0).sum())}
         yield column, any_bit | {name: count for name, count in counted.items() if count}
+    yield from asked.count_asked(stars).items()
     visits_N = stars["n_visits"].to_numpy()
     yield "visits", {"stars with several": int((visits_N > 1).sum()), "total": int(visits_N.sum())}

@@ -6,6 +6,8 @@ hats/  no_position.parquet     all stars, as a HATS catalog; the stars without a
 mp_candidates.*                metal-poor stars (CEMP stars too), best first: Parquet, VOTable, FITS, CSV
 cemp_candidates.*              carbon-enhanced metal-poor stars, likewise
 next_mp.*  next_cemp.*         the best stars that are not in a list, likewise, and what keeps each out
+not_fgk.parquet                all stars of other kinds than the lists were tested for, with few columns
+unsure.parquet                 all stars about which flags forbid a promise, likewise
 selection.parquet              expected purity and completeness by signal to noise and temperature
 curves.parquet                 expected purity and completeness by threshold
 flags.csv  columns.csv         descriptions of flags and columns
@@ -25,11 +27,13 @@ import pyarrow as pa
 
 from survey import files
 from survey.catalog.added_columns import AddedColumns
+from survey.catalog.asked import ENDING, NOT_ASKED, NotAsked
 from survey.catalog.candidates import CandidateLists, CandidateRules
 from survey.catalog.criteria import definitions, has_labels
 from survey.catalog.crossmatch import crossmatch, read_list
 from survey.catalog.document import CATALOG, CatalogDocument, ExpectedRecord, ThresholdRecord
 from survey.catalog.exports import COLUMNS_FILE, ENDINGS, FileFormat, csv_bytes, export_table
+from survey.catalog.flag_settings import flag_bits
 from survey.catalog.flags import FlagRules, flag_table
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
 from survey.catalog.list_info import about_list, about_next_best
@@ -37,7 +41,7 @@ from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
 from survey.catalog.purity import expected_number
 from survey.catalog.selection import selection_function, threshold_curve
-from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName, flag_bits
+from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName
 from survey.catalog.short_lists import ShortLists
 from survey.catalog.sky import make_tiles, margin_order
 from survey.catalog.sorting import REGION_ROWS, stars_by_region
@@ -103,11 +107,9 @@ class _CatalogJob:
         self.origin = origin(predictions)
         ranges = predictions.document.ensemble.ranges
         leave_out = flag_bits(settings.leave_out)
-        flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key)
+        flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key, settings.ask)
         self.validation = read_validation(predictions, settings.visits, flags)
-        thresholds = choose_thresholds(
-            predictions, self.validation, settings.goals, settings.limits.domain_warn
-        )
+        thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags)
         self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds)
         known_lists = [read_list(path) for path in settings.known]
         self.stars = find_stars(predictions)
@@ -162,7 +164,7 @@ class _CatalogJob:
         default_columns = _default_columns(self.predictions)
         origin = {**self.origin, "begun": f"{self.folder.begun():%Y-%m-%dT%H:%MUTC}"}
         writer = HatsWriter(scratch, tiles, origin, settings.margin, default_columns)
-        lists = CandidateLists()
+        lists, not_asked = CandidateLists(), NotAsked(scratch, self.origin)
         rows = max(min(REGION_ROWS, settings.rows_per_file), len(stars.star_N) // MAX_REGIONS)
         regions = scratch / "regions"
         for table in stars_by_region(self.predictions, stars, tiles, self.rules.stars, regions, rows):
@@ -173,7 +175,9 @@ class _CatalogJob:
                 next_best.add(table)
             if self.truth:
                 self.truth_stars.append(self.truth.known_stars(table, lists.stars))
+            not_asked.add(table)
             lists.add(table)
+        not_asked.publish(self.folder.path)
         return writer.finish(), lists
 
     def _publish(self, scratch: Path, written: HatsCounts) -> None:
@@ -256,8 +260,9 @@ def _file_names() -> tuple[str, ...]:
     """All files that a catalog may have besides its document and the folder of all stars."""
     names = [file for name in LIST_NAMES for file in list_files(name)]
     lists = [f"{name}.{ending}" for name in names for ending in ENDINGS.values()]
+    not_asked = [name + ENDING for name in NOT_ASKED]
     others = (SELECTION, CURVES, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE, NO_POSITION)
-    return (*lists, *others)
+    return (*lists, *not_asked, *others)
 
 
 def list_files(name: ListName) -> tuple[str, str]:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey.catalog.settings import FlagLimits
+from survey.catalog import bands, kinds
+from survey.catalog.flag_settings import FlagLimits
 from survey.catalog.visits import Flags, float_column, label_names
 from survey.labels import METAL_POOR
 from survey.store.schema import Flag
@@ -86,6 +87,17 @@ def molecular_bands(stars: FlagInput) -> Flags | None:
         return None
     tio5_N, cah2_N = float_column(stars.table, "tio5"), float_column(stars.table, "cah2")
     return np.asarray((tio5_N < stars.limits.tio5) & (cah2_N < stars.limits.cah2))
+
+
+def by_bands(test: Callable[[pa.Table, FlagLimits], Flags]) -> FlagTest:
+    """Rows which the bands of molecules say to be of a kind."""
+    return lambda stars: test(stars.table, stars.limits) if any(map(stars.has, bands.NEEDED)) else None
+
+
+def other_kind(stars: FlagInput) -> Flags | None:
+    """Rows which the pipeline of the survey gives a type for which the lists were not tested."""
+    other = {kind for _, kind in kinds.TYPES} | {"sky"}
+    return np.isin(kinds.survey_kinds(stars.table), sorted(other))
 
 
 def keys_disagree(stars: FlagInput) -> Flags | None:

@@ -17,6 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from survey.answers import ColumnSpec
+from survey.catalog.bands import is_cool_carbon_star, is_m_subdwarf
+from survey.catalog.flag_settings import DEFAULT_KINDS, CatalogFlag, FlagLimits, Kind, SecondKey
 from survey.catalog.flag_tests import (
     FlagInput,
     FlagTest,
@@ -24,6 +26,7 @@ from survey.catalog.flag_tests import (
     above,
     any_label,
     at_edge,
+    by_bands,
     extrapolated,
     is_true,
     keys_disagree,
@@ -32,10 +35,11 @@ from survey.catalog.flag_tests import (
     low_snr,
     molecular_bands,
     object_type,
+    other_kind,
     store_flag,
     wide_interval,
 )
-from survey.catalog.settings import CatalogFlag, FlagLimits, SecondKey
+from survey.catalog.kinds import KIND_BITS, kinds
 from survey.store.schema import Flag
 
 Severity = Literal["warn", "bad", "info"]
@@ -80,13 +84,15 @@ class FlagRules:
     """How stars get flags, and which flags keep a star out of the lists.
 
     Each `flag_bad` does, and so do the other flags in `leave_out` (bits). If the second key is required, so
-    does `KEYS_DISAGREE` for a star that is not metal-poor by its lines.
+    does `KEYS_DISAGREE` for a star that is not metal-poor by its lines. The flags of a kind keep no star out
+    whose kind is in `ask`.
     """
 
     limits: FlagLimits = field(default_factory=FlagLimits)
     ranges: Ranges = field(default_factory=dict)
     leave_out: int = 0
     second_key: SecondKey = "require"
+    ask: tuple[Kind, ...] = DEFAULT_KINDS
 
     def flags(self, table: pa.Table) -> tuple[Bits, ...]:
         """The flags of each row, one array for each of `COLUMNS`."""
@@ -104,16 +110,22 @@ class FlagRules:
         denied_N = lines_deny(FlagInput(table, self.ranges, self.limits))
         if self.second_key == "require" and denied_N is not None:
             bits_N |= np.where(denied_N, warn_N & np.int32(CatalogFlag.KEYS_DISAGREE), np.int32(0))
-        return bits_N
+        may_be_asked_N = np.isin(kinds(table, warn_N | bad_N | info_N), self.ask)
+        return np.where(may_be_asked_N, bits_N & ~np.int32(KIND_BITS), bits_N)
 
-    def excluding_flags(self, table: pa.Table) -> Bits:
-        """The same from the columns of a table of stars."""
-        return self.excluding(table, *(table[name].to_numpy() for name in COLUMNS))
+    def may_be_asked(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Which rows are of a kind that is asked."""
+        return np.isin(kinds(table, np.bitwise_or.reduce(self.flags(table))), self.ask)
 
 
 def names_of(bits: int) -> list[str]:
     """The names of the flags with these bits."""
     return [str(flag.name) for flag in CatalogFlag if bits & flag]
+
+
+def words_of(bits: int) -> str:
+    """The flags with these bits in plain words: low snr, hot star."""
+    return ", ".join(name.lower().replace("_", " ") for name in names_of(bits))
 
 
 def flag_table() -> pa.Table:
@@ -255,5 +267,23 @@ DEFINITIONS = (
         "warn",
         "[Fe/H] by the networks and by indices of lines (FeH_lines) contradict each other",
         keys_disagree,
+    ),
+    FlagDefinition(
+        CatalogFlag.OTHER_KIND,
+        "bad",
+        "the survey's own type is M, O, B, white dwarf, carbon star or sky: the lists were not tested for it",
+        other_kind,
+    ),
+    FlagDefinition(
+        CatalogFlag.CARBON_BANDS,
+        "bad",
+        "bands of C2 and CH, and strong Na D: a cool carbon star, for which the lists were not tested",
+        by_bands(is_cool_carbon_star),
+    ),
+    FlagDefinition(
+        CatalogFlag.M_SUBDWARF,
+        "bad",
+        "strong bands of CaH with little TiO: an M subdwarf, for which the lists were not tested",
+        by_bands(is_m_subdwarf),
     ),
 )

@@ -1,7 +1,7 @@
 """The stars that come next after a list of candidates, and what keeps each of them out.
 
 Each is one step away from the list: its score is below the threshold, or flags exclude it though its score
-is high enough. Shapes: N stars.
+is high enough. Stars of another kind are not: no setting of the list lets them in. Shapes: N stars.
 """
 
 from collections import Counter
@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from survey.answers import ColumnSpec
+from survey.catalog.asked import SEPARATOR, UNSURE, is_asked
 from survey.catalog.candidates import CandidateRules, append_column, best_first, ranked, ranking_column
 from survey.catalog.criteria import definitions
-from survey.catalog.flags import names_of
 from survey.catalog.settings import ListName
 from survey.catalog.visits import Flags, float_column
 
@@ -30,6 +31,7 @@ class NextBest:
     """The best stars so far that are not in a list: at most `size` below the threshold, and as many excluded.
 
     `excluded` counts by flag the stars with a high enough score that flags exclude; `any` counts the stars.
+    `other_kinds` counts stars with such a score that are not asked because of their kind.
     """
 
     rules: CandidateRules
@@ -38,15 +40,18 @@ class NextBest:
     below: list[pa.Table] = field(default_factory=list)
     flagged: list[pa.Table] = field(default_factory=list)
     excluded: Counter[str] = field(default_factory=Counter)
+    other_kinds: int = 0
 
     def add(self, stars: pa.Table) -> None:
         """Add further stars."""
         selected_N = self.rules.selected(stars, self.name)
-        bits_N = self.rules.flags.excluding_flags(stars)
-        flagged_N = selected_N & (bits_N != 0)
-        for bits, count in zip(*np.unique(bits_N[flagged_N], return_counts=True), strict=True):
-            self.excluded.update(dict.fromkeys(["any", *names_of(int(bits))], int(count)))
-        below_N = ~selected_N & (bits_N == 0) & self._comes_near(stars)
+        unsure_N = np.asarray(pc.equal(stars["asked"], UNSURE), bool)
+        flagged_N = selected_N & unsure_N
+        self.other_kinds += int((selected_N & ~unsure_N & ~is_asked(stars)).sum())
+        for row in pc.value_counts(stars["asked_why"].filter(pa.array(flagged_N))).to_pylist():
+            reasons = row["values"].split(SEPARATOR)
+            self.excluded.update(dict.fromkeys(["any", *reasons], row["counts"]))
+        below_N = ~selected_N & is_asked(stars) & self._comes_near(stars)
         self._keep(self.flagged, stars, flagged_N)
         self._keep(self.below, stars, below_N)
 
@@ -91,5 +96,4 @@ class NextBest:
         return [f"{threshold.column} {score:.4g} {text}" for score in stars[threshold.column].to_pylist()]
 
     def _flag_reasons(self, stars: pa.Table) -> list[str]:
-        bits_N = self.rules.flags.excluding_flags(stars)
-        return [f"excluded by {', '.join(names_of(bits)).lower()}" for bits in bits_N.tolist()]
+        return [f"excluded by {reasons}" for reasons in stars["asked_why"].to_pylist()]

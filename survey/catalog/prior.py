@@ -18,9 +18,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from survey.catalog.document import ClassMixRecord, ClassShareRecord
+from survey.catalog.flags import FlagRules
+from survey.catalog.kinds import NEEDED as KIND_COLUMNS
 from survey.catalog.settings import ListName, Prior, class_shares
 from survey.catalog.visits import PROBABILITIES, class_probabilities, float_column
 from survey.labels import CLASSES, MISSING
@@ -153,12 +156,15 @@ def class_mix(
 
 
 def survey_probabilities(
-    predictions: Predictions, domain_limit: float
+    predictions: Predictions, rules: FlagRules
 ) -> tuple[BinnedProbabilities, tuple[str, ...]]:
-    """The class probabilities of the survey's spectra in the domain, and a warning if many are outside."""
+    """The class probabilities of the survey's spectra of asked kinds in the domain, and a warning if many are
+    outside.
+    """
     binned, outside, rows = [], 0, 0
-    for table in predictions.tables([*PROBABILITIES, "domain"]):
-        outside_N = float_column(table, "domain") > domain_limit
+    for table in predictions.tables([*PROBABILITIES, *KIND_COLUMNS, "domain"]):
+        table = table.filter(pa.array(rules.may_be_asked(table)))
+        outside_N = float_column(table, "domain") > rules.limits.domain_warn
         binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[~outside_N]))
         outside, rows = outside + int(outside_N.sum()), rows + table.num_rows
     if outside <= MANY_OUTSIDE * rows:

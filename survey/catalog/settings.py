@@ -1,16 +1,16 @@
 """Settings of a catalog. Everything that needs no data is checked here, and nothing heavy is imported."""
 
-from collections.abc import Mapping, Sequence
-from enum import IntFlag
+from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from survey.catalog.flag_settings import DEFAULT_KINDS, FlagLimits, Kind, SecondKey, flag_bits
 from survey.catalog.selection_settings import SelectionBins
 from survey.labelling.settings import Join
-from survey.labels import CLASSES, Criterion, label
+from survey.labels import CLASSES, Criterion
 from survey.settings import Settings
 
 ListName = Literal["MP", "CEMP"]
@@ -21,38 +21,9 @@ LIST_CLASSES: dict[ListName, tuple[str, ...]] = {"MP": ("MP", "CEMP"), "CEMP": (
 """The classes that belong in each list."""
 
 ColumnNames = Literal["survey", "lamost"]
-SecondKey = Literal["flag", "require"]
 Goal = Literal["purity", "completeness", "f1"]
 Prior = Literal["validation", "estimated"] | dict[str, float]
 """The class shares of the survey: those of validation, estimated from the survey, or given by class name."""
-
-
-class CatalogFlag(IntFlag):
-    """Bits of `flag_warn`, `flag_bad` and `flag_info`. `survey.catalog.flags` says what each one means."""
-
-    SPECTRUM = 1
-    NO_VELOCITY = 2
-    LOW_SNR = 4
-    VERY_LOW_SNR = 8
-    OUT_OF_DOMAIN = 16
-    FAR_OUT_OF_DOMAIN = 32
-    MEMBERS_DISAGREE = 64
-    VISITS_DISAGREE = 128
-    CLASSES_DISAGREE = 256
-    CARBON_INCONSISTENT = 512
-    LARGE_ERROR = 1024
-    WIDE_INTERVAL = 2048
-    EDGE = 4096
-    NO_ANSWER = 8192
-    NOT_A_STAR = 16384
-    UNKNOWN_OBJECT = 32768
-    FIBER = 65536
-    NOISE_ESTIMATED = 131072
-    LOW_CONTINUUM = 262144
-    EXTRAPOLATED = 524288
-    MOLECULAR_BANDS = 1048576
-    HOT_STAR = 2097152
-    KEYS_DISAGREE = 4194304
 
 
 def list_classes(name: ListName) -> list[int]:
@@ -64,17 +35,6 @@ def inner_lists(name: ListName) -> list[ListName]:
     """The lists whose classes all belong in this list too: their candidates are candidates of this list."""
     classes = set(LIST_CLASSES[name])
     return [other for other in LIST_NAMES if set(LIST_CLASSES[other]) < classes]
-
-
-def flag_bits(names: Sequence[str]) -> int:
-    """The sum of the flags with these names, in upper or lower case."""
-    bits = 0
-    for name in names:
-        if name.upper() not in CatalogFlag.__members__:
-            flags = ", ".join(CatalogFlag.__members__).lower()
-            raise ValueError(f"there is no flag {name!r}; the flags are {flags}")
-        bits |= CatalogFlag[name.upper()]
-    return bits
 
 
 def class_shares(shares: Mapping[str, float]) -> NDArray[np.float64]:
@@ -146,67 +106,6 @@ class VisitSettings(Settings):
     )
 
 
-class FlagLimits(Settings):
-    """The limits beyond which a star gets a flag."""
-
-    snr_warn: float = Field(10.0, ge=0, description="lowest signal to noise without a warning")
-    snr_bad: float = Field(3.0, ge=0, description="lowest signal to noise that can be used")
-    domain_warn: float = Field(
-        1.0,
-        gt=0,
-        description="largest distance from the training spectra without a warning; 1 % of the validation "
-        "spectra are beyond 1",
-    )
-    domain_bad: float = Field(
-        2.0, gt=0, description="largest distance from the training spectra that can be used"
-    )
-    class_entropy_model: float = Field(
-        0.2, gt=0, description="largest disagreement of the members on the class without a warning (nats)"
-    )
-    error: dict[str, float] = Field(
-        {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0},
-        description="largest error of a label without a warning, in the unit of the label",
-    )
-    error_dex: float = Field(
-        0.35, gt=0, description="the same for each label in dex that `error` does not name"
-    )
-    interval: float = Field(
-        3.0,
-        gt=0,
-        description="an interval is wide if it is wider than this many largest errors on both sides",
-    )
-    tio5: float = Field(
-        0.90,
-        gt=0,
-        description="with TiO5 and CaH2 both below their limits, the star is too cool for the lists",
-    )
-    cah2: float = Field(0.85, gt=0, description="limit of CaH2, see tio5")
-    h_delta: float = Field(
-        7.5, gt=0, description="with a wider H delta (angstrom), the star is too hot for the lists"
-    )
-    keys: float = Field(
-        3.0,
-        gt=0,
-        description="[Fe/H] by the networks and by indices of lines contradict each other if they differ by "
-        "more than this many joint errors, and by more than keys_dex",
-    )
-    keys_dex: float = Field(0.5, ge=0, description="the same in dex, see keys")
-    edge: float = Field(
-        0.02,
-        ge=0,
-        lt=0.5,
-        description="share of the training range of a label that counts as its edge, at each end",
-    )
-
-    def key_difference(self, error_N: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The largest difference of two values of [Fe/H] with this joint error without a warning."""
-        return np.maximum(self.keys * error_N, self.keys_dex)
-
-    def largest_error(self, name: str) -> float:
-        """The largest error of a label without a warning; infinite if there is no limit."""
-        return self.error.get(name, self.error_dex if label(name).unit == "dex" else np.inf)
-
-
 class CatalogSettings(Settings):
     """Settings of a catalog."""
 
@@ -223,6 +122,7 @@ class CatalogSettings(Settings):
         "cemp.prior",
         "leave_out",
         "second_key",
+        "ask",
         "known",
         "catalogue",
         "truth",
@@ -250,6 +150,11 @@ class CatalogSettings(Settings):
         description="a star whose [Fe/H] by indices of lines contradicts the networks: flag = it only gets "
         "the flag KEYS_DISAGREE, require = it is also kept out of the lists if by its lines it is not "
         "metal-poor",
+    )
+    ask: tuple[Kind, ...] = Field(
+        DEFAULT_KINDS,
+        strict=False,
+        description="kinds of stars that may be in the lists; the lists are tested for FGK only",
     )
     bins: SelectionBins = Field(SelectionBins(), description="bins of the selection function")
     known: tuple[str, ...] = Field(

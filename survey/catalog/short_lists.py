@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from survey.catalog.candidates import NOT_SELECTED, CandidateRules
+from survey.catalog.flag_settings import CatalogFlag, FlagLimits
 from survey.catalog.next_best import NextBest
 from survey.catalog.prior import (
     FEW,
@@ -20,7 +21,7 @@ from survey.catalog.prior import (
     survey_probabilities,
     typed_shares,
 )
-from survey.catalog.settings import LIST_CLASSES, CatalogFlag, FlagLimits, ListGoal, list_classes
+from survey.catalog.settings import LIST_CLASSES, ListGoal, list_classes
 from survey.catalog.thresholds import Threshold, choose_threshold, mix_of_stars
 from survey.predict.output import Predictions
 
@@ -68,11 +69,16 @@ class ShortLists:
 
     def _excluded(self, next_best: NextBest) -> Iterator[str]:
         """The stars that flags exclude, and the settings that would let them in."""
+        if next_best.other_kinds:
+            yield (
+                f"{next_best.other_kinds:,} stars of other kinds have such a score; the list was not tested "
+                "for them (not_fgk.parquet)"
+            )
         counts = next_best.excluded
         if not counts["any"]:
             return
-        flags = [CatalogFlag[name] for name in counts if name != "any"]
-        listed = ", ".join(f"{counts[str(flag.name)]:,} {str(flag.name).lower()}" for flag in flags)
+        flags = [CatalogFlag[name.upper().replace(" ", "_")] for name in counts if name != "any"]
+        listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if name != "any")
         typed = [text for flag in flags if (text := _milder(flag, self.rules.flags.limits))]
         if any(self.rules.flags.leave_out & flag for flag in flags):
             typed.append("leave_out=[]")
@@ -81,7 +87,7 @@ class ShortLists:
 
     def _advice(self, threshold: Threshold) -> Iterator[str]:
         """Settings that give more candidates, with what they give."""
-        survey, _ = survey_probabilities(self.predictions, self.rules.flags.limits.domain_warn)
+        survey, _ = survey_probabilities(self.predictions, self.rules.flags)
         now = _count(threshold, survey)
         for typed, goal in _milder_goals(threshold):
             if self.validation is None:

@@ -21,6 +21,7 @@ from scipy.special import logit
 
 from survey.answers import ColumnSpec
 from survey.catalog.document import IntervalRecord, ThresholdRecord, ValidationRecord
+from survey.catalog.flags import FlagRules
 from survey.catalog.prior import (
     DRAWS,
     FEW,
@@ -135,7 +136,7 @@ def choose_thresholds(
     predictions: Predictions,
     validation: pa.Table | None,
     goals: Mapping[ListName, ListGoal],
-    domain_limit: float,
+    flags: FlagRules,
 ) -> dict[ListName, Threshold]:
     """The threshold of each list; none if the ensemble predicts no classes."""
     if not predictions.document.classes:
@@ -146,7 +147,7 @@ def choose_thresholds(
             "validation stars, so no threshold can be chosen; run survey ensemble with runs=[...], "
             "and predict with that ensemble"
         )
-    survey, survey_notes = survey_probabilities(predictions, domain_limit)
+    survey, survey_notes = survey_probabilities(predictions, flags)
     chosen: dict[ListName, Threshold] = {}
     mixes: dict[str, ClassMix] = {}
     for name in sorted(goals, key=lambda name: len(inner_lists(name))):

@@ -2,7 +2,7 @@
 certain the lists are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from survey import files
@@ -10,7 +10,14 @@ from survey.catalog.candidates import NOT_SELECTED
 from survey.catalog.catalog import KNOWN, TRUTH, CatalogResult
 from survey.catalog.document import CatalogDocument, IntervalRecord
 from survey.catalog.settings import LIST_NAMES, ListName
-from survey.reports import candidate_plots, candidate_spectra, key_plots, selection_plots, truth_plots
+from survey.reports import (
+    asked_plots,
+    candidate_plots,
+    candidate_spectra,
+    key_plots,
+    selection_plots,
+    truth_plots,
+)
 from survey.reports.shown_lists import shown_lists
 
 PICTURES = "pictures.json"
@@ -54,6 +61,7 @@ def _plots(result: CatalogResult) -> Iterator[tuple[str, bytes | None, str]]:
     for shown in lists:
         yield shown.file, drawn.get(shown.name), ""
         yield shown.spectra_file, *candidate_spectra.plot_spectra(result, shown)
+    yield "asked", asked_plots.plot_asked(result), ""
     yield "second_key", key_plots.plot_keys(result), ""
     for name, png in truth_plots.plot_truth(result).items():
         yield f"{name.lower()}_truth", png, ""
@@ -75,7 +83,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
     ]
     if repeated := predictions.rows - visits.get("total", 0):
         lines.append(_line("", f"{repeated:,} spectra repeat a visit; the best spectrum of a visit counts"))
-    lines += _count_lines(document)
+    lines += _asked_lines(document) + _count_lines(document)
     lines += [line for name in LIST_NAMES for line in _list_lines(document, name)]
     lines += _known_lines(result) + _truth_lines(result)
     cemp = files.join(folder, "cemp_candidates")
@@ -83,6 +91,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         _line("look at", f"{files.join(folder, 'hats')}  lsdb.open_catalog(...), or any Parquet reader"),
         _line("", f"{cemp}.*, mp_candidates.* in TOPCAT, astropy, pandas, duckdb"),
         _line("", "next_cemp.*, next_mp.*: the best stars that are not in a list, with what keeps each out"),
+        _line("", "not_fgk.parquet, unsure.parquet: all stars that may not be in a list, and why"),
         _line("", f"{len(pictures)} plots, selection.parquet, flags.csv and columns.csv (descriptions)"),
     ]
     for name, why in _drawn(folder)["left_out"].items():
@@ -92,6 +101,24 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
 
 def _line(title: str, text: str) -> str:
     return f"{title:<10} {text}"
+
+
+def _asked_lines(document: CatalogDocument) -> list[str]:
+    """How many stars are asked whether they are metal-poor, and why the others are not."""
+    asked, kinds = document.counts.get("asked", {}), document.counts.get("kind", {})
+    others = {kind: count for kind, count in kinds.items() if kind not in document.settings["ask"]}
+    texts = [f"{asked.get('yes', 0):,} of {document.stars:,} stars"]
+    if asked.get("not_fgk"):
+        texts.append(f"{asked['not_fgk']:,} of other kinds ({_counted(others)})")
+    if asked.get("unsure"):
+        texts.append(f"{asked['unsure']:,} unsure ({_counted(document.counts['unsure'])})")
+    return [_line("asked", "; ".join(texts))]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """Numbers by name, the largest first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in ordered)
 
 
 def _count_lines(document: CatalogDocument) -> list[str]:
@@ -106,8 +133,7 @@ def _count_lines(document: CatalogDocument) -> list[str]:
     for column, title in titles:
         counts = dict(document.counts.get(column, {"any": 0}))
         total = counts.pop("any")
-        ordered = sorted(counts.items(), key=lambda item: -item[1])
-        bits = ", ".join(f"{count:,} {name.lower()}" for name, count in ordered)
+        bits = _counted({name.lower(): count for name, count in counts.items()})
         lines.append(_line(title, f"{total:,}{f' ({bits})' if bits else ''}"))
     return lines
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from survey.answers import LINE_COLUMNS
 from survey.catalog.catalog import CatalogResult
-from survey.catalog.settings import CatalogFlag
+from survey.catalog.flag_settings import CatalogFlag
 from survey.labels import METAL_POOR, label
 from survey.reports.star_planes import Plane, column, count_stars, draw_plane, read_stars
 from survey.reports.style import BLUE, INK, RED, png
@@ -29,7 +29,7 @@ def plot_keys(result: CatalogResult) -> bytes | None:
         return None
     listed = listed.select(NEEDED)
     reasons = next_best["not_listed"].to_pylist()
-    left_out_N = np.array(["keys_disagree" in reason for reason in reasons], bool)
+    left_out_N = np.array(["keys disagree" in reason for reason in reasons], bool)
     left_out = next_best.select(NEEDED).filter(pa.array(left_out_N))
     shown = pa.concat_tables([listed, left_out])
     if not KEYS.has_numbers(shown):

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from survey.catalog.flag_settings import CatalogFlag, FlagLimits, SecondKey
 from survey.catalog.flags import DEFINITIONS, FlagRules, flag_table
-from survey.catalog.settings import CatalogFlag, FlagLimits, SecondKey
 from survey.settings import SettingsError
 from survey.store.schema import Flag
 
@@ -20,6 +20,9 @@ def table(**columns: Any) -> pa.Table:
 
 
 NONE = CatalogFlag(0)
+CARBON = {"c2_4668": 39.0, "c2_5165": 32.0, "g_band": 6.8, "na_d": 3.9}
+SUBDWARF = {"tio5": 0.94, "cah2": 0.51, "cah3": 0.65, "na_d": 14.6, "c2_4668": -2.5}
+"""What the spectra of a cool carbon star and of a usdM4 of libraries have."""
 CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"flags": int(Flag.LOW_SNR | Flag.NO_OBSID)}, NONE, NONE),
     ({"flags": int(Flag.FIBER | Flag.NOISE_ESTIMATED | Flag.LOW_CONTINUUM)}, NONE, NONE),
@@ -59,6 +62,18 @@ CASES: list[tuple[dict[str, Any], CatalogFlag, CatalogFlag]] = [
     ({"tio5": 0.89, "cah2": 0.86}, NONE, NONE),
     ({"tio5": 0.91, "cah2": 0.80}, NONE, NONE),
     ({"tio5": float("nan"), "cah2": 0.5}, NONE, NONE),
+    ({"class": "STAR", "subclass": "G2"}, NONE, NONE),
+    ({"class": "STAR", "subclass": "DA"}, NONE, CatalogFlag.OTHER_KIND),
+    (CARBON, NONE, CatalogFlag.CARBON_BANDS),
+    (CARBON | {"na_d": 2.9}, NONE, NONE),
+    (CARBON | {"c2_4668": 14.9}, NONE, NONE),
+    (CARBON | {"c2_5165": 14.9}, NONE, NONE),
+    (CARBON | {"g_band": 1.9}, NONE, NONE),
+    (SUBDWARF, NONE, CatalogFlag.M_SUBDWARF),
+    (SUBDWARF | {"tio5": 0.55}, NONE, CatalogFlag.MOLECULAR_BANDS),
+    (SUBDWARF | {"cah3": 1.2}, NONE, NONE),
+    (SUBDWARF | {"na_d": 7.9}, NONE, NONE),
+    (SUBDWARF | {"c2_4668": 15.1}, NONE, NONE),
     ({"h_delta": 7.6}, NONE, CatalogFlag.HOT_STAR),
     ({"h_delta": 7.4}, NONE, NONE),
     ({"FeH": -1.5, "FeH_err": 0.12, "FeH_lines": -0.91, "FeH_lines_err": 0.16}, NONE, NONE),
@@ -141,7 +156,7 @@ def test_bad_flags_and_chosen_flags_keep_a_star_out_of_the_lists() -> None:
     warn_N = np.array([0, CatalogFlag.LOW_SNR, CatalogFlag.UNKNOWN_OBJECT, 0, 0], np.int32)
     bad_N = np.array([0, 0, 0, CatalogFlag.NO_ANSWER, 0], np.int32)
     info_N = np.array([0, 0, 0, 0, CatalogFlag.FIBER], np.int32)
-    flags = pa.table({}), warn_N, bad_N, info_N
+    flags = pa.table({"star": list("abcde")}), warn_N, bad_N, info_N
     assert (FlagRules().excluding(*flags) != 0).tolist() == [False, False, False, True, False]
     rules = FlagRules(leave_out=int(CatalogFlag.UNKNOWN_OBJECT | CatalogFlag.FIBER))
     assert rules.excluding(*flags).tolist() == [

@@ -14,7 +14,8 @@ from astropy.io.votable import parse
 from survey.arguments import load
 from survey.catalog.catalog import CatalogResult
 from survey.catalog.exports import ENDINGS
-from survey.catalog.settings import LIST_NAMES, CatalogFlag, CatalogSettings
+from survey.catalog.flag_settings import CatalogFlag
+from survey.catalog.settings import LIST_NAMES, CatalogSettings
 from survey.catalog.short_lists import SHORT
 from survey.reports import catalog as report
 from survey.settings import Settings
@@ -131,8 +132,8 @@ def test_flags_that_empty_a_list_are_named_with_the_setting_behind_them(tmp_path
     [note] = [note for note in result.document.why_short["CEMP"] if "flags exclude" in note]
     table = next_of(result, "CEMP")
     assert note.startswith(f"{table.num_rows} more stars belong in it, but flags exclude them: ")
-    assert f"{table.num_rows} very_low_snr; milder: limits.snr_bad=1.5" in note
-    assert set(table["not_listed"].to_pylist()) == {"excluded by very_low_snr"}
+    assert f"{table.num_rows} very low snr; milder: limits.snr_bad=1.5" in note
+    assert set(table["not_listed"].to_pylist()) == {"excluded by very low snr"}
     with_milder = run(tmp_path, exports=[], limits={"snr_bad": 1.5}, catalog=str(tmp_path / "milder"))
     assert with_milder.document.candidates["CEMP"] == table.num_rows
 
@@ -158,7 +159,7 @@ def test_a_star_that_its_lines_call_metal_rich_is_next_with_the_reason(tmp_path:
             ].to_pylist()
         )
         assert 0 < len(expected) < candidates.num_rows
-        reasons = next_of(required, name).filter(pc.field("not_listed") == "excluded by keys_disagree")
+        reasons = next_of(required, name).filter(pc.field("not_listed") == "excluded by keys disagree")
         assert expected == set(reasons["star"].to_pylist())
         assert (
             set(list_of(required, name)["star"].to_pylist()) == set(candidates["star"].to_pylist()) - expected
@@ -190,7 +191,7 @@ def test_the_next_best_stars_are_the_best_of_those_not_listed(full: CatalogResul
     best = sorted(others[score].to_pylist(), reverse=True)[:20]
     below = next_best.filter(pc.starts_with(next_best["not_listed"], score))
     assert below[score].to_pylist() == best
-    flagged = next_best.filter(pc.starts_with(next_best["not_listed"], "excluded by very_low_snr"))
+    flagged = next_best.filter(pc.starts_with(next_best["not_listed"], "excluded by very low snr"))
     assert 0 < flagged.num_rows <= 20
     assert below.num_rows + flagged.num_rows == next_best.num_rows == full.document.next_best[name]
 

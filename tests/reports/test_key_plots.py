@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from survey.catalog.catalog import CatalogResult
-from survey.catalog.settings import CatalogFlag
+from survey.catalog.flag_settings import CatalogFlag
 from survey.reports.key_plots import plot_keys
 from tests.catalog.test_catalog import list_of, run, write_survey
 from tests.catalog.test_catalog_odd import change
@@ -28,7 +28,7 @@ def test_candidates_and_stars_kept_out_are_marked(with_keys: CatalogResult, figu
     [axis] = figures[0].axes
     shown, doubtful, left_out = axis.get_lines()[:3]
     listed, next_best = list_of(with_keys, "MP"), next_of(with_keys, "MP")
-    is_denied_N = np.array(["keys_disagree" in reason for reason in next_best["not_listed"].to_pylist()])
+    is_denied_N = np.array(["keys disagree" in reason for reason in next_best["not_listed"].to_pylist()])
     is_doubtful_N = (listed["flag_warn"].to_numpy() & CatalogFlag.KEYS_DISAGREE) != 0
     assert is_denied_N.any()
     places = [
