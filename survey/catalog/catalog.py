@@ -39,7 +39,7 @@ from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsW
 from survey.catalog.list_info import about_list, about_next_best
 from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
-from survey.catalog.purity import expected_number
+from survey.catalog.ranked_purity import with_ranked_purity
 from survey.catalog.selection import selection_function, threshold_curve
 from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName
 from survey.catalog.short_lists import ShortLists
@@ -127,7 +127,7 @@ class _CatalogJob:
         with scratch_folder(self.folder.path) as scratch:
             written, lists = self._write_stars(scratch)
             self._publish(scratch, written)
-        ranked = {name: lists.ranked(name) for name in LIST_NAMES}
+        ranked = {name: self._ranked(lists, name) for name in LIST_NAMES}
         why_short = self._why_short(ranked)
         tables, truth_counts = dict(self._tables(lists)), None
         if self.truth:
@@ -137,6 +137,13 @@ class _CatalogJob:
             files.write_table(self.folder.file(name), table.replace_schema_metadata(self.origin))
         self._export(ranked, why_short)
         return self._describe(written, lists, ranked, why_short, truth_counts)
+
+    def _ranked(self, lists: CandidateLists, name: ListName) -> pa.Table:
+        """A list, best first, with the purity to be expected down to each row."""
+        ranked, threshold = lists.ranked(name), self.rules.thresholds.get(name)
+        if threshold is None or self.validation is None:
+            return ranked
+        return with_ranked_purity(ranked, self.validation, threshold)
 
     def _why_short(self, ranked: dict[ListName, pa.Table]) -> dict[ListName, tuple[str, ...]]:
         """For each list that is empty or very short, why."""
@@ -221,10 +228,10 @@ class _CatalogJob:
     ) -> CatalogDocument:
         thresholds, settings = self.rules.thresholds, self.settings.plain()
         predictions, ensemble = records(self.predictions)
-        expected = {}
-        for name, threshold in thresholds.items():
-            true, spread = expected_number(ranked[name][threshold.column].to_numpy())
-            expected[name] = ExpectedRecord(true=true, spread=spread)
+        expected = {
+            name: ExpectedRecord.of_list(ranked[name].num_rows, threshold.record().purity)
+            for name, threshold in thresholds.items()
+        }
         content = json.dumps([predictions.id, settings], sort_keys=True).encode()
         return CatalogDocument(
             version=CATALOG.version,

@@ -1,7 +1,7 @@
 """What a catalog says about itself (`catalog.json`): definitions, thresholds, counts, origin."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -89,10 +89,17 @@ class ThresholdRecord(_Record):
 
 
 class ExpectedRecord(_Record):
-    """How many stars of a list belong in it by their own scores, with the standard deviation."""
+    """How many stars of a list belong in it: its expected purity times its length; null if not known."""
 
-    true: float
-    spread: float
+    true: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of_list(cls, length: int, purity: IntervalRecord) -> Self:
+        """Of a list of this length and purity."""
+        ends = {"true": purity.value, "low": purity.low, "high": purity.high}
+        return cls(**{name: None if share is None else share * length for name, share in ends.items()})
 
 
 class CatalogDocument(Document):

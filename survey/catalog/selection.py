@@ -61,7 +61,7 @@ CURVES = _schema(
     *MEASURE_FIELDS,
 )
 POINTS = 101
-"""Thresholds of a curve."""
+"""Thresholds of a curve, besides the one that was chosen."""
 
 
 @dataclass(frozen=True)
@@ -93,29 +93,38 @@ def selection_function(
     purity = expected_purity(k_XC, n_C, name, mix, purity_optimism)
     present_XC = n_XC / np.maximum(n_C, 1)
     completeness = expected_completeness(k_XC, n_XC, name, mix, completeness_optimism, present_XC)
+    # the first cell holds all stars: what the list promises, to the last digit
+    in_cells = list(zip(purity, completeness, strict=True))
+    in_cells[0] = threshold.purity, threshold.completeness
     rows = [
         {"search": name, "snr": snr.name, "Teff": teff.name}
         | _edges("snr", snr)
         | _edges("Teff", teff)
         | _measure_row(measure)
-        for (snr, teff), measures in zip(cells, zip(purity, completeness, strict=True), strict=True)
+        for (snr, teff), measures in zip(cells, in_cells, strict=True)
         for measure in measures
     ]
     return pa.Table.from_pylist(rows, BINS)
 
 
 def threshold_curve(validation: pa.Table, threshold: Threshold) -> pa.Table:
-    """Purity and completeness at other thresholds, with the class mix of this one; columns as in `CURVES`."""
+    """Purity and completeness at other thresholds; columns as in `CURVES`.
+
+    Class mix and optimism are those of this threshold, which is one of the points: there the curve has the
+    values that the list promises.
+    """
     stars = ValidationStars.from_table(validation)
     name, mix = threshold.name, threshold.mix
-    score_N, threshold_X = threshold.validation_score(stars), np.linspace(0, 1, POINTS)
+    score_N = threshold.validation_score(stars)
+    threshold_X = np.union1d(np.linspace(0, 1, POINTS), [threshold.value])
     k_XC = _class_counts(np.stack([score_N >= value for value in threshold_X]), stars.class_N)
-    purity = expected_purity(k_XC, stars.n_C, name, mix)
-    completeness = expected_completeness(k_XC, stars.n_C, name, mix)
+    purity = expected_purity(k_XC, stars.n_C, name, mix, threshold.optimism[0])
+    completeness = expected_completeness(k_XC, stars.n_C, name, mix, threshold.optimism[1])
+    chosen = threshold.purity, threshold.completeness
     rows = [
         {"search": name, "threshold": float(value)} | _measure_row(measure)
         for value, measures in zip(threshold_X, zip(purity, completeness, strict=True), strict=True)
-        for measure in measures
+        for measure in (chosen if value == threshold.value else measures)
     ]
     return pa.Table.from_pylist(rows, CURVES)
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from survey.catalog.catalog import CatalogResult
+from survey.catalog.ranked_purity import COLUMNS as PURITY_COLUMNS
 from survey.catalog.settings import ListName
 from survey.catalog.visits import float_column
 from survey.labels import METAL_POOR
@@ -72,7 +74,7 @@ def _plot(
     ]
     score = f"score_{shown.name.lower()}"
     if score in table.column_names:
-        drawn.append(partial(_draw_scores, score_N=float_column(table, score)))
+        drawn.append(partial(_draw_scores, table=table, score_N=float_column(table, score)))
     if not drawn:
         return None
 
@@ -113,10 +115,15 @@ def _limits(
             yield axis.axhline, settings["limits"][limit]
 
 
-def _draw_scores(axis: Axes, *, score_N: np.ndarray) -> None:
-    """The score by rank, and the share of the first so many that belong in the list by their scores."""
+def _draw_scores(axis: Axes, *, table: pa.Table, score_N: np.ndarray) -> None:
+    """The score by rank, and the expected purity of the list down to each rank, with its interval."""
     rank = np.arange(1, len(score_N) + 1)
     axis.plot(rank, score_N, color=BLUE, lw=1.5)
-    axis.plot(rank, np.cumsum(score_N) / rank, color=INK, lw=1.2, ls="--")
+    purity, low, high = (float_column(table, name) for name in PURITY_COLUMNS)
+    title = "score by rank"
+    if np.isfinite(purity).any():
+        axis.fill_between(rank, low, high, color=INK, alpha=0.12, lw=0)
+        axis.plot(rank, purity, color=INK, lw=1.2, ls="--")
+        title += "; dashed: expected purity down to it"
     axis.set(ylim=(0, 1.02), xlim=(0.5, len(score_N) + 0.5), xlabel="rank", ylabel="score")
-    axis.set_title("score by rank; dashed: mean so far (expected purity)")
+    axis.set_title(title)

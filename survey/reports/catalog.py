@@ -8,7 +8,7 @@ from typing import Any
 from survey import files
 from survey.catalog.candidates import NOT_SELECTED
 from survey.catalog.catalog import KNOWN, TRUTH, CatalogResult
-from survey.catalog.document import CatalogDocument, IntervalRecord
+from survey.catalog.document import CatalogDocument, ExpectedRecord, IntervalRecord
 from survey.catalog.settings import LIST_NAMES, ListName
 from survey.reports import (
     asked_plots,
@@ -154,10 +154,18 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
             f"{candidates}: score of {threshold.value:.3f} or more, chosen for {goal}; "
             f"expected purity {purity}, completeness {completeness}",
         ),
-        _line("", f"{expected.true:.0f} ± {expected.spread:.0f} of them belong in it by their own scores"),
+        *_expected_lines(expected),
         _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
         *(_line("", f"note: {note}") for note in threshold.notes if note not in why_short),
     ]
+
+
+def _expected_lines(expected: ExpectedRecord) -> list[str]:
+    """How many stars of a list belong in it."""
+    if expected.true is None:
+        return []
+    interval = f"{expected.true:.0f} [{expected.low:.0f}, {expected.high:.0f}]"
+    return [_line("", f"{interval} of them belong in it; purity_to_here says so for each row, best first")]
 
 
 def _calibration_lines(document: CatalogDocument) -> list[str]:

@@ -43,6 +43,7 @@ def plot_curves(result: CatalogResult) -> bytes | None:
             threshold = result.document.thresholds[name]
             value = _interval(getattr(threshold, metric))
             axis.axvline(threshold.value, color=INK, lw=1, ls="--")
+            _chosen(axis, threshold.value, getattr(threshold, metric), METRIC_COLORS[metric])
             axis.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=f"expected {metric}")
             axis.set_title(f"{name} list: {metric} {value} at the threshold {threshold.value:.3f}")
         for axis in axes[-1]:
@@ -69,6 +70,14 @@ def _curve(axis: Axes, rows: Rows, color: str) -> None:
         x, [row["low"] for row in rows], [row["high"] for row in rows], color=color, alpha=0.2, lw=0
     )
     axis.plot(x, [row["value"] for row in rows], color=color, lw=1.8)
+
+
+def _chosen(axis: Axes, threshold: float, measure: IntervalRecord, color: str) -> None:
+    """What the list promises, as a point with its interval on the curve."""
+    if measure.value is None or measure.low is None or measure.high is None:
+        return
+    reach = [[measure.value - measure.low], [measure.high - measure.value]]
+    axis.errorbar([threshold], [measure.value], reach, fmt="o", ms=5, color=color, mec="white", capsize=3)
 
 
 def plot_selection(result: CatalogResult) -> bytes | None:

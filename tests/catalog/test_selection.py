@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy.special import expit, logit
 
 from survey.catalog.selection import BINS, CURVES, selection_function, threshold_curve
 from survey.catalog.selection_settings import SelectionBins
@@ -65,8 +66,7 @@ def test_the_row_of_all_stars_is_what_the_threshold_promises() -> None:
     purity, completeness = selection_function(table, threshold).to_pylist()[:2]
     for row, measure in ((purity, threshold.purity), (completeness, threshold.completeness)):
         assert (row["snr"], row["Teff"], row["metric"]) == ("all", "all", measure.metric)
-        assert row["value"] == pytest.approx(measure.value)
-        assert (row["low"], row["high"]) == pytest.approx((measure.low, measure.high), abs=0.02)
+        assert (row["value"], row["low"], row["high"]) == (measure.value, measure.low, measure.high)
 
 
 def test_noisy_stars_are_found_less_often() -> None:
@@ -104,6 +104,17 @@ def test_the_total_signal_to_noise_comes_first_and_without_any_there_are_no_bins
     assert {(row["snr"], row["Teff"]) for row in rows} == {("all", "all")}
 
 
+def test_the_promise_of_the_list_is_a_point_of_the_curve_to_the_last_digit() -> None:
+    table = observed()
+    threshold = choose_threshold(table, "CEMP", ListGoal(goal="f1", prior="validation"))
+    rows = [
+        row for row in threshold_curve(table, threshold).to_pylist() if row["threshold"] == threshold.value
+    ]
+    for row, measure in zip(rows, (threshold.purity, threshold.completeness), strict=True):
+        values = row["metric"], row["value"], row["low"], row["high"]
+        assert values == (measure.metric, measure.value, measure.low, measure.high)
+
+
 @pytest.mark.parametrize("name", LIST_NAMES)
 def test_a_curve_goes_through_the_values_of_each_threshold(name: ListName) -> None:
     table = observed()
@@ -112,12 +123,13 @@ def test_a_curve_goes_through_the_values_of_each_threshold(name: ListName) -> No
     score, true = threshold.score(p_of(table)), np.isin(table["true_class"].to_numpy(), TRUE[name])
     for row in rows:
         listed = score >= row["threshold"]
-        if row["metric"] == "completeness":
-            assert row["value"] == pytest.approx(listed[true].mean())
-        elif listed.any():
-            assert row["value"] == pytest.approx(true[listed].mean())
-        else:
+        counted = true if row["metric"] == "completeness" else listed
+        if not counted.any():
             assert row["value"] is None
+            continue
+        share = (true & listed)[counted].mean()
+        optimism = threshold.optimism[row["metric"] == "completeness"]
+        assert row["value"] == pytest.approx(expit(logit(share) - optimism))
     complete = [row["value"] for row in rows if row["metric"] == "completeness"]
     assert complete[0] == 1
     assert (np.diff(complete) <= 0).all()

@@ -133,14 +133,13 @@ def test_the_scores_by_rank_have_no_legend_that_may_lie_on_them(
 ) -> None:
     plot_lists(result, shown_lists(result))
     axis = axes_by_labels(figures[1])[RANKS]
-    score, mean = axis.get_lines()
-    score_N = np.asarray(score.get_ydata(), float)
-    assert mean.get_linestyle() == "--"
-    np.testing.assert_allclose(
-        np.asarray(mean.get_ydata(), float), np.cumsum(score_N) / np.arange(1, len(score_N) + 1)
-    )
+    score, purity = axis.get_lines()
+    cemp = list_of(result, "CEMP")
+    assert purity.get_linestyle() == "--"
+    for line, name in ((score, "score_cemp"), (purity, "purity_to_here")):
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), cemp[name].to_numpy())
     assert axis.get_legend() is None
-    assert "dashed: mean so far" in axis.get_title()
+    assert "dashed: expected purity" in axis.get_title() + axis.get_title("left")
 
 
 def test_the_title_counts_candidates_and_stars(result: CatalogResult, figures: list[Figure]) -> None:

@@ -24,11 +24,15 @@ def test_the_curves_are_those_of_the_table_with_intervals_and_the_threshold(
     for axis, (metric, name) in zip(figures[0].axes, PANELS, strict=True):
         rows = [row for row in table if (row["search"], row["metric"]) == (name, metric)]
         rows = [row for row in rows if row["value"] is not None]
-        curve, threshold = axis.get_lines()
+        curve, threshold, point = axis.get_lines()[:3]
         points = [(row["threshold"], row["value"]) for row in rows]
         assert np.asarray(curve.get_xydata()) == pytest.approx(np.array(points))
         chosen = result.document.thresholds[name]  # type: ignore[index]
         assert np.asarray(threshold.get_xdata()).tolist() == [chosen.value] * 2
+        assert np.asarray(point.get_xydata()) == pytest.approx(
+            np.array([[chosen.value, getattr(chosen, metric).value]])
+        )
+        assert [chosen.value, getattr(chosen, metric).value] in np.asarray(curve.get_xydata()).tolist()
         band = np.asarray(axis.collections[0].get_paths()[0].vertices)
         assert band[:, 1].min() == pytest.approx(min(row["low"] for row in rows))
         value = getattr(chosen, metric)
