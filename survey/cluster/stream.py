@@ -11,12 +11,14 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -85,11 +87,29 @@ def connect() -> None:
         # (ray.init turns _node_ip_address="127.0.0.1" into the address of the network. Ray 2.60)
         is_private = address == "local" or not (address or find_bootstrap_address(None))
         ray_constants.ENABLE_RAY_CLUSTER = not is_private
-        with _keep_signal_handlers():
+        with _keep_signal_handlers(), _report_start(is_private):
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         parts = [part for part in psutil.Process().children() if part.name() in ("raylet", "gcs_server")]
         if parts:
             threading.Thread(target=_watch, args=(parts,), daemon=True, name="watch Ray").start()
+
+
+@contextmanager
+def _report_start(is_private: bool) -> Iterator[None]:
+    """A Ray that does not start, or a cluster that does not let this job in, is one sentence."""
+    try:
+        yield
+    except Exception as error:  # ray.init raises any type, also Exception itself (2.60)
+        text = shorten(" ".join(str(error).split()), 300)
+        if not is_private:
+            advice = "start the job as docs/cluster.md shows, or give RAY_ADDRESS=local"
+            raise JobError(f"the cluster of Ray cannot be joined ({text}); {advice}") from error
+        folder = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
+        free = psutil.disk_usage(folder).free if Path(folder).is_dir() else 0
+        raise JobError(
+            f"Ray does not start ({text}); its files are in {folder}, where {free:,} bytes are free: "
+            "make room, or give another folder with a short name in RAY_TMPDIR; workers=1 needs no Ray"
+        ) from error
 
 
 def _watch(parts: list[psutil.Process]) -> None:

@@ -86,7 +86,7 @@ def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | 
     with table_files.open_spectra(path) as table:
         present = [row for row in sorted(set(rows)) if 0 <= row < table.complete]
         wave = None if table.has_wave else _pixel_wavelengths(_grid(path, table.pixels, settings))
-        columns = _visit_columns(table.names)
+        columns = visit_columns(table.names)
         spectra: dict[int, Spectrum | Refused] = {}
         with np.errstate(all="ignore"):
             for number, row in table.rows(present, tuple(columns.values())):
@@ -179,7 +179,7 @@ def _guess(pixels: int | None) -> str | None:
     return next((name for name, named in NAMED_GRIDS.items() if len(named) == pixels), None)
 
 
-def _visit_columns(names: list[str]) -> dict[str, str]:
+def visit_columns(names: list[str]) -> dict[str, str]:
     """The column of the table for each column of a visit."""
     by_lower = {name.lower(): name for name in names}
     columns = {}

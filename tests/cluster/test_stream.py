@@ -220,6 +220,16 @@ def test_an_address_without_ray_fails_at_once(workplace: Workplace) -> None:
     )
 
 
+@pytest.mark.parametrize("folder", ["x" * 100, "file/below"])
+def test_a_ray_that_does_not_start_is_one_sentence(workplace: Workplace, folder: str) -> None:
+    (workplace.folder / "file").write_text("no folder")
+    run = job(workplace, "workers=2", RAY_TMPDIR=str(workplace.folder / folder))
+    assert run.wait() == 1
+    assert "Traceback" not in run.err, run.err
+    assert run.err.splitlines()[-1].startswith("Ray does not start (")
+    assert run.err.splitlines()[-1].endswith("in RAY_TMPDIR; workers=1 needs no Ray")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -263,6 +273,22 @@ def cluster() -> Iterator[tuple[Workplace, dict[str, str]]]:
                 "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}",
             },
         )
+
+
+@pytest.mark.long
+def test_a_cluster_that_was_started_by_hand_is_found_on_its_machine_without_its_address(
+    cluster: tuple[Workplace, dict[str, str]],
+) -> None:
+    place, environment = cluster
+    code = "import ray; from survey.cluster import stream; stream.connect(); "
+    code += "print(ray.get_runtime_context().gcs_address)"
+    run = place.python("-c", code, RAY_ADDRESS="")  # the token is in the home folder
+    assert run.wait() == 0, run.err
+    assert run.out.strip().rpartition(":")[2] == environment["RAY_ADDRESS"].rpartition(":")[2]
+    barred = job(place, "workers=2", "shard=2", RAY_ADDRESS="", RAY_AUTH_MODE="disabled")
+    assert barred.wait() == 1
+    assert "Traceback" not in barred.err, barred.err
+    assert barred.err.splitlines()[-1].startswith("the cluster of Ray cannot be joined (")
 
 
 @pytest.mark.long

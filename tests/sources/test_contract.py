@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -60,11 +61,24 @@ def text() -> tuple[str, bytes]:
     return "some.txt", f"# wave flux error\n{rows}".encode()
 
 
+def hdf5() -> tuple[str, bytes]:
+    """Three spectra in HDF5, compressed."""
+    stream = io.BytesIO()
+    noise = np.random.default_rng(3).normal(0, 0.02, (3, 300))
+    with h5py.File(stream, "w") as file:
+        file.create_dataset("flux", data=(1 + noise).astype(np.float32), chunks=(1, 300), compression="gzip")
+        file["ivar"] = np.full((3, 300), 2500, np.float32)
+        file["wave"] = 10 ** (3.6 + 1e-4 * np.arange(300))
+        file["obsid"] = [5, 6, 7]
+    return "some.h5", stream.getvalue()
+
+
 MADE: dict[str, Callable[[], tuple[str, bytes]]] = {
     "lamost": lambda: made_up("lrs_image"),
     "sdss": lambda: made_up("sdss"),
     "arrays": array,
     "ascii": text,
+    "hdf5": hdf5,
 }
 """The files of our own sources. The file of another plugin has a function `example` for this."""
 
