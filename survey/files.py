@@ -195,7 +195,7 @@ def write_table(path: str, table: "pa.Table", durable: bool = False) -> None:
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     write(path, memoryview(sink.getvalue()), durable)
 
 

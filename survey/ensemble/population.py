@@ -31,7 +31,7 @@ from survey.progress import Progress
 from survey.sources.wavelengths import air_to_vacuum
 from survey.store.index_meter import IndexMeter
 from survey.store.indices import INDICES
-from survey.store.store import Store
+from survey.store.store import Store, round_mantissa
 from survey.training.augment import augment
 from survey.training.batches import Reader, Spectra, random_generator, read_spectra
 from survey.training.synthesis import SpectralModel, label_columns, select_rows
@@ -47,6 +47,10 @@ BLANKED_SHARE = 0.1
 """Share of the draws of carbon-rich stars whose bands are blanked."""
 CARBON_BANDS = ((4140.0, 4217.0), (4250.0, 4330.0), (4500.0, 4740.0), (4950.0, 5170.0))
 """CN, the G band of CH and C2 (angstrom in air), blanked together."""
+PARTS = ("_err_data", "_err_model", "_low", "_high")
+"""Ends of the names of columns that the lists do not need."""
+BITS = 11
+"""Bits of the mantissa that are kept."""
 BIN = 0.1
 """Width of the bins in which the density of [Fe/H] is estimated (dex)."""
 
@@ -208,9 +212,19 @@ def predict_population(ensemble: Ensemble, population: TestPopulation) -> pa.Tab
             table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
             if ensemble.line_key is not None:
                 table = ensemble.line_key.add_columns(table, index_array(table))
-            tables.append(table)
+            tables.append(table.select([name for name in table.column_names if not name.endswith(PARTS)]))
             bar.add(len(portion))
-    return pa.concat_tables(tables)
+    return _rounded(pa.concat_tables(tables).combine_chunks())
+
+
+def _rounded(table: pa.Table) -> pa.Table:
+    """The table with real numbers rounded to `BITS`: it is copied into the folder of all predictions."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            values = table[field.name].cast(pa.float32()).to_numpy(zero_copy_only=False).copy()
+            rounded = pa.array(round_mantissa(values, BITS), pa.float32(), from_pandas=True)
+            table = table.set_column(number, field.name, rounded)
+    return table
 
 
 def _snr_ratio(before: Spectra, after: Spectra) -> Floats:
