@@ -99,14 +99,19 @@ def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tens
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load all weights of a network; an error names what does not fit."""
+def check_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """An error that names what does not fit a network."""
     if problems := _problems(net, tensors):
         count, shown = sum(map(len, problems)), [text for kind in problems for text in kind[:SHOWN]]
         raise ValueError(
             f"{where}: the weights do not fit the network: {', '.join(shown)} ({count} in all); "
             "give the run that they belong to, or train it again if the network has changed since"
         )
+
+
+def load_weights(net: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load all weights of a network; an error names what does not fit."""
+    check_weights(net, tensors, where)
     net.load_state_dict(dict(tensors), strict=True)
     for name, tensor in net.state_dict().items():  # in the types of the network: 1e300 is infinite there
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

@@ -252,7 +252,14 @@ def open_run(path: str, device: torch.device | None = None) -> Run:
     """A finished run; all weights must be there, fit the network, and be those that the run wrote."""
     folder, device = Folder(path, RUN), device or torch.device("cpu")
     document = folder.document()
-    net = network(document)
     tensors, _ = checkpoint.parse_tensors(folder.read(MODEL, document), folder.file(MODEL))
+    try:
+        with torch.device("meta"):  # takes no memory: an edited document may describe a network of any size
+            checkpoint.check_weights(network(document), tensors, folder.file(MODEL))
+    except SettingsError as error:
+        raise ValueError(
+            f"{folder.file(RUN.file)}: describes no network ({error}); put a copy back"
+        ) from None
+    net = network(document)
     checkpoint.load_weights(net, tensors, folder.file(MODEL))
     return Run(path, document, net.to(device).eval(), device)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import pickle
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,29 @@ def test_a_hostile_model_is_refused_by_name_and_never_unpickled(tmp_path: Path) 
         replace_model(run, (run / MODEL).read_bytes())
         is_used = check_run(run, len(store.grid))
         assert is_used == (kind in ("torch.float16", "torch.float64")), kind
+
+
+def test_a_document_with_other_layers_than_its_weights_is_refused_before_they_are_made(
+    tmp_path: Path,
+) -> None:
+    store = untrained.store(tmp_path, range(2))
+    run = untrained.run(tmp_path / "run", store)
+    options = json.loads((run / "run.json").read_text())["options"]
+    task = json.loads((run / "run.json").read_text())["task"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for kind, change, named in (
+        ("layers of 4 GB", {"options": options | {"hidden": 8192, "depth": 16}}, MODEL),
+        ("a layer of 10^12", {"options": options | {"hidden": 10**12}}, "run.json"),
+        ("another network", {"model": "mpbdnet", "options": {}}, MODEL),
+        ("no network", {"model": "../../etc"}, "run.json"),
+        ("300,000 labels", {"task": task | {"labels": ["Teff"] * 300_000}}, MODEL),
+    ):
+        sound = (run / "run.json").read_bytes()
+        change_document(run / "run.json", change)
+        assert attempt(run / named, lambda: open_run(str(run))) is None, kind
+        (run / "run.json").write_bytes(sound)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000, "more than 1 GB was taken"
+    assert check_run(run, len(store.grid))
 
 
 def test_the_document_of_another_run_is_refused(tmp_path: Path) -> None:
