@@ -1,4 +1,4 @@
-"""Objects with unusual keys: each is read under its own key, hidden ones are counted, and no other is read."""
+"""Objects with unusual keys: each is read under its own key; hidden ones are counted, and not read."""
 
 from pathlib import Path
 
