@@ -1,4 +1,4 @@
-# All that a developer does: make demo | test | test-long | lint | format | bench. Each sets up .venv first, once.
+# All that a developer does: make demo | test | test-long | lint | format | bench | weights. Each sets up .venv first, once.
 # `make demo` installs what a user needs; the others add the tools of developers.
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # pip compiles nothing, so each module is compiled when it is first imported, and kept
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long lint format bench clean
+.PHONY: demo test test-long lint format bench weights clean
 
 $(BASIC): pyproject.toml setup.py constraints.txt
 	@echo "setting up $(VENV): two to four minutes, once; 2.7 GB"
@@ -61,6 +61,10 @@ bench: $(READY)
 	$(RUN) benchmarks/science.py
 	$(RUN) benchmarks/search.py
 	$(RUN) benchmarks/abundances.py
+
+# the ensemble that comes with the program; half an hour, needs the public sets in ../shared/data
+weights: $(READY)
+	$(RUN) weights/make.py
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,20 @@
-"""Puts jobs, recipes and search spaces into the installed package; all else is in pyproject.toml."""
+"""Puts jobs, recipes, search spaces and the shipped ensemble into the package; see pyproject.toml."""
 
 from setuptools import find_packages, setup
 
-SHIPPED = {"survey.jobs": "jobs", "survey.recipes": "recipes", "survey.tune": "tune"}
+SHIPPED = {
+    "survey.jobs": "jobs",
+    "survey.recipes": "recipes",
+    "survey.tune": "tune",
+    "survey.weights": "weights",
+}
 
 setup(
     packages=[*find_packages(include=["survey", "survey.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={"survey.recipes": ["*.yaml"], "survey.tune": ["*.yaml"]},
+    package_data={
+        "survey.recipes": ["*.yaml"],
+        "survey.tune": ["*.yaml"],
+        "survey.weights": ["README.md", "cemp/**/*"],
+    },
 )

@@ -1,9 +1,11 @@
 """What real stars in the training are worth, on real stars that were not trained on and on computed ones.
 
-    python benchmarks/realsky.py [net=prism] [folds=5] [work=benchmarks/work/realsky] [side=2]
+    python benchmarks/realsky.py [net=prism] [use=5] [variants=computed,real,both] [work=FOLDER] [side=2]
 
-The same network is trained on computed stars alone and on computed and real stars together, in folds by star.
-Every star is predicted by the fold that has not seen it; spectra without labels and LAMOST's by all folds
+The same network is trained on computed stars alone, on real stars alone, and on both (the recipe); other
+variants leave one part of the recipe out. There are five folds by star, of which the first `use` are trained.
+Every star is predicted by the fold that has not seen it, and stars that no fold has set apart are left out;
+spectra of a set that a variant did not learn, those without labels and LAMOST's are predicted by all folds
 together. A finished run is not trained again. Needs ../shared/data.
 """
 
@@ -37,7 +39,19 @@ INPUTS = {
     "real": DATA / "realstars" / "realstars.parquet",
     "lamost": DATA / "lamost",
 }
-VARIANTS = ("computed", "both")
+REAL = {"store": "real", "labels": str(INPUTS["real"])}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "computed": {},
+    "real": REAL | {"targets": ["Teff", "logg", "FeH"], "sources": {}, "synthesis": {"probability": 0.0}},
+    "both": {"sources": {"real": REAL}},
+    "no_drift": {"sources": {"real": REAL}, "augment": {"drift": {"probability": 0.0}}},
+    "no_smoothing": {"sources": {"real": REAL}, "augment": {"smoothing": {"probability": 0.0}}},
+    "no_share": {"sources": {"real": REAL | {"share": None}}},
+    "not_may_be": {"sources": {"real": REAL | {"may_be": {"MP": "MP"}}}},
+    "with_gaps": {"sources": {"real": REAL}, "augment": {"dropout": {"probability": 0.5, "width": 300}}},
+}
+"""What each changes in the recipe. Stores are named by their folder in the work folder."""
+FOLDS = 5
 LABELS = ("Teff", "logg", "FeH")
 NETS: dict[str, dict[str, Any]] = {
     "prism": {"epochs": 30, "optimiser": {"weight_decay": 0.2}},
@@ -58,21 +72,23 @@ def make_stores(work: Path) -> None:
         ingest(Ingest.from_dict("ingest", recipe | given))
 
 
-def train(work: Path, net: str, variant: str, fold: int, folds: int) -> None:
+def train(work: Path, net: str, variant: str, fold: int) -> None:
     """Train one fold of a variant."""
-    recipe = read_section(ROOT / "recipes" / "cemp.yaml", "train")
-    values = recipe | {
-        "store": str(work / "computed"),
+    values = read_section(ROOT / "recipes" / "cemp.yaml", "train") | {
+        "store": "computed",
         "labels": str(INPUTS["computed"]),
         "run": str(work / f"{variant}-{net}-{fold}"),
         "model": net,
-        "split": {"folds": folds, "fold": fold, "stratify": True},
+        "split": {"folds": FOLDS, "fold": fold, "stratify": True},
         "threads": 1,
         "tracking": {"use": "never"},
     }
-    if variant == "both":
-        real = {"store": str(work / "real"), "labels": str(INPUTS["real"])}
-        values = merge(values, {"sources": {"real": real}})
+    changes = VARIANTS[variant]
+    values = merge(values, {name: value for name, value in changes.items() if name != "sources"})
+    values["sources"] = merge(values["sources"], changes["sources"]) if changes.get("sources") else {}
+    values["store"] = str(work / values["store"])
+    for source in values["sources"].values():
+        source["store"] = str(work / source["store"])
     settings = Train.from_dict("realsky", merge(values, NETS[net]))
     if plan(settings):
         learn(settings)
@@ -120,17 +136,24 @@ class Predicted:
         return np.asarray(self.p_NC[:, CLASSES.index("NMP")] < 0.5)
 
 
-def predict(work: Path, net: str, variant: str, name: str, folds: int) -> Predicted:
-    """All spectra of a store; of a fold's own test stars, only that fold."""
-    table, runs = spectra(work, name), [str(work / f"{variant}-{net}-{fold}") for fold in range(folds)]
+def predict(work: Path, net: str, variant: str, name: str, use: int) -> Predicted:
+    """All spectra of a store by the mean of all folds, or by the fold that has set them apart."""
+    table, runs = spectra(work, name), [str(work / f"{variant}-{net}-{fold}") for fold in range(use)]
     places = table[["shard", "row_in_shard"]].to_numpy(np.int64)
     answers = [open_members([run]).predict_store(str(work / name), places, "predict")[0] for run in runs]
     p_FNC = np.stack([answer.p_MNC[0] for answer in answers])
     value_FNL = np.stack([answer.value_MNL[0] for answer in answers])
-    tested = np.stack([np.isin(table["obsid"], sorted(test_spectra(run))) for run in runs])
-    weight_FN = np.where(tested.any(0), tested, True).astype(float)[..., None]
+    apart = np.stack([np.isin(table["obsid"], sorted(test_spectra(run))) for run in runs])
+    weight_FN = np.where(apart.any(0), apart, True).astype(float)[..., None]
     total_N = weight_FN.sum(0)
-    return Predicted(table, (p_FNC * weight_FN).sum(0) / total_N, (value_FNL * weight_FN).sum(0) / total_N)
+    predicted = Predicted(
+        table, (p_FNC * weight_FN).sum(0) / total_N, (value_FNL * weight_FN).sum(0) / total_N
+    )
+    if name not in ("computed", "real"):
+        return predicted
+    reference = "both" if (work / f"both-{net}-{use - 1}" / "run.json").exists() else variant
+    runs = [str(work / f"{reference}-{net}-{fold}") for fold in range(use)]
+    return predicted.at(np.isin(table["obsid"], sorted(set().union(*map(test_spectra, runs)))))
 
 
 def test_spectra(run: str) -> set[int]:
@@ -175,7 +198,8 @@ def real_rows(predicted: Predicted) -> dict[str, str]:
     fgk = predicted.at((teff > 4000) & (teff < 7000) & np.isfinite(feh))
     stars, pairs = fgk.table["star"].to_numpy(), np.stack([fgk.is_mp, fgk.table["FeH"] <= -1], 1)
     rows = {
-        f"real FGK, {len(pairs)} spectra: MP search, F1": interval(pairs, stars, f1),
+        "real FGK: spectra": str(len(pairs)),
+        "... MP search, F1": interval(pairs, stars, f1),
         "... precision": interval(pairs, stars, precision),
     }
     for number, name in enumerate(LABELS):
@@ -197,7 +221,7 @@ def lamost_rows(predicted: Predicted) -> dict[str, str]:
     deviation = known.value_NL[:, LABELS.index("FeH")] - known.table["FeH"].to_numpy()
     stars = known.table["visit"].to_numpy()
     rows = {
-        f"LAMOST DR1, {len(deviation)} spectra: [Fe/H] offset": interval(deviation, stars, np.median),
+        "LAMOST DR1, 81 spectra: [Fe/H] offset": interval(deviation, stars, np.median),
         "... scatter (robust)": interval(deviation, stars, robust),
     }
     normal = known.at((known.table["FeH"] > -0.7).to_numpy())
@@ -224,27 +248,30 @@ def computed_rows(predicted: Predicted, name: str) -> dict[str, str]:
     return rows
 
 
-def main(net: str = "prism", folds: str = "5", work: str = "", side: str = "2") -> None:
+def main(
+    net: str = "prism", use: str = "5", variants: str = "computed,real,both", work: str = "", side: str = "2"
+) -> None:
     """Train what is missing, and print the table."""
     warnings.simplefilter("ignore")
-    folder = Path(work) if work else ROOT / "benchmarks" / "work" / "realsky"
+    folder, names = Path(work) if work else ROOT / "benchmarks" / "work" / "realsky", variants.split(",")
     make_stores(folder)
-    jobs = [(folder, net, variant, fold, int(folds)) for fold in range(int(folds)) for variant in VARIANTS]
+    jobs = [(folder, net, variant, fold) for fold in range(int(use)) for variant in names]
     with ProcessPoolExecutor(int(side), get_context("spawn")) as pool:
         for future in [pool.submit(train, *job) for job in jobs]:
             future.result()
     columns = []
-    for variant in VARIANTS:
-        of = {name: predict(folder, net, variant, name, int(folds)) for name in INPUTS}
+    for variant in names:
+        of = {name: predict(folder, net, variant, name, int(use)) for name in INPUTS}
         columns.append(
             real_rows(of["real"])
             | lamost_rows(of["lamost"])
-            | {f"computed {row}": value for row, value in computed_rows(of["computed"], "(5,369)").items()}
-            | {f"transfer {row}": value for row, value in computed_rows(of["direct"], "(direct)").items()}
+            | {f"computed {row}": value for row, value in computed_rows(of["computed"], "").items()}
+            | {f"transfer {row}": value for row, value in computed_rows(of["direct"], "").items()}
         )
-    print(f"| {net}, {folds} folds by star | computed only | computed and real |\n| --- | --- | --- |")
+    print("| " + " | ".join([f"{net}, {use} of {FOLDS} folds by star", *names]) + " |")
+    print("| --- " * (1 + len(names)) + "|")
     for row in columns[0]:
-        print(f"| {row} | {columns[0][row]} | {columns[1][row]} |")
+        print("| " + " | ".join([row, *(column[row] for column in columns)]) + " |")
 
 
 if __name__ == "__main__":

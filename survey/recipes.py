@@ -102,7 +102,7 @@ def parse(text: str, where: str) -> Any:
 
 @cache
 def shipped(kind: str) -> Path:
-    """A folder that comes with the program: `recipes`, `tune` (search spaces) or `jobs`.
+    """A folder that comes with the program: `recipes`, `tune` (search spaces), `jobs` or `weights`.
 
     An installed program has it in its own folder, a checkout beside it.
     """

@@ -15,7 +15,7 @@ from typing import Any
 
 from survey import checked, files
 from survey.ensemble.calibrated_run import calibrated
-from survey.ensemble.ensemble import Ensemble, open_ensemble
+from survey.ensemble.ensemble import ENSEMBLE, Ensemble, open_ensemble
 from survey.folder import Folder
 from survey.predict import inputs, numpy_arrays
 from survey.predict.autotune import Autotuner, TrialRequest
@@ -36,7 +36,8 @@ from survey.predict.settings import Predict
 from survey.predict.worker import PredictionSpec, Worker
 from survey.predict.workers import Workers, local_workers
 from survey.progress import Progress
-from survey.settings import differences
+from survey.recipes import shipped
+from survey.settings import SettingsError, differences
 from survey.store import manifest
 from survey.store.ingest import RefusalsError
 from survey.store.markers import (
@@ -122,7 +123,7 @@ def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Wo
 
 def _begin(settings: Predict) -> _Begun:
     """Checks everything, writes the settings and lists the input: all before the first shard."""
-    path = calibrated(settings.ensemble, settings.threads, settings.gpu == "auto")
+    path = calibrated(settings.ensemble or _shipped(), settings.threads, settings.gpu == "auto")
     ensemble = open_ensemble(path)
     plain = settings.plain()
     if settings.store is not None:
@@ -137,6 +138,17 @@ def _begin(settings: Predict) -> _Begun:
     _agree(settings, plain | {"ensemble": ensemble.id, "source": source})
     files_input, plan, note = inputs.list_files(ingest)
     return _Begun(ensemble, files_input, plain, plan, note)
+
+
+def _shipped() -> str:
+    """The ensemble that comes with the program."""
+    path = str(shipped("weights") / "cemp")
+    if not Folder(path, ENSEMBLE).is_finished():
+        raise SettingsError(
+            f"predict: ensemble: not given, and there is none in {path}; give ensemble=, "
+            "or make that one with make weights"
+        )
+    return path
 
 
 def _store_input(settings: Predict, ensemble: Ensemble) -> StoreInput:

@@ -38,6 +38,7 @@ class Predict(Settings):
 
     OUTPUT: ClassVar[str] = "predictions"
     COMMON: ClassVar[tuple[str, ...]] = (
+        "ensemble",
         "store",
         "input",
         "workers",
@@ -50,7 +51,11 @@ class Predict(Settings):
         "refuse_above",
     )
 
-    ensemble: str = Field(description="the folder of the ensemble, or of a run")
+    ensemble: str = Field(
+        "",
+        description="the folder of the ensemble, or of a run; empty = the ensemble for LAMOST that comes "
+        "with the program (weights/README.md says what it was tested for)",
+    )
     store: str | None = Field(None, description="the store whose spectra are predicted")
     input: str | None = Field(
         None,

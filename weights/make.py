@@ -1,0 +1,111 @@
+"""Make the ensemble that comes with the program: networks trained on computed and on real stars.
+
+    make weights
+    python weights/make.py [data=../shared/data] [work=benchmarks/work/weights] [spectra=200000]
+
+`data` holds the public sets: physics/reference.parquet and realstars/realstars.parquet. The stores and the
+whole ensemble stay in `work`; what a prediction needs is copied to weights/cemp. A step that is finished is
+not done again. It takes about half an hour on two cores.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from survey import checked, files
+from survey.ensemble.build import build
+from survey.ensemble.ensemble import ENSEMBLE, INSIDE
+from survey.ensemble.settings import Build
+from survey.folder import Folder
+from survey.recipes import merge, read_section
+from survey.store.ingest import ingest
+from survey.store.settings import Ingest
+from survey.training.run import RUN
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "weights" / "cemp"
+SETS = {"computed": "physics/reference.parquet", "real": "realstars/realstars.parquet"}
+SPLIT = {"parts": [0.8, 0.15, 0.05], "stratify": True}
+"""More validation stars than the recipe has: lists and errors are tested on them."""
+OF_A_RUN = ("settings.json", "run.json", "model.safetensors", "samples.parquet")
+ADVICE = "make it again"
+
+
+def main(data: str = "", work: str = "", spectra: str = "200000") -> None:
+    """Make what is missing, and copy it."""
+    sets, place = (
+        Path(data or ROOT.parent / "shared" / "data"),
+        Path(work or ROOT / "benchmarks/work/weights"),
+    )
+    for name, file in SETS.items():
+        make_store(name, sets / file, place)
+    folder = place / "ensemble"
+    section = read_section(ROOT / "recipes" / "cemp.yaml", "ensemble")
+    train = read_section(ROOT / "recipes" / "cemp.yaml", "train")
+    real = {"store": str(place / "real"), "labels": str(sets / SETS["real"])}
+    train = merge(train, {"split": SPLIT, "sources": {"real": real}, "tracking": {"use": "never"}})
+    own = {
+        "ensemble": str(folder),
+        "store": str(place / "computed"),
+        "labels": str(sets / SETS["computed"]),
+        "members": [member for member in section["members"] if member["model"] in ("echelle", "prism")],
+        "population": {"spectra": int(spectra)},
+        "train": train,
+    }
+    build(Build.from_dict("weights", section | own))
+    pack(folder, TARGET)
+    size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
+    print(f"{TARGET}: {size / 1e6:.1f} MB")
+
+
+def make_store(name: str, table: Path, place: Path) -> None:
+    """The store of a set. MILES ends at 7402 angstrom, so the gate of coverage is open for real stars."""
+    values = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
+    values |= {"input": str(table), "store": str(place / name), "refuse_above": 1.0}
+    if name == "real":
+        values = merge(values, {"prepare": {"gates": {"coverage": {"limit": 0.6, "then": "flag"}}}})
+    ingest(Ingest.from_dict("weights", values))
+
+
+def pack(source: Path, target: Path) -> None:
+    """Copy the parts of an ensemble that a prediction needs; no path of this machine stays in them."""
+    shutil.rmtree(target, ignore_errors=True)
+    document = Folder(str(source), ENSEMBLE).document()
+    copy_folder(source, target, ("settings.json", ENSEMBLE.file, *document.content), source.parent)
+    for path in document.paths(str(source)):
+        run = Path(path)
+        copy_folder(run, target / "runs" / run.name, OF_A_RUN, source.parent)
+
+
+def copy_folder(source: Path, target: Path, names: tuple[str, ...], base: Path) -> None:
+    """Copy files; in a document, only these are listed."""
+    target.mkdir(parents=True)
+    for name in names:
+        if not name.endswith(".json"):
+            shutil.copyfile(source / name, target / name)
+        elif name in (ENSEMBLE.file, RUN.file):
+            values = without_paths(checked.read_json(str(source / name), ADVICE), base)
+            values["content"] = {file: value for file, value in values["content"].items() if file in names}
+            for member in values.get("members", ()):
+                member["path"] = f"{INSIDE}runs/{Path(member['path']).name}"
+            checked.write_json(str(target / name), values)
+        else:
+            files.write_json(str(target / name), without_paths(json.loads((source / name).read_text()), base))
+
+
+def without_paths(value: Any, base: Path) -> Any:
+    """A value of JSON in which paths begin with the name of their set, not with folders of this machine."""
+    if isinstance(value, dict):
+        return {key: without_paths(one, base) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_paths(one, base) for one in value]
+    if isinstance(value, str) and value.startswith("/"):
+        below = Path(value).is_relative_to(base)
+        return str(Path(value).relative_to(base)) if below else Path(value).name
+    return value
+
+
+if __name__ == "__main__":
+    main(**dict(item.split("=", 1) for item in sys.argv[1:]))
