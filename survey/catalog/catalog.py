@@ -10,6 +10,7 @@ not_fgk.parquet                all stars of other kinds than the lists were test
 unsure.parquet                 all stars about which flags forbid a promise, likewise
 selection.parquet              expected purity and completeness by signal to noise and temperature
 curves.parquet                 expected purity and completeness by threshold
+mirror.parquet                 the cut of each list where no star of it can be: how many pass
 flags.csv  columns.csv         descriptions of flags and columns
 known.parquet  truth.parquet   the lists compared with lists of known stars and with true labels (if given)
 truth_stars.parquet            the stars of known true class, listed or not (if true labels are given)
@@ -21,22 +22,23 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from survey import files
-from survey.catalog.added_columns import AddedColumns
 from survey.catalog.asked import ENDING, NOT_ASKED, NotAsked
 from survey.catalog.candidates import CandidateLists, CandidateRules
-from survey.catalog.criteria import definitions, has_labels
+from survey.catalog.catalog_inputs import added_columns, check_criterion, default_columns, read_truth
+from survey.catalog.criteria import definitions
 from survey.catalog.crossmatch import crossmatch, read_list
-from survey.catalog.document import CATALOG, CatalogDocument, ExpectedRecord, ThresholdRecord
+from survey.catalog.document import CATALOG, CatalogDocument, ExpectedRecord, FrequencyRecord, ThresholdRecord
 from survey.catalog.exports import COLUMNS_FILE, ENDINGS, FileFormat, csv_bytes, export_table
 from survey.catalog.flag_settings import flag_bits
 from survey.catalog.flags import FlagRules, flag_table
+from survey.catalog.frequency import cemp_frequency
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
 from survey.catalog.list_info import about_list, about_next_best
+from survey.catalog.mirror import Mirror, mirror_table
 from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
 from survey.catalog.ranked_purity import with_ranked_purity
@@ -46,22 +48,17 @@ from survey.catalog.short_lists import ShortLists
 from survey.catalog.sky import make_tiles, margin_order
 from survey.catalog.sorting import REGION_ROWS, stars_by_region
 from survey.catalog.spill import publish, scratch_folder
-from survey.catalog.stars import Stars, find_stars
+from survey.catalog.stars import find_stars
 from survey.catalog.thresholds import choose_thresholds
 from survey.catalog.validation_stars import read_validation
 from survey.catalog.votable import TableInfo
 from survey.folder import Folder
 from survey.predict.output import Predictions, open_predictions
-from survey.settings import SettingsError
-from survey.store.manifest import Manifest
-
-if TYPE_CHECKING:
-    from survey.catalog.truth import TrueLists
 
 MAX_REGIONS = 200
 """Regions of the sky that rows are sorted into, about: one file each is open at the same time."""
 FLAGS = "flags.csv"
-SELECTION, CURVES = "selection.parquet", "curves.parquet"
+SELECTION, CURVES, MIRROR = "selection.parquet", "curves.parquet", "mirror.parquet"
 KNOWN, TRUTH, TRUTH_STARS = "known.parquet", "truth.parquet", "truth_stars.parquet"
 
 
@@ -96,13 +93,27 @@ def make_catalog(settings: CatalogSettings) -> CatalogResult:
     return CatalogResult(folder.path, document, created=True)
 
 
+@dataclass(frozen=True)
+class FinishedLists:
+    """The lists, best first, with what is to be said about them."""
+
+    ranked: dict[ListName, pa.Table]
+    why_short: dict[ListName, tuple[str, ...]]
+    frequency: FrequencyRecord | None
+
+    def notes(self, name: ListName) -> tuple[str, ...]:
+        """Why a list is short, or that it is longer than can be."""
+        warning = self.frequency.warning if self.frequency and name == "CEMP" else ""
+        return (*self.why_short.get(name, ()), *([f"the list is {warning}"] if warning else []))
+
+
 class _CatalogJob:
     """The work on a catalog. All input is read first, so that an error in it comes before the work."""
 
     def __init__(
         self, settings: CatalogSettings, predictions: Predictions, folder: Folder[CatalogDocument]
     ) -> None:
-        _check_criterion(settings, predictions)
+        check_criterion(settings, predictions)
         self.settings, self.predictions, self.folder = settings, predictions, folder
         self.origin = origin(predictions)
         ranges = predictions.document.ensemble.ranges
@@ -116,9 +127,10 @@ class _CatalogJob:
         self.known = crossmatch(known_lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
         manifest = input_manifest(predictions)
         self.input_folder = manifest.folder if manifest else ""
-        self.added = _added_columns(settings, self.stars, manifest)
-        self.truth = _read_truth(settings, predictions, self.stars) if settings.truth else None
+        self.added = added_columns(settings, self.stars, manifest)
+        self.truth = read_truth(settings, predictions, self.stars) if settings.truth else None
         self.truth_stars: list[pa.Table] = []
+        self.mirror = Mirror(self.rules, settings.mirror)
         self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}
 
     def document(self) -> CatalogDocument:
@@ -128,15 +140,16 @@ class _CatalogJob:
             written, lists = self._write_stars(scratch)
             self._publish(scratch, written)
         ranked = {name: self._ranked(lists, name) for name in LIST_NAMES}
-        why_short = self._why_short(ranked)
+        frequency = cemp_frequency(ranked["MP"], ranked["CEMP"], self.settings.frequency)
+        finished = FinishedLists(ranked, self._why_short(ranked), frequency)
         tables, truth_counts = dict(self._tables(lists)), None
         if self.truth:
             tables[TRUTH], truth_counts = self.truth.compare(lists)
             tables[TRUTH_STARS] = pa.concat_tables(self.truth_stars)
         for name, table in tables.items():
             files.write_table(self.folder.file(name), table.replace_schema_metadata(self.origin))
-        self._export(ranked, why_short)
-        return self._describe(written, lists, ranked, why_short, truth_counts)
+        self._export(finished)
+        return self._describe(written, lists, finished, truth_counts)
 
     def _ranked(self, lists: CandidateLists, name: ListName) -> pa.Table:
         """A list, best first, with the purity to be expected down to each row."""
@@ -168,9 +181,9 @@ class _CatalogJob:
         settings, stars = self.settings, self.stars
         pixel_S = stars.pixel_S[: stars.with_position]
         tiles = make_tiles(pixel_S, settings.rows_per_file, margin_order(settings.margin))
-        default_columns = _default_columns(self.predictions)
+        shown = default_columns(self.predictions)
         origin = {**self.origin, "begun": f"{self.folder.begun():%Y-%m-%dT%H:%MUTC}"}
-        writer = HatsWriter(scratch, tiles, origin, settings.margin, default_columns)
+        writer = HatsWriter(scratch, tiles, origin, settings.margin, shown)
         lists, not_asked = CandidateLists(), NotAsked(scratch, self.origin)
         rows = max(min(REGION_ROWS, settings.rows_per_file), len(stars.star_N) // MAX_REGIONS)
         regions = scratch / "regions"
@@ -183,6 +196,7 @@ class _CatalogJob:
             if self.truth:
                 self.truth_stars.append(self.truth.known_stars(table, lists.stars))
             not_asked.add(table)
+            self.mirror.add(table)
             lists.add(table)
         not_asked.publish(self.folder.path)
         return writer.finish(), lists
@@ -202,16 +216,17 @@ class _CatalogJob:
             bins = self.settings.bins
             functions = [selection_function(self.validation, threshold, bins) for threshold in thresholds]
             yield SELECTION, pa.concat_tables(functions)
+        yield MIRROR, mirror_table(self.mirror.records())
         if self.known.lists:
             yield KNOWN, self.known.recovery({name: lists.is_candidate(name) for name in LIST_NAMES})
 
-    def _export(self, ranked: dict[ListName, pa.Table], why_short: dict[ListName, tuple[str, ...]]) -> None:
+    def _export(self, finished: FinishedLists) -> None:
         """Write the lists of candidates in all formats, and the descriptions of columns and flags."""
-        for name, table in ranked.items():
+        for name, table in finished.ranked.items():
             listed, next_best = list_files(name)
-            notes = why_short.get(name, ())
+            about = about_list(name, listed, self.rules, self.predictions.labels, finished.notes(name))
             self._export_list(self.next_best[name].ranked(), about_next_best(name, next_best, self.rules))
-            self._export_list(table, about_list(name, listed, self.rules, self.predictions.labels, notes))
+            self._export_list(table, about)
         files.write(self.folder.file(FLAGS), csv_bytes(flag_table()))
 
     def _export_list(self, table: pa.Table, about: TableInfo) -> None:
@@ -222,14 +237,13 @@ class _CatalogJob:
         self,
         written: HatsCounts,
         lists: CandidateLists,
-        ranked: dict[ListName, pa.Table],
-        why_short: dict[ListName, tuple[str, ...]],
+        finished: FinishedLists,
         truth_counts: dict[str, int] | None,
     ) -> CatalogDocument:
         thresholds, settings = self.rules.thresholds, self.settings.plain()
         predictions, ensemble = records(self.predictions)
         expected = {
-            name: ExpectedRecord.of_list(ranked[name].num_rows, threshold.record().purity)
+            name: ExpectedRecord.of_list(finished.ranked[name].num_rows, threshold.record().purity)
             for name, threshold in thresholds.items()
         }
         content = json.dumps([predictions.id, settings], sort_keys=True).encode()
@@ -243,24 +257,24 @@ class _CatalogJob:
             stars=written.stars,
             no_position=written.no_position,
             tiles=written.tiles,
-            candidates={name: table.num_rows for name, table in ranked.items()},
+            candidates={name: table.num_rows for name, table in finished.ranked.items()},
             selected_by={name: self.rules.selected_by(name, self.predictions.labels) for name in LIST_NAMES},
             expected=expected,
-            thresholds=dict(self._threshold_records(why_short)),
+            thresholds=dict(self._threshold_records(finished)),
             counts={name: dict(counted) for name, counted in lists.counts.items()},
             truth=truth_counts,
             settings=settings,
-            why_short=why_short,
+            why_short=finished.why_short,
             next_best={name: next_best.count for name, next_best in self.next_best.items()},
+            frequency=finished.frequency,
+            mirror=self.mirror.records(),
         )
 
-    def _threshold_records(
-        self, why_short: dict[ListName, tuple[str, ...]]
-    ) -> Iterator[tuple[ListName, ThresholdRecord]]:
-        """The thresholds; the notes of a short list say first why it is short."""
+    def _threshold_records(self, finished: FinishedLists) -> Iterator[tuple[ListName, ThresholdRecord]]:
+        """The thresholds; the notes say first why a list is short, or too long."""
         for name, threshold in self.rules.thresholds.items():
             record = threshold.record()
-            yield name, record.model_copy(update={"notes": (*why_short.get(name, ()), *record.notes)})
+            yield name, record.model_copy(update={"notes": (*finished.notes(name), *record.notes)})
 
 
 def _file_names() -> tuple[str, ...]:
@@ -268,49 +282,10 @@ def _file_names() -> tuple[str, ...]:
     names = [file for name in LIST_NAMES for file in list_files(name)]
     lists = [f"{name}.{ending}" for name in names for ending in ENDINGS.values()]
     not_asked = [name + ENDING for name in NOT_ASKED]
-    others = (SELECTION, CURVES, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE, NO_POSITION)
+    others = (SELECTION, CURVES, MIRROR, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE, NO_POSITION)
     return (*lists, *not_asked, *others)
 
 
 def list_files(name: ListName) -> tuple[str, str]:
     """The names, without an ending, of the files of a list and of the stars that come next."""
     return f"{name.lower()}_candidates", f"next_{name.lower()}"
-
-
-def _added_columns(settings: CatalogSettings, stars: Stars, manifest: Manifest | None) -> AddedColumns:
-    """The columns of the user's catalogue, or of the catalogues that were the input."""
-    sky = stars.ra_S, stars.dec_S, settings.radius
-    if settings.catalogue == "auto":
-        inputs = dict.fromkeys(record.input for record in manifest.inputs) if manifest else {}
-        return AddedColumns.of_inputs(list(inputs), *sky)
-    if settings.catalogue == "none":
-        return AddedColumns()
-    return AddedColumns.read(settings.catalogue, settings.catalogue_columns, *sky)
-
-
-def _read_truth(settings: CatalogSettings, predictions: Predictions, stars: Stars) -> "TrueLists":
-    """What the table of true labels says about the stars."""
-    from survey.catalog.truth import read_truth  # loads torch, to know what the members were trained on
-
-    return read_truth(settings.join.model_copy(update={"table": settings.truth}), predictions, stars)
-
-
-def _check_criterion(settings: CatalogSettings, predictions: Predictions) -> None:
-    """The predicted labels must be enough for the criterion, if they say anything about carbon."""
-    labels = set(predictions.labels)
-    if labels & {"CFe", "CH"} and not has_labels(settings.criterion, labels):
-        raise SettingsError(
-            f"catalog: criterion={settings.criterion}: needs labels that are not among the predicted ones "
-            f"({', '.join(predictions.labels)}); give criterion=carbon_0.7 or criterion=carbon_1.0, "
-            "or predictions of an ensemble with these labels"
-        )
-
-
-def _default_columns(predictions: Predictions) -> tuple[str, ...]:
-    """The columns that a reader gets without asking: name, position, class and labels."""
-    classes = [f"p_{name.lower()}" for name in predictions.document.classes]
-    labels = [column for name in predictions.labels for column in (name, f"{name}_err")]
-    scores = [f"score_{name.lower()}" for name in LIST_NAMES] if classes else []
-    identity = ("star", "ra", "dec", "snr", "n_visits")
-    flags = ("flag_warn", "flag_bad", "mp_candidate", "cemp_candidate")
-    return (*identity, *classes, *scores, *labels, *flags)

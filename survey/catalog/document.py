@@ -1,7 +1,7 @@
 """What a catalog says about itself (`catalog.json`): definitions, thresholds, counts, origin."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -102,11 +102,47 @@ class ExpectedRecord(_Record):
         return cls(**{name: None if share is None else share * length for name, share in ends.items()})
 
 
+class FrequencyBinRecord(_Record):
+    """A bin in [Fe/H] (null = open): stars of the two lists in it, and the published shares of CEMP stars."""
+
+    low: float | None
+    high: float | None
+    mp: int
+    cemp: int
+    least: float
+    most: float
+
+
+class FrequencyRecord(_Record):
+    """How many CEMP stars the MP list can have by published frequencies, and how many are listed."""
+
+    bins: tuple[FrequencyBinRecord, ...]
+    fewest: float
+    most: float
+    listed: int
+    warning: str
+
+
+MirrorGroup = Literal["metal_rich", "hot", "M", "white_dwarf", "galaxy", "quasar", "sky"]
+
+
+class MirrorRecord(_Record):
+    """How many stars of a group that cannot be in a list pass its cut, and how many are in it."""
+
+    search: ListName
+    group: MirrorGroup
+    n: int
+    passed: int
+    listed: int
+    share: IntervalRecord
+
+
 class CatalogDocument(Document):
     """The document of a finished catalog.
 
     `why_short` says why a list is empty or very short; `next_best` counts the stars in the list of those that
-    come next. Paths are as the user gave them.
+    come next. `frequency` and `mirror` hold the prior test and the mirror test. Paths are as the user gave
+    them.
     """
 
     created: str
@@ -125,6 +161,8 @@ class CatalogDocument(Document):
     truth: dict[str, int] | None = None
     why_short: dict[ListName, tuple[str, ...]] = Field({})
     next_best: dict[ListName, int] = Field({})
+    frequency: FrequencyRecord | None = None
+    mirror: tuple[MirrorRecord, ...] = ()
 
 
 CATALOG = Kind("catalog", CatalogDocument, 3, "catalog")

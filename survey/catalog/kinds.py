@@ -68,7 +68,8 @@ def kinds(table: pa.Table, bits_N: NDArray[np.int32]) -> NDArray[np.object_]:
     """
     survey_N = survey_kinds(table)
     measured_N = np.isfinite(np.stack([float_column(table, name) for name in INDICES])).any(0)
-    kind_N = np.where(measured_N | (survey_N == "FGK"), "FGK", "unknown").astype(object)
+    kind_N: NDArray[np.object_] = np.full(table.num_rows, "unknown", object)
+    kind_N[measured_N | (survey_N == "FGK")] = "FGK"
     for flag, kind in FLAGS.items():
         kind_N[(bits_N & int(flag)) != 0] = kind
     # noise has bands of any kind
@@ -82,7 +83,7 @@ def _by_text(column: pa.ChunkedArray, kind_of: Callable[[str], str]) -> NDArray[
     """The kind of each text; few texts differ."""
     encoded = column.combine_chunks().cast(pa.string()).fill_null("").dictionary_encode()
     found = [kind_of(text.strip().upper()) for text in encoded.dictionary.to_pylist()]
-    return np.array([*found, ""], object)[encoded.indices.to_numpy()]
+    return np.asarray(np.array([*found, ""], object)[encoded.indices.to_numpy()], object)
 
 
 def _kind_of_type(text: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from survey.catalog.check_settings import CempFrequency, MirrorSettings
 from survey.catalog.flag_settings import DEFAULT_KINDS, FlagLimits, Kind, SecondKey, flag_bits
 from survey.catalog.selection_settings import SelectionBins
 from survey.labelling.settings import Join
@@ -157,6 +158,12 @@ class CatalogSettings(Settings):
         description="kinds of stars that may be in the lists; the lists are tested for FGK only",
     )
     bins: SelectionBins = Field(SelectionBins(), description="bins of the selection function")
+    frequency: CempFrequency = Field(
+        CempFrequency(), description="how many metal-poor stars can be CEMP, by [Fe/H]"
+    )
+    mirror: MirrorSettings = Field(
+        MirrorSettings(), description="stars that cannot be metal-poor, to which the cut is applied as a test"
+    )
     known: tuple[str, ...] = Field(
         (),
         strict=False,

@@ -14,10 +14,12 @@ from survey.reports import (
     asked_plots,
     candidate_plots,
     candidate_spectra,
+    check_plots,
     key_plots,
     selection_plots,
     truth_plots,
 )
+from survey.reports.check_plots import check_lines
 from survey.reports.shown_lists import shown_lists
 
 PICTURES = "pictures.json"
@@ -61,6 +63,7 @@ def _plots(result: CatalogResult) -> Iterator[tuple[str, bytes | None, str]]:
     for shown in lists:
         yield shown.file, drawn.get(shown.name), ""
         yield shown.spectra_file, *candidate_spectra.plot_spectra(result, shown)
+    yield "checks", check_plots.plot_checks(result), ""
     yield "asked", asked_plots.plot_asked(result), ""
     yield "second_key", key_plots.plot_keys(result), ""
     for name, png in truth_plots.plot_truth(result).items():
@@ -76,6 +79,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         f"catalog    {folder}  ({state})",
         *_calibration_lines(document),
         *(line for name in LIST_NAMES for line in _short_lines(document, name)),
+        *([_line("warning", f"the CEMP list is {too_long}")] if (too_long := _too_long(document)) else []),
         f"from       {predictions.path}  {predictions.rows:,} spectra, "
         f"{len(document.ensemble.members)} members",
         f"stars      {document.stars:,}, {visits.get('stars with several', 0):,} with several visits, "
@@ -85,7 +89,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         lines.append(_line("", f"{repeated:,} spectra repeat a visit; the best spectrum of a visit counts"))
     lines += _asked_lines(document) + _count_lines(document)
     lines += [line for name in LIST_NAMES for line in _list_lines(document, name)]
-    lines += _known_lines(result) + _truth_lines(result)
+    lines += check_lines(document) + _known_lines(result) + _truth_lines(result)
     cemp = files.join(folder, "cemp_candidates")
     lines += [
         _line("look at", f"{files.join(folder, 'hats')}  lsdb.open_catalog(...), or any Parquet reader"),
@@ -146,7 +150,8 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
         return [_line(title, f"{candidates}, selected by {document.selected_by[name]}")]
     goal = "the best F1" if threshold.goal == "f1" else f"{threshold.goal} {threshold.level:g}"
     purity, completeness = _interval(threshold.purity), _interval(threshold.completeness)
-    expected, why_short = document.expected[name], document.why_short.get(name, ())
+    expected, too_long = document.expected[name], f"the list is {_too_long(document)}"
+    repeated = (*document.why_short.get(name, ()), too_long)  # at the top of the summary
     shares = ", ".join(f"{share.share:.2%} {class_}" for class_, share in threshold.mix.classes.items())
     return [
         _line(
@@ -156,7 +161,7 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
         ),
         *_expected_lines(expected),
         _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
-        *(_line("", f"note: {note}") for note in threshold.notes if note not in why_short),
+        *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),
     ]
 
 
@@ -166,6 +171,11 @@ def _expected_lines(expected: ExpectedRecord) -> list[str]:
         return []
     interval = f"{expected.true:.0f} [{expected.low:.0f}, {expected.high:.0f}]"
     return [_line("", f"{interval} of them belong in it; purity_to_here says so for each row, best first")]
+
+
+def _too_long(document: CatalogDocument) -> str:
+    """That the CEMP list is longer than can be; empty if it is not."""
+    return document.frequency.warning if document.frequency else ""
 
 
 def _calibration_lines(document: CatalogDocument) -> list[str]:

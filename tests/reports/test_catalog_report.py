@@ -18,6 +18,7 @@ def test_plots_are_drawn_once(result: CatalogResult, figures: list[Figure]) -> N
         "selection",
         "mp_candidates",
         "cemp_candidates",
+        "checks",
         "asked",
         "mp_truth",
         "cemp_truth",

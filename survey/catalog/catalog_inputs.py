@@ -1,0 +1,55 @@
+"""What a catalog is made from besides predictions: other columns, true labels, and what must fit."""
+
+from typing import TYPE_CHECKING
+
+from survey.catalog.added_columns import AddedColumns
+from survey.catalog.criteria import has_labels
+from survey.catalog.settings import LIST_NAMES, CatalogSettings
+from survey.catalog.stars import Stars
+from survey.predict.output import Predictions
+from survey.settings import SettingsError
+from survey.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from survey.catalog.truth import TrueLists
+
+
+def added_columns(settings: CatalogSettings, stars: Stars, manifest: Manifest | None) -> AddedColumns:
+    """The columns of the user's catalogue, or of the catalogues that were the input."""
+    sky = stars.ra_S, stars.dec_S, settings.radius
+    if settings.catalogue == "auto":
+        inputs = dict.fromkeys(record.input for record in manifest.inputs) if manifest else {}
+        return AddedColumns.of_inputs(list(inputs), *sky)
+    if settings.catalogue == "none":
+        return AddedColumns()
+    return AddedColumns.read(settings.catalogue, settings.catalogue_columns, *sky)
+
+
+def read_truth(settings: CatalogSettings, predictions: Predictions, stars: Stars) -> "TrueLists":
+    """What the table of true labels says about the stars."""
+    from survey.catalog.truth import (
+        read_truth as read_labels,  # loads torch, to know what the members were trained on
+    )
+
+    return read_labels(settings.join.model_copy(update={"table": settings.truth}), predictions, stars)
+
+
+def check_criterion(settings: CatalogSettings, predictions: Predictions) -> None:
+    """The predicted labels must be enough for the criterion, if they say anything about carbon."""
+    labels = set(predictions.labels)
+    if labels & {"CFe", "CH"} and not has_labels(settings.criterion, labels):
+        raise SettingsError(
+            f"catalog: criterion={settings.criterion}: needs labels that are not among the predicted ones "
+            f"({', '.join(predictions.labels)}); give criterion=carbon_0.7 or criterion=carbon_1.0, "
+            "or predictions of an ensemble with these labels"
+        )
+
+
+def default_columns(predictions: Predictions) -> tuple[str, ...]:
+    """The columns that a reader gets without asking: name, position, class and labels."""
+    classes = [f"p_{name.lower()}" for name in predictions.document.classes]
+    labels = [column for name in predictions.labels for column in (name, f"{name}_err")]
+    scores = [f"score_{name.lower()}" for name in LIST_NAMES] if classes else []
+    identity = ("star", "ra", "dec", "snr", "n_visits")
+    flags = ("flag_warn", "flag_bad", "mp_candidate", "cemp_candidate")
+    return (*identity, *classes, *scores, *labels, *flags)
