@@ -20,7 +20,7 @@ catalog.json                   definitions, thresholds, counts, and what it was 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,6 +36,7 @@ from survey.catalog.exports import COLUMNS_FILE, ENDINGS, FileFormat, csv_bytes,
 from survey.catalog.flag_settings import flag_bits
 from survey.catalog.flags import FlagRules, flag_table
 from survey.catalog.frequency import cemp_frequency
+from survey.catalog.ground import Ground
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
 from survey.catalog.list_info import about_list, about_next_best
 from survey.catalog.mirror import Mirror, mirror_table
@@ -130,6 +131,7 @@ class _CatalogJob:
         self.added = added_columns(settings, self.stars, manifest)
         self.truth = read_truth(settings, predictions, self.stars) if settings.truth else None
         self.truth_stars: list[pa.Table] = []
+        self.ground = Ground(self.validation, flags, settings.ground)
         self.mirror = Mirror(self.rules, settings.mirror)
         self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}
 
@@ -139,7 +141,9 @@ class _CatalogJob:
         with scratch_folder(self.folder.path) as scratch:
             written, lists = self._write_stars(scratch)
             self._publish(scratch, written)
-        ranked = {name: self._ranked(lists, name) for name in LIST_NAMES}
+        ranked = {name: lists.ranked(name) for name in LIST_NAMES}
+        self.rules = replace(self.rules, thresholds=self.ground.judge(self.rules.thresholds, ranked))
+        ranked = {name: self._with_purity(table, name) for name, table in ranked.items()}
         frequency = cemp_frequency(ranked["MP"], ranked["CEMP"], self.settings.frequency)
         finished = FinishedLists(ranked, self._why_short(ranked), frequency)
         tables, truth_counts = dict(self._tables(lists)), None
@@ -151,9 +155,9 @@ class _CatalogJob:
         self._export(finished)
         return self._describe(written, lists, finished, truth_counts)
 
-    def _ranked(self, lists: CandidateLists, name: ListName) -> pa.Table:
+    def _with_purity(self, ranked: pa.Table, name: ListName) -> pa.Table:
         """A list, best first, with the purity to be expected down to each row."""
-        ranked, threshold = lists.ranked(name), self.rules.thresholds.get(name)
+        threshold = self.rules.thresholds.get(name)
         if threshold is None or self.validation is None:
             return ranked
         return with_ranked_purity(ranked, self.validation, threshold)
@@ -197,6 +201,7 @@ class _CatalogJob:
                 self.truth_stars.append(self.truth.known_stars(table, lists.stars))
             not_asked.add(table)
             self.mirror.add(table)
+            self.ground.add(table)
             lists.add(table)
         not_asked.publish(self.folder.path)
         return writer.finish(), lists

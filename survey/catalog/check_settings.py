@@ -1,4 +1,6 @@
-"""Settings of the checks of a catalog: how many CEMP stars can there be, and what cannot be metal-poor."""
+"""Settings of the checks of a catalog: how many CEMP stars can there be, what cannot be metal-poor, and where
+does the ground end on which the ensemble was tested.
+"""
 
 from itertools import pairwise
 from typing import Self
@@ -49,4 +51,26 @@ class MirrorSettings(Settings):
     feh: float = Field(-0.5, description="least [Fe/H] from lines of a star that cannot be metal-poor")
     sigmas: float = Field(
         1.0, ge=0, description="so many of its errors are taken off [Fe/H] from lines first"
+    )
+
+
+class GroundSettings(Settings):
+    """Where a survey leaves the ground on which the ensemble was tested: nothing is promised beyond."""
+
+    domain: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="largest share of the stars of asked kinds that are out of the domain, in addition to "
+        "the share of the validation stars",
+    )
+    snr: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="largest share of the asked stars whose signal to noise is outside that of the "
+        "validation stars (their middle 99 %)",
+    )
+    listed: float = Field(
+        0.5, gt=0, le=1, description="largest share of the stars of a list that are out of the domain"
     )

@@ -74,7 +74,10 @@ class ValidationRecord(_Record):
 
 
 class ThresholdRecord(_Record):
-    """The threshold of a list, what it was chosen for, and the purity and completeness to be expected."""
+    """The threshold of a list, what it was chosen for, and the purity and completeness to be expected.
+
+    `withheld` says why these are not promised, and null.
+    """
 
     search: ListName
     score: str
@@ -86,6 +89,7 @@ class ThresholdRecord(_Record):
     validation: ValidationRecord
     mix: ClassMixRecord
     notes: tuple[str, ...]
+    withheld: tuple[str, ...] = ()
 
 
 class ExpectedRecord(_Record):

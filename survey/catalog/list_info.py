@@ -21,7 +21,8 @@ def about_list(
     threshold = rules.thresholds.get(name)
     if threshold is None:
         return TableInfo(file, text, notes=notes)
-    return TableInfo(file, text, tuple(_parameters(threshold)), (*notes, *threshold.notes))
+    withheld = [f"nothing is promised of the list: {reason}" for reason in threshold.withheld]
+    return TableInfo(file, text, tuple(_parameters(threshold)), (*withheld, *notes, *threshold.notes))
 
 
 def about_next_best(name: ListName, file: str, rules: CandidateRules) -> TableInfo:

@@ -14,11 +14,10 @@ Shapes: N stars, B bins of stars with similar probabilities, C classes, R draws.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from survey.catalog.document import ClassMixRecord, ClassShareRecord
@@ -43,8 +42,6 @@ BIN_WIDTH, BIN_RANGE = 0.25, 16.0
 """Stars whose log ratios of probabilities lie in the same bin count together; beyond the range all do."""
 RAREST = 1e-4
 """A class gets at least this share: with a share of 0 no evidence would be enough."""
-MANY_OUTSIDE = 0.05
-"""A larger share of spectra out of the domain than this is more than chance."""
 VAGUE = 4.0
 """A share is vague if the upper end of its interval is more than this many times the lower end."""
 
@@ -82,6 +79,7 @@ class ClassMix:
     latter.
 
     `size` is the number of stars in the survey; 0 = unknown, taken as so many that chance plays no part.
+    `independent_C` is the share of the tested stars of each class that are independent of each other.
     """
 
     how: str
@@ -90,6 +88,7 @@ class ClassMix:
     drawn_RC: Floats
     size: int = 0
     notes: tuple[str, ...] = ()
+    independent_C: Floats = field(default_factory=lambda: np.ones(len(CLASSES)))
 
     def adjust(self, p_NC: ArrayLike) -> Floats:
         """Probabilities re-weighted to the class shares of the survey."""
@@ -155,26 +154,14 @@ def class_mix(
     return ClassMix("validation", assumed_C, counted_C / counted_C.sum(), drawn_RC, size, notes)
 
 
-def survey_probabilities(
-    predictions: Predictions, rules: FlagRules
-) -> tuple[BinnedProbabilities, tuple[str, ...]]:
-    """The class probabilities of the survey's spectra of asked kinds in the domain, and a warning if many are
-    outside.
-    """
-    binned, outside, rows = [], 0, 0
+def survey_probabilities(predictions: Predictions, rules: FlagRules) -> BinnedProbabilities:
+    """The class probabilities of the survey's spectra of asked kinds in the domain."""
+    binned = []
     for table in predictions.tables([*PROBABILITIES, *KIND_COLUMNS, "domain"]):
-        table = table.filter(pa.array(rules.may_be_asked(table)))
         outside_N = float_column(table, "domain") > rules.limits.domain_warn
-        binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[~outside_N]))
-        outside, rows = outside + int(outside_N.sum()), rows + table.num_rows
-    if outside <= MANY_OUTSIDE * rows:
-        return BinnedProbabilities.joined(binned), ()
-    note = (
-        f"{outside / rows:.0%} of the spectra are farther from the training spectra than 99 % of the "
-        "validation spectra: the expected purity and completeness are wrong for them, and may be for others; "
-        "leave_out=[out_of_domain] keeps them out of the lists"
-    )
-    return BinnedProbabilities.joined(binned), (note,)
+        chosen_N = rules.may_be_asked(table) & ~outside_N
+        binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[chosen_N]))
+    return BinnedProbabilities.joined(binned)
 
 
 def cautious(mix: ClassMix, name: ListName) -> tuple[ClassMix, tuple[str, ...]]:

@@ -59,7 +59,7 @@ def with_ranked_purity(ranked: pa.Table, validation: pa.Table, threshold: Thresh
 def purity_down_to(score_K: Floats, stars: ValidationStars, threshold: Threshold) -> Floats:
     """Purity and the ends of its interval (3, K) of the list that ends with each row; scores fall."""
     values_3K = np.full((3, len(score_K)), np.nan)
-    if not len(score_K):
+    if not len(score_K) or threshold.withheld:
         return values_3K
     score_N = _cut_score(stars, threshold)
     last_X = np.flatnonzero(np.append(np.diff(score_K) != 0, True))

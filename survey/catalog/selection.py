@@ -104,7 +104,7 @@ def selection_function(
         for (snr, teff), measures in zip(cells, in_cells, strict=True)
         for measure in measures
     ]
-    return pa.Table.from_pylist(rows, BINS)
+    return pa.Table.from_pylist(_promised(rows, threshold), BINS)
 
 
 def threshold_curve(validation: pa.Table, threshold: Threshold) -> pa.Table:
@@ -126,7 +126,13 @@ def threshold_curve(validation: pa.Table, threshold: Threshold) -> pa.Table:
         for value, measures in zip(threshold_X, zip(purity, completeness, strict=True), strict=True)
         for measure in (chosen if value == threshold.value else measures)
     ]
-    return pa.Table.from_pylist(rows, CURVES)
+    return pa.Table.from_pylist(_promised(rows, threshold), CURVES)
+
+
+def _promised(rows: list[dict[str, Any]], threshold: Threshold) -> list[dict[str, Any]]:
+    """The rows; without their values if nothing is promised of the list."""
+    nothing = dict.fromkeys(("value", "low", "high")) if threshold.withheld else {}
+    return [row | nothing for row in rows]
 
 
 def _class_counts(chosen_XN: Flags, class_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from survey.catalog.check_settings import CempFrequency, MirrorSettings
+from survey.catalog.check_settings import CempFrequency, GroundSettings, MirrorSettings
 from survey.catalog.flag_settings import DEFAULT_KINDS, FlagLimits, Kind, SecondKey, flag_bits
 from survey.catalog.selection_settings import SelectionBins
 from survey.labelling.settings import Join
@@ -160,6 +160,9 @@ class CatalogSettings(Settings):
     bins: SelectionBins = Field(SelectionBins(), description="bins of the selection function")
     frequency: CempFrequency = Field(
         CempFrequency(), description="how many metal-poor stars can be CEMP, by [Fe/H]"
+    )
+    ground: GroundSettings = Field(
+        GroundSettings(), description="where the tested ground ends: purity and completeness are null beyond"
     )
     mirror: MirrorSettings = Field(
         MirrorSettings(), description="stars that cannot be metal-poor, to which the cut is applied as a test"

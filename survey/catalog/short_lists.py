@@ -87,7 +87,7 @@ class ShortLists:
 
     def _advice(self, threshold: Threshold) -> Iterator[str]:
         """Settings that give more candidates, with what they give."""
-        survey, _ = survey_probabilities(self.predictions, self.rules.flags)
+        survey = survey_probabilities(self.predictions, self.rules.flags)
         now = _count(threshold, survey)
         for typed, goal in _milder_goals(threshold):
             if self.validation is None:
@@ -95,11 +95,10 @@ class ShortLists:
             mix = self._mix(threshold, goal, survey)
             other = choose_threshold(self.validation, threshold.name, goal, mix, threshold.inner)
             if (count := _count(other, survey)) > now:
-                yield (
-                    f"{typed} (and another catalog=) would list about {count:,} spectra (now {now:,}); "
-                    f"expected purity {_text(other.purity.value)}, "
-                    f"completeness {_text(other.completeness.value)}"
-                )
+                text = f"{typed} (and another catalog=) would list about {count:,} spectra (now {now:,})"
+                purity, completeness = (_text(share.value) for share in (other.purity, other.completeness))
+                promise = f"; expected purity {purity}, completeness {completeness}"
+                yield text if threshold.withheld else text + promise
         if threshold.goal.prior == "estimated":
             yield f"if you know the class shares of the survey, give them: {typed_shares(threshold.name)}"
 

@@ -72,7 +72,7 @@ class Threshold:
     `true` and `other` are the validation stars that belong in the list and that do not, `listed` those
     in the list. `optimism` says by how much, in log odds, purity and completeness look better on the stars
     that the threshold was chosen on than on others; it is subtracted. Candidates of the lists `inner` are in
-    this list too.
+    this list too. If there are reasons in `withheld`, purity and completeness are not promised, and NaN.
     """
 
     name: ListName
@@ -87,6 +87,7 @@ class Threshold:
     optimism: tuple[float, float]
     notes: tuple[str, ...] = ()
     inner: tuple["Threshold", ...] = ()
+    withheld: tuple[str, ...] = ()
 
     @property
     def column(self) -> str:
@@ -118,6 +119,7 @@ class Threshold:
             validation=ValidationRecord(true=self.true, other=self.other, listed=self.listed),
             mix=self.mix.record(),
             notes=self.notes,
+            withheld=self.withheld,
         )
 
 
@@ -147,7 +149,7 @@ def choose_thresholds(
             "validation stars, so no threshold can be chosen; run survey ensemble with runs=[...], "
             "and predict with that ensemble"
         )
-    survey, survey_notes = survey_probabilities(predictions, flags)
+    survey = survey_probabilities(predictions, flags)
     chosen: dict[ListName, Threshold] = {}
     mixes: dict[str, ClassMix] = {}
     for name in sorted(goals, key=lambda name: len(inner_lists(name))):
@@ -157,7 +159,7 @@ def choose_thresholds(
         mix, mix_notes = cautious(mixes[prior], name)
         inner = tuple(chosen[other] for other in inner_lists(name) if other in chosen)
         threshold = choose_threshold(validation, name, goal, mix, inner)
-        chosen[name] = replace(threshold, notes=threshold.notes + mix_notes + survey_notes)
+        chosen[name] = replace(threshold, notes=threshold.notes + mix_notes)
     return {name: chosen[name] for name in goals}
 
 
@@ -166,7 +168,7 @@ def mix_of_stars(validation: pa.Table, prior: Prior, survey: BinnedProbabilities
 
     Of fewer than `FEWEST_SPECTRA` spectra they are not estimated.
     """
-    stars = ValidationStars.from_table(validation)
+    stars = ValidationStars.from_table(validation).one_of_each_base()
     enough = survey if survey is not None and len(survey) >= FEWEST_SPECTRA else None
     return class_mix(stars.p_NC, stars.class_N, prior, enough)
 
@@ -183,7 +185,7 @@ def choose_threshold(
     `inner` are the thresholds of the lists whose candidates are in this list in any case.
     """
     goal, stars = goal or ListGoal(), ValidationStars.from_table(validation)
-    mix = mix or class_mix(stars.p_NC, stars.class_N)
+    mix = replace(mix or class_mix(stars.p_NC, stars.class_N), independent_C=stars.independent_C)
     score_N, n_C = stars.score(name, mix, in_any(inner, stars.p_NC)), stars.n_C
     true = int(n_C[list_classes(name)].sum())
     other = int(n_C.sum()) - true
@@ -266,6 +268,7 @@ def _optimism(
     Each resample of the validation stars chooses a threshold, which is judged on the resample and on the
     validation stars (Efron 1983).
     """
+    k_XC, n_C = k_XC * mix.independent_C, n_C * mix.independent_C
     cells_XC = np.diff(np.concatenate([k_XC, n_C[None]]), axis=0, prepend=0)
     drawn_RXC = np.cumsum(resample(cells_XC, "scores"), 1)
     total_RC = drawn_RXC[:, -1]

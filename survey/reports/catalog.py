@@ -56,8 +56,9 @@ def _drawn(folder: str) -> dict[str, Any]:
 
 def _plots(result: CatalogResult) -> Iterator[tuple[str, bytes | None, str]]:
     """Name and bytes of each plot, or none, and why there is none where a user may miss it."""
-    yield "purity_completeness", selection_plots.plot_curves(result), ""
-    yield "selection", selection_plots.plot_selection(result), ""
+    why = selection_plots.why_not_promised(result)
+    yield "purity_completeness", selection_plots.plot_curves(result), why
+    yield "selection", selection_plots.plot_selection(result), why
     lists = shown_lists(result)
     drawn = candidate_plots.plot_lists(result, lists)
     for shown in lists:
@@ -153,12 +154,15 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
     expected, too_long = document.expected[name], f"the list is {_too_long(document)}"
     repeated = (*document.why_short.get(name, ()), too_long)  # at the top of the summary
     shares = ", ".join(f"{share.share:.2%} {class_}" for class_, share in threshold.mix.classes.items())
+    chosen = f"{candidates}: score of {threshold.value:.3f} or more, chosen for {goal}"
+    if threshold.withheld:
+        return [
+            _line(title, f"{chosen}; nothing is promised of it, neither purity nor completeness, because"),
+            *(_line("", reason) for reason in threshold.withheld),
+            *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),
+        ]
     return [
-        _line(
-            title,
-            f"{candidates}: score of {threshold.value:.3f} or more, chosen for {goal}; "
-            f"expected purity {purity}, completeness {completeness}",
-        ),
+        _line(title, f"{chosen}; expected purity {purity}, completeness {completeness}"),
         *_expected_lines(expected),
         _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
         *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),

@@ -25,6 +25,12 @@ CELL = (1.05, 0.52)
 Rows = list[dict[str, Any]]
 
 
+def why_not_promised(result: CatalogResult) -> str:
+    """Why nothing is promised of the lists; empty if something is promised of any."""
+    reasons = [threshold.withheld for threshold in result.document.thresholds.values()]
+    return f"nothing is promised of the lists: {reasons[0][0]}" if reasons and all(reasons) else ""
+
+
 def plot_curves(result: CatalogResult) -> bytes | None:
     """Expected purity and completeness by threshold with their intervals, and the threshold that was chosen.
 
