@@ -78,7 +78,7 @@ def test_real_files_are_predicted_with_the_shipped_ensemble_without_naming_it(
     )
     torch.set_num_threads(1)
     result = predict(settings)
-    assert result.document.written >= 6
+    assert result.document.rows >= 6
     said = open_predictions(str(tmp_path / "said"))
     assert said.document.ensemble.id == open_ensemble(str(SHIPPED)).id
     assert files.exists(files.join(said.path, "population.parquet"))

@@ -26,7 +26,7 @@ def expected_purity(
     k_XC: NDArray[Any], n_C: NDArray[Any], name: ListName, mix: ClassMix, optimism: float = 0.0
 ) -> list[Measure]:
     """The share of listed stars that belong in the list, if k of n validation stars per class are listed."""
-    rate_XC, rate_RXC = _rates(k_XC, n_C)
+    rate_XC, rate_RXC = _rates(k_XC, n_C, mix)
     listed_X = k_XC.sum(1)
     value_X = np.where(listed_X > 0, share_in_list(rate_XC * mix.share_C, name), np.nan)
     drawn_RX = share_in_list(_listed(rate_RXC, mix.drawn_RC[:, None], mix.size), name)
@@ -45,7 +45,7 @@ def expected_completeness(
 
     `present_XC` is the share of each class that lies in the bins, if there are bins.
     """
-    rate_XC, rate_RXC = _rates(k_XC, n_XC)
+    rate_XC, rate_RXC = _rates(k_XC, n_XC, mix)
     wanted = list_classes(name)
     n_X = np.broadcast_to(n_XC, k_XC.shape)[:, wanted].sum(1)
     present = np.ones(k_XC.shape) if present_XC is None else present_XC
@@ -83,9 +83,10 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     return np.asarray(numerator / np.where(denominator > 0, denominator, 1))
 
 
-def _rates(k_XC: NDArray[Any], n_C: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Shares k / n, 0.5 if n is 0, and draws of them."""
+def _rates(k_XC: NDArray[Any], n_C: NDArray[Any], mix: ClassMix) -> tuple[Floats, Floats]:
+    """Shares k / n, 0.5 if n is 0, and draws of them, as wide as so many independent stars leave them."""
     rate_XC = np.where(n_C > 0, k_XC / np.maximum(n_C, 1), 0.5)
+    k_XC, n_C = k_XC * mix.independent_C, n_C * mix.independent_C
     drawn_RXC = random_generator("rates").beta(k_XC + 0.5, n_C - k_XC + 0.5, (DRAWS, *k_XC.shape))
     return rate_XC, drawn_RXC
 

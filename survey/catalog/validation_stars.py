@@ -1,6 +1,8 @@
-"""The validation stars of an ensemble, combined from their visits and flagged like the stars of the catalog.
+"""The stars that lists are tested on, flagged like the stars of the catalog: the test population of an
+ensemble, or its validation stars, combined from their visits.
 
-A threshold is chosen on them, and purity and completeness are counted on them. Shapes: N stars, C classes.
+A threshold is chosen on them, and purity and completeness are counted on them. Draws of the population that
+have one base are alike, so they count as fewer independent stars. Shapes: N stars, C classes.
 """
 
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey import files
@@ -17,17 +20,24 @@ from survey.catalog.settings import ListName, VisitSettings, list_classes
 from survey.catalog.visits import PROBABILITIES, Flags, Floats, class_probabilities, combine_visits
 from survey.labelling.star_id import encode
 from survey.labels import CLASSES, MISSING
-from survey.predict.output import VALIDATION, Predictions
+from survey.predict.output import BASE, BLANKED, POPULATION, VALIDATION, Predictions
+
+SMALLEST = 1e-7
+"""A smaller probability counts as this when its logarithm is taken."""
 
 
 @dataclass(frozen=True)
 class ValidationStars:
-    """Validation stars with a known class and an answer; `allowed_N`: no flag keeps the star out of lists."""
+    """Tested stars with a known class and an answer; `allowed_N`: no flag keeps the star out of lists.
+
+    Stars of one `base_N` are draws of one spectrum; None if each is a star of its own.
+    """
 
     row_N: NDArray[np.int64]
     p_NC: Floats
     class_N: NDArray[np.int64]
     allowed_N: Flags
+    base_N: NDArray[np.int64] | None = None
 
     @classmethod
     def from_table(cls, validation: pa.Table) -> Self:
@@ -47,12 +57,39 @@ class ValidationStars:
         if "flag_bad" in validation.column_names:
             allowed_N = validation["flag_bad"].fill_null(0).to_numpy() == 0
         row_N = np.flatnonzero(np.isfinite(p_NC).all(1) & (class_N != MISSING))
-        return cls(row_N, p_NC[row_N], class_N[row_N], allowed_N[row_N])
+        base_N = validation[BASE].to_numpy()[row_N] if BASE in validation.column_names else None
+        return cls(row_N, p_NC[row_N], class_N[row_N], allowed_N[row_N], base_N)
 
     @property
     def n_C(self) -> NDArray[np.int64]:  # noqa: N802
         """The number of stars of each class."""
         return np.bincount(self.class_N, minlength=len(CLASSES))
+
+    @property
+    def independent_C(self) -> Floats:  # noqa: N802
+        """The number of independent stars among those of each class, as a share.
+
+        It follows from how alike the log odds of the class are among the draws of one base (intraclass
+        correlation).
+        """
+        if self.base_N is None:
+            return np.ones(len(CLASSES))
+        log_NC = np.log(np.clip(self.p_NC, SMALLEST, 1))
+        share_C = np.ones(len(CLASSES))
+        for number in range(len(CLASSES)):
+            chosen_N = self.class_N == number
+            odds_NC = log_NC[chosen_N] - np.log1p(-np.clip(self.p_NC[chosen_N], 0, 1 - SMALLEST))
+            if chosen_N.any():
+                base_N = self.base_N[chosen_N]
+                share_C[number] = min(independent_share(odds_N, base_N) for odds_N in odds_NC.T)
+        return share_C
+
+    def one_of_each_base(self) -> Self:
+        """The first draw of each base: they are independent."""
+        if self.base_N is None:
+            return self
+        first = np.sort(np.unique(self.base_N, return_index=True)[1])
+        return type(self)(*(values[first] for values in vars(self).values()))
 
     def score(self, name: ListName, mix: ClassMix, always_N: Flags | None = None) -> Floats:
         """The scores with the class shares of the survey; -1 for stars that are never listed.
@@ -65,17 +102,41 @@ class ValidationStars:
         return np.where(self.allowed_N, score_N, -1.0)
 
 
-def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:
-    """The predictions of the ensemble for its validation stars, one row each; None if it has none.
+def independent_share(value_N: Floats, group_N: NDArray[np.int64]) -> float:
+    """How many independent values so many values in groups are worth, as a share of their number.
 
-    `flag_bad` is not 0 if the star's flags would keep it out of the lists.
+    With groups of m values and the intraclass correlation r it is 1 / (1 + (m - 1) r).
     """
-    path = files.join(predictions.path, VALIDATION)
-    if not files.exists(path):
+    _, code_N, size_G = np.unique(group_N, return_inverse=True, return_counts=True)
+    count, groups = len(value_N), len(size_G)
+    if groups in (1, count):
+        return 1 / count if groups == 1 else 1.0
+    mean_G = np.bincount(code_N, value_N) / size_G
+    between = float((size_G * (mean_G - value_N.mean()) ** 2).sum()) / (groups - 1)
+    within = float(((value_N - mean_G[code_N]) ** 2).sum()) / (count - groups)
+    size = (count - float((size_G**2).sum()) / count) / (groups - 1)
+    if between + within == 0:
+        return groups / count
+    alike = min(max((between - within) / (between + (size - 1) * within), 0.0), 1.0)
+    return 1 / (1 + (size - 1) * alike)
+
+
+def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:
+    """The predictions of the ensemble for its test population, or for its validation stars, one row each.
+
+    None if it has neither. `flag_bad` is not 0 if the star's flags would keep it out of the lists.
+    """
+    path = files.join(predictions.path, POPULATION)
+    if files.exists(path):
+        table = files.read_table(path)
+        table = table.filter(pc.invert(table[BLANKED]))
+        code_N = np.arange(table.num_rows)
+    elif files.exists(path := files.join(predictions.path, VALIDATION)):
+        table = files.read_table(path)
+        code_N, _ = encode(table["star"].combine_chunks().cast(pa.string()))
+        unnamed_N = code_N < 0
+        code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
+    else:
         return None
-    table = files.read_table(path)
-    code_N, _ = encode(table["star"].combine_chunks().cast(pa.string()))
-    unnamed_N = code_N < 0
-    code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
     stars = combine_visits(table, code_N, visits)
     return stars.append_column("flag_bad", pa.array(rules.excluding(stars, *rules.flags(stars))))

@@ -6,6 +6,7 @@ import pytest
 
 from survey.ensemble.fit_data import LEAST_OF_OTHERS, FitData
 from survey.labelling.samples import Samples
+from survey.store.settings import Prepare
 from survey.training.run import StoreSource
 
 COMPUTED = 300
@@ -29,7 +30,7 @@ def fit_data(real: int) -> FitData:
         label_NL * np.nan,
         pa.table({"source": source}),
     )
-    store = StoreSource.model_construct(path="s", id="i")
+    store = StoreSource(path="s", id="i", prepare=Prepare())
     return FitData(store, validation, validation, {})
 
 

@@ -1,0 +1,76 @@
+"""Tested stars: draws of one spectrum are not taken for independent stars."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from survey.catalog.flags import FlagRules
+from survey.catalog.settings import ListGoal, VisitSettings
+from survey.catalog.thresholds import choose_threshold
+from survey.catalog.validation_stars import ValidationStars, independent_share, read_validation
+from survey.labels import CLASSES
+from survey.predict.output import POPULATION, VALIDATION
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.0, 1.0), (1.0, 1.0), (2.0, 0.5), (1.0, 1e-9)])
+def test_the_mean_scatters_as_that_of_so_many_independent_values(between: float, within: float) -> None:
+    rng = np.random.default_rng(0)
+    groups, draws, trials = 60, 20, 2000
+    effect = between * rng.standard_normal((trials, groups, 1))
+    values = effect + within * rng.standard_normal((trials, groups, draws))
+    count = groups * draws
+    scatter = values.reshape(trials, -1).mean(1).std()
+    independent = (between**2 + within**2) / scatter**2
+    group = np.repeat(np.arange(groups), draws)
+    share = np.mean([independent_share(values[trial].ravel(), group) for trial in range(50)])
+    assert share * count == pytest.approx(independent, rel=0.15)
+
+
+def test_without_repeated_groups_all_values_are_independent() -> None:
+    assert independent_share(np.arange(5.0), np.arange(5)) == 1
+    assert independent_share(np.ones(4), np.zeros(4, np.int64)) == 0.25
+
+
+def table(bases: int, draws: int) -> pa.Table:
+    """Draws of stars with the same answer for all draws of a base."""
+    rng = np.random.default_rng(1)
+    class_N = np.tile(np.arange(3), bases)[:bases]
+    p_NC = rng.dirichlet(np.ones(3), bases) * 0.3 + 0.7 * np.eye(3)[class_N]
+    row = np.repeat(np.arange(bases), draws)
+    columns: dict[str, Any] = {f"p_{name.lower()}": p_NC[row, k] for k, name in enumerate(CLASSES)}
+    return pa.table(columns | {"true_class": class_N[row].astype(np.int8), "base": row.astype(np.int32)})
+
+
+def test_many_draws_of_few_stars_promise_no_more_than_the_stars() -> None:
+    goal = ListGoal(goal="completeness", level=0.9)
+    many = choose_threshold(table(150, 40), "MP", goal)
+    once = choose_threshold(table(150, 1), "MP", goal)
+    assert many.listed > 30 * once.listed
+    for one, other in ((many.purity, once.purity), (many.completeness, once.completeness)):
+        assert one.value == pytest.approx(other.value, abs=0.02)
+        assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.3)
+
+
+def test_the_test_population_comes_before_the_validation_stars(tmp_path: Path) -> None:
+    drawn = table(30, 5)
+    blanked = pa.array(np.arange(drawn.num_rows) % 5 == 0)
+    snr = pa.array(np.full(drawn.num_rows, 50.0))
+    pq.write_table(drawn.append_column("blanked", blanked).append_column("snr", snr), tmp_path / POPULATION)
+    few = table(3, 1).append_column("star", pa.array(["a", "b", "c"]))
+    few = few.append_column("snr", pa.array([50.0, 60.0, 70.0]))
+    pq.write_table(few, tmp_path / VALIDATION)
+    place: Any = SimpleNamespace(path=str(tmp_path))
+    read = read_validation(place, VisitSettings(), FlagRules())
+    assert read is not None
+    assert read.num_rows == 120, "blanked draws are left out"
+    assert ValidationStars.from_table(read).independent_C.max() < 0.5
+    (tmp_path / POPULATION).unlink()
+    read = read_validation(place, VisitSettings(), FlagRules())
+    assert read is not None
+    assert read.num_rows == 3
+    assert np.all(ValidationStars.from_table(read).independent_C == 1)
