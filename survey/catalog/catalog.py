@@ -6,6 +6,7 @@ hats/  no_position.parquet     all stars, as a HATS catalog; the stars without a
 mp_candidates.*                metal-poor stars (CEMP stars too), best first: Parquet, VOTable, FITS, CSV
 cemp_candidates.*              carbon-enhanced metal-poor stars, likewise
 next_mp.*  next_cemp.*         the best stars that are not in a list, likewise, and what keeps each out
+m_subdwarfs.*  carbon_stars.*  M subdwarfs, and stars rich in carbon, by their bands, likewise
 not_fgk.parquet                all stars of other kinds than the lists were tested for, with few columns
 unsure.parquet                 all stars about which flags forbid a promise, likewise
 selection.parquet              expected purity and completeness by signal to noise and temperature
@@ -38,8 +39,10 @@ from survey.catalog.flags import FlagRules, flag_table
 from survey.catalog.frequency import cemp_frequency
 from survey.catalog.ground import Ground
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
+from survey.catalog.kind_lists import KIND_LISTS, KindLists, about_kind
 from survey.catalog.list_info import about_list, about_next_best
 from survey.catalog.mirror import Mirror, mirror_table
+from survey.catalog.names import with_lamost_names
 from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
 from survey.catalog.ranked_purity import with_ranked_purity
@@ -55,6 +58,7 @@ from survey.catalog.validation_stars import read_validation
 from survey.catalog.votable import TableInfo
 from survey.folder import Folder
 from survey.predict.output import Predictions, open_predictions
+from survey.tables.columns import column_table
 
 MAX_REGIONS = 200
 """Regions of the sky that rows are sorted into, about: one file each is open at the same time."""
@@ -131,6 +135,7 @@ class _CatalogJob:
         self.added = added_columns(settings, self.stars, manifest)
         self.truth = read_truth(settings, predictions, self.stars) if settings.truth else None
         self.truth_stars: list[pa.Table] = []
+        self.kind_lists = KindLists(settings.limits)
         self.ground = Ground(self.validation, flags, settings.ground)
         self.mirror = Mirror(self.rules, settings.mirror)
         self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}
@@ -202,6 +207,7 @@ class _CatalogJob:
             not_asked.add(table)
             self.mirror.add(table)
             self.ground.add(table)
+            self.kind_lists.add(table)
             lists.add(table)
         not_asked.publish(self.folder.path)
         return writer.finish(), lists
@@ -226,17 +232,26 @@ class _CatalogJob:
             yield KNOWN, self.known.recovery({name: lists.is_candidate(name) for name in LIST_NAMES})
 
     def _export(self, finished: FinishedLists) -> None:
-        """Write the lists of candidates in all formats, and the descriptions of columns and flags."""
+        """Write all lists in all formats, and the descriptions of columns and flags."""
+        schemas = [self._export_list(self.kind_lists.ranked(kind), about_kind(kind)) for kind in KIND_LISTS]
         for name, table in finished.ranked.items():
             listed, next_best = list_files(name)
             about = about_list(name, listed, self.rules, self.predictions.labels, finished.notes(name))
-            self._export_list(self.next_best[name].ranked(), about_next_best(name, next_best, self.rules))
-            self._export_list(table, about)
+            after = about_next_best(name, next_best, self.rules)
+            schemas += [
+                self._export_list(self.next_best[name].ranked(), after),
+                self._export_list(table, about),
+            ]
+        fields = {field.name: field for schema in reversed(schemas) for field in schema}
+        columns = with_lamost_names(column_table(pa.schema(list(fields.values()))))
+        files.write(self.folder.file(COLUMNS_FILE), csv_bytes(columns))
         files.write(self.folder.file(FLAGS), csv_bytes(flag_table()))
 
-    def _export_list(self, table: pa.Table, about: TableInfo) -> None:
+    def _export_list(self, table: pa.Table, about: TableInfo) -> pa.Schema:
+        """Write a list; returns its columns."""
         formats: tuple[FileFormat, ...] = ("parquet", *self.settings.exports)
         export_table(table, self.folder.path, about, self.origin, formats, self.settings.names)
+        return table.schema
 
     def _describe(
         self,
@@ -266,7 +281,7 @@ class _CatalogJob:
             selected_by={name: self.rules.selected_by(name, self.predictions.labels) for name in LIST_NAMES},
             expected=expected,
             thresholds=dict(self._threshold_records(finished)),
-            counts={name: dict(counted) for name, counted in lists.counts.items()},
+            counts={name: dict(counted) for name, counted in lists.counts.items()} | self.kind_lists.counts(),
             truth=truth_counts,
             settings=settings,
             why_short=finished.why_short,
@@ -285,7 +300,7 @@ class _CatalogJob:
 def _file_names() -> tuple[str, ...]:
     """All files that a catalog may have besides its document and the folder of all stars."""
     names = [file for name in LIST_NAMES for file in list_files(name)]
-    lists = [f"{name}.{ending}" for name in names for ending in ENDINGS.values()]
+    lists = [f"{name}.{ending}" for name in (*names, *KIND_LISTS) for ending in ENDINGS.values()]
     not_asked = [name + ENDING for name in NOT_ASKED]
     others = (SELECTION, CURVES, MIRROR, KNOWN, TRUTH, TRUTH_STARS, FLAGS, COLUMNS_FILE, NO_POSITION)
     return (*lists, *not_asked, *others)

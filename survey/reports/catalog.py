@@ -16,6 +16,7 @@ from survey.reports import (
     candidate_spectra,
     check_plots,
     key_plots,
+    kind_plots,
     selection_plots,
     truth_plots,
 )
@@ -64,6 +65,7 @@ def _plots(result: CatalogResult) -> Iterator[tuple[str, bytes | None, str]]:
     for shown in lists:
         yield shown.file, drawn.get(shown.name), ""
         yield shown.spectra_file, *candidate_spectra.plot_spectra(result, shown)
+    yield "kinds", kind_plots.plot_kinds(result), ""
     yield "checks", check_plots.plot_checks(result), ""
     yield "asked", asked_plots.plot_asked(result), ""
     yield "second_key", key_plots.plot_keys(result), ""
@@ -90,7 +92,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         lines.append(_line("", f"{repeated:,} spectra repeat a visit; the best spectrum of a visit counts"))
     lines += _asked_lines(document) + _count_lines(document)
     lines += [line for name in LIST_NAMES for line in _list_lines(document, name)]
-    lines += check_lines(document) + _known_lines(result) + _truth_lines(result)
+    lines += _kind_list_lines(document) + check_lines(document) + _known_lines(result) + _truth_lines(result)
     cemp = files.join(folder, "cemp_candidates")
     lines += [
         _line("look at", f"{files.join(folder, 'hats')}  lsdb.open_catalog(...), or any Parquet reader"),
@@ -167,6 +169,16 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
         _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
         *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),
     ]
+
+
+def _kind_list_lines(document: CatalogDocument) -> list[str]:
+    """The lists of other kinds."""
+    lines = []
+    for name, title in (("m_subdwarfs", "subdwarfs"), ("carbon_stars", "carbon")):
+        if counts := document.counts.get(name):
+            text = f"{sum(counts.values()):,} stars ({_counted(counts)}) by their bands or type, in {name}.*"
+            lines.append(_line(title, text))
+    return lines
 
 
 def _expected_lines(expected: ExpectedRecord) -> list[str]:

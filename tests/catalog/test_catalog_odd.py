@@ -134,7 +134,7 @@ def test_each_table_says_what_it_was_made_from(tmp_path: Path) -> None:
     truth = str(tmp_path / "truth.csv")
     result = run(tmp_path, truth=truth, known=[truth], exports=[])
     tables = sorted(Path(result.folder).glob("*.parquet"))
-    assert len(tables) == 12
+    assert len(tables) == 14
     for path in tables:
         metadata = pq.read_schema(path).metadata
         origin = [metadata[name] for name in (b"ensemble", b"predictions", b"source")]
