@@ -3,9 +3,10 @@
     python benchmarks/falsepositives.py [ensemble=weights/cemp] [snr=20] [completeness=0.5]
 
 The population is that of the ensemble (`population.spectra`). A threshold is chosen that finds this share of
-the stars that belong in the list; then those that do not belong are counted, by class. Flags keep stars out as
-in a catalog. Draws of one spectrum are alike: intervals are resampled by spectrum (`base`), and where no star is
-wrong, the limit is that of so many independent ones. Blanked: carbon-rich stars without the bands of CH, CN, C2.
+the stars that belong in the list; then those that do not belong are counted, by class. Flags keep stars out
+as in a catalog. Draws of one spectrum are alike: intervals are resampled by spectrum (`base`), and where no
+star is wrong, the limit is that of so many independent ones. Blanked: carbon-rich stars without the bands of
+CH, CN and C2.
 """
 
 import sys

@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from survey.ensemble.members import open_members
+from survey.ensemble.calibrated_run import calibrated
+from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.line_key import read_columns
 from survey.labels import CLASSES
 from survey.recipes import merge, read_section
 from survey.store.ingest import ingest
@@ -39,10 +41,11 @@ INPUTS = {
     "real": DATA / "realstars" / "realstars.parquet",
     "lamost": DATA / "lamost",
 }
+LABELS = ("Teff", "logg", "FeH")
 REAL = {"store": "real", "labels": str(INPUTS["real"])}
 VARIANTS: dict[str, dict[str, Any]] = {
     "computed": {},
-    "real": REAL | {"targets": ["Teff", "logg", "FeH"], "sources": {}, "synthesis": {"probability": 0.0}},
+    "real": REAL | {"task": "reg", "targets": [*LABELS], "synthesis": {"probability": 0.0}},
     "both": {"sources": {"real": REAL}},
     "no_drift": {"sources": {"real": REAL}, "augment": {"drift": {"probability": 0.0}}},
     "no_smoothing": {"sources": {"real": REAL}, "augment": {"smoothing": {"probability": 0.0}}},
@@ -52,7 +55,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What each changes in the recipe. Stores are named by their folder in the work folder."""
 FOLDS = 5
-LABELS = ("Teff", "logg", "FeH")
 NETS: dict[str, dict[str, Any]] = {
     "prism": {"epochs": 30, "optimiser": {"weight_decay": 0.2}},
     "echelle": {"optimiser": {"lr": 2e-3}},
@@ -120,35 +122,55 @@ def spectra(work: Path, name: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Spectra with the probabilities of the classes and the labels that a variant predicts."""
+    """Spectra with what a variant predicts: probabilities of classes, labels, their errors and intervals."""
 
     table: pd.DataFrame
     p_NC: np.ndarray
     value_NL: np.ndarray
+    err_NL: np.ndarray
+    half_NL: np.ndarray
 
     def at(self, chosen: np.ndarray) -> "Predicted":
         """Some of them."""
-        return Predicted(self.table[chosen], self.p_NC[chosen], self.value_NL[chosen])
+        arrays = (self.p_NC, self.value_NL, self.err_NL, self.half_NL)
+        return Predicted(self.table[chosen], *(array[chosen] for array in arrays))
 
     @property
     def is_mp(self) -> np.ndarray:
-        """Called metal-poor, carbon-enhanced or not."""
+        """Called metal-poor, carbon-enhanced or not: by classes, or by [Fe/H] if there are none."""
+        if not self.has_classes:
+            return np.asarray(self.value_NL[:, LABELS.index("FeH")] <= -1)
         return np.asarray(self.p_NC[:, CLASSES.index("NMP")] < 0.5)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the variant predicts classes."""
+        return self.p_NC.shape[1] > 0
+
+
+def fold_answers(work: Path, name: str, places: np.ndarray, run: str) -> list[np.ndarray]:
+    """What a run that is calibrated on its validation part predicts of a store: the arrays of `Predicted`."""
+    ensemble, store = open_ensemble(calibrated(run, 1, gpu=False)), open_store(str(work / name))
+    member_answers, latents = ensemble.members.predict_store(store.path, places, "predict")
+    snr_N = read_columns(store, places, ["snr"])["snr"]
+    answers = ensemble.conclude(member_answers, latents, snr_N).answers
+    columns = [answers.labels.index(label) for label in LABELS]
+    p_NC = np.empty((len(places), 0)) if answers.p_NC is None else answers.p_NC
+    half_NL = (answers.high_NL - answers.low_NL) / 2
+    return [p_NC, *(array_NL[:, columns] for array_NL in (answers.value_NL, answers.err_NL, half_NL))]
 
 
 def predict(work: Path, net: str, variant: str, name: str, use: int) -> Predicted:
     """All spectra of a store by the mean of all folds, or by the fold that has set them apart."""
     table, runs = spectra(work, name), [str(work / f"{variant}-{net}-{fold}") for fold in range(use)]
     places = table[["shard", "row_in_shard"]].to_numpy(np.int64)
-    answers = [open_members([run]).predict_store(str(work / name), places, "predict")[0] for run in runs]
-    p_FNC = np.stack([answer.p_MNC[0] for answer in answers])
-    value_FNL = np.stack([answer.value_MNL[0] for answer in answers])
+    by_fold = [fold_answers(work, name, places, run) for run in runs]
     apart = np.stack([np.isin(table["obsid"], sorted(test_spectra(run))) for run in runs])
     weight_FN = np.where(apart.any(0), apart, True).astype(float)[..., None]
-    total_N = weight_FN.sum(0)
-    predicted = Predicted(
-        table, (p_FNC * weight_FN).sum(0) / total_N, (value_FNL * weight_FN).sum(0) / total_N
-    )
+    means = [
+        (np.stack(arrays) * weight_FN).sum(0) / weight_FN.sum(0) for arrays in zip(*by_fold, strict=True)
+    ]
+    predicted = Predicted(table, *means)
     if name not in ("computed", "real"):
         return predicted
     reference = "both" if (work / f"both-{net}-{use - 1}" / "run.json").exists() else variant
@@ -207,6 +229,9 @@ def real_rows(predicted: Predicted) -> dict[str, str]:
         known = np.isfinite(deviation)
         rows[f"... {name}: offset"] = interval(deviation[known], stars[known], np.median)
         rows[f"... {name}: scatter (robust)"] = interval(deviation[known], stars[known], robust)
+        size = np.abs(deviation[known])
+        shares = [(size <= array[known, number]).mean() for array in (fgk.err_NL, fgk.half_NL)]
+        rows[f"... {name}: within one sigma; in the 95 % interval"] = "; ".join(f"{s:.0%}" for s in shares)
     is_m = table["sptype"].fillna("").str.contains("M").to_numpy() | (teff < 3900)
     for text, chosen in (("hotter than 7,500 K, not metal-poor", (teff > 7500) & ~(feh <= -1)), ("M", is_m)):
         group = predicted.at(chosen)
@@ -232,19 +257,21 @@ def lamost_rows(predicted: Predicted) -> dict[str, str]:
 
 
 def computed_rows(predicted: Predicted, name: str) -> dict[str, str]:
-    """The rows for computed stars."""
-    true = predicted.table["class"].map(
-        lambda value: CLASSES.index(value) if isinstance(value, str) else value
-    )
-    stars, called = np.arange(len(true)), predicted.p_NC.argmax(1)
-    cemp = np.stack([called == CLASSES.index("CEMP"), true == CLASSES.index("CEMP")], 1)
-    rows = {
-        f"{name}: accuracy": f"{(called == true).mean():.3f}",
-        "... CEMP F1": interval(cemp, stars, f1),
-    }
+    """The rows for computed stars; a variant without classes has none of them."""
+    rows = {f"{name}: accuracy": "", "... CEMP F1": ""}
+    if predicted.has_classes:
+        true = predicted.table["class"].map(
+            lambda value: CLASSES.index(value) if isinstance(value, str) else value
+        )
+        called = predicted.p_NC.argmax(1)
+        cemp = np.stack([called == CLASSES.index("CEMP"), true == CLASSES.index("CEMP")], 1)
+        accuracy = f"{(called == true).mean():.3f}"
+        rows = {f"{name}: accuracy": accuracy, "... CEMP F1": interval(cemp, np.arange(len(true)), f1)}
     for number, label in enumerate(LABELS):
         deviation = predicted.value_NL[:, number] - predicted.table[label].to_numpy()
-        rows[f"... {label}: mean absolute error"] = f"{np.nanmean(np.abs(deviation)):.3g}"
+        within = (np.abs(deviation) <= predicted.err_NL[:, number]).mean()
+        size = np.nanmean(np.abs(deviation))
+        rows[f"... {label}: mean absolute error; within one sigma"] = f"{size:.3g}; {within:.0%}"
     return rows
 
 

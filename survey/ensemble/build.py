@@ -26,6 +26,7 @@ from survey.ensemble import diversity, member_scores, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
 from survey.ensemble.combine import Weights, combine
 from survey.ensemble.domain import Domain
+from survey.ensemble.drawn_stars import TestPopulation, predict_population
 from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
@@ -43,7 +44,6 @@ from survey.ensemble.ensemble import (
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.line_key import LineKey, read_indices
 from survey.ensemble.members import Members, check_passes, open_members
-from survey.ensemble.population import TestPopulation, predict_population
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
 from survey.labelling.settings import Join

@@ -9,8 +9,8 @@ import torch
 
 from survey import files
 from survey.ensemble.build import build
+from survey.ensemble.drawn_stars import StarDraws, TestPopulation
 from survey.ensemble.ensemble import POPULATION, VALIDATION
-from survey.ensemble.population import Draws, TestPopulation
 from survey.ensemble.settings import Build, Population
 from survey.labelling import samples
 from survey.labels import CLASSES
@@ -41,10 +41,12 @@ def population(place: Path, **changes: object) -> TestPopulation:
     return TestPopulation(settings, store, both.part("train"), both.part("validation"), "carbon_0.7")
 
 
-def shuffled(draws: Draws) -> Draws:
+def shuffled(draws: StarDraws) -> StarDraws:
     """Draws of many bases in the first portion."""
     order = np.random.default_rng(0).permutation(len(draws))
-    return Draws(draws.base_D[order], draws.before_DI[order], draws.after_DI[order], draws.blanked_D[order])
+    return StarDraws(
+        draws.base_D[order], draws.before_DI[order], draws.after_DI[order], draws.blanked_D[order]
+    )
 
 
 def test_stars_that_are_not_metal_poor_have_the_metallicities_of_the_survey(place: Path) -> None:

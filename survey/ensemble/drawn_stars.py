@@ -40,7 +40,7 @@ from survey.training.validation import portions
 
 BASE, BLANKED = "base", "blanked"
 PORTION = 1024
-"""Draws that are predicted together."""
+"""StarDraws that are predicted together."""
 SHARES = {"NMP": 0.7, "MP": 0.2, "CEMP": 0.1}
 """Shares of the draws by the class of their base; the classes that are there share them."""
 BLANKED_SHARE = 0.1
@@ -63,7 +63,7 @@ BIN = 0.1
 
 
 @dataclass(frozen=True)
-class Draws:
+class StarDraws:
     """Which spectrum is the base of each draw, and the labels before and after."""
 
     base_D: NDArray[np.int64]
@@ -74,13 +74,13 @@ class Draws:
     def __len__(self) -> int:
         return len(self.base_D)
 
-    def at(self, rows: slice) -> "Draws":
+    def at(self, rows: slice) -> "StarDraws":
         """Some of them."""
-        return Draws(self.base_D[rows], self.before_DI[rows], self.after_DI[rows], self.blanked_D[rows])
+        return StarDraws(self.base_D[rows], self.before_DI[rows], self.after_DI[rows], self.blanked_D[rows])
 
 
 class TestPopulation:
-    """Draws from labelled spectra that no member of an ensemble was trained on."""
+    """StarDraws from labelled spectra that no member of an ensemble was trained on."""
 
     __test__ = False  # it is no class of tests
 
@@ -111,7 +111,7 @@ class TestPopulation:
         spectra = ((part.flux, part.ivar) for part in read(portions(chosen.shard_row_N2)))
         return SpectralModel.fit(label_columns(chosen, self.inputs), spectra, order)
 
-    def draw(self) -> Draws:
+    def draw(self) -> StarDraws:
         """The draws, in the order of their bases: so the table takes less space."""
         rng, base = random_generator(self.seed, 21), self.base
         chance_N = self._chances()
@@ -128,7 +128,7 @@ class TestPopulation:
             known_D = np.asarray(np.isfinite(before_DI).all(1))
             after_DI = np.where(known_D[:, None], after_DI, before_DI)
         is_cemp_D = base.class_N[base_D] == CLASSES.index("CEMP")
-        return Draws(base_D, before_DI, after_DI, is_cemp_D & (rng.random(len(base_D)) < BLANKED_SHARE))
+        return StarDraws(base_D, before_DI, after_DI, is_cemp_D & (rng.random(len(base_D)) < BLANKED_SHARE))
 
     def _chances(self) -> Floats:
         """How likely each spectrum is drawn: by class, and by [Fe/H] where it is not metal-poor."""
@@ -155,7 +155,7 @@ class TestPopulation:
         factor_N = (wanted / count)[inverse_N]
         return np.asarray(factor_N / factor_N.mean())
 
-    def spectra(self, draws: Draws, continuum: bool) -> Iterator[tuple[Draws, Spectra, Spectra]]:
+    def spectra(self, draws: StarDraws, continuum: bool) -> Iterator[tuple[StarDraws, Spectra, Spectra]]:
         """The spectra of the draws in portions: those of the base, and as they are drawn."""
         base = read_spectra(self.store, self.base.shard_row_N2, continuum)
         generator = torch.Generator().manual_seed(self.seed)
@@ -166,7 +166,7 @@ class TestPopulation:
             after = augment(self.settings.augment, after, generator)
             yield portion, before, self._blank(after, portion.blanked_D)
 
-    def _with_labels(self, spectra: Spectra, draws: Draws) -> Spectra:
+    def _with_labels(self, spectra: Spectra, draws: StarDraws) -> Spectra:
         """The spectra with other labels, where all labels are known."""
         if self.model is None:
             return spectra
@@ -188,7 +188,7 @@ class TestPopulation:
             flux_BP[torch.from_numpy(blanked_B), band] = 1.0
         return replace(spectra, flux=flux_BP)
 
-    def true_classes(self, draws: Draws) -> NDArray[np.int8]:
+    def true_classes(self, draws: StarDraws) -> NDArray[np.int8]:
         """The class of each draw: by its new labels, or that of its base where carbon is not known."""
         class_D = self.base.class_N[draws.base_D].copy()
         if self.model is None:
@@ -254,7 +254,7 @@ class IndexChanges:
         self.meter = IndexMeter(store.grid, torch.device("cpu"))
         self.stored = read_columns(store, base.shard_row_N2, tuple(INDICES))
 
-    def __call__(self, draws: Draws, before: Spectra, after: Spectra) -> dict[str, Floats]:
+    def __call__(self, draws: StarDraws, before: Spectra, after: Spectra) -> dict[str, Floats]:
         """The indices by name; NaN where one is not known."""
         old, new = (self.meter(spectra.flux, spectra.ivar) for spectra in (before, after))
         changed = {}
