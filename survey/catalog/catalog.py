@@ -41,7 +41,7 @@ from survey.catalog.ground import Ground
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
 from survey.catalog.kind_lists import KIND_LISTS, KindLists, about_kind
 from survey.catalog.list_info import about_list, about_next_best
-from survey.catalog.mirror import Mirror, mirror_table
+from survey.catalog.mirror import Mirror, mirror_table, read_blanked
 from survey.catalog.names import with_lamost_names
 from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
@@ -137,7 +137,7 @@ class _CatalogJob:
         self.truth_stars: list[pa.Table] = []
         self.kind_lists = KindLists(settings.limits)
         self.ground = Ground(self.validation, flags, settings.ground)
-        self.mirror = Mirror(self.rules, settings.mirror)
+        self.mirror = Mirror(self.rules, settings.mirror, read_blanked(predictions))
         self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}
 
     def document(self) -> CatalogDocument:

@@ -127,7 +127,7 @@ class FrequencyRecord(_Record):
     warning: str
 
 
-MirrorGroup = Literal["metal_rich", "hot", "M", "white_dwarf", "galaxy", "quasar", "sky"]
+MirrorGroup = Literal["metal_rich", "hot", "M", "white_dwarf", "galaxy", "quasar", "sky", "blanked"]
 
 
 class MirrorRecord(_Record):

@@ -2,7 +2,8 @@
 
 How many hot stars, M stars, white dwarfs, galaxies, quasars and spectra of the sky have a score above the
 threshold, if no flag is looked at? And how many F, G and K stars that are rich in metals by their lines? What
-passes there passes among ordinary stars too. Shape: N stars.
+passes there passes among ordinary stars too. If the ensemble has a test population, its draws of carbon-rich
+stars whose bands of carbon are blanked are such a group for the CEMP list. Shape: N stars.
 """
 
 from collections import Counter
@@ -13,15 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from survey import files
 from survey.catalog.candidates import COLUMNS as LISTED
 from survey.catalog.candidates import CandidateRules
 from survey.catalog.check_settings import MirrorSettings
 from survey.catalog.document import IntervalRecord, MirrorGroup, MirrorRecord
-from survey.catalog.settings import LIST_NAMES
-from survey.catalog.visits import Flags, float_column
+from survey.catalog.settings import LIST_NAMES, ListName
+from survey.catalog.validation_stars import independent_share
+from survey.catalog.visits import Flags, class_probabilities, float_column
 from survey.metrics.intervals import wilson
+from survey.predict.output import BASE, BLANKED, POPULATION, Predictions
 
 GROUPS: tuple[MirrorGroup, ...] = get_args(MirrorGroup)
+KINDS = tuple(group for group in GROUPS if group != "blanked")
+"""The groups of stars of the survey."""
 SCHEMA = pa.schema(
     [
         pa.field(name, type_, metadata={"description": text})
@@ -46,8 +52,10 @@ SCHEMA = pa.schema(
 class Mirror:
     """Counts the stars of each group, those that pass the cut, and those in the list."""
 
-    def __init__(self, rules: CandidateRules, settings: MirrorSettings) -> None:
-        self.rules, self.settings = rules, settings
+    def __init__(
+        self, rules: CandidateRules, settings: MirrorSettings, blanked: pa.Table | None = None
+    ) -> None:
+        self.rules, self.settings, self.blanked = rules, settings, blanked
         self.counts: Counter[tuple[str, ...]] = Counter()
 
     def add(self, stars: pa.Table) -> None:
@@ -64,21 +72,29 @@ class Mirror:
 
     def records(self) -> tuple[MirrorRecord, ...]:
         """The counts of all groups that have stars, by list."""
-        return tuple(
-            self._record(name, group) for name in LIST_NAMES for group in GROUPS if self.counts[group,]
-        )
+        records = [self._record(name, group) for name in LIST_NAMES for group in KINDS if self.counts[group,]]
+        return (*records, *self._blanked())
 
-    def _record(self, name: str, group: MirrorGroup) -> MirrorRecord:
+    def _record(self, name: ListName, group: MirrorGroup) -> MirrorRecord:
         n, passed = self.counts[group,], self.counts[group, name, "passed"]
-        low, high = (float(end) for end in wilson(passed, n))
-        share = IntervalRecord(value=passed / n, low=low, high=high)
-        listed = self.counts[group, name, "listed"]
-        return MirrorRecord(search=name, group=group, n=n, passed=passed, listed=listed, share=share)
+        return _record(name, group, n, passed, self.counts[group, name, "listed"])
+
+    def _blanked(self) -> Iterator[MirrorRecord]:
+        """The draws without bands of carbon; those of one spectrum are alike and count as fewer."""
+        threshold = self.rules.thresholds.get("CEMP")
+        if self.blanked is None or not self.blanked.num_rows or threshold is None:
+            return
+        passed_N = threshold.passes(class_probabilities(self.blanked))
+        flags = self.rules.flags
+        allowed_N = flags.excluding(self.blanked, *flags.flags(self.blanked)) == 0
+        independent = independent_share(passed_N.astype(np.float64), self.blanked[BASE].to_numpy())
+        passed, listed = int(passed_N.sum()), int((passed_N & allowed_N).sum())
+        yield _record("CEMP", "blanked", len(passed_N), passed, listed, independent)
 
     def _groups(self, stars: pa.Table) -> Iterator[tuple[MirrorGroup, Flags]]:
         """The stars of each group that have an answer."""
         answered_N = ~stars["no_answer"].to_numpy(zero_copy_only=False)
-        for group in GROUPS:
+        for group in KINDS:
             kind = "FGK" if group == "metal_rich" else group
             inside_N = np.asarray(pc.equal(stars["kind"], kind), bool) & answered_N
             yield group, inside_N & self._is_metal_rich(stars) if group == "metal_rich" else inside_N
@@ -86,6 +102,24 @@ class Mirror:
     def _is_metal_rich(self, stars: pa.Table) -> Flags:
         feh_N, err_N = (float_column(stars, name) for name in ("FeH_lines", "FeH_lines_err"))
         return np.asarray(feh_N - self.settings.sigmas * err_N > self.settings.feh)
+
+
+def read_blanked(predictions: Predictions) -> pa.Table | None:
+    """The draws of the test population without bands of carbon; None if there is no population."""
+    path = files.join(predictions.path, POPULATION)
+    if not files.exists(path):
+        return None
+    table = files.read_table(path)
+    return table.filter(table[BLANKED])
+
+
+def _record(
+    name: ListName, group: MirrorGroup, n: int, passed: int, listed: int, independent: float = 1.0
+) -> MirrorRecord:
+    """The counts of a group with the interval of its share, of so many independent stars."""
+    low, high = (float(end) for end in wilson(passed * independent, n * independent))
+    share = IntervalRecord(value=passed / n, low=low, high=high)
+    return MirrorRecord(search=name, group=group, n=n, passed=passed, listed=listed, share=share)
 
 
 def mirror_table(records: tuple[MirrorRecord, ...]) -> pa.Table:

@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from astropy.io.votable import parse
 
 from survey.catalog.catalog import CatalogResult
 from survey.catalog.check_settings import CempFrequency
 from survey.catalog.frequency import cemp_frequency
+from survey.catalog.visits import PROBABILITIES
 from survey.metrics.intervals import wilson
 from survey.reports import catalog as report
 from survey.settings import SettingsError
+from tests.catalog import mixed_stars
 from tests.catalog.test_asked import of_all_kinds
 from tests.catalog.test_catalog import all_stars, list_of, run, write_survey
 from tests.catalog.test_catalog_odd import change, only_labels
@@ -123,3 +126,24 @@ def test_a_catalog_without_iron_has_no_prior_test(tmp_path: Path) -> None:
     result = run(tmp_path, exports=[])
     assert result.document.frequency is None
     assert "can be " not in report.summary(result, report.pictures(result))
+
+
+def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Path) -> None:
+    write_survey(tmp_path)
+    p_NC = mixed_stars.probabilities(np.array([[2.0, 1.5], [-2.0, 0.0]] * 40))
+    columns = {name: p_NC[:, number] for number, name in enumerate(PROBABILITIES)}
+    population = pa.table(
+        columns | {"base": np.arange(80) // 8, "blanked": np.arange(80) < 60, "domain": np.full(80, 0.5)}
+    )
+    population = population.append_column("snr", pa.array(np.where(np.arange(80) < 20, 1.0, 40.0)))
+    validation = pq.read_table(tmp_path / "predictions" / "validation.parquet")
+    tested = validation.select([*PROBABILITIES, "true_class", "snr"])
+    others = {"base": np.arange(tested.num_rows) + 100, "blanked": np.zeros(tested.num_rows, bool)}
+    for name, values in others.items():
+        tested = tested.append_column(name, pa.array(values))
+    both = pa.concat_tables([population, tested], promote_options="permissive")
+    pq.write_table(both, tmp_path / "predictions" / "population.parquet")
+    records = run(tmp_path, exports=[]).document.mirror
+    [blanked] = [record for record in records if record.group == "blanked"]
+    assert (blanked.search, blanked.n, blanked.passed, blanked.listed) == ("CEMP", 60, 30, 20)
+    assert blanked.share.value == 0.5
