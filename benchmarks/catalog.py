@@ -27,9 +27,12 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from survey import files
+from survey.checked import WrittenFile
 from survey.folder import Folder
 from survey.labels import CLASSES, classes, label
 from survey.predict import output
+from survey.store.markers import SHARDS, marker_table, shard_file
 
 ROOT = Path(__file__).resolve().parents[1]
 DR8, SHARD = 11_214_076, 1000
@@ -170,7 +173,25 @@ def write_predictions(folder: Path, n: int) -> None:
     pq.write_table(validation, folder / output.VALIDATION)
     predictions = Folder(str(folder), output.PREDICTIONS)
     predictions.begin({"n": n})
-    predictions.finish(document(n, shards))
+    markers = [marker(folder, shard) for shard in range(shards)]
+    files.write_table(predictions.file(SHARDS), marker_table(markers))
+    predictions.finish(document(n, shards), [SHARDS])
+
+
+def marker(folder: Path, shard: int) -> output.PredictionMarker:
+    """The marker of a shard, with the size and the checksum of its file."""
+    return output.PredictionMarker(
+        shard=shard,
+        rows_in=SHARD,
+        rows=SHARD,
+        no_answer=0,
+        outside_training=0,
+        per_class={},
+        refused={},
+        settings="",
+        version=0,
+        predictions=WrittenFile.at(shard_file(str(folder), "predictions", shard)),
+    )
 
 
 def document(n: int, shards: int) -> output.PredictionsDocument:
