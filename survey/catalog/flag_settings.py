@@ -45,7 +45,7 @@ class CatalogFlag(IntFlag):
     MOLECULAR_BANDS = 1048576
     HOT_STAR = 2097152
     KEYS_DISAGREE = 4194304
-    OTHER_KIND = 8388608
+    SURVEY_TYPE = 8388608
     CARBON_BANDS = 16777216
     M_SUBDWARF = 33554432
 
@@ -119,6 +119,11 @@ class FlagLimits(Settings):
     )
     h_delta: float = Field(
         7.5, gt=0, description="with a wider H delta (angstrom), the star is too hot for the lists"
+    )
+    teff: float = Field(
+        7500.0,
+        gt=0,
+        description="with a higher Teff by the networks, less its error, the star is too hot for the lists",
     )
     keys: float = Field(
         3.0,

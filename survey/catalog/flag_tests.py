@@ -89,12 +89,21 @@ def molecular_bands(stars: FlagInput) -> Flags | None:
     return np.asarray((tio5_N < stars.limits.tio5) & (cah2_N < stars.limits.cah2))
 
 
+def hot_star(stars: FlagInput) -> Flags | None:
+    """Rows with a wide H delta, or a high Teff by the networks: above 15,000 K H delta is narrow again."""
+    if not (stars.has("h_delta") or stars.has("Teff")):
+        return None
+    teff_N = float_column(stars.table, "Teff") - np.nan_to_num(float_column(stars.table, "Teff_err"))
+    is_wide_N = float_column(stars.table, "h_delta") > stars.limits.h_delta
+    return np.asarray(is_wide_N | (teff_N > stars.limits.teff))
+
+
 def by_bands(test: Callable[[pa.Table, FlagLimits], Flags]) -> FlagTest:
     """Rows which the bands of molecules say to be of a kind."""
     return lambda stars: test(stars.table, stars.limits) if any(map(stars.has, bands.NEEDED)) else None
 
 
-def other_kind(stars: FlagInput) -> Flags | None:
+def survey_type(stars: FlagInput) -> Flags | None:
     """Rows which the pipeline of the survey gives a type for which the lists were not tested."""
     other = {kind for _, kind in kinds.TYPES} | {"sky"}
     return np.isin(kinds.survey_kinds(stars.table), sorted(other))

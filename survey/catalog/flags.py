@@ -28,6 +28,7 @@ from survey.catalog.flag_tests import (
     at_edge,
     by_bands,
     extrapolated,
+    hot_star,
     is_true,
     keys_disagree,
     large_error,
@@ -35,8 +36,8 @@ from survey.catalog.flag_tests import (
     low_snr,
     molecular_bands,
     object_type,
-    other_kind,
     store_flag,
+    survey_type,
     wide_interval,
 )
 from survey.catalog.kinds import KIND_BITS, kinds
@@ -259,8 +260,8 @@ DEFINITIONS = (
     FlagDefinition(
         CatalogFlag.HOT_STAR,
         "bad",
-        "H delta is as wide as in stars above about 7,300 K, for which the lists were not tested",
-        above("h_delta", "h_delta"),
+        "H delta as wide as above 7,300 K, or Teff above 7,500 K: the lists were not tested for such stars",
+        hot_star,
     ),
     FlagDefinition(
         CatalogFlag.KEYS_DISAGREE,
@@ -269,10 +270,10 @@ DEFINITIONS = (
         keys_disagree,
     ),
     FlagDefinition(
-        CatalogFlag.OTHER_KIND,
+        CatalogFlag.SURVEY_TYPE,
         "bad",
         "the survey's own type is M, O, B, white dwarf, carbon star or sky: the lists were not tested for it",
-        other_kind,
+        survey_type,
     ),
     FlagDefinition(
         CatalogFlag.CARBON_BANDS,

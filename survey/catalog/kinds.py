@@ -30,7 +30,7 @@ FLAGS: dict[CatalogFlag, Kind] = {
     CatalogFlag.CARBON_BANDS: "carbon",
 }
 """The flags of a kind. The type of the survey, if it is one of `TYPES`, outweighs them."""
-KIND_BITS = int(sum(FLAGS) | CatalogFlag.NOT_A_STAR | CatalogFlag.OTHER_KIND)
+KIND_BITS = int(sum(FLAGS) | CatalogFlag.NOT_A_STAR | CatalogFlag.SURVEY_TYPE)
 """All bits that keep a star out of the lists because of its kind."""
 CLASSES: dict[str, Kind] = {"GALAXY": "galaxy", "QSO": "quasar", "SKY": "sky"}
 TYPES: tuple[tuple[re.Pattern[str], Kind], ...] = (
@@ -46,7 +46,7 @@ ORDINARY = re.compile(r"^[FGK]\d?")
 INDICES = ("tio5", "cah2", "h_delta")
 """A star with any of these is FGK unless something speaks against it."""
 
-NEEDED = tuple(dict.fromkeys((*INDICES, *BAND_COLUMNS, "class", "subclass", "snr")))
+NEEDED = tuple(dict.fromkeys((*INDICES, *BAND_COLUMNS, "class", "subclass", "snr", "Teff", "Teff_err")))
 """The columns that decide the kind."""
 
 

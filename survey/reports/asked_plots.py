@@ -20,7 +20,7 @@ def plot_asked(result: CatalogResult) -> bytes | None:
     if not kinds:
         return None
     reasons = {f"unsure: {name}": count for name, count in counts["unsure"].items()}
-    reasons |= {f"other kind: {name}": count for name, count in counts["not_fgk"].items()}
+    reasons |= {f"not_fgk: {name}": count for name, count in counts["not_fgk"].items()}
     kind_colors = {name: BLUE if name in asked_kinds else GREY for name in kinds}
     reason_colors = {name: RED if name.startswith("unsure") else GREY for name in reasons}
 

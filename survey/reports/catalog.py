@@ -163,9 +163,10 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
             *(_line("", reason) for reason in threshold.withheld),
             *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),
         ]
+    promise = f"; expected purity {purity}, completeness {completeness}"
     return [
-        _line(title, f"{chosen}; expected purity {purity}, completeness {completeness}"),
-        *_expected_lines(expected),
+        _line(title, chosen + promise if document.candidates[name] else chosen),
+        *(_expected_lines(expected) if document.candidates[name] else []),
         _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
         *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),
     ]

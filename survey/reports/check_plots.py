@@ -28,8 +28,8 @@ def check_lines(document: CatalogDocument) -> list[str]:
         if records:
             title = "mirror" if name == LIST_NAMES[0] else ""
             texts = ", ".join(f"{record.passed:,} of {record.n:,} {_group(record)}" for record in records)
-            listed = sum(record.listed for record in records)
-            text = f"the {name} cut, flags ignored, where none can be: {texts}; {listed:,} are listed"
+            listed = sum(record.listed for record in records if record.group != "blanked")
+            text = f"the {name} cut, flags ignored, where none can be: {texts}; {listed:,} stars are listed"
             lines.append(f"{title:<10} {text}")
     return lines
 

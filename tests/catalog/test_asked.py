@@ -108,7 +108,7 @@ def test_every_star_that_is_not_asked_is_in_a_table_with_its_reason(mixed: Catal
             table.column_names
         )
         assert table.num_columns < stars.num_columns - 25
-    assert set(read(mixed, "not_fgk")["asked_why"].to_pylist()) == {"other kind"}
+    assert set(read(mixed, "not_fgk")["asked_why"].to_pylist()) == {"survey type"}
     assert set(read(mixed, "unsure")["asked_why"].to_pylist()) == {"very low snr"}
     assert set(stars.filter(pc.equal(stars["asked"], "yes"))["asked_why"].to_pylist()) == {""}
 
@@ -118,7 +118,7 @@ def test_counts_of_kinds_and_reasons_are_in_the_document_and_the_summary(mixed: 
     for column in ("asked", "kind"):
         values = stars[column].to_pylist()
         assert counts[column] == {value: values.count(value) for value in set(values)}
-    assert counts["not_fgk"] == {"other kind": counts["asked"]["not_fgk"]}
+    assert counts["not_fgk"] == {"survey type": counts["asked"]["not_fgk"]}
     assert counts["unsure"] == {"very low snr": counts["asked"]["unsure"]}
     text = report.summary(mixed, [])
     assert f"asked      {counts['asked']['yes']:,} of {stars.num_rows:,} stars" in text
@@ -168,7 +168,7 @@ def test_the_tables_are_written_as_the_stars_come(tmp_path: Path) -> None:
 
 def test_every_bit_of_a_kind_is_bad() -> None:
     """A table of flags without a kind keeps such stars out too."""
-    flags = CatalogFlag.HOT_STAR | CatalogFlag.MOLECULAR_BANDS | CatalogFlag.OTHER_KIND
+    flags = CatalogFlag.HOT_STAR | CatalogFlag.MOLECULAR_BANDS | CatalogFlag.SURVEY_TYPE
     rules = FlagRules(ask=("FGK", "unknown", "M", "hot", "white_dwarf"))
     table = pa.table({"subclass": ["DA"], "tio5": [0.5], "cah2": [0.5], "h_delta": [9.0], "snr": [50.0]})
     bits = rules.flags(table)

@@ -143,7 +143,9 @@ def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Pat
         tested = tested.append_column(name, pa.array(values))
     both = pa.concat_tables([population, tested], promote_options="permissive")
     pq.write_table(both, tmp_path / "predictions" / "population.parquet")
-    records = run(tmp_path, exports=[]).document.mirror
+    result = run(tmp_path, exports=[])
+    records, text = result.document.mirror, report.summary(result, [])
+    assert "30 of 60 blanked; 0 stars are listed" in text, "draws are no stars of the catalog"
     [blanked] = [record for record in records if record.group == "blanked"]
     assert (blanked.search, blanked.n, blanked.passed, blanked.listed) == ("CEMP", 60, 30, 20)
     assert blanked.share.value == 0.5

@@ -83,6 +83,8 @@ def test_an_empty_list_says_at_the_top_of_the_summary_why(empty: CatalogResult) 
     assert lines[1].startswith("CEMP list  the list is empty: its threshold in score_cemp is ")
     assert any("chosen for a purity of 0.9 in a survey of which 1.00% are CEMP" in line for line in lines[:6])
     assert any("next_cemp.parquet holds the next best 100 stars" in line for line in lines[:8])
+    [line] = [line for line in lines if line.startswith("CEMP list  0 candidates")]
+    assert "expected purity" not in line, "of no star there is no purity"
 
 
 def test_why_a_list_is_short_is_among_its_notes_and_in_its_files(empty: CatalogResult) -> None:

@@ -35,6 +35,6 @@ def test_the_bars_are_the_numbers_of_stars(mixed: CatalogResult, figures: list[F
     assert bars(kinds) == {name.replace("_", " "): values.count(name) for name in set(values)}
     why = all_stars(mixed)["asked_why"].to_pylist()
     assert bars(reasons) == {
-        "other kind: other kind": why.count("other kind"),
+        "not fgk: survey type": why.count("survey type"),
         "unsure: very low snr": why.count("very low snr"),
     }
