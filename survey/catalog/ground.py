@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from survey.catalog.asked import is_asked
 from survey.catalog.check_settings import GroundSettings
+from survey.catalog.flag_settings import DEFAULT_KINDS
 from survey.catalog.flags import FlagRules
 from survey.catalog.settings import ListName
 from survey.catalog.thresholds import Threshold
@@ -77,7 +78,12 @@ class Ground:
 
     def _survey_reasons(self) -> tuple[str, ...]:
         """How the survey leaves the tested ground; chance does not count."""
+        untested = [kind for kind in self.rules.ask if kind not in DEFAULT_KINDS]
         reasons = []
+        if untested:
+            reasons.append(
+                f"stars of kind {', '.join(untested)} are asked (ask=), for which no list is tested"
+            )
         if _lowest(self.outside, self.stars) > self.tested_outside + self.settings.domain:
             reasons.append(
                 f"{self.outside / self.stars:.0%} of the stars of asked kinds are farther from the training "
