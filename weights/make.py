@@ -1,11 +1,11 @@
 """Make the ensemble that comes with the program: networks trained on computed and on real stars.
 
     make weights
-    python weights/make.py [data=../shared/data] [work=benchmarks/work/weights] [spectra=200000]
+    python weights/make.py [data=../shared/data] [work=benchmarks/work/weights] [spectra=250000]
 
 `data` holds the public sets: physics/reference.parquet and realstars/realstars.parquet. The stores and the
-whole ensemble stay in `work`; what a prediction needs is copied to weights/cemp. A step that is finished is
-not done again. It takes about half an hour on two cores.
+whole ensemble stay in `work`; what a prediction needs is copied to weights/cemp, with a part of the test
+population. A step that is finished is not done again. It takes about half an hour on two cores.
 """
 
 import json
@@ -14,26 +14,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from survey import checked, files
 from survey.ensemble.build import build
-from survey.ensemble.ensemble import ENSEMBLE, INSIDE
+from survey.ensemble.ensemble import ENSEMBLE, INSIDE, POPULATION
 from survey.ensemble.settings import Build
-from survey.folder import Folder
+from survey.folder import SETTINGS, Folder
 from survey.recipes import merge, read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
-from survey.training.run import RUN
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "weights" / "cemp"
 SETS = {"computed": "physics/reference.parquet", "real": "realstars/realstars.parquet"}
 SPLIT = {"parts": [0.8, 0.15, 0.05], "stratify": True}
 """More validation stars than the recipe has: lists and errors are tested on them."""
-OF_A_RUN = ("settings.json", "run.json", "model.safetensors", "samples.parquet")
+DRAWS = 150_000
+"""Draws of the test population that are shipped: all would take 2 MB more."""
+OF_A_RUN = (SETTINGS, "run.json", "model.safetensors", "samples.parquet")
 ADVICE = "make it again"
 
 
-def main(data: str = "", work: str = "", spectra: str = "200000") -> None:
+def main(data: str = "", work: str = "", spectra: str = "250000") -> None:
     """Make what is missing, and copy it."""
     sets, place = (
         Path(data or ROOT.parent / "shared" / "data"),
@@ -73,26 +77,37 @@ def pack(source: Path, target: Path) -> None:
     """Copy the parts of an ensemble that a prediction needs; no path of this machine stays in them."""
     shutil.rmtree(target, ignore_errors=True)
     document = Folder(str(source), ENSEMBLE).document()
-    copy_folder(source, target, ("settings.json", ENSEMBLE.file, *document.content), source.parent)
+    copy_folder(source, target, (SETTINGS, ENSEMBLE.file, *document.content), source.parent)
     for path in document.paths(str(source)):
         run = Path(path)
         copy_folder(run, target / "runs" / run.name, OF_A_RUN, source.parent)
 
 
 def copy_folder(source: Path, target: Path, names: tuple[str, ...], base: Path) -> None:
-    """Copy files; in a document, only these are listed."""
+    """Copy files; a document lists what is there."""
     target.mkdir(parents=True)
-    for name in names:
-        if not name.endswith(".json"):
-            shutil.copyfile(source / name, target / name)
-        elif name in (ENSEMBLE.file, RUN.file):
-            values = without_paths(checked.read_json(str(source / name), ADVICE), base)
-            values["content"] = {file: value for file, value in values["content"].items() if file in names}
-            for member in values.get("members", ()):
-                member["path"] = f"{INSIDE}runs/{Path(member['path']).name}"
-            checked.write_json(str(target / name), values)
+    copied = {}
+    for name in (name for name in names if not name.endswith(".json")):
+        if name == POPULATION:
+            files.write_table(str(target / name), some_rows(files.read_table(str(source / name))))
         else:
+            shutil.copyfile(source / name, target / name)
+        copied[name] = checked.WrittenFile.at(str(target / name)).model_dump()
+    for name in (name for name in names if name.endswith(".json")):
+        if name == SETTINGS:
             files.write_json(str(target / name), without_paths(json.loads((source / name).read_text()), base))
+            continue
+        values = without_paths(checked.read_json(str(source / name), ADVICE), base)
+        for member in values.get("members", ()):
+            member["path"] = f"{INSIDE}runs/{Path(member['path']).name}"
+        checked.write_json(str(target / name), values | {"content": copied})
+
+
+def some_rows(population: pa.Table) -> pa.Table:
+    """`DRAWS` rows of the test population, chosen at random."""
+    count = min(population.num_rows, DRAWS)
+    chosen = np.random.default_rng(0).choice(population.num_rows, count, replace=False)
+    return population.take(pa.array(np.sort(chosen)))
 
 
 def without_paths(value: Any, base: Path) -> Any:
