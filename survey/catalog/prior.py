@@ -170,12 +170,12 @@ def cautious(mix: ClassMix, name: ListName) -> tuple[ClassMix, tuple[str, ...]]:
     The note is for the list of this name.
     """
     low_C, high_C = np.quantile(mix.drawn_RC, [0.025, 0.975], axis=0)
-    vague_C = (high_C > VAGUE * low_C) & (mix.how == "estimated")
+    vague_C = ((high_C > VAGUE * low_C) | (mix.share_C < RAREST)) & (mix.how == "estimated")
     if not vague_C.any() or vague_C.all():
         return mix, ()
-    share_C = np.where(vague_C, np.clip(low_C, RAREST, mix.share_C), mix.share_C)
+    share_C = np.where(vague_C, np.clip(low_C, RAREST, np.maximum(mix.share_C, RAREST)), mix.share_C)
     ranges = ", ".join(
-        f"{name} between {low_C[number]:.2%} and {high_C[number]:.2%}"
+        f"{name} between {low_C[number]:.2%} and {max(high_C[number], RAREST):.2%}"
         for number, name in enumerate(CLASSES)
         if vague_C[number]
     )

@@ -12,7 +12,7 @@ Shapes: C classes, X thresholds or bins, R draws.
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from survey.catalog.prior import DRAWS, ClassMix, random_generator
@@ -64,13 +64,6 @@ def purity_completeness(k_C: Floats, n_C: Floats, share_C: Floats, name: ListNam
     weight_C = k_C / np.maximum(n_C, 1) * share_C
     complete = ratio(weight_C[..., wanted].sum(-1), share_C[..., wanted].sum(-1))
     return share_in_list(weight_C, name), complete
-
-
-def expected_number(score_N: ArrayLike) -> tuple[float, float]:
-    """How many stars belong in the list by their own scores, with standard deviation; NaN does not count."""
-    known_N = np.asarray(score_N, np.float64)
-    known_N = known_N[np.isfinite(known_N)]
-    return float(known_N.sum()), float(np.sqrt((known_N * (1 - known_N)).sum()))
 
 
 def share_in_list(weight_C: Floats, name: ListName) -> Floats:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from survey.catalog.prior import BinnedProbabilities
 from survey.catalog.purity import (
     expected_completeness,
-    expected_number,
     expected_purity,
     purity_completeness,
 )
@@ -249,15 +248,6 @@ def test_scores_are_probabilities_in_the_mix_of_the_survey_and_nan_is_no_candida
     assert threshold.score(p_NC)[:2] == pytest.approx(mix.adjust(p_NC)[:2, :2].sum(1))
     assert threshold.passes(p_NC)[2] == np.False_
     assert threshold.column == "score_mp"
-
-
-def test_the_expected_number_is_that_of_draws() -> None:
-    score = np.random.default_rng(0).uniform(0, 1, 300)
-    drawn = (np.random.default_rng(1).random((20_000, 300)) < score).sum(1)
-    true, spread = expected_number([*score, np.nan])
-    assert true == pytest.approx(drawn.mean(), abs=0.2)
-    assert spread == pytest.approx(drawn.std(), rel=0.03)
-    assert expected_number([]) == (0, 0)
 
 
 def test_of_many_validation_stars_only_some_thresholds_are_tried_and_the_goal_is_met(
