@@ -52,6 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_share": {"sources": {"real": REAL | {"share": None}}},
     "not_may_be": {"sources": {"real": REAL | {"may_be": {"MP": "MP"}}}},
     "with_gaps": {"sources": {"real": REAL}, "augment": {"dropout": {"probability": 0.5, "width": 300}}},
+} | {
+    method: {"sources": {"real": REAL}, "align": {"method": method, "weight": 0.1}}
+    for method in ("coral", "mmd", "sinkhorn")
 }
 """What each changes in the recipe. Stores are named by their folder in the work folder."""
 FOLDS = 5

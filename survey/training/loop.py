@@ -18,6 +18,7 @@ from survey.machine import ThreadChooser, arithmetic
 from survey.models.network import Network
 from survey.settings import JobError
 from survey.training import checkpoint
+from survey.training.alignment import alignment
 from survey.training.augment import METHODS, augment
 from survey.training.batches import Batches, Spectra, Step
 from survey.training.distributed import Ranks
@@ -173,7 +174,11 @@ class Loop:
     def _piece_loss(self, spectra: Spectra, targets: Targets, weights: Tensor) -> Tensor:
         with arithmetic(self.settings.precision, self.device):
             outputs = self.distributed_net(spectra.flux, spectra.ivar, spectra.continuum)
-        return self.loss.total(self.loss.sums(outputs, targets, self.state.epoch), weights)
+        loss = self.loss.total(self.loss.sums(outputs, targets, self.state.epoch), weights)
+        if self.settings.align.method == "none" or targets.source_B is None:
+            return loss
+        share = len(spectra) / self.batches.batch  # of the rows of all workers and pieces
+        return loss + share * alignment(self.settings.align, outputs["latent"], targets.source_B)
 
     def _update_mean_weights(self) -> None:
         """The running mean of the weights. It is short at first, while the weights still change fast."""

@@ -30,7 +30,8 @@ NEVER = -30.0
 class Targets:
     """Classes (-1 = not known), scaled labels and their errors (NaN = not known), weights of rows.
 
-    `other_B` is a class that a row may have as well as its own (-1 = none); either is right.
+    `other_B` is a class that a row may have as well as its own (-1 = none); either is right. `source_B` is
+    the number of its source, 0 = the main one, -1 = not compared with other sources.
     """
 
     class_B: Tensor
@@ -38,10 +39,12 @@ class Targets:
     error_BL: Tensor
     weight_B: Tensor
     other_B: Tensor | None = None
+    source_B: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.other_B is None:
-            object.__setattr__(self, "other_B", torch.full_like(self.class_B, MISSING))
+        for name in ("other_B", "source_B"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, torch.full_like(self.class_B, MISSING))
 
     def __getitem__(self, index: slice | Tensor) -> Self:
         return type(self)(*(getattr(self, name)[index] for name in self.__dataclass_fields__))

@@ -20,7 +20,7 @@ from survey.models.settings import Task, TaskKind, View
 from survey.settings import Settings, SettingsError, Threads, similar
 from survey.training.augment_settings import Augment
 from survey.training.learning_settings import Curriculum, Loss, Optimiser, Schedule
-from survey.training.source_settings import Source
+from survey.training.source_settings import Align, Source
 from survey.training.synthesis_settings import Synthesis
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -41,6 +41,7 @@ UNUSED = (
     "patience",
     "nan",
     "augment",
+    "align",
     "synthesis",
     "curriculum",
     "initialise",
@@ -126,6 +127,7 @@ class Train(Settings):
         description="further stores with labels that are learned together with the first, by name, such as "
         "sources.real.store=STORE sources.real.labels=TABLE",
     )
+    align: Align = Field(Align(), description="make the features of the sources alike")
     join: Join = Field(Join(), description="how labels are joined to spectra")
     model: str = Field("echelle", description="model: the name of a file in survey/models/")
     options: dict[str, Any] = Field(

@@ -8,6 +8,24 @@ from survey.labelling.settings import Join
 from survey.labels import CLASSES
 from survey.settings import Settings, similar
 
+
+class Align(Settings):
+    """Spectra of all sources get like features: a distance between them is a part of the loss."""
+
+    method: Literal["none", "coral", "mmd", "sinkhorn"] = Field(
+        "none",
+        description="distance between the features of the main source and of the others: coral = means and "
+        "covariances, mmd = kernels, sinkhorn = transport",
+    )
+    weight: float = Field(0.1, gt=0, description="how much it counts in the loss")
+    teff: tuple[float, float] = Field(
+        (4000.0, 7000.0),
+        strict=False,
+        description="only stars with temperatures in this range (K), or of unknown temperature, are "
+        "compared: stars that one source does not have must not become like others",
+    )
+
+
 MAIN = "main"
 """The name of the source that `store` and `labels` of a training give."""
 

@@ -22,7 +22,7 @@ from survey.store.link import link_stores
 from survey.store.store import Store, open_store
 from survey.training.run import JOINED
 from survey.training.settings import Train
-from survey.training.source_settings import MAIN, Source
+from survey.training.source_settings import MAIN, Align, Source
 
 SOURCE = "source"
 """The column of samples with the name of the source."""
@@ -94,6 +94,17 @@ def source_names(samples: Samples) -> NDArray[np.object_]:
     if SOURCE not in samples.extra.column_names:
         return np.full(len(samples), MAIN, object)
     return np.asarray(samples.extra[SOURCE].to_pylist(), object)
+
+
+def compared_sources(samples: Samples, align: Align) -> NDArray[np.int64]:
+    """The number of the source of each sample, the main one is 0; -1 where it is not compared with others."""
+    names = source_names(samples)
+    number_of = {name: number for number, name in enumerate(dict.fromkeys([MAIN, *names]))}
+    number_N = np.array([number_of[name] for name in names], np.int64)
+    if "Teff" in samples.labels:
+        teff_N = samples.label_NL[:, samples.labels.index("Teff")]
+        number_N[(teff_N < align.teff[0]) | (teff_N > align.teff[1])] = MISSING
+    return number_N
 
 
 def loss_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64]:

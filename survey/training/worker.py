@@ -35,7 +35,7 @@ from survey.training.loop import Loop
 from survey.training.losses import Targets, TaskLoss, class_weights
 from survey.training.run import Plan, RunResult
 from survey.training.settings import Train
-from survey.training.sources import draw_weights, loss_weights, other_classes
+from survey.training.sources import compared_sources, draw_weights, loss_weights, other_classes
 from survey.training.synthesis import (
     SPECTRAL_MODEL,
     SpectralModel,
@@ -81,7 +81,8 @@ class Inputs:
         class_N = torch.from_numpy(part.class_N.astype(np.int64))
         weight_N = torch.from_numpy(loss_weights(part, self.settings.sources)).float()
         other_N = torch.from_numpy(other_classes(part, self.settings.sources))
-        return Targets(class_N, label_NL, error_NL, weight_N, other_N)
+        source_N = torch.from_numpy(compared_sources(part, self.settings.align))
+        return Targets(class_N, label_NL, error_NL, weight_N, other_N, source_N)
 
     def first_spectra(self) -> Spectra:
         """Some training spectra from few shards; the same ones, however the spectra are read."""

@@ -1,0 +1,116 @@
+"""Distances between the features of two sources: 0 for equal ones, growing, and made small by a training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from survey.ensemble.members import open_members
+from survey.labelling import samples
+from survey.settings import SettingsError
+from survey.training.alignment import DISTANCES, LEAST, alignment, sinkhorn
+from survey.training.run import read_plan
+from survey.training.settings import Train
+from survey.training.source_settings import Align
+from survey.training.sources import compared_sources, source_names
+from survey.training.train import plan
+from survey.training.worker import learn
+from tests.training import lessons
+
+METHODS = sorted(DISTANCES)
+
+
+def features(count: int, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return shift + scale * torch.randn(count, 6, generator=generator)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_distance_is_0_for_the_same_features_and_grows_with_a_shift_and_a_stretch(method: str) -> None:
+    distance = DISTANCES[method]
+    first = features(200)
+    assert float(distance(first, first)) == pytest.approx(0, abs=1e-5)
+    near, far, stretched = (
+        float(distance(first, features(200, shift, scale, seed=1)))
+        for shift, scale in ((0.0, 1.0), (1.5, 1.0), (0.0, 3.0))
+    )
+    assert near < 0.3 * far
+    assert near < 0.3 * stretched
+
+
+def test_transport_costs_what_it_costs_to_move_each_point() -> None:
+    """A shift by a vector moves every point by it: the best plan costs its squared length."""
+    first = features(60)
+    moved = first + 4.0
+    square = ((first[:, None] - moved) ** 2).mean(2)
+    expected = 16.0 / float(square.mean())
+    assert float(sinkhorn(first, moved)) == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gradient_moves_the_features_together(method: str) -> None:
+    first, other = features(60).requires_grad_(), features(60, 2.0, seed=1)
+    settings = Align(method=method, weight=1.0)
+    source = torch.tensor([0] * 60 + [1] * 60)
+    alignment(settings, torch.cat([first, other]), source).backward()
+    assert first.grad is not None
+    assert torch.isfinite(first.grad).all()
+    assert float(first.grad.mean()) < 0, "a step against the gradient moves them towards the others"
+
+
+def test_there_is_no_distance_without_enough_rows_of_both_sources_or_without_a_method() -> None:
+    latent = features(20)
+    few = torch.tensor([0] * (20 - LEAST + 1) + [1] * (LEAST - 1))
+    enough = torch.tensor([0] * (20 - LEAST) + [1] * LEAST)
+    left_out = torch.where(enough == 1, -1, enough)
+    assert float(alignment(Align(method="coral"), latent, few)) == 0
+    assert float(alignment(Align(method="coral"), latent, left_out)) == 0
+    assert float(alignment(Align(), latent, enough)) == 0
+    assert float(alignment(Align(method="coral"), latent, enough)) > 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two stores; all fluxes of the second are 5 % lower."""
+    folder = tmp_path_factory.mktemp("alignment")
+    lessons.store(folder / "store", 160)
+    lessons.store(folder / "real" / "store", 160, seed=3, first=5000)
+    return folder
+
+
+def trained(place: Path, name: str, **align: object) -> Path:
+    real = {"store": str(place / "real" / "store"), "labels": str(place / "real" / "labels.csv")}
+    settings: Train = lessons.training(
+        place, run=str(place / name), sources={"real": real}, align=align, targets=["Teff", "FeH"], task="reg"
+    )
+    plan(settings)
+    learn(settings)
+    return Path(settings.run)
+
+
+def test_a_training_makes_the_features_of_the_sources_alike(place: Path) -> None:
+    distance = {}
+    for name, align in (("plain", {}), ("aligned", {"method": "coral", "weight": 5.0})):
+        run = str(trained(place, name, **align))
+        both = samples.read(run)
+        members = open_members([run])
+        _, [latent] = members.predict_store(read_plan(run).store.path, both.shard_row_N2, "test")
+        number = torch.from_numpy((source_names(both) != "main").astype(np.int64))
+        distance[name] = float(alignment(Align(method="mmd", weight=1), torch.from_numpy(latent), number))
+    assert distance["aligned"] < distance["plain"]
+
+
+def test_stars_outside_the_range_of_temperatures_are_not_compared(place: Path) -> None:
+    both = samples.read(str(trained(place, "plain")))
+    number = compared_sources(both, Align(teff=(5000, 6000)))
+    teff = both.label_NL[:, both.labels.index("Teff")]
+    inside = (teff >= 5000) & (teff <= 6000)
+    assert np.all(number[~inside] == -1)
+    assert np.array_equal(number[inside] == 1, (source_names(both) == "real")[inside])
+
+
+def test_a_wrong_method_is_reported() -> None:
+    with pytest.raises(SettingsError, match="method"):
+        Align.from_dict("train: align", {"method": "coarl"})
