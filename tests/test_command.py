@@ -96,7 +96,8 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
 def test_ctrl_c_and_sigterm_end_with_one_line_and_a_second_one_at_once(number: int, code: int) -> None:
     """The second one comes while the program ends, when Python would print a stack."""
     script = (
-        "import atexit, os, sys, time\n"
+        "import atexit, os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
         "from survey.command import report_errors\n"
         f"atexit.register(lambda: (os.kill(os.getpid(), {number}), time.sleep(60)))\n"
         f"with report_errors():\n    os.kill(os.getpid(), {number})\n    time.sleep(60)\n"
