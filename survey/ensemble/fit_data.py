@@ -20,7 +20,7 @@ from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.run import StoreSource
 from survey.training.source_settings import MAIN
-from survey.training.sources import source_names
+from survey.training.sources import known, source_names
 
 LEAST, LEAST_OF_OTHERS = 20, 100
 """With fewer validation spectra there are no fitted weights and no calibration; with fewer of other sources
@@ -75,7 +75,7 @@ def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadC
     else:
         pool = holdout.pool_samples(members, store)
     seen = holdout.seen_parts(members, pool.extra)
-    validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
+    validation, train = pool.at(seen.part("validation")), known(pool.at(seen.part("train")))
     _check_enough(settings, store.path, len(pool), len(validation), len(train))
     answers, latents, training_latents, class_N = None, Latents(), Latents(), None
     predict = partial(

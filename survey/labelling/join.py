@@ -71,7 +71,7 @@ class Labelled:
 
 
 @dataclass
-class _StoreRows:
+class StoreRows:
     """All spectra of a store without their pixels, and the columns of numbers that the store has."""
 
     table: pa.Table
@@ -86,7 +86,7 @@ def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str 
     `part_column` is the column of a user's own split.
     """
     names = tuple(dict.fromkeys(labels.label(name).name for name in wanted))
-    spectra = _read_store(store, settings)
+    spectra = read_store_rows(store, settings)
     counts = Counts(settings.table, store.path, names, spectra=spectra.table.num_rows)
     rows = read_rows(settings, names, part_column, spectra.number_columns, counts, EXTRA_LABELS)
     match = _match(settings, rows, spectra.table, counts)
@@ -98,8 +98,8 @@ def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str 
     return _labelled(names, rows, spectra, groups, match.code_N[chosen], chosen, counts)
 
 
-def _read_store(store: Shards, settings: Join) -> _StoreRows:
-    """Reads only the columns that are needed: the pixels are a thousand times as large."""
+def read_store_rows(store: Shards, settings: Join) -> StoreRows:
+    """All spectra of a store; only the columns that are needed: pixels are a thousand times as large."""
     tables: list[pa.Table] = []
     number_columns: list[str] = []
     for shard in range(store.shards):
@@ -115,7 +115,7 @@ def _read_store(store: Shards, settings: Join) -> _StoreRows:
         raise ValueError(
             f"labels: {store.path}: the store has no spectra; look at its refused files and ingest again"
         )
-    return _StoreRows(
+    return StoreRows(
         pa.concat_tables(tables).combine_chunks(),
         shard_N=np.repeat(np.arange(len(sizes)), sizes),
         row_in_shard_N=np.concatenate([np.arange(size) for size in sizes]),
@@ -180,7 +180,7 @@ def _choose(counts: Counts, rows: TableRows, groups: Groups, match: Match) -> Co
 def _labelled(
     names: tuple[str, ...],
     rows: TableRows,
-    spectra: _StoreRows,
+    spectra: StoreRows,
     groups: Groups,
     group_N: Codes,
     chosen: Codes,

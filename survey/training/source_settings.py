@@ -34,7 +34,9 @@ class Source(Settings):
     """A further store with labels, such as real stars beside computed ones. It needs a store to be used."""
 
     store: str = Field("", description="folder or s3:// prefix of the store; empty = the source is not used")
-    labels: str = Field("", description="table of labels of this source")
+    labels: str = Field(
+        "", description="table of labels of this source; none = its spectra have no labels (for align)"
+    )
     join: Join | None = Field(None, description="how its labels are joined; null = as for the main source")
     share: float | None = Field(
         None,
@@ -57,7 +59,8 @@ class Source(Settings):
     def _check(self) -> Self:
         if bool(self.store) != bool(self.labels):
             given, missing = ("store", "labels") if self.store else ("labels", "store")
-            raise ValueError(f"{given} is given without {missing}; give both, or neither")
+            hint = "; labels=none = spectra without labels" if missing == "labels" else ""
+            raise ValueError(f"{given} is given without {missing}; give both, or neither{hint}")
         for name, other in self.may_be.items():
             if other not in CLASSES:
                 raise ValueError(f"may_be: {name}: there is no class {other!r}; {similar(other, CLASSES)}")

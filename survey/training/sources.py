@@ -16,6 +16,7 @@ from survey.labelling import join as labelling
 from survey.labelling.join import Labelled
 from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
+from survey.labelling.unlabelled import NONE, unlabelled
 from survey.labels import CLASSES, MISSING
 from survey.settings import SettingsError
 from survey.store.link import link_stores
@@ -58,6 +59,10 @@ def join_sources(settings: Train, labels: Sequence[str], optional: bool) -> list
     joined, first_shard = [], 0
     for name, source in used_sources(settings).items():
         store = open_store(source.store)
+        if source.labels == NONE and name != MAIN:
+            joined.append(JoinedSource(name, source, unlabelled(store), first_shard))
+            first_shard += store.shards
+            continue
         join = (source.join or settings.join).model_copy(update={"table": source.labels})
         names = available_labels(join, labels) if optional or name != MAIN else tuple(labels)
         try:
@@ -105,6 +110,11 @@ def compared_sources(samples: Samples, align: Align) -> NDArray[np.int64]:
         teff_N = samples.label_NL[:, samples.labels.index("Teff")]
         number_N[(teff_N < align.teff[0]) | (teff_N > align.teff[1])] = MISSING
     return number_N
+
+
+def known(samples: Samples) -> Samples:
+    """The samples of which a class or a label is known."""
+    return samples.at(np.flatnonzero((samples.class_N != MISSING) | np.isfinite(samples.label_NL).any(1)))
 
 
 def loss_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from survey.labelling import join as labelling
 from survey.labelling import samples, split
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
+from survey.labelling.unlabelled import NONE
 from survey.labels import CLASSES, label
 from survey.models.baseline import Baseline
 from survey.models.options import is_baseline
@@ -171,7 +172,7 @@ def _parts(settings: Train, joined: Sequence[JoinedSource]) -> NDArray[np.int8]:
     for source in joined:
         labelled = source.labelled
         part_N = split.parts_of_stars(settings.split, labelled.star_N, labelled.class_N, labelled.user_part_N)
-        if source.source.parts == "train":
+        if source.source.parts == "train" or source.source.labels == NONE:
             part_N = np.where(part_N >= 0, np.int8(PARTS.index("train")), part_N)
         for star, part in zip(labelled.star_N, part_N, strict=True):
             part_of_star.setdefault(star, part)

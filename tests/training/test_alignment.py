@@ -52,7 +52,7 @@ def test_transport_costs_what_it_costs_to_move_each_point() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_gradient_moves_the_features_together(method: str) -> None:
     first, other = features(60).requires_grad_(), features(60, 2.0, seed=1)
-    settings = Align(method=method, weight=1.0)
+    settings = Align.from_dict("align", {"method": method, "weight": 1.0})
     source = torch.tensor([0] * 60 + [1] * 60)
     alignment(settings, torch.cat([first, other]), source).backward()
     assert first.grad is not None

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from survey.ensemble.build import build
 from survey.ensemble.members import open_members
+from survey.ensemble.settings import Build
 from survey.labelling import samples
 from survey.labels import CLASSES
 from survey.models.settings import Task
@@ -20,7 +22,7 @@ from survey.training.losses import Targets, TaskLoss
 from survey.training.run import open_run, read_plan
 from survey.training.settings import Train
 from survey.training.source_settings import Source
-from survey.training.sources import draw_weights, loss_weights, other_classes, source_names
+from survey.training.sources import draw_weights, known, loss_weights, other_classes, source_names
 from survey.training.train import plan
 from survey.training.worker import learn
 from tests.finished import change_document
@@ -89,6 +91,27 @@ def test_a_source_may_be_for_training_only(place: Path, tmp_path: Path) -> None:
     assert set(both.part_N[source_names(both) == "real"].tolist()) == {0}
 
 
+def test_spectra_without_labels_are_aligned_and_decide_nothing_else(place: Path, tmp_path: Path) -> None:
+    """Their labels and classes are unknown, they train only, and no domain or range knows them."""
+    align = {"method": "coral", "weight": 0.1}
+    chosen = settings(place, tmp_path / "run", {"labels": "none", "share": 0.3}, align=align)
+    plan(chosen)
+    both = samples.read(chosen.run)
+    survey = source_names(both) == "real"
+    assert survey.sum() == 60
+    assert np.all(both.class_N[survey] == -1)
+    assert np.isnan(both.label_NL[survey]).all()
+    assert set(both.part_N[survey].tolist()) == {0}
+    assert len(known(both)) == 120
+    learn(chosen)
+    assert open_run(chosen.run).document.epochs == 2
+    values = {"ensemble": str(tmp_path / "ensemble"), "runs": [chosen.run], "threads": 1, "gpu": "never"}
+    built = build(Build.from_dict("ensemble", values | {"calibrate": False, "weights": "equal"}))
+    assert built.document.validation.spectra == (both.part_N == 1).sum()
+    labelled = both.label_NL[~survey & (both.part_N == 0)]
+    assert built.document.ranges["FeH"] == (labelled[:, 0].min(), labelled[:, 0].max())
+
+
 def test_weights_and_shares_are_those_of_the_source(place: Path, trained: Path) -> None:
     both = samples.read(str(trained))
     real = source_names(both) == "real"
@@ -120,7 +143,10 @@ def test_where_two_classes_are_possible_the_loss_counts_both_probabilities() -> 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"labels": ""}, "store is given without labels; give both, or neither"),
+        (
+            {"labels": ""},
+            "store is given without labels; give both, or neither; labels=none = spectra without",
+        ),
         ({"may_be": {"MP": "CEPM"}}, "there is no class 'CEPM'; did you mean CEMP"),
         ({"share": 1.0}, "share"),
     ],
