@@ -48,6 +48,7 @@ class CatalogFlag(IntFlag):
     SURVEY_TYPE = 8388608
     CARBON_BANDS = 16777216
     M_SUBDWARF = 33554432
+    ONE_KEY = 67108864
 
 
 def flag_bits(names: Sequence[str]) -> int:

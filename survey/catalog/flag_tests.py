@@ -16,6 +16,8 @@ from survey.catalog.visits import Flags, float_column, label_names
 from survey.labels import METAL_POOR
 from survey.store.schema import Flag
 
+MOSTLY = 0.5
+"""A lower probability of not being metal-poor means that it is."""
 Ranges = Mapping[str, tuple[float, float]]
 """The lowest and the highest training value of each label."""
 
@@ -124,6 +126,13 @@ def lines_deny(stars: FlagInput) -> Flags | None:
         return None
     above_N = float_column(stars.table, "FeH_lines") - METAL_POOR["MP"]
     return above_N > stars.limits.key_difference(float_column(stars.table, "FeH_lines_err"))
+
+
+def one_key(stars: FlagInput) -> Flags | None:
+    """Rows that the networks call metal-poor, and about which the lines say nothing."""
+    if not (stars.has("p_nmp") and stars.has("FeH_lines")):
+        return None
+    return (float_column(stars.table, "p_nmp") < MOSTLY) & np.isnan(float_column(stars.table, "FeH_lines"))
 
 
 def any_label(test_label: Callable[[FlagInput, str], Flags]) -> FlagTest:

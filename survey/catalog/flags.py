@@ -36,6 +36,7 @@ from survey.catalog.flag_tests import (
     low_snr,
     molecular_bands,
     object_type,
+    one_key,
     store_flag,
     survey_type,
     wide_interval,
@@ -286,5 +287,11 @@ DEFINITIONS = (
         "bad",
         "strong bands of CaH with little TiO: an M subdwarf, for which the lists were not tested",
         by_bands(is_m_subdwarf),
+    ),
+    FlagDefinition(
+        CatalogFlag.ONE_KEY,
+        "info",
+        "the networks call it metal-poor, and indices of lines give no estimate (FeH_lines is null)",
+        one_key,
     ),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from survey.catalog.flag_settings import CatalogFlag, FlagLimits, SecondKey
+from survey.catalog.flag_settings import CatalogFlag, FlagLimits, SecondKey, flag_bits
 from survey.catalog.flags import DEFINITIONS, FlagRules, flag_table
 from survey.settings import SettingsError
 from survey.store.schema import Flag
@@ -112,6 +112,8 @@ INFORMATION: list[tuple[dict[str, Any], CatalogFlag]] = [
     ({"Teff": 9000.0}, CatalogFlag.EDGE),
     ({"FeH": 0.42}, CatalogFlag.EDGE),
     ({"logg": 9.0}, NONE),
+    ({"p_nmp": 0.49, "FeH_lines": float("nan")}, CatalogFlag.ONE_KEY),
+    ({"p_nmp": 0.51, "FeH_lines": float("nan")}, NONE),
 ]
 
 
@@ -185,6 +187,14 @@ def test_a_star_that_is_not_metal_poor_by_its_lines_is_left_out_if_the_keys_disa
     bits_N = rules.excluding(stars, *flags)
     assert np.flatnonzero(bits_N).tolist() == left_out
     assert set(bits_N[left_out].tolist()) <= {CatalogFlag.KEYS_DISAGREE}
+
+
+def test_a_metal_poor_star_without_an_estimate_from_lines_has_one_key() -> None:
+    stars = pa.table({"p_nmp": [0.1, 0.1, 0.9, None], "FeH_lines": [None, -1.5, None, None]})
+    rules = FlagRules(leave_out=flag_bits(["one_key"]))
+    flags = rules.flags(stars)
+    assert np.flatnonzero(flags[2] & CatalogFlag.ONE_KEY).tolist() == [0]
+    assert np.flatnonzero(rules.excluding(stars, *flags) & CatalogFlag.ONE_KEY).tolist() == [0]
 
 
 def test_the_limits_are_settings() -> None:
