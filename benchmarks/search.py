@@ -26,8 +26,8 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from survey.cluster import connection
 from survey.cluster import search as cluster
-from survey.cluster import stream
 from survey.recipes import read_section
 from survey.search.schedule import Request
 from survey.search.seeds import read_scores
@@ -209,7 +209,7 @@ def measure_idle_trials(work: Path, store: str, count: int = 60) -> None:
     settings = Train.from_dict("idle", training(store, 6) | {"run": str(work / "idle")})
     if plan(settings):
         learn(settings)
-    stream.connect()
+    connection.connect()
     queue = IdleQueue(settings, count)
     values = {"study": str(work / "none"), "workers": 2, "threads": 1, "gpu": 0, "show": True}
     cluster.run_on_ray(Tune.from_dict("idle", values), queue)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ next item while its networks compute. Ray restarts an actor that dies, and repea
 used, because it prints an error for every pool of actors that may be restarted (Ray 2.60).
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import ray
 
 from survey import machine
-from survey.cluster import stream
+from survey.cluster import connection, stream
 from survey.predict.workers import SHARDS_AHEAD, MakeWorker, ShardFunction, Workers, local_workers
 from survey.settings import Threads
 
@@ -36,8 +35,10 @@ def ray_workers(workers: int | None, threads: Threads, gpu: bool) -> Workers:
             return local_workers(threads, gpu)(make_worker, waiting)
         if len(waiting) == 1 and not (gpu and _may_have_remote_gpus()):
             return local_workers(1 if threads == "auto" else threads, gpu)(make_worker, waiting)
-        stream.connect()
-        pool = plan_pool(ray.nodes(), workers, threads, gpu, len(waiting))
+        connection.connect()
+        connection.await_cpus(1)
+        wish = workers if connection.may_grow() else None
+        pool = plan_pool(ray.nodes(), workers, threads, gpu, len(waiting), wish)
         return _results(pool, make_worker, waiting)
 
     return run
@@ -45,7 +46,7 @@ def ray_workers(workers: int | None, threads: Threads, gpu: bool) -> Workers:
 
 def _may_have_remote_gpus() -> bool:
     """Whether this process has no GPU, but belongs to a cluster that may have some."""
-    return machine.device().type != "cuda" and os.environ.get("RAY_ADDRESS", "") not in ("", "local")
+    return machine.device().type != "cuda" and connection.may_grow()
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,18 @@ class Pool:
 
 
 def plan_pool(
-    nodes: list[dict[str, Any]], workers: int | None, threads: Threads, gpu: bool, items: int
+    nodes: list[dict[str, Any]],
+    workers: int | None,
+    threads: Threads,
+    gpu: bool,
+    items: int,
+    wish: int | None = None,
 ) -> Pool:
     """The pool for the nodes of a cluster.
 
     An actor gets a GPU and its share of the CPUs. Without GPUs it gets a CPU, or several where there is too
-    little memory for an actor per CPU.
+    little memory for an actor per CPU. `wish`: so many workers may be more than the CPUs of now; those beyond
+    wait, and a cluster that grows starts machines for them.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cpus, gpus = (sum(int(node.get(name, 0)) for node in alive) for name in ("CPU", "GPU"))
@@ -72,6 +79,8 @@ def plan_pool(
     if gpu and gpus:
         share = fixed or max(1, cpus // gpus)
         return Pool(min(workers or gpus, gpus, items), share, threads, True)
+    if wish and wish > cpus:
+        return Pool(min(wish, items), fixed or 1, threads, False)
     largest_node = max(int(node.get("CPU", 1)) for node in alive)
     in_memory = sum(int(node.get("memory", 0)) for node in alive) // MEMORY
     wanted = min(workers or cpus, max(in_memory, 1), cpus)

@@ -36,7 +36,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from survey import machine
-from survey.cluster import stream
+from survey.cluster import connection
 from survey.search.queue import TrainingQueue, run_locally
 from survey.search.settings import Tune
 from survey.search.trial import TrainingEnd, run_training
@@ -72,7 +72,8 @@ def run_trainings(settings: Tune) -> Callable[[TrainingQueue], None]:
 
 def run_on_ray(settings: Tune, queue: TrainingQueue) -> None:
     """Run the trainings side by side. Where Ray itself breaks down, what was running is requested again."""
-    stream.connect()
+    connection.connect()
+    connection.await_cpus(1)
     resources = _resources(settings)
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     # A process that has died is started again, or its trial fails with a reason: Tune need not log it.

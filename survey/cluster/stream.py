@@ -9,25 +9,17 @@ import builtins
 import json
 import logging
 import os
-import signal
-import socket
-import tempfile
-import threading
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
-from ray._private import ray_constants
-from ray._private.services import find_bootstrap_address
 from ray.data import DataContext
 from ray.exceptions import RayError
 
+from survey.cluster import connection
 from survey.messages import shorten
 from survey.settings import JobError
 
@@ -36,14 +28,6 @@ MAX_DEATHS = 20
 
 WAVE = 1000
 """Items of one dataset, at least. It is 20 per CPU if that is more."""
-
-WATCH_S = 0.5
-"""Seconds between two looks at the processes of a Ray that belongs to this process."""
-
-RAY_ENDED = (
-    "Ray has ended in the middle of the work, perhaps for lack of memory; run the same command again to "
-    "continue; if that fails too, give workers=1, which needs no Ray"
-)
 
 FEW = 8
 """Items that take about as long in one process as Ray takes to start: a shard takes about a second."""
@@ -62,7 +46,8 @@ def make_map(workers: int | None = None) -> Callable[[Function, Iterable[Any]], 
         waiting = list(items)
         if workers == 1 or len(waiting) < 2 or is_few(len(waiting), workers):
             return map(function, waiting)
-        connect()  # now, so that the seconds of the start do not count as work
+        connection.connect()  # now, so that the seconds of the start do not count as work
+        connection.await_cpus(1)
         return _stream(function, waiting, workers)
 
     return run
@@ -71,87 +56,6 @@ def make_map(workers: int | None = None) -> Callable[[Function, Iterable[Any]], 
 def is_few(items: int, workers: int | None) -> bool:
     """Whether so many items are not worth the start of Ray; a wish for workers or a cluster comes first."""
     return workers is None and "RAY_ADDRESS" not in os.environ and items <= FEW
-
-
-def connect() -> None:
-    """Connect to Ray: to the cluster of RAY_ADDRESS, or to that of `ray start` on this machine.
-
-    Without either, or with RAY_ADDRESS=local, a private Ray starts. address="auto" is not used: it would also
-    join the private Ray of another job, and end with it.
-    """
-    if not ray.is_initialized():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        address = os.environ.get("RAY_ADDRESS", "")
-        _check_address(address)
-        # Without a cluster, no other machine needs to reach this Ray: all its ports are on 127.0.0.1.
-        # (ray.init turns _node_ip_address="127.0.0.1" into the address of the network. Ray 2.60)
-        is_private = address == "local" or not (address or find_bootstrap_address(None))
-        ray_constants.ENABLE_RAY_CLUSTER = not is_private
-        with _keep_signal_handlers(), _report_start(is_private):
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        parts = [part for part in psutil.Process().children() if part.name() in ("raylet", "gcs_server")]
-        if parts:
-            threading.Thread(target=_watch, args=(parts,), daemon=True, name="watch Ray").start()
-
-
-@contextmanager
-def _report_start(is_private: bool) -> Iterator[None]:
-    """A Ray that does not start, or a cluster that does not let this job in, is one sentence."""
-    try:
-        yield
-    except Exception as error:  # ray.init raises any type, also Exception itself (2.60)
-        text = shorten(" ".join(str(error).split()), 300)
-        if not is_private:
-            advice = "start the job as docs/cluster.md shows, or give RAY_ADDRESS=local"
-            raise JobError(f"the cluster of Ray cannot be joined ({text}); {advice}") from error
-        folder = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
-        free = psutil.disk_usage(folder).free if Path(folder).is_dir() else 0
-        raise JobError(
-            f"Ray does not start ({text}); its files are in {folder}, where {free:,} bytes are free: "
-            "make room, or give another folder with a short name in RAY_TMPDIR; workers=1 needs no Ray"
-        ) from error
-
-
-def _watch(parts: list[psutil.Process]) -> None:
-    """End this process when a part of its own Ray has died.
-
-    Ray 2.60 waits up to a minute then, prints stacks and logs, and ends the process without a sentence.
-    """
-    while all(_is_alive(part) for part in parts):
-        time.sleep(WATCH_S)
-    if ray.is_initialized():
-        logging.getLogger(__name__).error("%s", RAY_ENDED)
-        logging.shutdown()
-        os._exit(1)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-@contextmanager
-def _keep_signal_handlers() -> Iterator[None]:
-    """SIGTERM ends this process as before; ray.init sets a handler that exits with code 15."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
-
-
-def _check_address(address: str) -> None:
-    """Fail at once if nothing listens there: Ray itself would try for five minutes."""
-    host, _, port = address.rpartition(":")
-    if host and "/" not in host and port.isdecimal():
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        except OSError as error:
-            raise ConnectionError(
-                f"RAY_ADDRESS={address}: no Ray there ({error}); "
-                "start one with `ray start --head`, or unset RAY_ADDRESS to have one on this machine"
-            ) from None
 
 
 def _stream(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
@@ -254,7 +158,7 @@ def report_ray_errors() -> Iterator[None]:
         yield
     except RayError as error:
         text = " ".join(str(error).split())
-        raise JobError(f"{RAY_ENDED} ({type(error).__name__}: {shorten(text, 200)})") from error
+        raise JobError(f"{connection.RAY_ENDED} ({type(error).__name__}: {shorten(text, 200)})") from error
 
 
 class DeathCounter:

@@ -6,6 +6,7 @@ must be able to read. Progress travels back through a queue.
 """
 
 import importlib
+import math
 import os
 import tempfile
 import threading
@@ -25,7 +26,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
 from survey import files, machine, plugins
-from survey.cluster import stream
+from survey.cluster import connection, stream
 from survey.folder import Folder
 from survey.models.baseline import Baseline
 from survey.progress import Progress
@@ -69,7 +70,7 @@ def _needs_one_worker(settings: Train) -> bool:
 
 
 def _fit_with_ray(settings: Train) -> None:
-    stream.connect()
+    connection.connect()
     scaling = _scaling_config(settings)
     files.remove(files.join(settings.run, STOPPED))
     queue = Queue(actor_options={"num_cpus": 0})
@@ -100,8 +101,8 @@ def _fit_with_ray(settings: Train) -> None:
 
 def _scaling_config(settings: Train) -> ScalingConfig:
     """The workers and what each of them reserves."""
-    cpus, gpus = (ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU"))
-    cpus = cpus or 1
+    cpus = connection.await_cpus(math.ceil(settings.workers / 2)) or 1
+    gpus = ray.cluster_resources().get("GPU", 0)
     if settings.workers > 2 * cpus:
         raise SettingsError(
             f"train: workers={settings.workers}: Ray has {cpus:g} CPUs, enough for {int(2 * cpus)} workers; "

@@ -15,13 +15,13 @@ def small_ray() -> Iterator[None]:
     """Ray as a job starts it, with two CPUs."""
     import ray
 
-    from survey.cluster import stream
+    from survey.cluster import connection
 
     folder = tempfile.mkdtemp(prefix="sv-", dir="/tmp")  # sockets: a path of pytest's is too long
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")
         patch.setattr(ray, "init", partial(ray.init, num_cpus=2, _temp_dir=folder))
-        stream.connect()
+        connection.connect()
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

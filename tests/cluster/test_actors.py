@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from survey.cluster import actors, stream
+from survey.cluster import actors, connection, stream
 from survey.cluster.actors import Pool, plan_pool, ray_workers
 from survey.predict.predict import predict
 from survey.predict.workers import ShardFunction
@@ -42,7 +42,7 @@ def test_actors_give_the_results_of_a_loop_from_other_processes() -> None:
 def test_one_worker_or_one_item_does_not_need_ray(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]
 ) -> None:
-    monkeypatch.setattr(stream, "connect", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(connection, "connect", lambda: pytest.fail("Ray was started"))
     results = ray_workers(workers, 1, False)(square, items)
     assert [result["square"] for result in results] == [item * item for item in items]
 
@@ -114,6 +114,9 @@ def node(alive: bool = True, **resources: float) -> dict[str, Any]:
         ([node(CPU=8), node(CPU=16, GPU=4)], {"workers": 2, "threads": 3}, Pool(2, 3, 3, True)),
         ([node(CPU=8), node(CPU=16, GPU=4)], {"gpu": False}, Pool(24, 1, "auto", False)),
         ([node(CPU=16)], {"items": 3}, Pool(3, 1, "auto", False)),
+        ([node(), node(CPU=16)], {"workers": 40, "wish": 40}, Pool(40, 1, "auto", False)),
+        ([node(CPU=16)], {"workers": 40, "wish": 40, "items": 20}, Pool(20, 1, "auto", False)),
+        ([node(CPU=16)], {"workers": 4, "wish": 4}, Pool(4, 4, "auto", False)),
     ],
 )
 def test_a_pool_shares_the_cpus_gpus_and_memory_of_a_cluster(

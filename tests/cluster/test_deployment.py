@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 from botocore.validate import ParamValidator

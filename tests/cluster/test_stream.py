@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ray._private import ray_constants, services
 
-from survey.cluster import stream
+from survey.cluster import connection, stream
 from survey.settings import SettingsError
 from survey.store.ingest import ingest, plan_shards
 from survey.store.settings import Ingest
@@ -22,6 +22,7 @@ from tests import survey_files
 from tests.cluster.functions import UnpicklableError, dies_always, dies_once, refuses, square
 from tests.commands import survey
 from tests.processes import ROOT, Job, Workplace, new_workplace
+from tests.training import lessons
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
 
@@ -51,7 +52,7 @@ def test_items_may_be_texts() -> None:
 def test_one_worker_or_one_item_needs_no_ray(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]
 ) -> None:
-    monkeypatch.setattr(stream, "connect", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(connection, "connect", lambda: pytest.fail("Ray was started"))
     assert list(stream.make_map(workers)(square, items)) == [square(item) for item in items]
 
 
@@ -172,8 +173,8 @@ def test_a_private_ray_listens_on_this_machine_only_and_its_death_is_one_sentenc
 ) -> None:
     script = (
         "import psutil, sys, time\n"
-        "from survey.cluster import stream\n"
-        "stream.connect()\n"
+        "from survey.cluster import connection, stream\n"
+        "connection.connect()\n"
         "ours = [psutil.Process(), *psutil.Process().children(recursive=True)]\n"
         "places = [c for p in ours for c in p.net_connections() if c.status == 'LISTEN']\n"
         "print(len(places), {c.laddr.ip.removeprefix('::ffff:') for c in places}, flush=True)\n"
@@ -187,7 +188,7 @@ def test_a_private_ray_listens_on_this_machine_only_and_its_death_is_one_sentenc
     count, _, addresses = job.out.strip().partition(" ")
     assert int(count) > 5
     assert addresses == "{'127.0.0.1'}"
-    assert job.err == f"{stream.RAY_ENDED}\n"
+    assert job.err == f"{connection.RAY_ENDED}\n"
 
 
 @pytest.mark.long
@@ -203,7 +204,7 @@ def test_a_job_with_its_own_ray_prints_only_its_progress(workplace: Workplace) -
 def test_a_job_does_not_join_the_private_ray_of_another(workplace: Workplace) -> None:
     import ray
 
-    code = "import ray; from survey.cluster import stream; stream.connect(); "
+    code = "import ray; from survey.cluster import connection; connection.connect(); "
     code += "print(ray.get_runtime_context().gcs_address)"
     run = workplace.python("-c", code, RAY_ADDRESS="")
     assert run.wait() == 0, run.err
@@ -280,7 +281,7 @@ def test_a_cluster_that_was_started_by_hand_is_found_on_its_machine_without_its_
     cluster: tuple[Workplace, dict[str, str]],
 ) -> None:
     place, environment = cluster
-    code = "import ray; from survey.cluster import stream; stream.connect(); "
+    code = "import ray; from survey.cluster import connection; connection.connect(); "
     code += "print(ray.get_runtime_context().gcs_address)"
     run = place.python("-c", code, RAY_ADDRESS="")  # the token is in the home folder
     assert run.wait() == 0, run.err
@@ -327,3 +328,22 @@ def test_a_submitted_job_runs_to_its_end_and_its_failure_is_reported(
     again = place.start(*command, *arguments, "refuse_above=0.1", **environment)
     assert again.wait() == 1
     assert "more than refuse_above=0.1 allows" in again.out
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
+def test_a_submitted_training_shares_its_work_between_two_workers_and_is_left_alone_when_it_is_finished(
+    cluster: tuple[Workplace, dict[str, str]],
+) -> None:
+    place, environment = cluster
+    lessons.store(place.folder / "toys", 120)
+    folder = place.folder
+    command = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/train.py"]
+    given = [f"store={folder}/toys", f"labels={folder}/labels.csv", f"run={folder}/run", "epochs=1"]
+    given += ["model=prism", "options.components=16", "options.hidden=32", "workers=2", "tracking.use=never"]
+    run = place.start(*command, *given, **environment)
+    assert run.wait() == 0, run.out + run.err
+    assert json.loads((folder / "run" / "run.json").read_text())["workers"] == 2
+    again = place.start(*command, *given, **environment)
+    assert again.wait() == 0, again.out + again.err
+    assert "finished before: nothing to do" in again.out
