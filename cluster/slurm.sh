@@ -23,7 +23,7 @@ nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=$(echo "$nodes" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 10000)) # another port for each job
 # a short folder: the names of sockets have at most 107 letters
-export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"
+export RAY_TMPDIR="${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID"
 
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" mkdir -p "$RAY_TMPDIR"
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --kill-on-bad-exit=1 \

@@ -95,17 +95,17 @@ class Settings(BaseModel):
         for name in type(self).model_fields:
             value = getattr(self, name)
             if name not in self.NOT_IN_RESULT:
-                values[name] = value.result_settings() if isinstance(value, Settings) else value
+                values[name] = _result_value(value)
         return values
 
     def plain(self) -> dict[str, Any]:
         """The values that decide the result, as JSON stores them."""
-        values: dict[str, Any] = json.loads(json.dumps(self.result_settings(), default=str))
+        values: dict[str, Any] = json.loads(json.dumps(self.result_settings()))
         return values
 
     def fingerprint(self) -> str:
         """A short hash of the values that decide the result: equal hashes, equal results."""
-        text = json.dumps(self.result_settings(), sort_keys=True, default=str)
+        text = json.dumps(self.result_settings(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
@@ -124,6 +124,17 @@ class Settings(BaseModel):
             lines = _error_lines(cls, values, errors[:MOST_LINES], section)
             more = max(len(errors) - MOST_LINES, 0)
             raise SettingsError(join_lines([start + line for line in lines], more)) from None
+
+
+def _result_value(value: Any) -> Any:
+    """The values of settings that decide the result, also where they are in a dict or a list."""
+    if isinstance(value, Settings):
+        return value.result_settings()
+    if isinstance(value, dict):
+        return {key: _result_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_result_value(one) for one in value]
+    return value
 
 
 def _complete(field: Any, value: Any) -> Any:

@@ -275,6 +275,31 @@ def test_the_fingerprint_depends_on_what_decides_the_result() -> None:
     assert len({made.fingerprint() for made in (toy(), *changed)}) == 6
 
 
+class Inside(Settings):
+    """Settings in a dict and in a list of others."""
+
+    NOT_IN_RESULT = frozenset({"speed"})
+
+    depth: int = 1
+    speed: int = 1
+
+
+class Outside(Settings):
+    """Settings that hold others in a dict and in a list."""
+
+    by_name: dict[str, Inside] = Field({})
+    listed: tuple[Inside, ...] = Field((), strict=False)
+
+
+def test_settings_in_a_dict_and_in_a_list_are_kept_as_values_not_as_text() -> None:
+    values = {"by_name": {"a": {"depth": 2, "speed": 5}}, "listed": [{"depth": 3}]}
+    made = Outside.from_dict("test", values)
+    assert made.plain() == {"by_name": {"a": {"depth": 2}}, "listed": [{"depth": 3}]}
+    assert Outside.from_dict("test", made.plain()).plain() == made.plain()
+    faster = Outside.from_dict("test", {"by_name": {"a": {"depth": 2}}, "listed": [{"depth": 3, "speed": 9}]})
+    assert made.fingerprint() == faster.fingerprint()
+
+
 def test_the_fingerprint_of_an_ingest_depends_neither_on_the_store_nor_on_the_workers() -> None:
     def ingest(*arguments: str) -> Ingest:
         return load(Ingest, "ingest", ["input=/a", *arguments])

@@ -68,7 +68,7 @@ def _draw_frequency(axis: Axes, frequency: FrequencyRecord) -> None:
     axis.set_xticks(range(len(names)), names)
     axis.set(xlabel="[Fe/H] (dex)", ylabel="stars", xlim=(-0.6, len(names) - 0.2), ylim=(0, None))
     axis.set_title(
-        f"points: CEMP list of MP list, {frequency.listed:,} stars; bars: can be\n"
+        f"points: CEMP list of MP list, {frequency.listed:,} stars; grey: can be\n"
         f"all bins: {frequency.fewest:,.0f} to {frequency.most:,.0f} can be"
     )
 

@@ -187,6 +187,7 @@ def slurm(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
         "HOME": str(tmp_path),
+        "TMPDIR": str(tmp_path),
         "LOG": str(tmp_path / "log"),
         "SLURM_SUBMIT_DIR": str(tmp_path),
         "SLURM_JOB_ID": str(os.getpid()),
@@ -215,7 +216,7 @@ def test_the_script_for_slurm_starts_ray_on_all_nodes_and_gives_the_job_its_argu
     start.make_context("start", [word for word in start_options if word not in ("--", "survey")])
     assert "ray get-auth-token --generate" in (tmp_path / "log").read_text()
     assert slurm(tmp_path).returncode == 2  # no job is named
-    os.rmdir(f"/tmp/ray-{os.getpid()}")  # noqa: PTH106
+    assert (tmp_path / f"ray-{os.getpid()}").is_dir()
 
 
 def test_shellcheck_accepts_the_script_for_slurm(tmp_path: Path) -> None:
