@@ -217,6 +217,9 @@ DOMAIN_COLUMN: ColumnSpec = (
     "stat.value",
 )
 
+BASE, BLANKED = "base", "blanked"
+"""Columns of a test population: the row of the validation spectrum that was drawn, and whether its bands of
+carbon are blanked."""
 LINE_COLUMNS: dict[str, ColumnSpec] = {
     "FeH_lines": (
         "float32",

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey import files
+from survey.answers import BASE, BLANKED
 from survey.catalog.candidates import COLUMNS as LISTED
 from survey.catalog.candidates import CandidateRules
 from survey.catalog.check_settings import MirrorSettings
@@ -23,7 +24,7 @@ from survey.catalog.settings import LIST_NAMES, ListName
 from survey.catalog.validation_stars import independent_share
 from survey.catalog.visits import Flags, class_probabilities, float_column
 from survey.metrics.intervals import wilson
-from survey.predict.output import BASE, BLANKED, POPULATION, Predictions
+from survey.predict.output import POPULATION, Predictions
 
 GROUPS: tuple[MirrorGroup, ...] = get_args(MirrorGroup)
 KINDS = tuple(group for group in GROUPS if group != "blanked")

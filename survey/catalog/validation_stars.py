@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey import files
+from survey.answers import BASE, BLANKED
 from survey.catalog.flags import FlagRules
 from survey.catalog.prior import ClassMix
 from survey.catalog.settings import ListName, VisitSettings, list_classes
 from survey.catalog.visits import PROBABILITIES, Flags, Floats, class_probabilities, combine_visits
 from survey.labelling.star_id import encode
 from survey.labels import CLASSES, MISSING
-from survey.predict.output import BASE, BLANKED, POPULATION, VALIDATION, Predictions
+from survey.predict.output import POPULATION, VALIDATION, Predictions
 
 SMALLEST = 1e-7
 """A smaller probability counts as this when its logarithm is taken."""

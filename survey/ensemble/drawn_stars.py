@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from survey.answers import LINE_COLUMNS, Floats
+from survey.answers import BASE, BLANKED, LINE_COLUMNS, Floats
 from survey.ensemble.ensemble import Ensemble
 from survey.ensemble.line_key import index_array, read_columns, signal_to_noise
 from survey.ensemble.settings import Population
@@ -38,7 +38,6 @@ from survey.training.synthesis import SpectralModel, label_columns, select_rows
 from survey.training.synthesis_settings import Synthesis, input_labels, usable_order
 from survey.training.validation import portions
 
-BASE, BLANKED = "base", "blanked"
 PORTION = 1024
 """StarDraws that are predicted together."""
 SHARES = {"NMP": 0.7, "MP": 0.2, "CEMP": 0.1}
@@ -115,9 +114,7 @@ class TestPopulation:
         """The draws, in the order of their bases: so the table takes less space."""
         rng, base = random_generator(self.seed, 21), self.base
         chance_N = self._chances()
-        base_D = np.sort(
-            rng.choice(len(base), self.settings.spectra, p=chance_N)
-        )  # sorted, it takes less space
+        base_D = np.sort(rng.choice(len(base), self.settings.spectra, p=chance_N))
         before_DI = self.label_NI[base_D]
         after_DI = before_DI.copy()
         if self.model is not None:
@@ -170,15 +167,14 @@ class TestPopulation:
         """The spectra with other labels, where all labels are known."""
         if self.model is None:
             return spectra
-        known_B = np.asarray(np.isfinite(draws.before_DI).all(1))
-        before_BI, after_BI = (
-            torch.from_numpy(np.where(known_B[:, None], label_BI, 0.0))
-            for label_BI in (draws.before_DI, draws.after_DI)
+        known_B = torch.from_numpy(np.asarray(np.isfinite(draws.before_DI).all(1)))[:, None]
+        labels = (torch.from_numpy(label_BI).nan_to_num() for label_BI in (draws.before_DI, draws.after_DI))
+        changed = self.model.change(spectra, *labels)
+        flux_BP, ivar_BP = (
+            torch.where(known_B, new_BP, old_BP)
+            for new_BP, old_BP in ((changed.flux, spectra.flux), (changed.ivar, spectra.ivar))
         )
-        factor_BP = self.model.factors(before_BI, after_BI)
-        factor_BP[torch.from_numpy(~known_B)] = 1.0
-        flux_BP = torch.where(spectra.ivar > 0, spectra.flux * factor_BP, spectra.flux)
-        return replace(spectra, flux=flux_BP, ivar=spectra.ivar / factor_BP**2)
+        return replace(spectra, flux=flux_BP, ivar=ivar_BP)
 
     def _blank(self, spectra: Spectra, blanked_B: NDArray[np.bool_]) -> Spectra:
         """The spectra, in some of them the continuum in place of the bands of carbon."""

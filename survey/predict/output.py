@@ -37,9 +37,6 @@ from survey.tables.columns import described_field
 
 PLAN, ARRAYS = "plan.json", "arrays"
 VALIDATION, POPULATION = "validation.parquet", "population.parquet"
-BASE, BLANKED = "base", "blanked"
-"""Columns of the test population: the row of the validation spectrum that was drawn, and whether its bands of
-carbon are blanked."""
 
 NOT_KEPT = ("crc", "n_good", "n_outlier")
 IDENTITY_COLUMNS: dict[str, tuple[str, str]] = {name: STORE_COLUMNS[name] for name in ("path", "row")}

@@ -106,6 +106,12 @@ class SpectralModel:
         ratio_NP = self(after_NI).clamp_min(MIN_FLUX) / self(before_NI).clamp_min(MIN_FLUX)
         return ratio_NP.clamp(*FACTORS)
 
+    def change(self, spectra: Spectra, before_NI: Tensor, after_NI: Tensor) -> Spectra:
+        """Spectra of stars whose labels change. Errors change by the same factors as the flux."""
+        factor_NP = self.factors(before_NI, after_NI)
+        flux_NP = torch.where(spectra.ivar > 0, spectra.flux * factor_NP, spectra.flux)
+        return replace(spectra, flux=flux_NP, ivar=spectra.ivar / factor_NP**2)
+
 
 def _solve(squares_PS: Tensor, sums_PK: Tensor, penalty_KK: Tensor) -> Tensor:
     """The weights of some pixels, from the sums of products of their terms, each pair once."""
@@ -237,17 +243,11 @@ class Synthesizer:
         return replace(changed, class_B=class_B)
 
     def spectra(self, spectra: Spectra, changes: LabelChanges, start: int) -> Spectra:
-        """This worker's spectra of the batch, whose first row is `start`, with these changes.
-
-        Errors change by the same factors as the flux.
-        """
+        """This worker's spectra of the batch, whose first row is `start`, with these changes."""
         local = (changes.index_V >= start) & (changes.index_V < start + len(spectra))
         if not local.any():
             return spectra
         index_V = torch.from_numpy(changes.index_V[local] - start).to(spectra.flux.device)
-        factor_VP = self.model.factors(changes.before_VI[local], changes.after_VI[local])
-        flux_VP, ivar_VP = spectra.flux[index_V], spectra.ivar[index_V]
-        new_flux_VP = torch.where(ivar_VP > 0, flux_VP * factor_VP, flux_VP)
-        flux_BP = spectra.flux.index_copy(0, index_V, new_flux_VP)
-        ivar_BP = spectra.ivar.index_copy(0, index_V, ivar_VP / factor_VP**2)
-        return replace(spectra, flux=flux_BP, ivar=ivar_BP)
+        changed = self.model.change(spectra[index_V], changes.before_VI[local], changes.after_VI[local])
+        flux_BP = spectra.flux.index_copy(0, index_V, changed.flux)
+        return replace(spectra, flux=flux_BP, ivar=spectra.ivar.index_copy(0, index_V, changed.ivar))
