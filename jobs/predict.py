@@ -6,9 +6,9 @@
         store=s3://BUCKET/store predictions=s3://BUCKET/predictions
 
 All members in one pass over the data. A CPU core does 1,000 spectra per second for an ensemble like that of
-the recipe, 5,000 for a small network; a spectrum takes 0.3 kB. Without `ensemble` the one for LAMOST that comes
-with the program answers. `ensemble` may be a run, `input` may be a catalogue. Run it again to complete the
-predictions, or to add what is new in the store or the input. Then: survey catalog.
+the recipe, 5,000 for a small network; a spectrum takes 0.3 kB. Without `ensemble` the one for LAMOST that
+comes with the program answers. `ensemble` may be a run, `input` may be a catalogue. Run it again to complete
+the predictions, or to add what is new in the store or the input. Then: survey catalog.
 """
 
 from survey.command import report_errors, start
