@@ -105,6 +105,8 @@ def sort(cls: type[Settings], job: str, arguments: list[str]) -> Arguments:
             found.changes.append(item.removeprefix(WITH))
         elif equals and key and not key.startswith("-"):
             found.settings.append((key, text))
+        elif cls.ARGUMENT and not item.startswith(("-", "=")):
+            found.settings.append((cls.ARGUMENT, item))
         elif not equals and not item.startswith("-") and find_file(item):
             found.recipes.append(item)
         else:

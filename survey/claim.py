@@ -18,8 +18,9 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,48 @@ def claim(folder: str, job: str, setting: str, settings: Any, shared: bool = Fal
         _release(path, values)
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The process of a claim. `is_alive`: it has not ended; of another machine: it has renewed its claim."""
+
+    job: str
+    process: int
+    host: str
+    since: str
+    is_alive: bool
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+
+def look(folder: str) -> Holder | None:
+    """The process that has, or had, the claim of a folder; None if there is none. Nothing is written.
+
+    On a disk, the clock of this machine says how long a claim of another machine was not renewed.
+    """
+    path = files.join(folder, CLAIM)
+
+    def age(claimed: str) -> float:
+        if files.is_remote(claimed):
+            return _age(claimed)
+        entry = files.stat_of(claimed)
+        return math.inf if entry is None else time.time() - entry.stamp
+
+    try:
+        values = json.loads(files.read(path))
+        return Holder(
+            str(values["job"]),
+            int(values["process"]),
+            str(values["host"]),
+            str(values["since"]),
+            not _is_gone(path, values, age),
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return None  # it is just being written, or damaged: nobody holds it
+
+
 def holder(folder: str) -> str:
     """The process that has the claim of a folder, in words; empty if there is none."""
     path = files.join(folder, CLAIM)
@@ -94,7 +137,7 @@ def _own_values(folder: str, job: str, settings: Any) -> Values:
         "started": _start_of(os.getpid()),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "folder": os.path.realpath(folder),
+        "folder": _place(folder),
         "token": secrets.token_hex(8),
     }
 
@@ -105,6 +148,11 @@ def _machine() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     return socket.gethostname()
+
+
+def _place(folder: str) -> str:
+    """A folder, the same for all processes of a machine, wherever they were started."""
+    return files.absolute(folder) if files.is_remote(folder) else os.path.realpath(folder)
 
 
 def _start_of(process: int) -> str:
@@ -159,10 +207,10 @@ def _read(path: str) -> tuple[bytes, Values | None]:
     return b"", None
 
 
-def _is_gone(path: str, other: Values) -> bool:
-    """Whether the process of a claim has ended without removing it."""
+def _is_gone(path: str, other: Values, age: Callable[[str], float] | None = None) -> bool:
+    """Whether the process of a claim has ended without removing it. `age` gives the age of a file."""
     if other["machine"] == _machine():
-        if other["folder"] != os.path.realpath(path.rpartition("/")[0]):
+        if other["folder"] != _place(path.rpartition("/")[0]):
             return True  # the claim of another folder, which was copied with its files
         if other["started"]:
             return bool(_start_of(other["process"]) != other["started"])
@@ -173,7 +221,7 @@ def _is_gone(path: str, other: Values) -> bool:
         except PermissionError:
             return False
         return False
-    return _age(path) > GONE_AFTER
+    return (age or _age)(path) > GONE_AFTER
 
 
 def _renew(path: str, values: Values, ended: threading.Event) -> None:

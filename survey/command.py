@@ -5,6 +5,7 @@ import importlib
 import os
 import runpy
 import select
+import shlex
 import signal
 import sys
 import textwrap
@@ -50,6 +51,15 @@ def main() -> None:
     sys.argv = [f"survey {name}", *arguments[1:]]
     with report_errors():
         runpy.run_path(str(shipped("jobs") / f"{name}.py"), run_name="__main__")
+
+
+def given_command() -> str:
+    """The command that this process was started with, as one types it; empty if it is no job."""
+    name, arguments = Path(sys.argv[0]), sys.argv[1:]
+    job = sys.argv[0].removeprefix("survey ") if sys.argv[0].startswith("survey ") else name.stem
+    if job not in JOBS or (name.suffix != ".py" and job == sys.argv[0]):
+        return ""
+    return without_secrets(shlex.join(["survey", job, *arguments]))
 
 
 def overview() -> str:
@@ -119,7 +129,7 @@ def _help(cls: type[Settings], job: str, description: str, arguments: list[str])
     found = sort(cls, job, arguments)
     common = () if wants_all else cls.COMMON
     given = values(cls, job, found)
-    text = help_text(cls, job, description, given, found.recipe_name(), common)
+    text = help_text(cls, job, description, given, found.recipe_name(), common, cls.ARGUMENT)
     return text + (cls.extra_help(given) if wants_all or not common else "")
 
 

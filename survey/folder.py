@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from survey import __version__, checked, files
 from survey.checked import WrittenFile
 from survey.claim import claim
+from survey.command import given_command
 from survey.settings import SettingsError, differences
 
 if TYPE_CHECKING:
@@ -130,12 +131,17 @@ class Folder(Generic[D]):
         return not differing
 
     def begin(self, settings: dict[str, Any], **extra: Any) -> None:
-        """Write the settings: from now on this is a folder of its kind. `extra` goes into the same file."""
+        """Write the settings: from now on this is a folder of its kind. `extra` goes into the same file.
+
+        So does the command of this process, if it is one, with its folder: `survey status` shows both.
+        """
+        command = given_command()
         written = {
             "kind": self.kind.name,
             "version": self.kind.version,
             "code": __version__,
             "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"command": command, "command_folder": str(Path.cwd())} if command else {}),
             **extra,
             "settings": settings,
         }

@@ -31,18 +31,20 @@ def help_text(
     given: Mapping[str, Any] | None = None,
     recipe: str = "",
     common: Sequence[str] = (),
+    argument: str = "",
 ) -> str:
     """The description of a job, how to call it, and its settings, those that are needed first.
 
     `given` are the values of the recipe and of the command line. With `common`, only these settings are shown
-    besides those that are needed.
+    besides those that are needed. `argument` is the setting that needs no key; such a job has no recipe.
     """
     rows = setting_rows(cls, given=given)
     needed = [row for row in rows if row.is_needed]
     others = [row for row in rows if not row.is_needed]
     if common:
         others = sorted((row for row in others if row.name in common), key=lambda row: common.index(row.name))
-    usage = f"usage: survey {job} [RECIPE] [with=FILE.yaml] [key=value ...]   (or python jobs/{job}.py ...)"
+    before = argument.upper() if argument else "[RECIPE] [with=FILE.yaml]"
+    usage = f"usage: survey {job} {before} [key=value ...]   (or python jobs/{job}.py ...)"
     blocks = [description.strip(), usage]
     if needed:
         blocks.append(f"needed\n\n{rows_text(needed)}")
@@ -50,11 +52,11 @@ def help_text(
     if others:
         heading = "often changed" if common else "settings"
         blocks.append(f"{heading}{of_recipe}\n\n{rows_text(others)}")
-    endings = ["show=true prints what a command would do, and does nothing"]
+    endings = [] if argument else ["show=true prints what a command would do, and does nothing"]
     if common:
         command = " ".join(filter(None, ("survey", job, recipe, "--help all")))
         endings.insert(0, f"{command} shows all {len(rows)} settings")
-    return "\n\n".join([*blocks, "\n".join(endings)]) + "\n"
+    return "\n\n".join(filter(None, [*blocks, "\n".join(endings)])) + "\n"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def setting_names(cls: type[BaseModel]) -> list[str]:
     for name, info in cls.model_fields.items():
         inner = nested_settings(info.annotation)
         if inner is None or inner is not info.annotation:
-            names.append(name)
+            names.append(info.alias or name)
         if inner:
             names += [f"{inner_prefix(name, info.annotation)}{nested}" for nested in setting_names(inner)]
     return names
@@ -163,7 +165,8 @@ def _rows(
             if name in given and not (inner and isinstance(value, dict)) and value != _plain(default):
                 text = f"here {_value_text(value)}" + f" ({text})" * bool(text)
             meaning = info.description or ""
-            yield SettingRow(f"{prefix}{name}", type_name(info.annotation), text, meaning, required)
+            shown_name, kind = f"{prefix}{info.alias or name}", type_name(info.annotation)
+            yield SettingRow(shown_name, kind, text, meaning, required)
         if inner:
             inside = f"{prefix}{inner_prefix(name, info.annotation)}"
             inner_default = default if isinstance(default, BaseModel) else None

@@ -23,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from survey.help import choices, nested_settings, setting_names, type_name
 from survey.messages import MOST_LINES, find_unusable, join_lines
 
-JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog")
+JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog", "status")
 """All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
 
 S = TypeVar("S", bound="Settings")
@@ -68,6 +68,8 @@ class Settings(BaseModel):
 
     OUTPUT: ClassVar[str] = ""
     """The setting that names the folder which the job makes."""
+    ARGUMENT: ClassVar[str] = ""
+    """The setting that an argument without a key gives, in place of a recipe."""
 
     @classmethod
     def extra_help(cls, given: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from survey.predict.settings import Predict
 from survey.recipes import parse
 from survey.search.settings import Tune
 from survey.settings import Settings
+from survey.status.settings import Status
 from survey.store.settings import Ingest
 from survey.training.settings import Train
 from tests.commands import survey
@@ -27,6 +28,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "catalog": CatalogSettings,
+    "status": Status,
 }
 
 
@@ -40,7 +42,7 @@ def test_help_names_every_setting_with_a_meaning(job: str) -> None:
     assert done.returncode == 0
     text = " ".join(done.stdout.split())
     for name, field in SETTINGS[job].model_fields.items():
-        assert f"  {name}" in done.stdout
+        assert f"  {field.alias or name}" in done.stdout
         is_nested = isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
         assert is_nested or (field.description and " ".join(field.description.split()) in text)
 
@@ -56,6 +58,7 @@ def test_every_job_accepts_every_recipe(recipe: Path) -> None:
         "evaluate": ["of=x"],
         "predict": ["ensemble=x", "store=y", "predictions=z"],
         "catalog": ["predictions=x", "catalog=y"],
+        "status": ["path=x"],
     }
     sections = parse(recipe.read_text(), recipe.name)
     for job, settings in SETTINGS.items():

@@ -28,6 +28,7 @@ RANK = {
     "evaluate": 8,
     "catalog": 9,
     "search": 9,
+    "status": 9,
     "reports": 10,
     "cluster": 11,
 }

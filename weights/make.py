@@ -95,7 +95,10 @@ def copy_folder(source: Path, target: Path, names: tuple[str, ...], base: Path) 
         copied[name] = checked.WrittenFile.at(str(target / name)).model_dump()
     for name in (name for name in names if name.endswith(".json")):
         if name == SETTINGS:
-            files.write_json(str(target / name), without_paths(json.loads((source / name).read_text()), base))
+            values = without_paths(json.loads((source / name).read_text()), base)
+            for key in ("command", "command_folder"):
+                values.pop(key, None)
+            files.write_json(str(target / name), values)
             continue
         values = without_paths(checked.read_json(str(source / name), ADVICE), base)
         for member in values.get("members", ()):
