@@ -1,0 +1,312 @@
+"""Predictions with a latent -> a look at their latent space.
+
+settings.json           the settings
+map.parquet             each row: identity, places on the maps, cluster, scores of outliers, given classes
+space.safetensors       the principal components: component = axes @ ((latent - mean) / scale)
+outliers.parquet        the farthest and the most typical rows by two scores
+classifiers.parquet     what classifiers learn of given classes (with labels= or votes=)
+neighbours.parquet      the rows nearest to some objects (with like=)
+pairs.parquet           the same objects in two surveys, and how near they are (with other=)
+*.png                   pictures
+latent.json             numbers, settings, and what it was made from; written last
+
+The latents pass through memory twice; only their principal components are kept. Shapes: N rows, C
+components, S rows of the sample, K neighbours.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from survey import files
+from survey.folder import Folder
+from survey.labelling import keys, star_id
+from survey.latent import groups, maps
+from survey.latent.classifiers import SCHEMA, labelled_rows, score_classifiers
+from survey.latent.components import Components, apply_components, find_components
+from survey.latent.latent_document import (
+    LATENT,
+    GroupRecord,
+    LatentDocument,
+    QuestionRecord,
+    TableRecord,
+)
+from survey.latent.latents import Floats32, Latents, Rows, open_latents
+from survey.latent.map_table import MapColumns, write_map
+from survey.latent.neighbours import find_rows, nearest_in_sample, nearest_of_all
+from survey.latent.outliers import outlier_table
+from survey.latent.pairs import (
+    PairSummary,
+    find_pairs,
+    pair_table,
+    rank_pairs,
+    summarise,
+    survey_distances,
+)
+from survey.latent.row_labels import RowLabels, key_table, read_labels
+from survey.latent.settings import LatentSettings, MapName
+from survey.settings import SettingsError
+from survey.tables.columns import described_field
+
+MAP, OUTLIERS, CLASSIFIERS = "map.parquet", "outliers.parquet", "classifiers.parquet"
+NEIGHBOURS, PAIRS, SPACE = "neighbours.parquet", "pairs.parquet", "space.safetensors"
+CONTENT = (MAP, SPACE, OUTLIERS, CLASSIFIERS, NEIGHBOURS, PAIRS)
+STATISTICS, LATENT_FEATURES = "statistics", "latent"
+
+
+@dataclass(frozen=True)
+class LatentResult:
+    """A finished look at a latent space: its folder, its document, and whether it was made just now."""
+
+    folder: str
+    document: LatentDocument
+    created: bool
+
+    def table(self, name: str, columns: list[str] | None = None) -> pa.Table | None:
+        """A table of the folder, or some of its columns; None if there is none of that name."""
+        if name not in self.document.content:
+            return None
+        return Folder(self.folder, LATENT).table(name, columns, self.document)
+
+
+def look(settings: LatentSettings) -> LatentResult:
+    """Look at the latent space; a finished look at these predictions with these settings is left as it is."""
+    usable, left_out = maps.usable_maps(settings)
+    latents = open_latents(files.absolute(settings.predictions))
+    other = open_latents(files.absolute(settings.other), "other") if settings.other else None
+    _check(settings, latents, other)
+    made_from = json.dumps([latents.id, other.id if other else "", settings.plain()], sort_keys=True)
+    identity = hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    folder = Folder(files.absolute(settings.latent), LATENT)
+    with folder.claim(settings.plain()):
+        before = folder.sound_document()
+        agrees = folder.agree(settings.plain(), started=folder.is_finished())
+        if agrees and before is not None and before.id == identity:
+            return LatentResult(folder.path, before, created=False)
+        labels = read_labels(settings, latents)
+        folder.withdraw()
+        if not agrees or before is not None:
+            folder.begin(settings.plain())
+        for name in CONTENT:
+            files.remove(folder.file(name))
+        job = _LatentJob(settings, latents, other, labels, folder, identity)
+        document = job.document(usable, left_out)
+        content = [name for name in CONTENT if files.exists(folder.file(name))]
+        document = folder.finish(document, content)
+    return LatentResult(folder.path, document, created=True)
+
+
+def _check(settings: LatentSettings, latents: Latents, other: Latents | None) -> None:
+    if other and other.width != latents.width:
+        raise SettingsError(
+            f"latent: other: {settings.other}: a latent of {other.width} features, that of "
+            f"{settings.predictions} has {latents.width}; predict both with the same ensemble"
+        )
+    if settings.group == "labels" and not settings.has_labels:
+        raise SettingsError("latent: group: labels are meant, but none are given; give labels= or votes=")
+    if settings.group == "predicted" and "predicted_class" not in latents.identity:
+        raise SettingsError(
+            f"latent: group: {settings.predictions} has no predicted classes; give group=clusters"
+        )
+    if settings.statistics and not settings.has_labels:
+        raise SettingsError("latent: statistics: classifiers need classes too; give labels= or votes=")
+
+
+class _LatentJob:
+    """The work on a look at a latent space."""
+
+    def __init__(
+        self,
+        settings: LatentSettings,
+        latents: Latents,
+        other: Latents | None,
+        labels: RowLabels,
+        folder: Folder[LatentDocument],
+        identity: str,
+    ) -> None:
+        self.settings, self.latents, self.other = settings, latents, other
+        self.labels, self.folder, self.identity = labels, folder, identity
+        self.rows_like = find_rows(latents, settings.like) if settings.like else {}
+        self.components: Components = find_components(latents, settings.components, settings.scale != "none")
+        self.component_NC = apply_components(self.components, latents)
+
+    def document(self, usable: list[MapName], left_out: dict[str, str]) -> LatentDocument:
+        """Write everything but the document, and return that."""
+        settings, component_NC = self.settings, self.component_NC
+        sample_S = self._sample()
+        density = min(max(settings.density, maps.PLACED_BY), len(sample_S) - 1)
+        nearest = nearest_in_sample(component_NC, sample_S, density)
+        places: dict[str, Floats32] = {
+            name: maps.make_map(name, settings, component_NC, sample_S, nearest) for name in usable
+        }
+        cluster_N = groups.find_clusters(settings, component_NC, sample_S, nearest[0])
+        by, group_N, names = self._groups(cluster_N)
+        columns = MapColumns(
+            places,
+            cluster_N,
+            group_N,
+            names,
+            groups.centre_ratio(component_NC, group_N),
+            groups.density_score(nearest[1][:, : settings.density]),
+            self.labels.questions,
+        )
+        self._write_space()
+        write_map(self.folder.file(MAP), self.latents, columns)
+        files.write_table(self.folder.file(OUTLIERS), outlier_table(self.latents, columns, settings.top))
+        why_not = self._classify()
+        self._write_neighbours()
+        pairs = self._write_pairs(self.other) if self.other else None
+        return self._describe(columns, by, len(sample_S), left_out, why_not, pairs)
+
+    def _sample(self) -> Rows:
+        known = np.flatnonzero(np.isfinite(self.component_NC[:, 0]))
+        count = self.settings.sample
+        if len(known) <= count:
+            return known
+        return np.sort(np.random.default_rng(self.settings.seed).choice(known, count, replace=False))
+
+    def _groups(self, cluster_N: NDArray[np.int32]) -> tuple[str, NDArray[np.int32], tuple[str, ...]]:
+        """What the classes are, the class of each row, and their names."""
+        wanted, questions = self.settings.group, self.labels.questions
+        if questions and wanted in ("auto", "labels"):
+            return questions[0].name, questions[0].class_N, questions[0].classes
+        if wanted in ("auto", "predicted"):
+            classes = self.latents.predictions.classes
+            column = self.latents.column("predicted_class") if classes else None
+            if column is not None:
+                class_N = column.fill_null(-1).to_numpy().astype(np.int32)
+                if (class_N >= 0).any():
+                    return "predicted class", class_N, classes
+        names = tuple(f"cluster {number}" for number in range(int(cluster_N.max(initial=-1)) + 1))
+        if names:
+            return "cluster", cluster_N, names
+        return "all rows", np.zeros(len(cluster_N), np.int32), ("all rows",)
+
+    def _write_space(self) -> None:
+        from safetensors.numpy import save
+
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.components.arrays().items()}
+        files.write(self.folder.file(SPACE), save(arrays))
+
+    def _classify(self) -> dict[str, str]:
+        """Write what classifiers learn; why nothing was learned of some questions."""
+        settings, found, why_not = self.settings.classifiers, [], {}
+        for question in self.labels.questions:
+            rows = np.flatnonzero((question.class_N >= 0) & np.isfinite(self.component_NC[:, 0]))
+            if len(rows) > settings.most:
+                generator = np.random.default_rng(settings.seed)
+                rows = np.sort(generator.choice(rows, settings.most, replace=False))
+            features: dict[str, Floats32] = {LATENT_FEATURES: self.component_NC[rows]}
+            if self.labels.statistics:
+                features[STATISTICS] = self.labels.statistics.value_NS[rows]
+            known = labelled_rows(question, rows, self._objects(rows), features, settings.least)
+            if isinstance(known, str):
+                why_not[question.name] = known
+            else:
+                found += score_classifiers(known, settings)
+        if self.labels.questions:
+            files.write_table(self.folder.file(CLASSIFIERS), pa.Table.from_pylist(found, SCHEMA))
+        return why_not
+
+    def _objects(self, rows: Rows) -> NDArray[np.object_]:
+        """The star or object of each of these rows; the row itself where nothing names it."""
+        table = key_table(self.latents).take(pa.array(rows))
+        ra_N, dec_N = (keys.to_floats(table[name].combine_chunks()) for name in ("ra", "dec"))
+        visit = table["visit"].combine_chunks().fill_null("")
+        stand_in = pa.array([f"row {row}" for row in rows.tolist()], pa.string())
+        visits = pa.array(
+            [name or other for name, other in zip(visit.to_pylist(), stand_in.to_pylist(), strict=True)]
+        )
+        return star_id.identify([table["star"].combine_chunks()], ra_N, dec_N, visits)
+
+    def _write_neighbours(self) -> None:
+        if not self.rows_like:
+            return
+        asked = np.array(list(self.rows_like.values()), np.int64)
+        row_QK, distance_QK = nearest_of_all(self.component_NC, asked, self.settings.neighbours)
+        known_QK = np.isfinite(distance_QK)
+        table = self.latents.take(row_QK[known_QK])
+        counts_Q = known_QK.sum(1)
+        names = [
+            name for name, count in zip(self.rows_like, counts_Q.tolist(), strict=True) for _ in range(count)
+        ]
+        ranks = np.concatenate([np.arange(1, count + 1) for count in counts_Q.tolist()])
+        added = {
+            "like": (pa.array(names, pa.string()), "the object that was asked about"),
+            "rank": (pa.array(ranks), "1 = the nearest of all rows"),
+            "distance": (pa.array(distance_QK[known_QK]), "distance in the latent space"),
+        }
+        for number, (name, (values, text)) in enumerate(added.items()):
+            table = table.add_column(number, described_field(name, values.type, text), values)
+        files.write_table(self.folder.file(NEIGHBOURS), table)
+
+    def _write_pairs(self, other: Latents) -> PairSummary:
+        settings = self.settings.pairs
+        found = find_pairs(self.latents, other, settings)
+        other_MC = apply_components(self.components, other)
+        ranked, distance_P, rank_P = rank_pairs(
+            found, self.component_NC, other_MC, settings.most, self.settings.seed
+        )
+        files.write_table(
+            self.folder.file(PAIRS), pair_table(self.latents, other, ranked, distance_P, rank_P)
+        )
+        distances = survey_distances(self.component_NC, other_MC, settings.rows, self.settings.seed)
+        return summarise(other, found, rank_P, int(np.isfinite(other_MC[:, 0]).sum()), distances)
+
+    def _describe(
+        self,
+        columns: MapColumns,
+        by: str,
+        sample: int,
+        left_out: dict[str, str],
+        why_not: dict[str, str],
+        pairs: PairSummary | None,
+    ) -> LatentDocument:
+        clusters = {str(number): count for number, count in _counts(columns.cluster_N).items()}
+        group_counts = _counts(columns.group_N)
+        questions = [
+            QuestionRecord(
+                name=question.name,
+                rows={
+                    name: _counts(question.class_N).get(number, 0)
+                    for number, name in enumerate(question.classes)
+                },
+                contradicting=question.contradicting,
+                why_not=why_not.get(question.name, ""),
+            )
+            for question in self.labels.questions
+        ]
+        statistics = self.labels.statistics
+        return LatentDocument(
+            version=LATENT.version,
+            id=self.identity,
+            predictions=files.relative(self.latents.predictions.path),
+            predictions_id=self.latents.id,
+            rows=len(self.latents),
+            no_latent=int((~np.isfinite(self.component_NC[:, 0])).sum()),
+            width=self.latents.width,
+            shares=tuple(round(float(share), 6) for share in self.components.share_C),
+            sample=sample,
+            maps=tuple(columns.maps),
+            left_out=left_out,
+            clusters=clusters,
+            groups=GroupRecord(
+                by=by,
+                rows={name: group_counts.get(number, 0) for number, name in enumerate(columns.group_names)},
+            ),
+            tables=tuple(TableRecord(**vars(record)) for record in self.labels.records),
+            questions=tuple(questions),
+            statistics=statistics.names if statistics else (),
+            like=tuple(self.rows_like),
+            pairs=pairs,
+            settings=self.settings.plain(),
+        )
+
+
+def _counts(number_N: NDArray[np.int32]) -> dict[int, int]:
+    numbers, counts = np.unique(number_N, return_counts=True)
+    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))

@@ -1,0 +1,66 @@
+"""What a look at a latent space says about itself (`latent.json`)."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from survey.folder import Document, Kind
+from survey.latent.pairs import PairSummary
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableRecord(_Record):
+    """How a table was joined: its rows, its key, and how many rows of predictions it has found."""
+
+    table: str
+    rows: int
+    key: str
+    matched: int
+
+
+class QuestionRecord(_Record):
+    """A column of classes: how many rows have each; `why_not` says why nothing was learned of it."""
+
+    name: str
+    rows: dict[str, int]
+    contradicting: int
+    why_not: str = ""
+
+
+class GroupRecord(_Record):
+    """The classes whose centres outliers are far from: what they are, and how many rows each has."""
+
+    by: str
+    rows: dict[str, int]
+
+
+class LatentDocument(Document):
+    """The document of a look at a latent space.
+
+    `rows` counts the rows of the predictions, `no_latent` those without a latent. `shares` are the shares of
+    the variance of the components that are kept. `left_out` says why a map is not there.
+    """
+
+    predictions: str
+    predictions_id: str
+    rows: int
+    no_latent: int
+    width: int
+    shares: tuple[float, ...]
+    sample: int
+    maps: tuple[str, ...]
+    left_out: dict[str, str]
+    clusters: dict[str, int]
+    groups: GroupRecord
+    tables: tuple[TableRecord, ...]
+    questions: tuple[QuestionRecord, ...]
+    statistics: tuple[str, ...]
+    like: tuple[str, ...]
+    pairs: PairSummary | None
+    settings: dict[str, Any]
+
+
+LATENT = Kind("latent", LatentDocument, 1, "latent")

@@ -1,0 +1,222 @@
+"""The same objects in two surveys: how near they are to each other in the latent space, and how much the
+two surveys differ as a whole.
+
+An object of the first survey is compared with all rows of the second: where its own partner is the nearest
+of all, its rank is 1. Shapes: P pairs, N rows of the first survey, M of the second, C components.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+from scipy.spatial import cKDTree
+
+from survey.labelling import keys, star_id
+from survey.latent.components import Floats
+from survey.latent.latents import Floats32, Latents, Rows
+from survey.latent.neighbours import pieces, squared_distances
+from survey.latent.row_labels import key_table
+from survey.latent.settings import Pairs
+from survey.settings import JobError
+from survey.tables.columns import described_field
+
+LISTED = ("visit", "star", "path")
+"""Columns of the second survey's row that the table of pairs has, with the ending `_other`."""
+KEYS_IN_ORDER = ("visit", "star", "position")
+DISTANCES = ("mmd", "sinkhorn", "coral")
+
+
+class PairSummary(BaseModel):
+    """How the pairs rank, and how far the two surveys are from each other.
+
+    `distances` compare the two surveys; `within` compares two halves of the first survey, which shows how
+    large a distance is by chance. `chance` is the median rank of a random row.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    other_id: str
+    other_rows: int
+    by: str
+    pairs: int
+    ranked: int
+    median_rank: float
+    chance: float
+    top_1: float
+    top_10: float
+    nearer_than_half: float
+    distances: dict[str, float]
+    within: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FoundPairs:
+    """The rows of the same objects in both surveys."""
+
+    by: str
+    first_P: Rows
+    other_P: Rows
+
+
+def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
+    """The objects that both predictions have, each row of the first at most once."""
+    tables = key_table(first), key_table(other)
+    best = FoundPairs("", np.empty(0, np.int64), np.empty(0, np.int64))
+    for by in KEYS_IN_ORDER if settings.by == "auto" else (settings.by,):
+        if by == "position":
+            found = FoundPairs(by, *_by_position(*tables, settings.radius))
+        else:
+            found = FoundPairs(by, *_by_name(by, *tables))
+        if len(found.first_P) > len(best.first_P):
+            best = found
+    if not len(best.first_P):
+        raise JobError(
+            f"latent: other: {other.predictions.path}: no object is in {first.predictions.path} too, by "
+            f"{' or '.join(KEYS_IN_ORDER) if settings.by == 'auto' else settings.by}; "
+            "give pairs.by=, a larger pairs.radius=, or other predictions"
+        )
+    return best
+
+
+def _by_name(column: str, first: pa.Table, other: pa.Table) -> tuple[Rows, Rows]:
+    """Rows with the same name of the star or the visit; of several rows of the second survey, the first."""
+    texts = [
+        keys.file_stems(table[column].combine_chunks())
+        if column == "visit"
+        else star_id.clean_ids(table[column].combine_chunks())
+        for table in (first, other)
+    ]
+    codes, _ = star_id.encode(pa.concat_arrays([text.cast(pa.string()) for text in texts]))
+    code_N, code_M = codes[: first.num_rows], codes[first.num_rows :]
+    row_G = np.full(codes.max(initial=-1) + 2, -1, np.int64)
+    row_G[code_M[::-1]] = np.arange(len(code_M))[::-1]
+    row_G[-1] = -1
+    partner_N = row_G[code_N]
+    rows = np.flatnonzero(partner_N >= 0)
+    return rows, partner_N[rows]
+
+
+def _by_position(first: pa.Table, other: pa.Table, radius: float) -> tuple[Rows, Rows]:
+    """Rows whose nearest row of the second survey is within the radius (arcsec)."""
+    ra_N, dec_N, ra_M, dec_M = (
+        keys.to_floats(table[name].combine_chunks()) for table in (first, other) for name in ("ra", "dec")
+    )
+    rows_N = np.flatnonzero(star_id.has_position(ra_N, dec_N))
+    rows_M = np.flatnonzero(star_id.has_position(ra_M, dec_M))
+    if not (rows_N.size and rows_M.size):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    tree = cKDTree(star_id.unit_vectors(ra_M[rows_M], dec_M[rows_M]))
+    points = star_id.unit_vectors(ra_N[rows_N], dec_N[rows_N])
+    distance_N, nearest_N = tree.query(points, distance_upper_bound=star_id.chord(radius))
+    near_N = np.isfinite(distance_N)
+    return rows_N[near_N], rows_M[nearest_N[near_N]]
+
+
+def rank_pairs(
+    found: FoundPairs, first_NC: Floats32, other_MC: Floats32, most: int, seed: int
+) -> tuple[FoundPairs, Floats, Rows]:
+    """The pairs that were ranked, their distances, and how many rows of the second survey are nearer, plus 1.
+
+    A pair of which a row has no latent is left out; of more than `most`, a random part is ranked.
+    """
+    known_P = np.isfinite(first_NC[found.first_P, 0]) & np.isfinite(other_MC[found.other_P, 0])
+    chosen = np.flatnonzero(known_P)
+    if len(chosen) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
+    ranked = FoundPairs(found.by, found.first_P[chosen], found.other_P[chosen])
+    first_PC, partner_PC = first_NC[ranked.first_P], other_MC[ranked.other_P]
+    distance_P = np.linalg.norm(first_PC - partner_PC, axis=1).astype(np.float64)
+    rank_P = np.ones(len(chosen), np.int64)
+    step = max(1, (1 << 24) // max(len(chosen), 1))
+    for start in range(0, len(other_MC), step):
+        block_MC = other_MC[start : start + step]
+        square_PM = squared_distances(first_PC, block_MC)
+        own_P = ranked.other_P - start
+        inside = np.flatnonzero((own_P >= 0) & (own_P < len(block_MC)))
+        square_PM[inside, own_P[inside]] = np.inf
+        rank_P += (square_PM < (distance_P**2)[:, None]).sum(1)
+    return ranked, distance_P, rank_P
+
+
+def pair_table(
+    first: Latents, other: Latents, ranked: FoundPairs, distance_P: Floats, rank_P: Rows
+) -> pa.Table:
+    """A row for each ranked pair, the farthest first."""
+    order = np.lexsort((-distance_P, -rank_P))
+    table = first.take(ranked.first_P[order])
+    there = other.take(
+        ranked.other_P[order], [name for name in (*LISTED, "ra", "dec") if name in other.identity]
+    )
+    for name in there.column_names:
+        table = table.append_column(
+            described_field(f"{name}_other", there[name].type, f"{name} in the second survey"), there[name]
+        )
+    columns = {
+        "distance": (distance_P[order], "distance between both in the latent space"),
+        "rank": (rank_P[order], "1 = of all rows of the second survey, its own is the nearest"),
+    }
+    for name, (values, text) in columns.items():
+        array = pa.array(values)
+        table = table.append_column(described_field(name, array.type, text), array)
+    return table
+
+
+def summarise(
+    other: Latents,
+    found: FoundPairs,
+    rank_P: Rows,
+    other_rows: int,
+    distances: tuple[dict[str, float], dict[str, float]],
+) -> PairSummary:
+    """The numbers of the pairs and of the two surveys."""
+    return PairSummary(
+        other_id=other.id,
+        other_rows=other_rows,
+        by=found.by,
+        pairs=len(found.first_P),
+        ranked=len(rank_P),
+        median_rank=float(np.median(rank_P)),
+        chance=(other_rows + 1) / 2,
+        top_1=float((rank_P == 1).mean()),
+        top_10=float((rank_P <= 10).mean()),
+        nearer_than_half=float((rank_P <= other_rows / 2).mean()),
+        distances=distances[0],
+        within=distances[1],
+    )
+
+
+def survey_distances(
+    first_NC: Floats32, other_MC: Floats32, rows: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The distances between the distributions of two surveys, and between two halves of the first."""
+    generator = np.random.default_rng(seed)
+    first_NC, other_MC = _finite(first_NC), _finite(other_MC)
+    count = min(rows, len(first_NC) // 2, len(other_MC))
+    halves = generator.permutation(len(first_NC))[: 2 * count]
+    one, two = first_NC[halves[:count]], first_NC[halves[count:]]
+    third = other_MC[generator.permutation(len(other_MC))[:count]]
+    return _distances(one, third), _distances(one, two)
+
+
+def _finite(component_NC: Floats32) -> Floats32:
+    return np.concatenate(
+        [component_NC[piece][np.isfinite(component_NC[piece, 0])] for piece in pieces(len(component_NC))]
+    )
+
+
+def _distances(first_NC: Floats32, other_MC: Floats32) -> dict[str, float]:
+    """All distances; components are scaled by their common spread, so that they do not depend on the unit.
+
+    One number scales all components: a component of small variance counts little.
+    """
+    import torch
+
+    from survey.training.alignment import DISTANCES as FUNCTIONS
+
+    both_SC = np.concatenate([first_NC, other_MC])
+    spread = max(float(both_SC.std(0).max()), 1e-12)
+    centre_C = both_SC.mean(0)
+    one, two = (torch.from_numpy((part - centre_C) / spread) for part in (first_NC, other_MC))
+    with torch.no_grad():
+        return {name: float(FUNCTIONS[name](one, two)) for name in DISTANCES}

@@ -1,0 +1,241 @@
+"""Classes and other numbers of the rows of predictions, from tables that are joined to them.
+
+A question is a column of classes of any names. Two rows of a table that belong to the same row of
+predictions and contradict each other give no class. Shapes: R rows of a table, N rows of predictions, S
+statistics.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from survey import files
+from survey.labelling import star_id, votes
+from survey.labelling.keys import KeyColumns, key_columns, to_floats
+from survey.labelling.match import Match, best_match, match_by, match_by_row
+from survey.labelling.settings import Key
+from survey.latent.latents import KEYS, Latents
+from survey.latent.settings import LatentSettings, RowKeys
+from survey.predict.output import IDENTITY_COLUMNS
+from survey.settings import SettingsError
+from survey.tables import cells
+from survey.tables.read import TableFile, open_table
+
+CLASS_COLUMNS = ("class", "class_name", "morphology", "label", "f_CEMP")
+"""The usual names of the column of classes, best first."""
+MOST_CLASSES = 100
+JOB = "latent"
+
+Codes = NDArray[np.int32]
+Strings = Callable[[pa.Array], pa.Array]
+
+
+@dataclass(frozen=True)
+class RowClasses:
+    """A question: the names of its classes, and the class of each row of predictions (-1: unknown)."""
+
+    name: str
+    classes: tuple[str, ...]
+    class_N: Codes
+    contradicting: int = 0
+
+    @property
+    def known(self) -> int:
+        """How many rows have a class."""
+        return int((self.class_N >= 0).sum())
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """Other numbers (N, S) of the rows of predictions, NaN where unknown."""
+
+    names: tuple[str, ...]
+    value_NS: NDArray[np.float32]
+
+
+@dataclass
+class JoinRecord:
+    """How a table was joined: its rows, its key, and how many rows of predictions it has found."""
+
+    table: str
+    rows: int
+    key: str
+    matched: int
+
+
+@dataclass
+class RowLabels:
+    """All that tables say about the rows of predictions."""
+
+    questions: list[RowClasses] = field(default_factory=list)
+    statistics: RowNumbers | None = None
+    records: list[JoinRecord] = field(default_factory=list)
+
+
+def read_labels(settings: LatentSettings, latents: Latents) -> RowLabels:
+    """The classes of the label table and of the votes, and the statistics, as far as they are given."""
+    found = RowLabels()
+    if not (settings.has_labels or settings.statistics):
+        return found
+    spectra = key_table(latents)
+    if settings.labels:
+        table = open_table(settings.labels, JOB)
+        columns, match = _joined(table, class_columns(settings, table), settings.join, spectra, found.records)
+        for name in class_columns(settings, table):
+            texts = _class_texts(table, name, columns[name].combine_chunks())
+            found.questions.append(_question(name, texts, match))
+    if settings.votes:
+        table = open_table(settings.votes, JOB)
+        answers = votes.vote_columns(table)
+        columns, match = _joined(table, list(answers.values()), settings.join, spectra, found.records)
+        decided = votes.classes_of_votes(columns, answers, settings.cuts)
+        found.questions += [_question(name, texts, match) for name, texts in decided.items()]
+    if settings.statistics:
+        found.statistics = _statistics(settings, spectra, found.records)
+    return found
+
+
+def key_table(latents: Latents) -> pa.Table:
+    """The columns that say which object each row of predictions is; null where there is no such column."""
+    present = [name for name in KEYS if name in latents.identity]
+    tables = pa.concat_tables(table for _, table in latents.tables(present))
+    columns = {}
+    for name in KEYS:
+        kind = pa.type_for_alias(IDENTITY_COLUMNS[name][0])
+        known = name in present
+        columns[name] = tables[name].cast(kind) if known else pa.nulls(len(latents), kind)
+    return pa.table(columns).combine_chunks()
+
+
+def class_columns(settings: LatentSettings, table: TableFile) -> list[str]:
+    """The columns of classes: the user's, or one of the usual names."""
+    for name in settings.classes:
+        if name not in table.names:
+            raise SettingsError(
+                f"latent: classes: {table.path}: there is no column {name!r}; {table.similar(name)}"
+            )
+    if settings.classes:
+        return list(settings.classes)
+    column = table.find(*CLASS_COLUMNS)
+    if not column:
+        raise SettingsError(
+            f"latent: labels: {table.path}: no column of classes among {', '.join(table.names[:40])}; "
+            "give classes=[COLUMN]"
+        )
+    return [column]
+
+
+def _joined(
+    table: TableFile, wanted: Sequence[str], keys: RowKeys, spectra: pa.Table, records: list[JoinRecord]
+) -> tuple[pa.Table, Match]:
+    """The columns of a table, and the match of its rows with the rows of predictions."""
+    key_names = key_columns(table, keys.columns, keys.star)
+    columns = table.read([*wanted, *key_names.names()])
+    keep_R = np.ones(columns.num_rows, bool)
+    there = key_names.keys()
+    offered = keys.offered(there)
+
+    def match(key: Key) -> Match:
+        return match_by(key, columns, key_names, spectra, keep_R)
+
+    if missing := [key for key in offered if key not in there]:
+        raise SettingsError(
+            f"latent: join.key: {table.path}: there is no column for {missing[0]}; "
+            f"{table.similar(missing[0])}; give join.columns= or another key"
+        )
+    best = best_match(offered, match)
+    if best is None:
+        by_row = match_by_row(files.absolute(table.path), bool(offered), spectra, keep_R)
+        if by_row is None:
+            raise SettingsError(_no_match(table, key_names, columns, spectra))
+        records.append(JoinRecord(table.path, columns.num_rows, "row", int((by_row.code_N >= 0).sum())))
+        return columns, by_row
+    key, found = best
+    records.append(JoinRecord(table.path, columns.num_rows, key, int((found.code_N >= 0).sum())))
+    return columns, found
+
+
+def _no_match(table: TableFile, names: KeyColumns, columns: pa.Table, spectra: pa.Table) -> str:
+    offered = ", ".join(names.keys()) or "none"
+    first = {name: columns[name][0].as_py() for name in names.names()}
+    there = {name: spectra[name][0].as_py() for name in ("visit", "star", "obsid", "ra", "dec")}
+    return (
+        f"latent: {table.path}: no row belongs to a row of the predictions (keys: {offered}; "
+        f"first row there {first}, here {there}); give join.columns= or another table"
+    )
+
+
+def _class_texts(table: TableFile, name: str, column: pa.Array) -> pa.Array:
+    """The classes of a column as text."""
+    if pa.types.is_floating(column.type):
+        number_R = to_floats(column)
+        if np.any(number_R[np.isfinite(number_R)] % 1):
+            raise SettingsError(
+                f"latent: classes: {table.path}: {name} holds fractions, no classes; give another column, "
+                "or make classes of its numbers first"
+            )
+    texts = cells.text(column)
+    if len(texts.unique()) > MOST_CLASSES + 1:
+        examples = ", ".join(map(str, texts.unique().to_pylist()[:5]))
+        raise SettingsError(
+            f"latent: classes: {table.path}: {name} has more than {MOST_CLASSES} values ({examples}, ...); "
+            "give a column of classes"
+        )
+    return texts
+
+
+def _question(name: str, texts: pa.Array, match: Match) -> RowClasses:
+    """The classes of the rows of predictions; the names in order."""
+    code_R, words = star_id.encode(texts)
+    order = np.argsort(words.to_numpy(zero_copy_only=False).astype(str))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    lowest_G, highest_G = _extremes(rank, code_R, match)
+    contradicting_G = lowest_G < highest_G
+    class_G = np.where(contradicting_G | (highest_G < 0), -1, highest_G)
+    class_N = np.append(class_G, -1)[match.code_N].astype(np.int32)
+    contradicting = int(np.append(contradicting_G & (highest_G >= 0), False)[match.code_N].sum())
+    names = tuple(words.to_numpy(zero_copy_only=False)[order].astype(str).tolist())
+    return RowClasses(name, names, class_N, contradicting)
+
+
+def _extremes(
+    rank: NDArray[np.int64], code_R: NDArray[np.int64], match: Match
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The lowest and the highest class among the rows of each code of the match; -1 where there is none."""
+    groups = int(max(match.code_R.max(initial=-1), match.code_N.max(initial=-1))) + 1
+    lowest_G, highest_G = np.full(groups, np.iinfo(np.int64).max), np.full(groups, -1, np.int64)
+    rows = np.flatnonzero((code_R >= 0) & (match.code_R >= 0))
+    np.minimum.at(lowest_G, match.code_R[rows], rank[code_R[rows]])
+    np.maximum.at(highest_G, match.code_R[rows], rank[code_R[rows]])
+    return np.minimum(lowest_G, highest_G), highest_G
+
+
+def _statistics(settings: LatentSettings, spectra: pa.Table, records: list[JoinRecord]) -> RowNumbers:
+    """The numbers of the table of statistics at the rows of predictions."""
+    table = open_table(settings.statistics, JOB)
+    keys = set(key_columns(table, settings.join.columns, settings.join.star).names())
+    wanted = list(settings.statistics_columns) or [name for name in table.names if name not in keys]
+    if absent := [name for name in wanted if name not in table.names]:
+        raise SettingsError(
+            f"latent: statistics_columns: {table.path}: there is no column {absent[0]!r}; "
+            f"{table.similar(absent[0])}"
+        )
+    columns, match = _joined(table, wanted, settings.join, spectra, records)
+    groups = int(max(match.code_R.max(initial=-1), match.code_N.max(initial=-1))) + 1
+    row_G = np.full(groups + 1, -1, np.int64)
+    row_G[match.code_R[::-1]] = np.arange(len(match.code_R))[::-1]
+    row_G[-1] = -1  # of rows without a match
+    row_N = row_G[match.code_N]
+    numbers = {name: to_floats(columns[name].combine_chunks()) for name in wanted}
+    names = [name for name, value_R in numbers.items() if np.isfinite(value_R).mean() > 0.5]
+    if not names:
+        raise SettingsError(
+            f"latent: statistics: {table.path}: no column of numbers among {', '.join(wanted[:40])}; "
+            "give statistics_columns="
+        )
+    value_NS = np.stack([np.append(numbers[name], np.nan)[row_N] for name in names], 1).astype(np.float32)
+    return RowNumbers(tuple(names), value_NS)
