@@ -8,6 +8,7 @@ from survey.arguments import load
 from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
+from survey.latent.settings import LatentSettings
 from survey.mock.settings import Mock
 from survey.predict.settings import Predict
 from survey.recipes import parse
@@ -28,6 +29,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "evaluate": Evaluate,
     "predict": Predict,
     "catalog": CatalogSettings,
+    "latent": LatentSettings,
     "status": Status,
 }
 
@@ -58,6 +60,7 @@ def test_every_job_accepts_every_recipe(recipe: Path) -> None:
         "evaluate": ["of=x"],
         "predict": ["ensemble=x", "store=y", "predictions=z"],
         "catalog": ["predictions=x", "catalog=y"],
+        "latent": ["predictions=x", "latent=y"],
         "status": ["path=x"],
     }
     sections = parse(recipe.read_text(), recipe.name)
