@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Components:
+class LatentSpace:
     """Directions of largest variance, the largest first; `share_C` is their share of the variance."""
 
     mean_D: Floats
@@ -38,7 +38,7 @@ class Components:
         return {"mean": self.mean_D, "scale": self.scale_D, "axes": self.axes_CD, "share": self.share_C}
 
 
-def find_components(latents: Latents, most: int, by_spread: bool) -> Components:
+def find_components(latents: Latents, most: int, by_spread: bool) -> LatentSpace:
     """The components of all rows with a latent, at most so many; `by_spread` scales features first."""
     count, origin_D = 0, np.zeros(latents.width)
     sum_D, product_DD = np.zeros(latents.width), np.zeros((latents.width, latents.width))
@@ -69,14 +69,14 @@ def find_components(latents: Latents, most: int, by_spread: bool) -> Components:
     order = order[values_D[order] > 1e-12 * total]
     axes_CD = vectors_DD[:, order].T
     signs_C = np.sign(axes_CD[np.arange(len(order)), np.abs(axes_CD).argmax(1)])  # the same on every machine
-    return Components(
+    return LatentSpace(
         origin_D + mean_D, scale_D, axes_CD * signs_C[:, None], np.asarray(values_D[order] / total)
     )
 
 
-def apply_components(components: Components, latents: Latents) -> Floats32:
+def apply_components(space: LatentSpace, latents: Latents) -> Floats32:
     """The components (N, C) of all rows; NaN for a row without a latent."""
-    component_NC = np.empty((len(latents), len(components)), np.float32)
+    component_NC = np.empty((len(latents), len(space)), np.float32)
     for start, latent_ND in latents.blocks():
-        component_NC[start : start + len(latent_ND)] = components.of(latent_ND)
+        component_NC[start : start + len(latent_ND)] = space.of(latent_ND)
     return component_NC

@@ -27,13 +27,12 @@ from survey.folder import Folder
 from survey.labelling import keys, star_id
 from survey.latent import groups, maps
 from survey.latent.classifiers import SCHEMA, labelled_rows, score_classifiers
-from survey.latent.components import Components, apply_components, find_components
+from survey.latent.components import LatentSpace, apply_components, find_components
 from survey.latent.latent_document import (
     LATENT,
     GroupRecord,
     LatentDocument,
     QuestionRecord,
-    TableRecord,
 )
 from survey.latent.latents import Floats32, Latents, Rows, open_latents
 from survey.latent.map_table import MapColumns, write_map
@@ -131,8 +130,8 @@ class _LatentJob:
         self.settings, self.latents, self.other = settings, latents, other
         self.labels, self.folder, self.identity = labels, folder, identity
         self.rows_like = find_rows(latents, settings.like) if settings.like else {}
-        self.components: Components = find_components(latents, settings.components, settings.scale != "none")
-        self.component_NC = apply_components(self.components, latents)
+        self.space: LatentSpace = find_components(latents, settings.components, settings.scale != "none")
+        self.component_NC = apply_components(self.space, latents)
 
     def document(self, usable: list[MapName], left_out: dict[str, str]) -> LatentDocument:
         """Write everything but the document, and return that."""
@@ -189,7 +188,7 @@ class _LatentJob:
     def _write_space(self) -> None:
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.components.arrays().items()}
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.space.arrays().items()}
         files.write(self.folder.file(SPACE), save(arrays))
 
     def _classify(self) -> dict[str, str]:
@@ -247,7 +246,7 @@ class _LatentJob:
     def _write_pairs(self, other: Latents) -> PairSummary:
         settings = self.settings.pairs
         found = find_pairs(self.latents, other, settings)
-        other_MC = apply_components(self.components, other)
+        other_MC = apply_components(self.space, other)
         ranked, distance_P, rank_P = rank_pairs(
             found, self.component_NC, other_MC, settings.most, self.settings.seed
         )
@@ -289,7 +288,7 @@ class _LatentJob:
             rows=len(self.latents),
             no_latent=int((~np.isfinite(self.component_NC[:, 0])).sum()),
             width=self.latents.width,
-            shares=tuple(round(float(share), 6) for share in self.components.share_C),
+            shares=tuple(round(float(share), 6) for share in self.space.share_C),
             sample=sample,
             maps=tuple(columns.maps),
             left_out=left_out,
@@ -298,7 +297,7 @@ class _LatentJob:
                 by=by,
                 rows={name: group_counts.get(number, 0) for number, name in enumerate(columns.group_names)},
             ),
-            tables=tuple(TableRecord(**vars(record)) for record in self.labels.records),
+            tables=tuple(self.labels.records),
             questions=tuple(questions),
             statistics=statistics.names if statistics else (),
             like=tuple(self.rows_like),

@@ -6,19 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 from survey.folder import Document, Kind
 from survey.latent.pairs import PairSummary
+from survey.latent.row_labels import JoinRecord
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TableRecord(_Record):
-    """How a table was joined: its rows, its key, and how many rows of predictions it has found."""
-
-    table: str
-    rows: int
-    key: str
-    matched: int
 
 
 class QuestionRecord(_Record):
@@ -55,7 +47,7 @@ class LatentDocument(Document):
     left_out: dict[str, str]
     clusters: dict[str, int]
     groups: GroupRecord
-    tables: tuple[TableRecord, ...]
+    tables: tuple[JoinRecord, ...]
     questions: tuple[QuestionRecord, ...]
     statistics: tuple[str, ...]
     like: tuple[str, ...]

@@ -3,6 +3,7 @@
 Shapes: N rows, C components, S rows of the sample, Q rows asked about, K neighbours.
 """
 
+import difflib
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from survey.latent.components import Floats
 from survey.latent.latents import Floats32, Latents, Rows
-from survey.settings import SettingsError, similar
+from survey.settings import SettingsError
 
 PIECE = 8192
 """Rows whose distances to the sample are in memory at the same time: 660 MB for a sample of 20,000."""
 NAME_COLUMNS = ("star", "visit", "obsid", "path")
 """Columns by which an object is named."""
-FILE_ENDING = r"(?i)(\.fits?)?(\.gz)?$"
+MOST_EXAMPLES = 500
+FILE_ENDING = r"(?i)(\.(fits?|jpe?g|png|npy))?(\.gz)?$"
 
 
 def nearest_in_sample(
@@ -80,26 +82,29 @@ def nearest_of_all(component_NC: Floats32, asked: Rows, count: int) -> tuple[Row
 
 def find_rows(latents: Latents, names: tuple[str, ...]) -> dict[str, int]:
     """The first row of each name: a star, a visit, an obsid, or a file with or without its folder."""
-    found: dict[str, int] = {}
+    stems = {name: _stem(name) for name in names}
+    wanted = pa.array(sorted(set(stems.values())), pa.string())
     columns = [name for name in NAME_COLUMNS if name in latents.identity]
-    wanted = pa.array([_stem(name) for name in names], pa.string())
+    found: dict[str, int] = {}
     examples: list[str] = []
     for start, table in latents.tables(columns):
         for column in columns:
             texts = _texts(table[column].combine_chunks(), column)
-            index = pc.index_in(texts, value_set=wanted)
-            rows = np.flatnonzero(index.is_valid().to_numpy(zero_copy_only=False))
-            for row, number in zip(rows.tolist(), index.take(pa.array(rows)).to_pylist(), strict=True):
-                found.setdefault(names[number], start + row)
-            examples += [text for text in texts.slice(0, 50).to_pylist() if text][: 50 if not start else 0]
-        if len(found) == len(names):
+            is_wanted_N = pc.is_in(texts, value_set=wanted).to_numpy(zero_copy_only=False)
+            for row in np.flatnonzero(is_wanted_N).tolist():
+                found.setdefault(texts[row].as_py(), start + row)
+            if not start:
+                examples += filter(None, texts[:MOST_EXAMPLES].to_pylist())
+        if len(found) == len(wanted):
             break
-    if absent := [name for name in names if name not in found]:
-        raise SettingsError(
-            f"latent: like: {absent[0]}: no row of the predictions has this {', '.join(columns)}; "
-            f"{similar(absent[0], examples[:200])}"
-        )
-    return found
+    for name, stem in stems.items():
+        if stem not in found:
+            near = difflib.get_close_matches(stem, examples, 1)
+            raise SettingsError(
+                f"latent: like: {name}: no row of the predictions has this {', '.join(columns)}; "
+                + (f"did you mean {near[0]}?" if near else f"give one such as {', '.join(examples[:3])}")
+            )
+    return {name: found[stem] for name, stem in stems.items()}
 
 
 def _texts(column: pa.Array, name: str) -> pa.Array:

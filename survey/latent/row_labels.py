@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from survey import files
 from survey.labelling import star_id, votes
@@ -56,9 +57,10 @@ class RowNumbers:
     value_NS: NDArray[np.float32]
 
 
-@dataclass
-class JoinRecord:
+class JoinRecord(BaseModel):
     """How a table was joined: its rows, its key, and how many rows of predictions it has found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: str
     rows: int
@@ -146,15 +148,15 @@ def _joined(
             f"latent: join.key: {table.path}: there is no column for {missing[0]}; "
             f"{table.similar(missing[0])}; give join.columns= or another key"
         )
-    best = best_match(offered, match)
+    best: tuple[str, Match] | None = best_match(offered, match)
     if best is None:
         by_row = match_by_row(files.absolute(table.path), bool(offered), spectra, keep_R)
         if by_row is None:
             raise SettingsError(_no_match(table, key_names, columns, spectra))
-        records.append(JoinRecord(table.path, columns.num_rows, "row", int((by_row.code_N >= 0).sum())))
-        return columns, by_row
+        best = "row", by_row
     key, found = best
-    records.append(JoinRecord(table.path, columns.num_rows, key, int((found.code_N >= 0).sum())))
+    matched = int((found.code_N >= 0).sum())
+    records.append(JoinRecord(table=table.path, rows=columns.num_rows, key=key, matched=matched))
     return columns, found
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from survey import checked, files
+from survey.folder import Folder
 from survey.predict import output
 from survey.predict.output import PREDICTIONS, PredictionsDocument
 from survey.store.markers import SHARDS, marker_table, shard_file
-from survey import checked, files
-from survey.folder import Folder
 
 CLASSES = ("MP", "CEMP", "NMP")
 
@@ -29,7 +29,7 @@ def drawn(
 
 def positions(rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places on the sky that are degrees apart from each other."""
-    number_N = np.arange(rows)
+    number_N = np.arange(rows, dtype=np.float64)
     return (number_N * 1.7) % 360, -60 + (number_N // 200) * 0.9
 
 

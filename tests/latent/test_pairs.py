@@ -1,0 +1,84 @@
+"""The same objects in two surveys."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from survey.latent.components import apply_components, find_components
+from survey.latent.latents import Latents, open_latents
+from survey.latent.pairs import FoundPairs, find_pairs, pair_table, rank_pairs, survey_distances
+from survey.latent.settings import Pairs
+from survey.settings import JobError
+from tests.latent.drawn_latents import drawn, write_predictions
+
+
+def two_surveys(folder: Path, shift: int = 0) -> tuple[Latents, Latents]:
+    """The second survey has the same places on the sky and other names of stars, if they are shifted."""
+    latent_ND, _ = drawn(300, width=5)
+    noise_ND = np.random.default_rng(4).normal(size=latent_ND.shape) / 20
+    noisy_ND = latent_ND + noise_ND.astype(np.float32)
+    stars = [f"star {number + shift}" for number in range(200)]
+    return (
+        open_latents(write_predictions(folder / "a", latent_ND)),
+        open_latents(write_predictions(folder / "b", noisy_ND[:200], 70, stars)),
+    )
+
+
+def test_objects_are_found_by_star_visit_or_position(tmp_path: Path) -> None:
+    first, other = two_surveys(tmp_path)
+    for by in ("star", "visit", "position"):
+        found = find_pairs(first, other, Pairs(by=by))
+        assert found.first_P.tolist() == found.other_P.tolist() == list(range(200))
+    assert find_pairs(first, other, Pairs()).by == "visit"
+
+
+def test_stars_of_other_names_are_no_pairs_by_star(tmp_path: Path) -> None:
+    first, other = two_surveys(tmp_path, shift=1000)
+    with pytest.raises(JobError, match=r"no object is in .* too, by star"):
+        find_pairs(first, other, Pairs(by="star"))
+    assert len(find_pairs(first, other, Pairs(by="position")).first_P) == 200
+
+
+def test_ranks_are_those_of_a_plain_sort() -> None:
+    first_NC, _ = drawn(150, width=4, spread=1)
+    other_MC = first_NC[:120] + np.random.default_rng(2).normal(size=(120, 4)).astype(np.float32)
+    found = FoundPairs("star", np.arange(120), np.arange(120))
+    ranked, distance_P, rank_P = rank_pairs(found, first_NC, other_MC, 1000, 0)
+    for pair in range(120):
+        distance_M = np.linalg.norm(other_MC - first_NC[pair], axis=1)
+        assert rank_P[pair] == 1 + (distance_M < distance_M[pair]).sum()
+        assert distance_P[pair] == pytest.approx(distance_M[pair], rel=1e-4)
+    assert len(ranked.first_P) == 120
+    assert len(rank_pairs(found, first_NC, other_MC, 50, 0)[2]) == 50
+
+
+def test_a_pair_without_a_latent_is_left_out() -> None:
+    first_NC, _ = drawn(40, width=3)
+    first_NC[3] = np.nan
+    found = FoundPairs("star", np.arange(40), np.arange(40))
+    ranked, _, rank_P = rank_pairs(found, first_NC, first_NC.copy(), 100, 0)
+    assert 3 not in ranked.first_P
+    assert (rank_P == 1).all()
+
+
+def test_the_table_has_both_objects_the_farthest_first(tmp_path: Path) -> None:
+    first, other = two_surveys(tmp_path)
+    components = find_components(first, 5, by_spread=False)
+    first_NC, other_MC = apply_components(components, first), apply_components(components, other)
+    found = find_pairs(first, other, Pairs())
+    table = pair_table(first, other, *rank_pairs(found, first_NC, other_MC, 1000, 0))
+    assert table["star"].to_pylist() == table["star_other"].to_pylist()
+    rank_P = table["rank"].to_numpy()
+    assert (np.diff(rank_P) <= 0).all()
+    assert (rank_P == 1).mean() > 0.9
+
+
+def test_two_surveys_that_differ_are_farther_apart_than_two_halves_of_one() -> None:
+    first_NC, _ = drawn(800, width=5)
+    other_MC, _ = drawn(800, width=5, seed=9)
+    same, within = survey_distances(first_NC, other_MC, 400, 0)
+    moved, _ = survey_distances(first_NC, other_MC + np.float32(2), 400, 0)
+    for name in ("mmd", "sinkhorn", "coral"):
+        assert abs(same[name]) < 5 * abs(within[name]) + 0.02
+        assert moved[name] > 3 * abs(within[name])
