@@ -30,7 +30,9 @@ STOPPED, TERMINATED = 130, 143
 """The exit codes after Ctrl-C and after SIGTERM, as shells expect them."""
 
 HELP = ("-h", "--help", "help")
-SHOW = "show"
+SHOW, PLAN = "show", "plan"
+PLANNED = ("ingest", "train", "tune", "ensemble", "predict")
+"""Jobs that may take hours: show=plan measures how many."""
 
 
 def main() -> None:
@@ -88,6 +90,7 @@ def start(cls: type[S], job: str, description: str, plan: str = "") -> S:
     """The settings from ``sys.argv``. ``--help`` and ``show=true`` print text, an error is printed; each of
     these ends the program.
 
+    ``show=plan`` measures what the job would take, for the jobs in `PLANNED`; it ends the program too.
     `plan` is the dotted name of a function that describes what the job would do; ``show=true`` calls it.
 
     Threads of torch that wait for each other sleep from now on, instead of keeping a CPU busy. With other
@@ -100,6 +103,9 @@ def start(cls: type[S], job: str, description: str, plan: str = "") -> S:
     with report_errors():
         if {"-h", "--help"} & set(arguments):
             sys.stdout.write(_help(cls, job, description, [item for item in arguments if item not in HELP]))
+            raise SystemExit(0)
+        if f"{SHOW}={PLAN}" in arguments:
+            sys.stdout.write(_estimate(cls, job, arguments))
             raise SystemExit(0)
         shows = any(_asks_to_show(item) for item in arguments)
         if shows and SHOW in cls.model_fields:
@@ -118,8 +124,21 @@ def _asks_to_show(item: str) -> bool:
     if key != SHOW:
         return False
     if value not in ("true", "false"):
-        raise SettingsError(f"{item}: give show=true to see what would be done")
+        raise SettingsError(
+            f"{item}: give show=true to see what would be done, or show=plan for the time that it would take"
+        )
     return value == "true"
+
+
+def _estimate(cls: type[Settings], job: str, arguments: list[str]) -> str:
+    """What a job would take: its time, bytes, requests and dollars. Workers and prices begin with `plan.`."""
+    if job not in PLANNED:
+        raise SettingsError(f"{job}: {SHOW}={PLAN}: is for {', '.join(PLANNED)}; give {SHOW}=true")
+    own = [item for item in arguments if not item.startswith((f"{SHOW}=", f"{PLAN}."))]
+    assumed = [item.removeprefix(f"{PLAN}.") for item in arguments if item.startswith(f"{PLAN}.")]
+    settings = load(cls, job, own)
+    text = importlib.import_module("survey.estimate.estimate").text(job, settings, assumed)
+    return f"{text}\nnothing was done ({SHOW}={PLAN})\n"
 
 
 def _help(cls: type[Settings], job: str, description: str, arguments: list[str]) -> str:

@@ -52,7 +52,11 @@ def help_text(
     if others:
         heading = "often changed" if common else "settings"
         blocks.append(f"{heading}{of_recipe}\n\n{rows_text(others)}")
-    endings = [] if argument else ["show=true prints what a command would do, and does nothing"]
+    endings = (
+        []
+        if argument
+        else ["show=true prints what a command would do, and does nothing; show=plan, how long it would take"]
+    )
     if common:
         command = " ".join(filter(None, ("survey", job, recipe, "--help all")))
         endings.insert(0, f"{command} shows all {len(rows)} settings")

@@ -71,7 +71,8 @@ def test_show_prints_the_settings_as_a_recipe_and_the_plan_and_does_nothing(tmp_
     assert "input: 20 rows in 1 shards, 20 of them new" in plan
     assert not (tmp_path / "store").exists()
     wrong = survey("ingest", "cemp", "input=files", "store=store", "show=yes", cwd=tmp_path)
-    assert (wrong.returncode, wrong.stderr) == (1, "show=yes: give show=true to see what would be done\n")
+    advice = "give show=true to see what would be done, or show=plan for the time that it would take"
+    assert (wrong.returncode, wrong.stderr) == (1, f"show=yes: {advice}\n")
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:

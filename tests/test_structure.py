@@ -27,10 +27,10 @@ RANK = {
     "predict": 7,
     "evaluate": 8,
     "catalog": 9,
-    "latent": 9,
     "search": 9,
     "status": 9,
     "reports": 10,
+    "estimate": 10,
     "cluster": 11,
 }
 """The rooms in the order of the road; files directly in survey/ have rank 0.

@@ -77,7 +77,7 @@ class PredictResult:
 
 
 @dataclass(frozen=True)
-class _Begun:
+class Begun:
     """What is known before the first shard. `settings` are those of the folder's settings.json."""
 
     ensemble: Ensemble
@@ -99,8 +99,8 @@ def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
 
 
 def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Workers) -> PredictResult:
-    begun = _begin(settings)
-    spec = _spec(settings, begun, workers)
+    begun = begin(settings)
+    spec = make_spec(settings, begun, workers)
     before = folder.sound_document()
     done = _finished_shards(spec, settings)
     missing = [shard for shard in range(begun.inputs.shards) if shard not in done]
@@ -121,9 +121,14 @@ def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Wo
     return PredictResult(spec.folder, before, len(missing), begun.plan, begun.inputs.paths, begun.note)
 
 
-def _begin(settings: Predict) -> _Begun:
-    """Checks everything, writes the settings and lists the input: all before the first shard."""
-    path = calibrated(settings.ensemble or _shipped(), settings.threads, settings.gpu == "auto")
+def begin(settings: Predict, ensemble_path: str = "") -> Begun:
+    """Checks everything, writes the settings and lists the input: all before the first shard.
+
+    Without the path of an ensemble, a run that `settings` name is calibrated first.
+    """
+    path = ensemble_path or calibrated(
+        settings.ensemble or shipped_ensemble(), settings.threads, settings.gpu == "auto"
+    )
     ensemble = open_ensemble(path)
     plain = settings.plain()
     if settings.store is not None:
@@ -131,16 +136,16 @@ def _begin(settings: Predict) -> _Begun:
         first = store_input.version(0) if store_input.shards else None
         source = {"kind": store_input.kind, "path": store_input.path, "first_version": first}
         _agree(settings, plain | {"ensemble": ensemble.id, "source": source})
-        return _Begun(ensemble, store_input, plain, None)
+        return Begun(ensemble, store_input, plain, None)
     ingest = _ingest_settings(settings, ensemble)
     plain |= {"ingest": ingest.plain()}
     source = {"kind": "files", "path": ingest.input, "first_version": None}
     _agree(settings, plain | {"ensemble": ensemble.id, "source": source})
     files_input, plan, note = inputs.list_files(ingest)
-    return _Begun(ensemble, files_input, plain, plan, note)
+    return Begun(ensemble, files_input, plain, plan, note)
 
 
-def _shipped() -> str:
+def shipped_ensemble() -> str:
     """The ensemble that comes with the program."""
     path = str(shipped("weights") / "cemp")
     if not Folder(path, ENSEMBLE).is_finished():
@@ -189,7 +194,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         yield f"store={old['path']} there, {new['path']} now, and its first spectra differ"
 
 
-def _spec(settings: Predict, begun: _Begun, workers: Workers) -> PredictionSpec:
+def make_spec(settings: Predict, begun: Begun, workers: Workers) -> PredictionSpec:
     """What every shard is predicted with; batch, precision and compilation come from a trial."""
     plan, ensemble = begun.inputs, begun.ensemble
     rows = sum(plan.rows_in(shard) for shard in range(plan.shards))

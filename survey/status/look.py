@@ -13,7 +13,7 @@ from survey import claim, files
 from survey.folder import SETTINGS
 from survey.settings import SettingsError
 from survey.status import shards, trainings, trials
-from survey.status.document import check_content, read_document
+from survey.status.soundness import check_content, read_document
 from survey.status.state import FolderState
 
 JOB_OF = {
@@ -24,6 +24,7 @@ JOB_OF = {
     "ensemble": "ensemble",
     "evaluation": "evaluate",
     "catalog": "catalog",
+    "latent": "latent",
 }
 """The kinds of folders, and the jobs that make them."""
 
@@ -62,7 +63,7 @@ def look(path: str, exact: bool = False) -> FolderState:
     if holder and not holder.is_alive:
         state.notes.append(f"{holder} worked in it from {holder.since} on and has ended without a word")
     if state.state == "finished":
-        state.seconds_left, state.missing = None, []
+        state.seconds_left, state.missing = None, ()
     return state
 
 

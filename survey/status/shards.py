@@ -194,7 +194,7 @@ def look_at_mock(path: str, names: list[str]) -> FolderState:
     parts = _entries(path, "labels")
     state.done = len(parts)
     state.rows = {"files": min(state.done * int(settings["chunk"]), int(settings["n"]))}
-    state.missing += [chunk for chunk in range(state.total) if chunk not in parts][:MOST_MISSING]
+    state.missing = [chunk for chunk in range(state.total) if chunk not in parts][:MOST_MISSING]
     age = time.time() - max((entry.stamp for entry in parts.values()), default=0.0)
     if parts and age < 60:
         state.state, state.by = "running", "a process that makes no claim (the last part is new)"

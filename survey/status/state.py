@@ -32,7 +32,7 @@ class FolderState:
     done: int = 0
     total: int | None = None
     unit: str = ""
-    missing: list[int | str] = field(default_factory=list)
+    missing: Sequence[int | str] = ()
     rows: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     estimated: str = ""
@@ -56,7 +56,7 @@ class FolderState:
 
     def measure(self, stamps: Iterable[float], now: float) -> None:
         """Rate, time left and age of the last piece, from the times at which pieces were finished."""
-        recent = sorted(stamps)[-RECENT:]
+        recent: Sequence[float] = sorted(stamps)[-RECENT:]
         if not recent:
             return
         self.last = max(now - recent[-1], 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 from survey import files
 from survey.folder import SETTINGS
 from survey.models.options import is_baseline
-from survey.status.document import read_document
+from survey.status.soundness import read_document
 from survey.status.state import FolderState
 
 LAST = "checkpoints/last.safetensors"
