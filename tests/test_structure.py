@@ -27,6 +27,7 @@ RANK = {
     "predict": 7,
     "evaluate": 8,
     "catalog": 9,
+    "latent": 9,
     "search": 9,
     "status": 9,
     "reports": 10,
