@@ -51,7 +51,7 @@ class Answers:
     the one of the members' disagreement and of dropout passes; the standard deviation among members; the
     ends of the interval; the whole error, which follows from its two parts where it is not given.
     `domain_N` is the distance from the nearest class of training spectra; 1 % of validation have a distance
-    above 1.
+    above 1. `other_kind_N` is the probability of another kind than F, G and K stars.
     """
 
     labels: tuple[str, ...]
@@ -66,6 +66,7 @@ class Answers:
     low_NL: Floats | None = None
     high_NL: Floats | None = None
     domain_N: Floats | None = None
+    other_kind_N: Floats | None = None
     err_NL: Floats | None = None
 
     def __post_init__(self) -> None:
@@ -148,6 +149,7 @@ class Answers:
                     columns[f"{name}{ending}{suffix}"] = self._numbers(array, number)
         if not suffix:
             columns["domain"] = self._numbers("domain_N")
+            columns["other_kind"] = self._numbers("other_kind_N")
         return columns
 
     def _numbers(self, name: str, column: int | None = None) -> NDArray[np.float32]:
@@ -181,7 +183,9 @@ class Answers:
         for ending, array in PER_LABEL.items():
             kept = suffix if ending in (*CALIBRATED, "_low", "_high") else ""
             arrays[array] = read([f"{name}{ending}{kept}" for name in labels])
-        return cls(labels, tuple(classes), domain_N=_flat(read(["domain"])), **arrays)
+        for name in ("domain", "other_kind"):
+            arrays[f"{name}_N"] = _flat(read([name]))
+        return cls(labels, tuple(classes), **arrays)
 
 
 NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
@@ -217,6 +221,14 @@ DOMAIN_COLUMN: ColumnSpec = (
     "stat.value",
 )
 
+OTHER_KIND_COLUMN: ColumnSpec = (
+    "float32",
+    "probability that it is no F, G or K star (but hot, M, white dwarf, carbon star), by the networks; it is "
+    "taken from p_mp and p_cemp, and is in p_nmp",
+    "",
+    "stat.probability;src.class",
+)
+
 BASE, BLANKED = "base", "blanked"
 """Columns of a test population: the row of the validation spectrum that was drawn, and whether its bands of
 carbon are blanked."""
@@ -242,7 +254,7 @@ def answer_columns(labels: Sequence[str], classes: Sequence[str]) -> dict[str, C
         columns |= CLASS_COLUMNS
     for name in labels:
         columns |= _label_columns(name)
-    return columns | {"domain": DOMAIN_COLUMN}
+    return columns | {"domain": DOMAIN_COLUMN, "other_kind": OTHER_KIND_COLUMN}
 
 
 def _label_columns(name: str) -> Iterator[tuple[str, ColumnSpec]]:

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey.catalog import bands, kinds
+from survey.catalog import bands
 from survey.catalog.flag_settings import FlagLimits
 from survey.catalog.visits import Flags, float_column, label_names
+from survey.labelling.survey_types import OTHER_KINDS, survey_kinds
 from survey.labels import METAL_POOR
 from survey.store.schema import Flag
 
@@ -107,8 +108,7 @@ def by_bands(test: Callable[[pa.Table, FlagLimits], Flags]) -> FlagTest:
 
 def survey_type(stars: FlagInput) -> Flags | None:
     """Rows which the pipeline of the survey gives a type for which the lists were not tested."""
-    other = {kind for _, kind in kinds.TYPES} | {"sky"}
-    return np.isin(kinds.survey_kinds(stars.table), sorted(other))
+    return np.isin(survey_kinds(stars.table), [*OTHER_KINDS, "sky"])
 
 
 def keys_disagree(stars: FlagInput) -> Flags | None:

@@ -16,9 +16,9 @@ from survey.answers import ColumnSpec
 from survey.catalog.bands import is_rich_in_carbon, subdwarf_class, zeta
 from survey.catalog.candidates import RANK, append_column
 from survey.catalog.flag_settings import CatalogFlag, FlagLimits
-from survey.catalog.kinds import survey_kinds
 from survey.catalog.visits import Flags
 from survey.catalog.votable import TableInfo
+from survey.labelling.survey_types import survey_kinds
 
 KindList = Literal["m_subdwarfs", "carbon_stars"]
 KIND_LISTS: tuple[KindList, ...] = get_args(KindList)

@@ -5,6 +5,7 @@ settings.json        the settings of the ensemble, written first
 runs/                the members that were trained for this ensemble; other members stay where they are
 domain.safetensors   the training spectra in the latent space of each member
 line_key.safetensors the formula of [Fe/H] from indices of lines
+other_kinds.safetensors  the classifier of stars of other kinds
 validation.parquet   the answers about the validation spectra, calibrated and not (`_raw`), and the truth
 population.parquet   the answers about a test population drawn from them, and the truth (if it is asked for)
 metrics.parquet      metrics of the ensemble and of each member
@@ -31,6 +32,7 @@ from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
     LINE_KEY,
+    OTHER_KINDS,
     POPULATION,
     VALIDATION,
     Ensemble,
@@ -44,6 +46,7 @@ from survey.ensemble.ensemble import (
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.line_key import LineKey, read_indices
 from survey.ensemble.members import Members, check_passes, open_members
+from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
 from survey.labelling.settings import Join
@@ -175,23 +178,24 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
         classes = data.training_class_N, samples.class_N
         domain = Domain.fit(data.training_latents, data.latents or None, *classes)
     stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
-    key, key_record = data.line_key
+    (key, key_record), (others, others_record) = data.line_key, data.other_kinds
     document = EnsembleDocument(
         version=ENSEMBLE.version,
-        id=_id(settings, members, member_weights, calibration, (domain, key)),
+        id=_id(settings, members, member_weights, calibration, (domain, key, others)),
         **member_fields(members, member_weights),
         passes=settings.passes,
         calibrated=settings.calibrate,
         calibration=calibration,
         domain=domain is not None,
         line_key=key_record,
+        other_kinds=others_record,
         store=data.store,
         ranges=data.ranges,
         validation=ValidationSize(spectra=len(samples), stars=stars),
         settings=settings.plain(),
         fingerprint=settings.fingerprint(),
     )
-    return Ensemble(settings.ensemble, document, members, domain, key)
+    return Ensemble(settings.ensemble, document, members, domain, key, others)
 
 
 def _id(
@@ -199,7 +203,7 @@ def _id(
     members: Members,
     weights: Weights,
     calibration: Calibration,
-    parts: tuple[Domain | LineKey | None, ...],
+    parts: tuple[Domain | LineKey | OtherKinds | None, ...],
 ) -> str:
     """A hash of all that decides the answers."""
     values = {
@@ -219,7 +223,11 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
     """Write all files of an ensemble, its document last."""
     folder, samples = Folder(settings.ensemble, ENSEMBLE), data.validation
     content, key = [], ensemble.line_key
-    for file, part in ((DOMAIN, ensemble.domain), (LINE_KEY, key)):
+    for file, part in (
+        (DOMAIN, ensemble.domain),
+        (LINE_KEY, key),
+        (OTHER_KINDS, ensemble.other_kinds),
+    ):
         if part:
             content.append(file)
             tensors = {name: torch.from_numpy(array) for name, array in part.to_tensors().items()}

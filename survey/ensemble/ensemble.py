@@ -4,6 +4,7 @@ errors.
 ensemble.json        members by path and id, weights, calibration; written last
 domain.safetensors   the training spectra in the latent space of each member, for the distance from them
 line_key.safetensors the formula of [Fe/H] from indices of lines
+other_kinds.safetensors  the classifier of stars of other kinds
 
 The folder of a run is an ensemble too: one member, not calibrated.
 Shapes: N spectra, M members, C classes, L labels, D features.
@@ -25,6 +26,7 @@ from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.line_key import LineKey, LineKeyRecord
 from survey.ensemble.members import Latents, Members, open_members
+from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
 from survey.folder import Document, Folder, Kind
 from survey.labelling import samples
 from survey.labelling.samples import Samples
@@ -37,7 +39,7 @@ from survey.training.batches import Spectra
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
 from survey.training.validation import BATCH
 
-DOMAIN, LINE_KEY = "domain.safetensors", "line_key.safetensors"
+DOMAIN, LINE_KEY, OTHER_KINDS = "domain.safetensors", "line_key.safetensors", "other_kinds.safetensors"
 VALIDATION, POPULATION = "validation.parquet", "population.parquet"
 INSIDE = "./"
 """Beginning of the path of a member that lies inside the ensemble's folder: both can be moved together."""
@@ -86,6 +88,7 @@ class EnsembleDocument(Document):
     calibration: Annotated[Calibration, _reader(Calibration), PlainSerializer(Calibration.to_dict)]
     domain: bool = False
     line_key: LineKeyRecord = LineKeyRecord()
+    other_kinds: OtherKindsRecord = OtherKindsRecord()
     store: StoreSource
     ranges: dict[str, tuple[float, float]] = Field({})
     validation: ValidationSize = ValidationSize()
@@ -135,6 +138,7 @@ class Ensemble:
     members: Members
     domain: Domain | None = None
     line_key: LineKey | None = None
+    other_kinds: OtherKinds | None = None
 
     @property
     def id(self) -> str:
@@ -196,6 +200,8 @@ class Ensemble:
         answers = self.document.calibration.apply(combined, snr_N)
         if self.domain is not None:
             answers = replace(answers, domain_N=self.domain.score(latents))
+        if self.other_kinds is not None:
+            answers = self.other_kinds.apply(answers, latents)
         return EnsembleAnswers(answers, combined, member_answers, latents)
 
 
@@ -219,7 +225,10 @@ def _open(path: str, device: torch.device | None) -> Ensemble:
     domain = Domain.from_tensors(_arrays(folder, DOMAIN, document)) if document.domain else None
     has_key = bool(document.line_key.spectra)
     key = LineKey.from_tensors(_arrays(folder, LINE_KEY, document)) if has_key else None
-    return Ensemble(path, document, members, domain, key)
+    others = None
+    if document.other_kinds.others:
+        others = OtherKinds.from_tensors(_arrays(folder, OTHER_KINDS, document))
+    return Ensemble(path, document, members, domain, key, others)
 
 
 def _arrays(folder: Folder[EnsembleDocument], name: str, document: EnsembleDocument) -> dict[str, Floats]:

@@ -14,6 +14,13 @@ from survey.ensemble.domain import choose_spectra
 from survey.ensemble.ensemble import label_ranges
 from survey.ensemble.line_key import TEFF, LineKey, LineKeyRecord, fit_line_key
 from survey.ensemble.members import Latents, Members
+from survey.ensemble.other_kinds import (
+    KindSpectra,
+    OtherKinds,
+    OtherKindsRecord,
+    fit_other_kinds,
+    unlabelled_others,
+)
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
 from survey.settings import SettingsError
@@ -45,6 +52,7 @@ class FitData:
     training_latents: Latents = field(default_factory=list)
     training_class_N: NDArray[np.int8] | None = None
     line_key: tuple[LineKey | None, LineKeyRecord] = (None, LineKeyRecord())
+    other_kinds: tuple[OtherKinds | None, OtherKindsRecord] = (None, OtherKindsRecord())
 
     def labels_for_errors(self, errors_from: str) -> Floats:
         """The true labels (N, L) that errors are calibrated on; NaN elsewhere.
@@ -83,14 +91,22 @@ def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadC
     )
     if len(validation):
         answers, latents = predict(validation.shard_row_N2, "predict validation part", passes=settings.passes)
-    if settings.domain:
-        chosen = choose_spectra(train.class_N, settings.seed)
-        training_latents = predict(train.shard_row_N2[chosen], "predict training part")[1]
-        class_N = train.class_N[chosen]
+    others: tuple[OtherKinds | None, OtherKindsRecord] = (None, OtherKindsRecord())
+    if len(train) and (settings.domain or settings.other_kinds):
+        chosen = train.at(choose_spectra(train.class_N, settings.seed))
+        training_latents, class_N = predict(chosen.shard_row_N2, "predict training part")[1], chosen.class_N
+        if settings.other_kinds and len(validation):
+            fitted = KindSpectra.of_samples(chosen, training_latents)
+            places = unlabelled_others(store, pool.shard_row_N2, settings.seed)
+            if len(places):
+                fitted = fitted.with_others(predict(places, "predict other kinds")[1])
+            others = fit_other_kinds(fitted, KindSpectra.of_samples(validation, latents))
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
     key = fit_line_key(store, train, validation, settings.seed)
     ranges = label_ranges(train)
-    return FitData(reference, train, validation, ranges, answers, latents, training_latents, class_N, key)
+    return FitData(
+        reference, train, validation, ranges, answers, latents, training_latents, class_N, key, others
+    )
 
 
 def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:

@@ -127,6 +127,11 @@ class Build(Settings):
         0.95, gt=0, lt=1, description="share of true values that the interval of a label shall contain"
     )
     domain: bool = Field(True, description="measure how far a spectrum is from the training spectra")
+    other_kinds: bool = Field(
+        True,
+        description="learn which stars are of another kind (hot, M, white dwarf, carbon) from the training "
+        "stars of all sources, and take their probability from the classes of metal-poor stars",
+    )
     population: Population = Field(Population(), description="test population of the lists")
     seed: int = Field(0, ge=0, description="seed of the dropout passes and of the sample of training spectra")
     precision: Precision = Field("float32", description="precision of the networks' arithmetic")

@@ -36,7 +36,7 @@ ALIASES = {
     "fiberid": ("fiberid", "combined_fiberid"),
     "fiber_mask": ("fiber_mask", "fibermask", "fibermas", "fib_mask"),
     "class": ("class", "combined_class"),
-    "subclass": ("subclass", "combined_subclass"),
+    "subclass": ("subclass", "combined_subclass", "sptype", "spectral_type"),
     "z": ("z", "combined_z", "redshift"),
     "z_err": ("z_err", "combined_z_err"),
     **{f"snr_{band}": (f"snr_{band}", f"snr{band}", f"sn_{band}", f"combined_snr{band}") for band in "ugriz"},

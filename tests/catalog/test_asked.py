@@ -13,8 +13,9 @@ from survey.catalog.asked import COLUMNS, NOT_ASKED, NotAsked
 from survey.catalog.catalog import CatalogResult
 from survey.catalog.flag_settings import CatalogFlag
 from survey.catalog.flags import FlagRules
-from survey.catalog.kinds import kinds, survey_kinds
+from survey.catalog.kinds import kinds
 from survey.catalog.sorting import STAR_FIELD
+from survey.labelling.survey_types import survey_kinds
 from survey.reports import catalog as report
 from survey.settings import SettingsError
 from survey.tables.columns import described_field

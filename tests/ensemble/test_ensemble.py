@@ -82,7 +82,7 @@ def test_the_columns_of_the_answers_are_those_of_every_table(folder: Path, spect
     columns = answers.to_columns()
     of_classes = ["p_mp", "p_cemp", "p_nmp", "predicted_class", "class_entropy", "class_entropy_model"]
     of_labels = [f"{name}{ending}" for name in ("FeH", "CFe") for ending in ENDINGS]
-    assert list(columns) == [*of_classes, *of_labels, "domain"]
+    assert list(columns) == [*of_classes, *of_labels, "domain", "other_kind"]
     kinds = {array.dtype.name for name, array in columns.items() if name != "predicted_class"}
     assert kinds == {"float32"}
     assert np.array_equal(columns["predicted_class"], answers.p_NC.argmax(1))
@@ -96,6 +96,7 @@ def test_a_spectrum_without_an_answer_has_no_class(folder: Path, spectra: Spectr
     columns = open_ensemble(str(folder / "team")).predict(broken, SNR).answers.to_columns()
     assert columns["predicted_class"][4] == -1
     assert np.isnan([columns[name][4] for name in columns if name != "predicted_class"]).all()
+    assert np.isnan(columns.pop("other_kind")).all(), "there are no stars of other kinds to learn"
     assert all(np.isfinite(np.delete(array, 4)).all() for array in columns.values())
 
 
