@@ -25,7 +25,7 @@ $(READY): pyproject.toml setup.py constraints.txt
 	@echo "setting up $(VENV) with the tools of developers: two to four minutes, once; 3 GB"
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) torch
-	$(INSTALL) --editable '.[dev,tracking,trees-cpu]'
+	$(INSTALL) --editable '.[dev,images,tracking,trees-cpu]'
 	touch $(BASIC) $@
 
 demo: $(BASIC)

@@ -40,6 +40,10 @@ class Window(NamedTuple):
         return np.asarray(10 ** (self.start + self.step * np.arange(-margin, self.size + margin)))
 
 
+COOLEST = 3850.0
+"""Kelvin. The laws of `lines` are fits for hotter stars; below, only the molecules TiO and CaH grow on."""
+COOL_MOLECULES = ("tio", "cah")
+
 LOW = Window(3.5682, 1e-4, 3909, 1.02)
 MEDIUM_BLUE = Window(3.6905, 1e-5, 4136, 2.5)
 MEDIUM_RED = Window(3.7995, 1e-5, 4136, 2.5)
@@ -50,7 +54,8 @@ Labels = dict[str, np.ndarray]
 
 def strengths(labels: Labels) -> np.ndarray:
     """Equivalent widths in units of each profile, [B, K]."""
-    theta = 5040.0 / labels["Teff"] - 1.0
+    theta = 5040.0 / np.maximum(labels["Teff"], COOLEST) - 1.0
+    theta_molecules = 5040.0 / labels["Teff"] - 1.0
     gravity = labels["logg"] - 2.5
     abundance = abundances(labels)
     columns = []
@@ -58,7 +63,7 @@ def strengths(labels: Labels) -> np.ndarray:
         log = (
             species.log
             + sum(abundance[element] for element in species.made_of.split())
-            + species.heat * theta
+            + species.heat * (theta_molecules if species.name in COOL_MOLECULES else theta)
             + species.weight * gravity
         )
         x = 10 ** np.clip(log, -8.0, 6.0)
@@ -90,9 +95,13 @@ def abundances(labels: Labels) -> dict[str, np.ndarray]:
 
 
 def continuum(teff: np.ndarray, window: Window) -> np.ndarray:
-    """Black body of the layers that emit the continuum, in units of its value at 5500 angstrom, [B, P]."""
+    """Black body of the layers that emit the continuum, in units of its value at 5500 angstrom, [B, P].
+
+    Below 3850 K it is cooler than that: the bands of M dwarfs leave little light in the blue and green.
+    """
     wave = window.wave()
-    heat = 1.438777e8 / (1.07 * teff[:, None])
+    factor = 1.07 - 2.0 * np.maximum(1.0 - teff / COOLEST, 0.0)
+    heat = 1.438777e8 / (factor * teff)[:, None]
     return np.asarray(
         (5500.0 / wave) ** 5 * np.expm1(heat / 5500.0) / np.expm1(heat / wave), dtype=np.float32
     )

@@ -10,9 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from survey import files
-from survey.mock import damage, population, truth_table
+from survey.mock import damage, galaxies, galsim_package, population, star_images, truth_table
+from survey.mock.chunks import Done, batches, chunk_size, part_name, part_path, write_all
 from survey.mock.exposure import SUSPECT, Exposure, expose
 from survey.mock.layouts import WRITERS, CardValues, Pixels, night
 from survey.mock.light import LOW, MEDIUM_BLUE, MEDIUM_RED, Window
@@ -34,7 +33,6 @@ SINGLES = 3
 FIRST_SDSS = 120
 """Pixels of the low-resolution grid below 3804 angstrom, where the mock SDSS spectra start."""
 
-Done = dict[str, Any]
 Run = Callable[[Callable[[int], Done], Iterable[int]], Iterable[Done]]
 """Applies a function to items and gives the results in any order, as `map` does."""
 
@@ -50,24 +48,26 @@ def make(settings: Mock, run: Run = map) -> dict[str, Any]:
         _check_same_settings(settings, path)
     if files.exists(finished):
         return dict(files.read_json(finished)) | {"new": 0}
+    if settings.has_images:
+        galsim_package.load()
     if not files.exists(started):
         _check_empty(settings)
     document = {"fingerprint": settings.fingerprint(), "settings": settings.plain()}
     files.write(started, json.dumps(document, indent=2).encode())
     chunks = range(-(-settings.n // settings.chunk))
     complete = set(files.names(files.join(settings.out, "labels")))
-    missing = [number for number in chunks if _part_name(number) not in complete]
+    missing = [number for number in chunks if part_name(number) not in complete]
     new = 0
     results = run(partial(write_chunk, settings), missing)
     with Progress("mock", total=settings.n, unit="files") as bar:
-        bar.add(settings.n - sum(_chunk_size(settings, number) for number in missing))
+        bar.add(settings.n - sum(chunk_size(settings, number) for number in missing))
         for result in results:
             new += result["files"]
             bar.add(result["files"])
     document |= _join_parts(settings, chunks)
     files.write(finished, json.dumps(document, indent=2).encode())
     for number in chunks:
-        files.remove(files.join(settings.out, "labels", _part_name(number)))
+        files.remove(part_path(settings, number))
     files.remove(started)
     return document | {"new": new}
 
@@ -93,43 +93,26 @@ def _check_empty(settings: Mock) -> None:
         )
 
 
-def _part_name(chunk: int) -> str:
-    return f"part-{chunk:05d}.parquet"
-
-
-def _chunk_size(settings: Mock, chunk: int) -> int:
-    return min(settings.n - chunk * settings.chunk, settings.chunk)
-
-
 def write_chunk(settings: Mock, chunk: int) -> Done:
     """Write the files of a chunk, then its part of the label table. Returns the number of files."""
-    first = chunk * settings.chunk
-    stop = first + _chunk_size(settings, chunk)
+    if settings.objects == "galaxies":
+        return galaxies.write_chunk(settings, chunk)
     tables: list[Table] = []
-    for batch in range(first // BATCH, -(-stop // BATCH)):
+    for batch, count in batches(settings, chunk):
         table, contents = compute(settings, batch)
-        count = min(stop - batch * BATCH, BATCH)
-        paths = table["path"][:count].tolist()
-        _write_all(settings.out, list(zip(paths, contents, strict=False)))
+        rows = zip(table["path"][:count].tolist(), contents, strict=False)
+        write_all(settings.out, [row for row, kept in zip(rows, _is_written(table), strict=False) if kept])
         tables.append({name: column[:count] for name, column in table.items()})
+        if settings.objects == "m_stars":
+            write_all(settings.out, star_images.images(settings, tables[-1]))
     joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    part = truth_table.parquet(truth_table.labels(joined))
-    files.write(files.join(settings.out, "labels", _part_name(chunk)), part)
-    return {"files": stop - first}
+    files.write(part_path(settings, chunk), truth_table.parquet(truth_table.labels(joined)))
+    return {"files": chunk_size(settings, chunk)}
 
 
-def _write_all(out: str, contents: list[tuple[str, bytes | None]]) -> None:
-    """Write files by path; None means a folder. Objects go to a bucket 32 at a time."""
-    targets = [(files.join(out, path), content) for path, content in contents]
-    if files.is_remote(out):
-        with ThreadPoolExecutor(32) as pool:
-            list(pool.map(lambda item: files.write(item[0], item[1] or b""), targets))
-        return
-    for path, content in targets:
-        if content is None:
-            Path(path).mkdir(parents=True, exist_ok=True)
-        else:
-            files.write(path, content)
+def _is_written(table: Table) -> list[bool]:
+    """Which files are written; a part of the M stars has no spectrum."""
+    return [bool(kept) for kept in table.get("has_spectrum", np.ones(len(table["path"]), bool))]
 
 
 def compute(settings: Mock, batch: int) -> tuple[Table, Iterator[bytes | None]]:
@@ -146,7 +129,9 @@ def compute(settings: Mock, batch: int) -> tuple[Table, Iterator[bytes | None]]:
 def describe(settings: Mock, batch: int) -> Table:
     """All properties of the files of a batch, before any spectrum is computed."""
     number, start = divmod(batch * BATCH, BLOCK)
-    star_settings = population.StarSettings(settings.seed, settings.balance, settings.visits)
+    star_settings = population.StarSettings(
+        settings.seed, settings.balance, settings.visits, settings.objects
+    )
     block = population.block(star_settings, number)
     table = {name: column[start : start + BATCH] for name, column in block.items()}
     draw = np.random.default_rng([settings.seed, 4, batch])
@@ -166,7 +151,8 @@ def describe(settings: Mock, batch: int) -> Table:
     measured_z = np.round(table["z"] + table["z_err"] * draw.normal(0, 1, BATCH), 8)
     table["z_survey"] = np.where(has_z, measured_z, -9999.0)
     table["unit"] = draw.integers(0, 3, BATCH)
-    return truth_table.add_names(table)
+    table = truth_table.add_names(table)
+    return table | star_images.describe(settings, table) if settings.objects == "m_stars" else table
 
 
 def _draw_defects(settings: Mock, batch: int) -> np.ndarray:
@@ -277,23 +263,34 @@ def _log_wave(window: Window) -> np.ndarray:
 
 def _join_parts(settings: Mock, chunks: range) -> dict[str, Any]:
     """Join the parts to one label table and one catalogue. Returns the counts."""
-    counts: dict[str, Counter[str]] = {"classes": Counter(), "layouts": Counter(), "defects": Counter()}
+    if settings.objects == "galaxies":
+        return galaxies.join_parts(settings, chunks)
+    schema = truth_table.schema(settings.objects)
+    kinds = {"classes": "class", "layouts": "layout", "defects": "defect"}
+    if settings.objects == "m_stars":
+        kinds |= {"classes": "subclass", "image_defects": "image_defect"}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in kinds}
+    objects = [truth_table.objects_head()]
     parquet, catalog, text = io.BytesIO(), [truth_table.catalog_head()], io.BytesIO()
     stars: set[str] = set()
-    with pq.ParquetWriter(parquet, truth_table.SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(parquet, schema, compression="zstd") as writer:
         for number in chunks:
-            data = files.read(files.join(settings.out, "labels", _part_name(number)))
-            part = pq.read_table(io.BytesIO(data), schema=truth_table.SCHEMA)
+            data = files.read(part_path(settings, number))
+            part = pq.read_table(io.BytesIO(data), schema=schema)
             writer.write_table(part)
             catalog.append(truth_table.catalog(part))
             if settings.n <= truth_table.CSV_LIMIT:
                 text.write(truth_table.csv(part, ",", head=number == 0))
-            for name, column in (("classes", "class"), ("layouts", "layout"), ("defects", "defect")):
+            if settings.objects == "m_stars":
+                objects.append(truth_table.objects(part))
+            for name, column in kinds.items():
                 counts[name].update(value for value in part[column].to_pylist() if value)
             stars.update(part["star"].to_pylist())
     files.write(files.join(settings.out, "labels.parquet"), parquet.getvalue())
     files.write(files.join(settings.out, "catalog.csv.gz"), b"".join(catalog))
     if settings.n <= truth_table.CSV_LIMIT:
         files.write(files.join(settings.out, "labels.csv"), text.getvalue())
+    if settings.objects == "m_stars":
+        files.write(files.join(settings.out, "objects.csv"), b"".join(objects))
     sorted_counts = {name: dict(sorted(counter.items())) for name, counter in counts.items()}
     return {"files": settings.n, "stars": len(stars)} | sorted_counts

@@ -15,11 +15,26 @@ BLOCK = 1000
 """Files of a block. Four blocks share a field of the sky with 16 spectrographs x 250 fibres."""
 BALANCES = {"reference": (4865, 167, 4723), "balanced": (1, 1, 1)}
 """Relative numbers of MP, CEMP and NMP: as in the published reference set, or a third each."""
+M_BALANCES = {"reference": (47, 36, 49, 72, 58), "balanced": (1, 1, 1, 1, 1)}
+"""Relative numbers of the subclasses M0 to M4: as in a published list of SDSS M stars, or a fifth each."""
+M_STEP = 125.0
+"""Kelvin from one M subclass to the next; M0 begins at 3850 K."""
+M_COLOURS = {
+    "u": (2.45, 2.50, 2.55, 2.60, 2.65),
+    "g": (1.39, 1.42, 1.43, 1.46, 1.50),
+    "i": (0.72, 0.87, 1.01, 1.22, 1.40),
+    "z": (0.40, 0.48, 0.56, 0.64, 0.78),
+}
+"""u - g, g - r, r - i, i - z in the middle of each M subclass: medians of the same list, u - g smoothed."""
 CARBON_LIMIT = 0.7
 """The lowest [C/Fe] of a mock CEMP star."""
 LABELS = ("Teff", "logg", "FeH", "CFe", "NFe", "MgFe", "CaFe", "sFe")
-GOLDEN = (0.6180339887498949, 0.7548776662466927, 0.5698402909980532)
-"""Steps of the sequences for classes, defects and kinds of defect; the last two are independent."""
+GOLDEN = (
+    *(0.6180339887498949, 0.7548776662466927, 0.5698402909980532),
+    *(0.4142135623730951, 0.2360679774997898, 0.6457513110645907),
+)
+"""Steps of the sequences for classes, defects and kinds of defect; then of images: which are missing, which
+are defective, and how. All but the first are independent."""
 
 Table = dict[str, np.ndarray]
 
@@ -30,19 +45,25 @@ class StarSettings(NamedTuple):
     seed: int
     balance: str
     visits: float
+    objects: str = "stars"
 
 
 def even_spread(seed: int, purpose: int, first: int, count: int) -> np.ndarray:
     """Evenly spread numbers in [0, 1) for the items first, first + 1, ..."""
+    return even_spread_of(seed, purpose, first + np.arange(count))
+
+
+def even_spread_of(seed: int, purpose: int, items: np.ndarray) -> np.ndarray:
+    """Evenly spread numbers in [0, 1) for the items of these numbers."""
     offset = np.random.default_rng([seed, 100 + purpose]).random()
-    return np.asarray((offset + GOLDEN[purpose] * (first + np.arange(count))) % 1.0)
+    return np.asarray((offset + GOLDEN[purpose] * items) % 1.0)
 
 
 @lru_cache(maxsize=4)
 def block(settings: StarSettings, number: int) -> Table:
     """The files of a block: labels and name of the star; night, plan, fibre and number of the visit."""
     draw = np.random.default_rng([settings.seed, 1, number])
-    star = draw_stars(settings, number, draw)
+    star = (draw_m_stars if settings.objects == "m_stars" else draw_stars)(settings, number, draw)
     visits = np.where(draw.random(BLOCK) < settings.visits, draw.integers(2, 5, BLOCK), 1)
     row = np.repeat(np.arange(BLOCK), visits)[:BLOCK]
     nth = np.arange(BLOCK) - (np.cumsum(visits) - visits)[row]
@@ -51,12 +72,15 @@ def block(settings: StarSettings, number: int) -> Table:
     return files | observed(settings.seed, number, row, nth, files)
 
 
+def kinds(weights: tuple[int, ...], seed: int, first: int, count: int) -> np.ndarray:
+    """The class of the items first, first + 1, ..., for the relative numbers of the classes."""
+    edges = np.cumsum(weights)
+    return np.asarray(np.searchsorted(edges, even_spread(seed, 0, first, count) * edges[-1], side="right"))
+
+
 def draw_stars(settings: StarSettings, number: int, draw: np.random.Generator) -> Table:
     """1,000 stars: mostly giants, with abundances that fit their class."""
-    weights = np.cumsum(BALANCES[settings.balance])
-    kind = np.searchsorted(
-        weights, even_spread(settings.seed, 0, number * BLOCK, BLOCK) * weights[-1], side="right"
-    )
+    kind = kinds(BALANCES[settings.balance], settings.seed, number * BLOCK, BLOCK)
     poor, rich = kind != 2, kind == 1
     iron = np.where(rich, draw.normal(-2.15, 0.5, BLOCK), -1.001 - draw.gamma(1.15, 0.37, BLOCK))
     iron_poor = np.clip(iron, -4.0, -1.02 + 0.01 * draw.random(BLOCK))
@@ -97,6 +121,73 @@ def draw_stars(settings: StarSettings, number: int, draw: np.random.Generator) -
         "reddening": np.minimum(draw.exponential(0.09, BLOCK), 0.8),
         "star_draw": draw.random(BLOCK),
     }
+
+
+def draw_m_stars(settings: StarSettings, number: int, draw: np.random.Generator) -> Table:
+    """1,000 M dwarfs of the subclasses M0 to M4, with magnitudes in u, g, r, i and z.
+
+    The colours depend on the temperature and a little on the metallicity. Their scatter is about half the
+    step from one subclass to the next, so that colours alone often miss the subclass by one.
+    """
+    kind = kinds(M_BALANCES[settings.balance], settings.seed, number * BLOCK, BLOCK)
+    subclass = kind + draw.uniform(0.001, 0.999, BLOCK)
+    iron = np.clip(draw.normal(-0.15, 0.2, BLOCK), -0.9, 0.4)
+    brightness = draw.normal(-1.2, 0.6, BLOCK)
+    alpha = np.clip(-0.25 * iron, -0.1, 0.2)
+    labels = {
+        "Teff": np.round(3850.0 - M_STEP * subclass, 1),
+        "logg": np.round(4.68 + 0.06 * subclass + draw.normal(0.0, 0.04, BLOCK), 4),
+        "FeH": np.round(iron, 4),
+        "CFe": np.zeros(BLOCK),
+        "NFe": np.zeros(BLOCK),
+        "MgFe": np.round(alpha + draw.normal(0.0, 0.05, BLOCK), 4),
+        "CaFe": np.round(alpha + draw.normal(0.0, 0.05, BLOCK), 4),
+        "sFe": np.zeros(BLOCK),
+    }
+    reddening = np.minimum(draw.exponential(0.04, BLOCK), 0.3)
+    return (
+        labels
+        | {
+            "f_CEMP": np.full(BLOCK, 2),
+            "CH": labels["FeH"],
+            "rv": np.clip(draw.normal(0.0, 40.0, BLOCK), -550, 550).round(2),
+            "brightness": brightness,
+            "reddening": reddening,
+            "star_draw": draw.random(BLOCK),
+        }
+        | _m_magnitudes(subclass, iron, brightness, reddening, draw)
+    )
+
+
+def _m_magnitudes(
+    subclass: np.ndarray,
+    iron: np.ndarray,
+    brightness: np.ndarray,
+    reddening: np.ndarray,
+    draw: np.random.Generator,
+) -> Table:
+    """The magnitudes of M dwarfs as SDSS measures them; the errors grow for faint stars, most of all in u."""
+    middle = np.arange(5) + 0.5
+    scatter = {"u": 0.25, "g": 0.06, "i": 0.09, "z": 0.05}
+    slope = {"u": 0.3, "g": 0.15, "i": -0.1, "z": -0.05}
+    red = {"u": 1.0, "g": 1.0, "i": 0.6, "z": 0.6}
+    colour = {
+        band: np.interp(subclass, middle, values)
+        + (slope[band] * (iron + 0.15) + red[band] * reddening)
+        + draw.normal(0.0, scatter[band], BLOCK)
+        for band, values in M_COLOURS.items()
+    }
+    magnitude = {"r": 18.3 - 1.4 * (brightness + 1.2)}
+    magnitude["g"] = magnitude["r"] + colour["g"]
+    magnitude["u"] = magnitude["g"] + colour["u"]
+    magnitude["i"] = magnitude["r"] - colour["i"]
+    magnitude["z"] = magnitude["i"] - colour["z"]
+    deep = {"u": 22.0, "g": 22.2, "r": 22.2, "i": 21.3, "z": 20.5}
+    columns = {}
+    for band in "ugriz":
+        error = np.hypot(0.015, 0.2 * 10 ** (0.4 * np.minimum(magnitude[band] - deep[band], 1.0)))
+        columns[f"mag_{band}"] = np.round(magnitude[band] + error * draw.normal(0.0, 1.0, BLOCK), 4)
+    return columns
 
 
 def _teff_and_logg(

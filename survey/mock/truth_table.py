@@ -45,6 +45,15 @@ SCHEMA = pa.schema(
 """The label table. `star` and `visit` are as the readers give them; `z_survey` is the redshift in the
 header."""
 
+_M_STAR_FIELDS = [
+    *((f"mag_{band}", pa.float64()) for band in "ugriz"),
+    ("image", pa.string()),
+    ("image_defect", pa.string()),
+]
+
+OBJECTS = ("name", "subclass", "plate", "mjd", "fiberID", "ra", "dec", *"ugriz", "spectrum", "image")
+"""The columns of the table of M stars; a star without spectrum or image has an empty cell."""
+
 CATALOG = [
     *("obsid", "designation", "obsdate", "lmjd", "planid", "spid", "fiberid", "ra", "dec"),
     *("snru", "snrg", "snrr", "snri", "snrz", "class", "subclass", "z", "z_err", "rv"),
@@ -136,15 +145,34 @@ def card_values(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def schema(objects: str) -> pa.Schema:
+    """The columns of the label table of stars or of M stars."""
+    return (
+        pa.schema([*SCHEMA, *map(pa.field, *zip(*_M_STAR_FIELDS, strict=True))])
+        if objects == "m_stars"
+        else SCHEMA
+    )
+
+
 def labels(table: Table) -> pa.Table:
     """The label table of these files."""
+    has_images = "image" in table
+    wanted = schema("m_stars" if has_images else "stars")
     reasons = {name: defect.reasons for name, defect in damage.DEFECTS.items()}
-    columns: dict[str, Any] = {name: table[name] for name in SCHEMA.names if name != "expected_reason"}
+    columns: dict[str, Any] = {name: table[name] for name in wanted.names if name != "expected_reason"}
     columns["expected_reason"] = [reasons.get(name) for name in table["defect"].tolist()]
     columns["defect"] = [name or None for name in table["defect"].tolist()]
+    if has_images:
+        written = np.where(table["has_spectrum"], table["path"], "")
+        for name, values in (
+            ("path", written),
+            ("image", table["image"]),
+            ("image_defect", table["image_defect"]),
+        ):
+            columns[name] = [value or None for value in values.tolist()]
     for band in "ugriz":
         columns[f"snr_{band}"] = pa.array(table[f"snr_{band}"], from_pandas=True, type=pa.float32())
-    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+    return pa.table({name: columns[name] for name in wanted.names}, schema=wanted)
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -160,6 +188,20 @@ def csv(table: pa.Table, delimiter: str, head: bool) -> bytes:
     options = arrow_csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="none")
     arrow_csv.write_csv(table, out, options)
     return (delimiter.join(table.column_names) + "\n").encode() * head + out.getvalue()
+
+
+def objects_head() -> bytes:
+    """The names of the columns of the table of M stars."""
+    return (",".join(OBJECTS) + "\n").encode()
+
+
+def objects(part: pa.Table) -> bytes:
+    """Rows of the table of M stars. The name is that of the star in its spectrum."""
+    names = {"star": "name", "planid": "plate", "lmjd": "mjd", "fiberid": "fiberID", "path": "spectrum"}
+    names |= {f"mag_{band}": band for band in "ugriz"}
+    sources = {new: old for old, new in names.items()}
+    columns = [part[sources.get(name, name)] for name in OBJECTS]
+    return csv(pa.table(columns, names=list(OBJECTS)), ",", head=False)
 
 
 def catalog_head() -> bytes:
