@@ -1,4 +1,4 @@
-"""moto's S3 as a separate process that keeps its content: ``python tests/s3/server.py PORT JOURNAL``.
+"""moto's S3 as a process that keeps its content: ``python tests/s3/server.py PORT JOURNAL [ADDRESS]``.
 
 moto holds everything in memory. Each request with a change is written to the journal before it is answered.
 At the start, the journal is replayed before the first connection is accepted. So the server can be killed and
@@ -74,25 +74,25 @@ class JournalledApplication:
         return len(entries)
 
 
-def serve(port: int, journal: Path) -> None:
+def serve(port: int, journal: Path, address: str) -> None:
     """Serve until the process is killed."""
     application = JournalledApplication(DomainDispatcherApplication(create_backend_app), journal)
     count = application.replay()
-    server = make_server("127.0.0.1", port, application, threaded=True, request_handler=MotoRequestHandler)
+    server = make_server(address, port, application, threaded=True, request_handler=MotoRequestHandler)
     print(f"process {os.getpid()} is ready after {count} changes", flush=True)
     server.serve_forever()
 
 
-def main(port: int, journal: Path) -> None:
+def main(port: int, journal: Path, address: str = "127.0.0.1") -> None:
     """Serve in a second process. After it was killed, SIGUSR1 starts another, which need not import moto."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     while True:
         child = os.fork()
         if not child:
-            serve(port, journal)
+            serve(port, journal, address)
         os.waitpid(child, 0)
         signal.sigwait({signal.SIGUSR1})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
