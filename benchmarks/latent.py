@@ -28,8 +28,8 @@ from survey.predict import output
 from survey.store.markers import SHARDS, marker_table, shard_file
 
 WIDTH, CLASSES, SHARD = 40, 12, 1000
-CASES = (["pca"], ["pca", "umap"], ["pca", "pacmap"])
-PLACED, CHECKED = 60_000, 4_000
+CASES = (["pca"], ["pca", "umap", "pacmap"])
+PLACED, CHECKED = 40_000, 4_000
 """Rows of the comparison of the two places, and rows outside the sample whose neighbours are checked."""
 
 
@@ -133,30 +133,28 @@ def settings(predictions: Path, result: Path, **changes: object) -> LatentSettin
 
 def measured(
     predictions: Path, result: Path, maps: list[str], place: str = "neighbours"
-) -> tuple[float, float]:
-    """Seconds and gigabytes of a process that looks at the latent space."""
+) -> tuple[float, float, float]:
+    """Seconds, seconds of the CPUs and gigabytes of a process that looks at the latent space."""
     arguments = json.dumps([str(predictions), str(result), maps, place])
     begun = time.monotonic()
     process = subprocess.Popen([sys.executable, __file__, f"case={arguments}"])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the case {arguments} failed")
-    return time.monotonic() - begun, usage.ru_maxrss / 1e6
+    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6
 
 
 def compare_places(folder: Path) -> None:
     """The two ways to place rows outside the sample: time, and how well neighbours are kept."""
     latent_ND, class_N = latents(PLACED)
     write_predictions(folder / "placed", latent_ND)
-    print(
-        f"\n| map of {PLACED:,} rows, sample 20,000 | place | s | trustworthiness | neighbours of own class |"
-    )
-    print("| --- | --- | --- | --- | --- |")
+    print(f"\n| map of {PLACED:,} rows | place | s | CPU s | trustworthiness | neighbours of own class |")
+    print("| --- | --- | --- | --- | --- | --- |")
     generator = np.random.default_rng(0)
     for name in ("umap", "pacmap"):
         for place in ("neighbours", "model"):
             result = folder / f"placed-{name}-{place}"
-            seconds, _ = measured(folder / "placed", result, [name], place)
+            seconds, cpu, _ = measured(folder / "placed", result, [name], place)
             table = files.read_table(str(result / "map.parquet"))
             map_N2 = np.stack([table[f"{name}_{axis}"].to_numpy() for axis in (1, 2)], 1)
             chosen = generator.choice(PLACED, CHECKED, replace=False)
@@ -164,7 +162,7 @@ def compare_places(folder: Path) -> None:
             distance = np.linalg.norm(map_N2[chosen][:, None] - map_N2[chosen][None], axis=2)
             near = np.argsort(distance, axis=1)[:, 1:11]
             same = (class_N[chosen][near] == class_N[chosen][:, None]).mean()
-            print(f"| {name} | {place} | {seconds:.0f} | {kept:.3f} | {same:.3f} |", flush=True)
+            print(f"| {name} | {place} | {seconds:.0f} | {cpu:.0f} | {kept:.3f} | {same:.3f} |", flush=True)
 
 
 def main() -> None:
@@ -176,14 +174,17 @@ def main() -> None:
         return
     counts = [int(count) for count in given.get("n", "100000,1000000").split(",")]
     with tempfile.TemporaryDirectory(dir=given.get("scratch")) as scratch:
-        print("| rows | maps | s | peak memory (GB) |\n| --- | --- | --- | --- |")
+        print("| rows | maps | s | CPU s | peak memory (GB) |\n| --- | --- | --- | --- | --- |")
         for count in counts:
             folder = Path(scratch) / str(count)
             write_predictions(folder, latents(count)[0])
             for maps in CASES:
                 result = Path(scratch) / f"{count}-{'-'.join(maps)}"
-                seconds, memory = measured(folder, result, maps)
-                print(f"| {count:,} | {', '.join(maps)} | {seconds:.0f} | {memory:.2f} |", flush=True)
+                seconds, cpu, memory = measured(folder, result, maps)
+                print(
+                    f"| {count:,} | {', '.join(maps)} | {seconds:.0f} | {cpu:.0f} | {memory:.2f} |",
+                    flush=True,
+                )
         compare_places(Path(scratch))
 
 

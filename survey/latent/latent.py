@@ -250,9 +250,9 @@ class _LatentJob:
         ranked, distance_P, rank_P = rank_pairs(
             found, self.component_NC, other_MC, settings.most, self.settings.seed
         )
-        files.write_table(
-            self.folder.file(PAIRS), pair_table(self.latents, other, ranked, distance_P, rank_P)
-        )
+        if len(rank_P):
+            table = pair_table(self.latents, other, ranked, distance_P, rank_P)
+            files.write_table(self.folder.file(PAIRS), table)
         distances = survey_distances(self.component_NC, other_MC, settings.rows, self.settings.seed)
         return summarise(other, found, rank_P, int(np.isfinite(other_MC[:, 0]).sum()), distances)
 

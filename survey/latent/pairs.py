@@ -31,7 +31,8 @@ class PairSummary(BaseModel):
     """How the pairs rank, and how far the two surveys are from each other.
 
     `distances` compare the two surveys; `within` compares two halves of the first survey, which shows how
-    large a distance is by chance. `chance` is the median rank of a random row.
+    large a distance is by chance. `chance` is the median rank of a random row. Without any pair, the ranks
+    are null.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,11 +42,10 @@ class PairSummary(BaseModel):
     by: str
     pairs: int
     ranked: int
-    median_rank: float
+    median_rank: float | None
     chance: float
-    top_1: float
-    top_10: float
-    nearer_than_half: float
+    top_1: float | None
+    top_10: float | None
     distances: dict[str, float]
     within: dict[str, float]
 
@@ -60,7 +60,7 @@ class FoundPairs:
 
 
 def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
-    """The objects that both predictions have, each row of the first at most once."""
+    """The objects that both predictions have, each row of the first at most once; there may be none."""
     tables = key_table(first), key_table(other)
     best = FoundPairs("", np.empty(0, np.int64), np.empty(0, np.int64))
     for by in KEYS_IN_ORDER if settings.by == "auto" else (settings.by,):
@@ -70,11 +70,10 @@ def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
             found = FoundPairs(by, *_by_name(by, *tables))
         if len(found.first_P) > len(best.first_P):
             best = found
-    if not len(best.first_P):
+    if not len(best.first_P) and settings.by != "auto":
         raise JobError(
             f"latent: other: {other.predictions.path}: no object is in {first.predictions.path} too, by "
-            f"{' or '.join(KEYS_IN_ORDER) if settings.by == 'auto' else settings.by}; "
-            "give pairs.by=, a larger pairs.radius=, or other predictions"
+            f"{settings.by}; leave out pairs.by=, or give a larger pairs.radius="
         )
     return best
 
@@ -176,11 +175,10 @@ def summarise(
         by=found.by,
         pairs=len(found.first_P),
         ranked=len(rank_P),
-        median_rank=float(np.median(rank_P)),
+        median_rank=float(np.median(rank_P)) if len(rank_P) else None,
         chance=(other_rows + 1) / 2,
-        top_1=float((rank_P == 1).mean()),
-        top_10=float((rank_P <= 10).mean()),
-        nearer_than_half=float((rank_P <= other_rows / 2).mean()),
+        top_1=float((rank_P == 1).mean()) if len(rank_P) else None,
+        top_10=float((rank_P <= 10).mean()) if len(rank_P) else None,
         distances=distances[0],
         within=distances[1],
     )

@@ -177,6 +177,9 @@ def _pair_lines(document: LatentDocument) -> list[str]:
         f"{name} {value:.3g} (two halves of the first survey: {pairs.within[name]:.2g})"
         for name, value in pairs.distances.items()
     )
+    surveys = _line("surveys", distances)
+    if pairs.median_rank is None or pairs.top_1 is None or pairs.top_10 is None:
+        return [_line("pairs", "no object is in both surveys, by visit, star or position"), surveys]
     return [
         _line("pairs", f"{pairs.pairs:,} objects in both surveys, by {pairs.by}; {pairs.ranked:,} ranked"),
         _line(
@@ -185,5 +188,5 @@ def _pair_lines(document: LatentDocument) -> list[str]:
             f"the own partner is the nearest for {pairs.top_1:.1%}, "
             f"among the nearest 10 for {pairs.top_10:.1%}",
         ),
-        _line("surveys", distances),
+        surveys,
     ]

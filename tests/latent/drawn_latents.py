@@ -27,9 +27,9 @@ def drawn(
     return (centre_CD[class_N] + noise_ND).astype(np.float32), class_N
 
 
-def positions(rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def positions(rows: int, first: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places on the sky that are degrees apart from each other."""
-    number_N = np.arange(rows, dtype=np.float64)
+    number_N = np.arange(first, first + rows, dtype=np.float64)
     return (number_N * 1.7) % 360, -60 + (number_N // 200) * 0.9
 
 
@@ -41,18 +41,20 @@ def write_predictions(
     predicted_N: NDArray[np.int64] | None = None,
     rows: int = 0,
     name: str = "drawn",
+    first: int = 0,
 ) -> str:
-    """Finished predictions of these latents; the path of their folder."""
+    """Finished predictions of these latents, numbered from `first` on; the path of their folder."""
     count = rows if latent_ND is None else len(latent_ND)
     width = 0 if latent_ND is None else latent_ND.shape[1]
     schema = output.schema(CLASSES, (), features=width)
-    ra_N, dec_N = positions(count)
+    ra_N, dec_N = positions(count, first)
+    numbers = range(first, first + count)
     known = {
-        "path": [f"/data/spec-{number:05d}.fits" for number in range(count)],
+        "path": [f"/data/spec-{number:05d}.fits" for number in numbers],
         "row": [-1] * count,
-        "visit": [f"visit-{number:05d}" for number in range(count)],
-        "star": list(stars or [f"star {number}" for number in range(count)]),
-        "obsid": list(range(1, count + 1)),
+        "visit": [f"visit-{number:05d}" for number in numbers],
+        "star": list(stars or [f"star {number}" for number in numbers]),
+        "obsid": [number + 1 for number in numbers],
         "ra": ra_N,
         "dec": dec_N,
         "snr": 5 + np.arange(count) % 90,

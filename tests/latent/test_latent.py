@@ -136,6 +136,7 @@ def test_neighbours_are_the_nearest_rows(everything: LatentResult, surveys: Path
 def test_pairs_of_nearly_equal_surveys_are_each_others_nearest(everything: LatentResult) -> None:
     pairs = everything.document.pairs
     assert pairs is not None
+    assert pairs.top_1 is not None
     assert (pairs.pairs, pairs.ranked, pairs.other_rows) == (300, 299, 299)
     assert pairs.top_1 > 0.95
     assert pairs.median_rank == 1

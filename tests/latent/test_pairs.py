@@ -7,7 +7,7 @@ import pytest
 
 from survey.latent.components import apply_components, find_components
 from survey.latent.latents import Latents, open_latents
-from survey.latent.pairs import FoundPairs, find_pairs, pair_table, rank_pairs, survey_distances
+from survey.latent.pairs import FoundPairs, find_pairs, pair_table, rank_pairs, summarise, survey_distances
 from survey.latent.settings import Pairs
 from survey.settings import JobError
 from tests.latent.drawn_latents import drawn, write_predictions
@@ -38,6 +38,17 @@ def test_stars_of_other_names_are_no_pairs_by_star(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"no object is in .* too, by star"):
         find_pairs(first, other, Pairs(by="star"))
     assert len(find_pairs(first, other, Pairs(by="position")).first_P) == 200
+
+
+def test_without_any_pair_there_are_no_ranks(tmp_path: Path) -> None:
+    latent_ND, _ = drawn(100, width=4)
+    first, other = two_surveys(tmp_path)
+    far = [f"elsewhere {number}" for number in range(100)]
+    lonely = open_latents(write_predictions(tmp_path / "c", latent_ND, stars=far, first=5000))
+    found = find_pairs(first, lonely, Pairs())
+    assert len(found.first_P) == 0
+    summary = summarise(other, found, np.empty(0, np.int64), 100, ({"mmd": 0.1}, {"mmd": 0.0}))
+    assert summary.median_rank is None
 
 
 def test_ranks_are_those_of_a_plain_sort() -> None:
