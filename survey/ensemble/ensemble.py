@@ -37,6 +37,7 @@ from survey.spectrum import Grid
 from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
+from survey.training.sources import learned_labels
 from survey.training.validation import BATCH
 
 DOMAIN, LINE_KEY, OTHER_KINDS = "domain.safetensors", "line_key.safetensors", "other_kinds.safetensors"
@@ -247,17 +248,20 @@ def single_member(run: Run) -> Ensemble:
         id=run.document.id,
         code=run.document.code,
         store=run.document.store,
-        ranges=label_ranges(samples.read(run.path).part("train")) if has_samples else {},
+        ranges=label_ranges(samples.read(run.path).part("train"), [run]) if has_samples else {},
         calibration=no_calibration(members.labels),
         **member_fields(members, weights),
     )
     return Ensemble(run.path, document, members)
 
 
-def label_ranges(train: Samples) -> dict[str, tuple[float, float]]:
-    """The lowest and highest label among the training spectra: answers beyond are extrapolated."""
-    ranges = {}
-    for name, label_N in zip(train.labels, train.label_NL.T, strict=True):
+def label_ranges(train: Samples, runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
+    """The lowest and highest label that runs learned of the training spectra: beyond, answers extrapolate."""
+    ranges, label_NL = {}, train.label_NL
+    for run in runs:
+        learned = run.document.settings.get("label_ranges", {})
+        label_NL = learned_labels(replace(train, label_NL=label_NL), learned)
+    for name, label_N in zip(train.labels, label_NL.T, strict=True):
         known_N = label_N[np.isfinite(label_N)]
         if known_N.size:
             ranges[name] = (float(known_N.min()), float(known_N.max()))

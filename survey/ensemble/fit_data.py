@@ -103,7 +103,7 @@ def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadC
             others = fit_other_kinds(fitted, KindSpectra.of_samples(validation, latents))
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
     key = fit_line_key(store, train, validation, settings.seed)
-    ranges = label_ranges(train)
+    ranges = label_ranges(train, members.runs)
     return FitData(
         reference, train, validation, ranges, answers, latents, training_latents, class_N, key, others
     )

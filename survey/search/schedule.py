@@ -19,7 +19,8 @@ from survey.search.target import RETRAINING, Target
 from survey.search.trial import Row, TrainingEnd, remove_checkpoints
 from survey.settings import JobError
 from survey.training import run as runs
-from survey.training.settings import Tracking, Train
+from survey.training.settings import Train
+from survey.training.tracking_settings import Tracking
 
 TRIALS, SEEDS, WINNERS = "trials", "seeds", "winners"
 """Folders of a study."""

@@ -12,7 +12,8 @@ from survey.labels import label
 from survey.messages import without_secrets
 from survey.search.target import read_targets
 from survey.settings import Settings, Threads, check_section
-from survey.training.settings import Tracking, Train
+from survey.training.settings import Train
+from survey.training.tracking_settings import Tracking
 
 
 class Prune(Settings):

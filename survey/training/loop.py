@@ -25,6 +25,7 @@ from survey.training.distributed import Ranks
 from survey.training.epochs import Epochs
 from survey.training.losses import Targets, TaskLoss
 from survey.training.optimise import Plateau, learning_rate, make_optimiser, set_learning_rate
+from survey.training.real_effects import RealEffects
 from survey.training.settings import Train
 from survey.training.synthesis import Synthesizer
 from survey.training.tracking import Reporter
@@ -54,7 +55,9 @@ class Loop:
         device: torch.device,
         synthesizer: Synthesizer | None,
         threads: ThreadChooser,
+        effects: RealEffects | None = None,
     ) -> None:
+        self.effects = effects
         self.settings, self.net, self.loss, self.batches = settings, net, loss, batches
         self.epochs, self.ranks, self.device, self.threads = epochs, ranks, device, threads
         self.targets, self.synthesizer = targets.to(device), synthesizer
@@ -136,6 +139,9 @@ class Loop:
             changes = self.synthesizer.draw(step.batch_index, (self.settings.seed, SYNTHESIS_SEED, *place))
             targets = self.synthesizer.targets(targets, changes)
             spectra = self.synthesizer.spectra(spectra, changes, start)
+        if self.effects:
+            seed = self.settings.seed
+            spectra = self.effects(spectra, step.batch_index, lambda use: (seed, use, *place), start)
         weights = self.loss.weights(targets)
         local_targets = targets[start : start + len(step.local_index)]
         if self.augments:

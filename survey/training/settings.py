@@ -4,7 +4,6 @@ This file imports nothing heavy, so that a job reports a wrong setting at once. 
 `survey.training.train.plan`, before the first step.
 """
 
-import importlib.util
 import math
 from typing import Any, ClassVar, Literal, Self
 
@@ -14,14 +13,15 @@ from survey import plugins
 from survey.help import rows_text, setting_rows
 from survey.labelling.settings import Join, Split
 from survey.labels import CLASSES, label
-from survey.messages import without_secrets
 from survey.metrics.settings import epoch_metric_names
 from survey.models.settings import Task, TaskKind, View
 from survey.settings import Settings, SettingsError, Threads, similar
 from survey.training.augment_settings import Augment
 from survey.training.learning_settings import Curriculum, Loss, Optimiser, Schedule
+from survey.training.residual_settings import Regions, Residuals
 from survey.training.source_settings import Align, Source
-from survey.training.synthesis_settings import Synthesis
+from survey.training.synthesis_settings import Ranges, Synthesis, checked_ranges
+from survey.training.tracking_settings import Tracking
 
 Precision = Literal["auto", "float32", "bf16"]
 """The precision of a network's arithmetic. Weights and losses are float32 always."""
@@ -41,55 +41,14 @@ UNUSED = (
     "patience",
     "nan",
     "augment",
+    "residuals",
+    "regions",
     "align",
     "synthesis",
     "curriculum",
     "initialise",
 )
 """Settings that a baseline does not use. A recipe may still have them, for its networks."""
-
-
-class Tracking(Settings):
-    """Where the numbers of a run are written, besides its folder."""
-
-    use: Literal["auto", "always", "never"] = Field(
-        "auto", description="write to MLflow; auto = if it is installed (pip install mlflow)"
-    )
-    uri: str | None = Field(
-        None,
-        description="MLflow server or database, such as http://host:5000; null = mlflow.db beside the run",
-    )
-    experiment: str = Field("survey", description="MLflow experiment of the run")
-    recipe: str = Field(
-        "", description="name of the recipe, a tag of the MLflow run; the command line gives it"
-    )
-    parent: str | None = Field(None, description="MLflow run that is the parent of this one, as in a search")
-
-    @field_validator("uri")
-    @classmethod
-    def _no_password(cls, value: str | None) -> str | None:
-        if value and without_secrets(value) != value:
-            raise ValueError(
-                "holds a password or a token; give it in MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_TOKEN, instead"
-            )
-        return value
-
-    @field_validator("use")
-    @classmethod
-    def _installed(cls, value: str) -> str:
-        if value == "always" and not _has_mlflow():
-            raise ValueError("MLflow is not installed; run pip install mlflow, or give tracking.use=auto")
-        return value
-
-    @property
-    def is_on(self) -> bool:
-        """Whether the run is tracked."""
-        return self.use != "never" and _has_mlflow()
-
-
-def _has_mlflow() -> bool:
-    return importlib.util.find_spec("mlflow") is not None
 
 
 class Train(Settings):
@@ -143,6 +102,11 @@ class Train(Settings):
     view: View = Field(View(), description="which part of a spectrum the model sees")
     scale: Literal["standard", "minmax", "robust", "none"] = Field(
         "standard", description="how labels are scaled; fitted on the training part"
+    )
+    label_ranges: Ranges = Field(
+        {},
+        description="labels outside these ranges are not learned, such as {Teff: [3000, 10000]}: a few far "
+        "outside would widen the scale of all; the class of the star still is learned",
     )
     loss: Loss = Field(Loss(), description="the loss that is minimised")
     synthesis: Synthesis = Field(
@@ -203,6 +167,10 @@ class Train(Settings):
     )
     seed: int = Field(2024, ge=0, description="seed of all random numbers")
     augment: Augment = Field(Augment(), description="how spectra are changed in training")
+    residuals: Residuals = Field(
+        Residuals(), description="residuals of spectra of other sources, added to those of the main one"
+    )
+    regions: Regions = Field(Regions(), description="ranges of wavelength that become bad at random")
     data: Literal["auto", "resident", "streaming"] = Field(
         "auto",
         description="resident = load the spectra once; streaming = read them in each epoch; auto = by size",
@@ -236,6 +204,11 @@ class Train(Settings):
     @classmethod
     def _labels_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(label(name).name for name in value)
+
+    @field_validator("label_ranges")
+    @classmethod
+    def _label_ranges(cls, value: Ranges) -> Ranges:
+        return checked_ranges(value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -117,6 +117,16 @@ def known(samples: Samples) -> Samples:
     return samples.at(np.flatnonzero((samples.class_N != MISSING) | np.isfinite(samples.label_NL).any(1)))
 
 
+def learned_labels(samples: Samples, ranges: Mapping[str, tuple[float, float]]) -> NDArray[np.float64]:
+    """The labels (N, L) that are learned; NaN outside the ranges."""
+    label_NL = samples.label_NL.copy()
+    for name, (low, high) in ranges.items():
+        if name in samples.labels:
+            column_N = label_NL[:, samples.labels.index(name)]  # a view
+            column_N[(column_N < low) | (column_N > high)] = np.nan
+    return label_NL
+
+
 def loss_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64]:
     """The weight of each sample in the loss."""
     weight_of = {name: source.weight for name, source in sources.items()}

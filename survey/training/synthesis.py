@@ -10,7 +10,7 @@ Shapes: N spectra of the fit, B spectra of a batch of all workers, V of them tha
 of the model, K terms of the polynomial, L labels of the task, P pixels, S pairs of terms.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations_with_replacement
 from typing import Self
@@ -44,6 +44,8 @@ FACTORS = (0.05, 3.0)
 """The limits of the factors by which a flux is changed."""
 
 Rows = NDArray[np.int64]
+ReadSamples = Callable[[Samples], Iterable[Spectra]]
+"""Reads the spectra of samples in portions, in their order."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,12 @@ class SpectralModel:
         chunks = zip(torch.split(squares_PS, CHUNK), torch.split(sums_PK, CHUNK), strict=True)
         weight_PK = torch.cat([_solve(*chunk, penalty_KK) for chunk in chunks])
         return cls(powers, center_I, scale_I, label.amin(0), label.amax(0), weight_PK.T.float().contiguous())
+
+    @classmethod
+    def of_samples(cls, samples: Samples, labels: Sequence[str], order: int, read: ReadSamples) -> Self:
+        """The fit to the spectra of some samples, all of whose labels are known."""
+        spectra = ((part.flux, part.ivar) for part in read(samples))
+        return cls.fit(label_columns(samples, labels), spectra, order)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that it is made of, except its order."""

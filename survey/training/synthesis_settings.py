@@ -20,6 +20,14 @@ def _by_label_name(values: Mapping[str, Any]) -> dict[str, Any]:
     return {label(name).name: value for name, value in values.items()}
 
 
+def checked_ranges(values: Ranges) -> Ranges:
+    """Ranges by the names of `survey.labels`; an error if one is empty."""
+    for name, (low, high) in values.items():
+        if not low < high:
+            raise ValueError(f"{name}: the range [{low:g}, {high:g}] is empty; give [low, high]")
+    return _by_label_name(values)
+
+
 class Redraw(Settings):
     """New labels from a range, such as the range of rare stars."""
 
@@ -38,9 +46,7 @@ class Redraw(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, (low, high) in (self.ranges | self.where).items():
-            if not low < high:
-                raise ValueError(f"{name}: the range [{low:g}, {high:g}] is empty; give [low, high]")
+        checked_ranges(self.ranges | self.where)
         if self.probability > 0 and not self.ranges:
             raise ValueError("probability without ranges changes nothing; give ranges, or probability=0")
         return self

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from survey import __version__, files
 from survey.messages import shorten, without_secrets
 from survey.training.epochs import StoppedError
-from survey.training.settings import Tracking
+from survey.training.tracking_settings import Tracking
 
 _log = logging.getLogger(__name__)
 

@@ -32,7 +32,14 @@ from survey.training.losses import TaskLoss
 from survey.training.run import PLAN, RUN, PartCounts, Plan, RunDocument, StoreSource, run_document
 from survey.training.scaling import fit_scaling
 from survey.training.settings import Train, check_monitor
-from survey.training.sources import JoinedSource, concatenate, join_sources, open_training_store, used_sources
+from survey.training.sources import (
+    JoinedSource,
+    concatenate,
+    join_sources,
+    learned_labels,
+    open_training_store,
+    used_sources,
+)
 from survey.training.synthesis import usable_synthesis
 
 LABEL_COUNTS = "labels.txt"
@@ -184,7 +191,8 @@ def _plan(settings: Train, store: Store, labelled: Samples) -> Plan:
     """What is fixed before the first step and stays with the run."""
     task, train = settings.network_task(), labelled.part("train")
     start = run_document(settings.start_from) if settings.start_from else None
-    scaling = start.scaling if start else fit_scaling(settings.scale, train.label_NL, task.labels)
+    learned_NL = learned_labels(train, settings.label_ranges)
+    scaling = start.scaling if start else fit_scaling(settings.scale, learned_NL, task.labels)
     new_plan = Plan(
         model=settings.model,
         options=settings.options,

@@ -7,40 +7,35 @@ each of several workers.
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
 from survey import files, machine
-from survey.labelling import samples
-from survey.labelling.samples import Samples
 from survey.labels import CLASSES
 from survey.machine import ThreadChooser
 from survey.models.baseline import Baseline
-from survey.models.network import Network
 from survey.progress import Progress
 from survey.settings import SettingsError
-from survey.store.store import open_store
 from survey.training import checkpoint, run
-from survey.training.batches import Batches, Places, Read, Reader, Spectra, concatenate, windows
+from survey.training.batches import Batches, Places, Read, Reader, Spectra
 from survey.training.distributed import Ranks
 from survey.training.epochs import Epochs, State
 from survey.training.fit import Fit, Part, unused_settings
 from survey.training.initialise import rescale_layers
+from survey.training.inputs import Inputs, prepare
 from survey.training.loop import Loop
-from survey.training.losses import Targets, TaskLoss, class_weights
-from survey.training.run import Plan, RunResult
+from survey.training.losses import class_weights
+from survey.training.run import RunResult
 from survey.training.settings import Train
-from survey.training.sources import compared_sources, draw_weights, loss_weights, other_classes
+from survey.training.sources import draw_weights, learned_labels
 from survey.training.synthesis import (
     SPECTRAL_MODEL,
     SpectralModel,
     Synthesizer,
-    label_columns,
     select_rows,
     usable_synthesis,
 )
@@ -48,53 +43,11 @@ from survey.training.synthesis_settings import input_labels
 from survey.training.tracking import Reporter, Tracker, Watch
 from survey.training.validation import Validation, portions
 
-FIRST_SPECTRA = 4096
-"""Training spectra that a model may take statistics from before the first step."""
 RESCALE_SPECTRA = 256
-"""Those of them by which layers are scaled."""
+"""First training spectra by which layers are scaled."""
 
 NewProgress = Callable[[str, int, str], AbstractContextManager[Any]]
 """Makes a progress bar from title, total and unit."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """All that a worker needs, from the folder of the run."""
-
-    settings: Train
-    plan: Plan
-    train: Samples
-    validation: Samples
-    net: Network
-    loss: TaskLoss
-    read: Reader
-
-    @property
-    def folder(self) -> str:
-        """The folder of the checkpoints."""
-        return files.join(self.settings.run, run.CHECKPOINTS)
-
-    def targets(self, part: Samples) -> Targets:
-        """Classes and scaled labels of some samples, for the loss."""
-        label_NL = torch.from_numpy(self.plan.scaling.scale(part.label_NL)).float()
-        error_NL = torch.from_numpy(self.plan.scaling.scale_errors(part.error_NL)).float()
-        class_N = torch.from_numpy(part.class_N.astype(np.int64))
-        weight_N = torch.from_numpy(loss_weights(part, self.settings.sources)).float()
-        other_N = torch.from_numpy(other_classes(part, self.settings.sources))
-        source_N = torch.from_numpy(compared_sources(part, self.settings.align))
-        return Targets(class_N, label_NL, error_NL, weight_N, other_N, source_N)
-
-    def first_spectra(self) -> Spectra:
-        """Some training spectra from few shards; the same ones, however the spectra are read."""
-        place_N2 = self.train.shard_row_N2
-        order = next(windows(place_N2[:, 0], None, self.settings.seed, 2**31, FIRST_SPECTRA))
-        return concatenate(list(self.read([place_N2[order[:FIRST_SPECTRA]]])))
-
-    def max_bytes(self) -> float:
-        """The memory that spectra or features may take."""
-        if self.settings.resident_gb:
-            return self.settings.resident_gb * 1e9
-        return float(0.5 * psutil.virtual_memory().available / self.settings.workers)
 
 
 def learn(
@@ -127,7 +80,10 @@ def learn(
     _initialise(inputs, epochs, device)
     synthesizer = _synthesizer(inputs, ranks, device)
     targets, net = inputs.targets(inputs.train), inputs.net
-    loop = Loop(settings, net, inputs.loss, batches, targets, epochs, ranks, device, synthesizer, threads)
+    effects = inputs.effects(ranks)
+    loop = Loop(
+        settings, net, inputs.loss, batches, targets, epochs, ranks, device, synthesizer, threads, effects
+    )
     validation = _validation(inputs, resident[1] if resident else None, ranks, device)
     count = batches.batch * sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
     bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
@@ -176,36 +132,13 @@ def _tracker(inputs: Inputs, ranks: Ranks, epochs: Epochs) -> Tracker:
     )
 
 
-def prepare(settings: Train) -> Inputs:
-    """Read the folder of a planned run, and build its network."""
-    plan = run.read_plan(settings.run)
-    store = open_store(
-        files.join(settings.run, run.JOINED) if settings.has_several_sources else settings.store
-    )
-    if store.id != plan.store.id:
-        raise SettingsError(
-            f"train: store: {settings.store}: has changed since the run was begun "
-            f"(it was {plan.store.id}, now it is {store.id}); give a new run="
-        )
-    labelled = samples.read(settings.run)
-    train, validation = labelled.part("train"), labelled.part("validation")
-    torch.manual_seed(settings.seed)
-    net = run.network(plan)
-    if settings.start_from:
-        tensors, _ = checkpoint.read_tensors(files.join(settings.start_from, run.MODEL))
-        checkpoint.load_weights(net, tensors, settings.start_from)
-        run.freeze(net, settings.freeze)
-    counts = [int((train.class_N == number).sum()) for number in range(plan.task.classes)]
-    loss = TaskLoss(settings.loss, plan.task, counts)
-    reader = Reader(store.path, "continuum" in net.extra_inputs)
-    return Inputs(settings, plan, train, validation, net, loss, reader)
-
-
 def _validation(inputs: Inputs, resident: Spectra | None, ranks: Ranks, device: torch.device) -> Validation:
     part, precision = inputs.validation, inputs.settings.precision
+    learned_NL = learned_labels(part, inputs.settings.label_ranges)
     if isinstance(inputs.net, Baseline):
         precision = "float32"
     targets, scaling = inputs.targets(part), inputs.plan.scaling
+    part = replace(part, label_NL=learned_NL)
     return Validation(part, targets, inputs.loss, scaling, inputs.read, resident, ranks, device, precision)
 
 
@@ -282,14 +215,12 @@ def _synthesizer(inputs: Inputs, ranks: Ranks, device: torch.device) -> Synthesi
     The leader fits its spectral model once, and keeps it with the checkpoints.
     """
     settings, _ = usable_synthesis(inputs.settings.synthesis, inputs.plan.task, inputs.train)
-    path = files.join(inputs.folder, SPECTRAL_MODEL)
     if not settings.is_used:
         return None
-    labels = input_labels(inputs.train.labels)
+    labels, path = input_labels(inputs.train.labels), files.join(inputs.folder, SPECTRAL_MODEL)
     if ranks.is_leader and not files.exists(path):
         chosen = inputs.train.at(select_rows(settings, inputs.train, labels))
-        spectra = ((part.flux, part.ivar) for part in inputs.read(portions(chosen.shard_row_N2)))
-        model = SpectralModel.fit(label_columns(chosen, labels), spectra, settings.order)
+        model = SpectralModel.of_samples(chosen, labels, settings.order, inputs.read_samples)
         document = {"labels": labels, "order": settings.order, "spectra": len(chosen)}
         checkpoint.write_tensors(path, model.tensors(), document)
     ranks.wait()

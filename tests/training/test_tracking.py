@@ -8,8 +8,8 @@ import pytest
 
 from survey.reports import train as report
 from survey.training import tracking as tracking_module
-from survey.training.settings import Tracking
 from survey.training.tracking import PATIENCE, Tracker, flatten, is_unsent
+from survey.training.tracking_settings import Tracking
 from tests.training import lessons
 
 mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
