@@ -42,7 +42,7 @@ def find_components(latents: Latents, most: int, by_spread: bool) -> LatentSpace
     """The components of all rows with a latent, at most so many; `by_spread` scales features first."""
     count, origin_D = 0, np.zeros(latents.width)
     sum_D, product_DD = np.zeros(latents.width), np.zeros((latents.width, latents.width))
-    for _, latent_ND in latents.blocks():
+    for _, latent_ND in latents.blocks("finding components"):
         finite_ND = latent_ND[np.isfinite(latent_ND).all(1)].astype(np.float64)
         if not len(finite_ND):
             continue
@@ -77,6 +77,6 @@ def find_components(latents: Latents, most: int, by_spread: bool) -> LatentSpace
 def apply_components(space: LatentSpace, latents: Latents) -> Floats32:
     """The components (N, C) of all rows; NaN for a row without a latent."""
     component_NC = np.empty((len(latents), len(space)), np.float32)
-    for start, latent_ND in latents.blocks():
+    for start, latent_ND in latents.blocks("applying components"):
         component_NC[start : start + len(latent_ND)] = space.of(latent_ND)
     return component_NC

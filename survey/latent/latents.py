@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from survey.predict.output import Predictions, open_predictions
+from survey.progress import Progress
 from survey.settings import SettingsError
 
 LATENT = "latent"
@@ -47,10 +48,16 @@ class Latents:
         """The number of the first row of each shard, and behind the last one the number of rows."""
         return np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)])
 
-    def blocks(self) -> Iterator[tuple[int, Floats32]]:
-        """The latents shard by shard: the number of the first row, and the features (N, D)."""
-        for shard, start in enumerate(self.starts()[:-1].tolist()):
-            yield start, features(self.predictions.table(shard, [LATENT])[LATENT])
+    def blocks(self, purpose: str) -> Iterator[tuple[int, Floats32]]:
+        """The latents shard by shard: the number of the first row, and the features (N, D).
+
+        A long work shows its progress, with this purpose.
+        """
+        with Progress(f"latent: {purpose}", len(self), "rows") as progress:
+            for shard, start in enumerate(self.starts()[:-1].tolist()):
+                latent_ND = features(self.predictions.table(shard, [LATENT])[LATENT])
+                yield start, latent_ND
+                progress.add(len(latent_ND))
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """These columns shard by shard: the number of the first row, and the table."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from survey.latent.latents import Floats32, Rows
 from survey.latent.neighbours import pieces
 from survey.latent.settings import LatentSettings, MapName
+from survey.progress import Progress
 from survey.settings import SettingsError
 
 PACKAGES: dict[str, tuple[str, str]] = {"umap": ("umap", "umap-learn"), "pacmap": ("pacmap", "pacmap")}
@@ -56,7 +57,8 @@ def make_map(
     if name == "pca":
         return component_NC[:, :2].copy()
     sample_SC = component_NC[sample_S]
-    with warnings.catch_warnings():
+    rows = len(component_NC)
+    with Progress(f"latent: map {name}", rows, "rows") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about threads and a seed
         fit = _fit_umap if name == "umap" else _fit_pacmap
         placed_S2, place = fit(sample_SC, settings)
@@ -64,6 +66,7 @@ def make_map(
             map_N2 = _place_by_neighbours(placed_S2, *nearest)
         else:
             map_N2 = _place_by_model(component_NC, place)
+        progress.add(rows)
     map_N2[sample_S] = placed_S2
     return map_N2
 
@@ -82,6 +85,7 @@ def _fit_umap(sample_SC: Floats32, settings: LatentSettings) -> tuple[Floats32, 
 def _fit_pacmap(sample_SC: Floats32, settings: LatentSettings) -> tuple[Floats32, Place]:
     from pacmap import PaCMAP
 
+    logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns that a seed is set
     by_model = settings.place == "model"
     model = PaCMAP(random_state=settings.seed, apply_pca=False, save_tree=by_model)
     placed_S2 = np.asarray(model.fit_transform(sample_SC, init="pca"), np.float32)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from survey.latent.components import Floats
 from survey.latent.latents import Floats32, Latents, Rows
+from survey.progress import Progress
 from survey.settings import SettingsError
 
 PIECE = 8192
@@ -35,16 +36,18 @@ def nearest_in_sample(
     rows = len(component_NC)
     nearest_NK, distance_NK = np.full((rows, count), -1, np.int32), np.full((rows, count), np.nan, np.float32)
     tree = NearestNeighbors(n_neighbors=count + 1, algorithm="brute").fit(component_NC[sample_S])
-    for piece in pieces(rows):
-        known = piece.start + np.flatnonzero(np.isfinite(component_NC[piece]).all(1))
-        if not known.size:
-            continue
-        distance_NL, nearest_NL = tree.kneighbors(component_NC[known])
-        is_self_NL = sample_S[nearest_NL] == known[:, None]
-        is_self_NL[~is_self_NL.any(1), -1] = True  # of the others, the farthest is one too many
-        kept_NL = ~is_self_NL
-        nearest_NK[known] = nearest_NL[kept_NL].reshape(-1, count)
-        distance_NK[known] = distance_NL[kept_NL].reshape(-1, count)
+    with Progress("latent: neighbours", rows, "rows") as progress:
+        for piece in pieces(rows):
+            known = piece.start + np.flatnonzero(np.isfinite(component_NC[piece]).all(1))
+            progress.add(piece.stop - piece.start)
+            if not known.size:
+                continue
+            distance_NL, nearest_NL = tree.kneighbors(component_NC[known])
+            is_self_NL = sample_S[nearest_NL] == known[:, None]
+            is_self_NL[~is_self_NL.any(1), -1] = True  # of the others, the farthest is one too many
+            kept_NL = ~is_self_NL
+            nearest_NK[known] = nearest_NL[kept_NL].reshape(-1, count)
+            distance_NK[known] = distance_NL[kept_NL].reshape(-1, count)
     return nearest_NK, distance_NK
 
 

@@ -92,7 +92,10 @@ def _cluster_lines(document: LatentDocument) -> list[str]:
     if method == "none":
         return []
     named = {f"in cluster {number}": count for number, count in document.clusters.items() if number != "-1"}
-    outside = f"; {document.clusters['-1']:,} rows in none" if "-1" in document.clusters else ""
+    alone = document.clusters.get("-1", 0)
+    outside = f"; {alone:,} rows in none" if alone else ""
+    if method == "hdbscan" and alone > document.rows / 2:
+        outside += ", so no clear clusters; clusters.method=kmeans divides all rows"
     return [_line("clusters", f"{len(named)} by {method}: {_counted(named) or 'none'}{outside}")]
 
 

@@ -224,6 +224,6 @@ def _by_number(table: pa.Table, name: str, colors: Colormap, label: str) -> Pane
         if norm is not None and high / low < 20:
             bar.minorticks_off()
             ticks = np.geomspace(low, high, 4).tolist()
-            bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+            bar.set_ticks(ticks, labels=[f"{float(f'{tick:.2g}'):g}" for tick in ticks])
 
     return draw
