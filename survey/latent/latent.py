@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from survey import files
 from survey.folder import Folder
-from survey.labelling import keys, star_id
 from survey.latent import groups, maps
 from survey.latent.classifiers import SCHEMA, labelled_rows, score_classifiers
 from survey.latent.components import LatentSpace, apply_components, find_components
@@ -46,7 +45,7 @@ from survey.latent.pairs import (
     summarise,
     survey_distances,
 )
-from survey.latent.row_labels import RowLabels, key_table, read_labels
+from survey.latent.row_labels import RowLabels, object_names, read_labels
 from survey.latent.settings import LatentSettings, MapName
 from survey.settings import SettingsError
 from survey.tables.columns import described_field
@@ -193,34 +192,33 @@ class _LatentJob:
 
     def _classify(self) -> dict[str, str]:
         """Write what classifiers learn; why nothing was learned of some questions."""
-        settings, found, why_not = self.settings.classifiers, [], {}
-        for question in self.labels.questions:
-            rows = np.flatnonzero((question.class_N >= 0) & np.isfinite(self.component_NC[:, 0]))
-            if len(rows) > settings.most:
-                generator = np.random.default_rng(settings.seed)
-                rows = np.sort(generator.choice(rows, settings.most, replace=False))
+        questions, settings = self.labels.questions, self.settings.classifiers
+        if not questions:
+            return {}
+        chosen = [self._labelled_rows(question.class_N) for question in questions]
+        every = np.unique(np.concatenate(chosen))
+        object_N = object_names(self.latents, every)
+        found, why_not = [], {}
+        for question, rows in zip(questions, chosen, strict=True):
             features: dict[str, Floats32] = {LATENT_FEATURES: self.component_NC[rows]}
             if self.labels.statistics:
                 features[STATISTICS] = self.labels.statistics.value_NS[rows]
-            known = labelled_rows(question, rows, self._objects(rows), features, settings.least)
+            objects = object_N[np.searchsorted(every, rows)]
+            known = labelled_rows(question, rows, objects, features, settings.least)
             if isinstance(known, str):
                 why_not[question.name] = known
             else:
                 found += score_classifiers(known, settings)
-        if self.labels.questions:
-            files.write_table(self.folder.file(CLASSIFIERS), pa.Table.from_pylist(found, SCHEMA))
+        files.write_table(self.folder.file(CLASSIFIERS), pa.Table.from_pylist(found, SCHEMA))
         return why_not
 
-    def _objects(self, rows: Rows) -> NDArray[np.object_]:
-        """The star or object of each of these rows; the row itself where nothing names it."""
-        table = key_table(self.latents).take(pa.array(rows))
-        ra_N, dec_N = (keys.to_floats(table[name].combine_chunks()) for name in ("ra", "dec"))
-        visit = table["visit"].combine_chunks().fill_null("")
-        stand_in = pa.array([f"row {row}" for row in rows.tolist()], pa.string())
-        visits = pa.array(
-            [name or other for name, other in zip(visit.to_pylist(), stand_in.to_pylist(), strict=True)]
-        )
-        return star_id.identify([table["star"].combine_chunks()], ra_N, dec_N, visits)
+    def _labelled_rows(self, class_N: NDArray[np.int32]) -> Rows:
+        """The rows with a class and a latent, or a random part of them."""
+        settings = self.settings.classifiers
+        rows = np.flatnonzero((class_N >= 0) & np.isfinite(self.component_NC[:, 0]))
+        if len(rows) <= settings.most:
+            return rows
+        return np.sort(np.random.default_rng(settings.seed).choice(rows, settings.most, replace=False))
 
     def _write_neighbours(self) -> None:
         if not self.rows_like:
@@ -254,7 +252,9 @@ class _LatentJob:
             table = pair_table(self.latents, other, ranked, distance_P, rank_P)
             files.write_table(self.folder.file(PAIRS), table)
         distances = survey_distances(self.component_NC, other_MC, settings.rows, self.settings.seed)
-        return summarise(other, found, rank_P, int(np.isfinite(other_MC[:, 0]).sum()), distances)
+        return summarise(
+            self.latents, other, found, rank_P, int(np.isfinite(other_MC[:, 0]).sum()), distances
+        )
 
     def _describe(
         self,

@@ -32,12 +32,13 @@ class PairSummary(BaseModel):
 
     `distances` compare the two surveys; `within` compares two halves of the first survey, which shows how
     large a distance is by chance. `chance` is the median rank of a random row. Without any pair, the ranks
-    are null.
+    are null. With another ensemble, the two latent spaces may have nothing in common.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     other_id: str
+    same_ensemble: bool
     other_rows: int
     by: str
     pairs: int
@@ -162,6 +163,7 @@ def pair_table(
 
 
 def summarise(
+    first: Latents,
     other: Latents,
     found: FoundPairs,
     rank_P: Rows,
@@ -171,6 +173,7 @@ def summarise(
     """The numbers of the pairs and of the two surveys."""
     return PairSummary(
         other_id=other.id,
+        same_ensemble=first.predictions.document.ensemble.id == other.predictions.document.ensemble.id,
         other_rows=other_rows,
         by=found.by,
         pairs=len(found.first_P),

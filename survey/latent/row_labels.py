@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -18,7 +19,7 @@ from survey.labelling import star_id, votes
 from survey.labelling.keys import KeyColumns, key_columns, to_floats
 from survey.labelling.match import Match, best_match, match_by, match_by_row
 from survey.labelling.settings import Key
-from survey.latent.latents import KEYS, Latents
+from survey.latent.latents import KEYS, Latents, Rows
 from survey.latent.settings import LatentSettings, RowKeys
 from survey.predict.output import IDENTITY_COLUMNS
 from survey.settings import SettingsError
@@ -100,16 +101,31 @@ def read_labels(settings: LatentSettings, latents: Latents) -> RowLabels:
     return found
 
 
-def key_table(latents: Latents) -> pa.Table:
-    """The columns that say which object each row of predictions is; null where there is no such column."""
+def key_table(latents: Latents, rows: Rows | None = None) -> pa.Table:
+    """The columns that say which object each row of predictions is; null where there is no such column.
+
+    With `rows`, only those of these rows, in their order.
+    """
     present = [name for name in KEYS if name in latents.identity]
-    tables = pa.concat_tables(table for _, table in latents.tables(present))
+    if rows is None:
+        tables = pa.concat_tables(table for _, table in latents.tables(present))
+    else:
+        tables = latents.take(rows, present)
     columns = {}
     for name in KEYS:
         kind = pa.type_for_alias(IDENTITY_COLUMNS[name][0])
         known = name in present
-        columns[name] = tables[name].cast(kind) if known else pa.nulls(len(latents), kind)
+        columns[name] = tables[name].cast(kind) if known else pa.nulls(tables.num_rows, kind)
     return pa.table(columns).combine_chunks()
+
+
+def object_names(latents: Latents, rows: Rows) -> NDArray[np.object_]:
+    """The star or object of each of these rows; the row itself where nothing names it."""
+    table = key_table(latents, rows)
+    ra_N, dec_N = (to_floats(table[name].combine_chunks()) for name in ("ra", "dec"))
+    numbers = pc.binary_join_element_wise("row", pc.cast(pa.array(rows), pa.string()), " ")
+    visits = pc.coalesce(table["visit"].combine_chunks(), numbers)
+    return star_id.identify([table["star"].combine_chunks()], ra_N, dec_N, visits)
 
 
 def class_columns(settings: LatentSettings, table: TableFile) -> list[str]:

@@ -181,6 +181,9 @@ def _pair_lines(document: LatentDocument) -> list[str]:
         for name, value in pairs.distances.items()
     )
     surveys = _line("surveys", distances)
+    if not pairs.same_ensemble:
+        note = "of another ensemble: distances mean something only if it was trained from the first one"
+        surveys += "\n" + _line("", f"the second survey has predictions {note}")
     if pairs.median_rank is None or pairs.top_1 is None or pairs.top_10 is None:
         return [_line("pairs", "no object is in both surveys, by visit, star or position"), surveys]
     return [

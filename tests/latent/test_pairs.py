@@ -47,7 +47,7 @@ def test_without_any_pair_there_are_no_ranks(tmp_path: Path) -> None:
     lonely = open_latents(write_predictions(tmp_path / "c", latent_ND, stars=far, first=5000))
     found = find_pairs(first, lonely, Pairs())
     assert len(found.first_P) == 0
-    summary = summarise(other, found, np.empty(0, np.int64), 100, ({"mmd": 0.1}, {"mmd": 0.0}))
+    summary = summarise(first, other, found, np.empty(0, np.int64), 100, ({"mmd": 0.1}, {"mmd": 0.0}))
     assert summary.median_rank is None
 
 
