@@ -1,4 +1,5 @@
-# All that a developer does: make demo | test | test-long | lint | format | bench | weights. Each sets up .venv first, once.
+# All that a developer does: make demo | test | test-long | lint | format | bench | weights |
+# cluster-demo | test-cluster | sbom. Each sets up .venv first, once.
 # `make demo` installs what a user needs; the others add the tools of developers.
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # pip compiles nothing, so each module is compiled when it is first imported, and kept
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long lint format bench weights clean
+.PHONY: demo test test-long lint format bench weights cluster-demo test-cluster sbom clean
 
 $(BASIC): pyproject.toml setup.py constraints.txt
 	@echo "setting up $(VENV): two to four minutes, once; 2.7 GB"
@@ -65,6 +66,22 @@ bench: $(READY)
 # the ensemble that comes with the program; half an hour, needs the public sets in ../shared/data
 weights: $(READY)
 	$(RUN) weights/make.py
+
+# files to catalog by `ray up` and `ray job submit`, on two hosts made of namespaces, and the same on one host; root
+cluster-demo: $(READY)
+	$(RUN) -m tests.cluster.demo
+
+# the same hosts while cables, disks, drivers and the bucket fail: 40 minutes; root
+test-cluster: $(READY)
+	$(RUN) -m benchmarks.chaos
+
+# what .venv holds: names, versions, licences (CycloneDX). Its tool has an environment of its own
+sbom: $(BASIC)
+	test -x build/sbom/bin/cyclonedx-py || $(PYTHON) -m venv build/sbom
+	build/sbom/bin/pip install --quiet 'cyclonedx-bom>=7.5,<8'
+	build/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json $(RUN)
+	@echo "build/sbom.json"
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,6 +29,8 @@ SPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child
 PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FOLDER = Path("/run/hosts")
 """The files of hosts, on a file system in memory that only hosts and the desk see."""
+MARK = "SURVEY_HOSTS_MARK"
+"""A variable that reaches all processes of the hosts, if it is set."""
 DESK = "10.77.0.254"
 USER = "survey"
 """The user of the SSH servers. Inside the namespaces it has all rights."""
@@ -138,7 +140,7 @@ class Host:
         self.log = (self.home / "log").open("wb")
         self.process = subprocess.Popen(
             ["unshare", *SPACES, "bash", "-c", script],
-            env={"PATH": PATH, "LANG": "C.UTF-8"},
+            env={"PATH": PATH, "LANG": "C.UTF-8", MARK: os.environ.get(MARK, "")},
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
@@ -221,3 +223,26 @@ def start(
     finally:
         for host in hosts:
             host.end()
+
+
+def check() -> None:
+    """Make two hosts and print what each can do, as lines of `what: answer`."""
+    with start(2) as (first, second):
+        options = f"-i {first.folder}/key -o StrictHostKeyChecking=no -o ConnectTimeout=2"
+        hello = f"ssh {options} {second.address} hostname"
+        print("over the cable:", first.ssh(hello).stdout.strip(), flush=True)
+        second.cut()
+        print("without the cable:", first.ssh(hello).stdout.strip() or "no answer")
+        second.join()
+        until(lambda: "h2" in first.ssh(hello).stdout, "the cable is in again")
+        print("the cable again:", first.ssh(hello).stdout.strip())
+        first.ssh("touch /tmp/of-first /dev/shm/of-first")
+        print("files of the other:", second.ssh("ls /tmp /dev/shm | grep first").stdout.strip() or "none")
+        servers = len(second.processes("sshd_config .[l]istener"))
+        print("processes of the other:", "none" if servers == 1 else f"{servers} SSH servers", flush=True)
+        if "stay" in sys.argv:
+            time.sleep(600)
+
+
+if __name__ == "__main__":
+    check() if "at-desk" in sys.argv else sys.exit(at_desk("tests.cluster.hosts", "at-desk", *sys.argv[1:]))
