@@ -24,6 +24,7 @@ from survey.help import setting_names
 from survey.labelling.join import Labelled, join
 from survey.labelling.settings import Join
 from survey.labels import CLASSES, label
+from survey.latent.settings import LatentSettings
 from survey.mock.settings import Mock
 from survey.predict.settings import Predict
 from survey.search.settings import Tune
@@ -52,6 +53,7 @@ JOBS: dict[str, tuple[type[Settings], dict[str, Any]]] = {
     "predict": (Predict, {"ensemble": "e", "store": "s", "predictions": "p"}),
     "predict files": (Predict, {"ensemble": "e", "input": "s", "predictions": "p"}),
     "catalog": (CatalogSettings, {"predictions": "p", "catalog": "c"}),
+    "latent": (LatentSettings, {"predictions": "p", "latent": "l"}),
 }
 INNER: dict[str, tuple[str, type[Settings]]] = {
     "tune": ("train", Train),

@@ -175,6 +175,26 @@ def test_a_damaged_table_is_made_again(surveys: Path, tmp_path: Path) -> None:
     assert path.read_bytes() == data
 
 
+def test_a_look_that_was_stopped_is_made_again_with_the_same_bytes(surveys: Path, tmp_path: Path) -> None:
+    """The document is written last; without it, the folder is not finished."""
+    wanted = {"latent": str(tmp_path / "l")}
+    look(settings(surveys, **wanted))
+    data = {path.name: path.read_bytes() for path in (tmp_path / "l").glob("*.parquet")}
+    (tmp_path / "l" / "latent.json").unlink()
+    (tmp_path / "l" / "outliers.parquet").unlink()
+    assert look(settings(surveys, **wanted)).created
+    assert {path.name: path.read_bytes() for path in (tmp_path / "l").glob("*.parquet")} == data
+    assert len(data) == 2
+
+
+def test_other_predictions_make_it_again(surveys: Path, tmp_path: Path) -> None:
+    wanted = {"latent": str(tmp_path / "l")}
+    look(settings(surveys, **wanted))
+    grown = look(settings(surveys, **wanted, predictions=str(surveys / "q")))
+    assert grown.created
+    assert grown.document.rows == 300
+
+
 def test_without_labels_groups_are_predicted_classes_or_clusters(surveys: Path, tmp_path: Path) -> None:
     predicted = look(settings(surveys, latent=str(tmp_path / "a"))).document
     assert predicted.groups.by == "predicted class"
