@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from survey import checked, files
 from survey.ensemble.build import build
-from survey.ensemble.ensemble import ENSEMBLE, INSIDE, POPULATION
+from survey.ensemble.ensemble import ENSEMBLE, POPULATION
+from survey.ensemble.names import INSIDE
 from survey.ensemble.settings import Build
 from survey.folder import SETTINGS, Folder
 from survey.recipes import merge, read_section

@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from survey import files, machine
-from survey.ensemble import diversity, member_scores, weights
+from survey.ensemble import diversity, holdout, member_scores, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
 from survey.ensemble.combine import Weights, combine
 from survey.ensemble.domain import Domain
@@ -40,20 +41,20 @@ from survey.ensemble.ensemble import (
     ValidationSize,
     member_fields,
     member_paths,
-    path_from,
-    short_names,
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.line_key import LineKey, read_indices
 from survey.ensemble.members import Members, check_passes, open_members
+from survey.ensemble.names import path_from, short_names
 from survey.ensemble.other_kinds import OtherKinds
+from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
 from survey.labelling.settings import Join
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
-from survey.settings import differences
+from survey.settings import SettingsError, differences
 from survey.store.store import open_store
 from survey.training import checkpoint
 from survey.training.run import network, read_plan
@@ -125,8 +126,30 @@ def _build(
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
     ensemble = _fit(settings, members, data)
-    _write(settings, ensemble, data)
+    _write(settings, ensemble, data, _recalibration(settings, ensemble, threads))
     return _read(folder, is_new=True)
+
+
+def _recalibration(settings: Build, ensemble: Ensemble, threads: machine.ThreadChooser) -> Recalibration:
+    """The corrections of labels, from stars of a survey that no member was trained or validated on."""
+    wanted, members = settings.recalibrate, ensemble.members
+    if not wanted.store:
+        return Recalibration()
+    store = open_store(wanted.store)
+    members.check_store(store)
+    stars = holdout.label_samples(members, store, wanted.join.model_copy(update={"table": wanted.labels}))
+    stars = stars.at(holdout.unseen(members, stars.extra))
+    if not len(stars):
+        raise SettingsError(
+            f"ensemble: recalibrate: {wanted.store}: every labelled star of it was learned or validated on; "
+            "give stars that the members have not seen"
+        )
+    answers, latents = members.predict_store(
+        store.path, stars.shard_row_N2, "predict stars of the survey", threads=threads
+    )
+    result = ensemble.conclude(answers, latents, member_scores.snr(stars)).answers
+    star_N = np.array(stars.extra["star"].to_pylist(), object)
+    return Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
 
 
 def _with_absolute_paths(settings: Build) -> Build:
@@ -219,8 +242,11 @@ def _id(
     return digest.hexdigest()[:16]
 
 
-def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
-    """Write all files of an ensemble, its document last."""
+def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Recalibration) -> None:
+    """Write all files of an ensemble, its document last.
+
+    Validation spectra are of other surveys than the one of the recalibration: their labels stay.
+    """
     folder, samples = Folder(settings.ensemble, ENSEMBLE), data.validation
     content, key = [], ensemble.line_key
     for file, part in (
@@ -253,7 +279,11 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData) -> None:
     members = tuple(
         member.model_copy(update={"path": path_from(folder.path, member.path)}) for member in document.members
     )
-    folder.finish(document.model_copy(update={"members": members}), content)
+    changes: dict[str, Any] = {"members": members, "recalibration": recalibration}
+    if recalibration.labels:
+        text = document.id + recalibration.model_dump_json()
+        changes["id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.finish(document.model_copy(update=changes), content)
 
 
 def _predict_population(settings: Build, ensemble: Ensemble, data: FitData) -> pa.Table:

@@ -20,19 +20,19 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from survey import files
 from survey.answers import Answers, Floats
-from survey.ensemble import diversity
 from survey.ensemble.calibration import Calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.line_key import LineKey, LineKeyRecord
 from survey.ensemble.members import Latents, Members, open_members
+from survey.ensemble.names import full_path, short_names
 from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
+from survey.ensemble.recalibration import Recalibration
 from survey.folder import Document, Folder, Kind
 from survey.labelling import samples
 from survey.labelling.samples import Samples
 from survey.labels import label
 from survey.models.settings import Task
-from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.training import checkpoint
 from survey.training.batches import Spectra
@@ -42,11 +42,6 @@ from survey.training.validation import BATCH
 
 DOMAIN, LINE_KEY, OTHER_KINDS = "domain.safetensors", "line_key.safetensors", "other_kinds.safetensors"
 VALIDATION, POPULATION = "validation.parquet", "population.parquet"
-INSIDE = "./"
-"""Beginning of the path of a member that lies inside the ensemble's folder: both can be moved together."""
-AROUND = ".."
-"""The path of a member in whose folder the ensemble lies: both can be moved together too."""
-
 T = TypeVar("T", Weights, Calibration)
 
 
@@ -90,6 +85,7 @@ class EnsembleDocument(Document):
     domain: bool = False
     line_key: LineKeyRecord = LineKeyRecord()
     other_kinds: OtherKindsRecord = OtherKindsRecord()
+    recalibration: Recalibration = Recalibration()
     store: StoreSource
     ranges: dict[str, tuple[float, float]] = Field({})
     validation: ValidationSize = ValidationSize()
@@ -103,13 +99,7 @@ class EnsembleDocument(Document):
 
     def paths(self, folder: str) -> list[str]:
         """The paths of the members of the ensemble in this folder."""
-        return [_full_path(folder.rstrip("/"), member.path) for member in self.members]
-
-
-def _full_path(folder: str, path: str) -> str:
-    if path == AROUND:
-        return folder.rpartition("/")[0] or "."
-    return files.join(folder, path.removeprefix(INSIDE)) if path.startswith(INSIDE) else path
+        return [full_path(folder.rstrip("/"), member.path) for member in self.members]
 
 
 ENSEMBLE = Kind("ensemble", EnsembleDocument, version=3, job="ensemble")
@@ -203,6 +193,7 @@ class Ensemble:
             answers = replace(answers, domain_N=self.domain.score(latents))
         if self.other_kinds is not None:
             answers = self.other_kinds.apply(answers, latents)
+        answers = self.document.recalibration.apply(answers)
         return EnsembleAnswers(answers, combined, member_answers, latents)
 
 
@@ -287,22 +278,6 @@ def member_fields(members: Members, weights: Weights) -> dict[str, Any]:
     }
 
 
-def short_names(paths: Sequence[str]) -> list[str]:
-    """Short names of runs: the ends of their paths, as long as needed to differ.
-
-    No run gets the name of the ensemble's own row in tables.
-    """
-    full = [path.rstrip("/") for path in paths]
-    if twice := sorted({path for path in full if full.count(path) > 1}):
-        raise SettingsError(f"ensemble: runs: {', '.join(twice)} is given twice; give each run once")
-    parts = [path.split("/") for path in full]
-    for size in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-size:]) for part in parts]
-        if len(set(names)) == len(names) and diversity.ENSEMBLE_NAME not in names:
-            return names
-    return full
-
-
 def member_paths(path: str, document: EnsembleDocument) -> list[str]:
     """The paths of the members, which must still be the runs that the ensemble was made of."""
     paths = document.paths(path)
@@ -319,11 +294,3 @@ def member_paths(path: str, document: EnsembleDocument) -> list[str]:
                 "or make the ensemble again in another folder"
             )
     return paths
-
-
-def path_from(ensemble: str, path: str) -> str:
-    """The path of a member as the document has it: relative, if one of both folders lies in the other."""
-    if ensemble.rstrip("/").rpartition("/")[0] == path.rstrip("/"):
-        return AROUND
-    inside = f"{ensemble.rstrip('/')}/"
-    return INSIDE + path.removeprefix(inside) if path.startswith(inside) else path

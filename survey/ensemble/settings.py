@@ -47,6 +47,24 @@ class Population(Settings):
     )
 
 
+class Recalibrate(Settings):
+    """Labels are put on the scale of the survey that will be predicted, by labelled stars of it."""
+
+    store: str = Field("", description="store of the survey with labelled stars; empty = labels stay")
+    labels: str = Field("", description="table of their labels")
+    join: Join = Field(Join(), description="how the rows of that table match the spectra")
+    form: Literal["offset", "line"] = Field(
+        "offset", description="what is added to a label: a constant, or a line in the label"
+    )
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.store) != bool(self.labels):
+            given, missing = ("store", "labels") if self.store else ("labels", "store")
+            raise ValueError(f"{given} is given without {missing}; give both, or neither")
+        return self
+
+
 class Build(Settings):
     """Settings of an ensemble."""
 
@@ -131,6 +149,9 @@ class Build(Settings):
         True,
         description="learn which stars are of another kind (hot, M, white dwarf, carbon) from the training "
         "stars of all sources, and take their probability from the classes of metal-poor stars",
+    )
+    recalibrate: Recalibrate = Field(
+        Recalibrate(), description="correct labels by labelled stars of the survey that will be predicted"
     )
     population: Population = Field(Population(), description="test population of the lists")
     seed: int = Field(0, ge=0, description="seed of the dropout passes and of the sample of training spectra")
