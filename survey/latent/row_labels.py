@@ -114,8 +114,9 @@ def key_table(latents: Latents, rows: Rows | None = None) -> pa.Table:
     columns = {}
     for name in KEYS:
         kind = pa.type_for_alias(IDENTITY_COLUMNS[name][0])
+        missing = pa.scalar(-1 if name == "row" else None, kind)  # row -1: a file of its own
         known = name in present
-        columns[name] = tables[name].cast(kind) if known else pa.nulls(tables.num_rows, kind)
+        columns[name] = tables[name].cast(kind) if known else pa.repeat(missing, tables.num_rows)
     return pa.table(columns).combine_chunks()
 
 
