@@ -6,7 +6,8 @@ The cost of a row in each stage, its bytes, and the work of the driver for a sha
 minutes. What cannot be measured on one machine is assumed, and printed: latency and limits of S3, prices,
 networks, losses of spot machines; each of these is a setting (see `Assumed`). What can be tested is tested:
 predicted rates of one and two workers beside those of real jobs, by the times of their markers. On a busy
-machine the table uses CPU seconds, and the test needs a quiet minute. Prints tables for benchmarks/RESULTS.md.
+machine the table uses CPU seconds, and the test needs a quiet minute. It prints tables for
+benchmarks/RESULTS.md.
 """
 
 import math

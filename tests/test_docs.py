@@ -10,6 +10,7 @@ import pytest
 from survey.arguments import load
 from survey.catalog.flags import flag_table
 from survey.catalog.names import LAMOST_NAMES
+from survey.estimate.settings import Prices
 from survey.settings import JOBS
 from tests.test_jobs import SETTINGS
 
@@ -36,7 +37,9 @@ def test_a_printed_command_has_a_job_and_valid_settings(page: str, arguments: li
     job, *rest = arguments
     assert job in JOBS
     if "--help" not in rest and not any(item.startswith("with=") for item in rest):
-        load(SETTINGS[job], job, rest)
+        assumed = [item.removeprefix("plan.") for item in rest if item.startswith("plan.")]
+        load(SETTINGS[job], job, [item for item in rest if not item.startswith(("plan.", "show=plan"))])
+        load(Prices, "plan", assumed)
 
 
 def test_the_page_of_columns_lists_every_flag_and_every_name_of_lamost() -> None:
