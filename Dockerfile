@@ -1,6 +1,6 @@
 # The program with its libraries, for a laptop, a cluster of `ray up` and Kubernetes.
 #
-#   docker build -t survey:0.1 .                                                             1.5 GB, without a GPU
+#   docker build -t survey:0.1 .                                                             2.4 GB, without a GPU
 #   docker build -t survey:0.1-gpu --build-arg TORCH=https://download.pytorch.org/whl/cu128 .          with CUDA
 #   docker run --rm -v "$PWD:/work" -w /work survey:0.1 survey mock cemp out=files n=400
 ARG PYTHON=3.11-slim-bookworm

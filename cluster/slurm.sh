@@ -17,7 +17,7 @@ export PATH="$PWD/.venv/bin:$PATH" RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
 # Nobody else on the network can talk to this Ray. The token is made once, in your home folder, which nodes share.
 export RAY_AUTH_MODE=token
-[ -s "$HOME/.ray/auth_token" ] || ray get-auth-token --generate >/dev/null
+[ -s "$HOME/.ray/auth_token" ] || (umask 077 && ray get-auth-token --generate >/dev/null)
 
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=$(echo "$nodes" | head -n 1)

@@ -30,7 +30,7 @@ JOBS = (
     "test $(id -u) = 1000 && ! touch /opt/survey/written",
 )
 HEAD = (
-    "ray start --head --num-cpus=1 --object-store-memory=100000000 >/dev/null && sleep 5 && {check}; ray stop"
+    "ray start --head --num-cpus=1 --object-store-memory=100000000 >/dev/null && sleep 5 && {check} && ray stop"
 )
 
 

@@ -60,6 +60,7 @@ def connect() -> None:
         ray_constants.ENABLE_RAY_CLUSTER = not is_private
         with _keep_signal_handlers(), _report_start(is_private):
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        hide_token()
         parts = [part for part in psutil.Process().children() if part.name() in ("raylet", "gcs_server")]
         watch = (
             partial(_watch, parts) if parts else partial(_watch_head, ray.get_runtime_context().gcs_address)
@@ -94,6 +95,12 @@ def await_cpus(wanted: int) -> float:
             "`ray status` shows why; start a machine for it, then run the same command again"
         )
     return cpus
+
+
+def hide_token() -> None:
+    """Only this user may read the token, which lets one run programs as this user. In Ray 2.60 all may."""
+    with suppress(OSError):  # there is none, or it belongs to somebody else
+        Path("~/.ray/auth_token").expanduser().chmod(0o600)
 
 
 @contextmanager

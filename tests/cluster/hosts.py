@@ -56,6 +56,7 @@ StrictModes no
 UsePAM no
 PidFile none
 PasswordAuthentication no
+Subsystem sftp internal-sftp
 SetEnv {environment}
 """
 
