@@ -14,6 +14,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from scipy.stats import theilslopes
 
 from survey.answers import Answers, Floats
 
@@ -22,8 +23,8 @@ LEAST = {"offset": 20, "line": 40}
 """With fewer stars a label is not corrected."""
 GROUPS = 100
 """Stars are left out one by one, or in so many groups if there are more."""
-HUBER, STEPS = 1.345, 30
-"""Residuals beyond this many standard deviations count less; the number of steps of the robust fit."""
+MOST = 1000
+"""At most this many spectra give a line: each pair of them is looked at."""
 INSIDE = 0.02
 """At each end this share of the stars lies outside the range of the correction."""
 
@@ -134,18 +135,14 @@ def left_out(form: Form, value_N: Floats, true_N: Floats, star_N: NDArray[np.obj
 
 
 def _robust_line(form: Form, value_N: Floats, true_N: Floats) -> tuple[float, float, float]:
-    """Offset, slope and centre of what is missing in the values: Huber's fit; the median for an offset."""
-    missing_N, centre = true_N - value_N, float(np.median(value_N))
-    if form == "offset" or not np.ptp(value_N) > 0:
-        return float(np.median(missing_N)), 0.0, centre
-    term_N2 = np.stack([np.ones_like(value_N), value_N - centre], 1)
-    weight_N, fitted_2 = np.ones_like(value_N), np.zeros(2)
-    for _ in range(STEPS):
-        fitted_2 = np.linalg.lstsq(term_N2 * weight_N[:, None] ** 0.5, missing_N * weight_N**0.5)[0]
-        left_N = missing_N - term_N2 @ fitted_2
-        limit = HUBER * max(_robust(left_N), 1e-9)
-        weight_N = np.minimum(1, limit / np.maximum(np.abs(left_N), 1e-12))
-    return float(fitted_2[0]), float(fitted_2[1]), centre
+    """Offset, slope and centre of what is missing in the values: medians, of pairs of spectra for a slope."""
+    if len(value_N) > MOST:
+        chosen = np.random.default_rng(0).choice(len(value_N), MOST, replace=False)
+        value_N, true_N = value_N[chosen], true_N[chosen]
+    missing_N, centre, slope = true_N - value_N, float(np.median(value_N)), 0.0
+    if form == "line" and np.ptp(value_N) > 0:
+        slope = float(theilslopes(missing_N, value_N).slope)
+    return float(np.median(missing_N - slope * (value_N - centre))), slope, centre
 
 
 def _robust(deviation_N: Floats) -> float:
