@@ -1,6 +1,6 @@
 """The table of the map: a row for each row of the predictions, written shard by shard.
 
-Shapes: N rows.
+Shapes: N rows, A coordinates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,8 +63,8 @@ class MapColumns:
         fields = [described_field(name, *known[name]) for name in latents.identity]
         fields += [
             described_field(f"{name}_{axis}", "float32", f"{MAP_NAMES[name]} {axis}", "", "pos.cartesian")
-            for name in self.maps
-            for axis in (1, 2)
+            for name, place_NA in self.maps.items()
+            for axis in range(1, place_NA.shape[1] + 1)
         ]
         fields += [described_field(name, *column) for name, column in COLUMNS.items()]
         fields += [
@@ -76,9 +76,9 @@ class MapColumns:
     def rows(self, part: slice) -> dict[str, pa.Array]:
         """All columns but the identity, of some rows."""
         columns: dict[str, pa.Array] = {}
-        for name, map_N2 in self.maps.items():
-            for axis in (1, 2):
-                columns[f"{name}_{axis}"] = _numbers(map_N2[part, axis - 1])
+        for name, place_NA in self.maps.items():
+            for number in range(place_NA.shape[1]):
+                columns[f"{name}_{number + 1}"] = _numbers(place_NA[part, number])
         columns["cluster"] = pa.array(self.cluster_N[part], pa.int32())
         columns["group"] = words(self.group_names, self.group_N[part])
         columns["centre_ratio"] = _numbers(self.ratio_N[part])

@@ -53,9 +53,9 @@ def make_map(
     sample_S: Rows,
     nearest: tuple[NDArray[np.int32], Floats32],
 ) -> Floats32:
-    """The coordinates (N, 2) of all rows on a map; NaN for a row without a latent."""
+    """The coordinates (N, 2) of all rows on a map, or their first components; NaN without a latent."""
     if name == "pca":
-        return component_NC[:, :2].copy()
+        return component_NC[:, : settings.shown].copy()
     sample_SC = component_NC[sample_S]
     rows = len(component_NC)
     with Progress(f"latent: map {name}", rows, "rows") as progress, warnings.catch_warnings():

@@ -154,6 +154,9 @@ class LatentSettings(Settings):
         20_000, ge=200, le=200_000, description="random rows from which maps, clusters and density are made"
     )
     components: int = Field(50, ge=2, le=50, description="most principal components that are kept")
+    shown: int = Field(
+        5, ge=2, le=50, description="principal components of each row that the table of the map has"
+    )
     scale: Literal["none", "features"] = Field(
         "none",
         description="features = divide each feature by its spread first; for members of different scales",

@@ -30,8 +30,7 @@ def pictures(result: LatentResult) -> list[str]:
 
 
 def _drawn(result: LatentResult) -> Iterator[tuple[str, bytes]]:
-    for name, data in latent_maps.plot_maps(result).items():
-        yield f"map_{name}", data
+    yield from latent_maps.plot_maps(result).items()
     others = {
         "classifiers": latent_plots.plot_classifiers(result),
         "pairs": latent_plots.plot_pairs(result),

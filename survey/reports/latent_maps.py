@@ -21,6 +21,7 @@ from survey.reports.style import DENSITY, GREY, INK, SERIES, STEPS, count_text, 
 MOST_POINTS = 30_000
 """Random rows that are drawn, of more."""
 COLORS = (*SERIES[:-1], "#d6568f", "#5aa9c9", "#7d9a3c")
+MOST_COMPONENTS = 5
 NAMES = {"pca": "principal component", "umap": "UMAP", "pacmap": "PaCMAP"}
 NONE = "none"
 WIDTH, HEIGHT = 10.5, 10.5
@@ -32,7 +33,7 @@ Panel = Callable[[Figure, Axes, Numbers], None]
 
 
 def plot_maps(result: LatentResult) -> dict[str, bytes]:
-    """A picture of each map, by its name."""
+    """A picture of each map, and of the first components, by their names."""
     table = result.table(MAP)
     outliers = result.table(OUTLIERS)
     if table is None or outliers is None:
@@ -41,7 +42,45 @@ def plot_maps(result: LatentResult) -> dict[str, bytes]:
     if table.num_rows > MOST_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(table.num_rows, MOST_POINTS, replace=False))
         table = table.take(pa.array(chosen))
-    return {name: _plot(result, name, table, marked) for name in result.document.maps}
+    pictures = {f"map_{name}": _plot(result, name, table, marked) for name in result.document.maps}
+    if "pca_3" in table.column_names:
+        pictures["components"] = _plot_components(result, table)
+    return pictures
+
+
+def _plot_components(result: LatentResult, table: pa.Table) -> bytes:
+    """The first components against each other, coloured by class."""
+    names = [f"pca_{number}" for number in range(1, MOST_COMPONENTS + 1)]
+    names = [name for name in names if name in table.column_names]
+    groups, shares = result.document.groups, result.document.shares
+    panel = _by_word(table, "group", list(groups.rows))
+
+    def draw(figure: Figure) -> None:
+        count = len(names) - 1
+        axes = figure.subplots(count, count, squeeze=False, sharex="col", sharey="row")
+        for row, column in np.ndindex(count, count):
+            axis: Axes = axes[row, column]
+            if column > row:
+                axis.set_visible(False)
+                continue
+            xy_N2 = np.stack([_numbers(table, names[column]), _numbers(table, names[row + 1])], 1)
+            panel(figure, axis, np.clip(xy_N2, *_limits(xy_N2)))
+            if row == count - 1:
+                axis.set_xlabel(f"component {column + 1} ({shares[column]:.0%})")
+            if column == 0:
+                axis.set_ylabel(f"component {row + 2} ({shares[row + 1]:.0%})")
+            handles = axis.get_legend_handles_labels()
+            legend = axis.get_legend()
+            if legend:
+                legend.remove()
+        legend = figure.legend(*handles, loc="upper right", title=f"by {groups.by}")
+        for handle in filter(None, legend.legend_handles):
+            handle.set(sizes=[40], alpha=1)
+        figure.suptitle(
+            "principal components and their shares of the variance", x=0.01, ha="left", fontsize=12
+        )
+
+    return png(draw, 2 + 2.2 * (len(names) - 1), 1.5 + 2.1 * (len(names) - 1))
 
 
 def _places_of_outliers(table: pa.Table, outliers: pa.Table) -> pa.Table:

@@ -144,7 +144,12 @@ def test_pairs_of_nearly_equal_surveys_are_each_others_nearest(everything: Laten
 
 def test_the_summary_has_the_numbers_and_the_pictures_are_there(everything: LatentResult) -> None:
     pictures = report.pictures(everything)
-    assert {path.rpartition("/")[2] for path in pictures} == {"map_pca.png", "classifiers.png", "pairs.png"}
+    assert {path.rpartition("/")[2] for path in pictures} == {
+        "map_pca.png",
+        "components.png",
+        "classifiers.png",
+        "pairs.png",
+    }
     text = report.summary(everything, pictures)
     assert "400 rows of 12 features, 1 without a latent" in text
     assert "400 predictions found by position" in text
