@@ -117,7 +117,7 @@ def _compare(state: FolderState, document: Marker, unsound: int) -> None:
     if unsound and not document:
         text = f"{unsound:,} shards are damaged or of older settings; survey {state.job} makes them again"
         state.notes.append(text)
-    elif lost > 0:
+    elif lost > 0 and state.state != "running":
         state.damage(f"{lost:,} shards are damaged or missing; run survey {state.job} again to make them")
     elif document and state.total is not None and state.done < state.total:
         text = f"the input has grown by {state.total - state.done:,} shards; run survey {state.job} again"

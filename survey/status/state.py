@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
@@ -10,6 +11,8 @@ State = Literal["running", "stopped", "finished", "damaged"]
 
 RECENT = 200
 """The last pieces of work that decide the rate."""
+SKEW = 5.0
+"""Seconds by which the clocks of two machines may differ."""
 PAUSE = 300.0
 """Seconds without a finished piece after which the work counts as begun again, at least."""
 
@@ -60,6 +63,11 @@ class FolderState:
         if not recent:
             return
         self.last = max(now - recent[-1], 0.0)
+        if self.state == "running" and self.since and recent[-1] < _seconds(self.since) - SKEW:
+            self.notes.append(
+                f"nothing is finished since the job was started again ({self.unit} before count)"
+            )
+            return
         recent = last_session(recent)
         seconds = recent[-1] - recent[0]
         if len(recent) < 2 or seconds <= 0:
@@ -70,9 +78,13 @@ class FolderState:
         usual = max(10 / self.rate, 60.0)
         if self.state == "running" and self.last > usual:
             self.notes.append(
-                f"the last of {self.unit} was finished {self.last:,.0f} s ago, usually one takes "
+                f"nothing was finished for {self.last:,.0f} s; usually one of the {self.unit} takes "
                 f"{1 / self.rate:.3g} s"
             )
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def last_session(stamps: Sequence[float]) -> Sequence[float]:

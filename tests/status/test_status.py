@@ -175,6 +175,19 @@ def test_rate_and_time_left_come_from_the_times_of_the_markers(tmp_path: Path) -
     assert state.seconds_left == pytest.approx(2 * (state.total - 5), rel=1e-3)
 
 
+def test_a_job_that_was_just_started_again_has_no_rate_yet(tmp_path: Path) -> None:
+    settings = ingest_settings(tmp_path, shard=1)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(settings, stopped_after(5))
+    for number, marker in enumerate(sorted((tmp_path / "store" / "markers").iterdir())):
+        stamp = marker.stat().st_mtime - 100 + number
+        os.utime(marker, (stamp, stamp))
+    with Folder(settings.store, STORE).claim(settings.plain()):
+        state = look(settings.store)
+    assert (state.rate, state.seconds_left) == (None, None)
+    assert "nothing is finished since the job was started again" in summary(state)
+
+
 def test_predictions_know_the_shards_of_their_store(tmp_path: Path) -> None:
     place = small_runs.place(tmp_path, "both")
     settings = small_predictions.settings(place, ensemble=str(place / "both"))
