@@ -57,9 +57,10 @@ def _plot_components(result: LatentResult, table: pa.Table) -> bytes:
 
     def draw(figure: Figure) -> None:
         count = len(names) - 1
-        axes = figure.subplots(count, count, squeeze=False, sharex="col", sharey="row")
+        grid = figure.subplots(count, count, squeeze=False, sharex="col", sharey="row")
+        axes: list[list[Axes]] = grid.tolist()
         for row, column in np.ndindex(count, count):
-            axis: Axes = axes[row, column]
+            axis = axes[row][column]
             if column > row:
                 axis.set_visible(False)
                 continue
