@@ -26,7 +26,7 @@ def pictures(result: LatentResult) -> list[str]:
     for name, data in _drawn(result):
         paths.append(files.join(result.folder, name + ENDING))
         files.write(paths[-1], data)
-    return paths
+    return sorted(paths)
 
 
 def _drawn(result: LatentResult) -> Iterator[tuple[str, bytes]]:

@@ -30,7 +30,7 @@ def test_a_look_in_a_bucket_is_that_on_a_disk(server: Server, tmp_path: Path) ->
     for name in ("map.parquet", "outliers.parquet", "space.safetensors"):
         assert files.read(f"s3://sky/latent-folder/{name}") == (tmp_path / "l" / name).read_bytes()
     pictures = report.pictures(there)
-    assert [path.rpartition("/")[2] for path in pictures] == ["map_pca.png", "components.png"]
+    assert [path.rpartition("/")[2] for path in pictures] == ["components.png", "map_pca.png"]
     again = look(
         settings(tmp_path, predictions="s3://sky/latent-predictions", latent="s3://sky/latent-folder")
     )
