@@ -9,7 +9,6 @@ without a head of Ray. Needs root, debootstrap, Debian's packages and PyPI; take
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -29,9 +28,7 @@ JOBS = (
     "survey predict cemp store=store predictions=predictions",
     "test $(id -u) = 1000 && ! touch /opt/survey/written",
 )
-HEAD = (
-    "ray start --head --num-cpus=1 --object-store-memory=100000000 >/dev/null && sleep 5 && {check} && ray stop"
-)
+HEAD = "ray start --head --num-cpus=1 >/dev/null && sleep 5 && {check} && ray stop"
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -116,7 +113,7 @@ class Stage:
     def copy(self, rest: str, stages: dict[str, "Stage"]) -> None:
         """COPY, from the checkout or from another stage."""
         *sources, place = shlex.split(rest)
-        target = self.root / os.path.join(self.folder, place).lstrip("/")  # noqa: PTH118 - place may be absolute
+        target = Path(f"{self.root}{Path(self.folder) / place}")
         if sources[0].startswith("--from="):
             origin, single = stages[sources[0].removeprefix("--from=")].root, sources[1].lstrip("/")
             shutil.copytree(origin / single, target, symlinks=True, dirs_exist_ok=True)
