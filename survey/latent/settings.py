@@ -148,7 +148,7 @@ class LatentSettings(Settings):
     place: Literal["neighbours", "model"] = Field(
         "neighbours",
         description="how umap and pacmap place rows outside the sample: at the mean of the nearest rows of "
-        "the sample, or by the method itself, 5 to 15 minutes per million rows",
+        "the sample, or by the method itself, which takes minutes more for a million rows",
     )
     sample: int = Field(
         20_000, ge=200, le=200_000, description="random rows from which maps, clusters and density are made"
