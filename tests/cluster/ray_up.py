@@ -50,14 +50,17 @@ class Cluster:
         """cluster/local.yaml with the addresses, the key, the programs and the sizes of these hosts."""
         text = (ROOT / "cluster" / "local.yaml").read_text()
         workers = ", ".join(host.address for host in self.workers)
-        cpus = max(int(SHARE * (os.cpu_count() or 1)), 1)
+        self.cpus = max(int(SHARE * (os.cpu_count() or 1)), 1)
         for old, new in (
             ("head_ip: 192.168.1.10", f"head_ip: {self.head.address}"),
             ("worker_ips: [192.168.1.11, 192.168.1.12]", f"worker_ips: [{workers}]"),
             ("max_workers: 2 ", f"max_workers: {len(self.workers)} "),
             ("~/.ssh/id_ed25519", str(self.folder / "key")),
             ("/opt/survey/bin", str(Path(sys.executable).parent)),
-            ("--object-store-memory=2000000000", f"--object-store-memory={STORE_BYTES} --num-cpus={cpus}"),
+            (
+                "--object-store-memory=2000000000",
+                f"--object-store-memory={STORE_BYTES} --num-cpus={self.cpus}",
+            ),
         ):
             assert old in text, f"cluster/local.yaml has no {old}"
             text = text.replace(old, new)
@@ -93,6 +96,15 @@ class Cluster:
         """Whether all hosts are there, and nothing holds a CPU."""
         state = self.state()
         return len(state["nodes"]) == len(self.hosts) and state["free"] == sum(state["nodes"])
+
+    def start_again(self) -> list[str]:
+        """Start Ray by hand on the machines that have none; their names."""
+        absent = [host for host in self.workers if not has_ray(host)]
+        command = f"ray stop; ray start --address={self.head.address}:6379 --num-cpus={self.cpus}"
+        programs = f"export PATH={Path(sys.executable).parent}:$PATH RAY_AUTH_MODE=token"
+        for host in absent:
+            host.ssh(f"{programs}; {command} --object-store-memory={STORE_BYTES}", 180)
+        return [host.name for host in absent]
 
     def up(self) -> None:
         """Start the cluster, and the tunnel to its dashboard."""
