@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from survey.ensemble.calibrated_run import calibrated
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.line_key import read_columns
+from survey.ensemble.recalibration import left_out
 from survey.labels import CLASSES
 from survey.recipes import merge, read_section
 from survey.store.ingest import ingest
@@ -42,6 +43,11 @@ INPUTS = {
     "lamost": DATA / "lamost",
 }
 LABELS = ("Teff", "logg", "FeH")
+WRONG = [
+    *([3900, 3950], [4330, 4352], [4852, 4872], [5885, 5902], [6555, 6575]),
+    *([6770, 6880], [7050, 7300], [8490, 8510], [8534, 8554], [8654, 8674]),
+]
+"""What computed spectra have wrong: the blue end, cores of lines of hydrogen and calcium, Na D, TiO."""
 REAL = {"store": "real", "labels": str(INPUTS["real"])}
 VARIANTS: dict[str, dict[str, Any]] = {
     "computed": {},
@@ -51,6 +57,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_smoothing": {"sources": {"real": REAL}, "augment": {"smoothing": {"probability": 0.0}}},
     "no_share": {"sources": {"real": REAL | {"share": None}}},
     "not_may_be": {"sources": {"real": REAL | {"may_be": {"MP": "MP"}}}},
+    "all_labels": {"sources": {"real": REAL}, "label_ranges": {"Teff": [0, 1e6]}},
+    "residuals": {"sources": {"real": REAL}, "residuals": {"probability": 0.3, "strength": 0.5}},
+    "regions": {"sources": {"real": REAL}, "regions": {"probability": 0.3, "ranges": WRONG}},
     "with_gaps": {"sources": {"real": REAL}, "augment": {"dropout": {"probability": 0.5, "width": 300}}},
 } | {
     method: {"sources": {"real": REAL}, "align": {"method": method, "weight": 0.1}}
@@ -132,10 +141,11 @@ class Predicted:
     value_NL: np.ndarray
     err_NL: np.ndarray
     half_NL: np.ndarray
+    other_N1: np.ndarray
 
     def at(self, chosen: np.ndarray) -> "Predicted":
         """Some of them."""
-        arrays = (self.p_NC, self.value_NL, self.err_NL, self.half_NL)
+        arrays = (self.p_NC, self.value_NL, self.err_NL, self.half_NL, self.other_N1)
         return Predicted(self.table[chosen], *(array[chosen] for array in arrays))
 
     @property
@@ -144,6 +154,14 @@ class Predicted:
         if not self.has_classes:
             return np.asarray(self.value_NL[:, LABELS.index("FeH")] <= -1)
         return np.asarray(self.p_NC[:, CLASSES.index("NMP")] < 0.5)
+
+    @property
+    def was_mp(self) -> np.ndarray:
+        """The same, without the classifier of stars of other kinds."""
+        if not self.has_classes:
+            return self.is_mp
+        left_N = np.maximum(1 - np.nan_to_num(self.other_N1[:, 0]), 1e-12)
+        return np.asarray((1 - self.p_NC[:, CLASSES.index("NMP")]) / left_N > 0.5)
 
     @property
     def has_classes(self) -> bool:
@@ -160,7 +178,11 @@ def fold_answers(work: Path, name: str, places: np.ndarray, run: str) -> list[np
     columns = [answers.labels.index(label) for label in LABELS]
     p_NC = np.empty((len(places), 0)) if answers.p_NC is None else answers.p_NC
     half_NL = (answers.high_NL - answers.low_NL) / 2
-    return [p_NC, *(array_NL[:, columns] for array_NL in (answers.value_NL, answers.err_NL, half_NL))]
+    other_N1 = np.full((len(places), 1), np.nan)
+    if answers.other_kind_N is not None:
+        other_N1 = answers.other_kind_N[:, None]
+    labels = (array_NL[:, columns] for array_NL in (answers.value_NL, answers.err_NL, half_NL))
+    return [p_NC, *labels, other_N1]
 
 
 def predict(work: Path, net: str, variant: str, name: str, use: int) -> Predicted:
@@ -238,7 +260,8 @@ def real_rows(predicted: Predicted) -> dict[str, str]:
     is_m = table["sptype"].fillna("").str.contains("M").to_numpy() | (teff < 3900)
     for text, chosen in (("hotter than 7,500 K, not metal-poor", (teff > 7500) & ~(feh <= -1)), ("M", is_m)):
         group = predicted.at(chosen)
-        rows[f"real, {text}: called MP"] = f"{group.is_mp.sum()} of {len(group.p_NC)}"
+        counts = f"{group.is_mp.sum()} of {len(group.p_NC)}"
+        rows[f"real, {text}: called MP (without the kinds)"] = f"{counts} ({group.was_mp.sum()})"
     return rows
 
 
@@ -247,10 +270,13 @@ def lamost_rows(predicted: Predicted) -> dict[str, str]:
     table = predicted.table
     known = predicted.at(np.isfinite(table["FeH"].to_numpy()))
     deviation = known.value_NL[:, LABELS.index("FeH")] - known.table["FeH"].to_numpy()
-    stars = known.table["visit"].to_numpy()
+    stars = known.table["visit"].to_numpy(object)
+    true, value = (known.table["FeH"].to_numpy(), known.value_NL[:, LABELS.index("FeH")])
+    corrected = left_out("offset", value, true, stars)
     rows = {
         "LAMOST DR1, 81 spectra: [Fe/H] offset": interval(deviation, stars, np.median),
         "... scatter (robust)": interval(deviation, stars, robust),
+        "... offset with recalibrate=, star left out": interval(corrected, stars, np.median),
     }
     normal = known.at((known.table["FeH"] > -0.7).to_numpy())
     rows["LAMOST DR1, [Fe/H] above -0.7: called MP"] = f"{normal.is_mp.sum()} of {len(normal.p_NC)}"

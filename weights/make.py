@@ -20,7 +20,7 @@ import pyarrow as pa
 from survey import checked, files
 from survey.ensemble.build import build
 from survey.ensemble.ensemble import ENSEMBLE, POPULATION
-from survey.ensemble.names import INSIDE
+from survey.ensemble.member_names import INSIDE
 from survey.ensemble.settings import Build
 from survey.folder import SETTINGS, Folder
 from survey.recipes import merge, read_section

@@ -44,8 +44,8 @@ from survey.ensemble.ensemble import (
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.line_key import LineKey, read_indices
+from survey.ensemble.member_names import path_from, short_names
 from survey.ensemble.members import Members, check_passes, open_members
-from survey.ensemble.names import path_from, short_names
 from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import RUNS, Build, trainings

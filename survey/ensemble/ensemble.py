@@ -24,8 +24,8 @@ from survey.ensemble.calibration import Calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.line_key import LineKey, LineKeyRecord
+from survey.ensemble.member_names import full_path, short_names
 from survey.ensemble.members import Latents, Members, open_members
-from survey.ensemble.names import full_path, short_names
 from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
 from survey.ensemble.recalibration import Recalibration
 from survey.folder import Document, Folder, Kind

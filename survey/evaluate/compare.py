@@ -19,7 +19,7 @@ from survey import machine
 from survey.answers import Floats
 from survey.ensemble import holdout
 from survey.ensemble.ensemble import Ensemble, open_ensemble
-from survey.ensemble.names import short_names
+from survey.ensemble.member_names import short_names
 from survey.evaluate.result import Against
 from survey.labelling.samples import Samples
 from survey.labels import MISSING

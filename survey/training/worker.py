@@ -26,7 +26,6 @@ from survey.training.distributed import Ranks
 from survey.training.epochs import Epochs, State
 from survey.training.fit import Fit, Part, unused_settings
 from survey.training.initialise import rescale_layers
-from survey.training.inputs import Inputs, prepare
 from survey.training.loop import Loop
 from survey.training.losses import class_weights
 from survey.training.run import RunResult
@@ -42,6 +41,7 @@ from survey.training.synthesis import (
 from survey.training.synthesis_settings import input_labels
 from survey.training.tracking import Reporter, Tracker, Watch
 from survey.training.validation import Validation, portions
+from survey.training.worker_inputs import Inputs, prepare
 
 RESCALE_SPECTRA = 256
 """First training spectra by which layers are scaled."""

@@ -21,7 +21,7 @@ from survey.catalog.catalog import CatalogResult, make_catalog
 from survey.catalog.settings import CatalogSettings
 from survey.claim import CLAIM
 from survey.ensemble.ensemble import open_ensemble
-from survey.ensemble.names import path_from
+from survey.ensemble.member_names import path_from
 from survey.predict.output import open_predictions
 from survey.settings import JobError
 from survey.store.ingest import ingest

@@ -11,7 +11,7 @@ import torch
 from survey.ensemble.build import build
 from survey.ensemble.combine import combine
 from survey.ensemble.ensemble import DOMAIN, ENSEMBLE, open_ensemble
-from survey.ensemble.names import short_names
+from survey.ensemble.member_names import short_names
 from survey.ensemble.settings import Build
 from survey.settings import SettingsError
 from survey.spectrum import Grid

@@ -15,8 +15,8 @@ from survey.ensemble.combine import Weights
 from survey.ensemble.domain import Domain
 from survey.ensemble.ensemble import DOMAIN, ENSEMBLE, VALIDATION, EnsembleDocument, member_fields
 from survey.ensemble.label_errors import ErrorScale, NoiseLaw
+from survey.ensemble.member_names import path_from
 from survey.ensemble.members import open_members
-from survey.ensemble.names import path_from
 from survey.folder import Folder
 from survey.labelling.settings import Split
 from survey.labels import CLASSES, label
