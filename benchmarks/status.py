@@ -1,6 +1,6 @@
 """How long a look at a folder takes: `survey status` of a store of 5,600 shards, on a disk and in a bucket.
 
-    python benchmarks/status.py [shards=5600] [scratch=FOLDER]
+    python benchmarks/status.py [shards=5600] [bucket=5600] [scratch=FOLDER]
 
 The store is empty work with markers as an ingest writes them. The bucket is that of a server on this machine
 (moto), without any latency, so the requests are counted: they decide the time elsewhere. Takes some minutes.
@@ -102,7 +102,7 @@ def main() -> None:
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {load:.1f}\n", flush=True)
     print("| survey status of a store on | CPU | clock | requests |\n| --- | --- | --- | --- |")
     print(on_disk(scratch, shards), flush=True)
-    print(in_bucket(scratch, shards), flush=True)
+    print(in_bucket(scratch, int(arguments.get("bucket", shards))), flush=True)
     if "scratch" not in arguments:
         shutil.rmtree(scratch)
 
