@@ -304,7 +304,7 @@ def main(stages: list[str], wanted: list[str]) -> int:
                 row = storm_row(storm, name)
                 wrong += not row.endswith("| none |")
                 report(row)
-        hosts.until(made.is_free, "all CPUs are free", 180)
+        hosts.until(made.is_free, "all CPUs are free", 300)
         report(f"\nMemory of all hosts without a job: {idle:.1f} GB before, {memory_of(made):.1f} GB after.")
     return wrong
 

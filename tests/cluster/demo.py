@@ -100,7 +100,7 @@ def show(say: Callable[[str], None] = print) -> int:
         for job in ROAD:
             seconds, place = on_cluster(made, job)
             say(f"{job:10} {seconds:.0f} s on the cluster {place}")
-        hosts.until(made.is_free, "all CPUs are free again")
+        hosts.until(made.is_free, "all CPUs are free again", 300)
         started = time.monotonic()
     say(f"ray down   {time.monotonic() - started:.0f} s, nothing of Ray is left on any host")
     (made.data / "road").rename(

@@ -36,6 +36,7 @@ class Cluster:
         self.jobs: list[Job] = []
         self.environment = {
             "PATH": hosts.PATH,
+            "PYTHONPATH": str(ROOT),
             "HOME": str(self.desk),
             "USER": hosts.USER,
             "LANG": "C.UTF-8",
@@ -111,14 +112,14 @@ class Cluster:
         self.call("ray", "get-auth-token", "--generate")
         self.call("ray", "up", "-y", str(self.file))
         self.tunnel = self.start("ray", "dashboard", str(self.file))
-        hosts.until(self.is_free, "all hosts have joined", 180)
+        hosts.until(self.is_free, "all hosts have joined", 600)
 
     def down(self) -> None:
         """Stop the cluster. Workers end by themselves, a minute after the head."""
         with suppress(ProcessLookupError):
             self.tunnel.kill()
         self.call("ray", "down", "-y", str(self.file))
-        hosts.until(lambda: not any(map(has_ray, self.hosts)), "nothing of Ray is left on any host", 120)
+        hosts.until(lambda: not any(map(has_ray, self.hosts)), "nothing of Ray is left on any host", 300)
 
 
 def has_ray(host: Host) -> bool:
