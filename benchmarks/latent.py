@@ -30,7 +30,7 @@ from survey.store.markers import SHARDS, marker_table, shard_file
 WIDTH, CLASSES, SHARD = 40, 12, 1000
 CASES = (["pca"], ["pca", "umap", "pacmap"])
 PLACED, CHECKED = 40_000, 4_000
-"""Rows of the comparison of the two places, and rows outside the sample whose neighbours are checked."""
+"""Rows of the comparison, half of them outside the sample, and rows whose neighbours are checked."""
 
 
 def latents(rows: int) -> tuple[np.ndarray, np.ndarray]:
