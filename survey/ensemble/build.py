@@ -54,6 +54,7 @@ from survey.labelling.settings import Join
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
+from survey.recipes import merge
 from survey.settings import SettingsError, differences
 from survey.store.store import open_store
 from survey.training import checkpoint
@@ -171,7 +172,16 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     if all(isinstance(names, dict) for names in runs) and runs[0].keys() != runs[1].keys():
         yield f"{RUNS}={', '.join(runs[0])} there, {', '.join(runs[1])} now"
         old, new = ({key: value for key, value in one.items() if key != RUNS} for one in (old, new))
-    yield from differences(old, new)
+    yield from differences(_with_defaults(old), new)
+
+
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an ensemble. Those that did not exist when it was made have their defaults."""
+    filled = merge(Build(ensemble="", runs=("",)).plain(), settings)
+    if isinstance(filled.get(RUNS), dict):
+        of_run = Train(store="", labels="", run="").plain()
+        filled[RUNS] = {name: merge(of_run, values) for name, values in filled[RUNS].items()}
+    return {name: value for name, value in filled.items() if name != RUNS or RUNS in settings}
 
 
 def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:

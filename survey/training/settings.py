@@ -105,8 +105,8 @@ class Train(Settings):
     )
     label_ranges: Ranges = Field(
         {},
-        description="labels outside these ranges are not learned, such as {Teff: [3000, 10000]}: a few far "
-        "outside would widen the scale of all; the class of the star still is learned",
+        description="labels beyond these ranges are learned as their ends, such as {Teff: [3000, 10000]}: a "
+        "few far beyond would widen the scale of all",
     )
     loss: Loss = Field(Loss(), description="the loss that is minimised")
     synthesis: Synthesis = Field(

@@ -118,12 +118,12 @@ def known(samples: Samples) -> Samples:
 
 
 def learned_labels(samples: Samples, ranges: Mapping[str, tuple[float, float]]) -> NDArray[np.float64]:
-    """The labels (N, L) that are learned; NaN outside the ranges."""
+    """The labels (N, L) that are learned: those beyond a range as its end."""
     label_NL = samples.label_NL.copy()
     for name, (low, high) in ranges.items():
         if name in samples.labels:
-            column_N = label_NL[:, samples.labels.index(name)]  # a view
-            column_N[(column_N < low) | (column_N > high)] = np.nan
+            column = samples.labels.index(name)
+            label_NL[:, column] = np.clip(label_NL[:, column], low, high)
     return label_NL
 
 

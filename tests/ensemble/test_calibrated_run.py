@@ -1,5 +1,6 @@
 """A run alone becomes an ensemble of one member, calibrated on its own validation part."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -42,3 +43,15 @@ def test_a_run_whose_store_is_gone_predicts_alone_and_a_warning_says_so(
     assert "predicts alone, not calibrated" in caplog.text
     assert "no catalog of candidates" in caplog.text
     assert not open_ensemble(str(run)).document.calibrated
+
+
+def test_an_ensemble_that_was_made_before_a_setting_existed_is_used_as_it_is(run: Path) -> None:
+    path = calibrated(str(run), threads=1, gpu=False)
+    made = open_ensemble(path).id
+    file = Path(path) / "settings.json"
+    values = json.loads(file.read_text())
+    for name in ("recalibrate", "other_kinds"):
+        del values["settings"][name]
+    file.write_text(json.dumps(values))
+    assert calibrated(str(run), threads=1, gpu=False) == path
+    assert open_ensemble(path).id == made
