@@ -112,7 +112,11 @@ def _scaling_config(settings: Train) -> ScalingConfig:
     # Ray Data needs a CPU for itself, or all wait for ever.
     cpus_per_worker = 1.0 if cpus > settings.workers else 0.5
     return ScalingConfig(
-        num_workers=settings.workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus_per_worker}
+        num_workers=settings.workers,
+        use_gpu=use_gpu,
+        resources_per_worker={"CPU": cpus_per_worker},
+        # Where CPUs are few, two workers shall not share one while another machine's is free.
+        placement_strategy="PACK" if cpus > settings.workers else "SPREAD",
     )
 
 
@@ -184,7 +188,9 @@ class RayReader:
             names = ("flux", "ivar", "continuum") if continuum else ("flux", "ivar")
             return {name: np.concatenate([getattr(part, name).numpy() for part in parts]) for name in names}
 
-        blocks = ray.data.range(len(waiting), override_num_blocks=len(waiting))
+        # Blocks that are there already: those of ray.data.range would be made by tasks that want a CPU each.
+        numbers = [{"id": number} for number in range(len(waiting))]
+        blocks = ray.data.from_items(numbers, override_num_blocks=len(waiting))
         # So small a share of a CPU that the reading never waits for a CPU that waits for it.
         spectra = blocks.map_batches(read, batch_size=None, num_cpus=0.01)
         for block in spectra.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
