@@ -22,7 +22,6 @@ A trial of Tune costs a tenth of a second besides its training, because processe
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from ray.tune.stopper import Stopper
 
 from survey import machine
 from survey.cluster import connection
+from survey.cluster.scratch import scratch_folder
 from survey.search.queue import TrainingQueue, run_locally
 from survey.search.settings import Tune
 from survey.search.trial import TrainingEnd, run_training
@@ -88,7 +88,7 @@ def _run_tuner(settings: Tune, queue: TrainingQueue, resources: dict[str, float]
     If a node runs out of memory, Ray kills a process and Tune ends with a RuntimeError (2.60).
     """
     bridge = Bridge(queue)
-    with tempfile.TemporaryDirectory(prefix="survey-tune-") as folder:
+    with scratch_folder("tune") as folder:
         tuner = tune.Tuner(
             tune.with_resources(train_on_worker, resources),
             tune_config=TuneConfig(

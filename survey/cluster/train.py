@@ -8,7 +8,6 @@ must be able to read. Progress travels back through a queue.
 import importlib
 import math
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +26,7 @@ from ray.util.queue import Queue
 
 from survey import files, machine, plugins
 from survey.cluster import connection, stream
+from survey.cluster.scratch import scratch_folder
 from survey.folder import Folder
 from survey.models.baseline import Baseline
 from survey.progress import Progress
@@ -74,7 +74,7 @@ def _fit_with_ray(settings: Train) -> None:
     scaling = _scaling_config(settings)
     files.remove(files.join(settings.run, STOPPED))
     queue = Queue(actor_options={"num_cpus": 0})
-    with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
+    with scratch_folder("train") as folder:
         failures = FailureConfig(max_failures=settings.failures)
         trainer = _trainer(settings)(
             _work,
