@@ -37,6 +37,7 @@ class Cluster:
         self.environment = {
             "PATH": hosts.PATH,
             "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",  # as in the shells of `ray up`: sums of two threads have other last bits
             "HOME": str(self.desk),
             "USER": hosts.USER,
             "LANG": "C.UTF-8",
