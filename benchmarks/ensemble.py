@@ -60,7 +60,7 @@ def predict_fold(work: Path, nets: list[str], fold: int) -> dict[str, LabelledAn
     ensemble = build_fold(work, nets, fold)
     stars = samples.read(str(work / f"{nets[0]}-{fold}")).part("test")
     store = open_store(str(work / "reference"))
-    spectra = read_spectra(store, stars.shard_row_N2, ensemble.members.needs_continuum)
+    spectra = read_spectra(store, stars.shard_row_N2, ensemble.members.extra_inputs)
     snr_N = np.asarray(stars.extra["snr"].to_numpy(zero_copy_only=False), float)
     result = ensemble.predict(spectra, snr_N)
     members, labels, classes = result.member_answers, ensemble.labels, ensemble.classes

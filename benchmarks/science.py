@@ -181,7 +181,7 @@ def baseline(
     started = time.process_time()
 
     def clipped(name: str, some: Samples) -> np.ndarray:
-        return read_spectra(open_store(store(work, name)), some.shard_row_N2, False).flux.clamp(0, 2).numpy()
+        return read_spectra(open_store(store(work, name)), some.shard_row_N2).flux.clamp(0, 2).numpy()
 
     pca = PCA(60, whiten=True, random_state=0).fit(clipped("reference", train))
     z = pca.transform(clipped("reference", train))

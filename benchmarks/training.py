@@ -82,7 +82,7 @@ def by_hand(work: Path, net: str, epochs: int, threads: int) -> float:
     """Spectra per second of a hand-written loop."""
     machine.settle(threads)
     train = samples.read(str(work / "turn")).part("train")
-    spectra = read_spectra(open_store(str(work / "reference")), train.shard_row_N2, False)
+    spectra = read_spectra(open_store(str(work / "reference")), train.shard_row_N2)
     model = runs.build(net, {}, Task("cls_reg", train.labels), spectra.flux.shape[1])
     mean, spread = train.label_NL.mean(0), train.label_NL.std(0)
     label = torch.tensor((train.label_NL - mean) / spread).float()

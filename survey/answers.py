@@ -7,6 +7,7 @@ and null in a table. Shapes: N spectra, C classes, L labels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from survey.labels import CLASSES, MISSING, label
+from survey.labels import MISSING, label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +52,8 @@ class Answers:
     the one of the members' disagreement and of dropout passes; the standard deviation among members; the
     ends of the interval; the whole error, which follows from its two parts where it is not given.
     `domain_N` is the distance from the nearest class of training spectra; 1 % of validation have a distance
-    above 1. `other_kind_N` is the probability of another kind than F, G and K stars.
+    above 1. `other_kind_N` is the probability of another kind than F, G and K stars. `anomaly_N` says how
+    badly an autoencoder rebuilds the spectrum or the image; 1 % of validation are above 1.
     """
 
     labels: tuple[str, ...]
@@ -67,7 +69,10 @@ class Answers:
     high_NL: Floats | None = None
     domain_N: Floats | None = None
     other_kind_N: Floats | None = None
+    anomaly_N: Floats | None = None
     err_NL: Floats | None = None
+    rows: int = 0
+    """N, where nothing at all is predicted."""
 
     def __post_init__(self) -> None:
         if self.err_NL is None and self.err_data_NL is not None and self.err_model_NL is not None:
@@ -83,7 +88,7 @@ class Answers:
                 )
 
     def __len__(self) -> int:
-        return next((len(array) for array in self.arrays().values()), 0)
+        return next((len(array) for array in self.arrays().values()), self.rows)
 
     def arrays(self) -> dict[str, Floats]:
         """The arrays that exist, by name."""
@@ -108,8 +113,8 @@ class Answers:
 
     def at(self, index_N: NDArray[Any]) -> Self:
         """The answers about some of the spectra, by row numbers or by a mask."""
-        rows: dict[str, Any] = {name: array[index_N] for name, array in self.arrays().items()}
-        return replace(self, **rows)
+        arrays: dict[str, Any] = {name: array[index_N] for name, array in self.arrays().items()}
+        return replace(self, rows=len(np.arange(len(self))[index_N]), **arrays)
 
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The answers with these labels only."""
@@ -150,6 +155,7 @@ class Answers:
         if not suffix:
             columns["domain"] = self._numbers("domain_N")
             columns["other_kind"] = self._numbers("other_kind_N")
+            columns["anomaly"] = self._numbers("anomaly_N")
         return columns
 
     def _numbers(self, name: str, column: int | None = None) -> NDArray[np.float32]:
@@ -183,12 +189,10 @@ class Answers:
         for ending, array in PER_LABEL.items():
             kept = suffix if ending in (*CALIBRATED, "_low", "_high") else ""
             arrays[array] = read([f"{name}{ending}{kept}" for name in labels])
-        for name in ("domain", "other_kind"):
+        for name in ("domain", "other_kind", "anomaly"):
             arrays[f"{name}_N"] = _flat(read([name]))
         return cls(labels, tuple(classes), **arrays)
 
-
-NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
 
 ColumnSpec = tuple[str, str, str, str]
 """The Arrow type, the description, the unit and the UCD of a column."""
@@ -196,13 +200,13 @@ ColumnSpec = tuple[str, str, str, str]
 CLASS_COLUMNS: dict[str, ColumnSpec] = {
     "predicted_class": (
         "int8",
-        f"number of the likeliest class ({NUMBERED_CLASSES}); -1 = no answer",
+        "number of the likeliest class ({numbered}); -1 = no answer",
         "",
         "src.class",
     ),
     "class_entropy": (
         "float32",
-        "total uncertainty of the class (nats): 0 = certain, 1.1 = all three classes are equally likely",
+        "total uncertainty of the class (nats): 0 = certain, {most:.1f} = all classes are equally likely",
         "",
         "stat.value",
     ),
@@ -229,6 +233,14 @@ OTHER_KIND_COLUMN: ColumnSpec = (
     "stat.probability;src.class",
 )
 
+ANOMALY_COLUMN: ColumnSpec = (
+    "float32",
+    "how badly an autoencoder among the networks rebuilds it; 1 % of the validation part are above 1; null "
+    "without such a network",
+    "",
+    "stat.value",
+)
+
 BASE, BLANKED = "base", "blanked"
 """Columns of a test population: the row of the validation spectrum that was drawn, and whether its bands of
 carbon are blanked."""
@@ -251,10 +263,13 @@ def answer_columns(labels: Sequence[str], classes: Sequence[str]) -> dict[str, C
         text = f"probability of the class {name}, calibrated"
         columns[f"p_{name.lower()}"] = ("float32", text, "", "stat.probability;src.class")
     if classes:
-        columns |= CLASS_COLUMNS
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+        for name, (kind, text, *rest) in CLASS_COLUMNS.items():
+            filled = text.format(numbered=numbered, most=math.log(len(classes)))
+            columns[name] = (kind, filled, rest[0], rest[1])
     for name in labels:
         columns |= _label_columns(name)
-    return columns | {"domain": DOMAIN_COLUMN, "other_kind": OTHER_KIND_COLUMN}
+    return columns | {"domain": DOMAIN_COLUMN, "other_kind": OTHER_KIND_COLUMN, "anomaly": ANOMALY_COLUMN}
 
 
 def _label_columns(name: str) -> Iterator[tuple[str, ColumnSpec]]:

@@ -32,6 +32,9 @@ REASONS = {
     "low_snr": "the signal to noise is too low",
     "outliers": "too many outlying pixels",
     "bad_row": "the row of a table of spectra has the wrong length or type",
+    "bad_image": "the bytes are no image, or a damaged one",
+    "image_shape": "the image has another size or other planes than the settings allow",
+    "blank_image": "the image shows nothing: all pixels are equal, or none is finite",
 }
 """The closed list of reasons for which a file or a spectrum is refused."""
 
@@ -60,6 +63,8 @@ class Grid:
     scale: Literal["linear", "log"] = "linear"
 
     def __post_init__(self) -> None:
+        if self.start == self.stop == self.step == 0:
+            return  # the grid of a store without spectra
         if self.scale not in ("linear", "log"):
             raise ValueError(f"grid: the scale is {self.scale!r}; give linear or log")
         lowest, highest = (2.0, 6.0) if self.scale == "log" else (100.0, 1e6)
@@ -75,10 +80,14 @@ class Grid:
             )
 
     def __len__(self) -> int:
+        if not self.step:
+            return 0
         return math.floor((self.stop - self.start) / self.step + 1e-6) + 1
 
     def __str__(self) -> str:
         """The grid in a message."""
+        if not self.step:
+            return "no wavelengths"
         return f"{len(self)} {self.scale} points from {self.start:g} to {self.stop:g}"
 
     @cached_property
@@ -101,9 +110,11 @@ GRIDS = {
     "cemp4900": Grid(3900.0, 8799.0, 1.0),
     "log3921": Grid(math.log10(3690.0), math.log10(9100.0), 1e-4, "log"),
     "sdss3522": Grid(3.5820, 3.9341, 1e-4, "log"),
+    "none": Grid(0.0, 0.0, 0.0),
 }
 """The named grids: 4,900 points of system 0, 3,921 of system 1, and 3,522 of system 2, which are the
-wavelengths that SDSS and BOSS have in common (3819 to 8592 angstrom)."""
+wavelengths that SDSS and BOSS have in common (3819 to 8592 angstrom). `none` has no points: a store of images
+only."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +155,14 @@ class Spectrum:
     def angstrom(self) -> np.ndarray:
         """Vacuum angstrom of every pixel, observed frame."""
         return self.wave.angstrom() if isinstance(self.wave, LogWave) else self.wave
+
+
+@dataclass
+class ImageOfObject:
+    """One image as its file gives it: colours (C, H, W), bytes or numbers, and values of `VISIT_COLUMNS`."""
+
+    pixels: np.ndarray
+    visit: dict[str, Any] = field(default_factory=dict)
 
 
 VISIT_COLUMNS = {

@@ -15,7 +15,9 @@ ROWS = 5
 
 def answers() -> Any:
     rng = np.random.default_rng(0)
-    arrays = {name: rng.uniform(0.1, 1, (ROWS, 2)) for name in ("value_NL", "spread_NL", "low_NL", "high_NL")}
+    arrays: dict[str, Any] = {
+        name: rng.uniform(0.1, 1, (ROWS, 2)) for name in ("value_NL", "spread_NL", "low_NL", "high_NL")
+    }
     arrays |= {"err_data_NL": rng.uniform(0.1, 1, (ROWS, 2)), "err_model_NL": rng.uniform(0.1, 1, (ROWS, 2))}
     return Answers(
         LABELS,

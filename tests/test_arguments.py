@@ -148,9 +148,10 @@ def test_pairs_need_no_space_after_the_colon(text: str, columns: dict[str, Any])
     assert train(f"join.columns={text}").join.columns == columns
 
 
-def test_a_recipe_without_the_section_of_the_job_is_an_error() -> None:
-    message = error_of("mstars", *PATHS)
-    assert message.startswith("train: mstars: this recipe has no section train, only mock, ingest;")
+def test_a_recipe_without_the_section_of_the_job_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "files.yaml").write_text("mock: {n: 5}\ningest: {}\n")
+    message = error_of(str(tmp_path / "files.yaml"), *PATHS)
+    assert "this recipe has no section train, only mock, ingest;" in message
 
 
 def test_a_recipe_is_found_by_its_path_or_its_name_alone_from_anywhere(

@@ -17,6 +17,7 @@ def test_the_named_grids_have_the_published_points() -> None:
         "cemp4900": 4900,
         "log3921": 3921,
         "sdss3522": 3522,
+        "none": 0,
     }
     assert (GRIDS["cemp4900"].wave == np.arange(3900, 8800)).all()
     assert GRIDS["log3921"].wave[0] == pytest.approx(3690)

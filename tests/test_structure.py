@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANK = {
     "tables": 1,
     "sources": 2,
-    "images": 2,
+    "images": 1,
     "mock": 3,
     "store": 3,
     "metrics": 3,

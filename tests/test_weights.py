@@ -48,7 +48,7 @@ def test_a_packed_ensemble_answers_as_the_whole_one_and_holds_no_path(
     runs = [str(place / name) for name in ("both", "sure")]
     values = {"ensemble": str(place / "whole"), "runs": runs, "threads": 1, "gpu": "never"}
     build(Build.from_dict("ensemble", values))
-    spectra = read_spectra(open_store(str(place / "store")), np.array([[0, 3], [1, 7]]), continuum=False)
+    spectra = read_spectra(open_store(str(place / "store")), np.array([[0, 3], [1, 7]]))
     expected = open_ensemble(str(place / "whole")).predict(spectra, np.array([30.0, 40.0]))
     make.pack(place / "whole", tmp_path / "packed")
     shutil.rmtree(place)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from survey.answers import NUMBERED_CLASSES, ColumnSpec
+from survey.answers import ColumnSpec
 from survey.catalog.visits import Flags, Floats, float_column
 from survey.labels import (
     CARBON_LABELS,
@@ -29,6 +29,8 @@ from survey.labels import (
 )
 from survey.tables.columns import described_field
 
+_NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASSES))
+
 CRITERION_COLUMNS: dict[Criterion, str] = {
     "carbon_0.7": "cemp_07",
     "carbon_1.0": "cemp_10",
@@ -42,7 +44,7 @@ SIGMAS, SLACK = 3.0, 0.1
 COLUMNS: dict[str, ColumnSpec] = {
     "class_by_labels": (
         "int8",
-        f"number of the class by [Fe/H] and [C/Fe] ({NUMBERED_CLASSES}); -1 = unknown",
+        f"number of the class by [Fe/H] and [C/Fe] ({_NUMBERED_CLASSES}); -1 = unknown",
         "",
         "src.class",
     ),

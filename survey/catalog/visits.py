@@ -166,6 +166,9 @@ def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettin
     values |= _combined_lines(rows, groups)
     domain_V = np.where(groups.used_V, float_column(rows, "domain"), np.nan)
     values["domain"] = groups.reduce(np.fmin, domain_V)
+    if "anomaly" in rows.column_names:
+        anomaly_V = np.where(groups.used_V, float_column(rows, "anomaly"), np.nan)
+        values["anomaly"] = groups.reduce(np.fmin, anomaly_V)
     if "flags" in rows.column_names:
         any_used_M = groups.reduce(np.logical_or, groups.used_V)
         counts_V = groups.used_V | ~any_used_M[groups.group_V]

@@ -32,7 +32,7 @@ from survey.models.baseline import Baseline
 from survey.progress import Progress
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
-from survey.training.batches import Places, Spectra, read_spectra
+from survey.training.batches import ExtraInputs, Places, Spectra, read_spectra
 from survey.training.distributed import Ranks
 from survey.training.run import RUN
 from survey.training.settings import Train
@@ -172,7 +172,7 @@ class RayReader:
     """
 
     path: str
-    continuum: bool
+    extra: ExtraInputs = ()
 
     def __call__(self, lists: Iterable[Places]) -> Iterator[Spectra]:
         waiting = list(lists)
@@ -180,12 +180,12 @@ class RayReader:
             return
         stream.prepare_context(ordered=True)
         path = self.path if files.is_remote(self.path) else str(Path(self.path).absolute())
-        shared, continuum = ray.put(waiting), self.continuum
+        shared, extra = ray.put(waiting), self.extra
 
         def read(batch: dict[str, Any]) -> dict[str, Any]:
             store, shared_lists = open_store(path), ray.get(shared)
-            parts = [read_spectra(store, shared_lists[number], continuum) for number in batch["id"].tolist()]
-            names = ("flux", "ivar", "continuum") if continuum else ("flux", "ivar")
+            parts = [read_spectra(store, shared_lists[number], extra) for number in batch["id"].tolist()]
+            names = ("flux", "ivar", *extra)
             return {name: np.concatenate([getattr(part, name).numpy() for part in parts]) for name in names}
 
         # Blocks that are there already: those of ray.data.range would be made by tasks that want a CPU each.
@@ -195,7 +195,7 @@ class RayReader:
         spectra = blocks.map_batches(read, batch_size=None, num_cpus=0.01)
         for block in spectra.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
             tensors = {name: torch.tensor(np.asarray(values)) for name, values in block.items()}
-            yield Spectra(tensors["flux"], tensors["ivar"], tensors.get("continuum"))
+            yield Spectra(**tensors)
 
 
 class RemoteProgress:

@@ -26,7 +26,7 @@ import torch
 from survey import files, machine
 from survey.ensemble import diversity, holdout, member_scores, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
-from survey.ensemble.combine import Weights, combine
+from survey.ensemble.combine import Weights, anomaly_unit, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.drawn_stars import TestPopulation, predict_population
 from survey.ensemble.ensemble import (
@@ -186,7 +186,8 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
     """The weight of each member."""
-    if settings.weights == "validation" and data.member_answers:
+    predicts = bool(members.classes or members.labels)
+    if settings.weights == "validation" and data.member_answers and predicts:
         truth = data.validation.class_N, data.validation.label_NL
         return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine)
     if isinstance(settings.weights, tuple):
@@ -198,7 +199,8 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
     """The ensemble, fitted to the validation spectra."""
     member_weights = _fit_weights(settings, members, data)
     calibration, samples = no_calibration(members.labels, settings.coverage), data.validation
-    if settings.calibrate and data.member_answers:
+    predicts = bool(members.classes or members.labels)
+    if settings.calibrate and data.member_answers and predicts:
         calibration = fit_calibration(
             combine(data.member_answers, member_weights),
             samples.class_N,
@@ -211,6 +213,7 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
         classes = data.training_class_N, samples.class_N
         domain = Domain.fit(data.training_latents, data.latents or None, *classes)
     stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
+    size = ValidationSize(spectra=len(samples), stars=stars) if predicts else ValidationSize()
     (key, key_record), (others, others_record) = data.line_key, data.other_kinds
     document = EnsembleDocument(
         version=ENSEMBLE.version,
@@ -220,11 +223,12 @@ def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
         calibrated=settings.calibrate,
         calibration=calibration,
         domain=domain is not None,
+        anomaly=anomaly_unit(data.member_answers),
         line_key=key_record,
         other_kinds=others_record,
         store=data.store,
         ranges=data.ranges,
-        validation=ValidationSize(spectra=len(samples), stars=stars),
+        validation=size,
         settings=settings.plain(),
         fingerprint=settings.fingerprint(),
     )
@@ -268,7 +272,7 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Re
             content.append(file)
             tensors = {name: torch.from_numpy(array) for name, array in part.to_tensors().items()}
             checkpoint.write_tensors(folder.file(file), tensors, {"version": ENSEMBLE.version})
-    if data.member_answers:
+    if data.member_answers and ensemble.document.validation.spectra:
         result = ensemble.conclude(data.member_answers, data.latents, member_scores.snr(samples))
         labelled = member_scores.label_all(ensemble, result, samples)
         truth = samples.class_N, samples.label_NL

@@ -32,7 +32,8 @@ class MemberAnswers:
     `p_MNC` class probabilities (the mean over dropout passes); `value_MNL` labels; `var_data_MNL` the
     variance that the member itself expects of the data; `var_passes_MNL` the variance among its Monte Carlo
     dropout passes, 0 where none were made; `pass_entropy_MN` the mean entropy (nats) of the class
-    probabilities of each pass, None where no passes were made: then it is the entropy of `p_MNC`.
+    probabilities of each pass, None where no passes were made: then it is the entropy of `p_MNC`;
+    `anomaly_MN` how badly an autoencoder rebuilds it, None where no member is one.
     """
 
     labels: tuple[str, ...]
@@ -42,6 +43,7 @@ class MemberAnswers:
     var_data_MNL: Floats
     var_passes_MNL: Floats
     pass_entropy_MN: Floats | None = None
+    anomaly_MN: Floats | None = None
 
     def __post_init__(self) -> None:
         self._check_arrays()
@@ -152,7 +154,25 @@ def combine(answers: MemberAnswers, weights: Weights) -> Answers:
             )
     arrays = _classes(answers, weights) if answers.classes else {}
     arrays |= _labels(answers, weights) if answers.labels else {}
-    return Answers(answers.labels, answers.classes, **arrays)
+    arrays["anomaly_N"] = mean_anomaly(answers)
+    return Answers(answers.labels, answers.classes, rows=len(answers), **arrays)
+
+
+def mean_anomaly(answers: MemberAnswers) -> Floats | None:
+    """The mean anomaly by the members that are autoencoders; None if none is one."""
+    if answers.anomaly_MN is None:
+        return None
+    is_known_MN = np.isfinite(answers.anomaly_MN)
+    total_N, count_N = np.where(is_known_MN, answers.anomaly_MN, 0).sum(0), is_known_MN.sum(0)
+    return np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan)
+
+
+def anomaly_unit(answers: MemberAnswers | None, usual: float = 0.99) -> float | None:
+    """The anomaly that 1 % of the validation spectra exceed; None if no member is an autoencoder."""
+    mean_N = mean_anomaly(answers) if answers else None
+    if mean_N is None or not np.isfinite(mean_N).any():
+        return None
+    return float(np.quantile(mean_N[np.isfinite(mean_N)], usual))
 
 
 def _classes(answers: MemberAnswers, weights: Weights) -> dict[str, Any]:

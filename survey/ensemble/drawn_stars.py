@@ -33,7 +33,7 @@ from survey.store.index_meter import IndexMeter
 from survey.store.indices import INDICES
 from survey.store.store import Store, round_mantissa
 from survey.training.augment import augment
-from survey.training.batches import Reader, Spectra, random_generator, read_spectra
+from survey.training.batches import ExtraInputs, Reader, Spectra, random_generator, read_spectra
 from survey.training.synthesis import SpectralModel, label_columns, select_rows
 from survey.training.synthesis_settings import Synthesis, input_labels, usable_order
 from survey.training.validation import portions
@@ -106,7 +106,7 @@ class TestPopulation:
         order = usable_order(Synthesis().order, self.inputs, len(chosen))
         if not order:
             return None
-        read = Reader(self.store.path, continuum=False)
+        read = Reader(self.store.path)
         spectra = ((part.flux, part.ivar) for part in read(portions(chosen.shard_row_N2)))
         return SpectralModel.fit(label_columns(chosen, self.inputs), spectra, order)
 
@@ -152,9 +152,9 @@ class TestPopulation:
         factor_N = (wanted / count)[inverse_N]
         return np.asarray(factor_N / factor_N.mean())
 
-    def spectra(self, draws: StarDraws, continuum: bool) -> Iterator[tuple[StarDraws, Spectra, Spectra]]:
+    def spectra(self, draws: StarDraws, extra: ExtraInputs) -> Iterator[tuple[StarDraws, Spectra, Spectra]]:
         """The spectra of the draws in portions: those of the base, and as they are drawn."""
-        base = read_spectra(self.store, self.base.shard_row_N2, continuum)
+        base = read_spectra(self.store, self.base.shard_row_N2, extra)
         generator = torch.Generator().manual_seed(self.seed)
         for start in range(0, len(draws), PORTION):
             portion = draws.at(slice(start, start + PORTION))
@@ -202,7 +202,7 @@ def predict_population(ensemble: Ensemble, population: TestPopulation) -> pa.Tab
     measure = IndexChanges(population)
     snr_N = signal_to_noise(population.base.extra)
     with Progress("predict test population", len(draws), "spectra") as bar:
-        for portion, before, after in population.spectra(draws, ensemble.members.needs_continuum):
+        for portion, before, after in population.spectra(draws, ensemble.members.extra_inputs):
             snr_B = snr_N[portion.base_D] * _snr_ratio(before, after)
             columns = {
                 BASE: portion.base_D.astype(np.int32),

@@ -71,7 +71,9 @@ class ValidationSize(BaseModel):
 
 
 class EnsembleDocument(Document):
-    """The document of an ensemble. `ranges` are the lowest and highest label among its training spectra."""
+    """The document of an ensemble. `ranges` are the lowest and highest label among its training spectra,
+    `anomaly` is the anomaly that 1 % of the validation spectra exceed; None = no member is an autoencoder.
+    """
 
     members: tuple[MemberDocument, ...]
     weights: Annotated[Weights, _reader(Weights), PlainSerializer(Weights.to_dict)]
@@ -83,6 +85,7 @@ class EnsembleDocument(Document):
     calibrated: bool = False
     calibration: Annotated[Calibration, _reader(Calibration), PlainSerializer(Calibration.to_dict)]
     domain: bool = False
+    anomaly: float | None = None
     line_key: LineKeyRecord = LineKeyRecord()
     other_kinds: OtherKindsRecord = OtherKindsRecord()
     recalibration: Recalibration = Recalibration()
@@ -189,6 +192,11 @@ class Ensemble:
         """The answers that follow from the members' answers: combined, calibrated, with the distances."""
         combined = combine(member_answers, self.document.weights)
         answers = self.document.calibration.apply(combined, snr_N)
+        unit, anomaly_N = self.document.anomaly, combined.anomaly_N
+        if anomaly_N is not None:
+            answers = replace(
+                answers, anomaly_N=anomaly_N / unit if unit else np.full_like(anomaly_N, np.nan)
+            )
         if self.domain is not None:
             answers = replace(answers, domain_N=self.domain.score(latents))
         if self.other_kinds is not None:

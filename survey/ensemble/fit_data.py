@@ -83,7 +83,9 @@ def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadC
     else:
         pool = holdout.pool_samples(members, store)
     seen = holdout.seen_parts(members, pool.extra)
-    validation, train = pool.at(seen.part("validation")), known(pool.at(seen.part("train")))
+    validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
+    if members.classes or members.labels:
+        train = known(train)
     _check_enough(settings, store.path, len(pool), len(validation), len(train))
     answers, latents, training_latents, class_N = None, Latents(), Latents(), None
     predict = partial(

@@ -21,7 +21,7 @@ from survey.labelling import join, samples
 from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS, Join
-from survey.labels import MISSING
+from survey.labels import CLASSES, MISSING
 from survey.store.store import Store
 from survey.training import training_history
 from survey.training.run import RUN
@@ -131,4 +131,5 @@ def seen_in_training(runs: Sequence[str], spectra: pa.Table) -> tuple[Flags, int
 def label_samples(members: Members, store: Store, settings: Join) -> Samples:
     """The spectra of a store that a label table knows, with the labels that the members predict."""
     wanted = available_labels(settings, members.labels)
+    settings = settings.model_copy(update={"class_names": members.classes or CLASSES})
     return samples.from_labelled(join.join(settings, store, wanted), members.labels)

@@ -28,7 +28,7 @@ from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.spectrum import GRIDS, Grid
 from survey.store.store import Store
-from survey.training.batches import Places, Reader, Spectra, random_generator
+from survey.training.batches import ExtraInputs, Places, Reader, Spectra, random_generator
 from survey.training.run import Run, open_run, run_document
 from survey.training.validation import BATCH, OUTPUT_NAMES, in_units, portions
 
@@ -86,9 +86,9 @@ class Members:
         return self.runs[0].device
 
     @property
-    def needs_continuum(self) -> bool:
-        """Whether a member uses the continua."""
-        return any("continuum" in run.net.extra_inputs for run in self.runs)
+    def extra_inputs(self) -> ExtraInputs:
+        """What members need besides flux and ivar."""
+        return tuple(sorted({name for run in self.runs for name in run.net.extra_inputs}))
 
     def predict(
         self,
@@ -105,7 +105,7 @@ class Members:
         """
         count = len(spectra)
         if not count:  # the arrays have their widths also without any spectrum
-            spectra = Spectra(*(torch.ones(1, len(self.grid)) for _ in range(2 + self.needs_continuum)))
+            spectra = self._one_spectrum()
         outputs: list[list[Outputs]] = [[] for _ in self.runs]
         with torch.inference_mode():
             for number, start in enumerate(range(0, len(spectra), batch)):
@@ -121,6 +121,13 @@ class Members:
         latents = [output.pop("latent")[0].numpy() for output in joined]
         return self._answers(joined, latents), latents
 
+    def _one_spectrum(self) -> Spectra:
+        """A made-up spectrum, with a made-up image if members look at images."""
+        extra, line_1P = self.extra_inputs, torch.ones(1, len(self.grid))
+        shape = self.runs[0].document.image
+        image = torch.ones((1, *shape), dtype=torch.uint8) if "image" in extra and shape else None
+        return Spectra(line_1P, line_1P, line_1P if "continuum" in extra else None, image)
+
     def predict_store(
         self,
         store: str,
@@ -135,7 +142,7 @@ class Members:
         """The same about spectra of a store, in the order of their rows; there is at least one."""
         parts = []
         with Progress(title, len(shard_row_N2), "spectra") as bar:
-            for number, spectra in enumerate(Reader(store, self.needs_continuum)(portions(shard_row_N2))):
+            for number, spectra in enumerate(Reader(store, self.extra_inputs)(portions(shard_row_N2))):
                 part_seed = int(random_generator(seed, number).integers(1 << 62))
                 parts.append(
                     self.predict(spectra, precision=precision, passes=passes, seed=part_seed, threads=threads)
@@ -167,20 +174,43 @@ class Members:
             for array_MNL, name in ((value_MNL, "mu"), (data_MNL, "var_data"), (passes_MNL, "var_passes")):
                 if name in found:
                     array_MNL[member][:, columns] = found[name]
-            finite = [torch.isfinite(value).all(2).all(0).numpy() for value in output.values()]
+            judged = [value for name, value in output.items() if name not in ("own_loss", "terms")]
+            finite = [torch.isfinite(value).all(2).all(0).numpy() for value in judged]
             failed_N = ~np.isfinite(latent_ND).all(1) | ~np.all(finite, 0)
             for array in (p_MNC, value_MNL, data_MNL, passes_MNL, pass_entropy_MN):
                 array[member][failed_N] = np.nan
         return MemberAnswers(
-            self.labels, self.classes, p_MNC, value_MNL, data_MNL, passes_MNL, pass_entropy_MN
+            self.labels,
+            self.classes,
+            p_MNC,
+            value_MNL,
+            data_MNL,
+            passes_MNL,
+            pass_entropy_MN,
+            _anomalies(outputs, count),
         )
+
+
+def _anomalies(outputs: Sequence[Outputs], count: int) -> Floats | None:
+    """The anomaly by each member (M, N), NaN by those that are no autoencoder; None if none is one."""
+    if not any("anomaly" in output for output in outputs):
+        return None
+    unknown_N = np.full(count, np.nan)
+    rows = [
+        output["anomaly"].double().mean(0)[:, 0].numpy() if "anomaly" in output else unknown_N
+        for output in outputs
+    ]
+    anomaly_MN = np.stack(rows)
+    return np.where(np.isfinite(anomaly_MN), anomaly_MN, np.nan)
 
 
 def concatenate(parts: Sequence[MemberAnswers]) -> MemberAnswers:
     """The answers of the same members about several sets of spectra, one set after the other."""
-    names = ("p_MNC", "value_MNL", "var_data_MNL", "var_passes_MNL", "pass_entropy_MN")
+    names = ("p_MNC", "value_MNL", "var_data_MNL", "var_passes_MNL", "pass_entropy_MN", "anomaly_MN")
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts], 1) for name in names
+        name: np.concatenate([getattr(part, name) for part in parts], 1)
+        for name in names
+        if getattr(parts[0], name) is not None
     }
     return replace(parts[0], **arrays)
 
@@ -242,7 +272,7 @@ def _passes_outputs(
 
 def _outputs(net: Network, spectra: Spectra, precision: str) -> Outputs:
     with arithmetic(precision, spectra.flux.device):
-        outputs = net(spectra.flux, spectra.ivar, spectra.continuum)
+        outputs = net(*spectra.arrays())
     return {name: outputs[name].float() for name in OUTPUT_NAMES if name in outputs}
 
 
@@ -276,7 +306,7 @@ def open_members(paths: Sequence[str], device: torch.device | None = None) -> Me
                 f"ensemble: {path}: its grid is {_grid_name(document.grid)}, the grid of {paths[0]} is "
                 f"{_grid_name(first.grid)}; give runs on one grid"
             )
-    with_classes = [path for path, document in documents.items() if document.task.kind != "reg"]
+    with_classes = [path for path, document in documents.items() if document.task.classifies]
     for path in with_classes:
         classes, first_classes = (documents[one].classes for one in (path, with_classes[0]))
         if classes != first_classes:

@@ -21,6 +21,7 @@ from survey.evaluate.settings import Evaluate
 from survey.labelling import join, samples
 from survey.labelling.join import Labelled
 from survey.labelling.rows import available_labels
+from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, extra_columns
 from survey.predict.output import Predictions, open_predictions
 from survey.settings import SettingsError
@@ -34,7 +35,9 @@ def evaluate_predictions(settings: Evaluate) -> Evaluation:
     key: Key = {"run": predictions.id, "settings": settings.plain()}
     is_new = not result.is_finished(folder, key)
     if is_new:
-        joining = settings.join.model_copy(update={"table": table})
+        joining = settings.join.model_copy(
+            update={"table": table, "class_names": predictions.classes or CLASSES}
+        )
         wanted = available_labels(joining, predictions.labels)
         if not wanted and not predictions.classes:
             raise SettingsError(

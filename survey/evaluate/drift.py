@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from survey import files
 from survey.answers import Floats, label_names
 from survey.folder import SETTINGS, Folder
-from survey.labels import CLASSES
 from survey.metrics.labels import robust_scatter
 from survey.predict.output import ADVICE, PREDICTIONS, PredictionMarker
 from survey.settings import SettingsError
@@ -91,7 +90,7 @@ def measure_drift(path: str, odd: float, to: str | None = None) -> Drift:
         new += row is None
         rows.append(row or _shard_row(shard_file(path, "predictions", shard), marker))
     # All shards of an ensemble have the same columns.
-    classes = tuple(name for name in CLASSES if f"{SHARE}{name}" in rows[0])
+    classes = tuple(name.removeprefix(SHARE) for name in rows[0] if name.startswith(SHARE))
     labels = tuple(name.removesuffix(SIXTEEN) for name in rows[0] if name.endswith(SIXTEEN))
     for row, names in zip(rows, _departing(rows, classes, labels, odd), strict=True):
         row[DEPARTS] = names
@@ -151,7 +150,7 @@ def _shard_row(path: str, marker: PredictionMarker) -> dict[str, Any]:
     }
     if "predicted_class" in column:
         class_N = column["predicted_class"]
-        for number, name in enumerate(CLASSES):
+        for number, name in enumerate(marker.per_class):
             row[f"{SHARE}{name}"] = _mean(class_N == number, class_N >= 0)
     for name in labels:
         row[name] = _quantile(column[name], 0.5)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey import labels
+from survey.labels import CLASSES
 
 REFUSED = {
     "plan": "the file name is of another visit than the row's plan, spectrograph and fibre",
@@ -28,6 +29,7 @@ class Counts:
     spectra: int = 0
     key: str = ""
     classes_from: str = "none"
+    class_names: tuple[str, ...] = CLASSES
     used: int = 0
     merged: int = 0
     unused: int = 0
@@ -51,7 +53,7 @@ class Counts:
         for name, label_N in zip(self.labels, label_NL.T, strict=True):
             self.missing[name] = int(np.isnan(label_N).sum())
         self.stars = int(star_N.max(initial=-1)) + 1
-        for number, name in [*enumerate(labels.CLASSES), (labels.MISSING, "no class")]:
+        for number, name in [*enumerate(self.class_names), (labels.MISSING, "no class")]:
             is_class_N = class_N == number
             self.per_class[name] = int(is_class_N.sum())
             self.stars_per_class[name] = int(np.count_nonzero(np.bincount(star_N[is_class_N])))

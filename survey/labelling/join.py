@@ -87,7 +87,9 @@ def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str 
     """
     names = tuple(dict.fromkeys(labels.label(name).name for name in wanted))
     spectra = read_store_rows(store, settings)
-    counts = Counts(settings.table, store.path, names, spectra=spectra.table.num_rows)
+    counts = Counts(
+        settings.table, store.path, names, spectra=spectra.table.num_rows, class_names=settings.class_names
+    )
     rows = read_rows(settings, names, part_column, spectra.number_columns, counts, EXTRA_LABELS)
     match = _match(settings, rows, spectra.table, counts)
     keep_N = _inside_limits(rows, spectra.table, counts)
@@ -257,13 +259,13 @@ def _examples(key: Key, rows: TableRows, spectra: pa.Table | None) -> str:
 
 def has_classes(labelled: Labelled) -> bool:
     """Whether any spectrum has a class."""
-    return any(labelled.counts.per_class[name] for name in labels.CLASSES)
+    return any(labelled.counts.per_class[name] for name in labelled.counts.class_names)
 
 
 def check_task(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> None:
     """Refuses labels that cannot train the task: a class without a spectrum, a label without a value."""
     counts = labelled.counts
-    absent = [name for name in labels.CLASSES if not counts.per_class[name]]
+    absent = [name for name in counts.class_names if not counts.per_class[name]]
     if kind != "reg" and absent:
         raise ValueError(
             f"labels: {counts.table}: no spectrum of class {', '.join(absent)} "

@@ -16,7 +16,7 @@ from survey.labelling import star_id
 from survey.labelling.settings import KEY_COLUMNS, Key
 from survey.sources.naming import Naming, namings
 from survey.tables import cells
-from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS
+from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS, IMAGE_COLUMNS
 from survey.tables.read import TableFile
 
 Floats = NDArray[np.float64]
@@ -37,14 +37,15 @@ STAR_COLUMNS = (
 """The usual names of the column that identifies the star, best first."""
 
 SEXAGESIMAL = r"^(?P<sign>[-+]?)(?P<units>\d+)[ :hd]+(?P<minutes>\d+)[ :m']+(?P<seconds>\d+\.?\d*)[s\"]?$"
-ENDING = r"(?i)(\.fits?)?(\.gz)?$"
+ENDING = r"(?i)(\.fits?|\.jpe?g|\.png)?(\.gz)?$"
 
 
 @dataclass(frozen=True)
 class KeyColumns:
     """The columns of a table that identify the spectrum of a row; None where there is no such column.
 
-    `parts` are the columns of the parts of a visit's name, as the survey of `naming` composes it.
+    `parts` are the columns of the parts of a visit's name, as the survey of `naming` composes it. `image` is
+    the file of the image, which stands in for the file of an object without a spectrum.
     """
 
     obsid: str | None
@@ -55,17 +56,18 @@ class KeyColumns:
     dec: str | None
     naming: Naming | None = None
     parts: tuple[str, ...] = ()
+    image: str | None = None
 
     def names(self) -> list[str]:
         """All columns that exist."""
-        columns = (self.obsid, self.file, self.visit, self.star, self.ra, self.dec, *self.parts)
+        columns = (self.obsid, self.file, self.visit, self.star, self.ra, self.dec, *self.parts, self.image)
         return [name for name in columns if name]
 
     def keys(self) -> list[Key]:
         """The keys that these columns give."""
         columns: dict[Key, object] = {
             "obsid": self.obsid,
-            "file": self.file,
+            "file": self.file or self.image,
             "visit": self.visit or self.parts or self.file,
             "star": self.star,
             "position": self.ra and self.dec,
@@ -91,7 +93,7 @@ def key_columns(table: TableFile, user_columns: Mapping[str, str], star: str) ->
             "give join.star="
         )
     columns["star"] = table.find(*STAR_COLUMNS) if star == "auto" else star
-    without_parts = KeyColumns(**columns)
+    without_parts = KeyColumns(**columns, image=table.find(*IMAGE_COLUMNS))
     for naming in namings():
         parts = tuple(column for part in naming.parts if (column := table.find(part)))
         if len(parts) == len(naming.parts):
@@ -156,7 +158,8 @@ def table_keys(key: Key, table: pa.Table, columns: KeyColumns) -> pa.Array:
         number = cells.integers(file_stems(cell) if _is_text(cell) else cell)
         return pc.if_else(pc.greater(number, 0), number, None)
     if key == "file":
-        return _null_if_empty(file_stems(table[columns.file].combine_chunks()))
+        named = [name for name in (columns.file, columns.image) if name]
+        return pc.coalesce(*(_null_if_empty(file_stems(table[name].combine_chunks())) for name in named))
     if key == "visit":
         return _null_if_empty(_visits(table, columns))
     return star_id.clean_ids(table[columns.star].combine_chunks())

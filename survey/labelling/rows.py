@@ -74,7 +74,9 @@ def read_rows(
         others.append(part_column)
     columns = table.read([*label_columns.values(), *error_columns.values(), *others])
     read = values.read_values(columns, label_columns, error_columns, settings.identity)
-    values.read_classes(read, table.path, columns, class_columns, settings.classes, settings.criterion)
+    values.read_classes(
+        read, table.path, columns, class_columns, settings.classes, settings.criterion, settings.class_names
+    )
     counts.rows, counts.classes_from = columns.num_rows, read.classes_from
     counts.identity_broken = read.identity_broken
     counts.out_of_range, counts.computed = dict(read.out_of_range), dict(read.computed)

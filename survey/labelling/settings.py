@@ -47,8 +47,17 @@ class Join(Settings):
     )
     classes: str = Field(
         "auto",
-        description="column of the classes (0 MP, 1 CEMP, 2 NMP, or these words); none = no classes; "
+        description="column of the classes, by number or name (0 or MP, 1 or CEMP, 2 or NMP); "
+        "none = no classes; "
         "auto = the column f_CEMP or class, else computed from FeH and CFe",
+    )
+    class_names: tuple[str, ...] = Field(
+        labels.CLASSES,
+        strict=False,
+        min_length=2,
+        max_length=100,
+        description="names of the classes in their order, such as [M0, M1, M2, M3, M4]; rows of other "
+        "classes have none",
     )
     criterion: labels.Criterion = Field(
         "carbon_0.7", description="criterion of carbon enhancement for classes computed from FeH and CFe"
@@ -72,6 +81,13 @@ class Join(Settings):
     def _known_names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             label_or_key(name)
+        return value
+
+    @field_validator("class_names")
+    @classmethod
+    def _different_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len({name.upper() for name in value}) < len(value) or not all(map(str.strip, value)):
+            raise ValueError("has a name twice, or an empty one; give different names, such as [M0, M1]")
         return value
 
     @field_validator("where")

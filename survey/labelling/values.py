@@ -25,7 +25,6 @@ IDENTITY_TOLERANCE = 0.05
 CLASS_COLUMNS = ("f_CEMP", "class")
 """The usual names of the column of classes."""
 
-_NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(labels.CLASSES))
 _EMPTY_CELLS = [word for word in cells.MISSING if not word.startswith("-9999")]
 
 
@@ -171,21 +170,27 @@ def read_classes(
     candidates: Sequence[str],
     classes: str,
     criterion: labels.Criterion,
+    names: Sequence[str] = labels.CLASSES,
 ) -> None:
-    """Puts classes into the values: from the first column that holds classes, else from FeH and CFe."""
+    """Puts classes into the values: from the first column that holds classes, else from FeH and CFe.
+
+    With the names of other classes than ours, cells with other words have no class.
+    """
+    is_ours = tuple(names) == labels.CLASSES
     values.class_R = np.full(columns.num_rows, labels.MISSING, np.int8)
     for name in candidates:
-        class_R, unknown = _class_numbers(columns[name].combine_chunks())
-        if not unknown and (class_R != labels.MISSING).any():
+        class_R, unknown = _class_numbers(columns[name].combine_chunks(), names)
+        if not (unknown and is_ours) and (class_R != labels.MISSING).any():
             values.class_R, values.classes_from = class_R, f"column {name}"
             return
         if classes != "auto":
             content = f"holds {', '.join(map(repr, unknown[:5]))}" if unknown else "is empty"
+            numbered = ", ".join(f"{number} {name}" for number, name in enumerate(names))
             raise ValueError(
                 f"labels: {path}: the column {name} {content}; "
-                f"classes are {_NUMBERED_CLASSES} or {', '.join(labels.CLASSES)}; give join.classes="
+                f"classes are {numbered} or {', '.join(names)}; give join.classes= or join.class_names="
             )
-    if classes == "auto" and {"FeH", "CFe"} <= set(values.label):
+    if classes == "auto" and is_ours and {"FeH", "CFe"} <= set(values.label):
         _compute_classes(values, path, criterion)
 
 
@@ -203,14 +208,14 @@ def _compute_classes(values: LabelValues, path: str, criterion: labels.Criterion
     values.class_R, values.classes_from = class_R, f"FeH and CFe by {criterion}"
 
 
-def _class_numbers(column: pa.Array) -> tuple[NDArray[np.int8], list[str]]:
+def _class_numbers(column: pa.Array, names: Sequence[str]) -> tuple[NDArray[np.int8], list[str]]:
     """The classes of a column of numbers or words, and the cells that are neither."""
     text = pc.utf8_upper(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
     text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
     missing = pa.array([*{word.upper() for word in cells.MISSING}, str(labels.MISSING), "UNKNOWN"])
     text = pc.if_else(pc.is_in(text, missing), None, text)
-    by_word = pc.index_in(text, pa.array(labels.CLASSES))
-    by_number = pc.index_in(text, pa.array([str(number) for number in range(len(labels.CLASSES))]))
+    by_word = pc.index_in(text, pa.array([name.strip().upper() for name in names]))
+    by_number = pc.index_in(text, pa.array([str(number) for number in range(len(names))]))
     class_R = pc.coalesce(by_word, by_number)
     unknown = pc.unique(text.filter(pc.and_(pc.is_valid(text), pc.is_null(class_R)))).to_pylist()
     return pc.fill_null(class_R, labels.MISSING).to_numpy(zero_copy_only=False).astype(np.int8), unknown

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from pydantic import Field, field_validator
 
-from survey.labels import CLASSES, Criterion
+from survey.labels import Criterion
 from survey.settings import Settings
 
 MAPE_FLOOR = 0.1
@@ -19,12 +19,13 @@ SEARCHES = {"MP_search": ("MP", "CEMP"), "CEMP_search": ("CEMP",)}
 """Searches for some classes (the positives) among all others."""
 
 
-def epoch_metric_names(labels: Sequence[str], has_classes: bool) -> list[str]:
+def epoch_metric_names(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
     """The names of all metrics that are computed after an epoch, `loss` included."""
     names = ["loss"]
-    if has_classes:
+    if classes:
         names += ["accuracy", "log_loss", "f1_weighted", "f1_macro"]
-        for name in (*CLASSES, *SEARCHES):
+        possible = [search for search, positives in SEARCHES.items() if set(positives) < set(classes)]
+        for name in (*classes, *possible):
             names += [f"{rate}_{name}" for rate in ("precision", "recall", "f1")]
             names += [f"average_precision_{name}"] if name in SEARCHES else []
     if labels:

@@ -36,6 +36,10 @@
   them.
 - `Heads(size of the features for classes, size of those for labels, task)` is called with both features; they
   may be the same. It stands in `self.heads`, alone or at the end of another module. All else is the body.
+- A network that looks at images has `extra_inputs = ("image",)`. `Net` gets their shape as a fourth argument,
+  and defines `compute_with_image` in place of `compute`; spectra have no pixels if there are only images.
+- A loss of the network's own (such as that of a reconstruction) is `own_loss` (B, 1), and its parts are
+  `terms` (B, T) with the names in `TERMS` of the file and in `terms` of `Net`; they are in the history.
 - Dropout is `FeatureDropout` from this file, never torch's `nn.Dropout`: its choice does not depend on the
   number of workers.
 - A network that starts from the data (means, components) overrides `fit_statistics`. `learning_rate` is the
@@ -70,16 +74,22 @@ class Network(nn.Module):
     """Base of all networks. Everything but `self.heads` is the body."""
 
     extra_inputs: tuple[str, ...] = ()
-    """Inputs that are needed besides flux and ivar: `continuum` or nothing."""
+    """Inputs that are needed besides flux and ivar: `continuum`, `image`, both or nothing."""
+    terms: tuple[str, ...] = ()
+    """The names of losses of the network's own."""
     learning_rate: float = 1e-3
     """The default learning rate, for AdamW."""
     constant_outputs: frozenset[str] = frozenset()
     """Outputs that are the same for every spectrum; only baselines have such."""
     heads: nn.Module
 
-    def __init__(self, pixels: int, task: Task, options: Settings) -> None:
+    def __init__(
+        self, pixels: int, task: Task, options: Settings, image: tuple[int, int, int] | None = None
+    ) -> None:
         super().__init__()
-        self.pixels, self.task, self.options = pixels, task, options
+        self.pixels, self.task, self.options, self.image = pixels, task, options, image
+        self.epoch = 0.0
+        """How far the training is, in epochs; set by the training loop."""
         self.view: ViewLayer | None = None
         """Which part of a spectrum it sees; None = all of it. Set by `training.run`, which knows the grid."""
 
@@ -89,7 +99,13 @@ class Network(nn.Module):
             flux_BP, ivar_BP = self.view(flux_BP, ivar_BP)
         return torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP
 
-    def forward(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> Outputs:
+    def forward(
+        self,
+        flux_BP: Tensor,
+        ivar_BP: Tensor,
+        continuum_BP: Tensor | None = None,
+        image_BCHW: Tensor | None = None,
+    ) -> Outputs:
         """The outputs for a batch."""
         if flux_BP.shape[-1] != self.pixels:
             raise ValueError(
@@ -102,11 +118,28 @@ class Network(nn.Module):
                 f"model: {type(self).__module__.rpartition('.')[2]} needs continua, the store has none; "
                 "ingest with prepare.continuum=dual"
             )
-        return self.compute(flux_BP, ivar_BP, continuum_BP)
+        if "image" not in self.extra_inputs:
+            return self.compute(flux_BP, ivar_BP, continuum_BP)
+        if image_BCHW is None or tuple(image_BCHW.shape[1:]) != self.image:
+            shape = "no images" if image_BCHW is None else f"images of {tuple(image_BCHW.shape[1:])}"
+            raise ValueError(
+                f"model: {type(self).__module__.rpartition('.')[2]} needs images of {self.image} (colours, "
+                f"height, width), the store has {shape}; ingest with the same prepare.image"
+            )
+        return self.compute_with_image(flux_BP, ivar_BP, continuum_BP, image_BCHW.to(flux_BP.dtype) / 255)
 
     def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
         """The outputs for spectra whose bad pixels are at the continuum; each network defines it."""
         raise TypeError(f"{type(self).__module__} defines no compute()")
+
+    def compute_with_image(
+        self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None, image_BCHW: Tensor
+    ) -> Outputs:
+        """The same, for networks that look at images (0 to 1; all 0 where there is none)."""
+        raise TypeError(f"{type(self).__module__} defines no compute_with_image()")
+
+    def take_weights(self) -> None:
+        """Take weights from a file that the options name, once, before the first step."""
 
     def fit_statistics(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None = None) -> None:
         """Take statistics (means, components) from some training spectra, once, before the first step."""

@@ -4,6 +4,7 @@ This file imports nothing heavy. A network's file imports these names for its `O
 is reported without loading torch (see `survey.plugins.options`).
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -32,6 +33,8 @@ Norm = Literal["none", "batch", "layer"]
 """The norm after a convolution: none, batch norm, or layer norm over channels and pixels of a spectrum."""
 StepNorm = Literal["layer", "batch"]
 """The norm after a convolution: layer norm over the channels of each step, or batch norm."""
+EncoderName = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+"""The encoder of images: a few convolutions, or a ResNet."""
 RecurrentMode = Literal["raw", "pre-RNN", "post-RNN"]
 """Where a recurrent layer stands: nowhere, before the convolutions, after them."""
 
@@ -48,6 +51,26 @@ class DenseOptions(Settings):
     shared: Size = Field(256, description="width of the dense layer that all tasks share")
     own: Size = Field(128, description="width of the dense layer that each task has of its own")
     dropout: Share = Field(0.3, description="share of the dense features that are dropped in training")
+
+
+class LatentOptions(Settings):
+    """Settings of the latent of a variational network."""
+
+    latent: Size = Field(40, description="numbers of the latent")
+    beta: float = Field(1.0, ge=0, description="factor of the divergence (KL); above 1 = simpler latents")
+    warm_up: float = Field(5.0, ge=0, description="epochs in which beta rises from 0")
+    cycle: float = Field(
+        0.0, ge=0, description="epochs after which beta starts from 0 again, for the first half; 0 = never"
+    )
+    free_bits: float = Field(
+        0.0, ge=0, description="nats that each number of the latent may use without cost"
+    )
+
+    def beta_at(self, epoch: float) -> float:
+        """Beta at this point of the training."""
+        since = math.fmod(epoch, self.cycle) if self.cycle else epoch
+        rise = self.cycle / 2 if self.cycle else self.warm_up
+        return self.beta * (min(1.0, since / rise) if rise else 1.0)
 
 
 class BaselineOptions(Settings):

@@ -1,14 +1,14 @@
 """What any network is set up with, whatever its architecture: its task, and its view of the spectra."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from survey.settings import Settings
 
-TaskKind = Literal["cls", "reg", "cls_reg"]
-"""Classification, regression of labels, or both."""
+TaskKind = Literal["cls", "reg", "cls_reg", "none"]
+"""Classification, regression of labels, both, or neither: then a network learns by losses of its own."""
 Window = Annotated[tuple[float, float], Field(strict=False)]
 
 
@@ -25,20 +25,20 @@ class Task:
     sigma: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in ("cls", "reg", "cls_reg"):
-            raise ValueError(f"task: there is no task {self.kind!r}; give cls, reg or cls_reg")
+        if self.kind not in get_args(TaskKind):
+            raise ValueError(f"task: there is no task {self.kind!r}; give {', '.join(get_args(TaskKind))}")
         if self.regresses and not self.labels:
             raise ValueError(f"task: {self.kind} has no labels; name at least one, such as FeH")
 
     @property
     def classifies(self) -> bool:
         """Whether it predicts classes."""
-        return self.kind != "reg"
+        return self.kind in ("cls", "cls_reg")
 
     @property
     def regresses(self) -> bool:
         """Whether it predicts labels."""
-        return self.kind != "cls"
+        return self.kind in ("reg", "cls_reg")
 
 
 class View(Settings):

@@ -92,8 +92,9 @@ def _counts(net: Network) -> dict[str, int]:
     dtype = next((parameter.dtype for parameter in net.parameters()), torch.float32)
     spectrum_BP = torch.ones((1, net.pixels), dtype=dtype)
     continuum_BP = spectrum_BP if "continuum" in net.extra_inputs else None
+    image_1CHW = torch.ones((1, *net.image), dtype=torch.uint8) if net.image else None
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        watched(spectrum_BP, spectrum_BP, continuum_BP)
+        watched(spectrum_BP, spectrum_BP, continuum_BP, image_1CHW)
     return {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
 
 

@@ -90,7 +90,7 @@ class Autotuner:
         batches: tuple[int, ...] = GPU_BATCHES if self.gpu else CPU_BATCHES
         if request.batch:
             batches = (request.batch,)
-        few = inputs.to_spectra(table, self.spec.inputs.path, self.ensemble.members.needs_continuum)
+        few = inputs.to_spectra(table, self.spec.inputs.path, self.ensemble.members.extra_inputs)
         spectra = few[torch.arange(max(batches)) % len(few)]  # repeated where there are too few
         snr_N = np.resize(signal_to_noise(table), len(spectra))
         precision = self._choose_precision(spectra, snr_N)

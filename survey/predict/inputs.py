@@ -5,6 +5,7 @@ differs once the shard has changed. Spectra must be prepared like the members' t
 answers would be wrong without any sign of it.
 """
 
+import json
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,13 +21,16 @@ from survey.settings import SettingsError
 from survey.store import manifest
 from survey.store.ingest import check_tables
 from survey.store.make import ShardSpec, ShardTables, make_tables
-from survey.store.schema import REFUSED_SCHEMA
+from survey.store.schema import IMAGE, REFUSED_SCHEMA, image_array
 from survey.store.settings import Ingest, Prepare
 from survey.store.store import ADVICE, Store
-from survey.training.batches import Spectra
+from survey.training.batches import ExtraInputs, Spectra
 
-PIXEL_COLUMNS = ("flux", "ivar", "continuum")
+PIXEL_COLUMNS = ("flux", "ivar", "continuum", IMAGE)
 """The columns that networks use; the other columns of a store identify a spectrum."""
+
+PIXELS = ("flux", "ivar")
+"""Those of them that every network gets."""
 
 ALIGNMENT = 64
 """Bytes. The start of an array decides how vector units read it, and the last bit of a matrix product."""
@@ -121,15 +125,27 @@ def list_files(settings: Ingest) -> tuple[FilesInput, manifest.IngestPlan, str]:
     return FilesInput(settings.input, spec), plan, note
 
 
-def to_spectra(table: pa.Table, where: str, needs_continuum: bool) -> Spectra:
+def to_spectra(table: pa.Table, where: str, extra: ExtraInputs) -> Spectra:
     """The spectra of a shard as tensors, in the memory of the table where possible."""
-    names = PIXEL_COLUMNS if needs_continuum else PIXEL_COLUMNS[:2]
-    if missing := [name for name in names if name not in table.column_names]:
+    if missing := [name for name in extra if name not in table.column_names]:
+        advice = "image.size=64" if missing[0] == IMAGE else "continuum=dual"
         raise ValueError(
             f"predict: {where}: the spectra have no {missing[0]}, which a member uses; "
-            "prepare them with prepare.continuum=dual"
+            f"prepare them with prepare.{advice}"
         )
-    return Spectra(*(_tensor(table[name]) for name in names))
+    no_pixels = torch.empty(table.num_rows, 0)
+    arrays = {name: _tensor(table[name]) if name in table.column_names else no_pixels for name in PIXELS}
+    if "continuum" in extra:
+        arrays["continuum"] = _tensor(table["continuum"])
+    if IMAGE in extra:
+        arrays[IMAGE] = _image_tensor(table)
+    return Spectra(**arrays)
+
+
+def _image_tensor(table: pa.Table) -> torch.Tensor:
+    """The images of a table, whose schema says their shape."""
+    colours, height, width = json.loads((table.schema.metadata or {})[b"image"])
+    return torch.from_numpy(image_array(table[IMAGE], (colours, height, width)).copy())
 
 
 def _tensor(column: pa.ChunkedArray) -> torch.Tensor:
@@ -156,5 +172,8 @@ def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str) -> None:
 
 
 def without_good_pixels(spectra: Spectra) -> NDArray[np.bool_]:
-    """Which spectra have no good pixel; an answer of the networks would not be about a star."""
-    return np.asarray((spectra.ivar.amax(1) <= 0).numpy())
+    """Which objects have neither a good pixel nor an image; an answer would be about nothing."""
+    empty_N = (spectra.ivar > 0).sum(1) == 0
+    if spectra.image is not None:
+        empty_N &= spectra.image.flatten(1).amax(1) == 0
+    return np.asarray(empty_N.numpy())

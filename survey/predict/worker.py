@@ -84,7 +84,7 @@ class Worker:
         spec, folder = self.spec, self.spec.folder
         tables = spec.inputs.load(shard, INPUT_COLUMNS)
         spectra = inputs.to_spectra(
-            tables.spectra, f"shard {shard} of {spec.inputs.path}", self.ensemble.members.needs_continuum
+            tables.spectra, f"shard {shard} of {spec.inputs.path}", self.ensemble.members.extra_inputs
         )
         seed = int(random_generator(spec.seed, shard).integers(1 << 62))
         with self.lock, self.chooser.timed(max(len(spectra), 1)):

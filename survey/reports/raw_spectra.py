@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from survey.sources.reading import with_options
 from survey.spectrum import Spectrum
-from survey.store.make import read_items
+from survey.store.objects import read_items
 from survey.store.prepare import Preparer
 from survey.store.settings import Ingest
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from survey import labels
+from survey import labels, plugins
 from survey.metrics.settings import epoch_metric_names
 from survey.recipes import merge_recipes
 from survey.search.space import SearchSpace, Values, read_space, with_values
@@ -128,8 +128,11 @@ def _check_metrics(target: Target) -> None:
 
 def _check_names(target: Target) -> None:
     """The metrics of the target are computed in a validation; an error suggests another name."""
-    task = Train.from_dict("train", target.train | {"monitor": "loss"}).network_task()
-    known = [*epoch_metric_names(task.labels, task.classifies), *MEASURED]
+    settings = Train.from_dict("train", target.train | {"monitor": "loss"})
+    task = settings.network_task()
+    terms = plugins.constants("models", "TERMS").get(settings.model, ())
+    names = epoch_metric_names(task.labels, settings.classes if task.classifies else ())
+    known = [*names, *terms, *MEASURED]
     if unknown := [name for name in target.metrics if name not in known]:
         raise SettingsError(
             f"metrics: {unknown[0]}: there is no such metric of {target.name}; {similar(unknown[0], known)}"

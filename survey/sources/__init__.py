@@ -20,6 +20,8 @@ the file belongs to this survey but holds no usable spectrum. A source also defi
     NAMING = Naming(...)            optional: how the survey names its files, visits and stars (`naming.py`)
     example() -> tuple[str, bytes]  optional: name and content of a small valid file, for the contract test
 
+A source of images gives `ImageOfObject` in place of `Spectrum`; `images.py` is one.
+
 A `Spectrum` has vacuum wavelengths in angstrom in rising order (`wavelengths.py` converts those in air),
 flux, inverse variance, masks, and what is known of the visit (`survey.spectrum.VISIT_COLUMNS`).
 `noise.without_errors` makes one where the file gives no errors. `ascii.py` is a complete example.

@@ -1,4 +1,5 @@
-"""The bytes of a survey file become spectra: they are unpacked, and read by the first source that can.
+"""The bytes of a survey file become spectra or images: they are unpacked, and read by the first source that
+can.
 
 A FITS file is parsed once for all sources that read FITS. Other files belong to the sources that know their
 names (`FILES`): those that read bytes, and those that read rows of tables of spectra. What a source of
@@ -24,7 +25,7 @@ from survey.files import LARGEST
 from survey.settings import Settings
 from survey.sources import fits, wavelengths
 from survey.sources.visit import valid_values
-from survey.spectrum import LogWave, Refused, Spectrum
+from survey.spectrum import ImageOfObject, LogWave, Refused, Spectrum
 
 FITS_ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
 """The endings of FITS files, in lower case."""
@@ -35,6 +36,9 @@ it is."""
 _PIECE = 1 << 16
 _DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment] # isal's stub calls it an instance
 _FITS_START = b"SIMPLE  ="
+
+Found = Spectrum | ImageOfObject
+"""What a source finds in a file."""
 
 Sources = Mapping[str, Settings]
 """The sources that may read a file, in their order, with their options. `arrays` is one of them."""
@@ -72,22 +76,26 @@ def _patterns(module: ModuleType) -> tuple[str, ...]:
 
 
 def spectra(data: fits.Bytes, name: str, sources: Sources) -> list[Spectrum]:
-    """The spectra of a file; `Refused` if there are none. `sources` are the plugins to try, with their
-    options."""
+    """The spectra of a file; images are left out."""
+    return [each for each in observations(data, name, sources) if isinstance(each, Spectrum)]
+
+
+def observations(data: fits.Bytes, name: str, sources: Sources) -> list[Found]:
+    """The spectra or images of a file; `Refused` if there are none. `sources` are the plugins to try, with
+    their options."""
     data = unpack(data)
     hdus: fits.Hdus | None = None
     known = False
     with np.errstate(all="ignore"):  # the result shows damaged numbers; warnings of numpy add nothing
         for source, settings in sources.items():
             module = plugins.load("sources", source)
-            found: list[Spectrum] | None = None
-            if hasattr(module, "read_bytes"):
-                if is_named(name, _patterns(module)):
-                    known, found = True, _read_bytes(module, data, name, settings)
+            found: list[Found] | None = None
+            if hasattr(module, "read_bytes") and is_named(name, _patterns(module)):
+                known, found = True, _read_bytes(module, data, name, settings)
             elif data[:9] == _FITS_START and hasattr(module, "read"):
                 hdus = fits.parse(data) if hdus is None else hdus
                 found = module.read(hdus, name, settings)
-            if found == []:
+            if found is not None and not found:
                 raise Refused("unknown_layout", f"{source} finds no spectrum in it")
             if found is not None:
                 return found
@@ -96,11 +104,11 @@ def spectra(data: fits.Bytes, name: str, sources: Sources) -> list[Spectrum]:
     raise Refused("unknown_layout", f"not readable by {', '.join(sources)}; {content}")
 
 
-def _read_bytes(module: ModuleType, data: fits.Bytes, name: str, settings: Settings) -> list[Spectrum] | None:
+def _read_bytes(module: ModuleType, data: fits.Bytes, name: str, settings: Settings) -> list[Found] | None:
     """What a source gives for a file that is like its own."""
     source = module.__name__.rpartition(".")[2]
     with _damage_refused(source):
-        found: list[Spectrum] | None = module.read_bytes(bytes(data), name, settings)
+        found: list[Found] | None = module.read_bytes(bytes(data), name, settings)
         return None if found is None else [_checked(spectrum, source, _stem(name)) for spectrum in found]
 
 
@@ -121,11 +129,32 @@ def _stem(path: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def _checked(spectrum: Spectrum, source: str, visit: str) -> Spectrum:
-    """A spectrum that the store can use, with valid values of its visit; `Refused` if it is none.
+def image(data: fits.Bytes, name: str, sources: Sources) -> ImageOfObject:
+    """The image in a file that belongs to an object; `Refused` if there is none."""
+    settings = sources["images"] if "images" in sources else plugins.options("sources", "images")()
+    found = observations(data, name, {"images": settings})[0]
+    if not isinstance(found, ImageOfObject):
+        raise Refused("bad_image", "no image")
+    return found
+
+
+def _checked(found: Found, source: str, visit: str) -> Found:
+    """A spectrum or an image that the store can use, with valid values of its visit; else `Refused`.
 
     `visit` is the name of the visit, if the source gives none.
     """
+    usual = {"visit": visit, "survey": source, "layout": source}
+    if isinstance(found, ImageOfObject):
+        if found.pixels.ndim != 3 or 0 in found.pixels.shape or found.pixels.dtype.kind not in "fiu":
+            raise Refused("image_shape", f"pixels are {found.pixels.shape} {found.pixels.dtype}")
+    else:
+        _check_pixels(found)
+    found.visit = usual | valid_values(found.visit.items())
+    return found
+
+
+def _check_pixels(spectrum: Spectrum) -> None:
+    """Refuse a spectrum whose arrays do not fit."""
     size = len(spectrum.wave)
     for what, values in (("flux", spectrum.flux), ("ivar", spectrum.ivar)):
         if values.shape != (size,) or values.dtype.kind not in "fiu":
@@ -137,9 +166,6 @@ def _checked(spectrum: Spectrum, source: str, visit: str) -> Spectrum:
         raise Refused("bad_row", f"{size} pixels")
     if not isinstance(spectrum.wave, LogWave):
         wavelengths.check(spectrum.wave)
-    usual = {"visit": visit, "survey": source, "layout": source}
-    spectrum.visit = usual | valid_values(spectrum.visit.items())
-    return spectrum
 
 
 def table_source(path: str, sources: Sources) -> str:
@@ -182,12 +208,12 @@ def _damage_of(path: str, source: str) -> Iterator[None]:
         raise ValueError(f"{path}: {source} cannot read it ({type(error).__name__}: {error})") from error
 
 
-def table_rows(path: str, rows: list[int], sources: Sources) -> list[Spectrum | Refused]:
-    """The spectra of these rows of a table, in this order; a `ValueError` if the table is damaged."""
+def table_rows(path: str, rows: list[int], sources: Sources) -> list[Found | Refused]:
+    """The spectra or images of these rows of a table, in this order; a `ValueError` if it is damaged."""
     source = table_source(path, sources)
     with _damage_of(path, source):
         module = plugins.load("sources", source)
-        results: list[Spectrum | Refused] = module.read_rows(path, rows, sources[source])
+        results: list[Found | Refused] = module.read_rows(path, rows, sources[source])
     if source == "arrays":
         return results
     if len(results) != len(rows):
@@ -198,7 +224,7 @@ def table_rows(path: str, rows: list[int], sources: Sources) -> list[Spectrum | 
     return [_checked_row(result, source, f"{_stem(path)}-{row}") for row, result in named]
 
 
-def _checked_row(result: Spectrum | Refused, source: str, visit: str) -> Spectrum | Refused:
+def _checked_row(result: Found | Refused, source: str, visit: str) -> Found | Refused:
     try:
         with _damage_refused(source):
             return result if isinstance(result, Refused) else _checked(result, source, visit)

@@ -8,22 +8,28 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-from isal import isal_zlib
 
 from survey import checked, machine
-from survey.fetch import fetch
 from survey.sources import reading
-from survey.sources.reading import Sources
 from survey.spectrum import VISIT_COLUMNS, Refused, Spectrum
 from survey.store.manifest import Manifest, open_manifest
 from survey.store.markers import IngestMarker, shard_file, write_marker
+from survey.store.objects import SourceItem, add_images, read_items
 from survey.store.prepare import PreparedSpectra, Preparer
-from survey.store.schema import ARRAY_COLUMNS, REFUSED_SCHEMA, Flag, array_column, spectra_schema
+from survey.store.schema import (
+    ARRAY_COLUMNS,
+    IMAGE,
+    REFUSED_SCHEMA,
+    STORE_COLUMNS,
+    Flag,
+    array_column,
+    image_column,
+    spectra_schema,
+)
 from survey.store.settings import Bits, Ingest, Prepare
 from survey.store.store import round_mantissa, to_parquet
 
@@ -56,15 +62,6 @@ class ShardSpec:
             settings.bits,
             settings.fingerprint(),
         )
-
-
-@dataclass
-class SourceItem:
-    """One spectrum, or why there is none, with its manifest row and the checksum of its file."""
-
-    manifest_row: dict[str, Any]
-    crc: int | None
-    result: Spectrum | Refused
 
 
 @dataclass(frozen=True)
@@ -110,13 +107,14 @@ def make_shard(spec: ShardSpec, shard: int) -> dict[str, Any]:
 
 def make_tables(spec: ShardSpec, shard: int) -> ShardTables:
     """Fetch, read and prepare the files of a shard; nothing is written."""
-    preparer = _preparer(spec.prepare.model_dump_json())
-    schema = spectra_schema(preparer.grid, spec.prepare.continuum == "dual")
+    grid, images = spec.prepare.wavelengths(), spec.prepare.image
+    schema = spectra_schema(grid, spec.prepare.continuum == "dual", images)
+    sources = reading.with_options(spec.sources, spec.options)
     spectra, refused, count = [schema.empty_table()], [REFUSED_SCHEMA.empty_table()], 0
-    items = read_items(spec.manifest.shard(shard), reading.with_options(spec.sources, spec.options))
-    for batch in _batches(items, SLICE):
+    for batch in _batches(read_items(spec.manifest.shard(shard), sources), SLICE):
         count += len(batch)
-        spectra_table, refused_table = _prepare_batch(batch, preparer, spec.bits, schema)
+        add_images(batch, sources, images, has_spectra=len(grid) > 0)
+        spectra_table, refused_table = _prepare_batch(batch, spec, schema)
         spectra.append(spectra_table)
         refused.append(refused_table)
     tables = ShardTables(pa.concat_tables(spectra), pa.concat_tables(refused), count)
@@ -126,16 +124,6 @@ def make_tables(spec: ShardSpec, shard: int) -> ShardTables:
             f"and {tables.refused.num_rows} refused; please report this"
         )
     return tables
-
-
-def read_items(rows: pa.Table, sources: Sources) -> Iterator[SourceItem]:
-    """Every spectrum or refusal of these manifest rows, in their order."""
-    for is_file, group in groupby(rows.to_pylist(), key=lambda row: row["row"] < 0):
-        if is_file:
-            yield from _read_files(list(group), sources)
-        else:
-            for path, table_rows in groupby(group, key=lambda row: row["path"]):
-                yield from _read_table(path, list(table_rows), sources)
 
 
 @lru_cache(maxsize=4)
@@ -154,58 +142,79 @@ def _batches(items: Iterator[SourceItem], size: int) -> Iterator[list[SourceItem
         yield batch
 
 
-def _read_files(rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
-    for row, data in zip(rows, fetch([row["path"] for row in rows]), strict=True):
-        if isinstance(data, Refused):
-            yield SourceItem(row, None, data)
-            continue
-        crc = isal_zlib.crc32(data)
-        try:
-            spectra: list[Spectrum] = reading.spectra(data, row["path"].rpartition("/")[2], sources)
-        except Refused as refusal:
-            yield SourceItem(row, crc, refusal)
-            continue
-        for spectrum in spectra:
-            yield SourceItem(row, crc, spectrum)
+def _prepare_batch(batch: list[SourceItem], spec: ShardSpec, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    """The rows of spectra and images, and the rows of refused files, that a batch becomes."""
+    has_grid = "flux" in schema.names
+    read = [item for item in batch if not isinstance(item.result, Refused)]
+    with_spectrum = [item for item in read if has_grid and isinstance(item.result, Spectrum)]
+    without = [item for item in read if not (has_grid and isinstance(item.result, Spectrum))]
+    for item in read:
+        _add_catalogue_values(item.visit, item.manifest_row)
+    items, table, refused = list[SourceItem](), schema.empty_table(), dict[int, Refused]()
+    if with_spectrum:
+        preparer = _preparer(spec.prepare.model_dump_json())
+        items, table, refused = _with_spectrum(with_spectrum, preparer, spec.bits, schema)
+    if without:
+        others = _table(without, _no_spectrum_columns(len(without), schema), schema)
+        place = {id(item): number for number, item in enumerate(batch)}
+        order = np.argsort([place[id(item)] for item in (*items, *without)])  # that of the manifest
+        table = pa.concat_tables([table, others]).take(pa.array(order))
+    return table, _refused_table(batch, refused)
 
 
-def _read_table(path: str, rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
-    results: list[Spectrum | Refused]
-    try:
-        results = reading.table_rows(path, [row["row"] for row in rows], sources)
-    except FileNotFoundError:
-        results = [Refused("missing", "no such file")] * len(rows)
-    except ConnectionError:
-        raise  # a bucket that does not answer: the table may be sound
-    except OSError as error:
-        results = [Refused("missing", error.strerror or str(error))] * len(rows)
-    except ValueError as error:
-        results = [Refused("bad_row", str(error))] * len(rows)
-    for row, result in zip(rows, results, strict=True):
-        yield SourceItem(row, None, result)
-
-
-def _prepare_batch(
-    batch: list[SourceItem], preparer: Preparer, bits: Bits, schema: pa.Schema
-) -> tuple[pa.Table, pa.Table]:
-    """The rows of spectra and the rows of refused files that a batch becomes."""
-    read = [item for item in batch if isinstance(item.result, Spectrum)]
+def _with_spectrum(
+    read: list[SourceItem], preparer: Preparer, bits: Bits, schema: pa.Schema
+) -> tuple[list[SourceItem], pa.Table, dict[int, Refused]]:
+    """The items whose spectra pass the gates, their rows, and the refusals by the identity of the item."""
     spectra = [item.result for item in read if isinstance(item.result, Spectrum)]
-    for item, spectrum in zip(read, spectra, strict=True):
-        _add_catalogue_values(spectrum.visit, item.manifest_row)
     prepared = preparer(spectra, [item.manifest_row["rv"] for item in read])
     kept = [row for row in range(len(read)) if row not in prepared.quality.refused]
-    items, visits = [read[row] for row in kept], [spectra[row].visit for row in kept]
-    columns: dict[str, Any] = {name: [item.manifest_row[name] for item in items] for name in ("path", "row")}
+    columns = _quality_columns(prepared, kept) | _array_columns(prepared, kept, bits, schema)
+    columns["flags"][[spectra[row].noise_estimated for row in kept]] |= Flag.NOISE_ESTIMATED
+    items = [read[row] for row in kept]
+    refused = {id(read[row]): refusal for row, refusal in prepared.quality.refused.items()}
+    return items, _table(items, columns, schema), refused
+
+
+def _table(items: list[SourceItem], columns: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """The rows of items with these columns of their spectra."""
+    visits = [item.visit for item in items]
+    columns = {name: [item.manifest_row[name] for item in items] for name in ("path", "row")} | columns
     columns["crc"] = [item.crc for item in items]
     columns |= {name: [visit.get(name) for visit in visits] for name in VISIT_COLUMNS}
-    columns |= _quality_columns(prepared, kept)
-    columns["flags"][[value is None for value in columns["obsid"]]] |= Flag.NO_OBSID
+    is_spectrum = np.array([isinstance(item.result, Spectrum) for item in items], bool)
+    has_no_obsid = np.array([value is None for value in columns["obsid"]], bool)
+    columns["flags"][has_no_obsid & is_spectrum] |= Flag.NO_OBSID
     columns["flags"][[bool(value) for value in columns["fiber_mask"]]] |= Flag.FIBER
-    columns["flags"][[spectra[row].noise_estimated for row in kept]] |= Flag.NOISE_ESTIMATED
-    columns |= _array_columns(prepared, kept, bits, schema)
-    table = pa.table([_column(columns[field.name], field) for field in schema], schema=schema)
-    return table, _refused_table(batch, read, prepared.quality.refused)
+    if IMAGE in schema.names:
+        columns |= _image_columns(items, columns["flags"], schema)
+    return pa.table([_column(columns[field.name], field) for field in schema], schema=schema)
+
+
+def _image_columns(items: list[SourceItem], flags: np.ndarray, schema: pa.Schema) -> dict[str, Any]:
+    """The images of items, zeros where there is none; sets the flag."""
+    size = schema.field(IMAGE).type.byte_width
+    none = np.zeros(size, np.uint8)
+    flags |= np.array([item.image_flag for item in items], flags.dtype)
+    pixels = [item.image if isinstance(item.image, np.ndarray) else none for item in items]
+    return {
+        "image_path": [item.manifest_row["image"] for item in items],
+        "image_problem": [item.image_problem for item in items],
+        IMAGE: image_column(pixels, size),
+    }
+
+
+def _no_spectrum_columns(count: int, schema: pa.Schema) -> dict[str, Any]:
+    """The columns of a spectrum for objects that have none: no good pixel, nothing measured."""
+    columns: dict[str, Any] = {name: [None] * count for name in STORE_COLUMNS if name not in ("path", "row")}
+    columns |= {"n_good": [0] * count, "n_outlier": [0] * count}
+    has_grid = "flux" in schema.names
+    columns["flags"] = np.full(count, Flag.NO_SPECTRUM if has_grid else 0, np.int32)
+    for name, value in (("flux", 1.0), ("ivar", 0.0), ("continuum", 1.0)):
+        if name in schema.names:
+            size = schema.field(name).type.list_size
+            columns[name] = array_column(np.full((count, size), value, np.float32))
+    return columns
 
 
 def _quality_columns(prepared: PreparedSpectra, kept: list[int]) -> dict[str, Any]:
@@ -238,7 +247,7 @@ def _array_columns(
 
 
 def _column(values: Any, field: pa.Field) -> pa.Array:
-    if field.name in ARRAY_COLUMNS:
+    if field.name in (*ARRAY_COLUMNS, IMAGE):
         return values
     return values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type)
 
@@ -250,12 +259,12 @@ def _add_catalogue_values(visit: dict[str, Any], manifest_row: dict[str, Any]) -
             visit[name] = manifest_row[name]
 
 
-def _refused_table(batch: list[SourceItem], read: list[SourceItem], refused: dict[int, Refused]) -> pa.Table:
-    """Rows of refused files, in the order of the manifest. `refused` holds the refusals after reading."""
-    by_item = {id(read[row]): refusal for row, refusal in refused.items()}
+def _refused_table(batch: list[SourceItem], refused: dict[int, Refused]) -> pa.Table:
+    """Rows of refused files, in the order of the manifest. `refused` holds the refusals after reading, by the
+    identity of their items."""
     rows = []
     for item in batch:
-        refusal = item.result if isinstance(item.result, Refused) else by_item.get(id(item))
+        refusal = item.result if isinstance(item.result, Refused) else refused.get(id(item))
         if refusal is not None:
             rows.append(
                 {

@@ -10,6 +10,7 @@ from enum import IntFlag
 import numpy as np
 import pyarrow as pa
 
+from survey.images.settings import PrepareImages
 from survey.spectrum import VISIT_COLUMNS, Grid
 from survey.store.indices import index_columns
 from survey.tables.columns import described_field
@@ -29,6 +30,8 @@ class Flag(IntFlag):
     NO_OBSID = 256
     FIBER = 512
     NOISE_ESTIMATED = 1024
+    NO_IMAGE = 2048
+    NO_SPECTRUM = 4096
 
 
 FLAG_MEANINGS = {
@@ -43,6 +46,8 @@ FLAG_MEANINGS = {
     Flag.NO_OBSID: "the survey's number of the observation is missing or invalid",
     Flag.FIBER: "the survey's own mask of the fibre is not 0",
     Flag.NOISE_ESTIMATED: "the file gives no errors: ivar and S/N are estimated from the flux",
+    Flag.NO_IMAGE: "no image, in a store that has images",
+    Flag.NO_SPECTRUM: "no spectrum, in a store that has spectra",
 }
 
 _FLAG_TEXTS = [f"{flag.value} {str(flag.name).lower()}: {text}" for flag, text in FLAG_MEANINGS.items()]
@@ -75,6 +80,12 @@ ARRAY_COLUMNS = {
     "ivar": "inverse variance of flux; 0 = bad",
     "continuum": "continuum at the grid points, mean 1",
 }
+IMAGE = "image"
+"""The column of images: bytes of colours, rows and columns (C, H, W); all 0 = no image."""
+IMAGE_COLUMNS = {
+    "image_path": ("string", "the file of the image; null if there is none beside the file of the row"),
+    "image_problem": ("string", "why there is no image; null if there is one"),
+}
 REFUSED_COLUMNS = {
     "path": ("string", "the file"),
     "row": ("int64", "the row within a table file; -1 for a complete file"),
@@ -86,20 +97,44 @@ REFUSED_COLUMNS = {
 REFUSED_SCHEMA = pa.schema([described_field(name, *column) for name, column in REFUSED_COLUMNS.items()])
 
 
-def spectra_schema(grid: Grid, with_continuum: bool) -> pa.Schema:
-    """The columns of spectra. The grid is in the schema's metadata."""
+def spectra_schema(grid: Grid, with_continuum: bool, images: PrepareImages | None = None) -> pa.Schema:
+    """The columns of spectra and images. The metadata holds the grid and the shape of the images."""
     first = {name: STORE_COLUMNS[name] for name in ("path", "row", "crc")}
     scalars = first | VISIT_COLUMNS | STORE_COLUMNS
     fields = [described_field(name, *column) for name, column in scalars.items()]
     arrays = [name for name in ARRAY_COLUMNS if name != "continuum" or with_continuum]
-    fields += [described_field(name, _list_type(len(grid)), ARRAY_COLUMNS[name]) for name in arrays]
+    if len(grid):
+        fields += [described_field(name, _list_type(len(grid)), ARRAY_COLUMNS[name]) for name in arrays]
     about_grid = grid.to_dict() | {"points": len(grid), "medium": "vacuum", "unit": "angstrom"}
-    return pa.schema(fields, metadata={"grid": json.dumps(about_grid)})
+    metadata = {"grid": json.dumps(about_grid)}
+    if images and images.is_used:
+        fields += [described_field(name, *column) for name, column in IMAGE_COLUMNS.items()]
+        colours, height, width = images.shape
+        text = f"the image: {colours} colours x {height} rows x {width} columns, a byte each; all 0 = none"
+        fields.append(described_field(IMAGE, pa.binary(colours * height * width), text))
+        metadata["image"] = json.dumps(images.shape)
+    return pa.schema(fields, metadata=metadata)
 
 
 def _list_type(size: int) -> pa.DataType:
     """Lists of so many numbers, none of them null: Parquet spends time on what may be null."""
     return pa.list_(pa.field("element", pa.float32(), nullable=False), size)
+
+
+def image_column(images: list[np.ndarray], size: int) -> pa.Array:
+    """Images of so many bytes as a column."""
+    data = pa.py_buffer(b"".join(image.tobytes() for image in images))
+    return pa.Array.from_buffers(pa.binary(size), len(images), [None, data])
+
+
+def image_array(column: pa.ChunkedArray, shape: tuple[int, int, int]) -> np.ndarray:
+    """A column of images as bytes (N, C, H, W), without a copy."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # of no rows
+        return np.empty((0, *shape), np.uint8)
+    start, size = array.offset * array.type.byte_width, len(array) * array.type.byte_width
+    pixels = np.frombuffer(array.buffers()[1], np.uint8, size, start) if size else np.empty(0, np.uint8)
+    return pixels.reshape(len(array), *shape)
 
 
 def array_column(values: np.ndarray) -> pa.Array:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from survey import plugins
+from survey.images.settings import PrepareImages
 from survey.settings import Settings, SettingsError, similar
 from survey.spectrum import GRIDS, Grid
 
@@ -40,7 +41,8 @@ class Prepare(Settings):
 
     grid: str | dict[str, float | str] = Field(
         "cemp4900",
-        description=f"the wavelengths: {', '.join(GRIDS)}, or {{start, stop, step, scale: linear|log}}",
+        description=f"the wavelengths: {', '.join(GRIDS)} (images only), or "
+        "{start, stop, step, scale: linear|log}",
     )
     velocity: Literal["rv_or_z", "z", "rest", "none"] = Field(
         "rv_or_z",
@@ -67,6 +69,13 @@ class Prepare(Settings):
     lowest: float = Field(-1.0, description="a normalised flux below this is set to it and marked bad")
     highest: float = Field(4.0, description="a normalised flux above this is set to it and marked bad")
     gates: Gates = Field(Gates(), description="limits of quality")
+    image: PrepareImages = Field(PrepareImages(), description="how images are prepared")
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> Self:
+        if not len(self.wavelengths()) and not self.image.is_used:
+            raise SettingsError("grid: none is a store of images only; give image.size, such as 64, too")
+        return self
 
     @field_validator("grid")
     @classmethod
@@ -123,7 +132,7 @@ class Input(Settings):
     """The files that a store is made from."""
 
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset(
-        {"input", "files", "pattern", "compare", "reread", "forget", "copies_above"}
+        {"input", "files", "pattern", "image_pattern", "compare", "reread", "forget", "copies_above"}
     )
 
     input: str = Field(
@@ -138,6 +147,11 @@ class Input(Settings):
         "",
         description="path of a catalogue row's file, such as {planid}/spec-{lmjd:05d}.fits; "
         "empty = from the column of files, or by the survey's own rule",
+    )
+    image_pattern: str = Field(
+        "",
+        description="path of the image of a catalogue row's object, such as {subclass}/{name}.jpg; "
+        "empty = from the column image, if there is one",
     )
     shard: int = Field(
         1000, ge=1, le=20000, description="spectra per shard; fixed once the store has a shard"

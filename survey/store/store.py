@@ -26,7 +26,7 @@ from survey import files
 from survey.folder import Document, Folder, Kind
 from survey.spectrum import Grid
 from survey.store.markers import SHARDS, IngestMarker, markers_from, shard_file
-from survey.store.schema import ARRAY_COLUMNS
+from survey.store.schema import ARRAY_COLUMNS, IMAGE
 from survey.store.settings import Bits, Prepare
 
 
@@ -86,6 +86,11 @@ class Store:
         return self.document.settings.prepare
 
     @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Colours, height and width of the images; None if there are none."""
+        return self.prepare.image.shape if self.prepare.image.is_used else None
+
+    @property
     def shards(self) -> int:
         """Number of shards."""
         return self.document.shards
@@ -134,7 +139,7 @@ def round_mantissa(values: np.ndarray, bits: int) -> np.ndarray:
 def to_parquet(table: pa.Table) -> pa.Buffer:
     """A table of a store as the bytes of a Parquet file."""
     arrays = [name for name in ARRAY_COLUMNS if name in table.column_names]
-    scalars = [name for name in table.column_names if name not in arrays]
+    scalars = [name for name in table.column_names if name not in (*arrays, IMAGE)]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,

@@ -26,8 +26,12 @@ FILE_COLUMNS = (
     "fits_name",
     "fits",
     "spec",
+    "spectrum",
 )
 """The names of a catalogue's column that holds the file of a spectrum, best first."""
+
+IMAGE_COLUMNS = ("image", "image_file", "image_path", "cutout", "cutout_file", "jpg")
+"""The names of a catalogue's column that holds the file of an image, best first."""
 
 CATALOGUE_COLUMNS = {
     "obsid": ("obsid", "obs_id"),

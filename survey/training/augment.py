@@ -10,6 +10,7 @@ settings in `Augment`, and its default strengths in the preset `none` (both in
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from survey.training import distortions
 from survey.training.augment_settings import METHOD_NAMES, Augment
 from survey.training.batches import Spectra
 from survey.training.distortions import Draws
+from survey.training.image_augment import augment_images
 
 METHODS: dict[str, Callable[..., Spectra]] = {name: getattr(distortions, name) for name in METHOD_NAMES}
 """The functions of the methods, in the order of their use."""
@@ -36,7 +38,8 @@ def augment(
     used = [name for name in METHODS if values[name]["probability"] > 0]
     rows, device = len(spectra), spectra.flux.device
     flux_BP, ivar_BP = _with_bad_pixels_reset(spectra.flux, spectra.ivar)
-    changed = Spectra(flux_BP, ivar_BP, None if spectra.continuum is None else spectra.continuum.clone())
+    continuum_BP = None if spectra.continuum is None else spectra.continuum.clone()
+    changed = Spectra(flux_BP, ivar_BP, continuum_BP, spectra.image)
     drawn = torch.rand((rows * world_size, 1 + len(used)), generator=generator, device=generator.device).cpu()
     for column, name in enumerate(used, 1):
         strengths = dict(values[name])
@@ -47,7 +50,10 @@ def augment(
         index = chosen[rank * rows : (rank + 1) * rows].nonzero()[:, 0].to(device)
         # Also without a chosen row here: all generators have to draw the same numbers.
         _replace_rows(changed, index, METHODS[name](_rows(changed, index), draws, **strengths))
-    return changed
+    if spectra.image is None or not settings.image.is_used:
+        return changed
+    image_BCHW = augment_images(settings.image, spectra.image, generator, rank, world_size)
+    return replace(changed, image=image_BCHW)
 
 
 def _check(spectra: Spectra, rank: int, world_size: int) -> None:

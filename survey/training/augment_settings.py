@@ -81,6 +81,29 @@ class PixelDropout(Method):
     width: int | None = _preset_value("largest width of a gap, in pixels", ge=1)
 
 
+class ImageAugment(Settings):
+    """How training images are changed."""
+
+    probability: float = Field(1.0, ge=0, le=1, description="share of the images that are changed")
+    turn: bool = Field(False, description="turn by any angle and mirror: the sky has no upper side")
+    shift: float = Field(0.0, ge=0, le=100, description="largest shift of the middle, in pixels")
+    zoom: float = Field(
+        0.0, ge=0, le=1, description="largest change of the scale: 0.1 = between 0.91 and 1.1"
+    )
+    seeing: float = Field(0.0, ge=0, le=20, description="largest Gaussian blur (its sigma), in pixels")
+    brightness: float = Field(
+        0.0, ge=0, lt=1, description="largest distance of a factor of all colours from 1"
+    )
+    colour: float = Field(0.0, ge=0, lt=1, description="the same for each colour by itself")
+    noise: float = Field(0.0, ge=0, le=1, description="largest deviation of added noise; white is 1")
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any image is changed."""
+        strengths = (self.shift, self.zoom, self.seeing, self.brightness, self.colour, self.noise)
+        return self.probability > 0 and (self.turn or any(strengths))
+
+
 class Augment(Settings):
     """How training spectra are changed. The fields from `flip` on are the methods, in order of use."""
 
@@ -99,6 +122,7 @@ class Augment(Settings):
     noise: Noise = Field(Noise(), description="constant noise")
     ivar_noise: IvarNoise = Field(IvarNoise(), description="shorter exposures")
     dropout: PixelDropout = Field(PixelDropout(), description="gaps")
+    image: ImageAugment = Field(ImageAugment(), description="changes of images, whatever the preset is")
 
     def result_settings(self) -> dict[str, Any]:
         """The values with those of the preset in place of null; the preset's name alone changes no result."""
@@ -154,7 +178,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def _fill(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Nested values, with the defaults where they are missing or None."""
     filled = {
-        name: _fill(defaults[name], value) if isinstance(value, dict) else value
+        name: _fill(defaults.get(name, {}), value) if isinstance(value, dict) else value
         for name, value in values.items()
     }
     return defaults | {name: value for name, value in filled.items() if value is not None}

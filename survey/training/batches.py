@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from survey.store.schema import IMAGE, image_array
 from survey.store.store import Store, open_store
 from survey.training.learning_settings import Curriculum
 
@@ -26,11 +28,16 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Spectra:
-    """Arrays of some spectra; the continuum only if a network needs it."""
+    """Arrays of some spectra, and of the images of their objects; continuum and images only if a network
+    needs them.
+
+    Without spectra, flux and ivar have no pixels. Images are bytes (B, C, H, W), all 0 where there is none.
+    """
 
     flux: Tensor
     ivar: Tensor
     continuum: Tensor | None = None
+    image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -42,9 +49,13 @@ class Spectra:
         """The same spectra on a device."""
         return self._map(lambda array: array.to(device, non_blocking=True))
 
+    def arrays(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """What a network is called with."""
+        return self.flux, self.ivar, self.continuum, self.image
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Spectra":
-        continuum = None if self.continuum is None else change(self.continuum)
-        return Spectra(change(self.flux), change(self.ivar), continuum)
+        more = (None if array is None else change(array) for array in (self.continuum, self.image))
+        return Spectra(change(self.flux), change(self.ivar), *more)
 
 
 Read = Callable[[Iterable[Places]], Iterator[Spectra]]
@@ -55,27 +66,51 @@ def concatenate(parts: list[Spectra]) -> Spectra:
     """Several spectra arrays as one."""
     if len(parts) == 1:
         return parts[0]
-    continua = [part.continuum for part in parts if part.continuum is not None]
-    return Spectra(
-        torch.cat([part.flux for part in parts]),
-        torch.cat([part.ivar for part in parts]),
-        torch.cat(continua) if continua else None,
-    )
+
+    def joined(name: str) -> Tensor | None:
+        arrays = [array for part in parts if (array := getattr(part, name)) is not None]
+        return torch.cat(arrays) if arrays else None
+
+    flux_BP, ivar_BP = (torch.cat([getattr(part, name) for part in parts]) for name in ("flux", "ivar"))
+    return Spectra(flux_BP, ivar_BP, joined("continuum"), joined("image"))
 
 
-def read_spectra(store: Store, shard_row_N2: Places, continuum: bool) -> Spectra:
+ExtraInputs = tuple[str, ...]
+"""What a network needs besides flux and ivar: `continuum`, `image`, both or nothing."""
+
+
+def read_spectra(store: Store, shard_row_N2: Places, extra: ExtraInputs = ()) -> Spectra:
     """Spectra of a store, in the order of the list; each shard is opened once."""
-    columns = ["flux", "ivar", "continuum"] if continuum else ["flux", "ivar"]
-    size = len(store.grid)
-    arrays = [np.empty((len(shard_row_N2), size), np.float32) for _ in columns]
-    for shard in np.unique(shard_row_N2[:, 0]):
+    arrays = empty_arrays(store, len(shard_row_N2), extra)
+    columns = [name for name, array in arrays.items() if array.shape[1]]
+    for shard in np.unique(shard_row_N2[:, 0]) if columns else ():
         table = store.spectra(int(shard), columns)
         index = np.flatnonzero(shard_row_N2[:, 0] == shard)
-        for array, name in zip(arrays, columns, strict=True):
-            pixels = table[name].combine_chunks().flatten().to_numpy().reshape(-1, size)
-            array[index] = pixels[shard_row_N2[index, 1]]
-    tensors = [torch.from_numpy(array) for array in arrays]
-    return Spectra(tensors[0], tensors[1], tensors[2] if continuum else None)
+        for name in columns:
+            arrays[name][index] = _column_array(table, name, arrays[name].shape[1:])[shard_row_N2[index, 1]]
+    return Spectra(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def empty_arrays(store: Store, count: int, extra: ExtraInputs) -> dict[str, NDArray[Any]]:
+    """Room for so many spectra of a store, by the names of the arrays of `Spectra`."""
+    names = ["flux", "ivar", *(["continuum"] if "continuum" in extra else [])]
+    arrays: dict[str, NDArray[Any]] = {name: np.empty((count, len(store.grid)), np.float32) for name in names}
+    if "image" in extra:
+        if store.image_shape is None:
+            raise ValueError(
+                f"{store.path}: the store has no images, which the network needs; "
+                "ingest with prepare.image.size, such as 64"
+            )
+        arrays[IMAGE] = np.empty((count, *store.image_shape), np.uint8)
+    return arrays
+
+
+def _column_array(table: pa.Table, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A column of arrays of this shape."""
+    if name == IMAGE:
+        return image_array(table[name], (shape[0], shape[1], shape[2]))
+    pixels: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy()
+    return pixels.reshape(-1, *shape)
 
 
 @dataclass(frozen=True)
@@ -83,7 +118,7 @@ class Reader:
     """Reads the spectra of a store in this process, `ahead` lists in advance."""
 
     path: str
-    continuum: bool
+    extra: ExtraInputs = ()
     ahead: int = 1
 
     def __call__(self, lists: Iterable[Places]) -> Iterator[Spectra]:
@@ -91,7 +126,7 @@ class Reader:
         with ThreadPoolExecutor(1) as pool:
             waiting = deque[Future[Spectra]]()
             for shard_row_N2 in lists:
-                waiting.append(pool.submit(read_spectra, store, shard_row_N2, self.continuum))
+                waiting.append(pool.submit(read_spectra, store, shard_row_N2, self.extra))
                 if len(waiting) > self.ahead:
                     yield waiting.popleft().result()
             for future in waiting:

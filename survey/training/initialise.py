@@ -27,7 +27,7 @@ def rescale_layers(net: Network, spectra: Spectra, count: int = 256) -> None:
     last, unscaled = set(net.last_layers()), set(net.unscaled_layers())
     hooks = []
     for layer in net.modules():
-        scalable = isinstance(layer, nn.Conv1d | nn.Linear) and layer.weight.requires_grad
+        scalable = isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear) and layer.weight.requires_grad
         if scalable and layer not in unscaled:
             deviation = LAST if layer in last else 1.0
             hooks.append(layer.register_forward_hook(partial(_rescale, deviation)))
@@ -35,16 +35,18 @@ def rescale_layers(net: Network, spectra: Spectra, count: int = 256) -> None:
     net.train()  # with dropout and batch statistics, because later layers get their effects too
     with torch.no_grad():
         some = spectra[:count]
-        net(some.flux, some.ivar, some.continuum)
+        net(*some.arrays())
     for hook in hooks:
         hook.remove()
     net.train(training)
 
 
-def _rescale(deviation: float, layer: nn.Conv1d | nn.Linear, inputs: tuple[Any, ...], out: Tensor) -> Tensor:
+def _rescale(
+    deviation: float, layer: nn.Conv1d | nn.Conv2d | nn.Linear, inputs: tuple[Any, ...], out: Tensor
+) -> Tensor:
     """Scale the layer so that its output has mean 0 and this deviation per channel; the scaled output."""
     del inputs
-    channel = 1 if isinstance(layer, nn.Conv1d) else out.ndim - 1
+    channel = out.ndim - 1 if isinstance(layer, nn.Linear) else 1
     other_axes = [axis for axis in range(out.ndim) if axis != channel]
     mean, spread = out.mean(other_axes), out.std(other_axes)
     factor = torch.where(spread > 1e-6, deviation / spread.clamp_min(1e-6), 1.0)

@@ -5,7 +5,6 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from survey.labels import CLASSES
 from survey.settings import Settings
 
 WARM_UP_START = 0.1
@@ -17,6 +16,9 @@ class Rates(Settings):
 
     cls: float = Field(1.0, ge=0, description="factor of the mean loss of the classes")
     reg: float = Field(1.0, ge=0, description="factor of the mean loss of the labels")
+    own: float = Field(
+        1.0, ge=0, description="factor of the mean loss of the network's own, such as that of a vae"
+    )
 
 
 class Loss(Settings):
@@ -35,7 +37,7 @@ class Loss(Settings):
     class_weights: Literal["none", "balanced", "sqrt_balanced"] | tuple[float, ...] = Field(
         "none",
         description="weights of the classes: by their rarity, by the root of it, "
-        f"or one number each for {', '.join(CLASSES)}",
+        "or one number for each class",
     )
     reg: Literal["mse", "mae", "smooth_l1", "huber", "log_cosh", "weighted_mse", "gaussian_nll", "focal"] = (
         Field("mse", description="loss of the labels; only gaussian_nll trains uncertainties too")

@@ -70,7 +70,9 @@ class Loop:
         self.distributed_net = ranks.distribute(net, device)
         self.generator = torch.Generator(device)
         methods = settings.augment.result_settings()
-        self.augments = any(methods[name]["probability"] > 0 for name in METHODS)
+        self.augments = settings.augment.image.is_used or any(
+            methods[name]["probability"] > 0 for name in METHODS
+        )
 
     def run(self, validation: Validation, reporter: Reporter) -> None:
         """Train to the end."""
@@ -93,10 +95,12 @@ class Loop:
         """The steps of an epoch; returns its numbers."""
         started, epoch, lr = time.perf_counter(), self.state.epoch, 0.0
         loss, count, number = torch.zeros((), device=self.device), 0, -1
+        self.terms = torch.zeros(len(self.net.terms), device=self.device)
         steps = self.batches.steps(epoch)
         self._set_train_mode()
         for number, step in enumerate(self.batches.epoch(epoch)):
             lr = self._set_learning_rate(epoch + number / steps)
+            self.net.epoch = epoch + number / steps
             with self.threads.timed():
                 loss += self._step(step, number)
             count += len(step.batch_index)
@@ -109,7 +113,9 @@ class Loop:
             )
         rate = count / (time.perf_counter() - started)
         train_loss = float(self.ranks.sum(loss)) / (number + 1)
-        return {"epoch": float(epoch + 1), "lr": lr, "train_loss": train_loss, "spectra_per_second": rate}
+        row = {"epoch": float(epoch + 1), "lr": lr, "train_loss": train_loss, "spectra_per_second": rate}
+        terms = (self.ranks.sum(self.terms) / (number + 1)).tolist() if self.net.terms else []
+        return row | {f"train_{name}": value for name, value in zip(self.net.terms, terms, strict=True)}
 
     def _set_train_mode(self) -> None:
         """Switch on dropout and batch statistics, except in frozen layers, whose
@@ -179,11 +185,13 @@ class Loop:
 
     def _piece_loss(self, spectra: Spectra, targets: Targets, weights: Tensor) -> Tensor:
         with arithmetic(self.settings.precision, self.device):
-            outputs = self.distributed_net(spectra.flux, spectra.ivar, spectra.continuum)
+            outputs = self.distributed_net(*spectra.arrays())
         loss = self.loss.total(self.loss.sums(outputs, targets, self.state.epoch), weights)
+        share = len(spectra) / self.batches.batch  # of the rows of all workers and pieces
+        if self.net.terms:
+            self.terms += share * outputs["terms"].detach().float().mean(0)
         if self.settings.align.method == "none" or targets.source_B is None:
             return loss
-        share = len(spectra) / self.batches.batch  # of the rows of all workers and pieces
         return loss + share * alignment(self.settings.align, outputs["latent"], targets.source_B)
 
     def _update_mean_weights(self) -> None:

@@ -1,4 +1,5 @@
-"""Losses: one number for the classes and one for the labels, which workers can add up.
+"""Losses: one number for the classes, one for the labels, and one of the network's own, which workers can add
+up.
 
 A worker computes the weights of its rows (`weights`) and the weighted sums of its losses (`sums`); both are
 summed over the workers. `total` computes the loss of the batch from them: the mean of each part, times its
@@ -152,19 +153,21 @@ class TaskLoss:
         )
 
     def weights(self, targets: Targets) -> Tensor:
-        """The weight of a batch in each part, [classes, labels]; it does not depend on outputs."""
+        """The weight of a batch in each part, [classes, labels, own]; it does not depend on outputs."""
         zero = targets.weight_B.new_zeros(())
         cls = self.class_weights(targets).sum() if self.task.classifies else zero
         reg = self.label_weights(targets).sum() if self.task.regresses else zero
-        return torch.stack((cls, reg))
+        return torch.stack((cls, reg, targets.weight_B.sum()))
 
     def sums(self, outputs: Outputs, targets: Targets, epoch: float, scoring: bool = False) -> Tensor:
-        """The sum of weight * loss in each part, [classes, labels].
+        """The sum of weight * loss in each part, [classes, labels, own].
 
         For `scoring`, gaussian_nll is the likelihood itself in every epoch: its values with beta or in the
         warm-up cannot be compared.
         """
-        cls = reg = targets.weight_B.new_zeros(())
+        cls = reg = own = targets.weight_B.new_zeros(())
+        if "own_loss" in outputs:
+            own = (outputs["own_loss"][:, 0].float() * targets.weight_B).sum()
         if self.task.classifies:
             known_B = (targets.class_B != MISSING) & (targets.weight_B > 0)
             logits_BC = torch.where(known_B[:, None], outputs["logits"].float(), 0.0)
@@ -174,11 +177,11 @@ class TaskLoss:
             weight_BL = self.label_weights(targets)
             loss_BL = self._label_losses(outputs, targets, weight_BL > 0, epoch, scoring)
             reg = (loss_BL * weight_BL).sum()
-        return torch.stack((cls, reg))
+        return torch.stack((cls, reg, own))
 
     def total(self, sums: Tensor, weights: Tensor) -> Tensor:
         """The loss: the mean of each part times its rate; a part of which nothing is known is 0."""
-        rates = sums.new_tensor([self.settings.rates.cls, self.settings.rates.reg])
+        rates = sums.new_tensor([getattr(self.settings.rates, name) for name in ("cls", "reg", "own")])
         known = weights > 0
         return (rates * torch.where(known, sums, 0.0) / torch.where(known, weights, 1.0)).sum()
 

@@ -94,6 +94,7 @@ class Plan(_Fixed):
     view: View
     scaling: ScalingField
     grid: Grid
+    image: tuple[int, int, int] | None = None
     store: StoreSource
     parts: dict[str, PartCounts]
     split: Split
@@ -186,16 +187,27 @@ class Run:
         return in_units(outputs, self.scaling) | {"latent": outputs["latent"].numpy()}
 
 
-def build(model: str, options: dict[str, Any], task: Task, pixels: int) -> Network:
-    """A new network of this name."""
+def build(
+    model: str, options: dict[str, Any], task: Task, pixels: int, image: tuple[int, int, int] | None = None
+) -> Network:
+    """A new network of this name, for spectra of so many pixels and images of this shape."""
     checked = plugins.options("models", model).from_dict(f"train: options of {model}", options)
-    net: Network = plugins.load("models", model).Net(pixels, task, checked)
-    return net
+    kind: type[Network] = plugins.load("models", model).Net
+    if "image" in kind.extra_inputs:
+        if image is None:
+            raise SettingsError(
+                f"train: model={model}: needs images, the store has none; "
+                "ingest with prepare.image.size, such as 64"
+            )
+        return kind(pixels, task, checked, image)
+    if not pixels:
+        raise SettingsError(f"train: model={model}: needs spectra, the store has images only")
+    return kind(pixels, task, checked)
 
 
 def network(plan: Plan) -> Network:
     """A new network according to a plan, or to the document of a run."""
-    net = build(plan.model, plan.options, plan.task, len(plan.grid))
+    net = build(plan.model, plan.options, plan.task, len(plan.grid), plan.image)
     if plan.view != View():
         net.view = ViewLayer(plan.view, plan.grid.wave)
     return net

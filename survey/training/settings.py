@@ -5,6 +5,7 @@ This file imports nothing heavy, so that a job reports a wrong setting at once. 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from survey import plugins
 from survey.help import rows_text, setting_rows
 from survey.labelling.settings import Join, Split
-from survey.labels import CLASSES, label
+from survey.labels import label
 from survey.metrics.settings import epoch_metric_names
 from survey.models.settings import Task, TaskKind, View
 from survey.settings import Settings, SettingsError, Threads, similar
@@ -26,7 +27,10 @@ from survey.training.tracking_settings import Tracking
 Precision = Literal["auto", "float32", "bf16"]
 """The precision of a network's arithmetic. Weights and losses are float32 always."""
 
-SMALLER_IS_BETTER = ("loss", "log_loss", "mae", "rmse", "ece", "brier")
+SMALLER_IS_BETTER = (
+    *("loss", "log_loss", "mae", "rmse", "ece", "brier"),
+    *("reconstruction", "chi2", "kl", "contrastive", "invariance", "variance", "covariance"),
+)
 """Beginnings of the names of metrics that are better when they are smaller."""
 
 UNUSED = (
@@ -79,7 +83,7 @@ class Train(Settings):
     )
 
     store: str = Field(description="folder or s3:// prefix of the store with the spectra")
-    labels: str = Field(description="table of labels: CSV, Parquet or FITS")
+    labels: str = Field(description="table of labels: CSV, Parquet or FITS; none, with task=none")
     run: str = Field(description="folder or s3:// prefix of the run to make or to continue")
     sources: dict[str, Source] = Field(
         {},
@@ -92,7 +96,11 @@ class Train(Settings):
     options: dict[str, Any] = Field(
         {}, description="settings of the model; survey train model=NAME --help all lists them"
     )
-    task: TaskKind = Field("cls_reg", description="classes, labels, or both")
+    task: TaskKind = Field(
+        "cls_reg",
+        description="cls = classes, reg = labels, cls_reg = both; none = only what a model learns by itself, "
+        "such as vae",
+    )
     targets: tuple[str, ...] = Field(
         ("Teff", "logg", "FeH", "CH", "CFe"),
         strict=False,
@@ -231,8 +239,14 @@ class Train(Settings):
                 "give start_from=RUN, or leave freeze out"
             )
         self._check_keep()
+        for name, source in self.sources.items():
+            try:
+                source.check_classes(self.classes)
+            except ValueError as error:
+                raise SettingsError(f"sources.{name}.{error}") from None
         if not self.start_from:
-            check_monitor(self.monitor, self.network_task())
+            terms = plugins.constants("models", "TERMS").get(self.model, ())
+            check_monitor(self.monitor, self.network_task(), self.classes, terms)
         return self
 
     def _check_keep(self) -> None:
@@ -262,9 +276,15 @@ class Train(Settings):
 
     def network_task(self) -> Task:
         """The task of the network."""
-        names = () if self.task == "cls" else self.targets
-        has_sigma = self.task != "cls" and self.loss.reg == "gaussian_nll"
-        return Task(self.task, names, len(CLASSES), has_sigma)
+        regresses = self.task in ("reg", "cls_reg")
+        names = self.targets if regresses else ()
+        has_sigma = regresses and self.loss.reg == "gaussian_nll"
+        return Task(self.task, names, len(self.classes), has_sigma)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, by number."""
+        return self.join.class_names
 
     @classmethod
     def extra_help(cls, given: dict[str, Any]) -> str:
@@ -275,9 +295,11 @@ class Train(Settings):
         return f"\noptions of model={name} (the models are {there})\n\n{rows_text(rows)}\n"
 
 
-def check_monitor(monitor: str, task: Task, where: str = "") -> None:
-    """An error if no metric of the task has this name."""
-    names = epoch_metric_names(task.labels, task.classifies)
+def check_monitor(
+    monitor: str, task: Task, classes: Sequence[str], terms: Sequence[str] = (), where: str = ""
+) -> None:
+    """An error if no metric of the task, and no loss of the network's own, has this name."""
+    names = [*epoch_metric_names(task.labels, classes if task.classifies else ()), *terms]
     if monitor not in names:
         raise SettingsError(f"{where}monitor={monitor}: there is no such metric; {similar(monitor, names)}")
 

@@ -1,11 +1,11 @@
 """Settings of further sources of training spectra: other stores, each with its own table of labels."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from survey.labelling.settings import Join
-from survey.labels import CLASSES
 from survey.settings import Settings, similar
 
 
@@ -46,7 +46,7 @@ class Source(Settings):
         "for sources without a share keep all their spectra; null = each spectrum once",
     )
     weight: float = Field(1.0, gt=0, description="weight of its spectra in the loss")
-    may_be: dict[Literal["MP", "CEMP", "NMP"], str] = Field(
+    may_be: dict[str, str] = Field(
         {},
         description="other class that a spectrum of a class may have too, such as {MP: CEMP} where carbon "
         "was not measured; the loss then takes both as right",
@@ -61,7 +61,10 @@ class Source(Settings):
             given, missing = ("store", "labels") if self.store else ("labels", "store")
             hint = "; labels=none = spectra without labels" if missing == "labels" else ""
             raise ValueError(f"{given} is given without {missing}; give both, or neither{hint}")
-        for name, other in self.may_be.items():
-            if other not in CLASSES:
-                raise ValueError(f"may_be: {name}: there is no class {other!r}; {similar(other, CLASSES)}")
         return self
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """An error if `may_be` names a class that there is not."""
+        for name in (name for pair in self.may_be.items() for name in pair):
+            if name not in classes:
+                raise ValueError(f"may_be: there is no class {name!r}; {similar(name, classes)}")

@@ -17,7 +17,7 @@ from survey.labelling.join import Labelled
 from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.unlabelled import NONE, unlabelled
-from survey.labels import CLASSES, MISSING
+from survey.labels import MISSING
 from survey.settings import SettingsError
 from survey.store.link import link_stores
 from survey.store.store import Store, open_store
@@ -59,7 +59,7 @@ def join_sources(settings: Train, labels: Sequence[str], optional: bool) -> list
     joined, first_shard = [], 0
     for name, source in used_sources(settings).items():
         store = open_store(source.store)
-        if source.labels == NONE and name != MAIN:
+        if source.labels == NONE and (name != MAIN or settings.task == "none"):
             joined.append(JoinedSource(name, source, unlabelled(store), first_shard))
             first_shard += store.shards
             continue
@@ -133,13 +133,15 @@ def loss_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.
     return np.array([weight_of.get(name, 1.0) for name in source_names(samples)])
 
 
-def other_classes(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.int64]:
+def other_classes(
+    samples: Samples, sources: Mapping[str, Source], classes: Sequence[str]
+) -> NDArray[np.int64]:
     """The number of the class that each sample may have as well as its own; -1 where there is none."""
     other_N, name_N = np.full(len(samples), MISSING, np.int64), source_names(samples)
     for name, source in sources.items():
         for own, other in source.may_be.items():
-            chosen = (name_N == name) & (samples.class_N == CLASSES.index(own))
-            other_N[chosen] = CLASSES.index(other)
+            chosen = (name_N == name) & (samples.class_N == classes.index(own))
+            other_N[chosen] = classes.index(other)
     return other_N
 
 

@@ -20,7 +20,7 @@ from survey.labelling import samples, split
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
 from survey.labelling.unlabelled import NONE
-from survey.labels import CLASSES, label
+from survey.labels import label
 from survey.models.baseline import Baseline
 from survey.models.options import is_baseline
 from survey.recipes import merge
@@ -139,7 +139,11 @@ def _check_plan(settings: Train, planned: Plan) -> Plan:
             "give split.stratify=true, or more labels"
         )
     TaskLoss(settings.loss, planned.task, list(counts.values()))
-    check_monitor(settings.monitor, planned.task, "train: ")
+    if planned.task.kind == "none" and not net.terms:
+        raise SettingsError(
+            f"train: task=none: {planned.model} learns nothing by itself; give a model such as vae, or a task"
+        )
+    check_monitor(settings.monitor, planned.task, planned.classes, net.terms, "train: ")
     return planned.model_copy(update={"options": net.options.model_dump(mode="json")})
 
 
@@ -158,7 +162,8 @@ def _label(settings: Train) -> tuple[Train, Samples, str]:
         ):
             settings = settings.model_copy(update={"task": "reg"})
             text += "task     reg: no row of the table decides a class, so labels alone are learned\n"
-        labelling.check_task(joined[0].labelled, settings.task)
+        if settings.task != "none":
+            labelling.check_task(joined[0].labelled, settings.task)
     labelled = concatenate(
         [(source, samples.from_labelled(source.labelled, task.labels)) for source in joined]
     )
@@ -197,13 +202,14 @@ def _plan(settings: Train, store: Store, labelled: Samples) -> Plan:
         model=settings.model,
         options=settings.options,
         task=task,
-        classes=CLASSES,
+        classes=settings.classes,
         units={name: label(name).unit for name in task.labels},
         view=settings.view,
         scaling=scaling,
         grid=store.grid,
+        image=store.image_shape,
         store=StoreSource(path=store.path, id=store.id, prepare=store.prepare),
-        parts={name: _count(labelled.part(name)) for name in PARTS},
+        parts={name: _count(labelled.part(name), settings.classes) for name in PARTS},
         split=settings.split,
         start_from=None,
     )
@@ -220,7 +226,7 @@ def _plan(settings: Train, store: Store, labelled: Samples) -> Plan:
     return training_history.inherit_plan(new_plan, start, given, path, has_seen_stars)
 
 
-def _count(part: Samples) -> PartCounts:
-    classes = {name: int((part.class_N == number).sum()) for number, name in enumerate(CLASSES)}
+def _count(part: Samples, names: Sequence[str]) -> PartCounts:
+    classes = {name: int((part.class_N == number).sum()) for number, name in enumerate(names)}
     stars = len(set(part.extra["star"].to_pylist()))
     return PartCounts(spectra=len(part), stars=stars, **classes)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from survey.labelling.samples import Samples
+from survey.labels import CLASSES
 from survey.machine import ThreadChooser, arithmetic
 from survey.metrics.epoch import epoch_metrics
 from survey.models.network import Network, Outputs
@@ -22,7 +23,7 @@ BATCH = 256
 """Spectra of a batch; the outputs for a spectrum do not depend on it."""
 PORTION = 4096
 """Spectra that are read together."""
-OUTPUT_NAMES = ("logits", "mu", "log_var", "latent")
+OUTPUT_NAMES = ("logits", "mu", "log_var", "own_loss", "terms", "anomaly", "latent")
 
 
 def network_outputs(
@@ -53,7 +54,7 @@ def network_outputs(
 def _batch_outputs(net: Network, batch: Spectra, device: torch.device, precision: str) -> Outputs:
     spectra = batch.to(device)
     with arithmetic(precision, device):
-        outputs = net(spectra.flux, spectra.ivar, spectra.continuum)
+        outputs = net(*spectra.arrays())
     return {name: outputs[name].float().cpu() for name in OUTPUT_NAMES if name in outputs}
 
 
@@ -90,6 +91,8 @@ class Validation:
     ranks: Ranks
     device: torch.device
     precision: str
+    classes: tuple[str, ...] = CLASSES
+    terms: tuple[str, ...] = ()
 
     def __call__(self, net: Network) -> dict[str, float]:
         """Loss and metrics of a network; none if the validation part is empty."""
@@ -107,9 +110,11 @@ class Validation:
                 "give a smaller optimiser.lr, precision=float32 or a smaller clip"
             )
         values, task = in_units(outputs, self.scaling), self.loss.task
-        return epoch_metrics(
+        terms = outputs["terms"].double().mean(0).tolist() if "terms" in outputs else []
+        return dict(zip(self.terms, terms, strict=True)) | epoch_metrics(
             class_N=self.samples.class_N if task.classifies else None,
             p_NC=values.get("p"),
+            classes=self.classes,
             label_NL=self.samples.label_NL if task.regresses else None,
             mu_NL=values.get("mu"),
             labels=self.samples.labels if task.regresses else (),
@@ -132,6 +137,8 @@ class Validation:
             "logits": task.classes * task.classifies,
             "mu": len(task.labels) * task.regresses,
             "log_var": len(task.labels) * task.sigma,
+            "own_loss": int(bool(self.terms)),
+            "terms": len(self.terms),
         }
         return {
             name: self._sum_rows(local.get(name, torch.empty(0, width)), first, count)

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from survey import files, machine
-from survey.labels import CLASSES
 from survey.machine import ThreadChooser
 from survey.models.baseline import Baseline
 from survey.progress import Progress
 from survey.settings import SettingsError
+from survey.store.store import open_store
 from survey.training import checkpoint, run
-from survey.training.batches import Batches, Places, Read, Reader, Spectra
+from survey.training.batches import Batches, ExtraInputs, Places, Read, Reader, Spectra, empty_arrays
 from survey.training.distributed import Ranks
 from survey.training.epochs import Epochs, State
 from survey.training.fit import Fit, Part, unused_settings
@@ -54,7 +54,7 @@ def learn(
     settings: Train,
     ranks: Ranks | None = None,
     device: torch.device | None = None,
-    reader: Callable[[str, bool], Read] = Reader,
+    reader: Callable[[str, ExtraInputs], Read] = Reader,
     progress: NewProgress = Progress,
     watch: Watch | None = None,
     cpus: int | None = None,
@@ -120,7 +120,10 @@ def _fit_baseline(
 def _initialise(inputs: Inputs, epochs: Epochs, device: torch.device) -> None:
     """Move the network to its device; scale its layers if the training starts now, from the beginning."""
     net, settings = inputs.net.to(device), inputs.settings
-    if not files.exists(epochs.last) and not settings.start_from and settings.initialise == "rescaled":
+    if files.exists(epochs.last) or settings.start_from:
+        return
+    net.take_weights()
+    if settings.initialise == "rescaled":
         rescale_layers(net, inputs.first_spectra().to(device), RESCALE_SPECTRA)
 
 
@@ -139,40 +142,55 @@ def _validation(inputs: Inputs, resident: Spectra | None, ranks: Ranks, device: 
         precision = "float32"
     targets, scaling = inputs.targets(part), inputs.plan.scaling
     part = replace(part, label_NL=learned_NL)
-    return Validation(part, targets, inputs.loss, scaling, inputs.read, resident, ranks, device, precision)
+    return Validation(
+        part,
+        targets,
+        inputs.loss,
+        scaling,
+        inputs.read,
+        resident,
+        ranks,
+        device,
+        precision,
+        inputs.plan.classes,
+        inputs.net.terms,
+    )
 
 
 def _load_resident(inputs: Inputs, device: torch.device) -> tuple[Spectra, Spectra] | None:
     """Training and validation spectra, if they are to be loaded once and fit; on
     the GPU if they fit there.
     """
-    settings, points = inputs.settings, inputs.net.pixels
-    arrays = 3 if "continuum" in inputs.net.extra_inputs else 2
-    size = (len(inputs.train) + len(inputs.validation)) * points * 4 * arrays
+    settings, extra = inputs.settings, inputs.net.extra_inputs
+    store = open_store(inputs.read.path)
+    one = empty_arrays(store, 1, extra).values()
+    size = (len(inputs.train) + len(inputs.validation)) * sum(array.nbytes for array in one)
     if settings.data == "streaming" or (settings.data == "auto" and size > inputs.max_bytes()):
         return None
-    train = _load(inputs, inputs.train.shard_row_N2, arrays)
-    validation = _load(inputs, inputs.validation.shard_row_N2, arrays)
+    train, validation = (
+        _load(inputs, empty_arrays(store, len(part), extra), part.shard_row_N2)
+        for part in (inputs.train, inputs.validation)
+    )
     if device.type == "cuda" and size < 0.5 * torch.cuda.mem_get_info(device)[0]:
         return train.to(device), validation.to(device)
     return train, validation
 
 
-def _load(inputs: Inputs, shard_row_N2: Places, arrays: int) -> Spectra:
+def _load(inputs: Inputs, room: dict[str, NDArray[Any]], shard_row_N2: Places) -> Spectra:
     """Read spectra into arrays of their final size; joining portions at the end
     would take twice the memory.
     """
-    loaded, first = [torch.empty(len(shard_row_N2), inputs.net.pixels) for _ in range(arrays)], 0
+    loaded, first = Spectra(**{name: torch.from_numpy(array) for name, array in room.items()}), 0
     for portion in inputs.read(portions(shard_row_N2)):
-        for target, source in zip(loaded, (portion.flux, portion.ivar, portion.continuum), strict=False):
-            if source is not None:
+        for target, source in zip(loaded.arrays(), portion.arrays(), strict=True):
+            if target is not None and source is not None:
                 target[first : first + len(portion)] = source
         first += len(portion)
-    return Spectra(loaded[0], loaded[1], loaded[2] if arrays == 3 else None)
+    return loaded
 
 
 def _batches(
-    inputs: Inputs, ranks: Ranks, reader: Callable[[str, bool], Read], resident: Spectra | None
+    inputs: Inputs, ranks: Ranks, reader: Callable[[str, ExtraInputs], Read], resident: Spectra | None
 ) -> Batches:
     settings, train, weight_N = inputs.settings, inputs.train, _sample_weights(inputs)
     # The number of spectra that every epoch has at least.
@@ -188,7 +206,7 @@ def _batches(
         batch,
         settings.seed,
         settings.window,
-        reader(inputs.read.path, "continuum" in inputs.net.extra_inputs),
+        reader(inputs.read.path, inputs.net.extra_inputs),
         resident,
         weight_N,
         ranks.rank,
@@ -203,8 +221,9 @@ def _sample_weights(inputs: Inputs) -> NDArray[np.float64] | None:
     source_weight_N = draw_weights(train, settings.sources)
     if settings.balance == "none":
         return source_weight_N
-    counts = [max(int((train.class_N == number).sum()), 1) for number in range(len(CLASSES))]
-    weight_C = class_weights(settings.balance, len(CLASSES), counts)
+    classes = inputs.plan.task.classes
+    counts = [max(int((train.class_N == number).sum()), 1) for number in range(classes)]
+    weight_C = class_weights(settings.balance, classes, counts)
     weight_N = np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
     return weight_N if source_weight_N is None else weight_N * source_weight_N
 

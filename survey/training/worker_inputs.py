@@ -51,7 +51,7 @@ class Inputs:
         error_NL = torch.from_numpy(self.plan.scaling.scale_errors(part.error_NL)).float()
         class_N = torch.from_numpy(part.class_N.astype(np.int64))
         weight_N = torch.from_numpy(loss_weights(part, self.settings.sources)).float()
-        other_N = torch.from_numpy(other_classes(part, self.settings.sources))
+        other_N = torch.from_numpy(other_classes(part, self.settings.sources, self.plan.classes))
         source_N = torch.from_numpy(compared_sources(part, self.settings.align))
         return Targets(class_N, label_NL, error_NL, weight_N, other_N, source_N)
 
@@ -98,5 +98,5 @@ def prepare(settings: Train) -> Inputs:
         run.freeze(net, settings.freeze)
     counts = [int((train.class_N == number).sum()) for number in range(plan.task.classes)]
     loss = TaskLoss(settings.loss, plan.task, counts)
-    reader = Reader(store.path, "continuum" in net.extra_inputs)
+    reader = Reader(store.path, net.extra_inputs)
     return Inputs(settings, plan, train, validation, net, loss, reader)

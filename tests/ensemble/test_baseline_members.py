@@ -43,9 +43,7 @@ def test_fitted_models_and_networks_are_evaluated_together(folder: Path) -> None
 
 
 def test_trees_answer_in_an_ensemble_as_their_run_does_and_the_networks_give_the_domain(folder: Path) -> None:
-    spectra = read_spectra(
-        open_store(str(folder / "store")), np.array([(0, row) for row in range(50)]), False
-    )
+    spectra = read_spectra(open_store(str(folder / "store")), np.array([(0, row) for row in range(50)]))
     spectra.flux[7] = torch.where(spectra.ivar[7] > 0, float("nan"), 1.0)
     team = open_ensemble(str(folder / "team"))
     answers, _ = team.members.predict(spectra)

@@ -71,7 +71,7 @@ def test_classes_follow_from_the_new_labels(place: Path) -> None:
 
 def test_a_spectrum_changes_as_a_star_with_the_new_labels_does(place: Path) -> None:
     drawn = population(place, sd={"FeH": 0.2})
-    portion, before, after = next(drawn.spectra(shuffled(drawn.draw()), continuum=False))
+    portion, before, after = next(drawn.spectra(shuffled(drawn.draw()), ()))
     pixel = int(np.argmin(np.abs(drawn.store.grid.wave - 4450)))
     labels = dict(zip(drawn.inputs, portion.before_DI.T, strict=True))
     depth = [0.2 * np.exp(0.7 * feh) for feh in (labels["FeH"], portion.after_DI[:, 2])]
@@ -87,7 +87,7 @@ def test_bands_of_carbon_are_blanked_in_some_carbon_rich_stars_only(place: Path)
     drawn = population(place)
     draws = drawn.draw()
     assert set(drawn.base.class_N[draws.base_D[draws.blanked_D]].tolist()) == {CEMP}
-    portion, _, after = next(drawn.spectra(shuffled(draws), continuum=False))
+    portion, _, after = next(drawn.spectra(shuffled(draws), ()))
     band = (drawn.store.grid.wave > 4255) & (drawn.store.grid.wave < 4325)
     rows = torch.from_numpy(portion.blanked_D)
     assert bool((after.flux[rows][:, torch.from_numpy(band)] == 1).all())
@@ -99,7 +99,7 @@ def test_labels_stay_where_carbon_is_not_known(place: Path) -> None:
     labels = drawn.base.label_NL.copy()
     labels[:, drawn.base.labels.index("CFe")] = np.nan
     drawn.base, drawn.label_NI = replace(drawn.base, label_NL=labels), labels
-    portion, before, after = next(drawn.spectra(drawn.draw(), continuum=False))
+    portion, before, after = next(drawn.spectra(drawn.draw(), ()))
     rows = torch.from_numpy(~portion.blanked_D)
     assert torch.equal(before.flux[rows], after.flux[rows])
     assert np.array_equal(drawn.true_classes(portion), drawn.base.class_N[portion.base_D])

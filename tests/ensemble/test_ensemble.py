@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def spectra(folder: Path) -> Spectra:
     rows = np.array([(1, row) for row in range(30)])
-    return read_spectra(open_store(str(folder / "store")), rows, False)
+    return read_spectra(open_store(str(folder / "store")), rows)
 
 
 SNR = np.where(np.arange(30) % 7 == 0, np.nan, np.linspace(5, 90, 30))
@@ -83,7 +83,7 @@ def test_the_columns_of_the_answers_are_those_of_every_table(folder: Path, spect
     columns = answers.to_columns()
     of_classes = ["p_mp", "p_cemp", "p_nmp", "predicted_class", "class_entropy", "class_entropy_model"]
     of_labels = [f"{name}{ending}" for name in ("FeH", "CFe") for ending in ENDINGS]
-    assert list(columns) == [*of_classes, *of_labels, "domain", "other_kind"]
+    assert list(columns) == [*of_classes, *of_labels, "domain", "other_kind", "anomaly"]
     kinds = {array.dtype.name for name, array in columns.items() if name != "predicted_class"}
     assert kinds == {"float32"}
     assert np.array_equal(columns["predicted_class"], answers.p_NC.argmax(1))
@@ -98,6 +98,7 @@ def test_a_spectrum_without_an_answer_has_no_class(folder: Path, spectra: Spectr
     assert columns["predicted_class"][4] == -1
     assert np.isnan([columns[name][4] for name in columns if name != "predicted_class"]).all()
     assert np.isnan(columns.pop("other_kind")).all(), "there are no stars of other kinds to learn"
+    assert np.isnan(columns.pop("anomaly")).all(), "no member is an autoencoder"
     assert all(np.isfinite(np.delete(array, 4)).all() for array in columns.values())
 
 

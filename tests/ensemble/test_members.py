@@ -34,7 +34,9 @@ from tests.finished import change_document
 from tests.models import batches
 
 PIXELS = 301
-every_net = pytest.mark.parametrize("name", plugins.names("models"))
+every_net = pytest.mark.parametrize(
+    "name", [name for name in plugins.names("models") if name not in batches.OF_IMAGES]
+)
 ARRAYS = ("p_MNC", "value_MNL", "var_data_MNL", "var_passes_MNL", "pass_entropy_MN")
 
 
@@ -50,9 +52,7 @@ def members(folder: Path) -> Members:
 
 @pytest.fixture(scope="module")
 def spectra(folder: Path) -> Spectra:
-    return read_spectra(
-        open_store(str(folder / "store")), np.array([(row % 3, row) for row in range(40)]), False
-    )
+    return read_spectra(open_store(str(folder / "store")), np.array([(row % 3, row) for row in range(40)]))
 
 
 class Toy(Network):
@@ -124,8 +124,7 @@ def test_answers_about_a_store_have_the_order_of_the_rows(folder: Path, members:
     shard_row_N2 = np.array([(2, 5), (0, 7), (2, 1)])
     answers, latents = members.predict_store(str(folder / "store"), shard_row_N2, "predict")
     single = [
-        members.predict(read_spectra(open_store(str(folder / "store")), row[None], False))[0]
-        for row in shard_row_N2
+        members.predict(read_spectra(open_store(str(folder / "store")), row[None]))[0] for row in shard_row_N2
     ]
     assert np.allclose(answers.value_MNL, concatenate(single).value_MNL, rtol=1e-4, equal_nan=True)
     assert [len(latent_ND) for latent_ND in latents] == [3] * 5
@@ -273,7 +272,7 @@ def test_no_network_drops_values_outside_its_dropout_layers(name: str) -> None:
             if isinstance(module, nn.modules.batchnorm._BatchNorm) or module in dropout_layers(net):
                 module.eval()
         learning = net(*batch)
-    for key in ("logits", "mu", "log_var"):
+    for key in ("logits", "mu", "log_var") if name != "specvae" else ():  # it draws its latent in training
         assert torch.allclose(plain[key], learning[key], atol=1e-6), (
             f"{key} depends on training beside batch norm and dropout"
         )
@@ -338,8 +337,8 @@ def test_no_runs_at_all_are_an_error() -> None:
 
 
 def test_members_need_the_continuum_if_one_member_does(members: Members) -> None:
-    assert not members.needs_continuum
+    assert members.extra_inputs == ()
     with_continuum = replace(
         members.runs[0], net=type("Hungry", (Toy,), {"extra_inputs": ("continuum",)})(8, 0.1)
     )
-    assert Members((*members.runs, with_continuum)).needs_continuum
+    assert Members((*members.runs, with_continuum)).extra_inputs == ("continuum",)

@@ -11,6 +11,11 @@ from survey.models.options import is_baseline
 TRAINED = [name for name in plugins.names("models") if not is_baseline(name)]
 """Networks that are trained by gradients; the others are fitted."""
 
+OF_IMAGES = [name for name in TRAINED if "image" in plugins.load("models", name).Net.extra_inputs]
+"""Networks that need images."""
+
+OF_SPECTRA = [name for name in TRAINED if name not in OF_IMAGES]
+
 Batch = tuple[Tensor, Tensor, Tensor]
 """Flux, ivar and continuum, (B, P) each."""
 
@@ -25,6 +30,21 @@ def spectra(rows: int, pixels: int, seed: int = 0) -> Batch:
     slope_B1 = torch.rand((rows, 1), generator=generator) - 0.5
     continuum_BP = 1 + slope_B1 * torch.linspace(-1, 1, pixels)
     return torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP, continuum_BP
+
+
+def images(rows: int, shape: tuple[int, int, int], seed: int = 0) -> Tensor:
+    """Images of bytes: a blob of a brightness, a width and a place of its own, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.linspace(-1, 1, shape[1])
+    x_B1, y_B1, width_B1, colour_BC = (
+        torch.rand((rows, size), generator=generator) for size in (1, 1, 1, shape[0])
+    )
+    profile_BHW = torch.exp(
+        -((place - x_B1 + 0.5)[:, None] ** 2 + (place - y_B1 + 0.5)[:, :, None] ** 2)
+        / (0.02 + 0.3 * width_B1[:, :, None])
+    )
+    light = colour_BC[:, :, None, None] * profile_BHW[:, None]
+    return (200 * light + 40 * torch.rand((rows, *shape), generator=generator) + 5).to(torch.uint8)
 
 
 def training_set(net: Baseline, rows: int, seed: int = 0) -> TrainingSet:

@@ -10,7 +10,7 @@ import torch
 
 from survey import plugins
 from survey.models.settings import Task
-from tests.models.batches import TRAINED
+from tests.models.batches import TRAINED, images
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +24,11 @@ def reset_compiler() -> Iterator[None]:
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_compiled_network_gives_the_same_outputs(name: str) -> None:
     module = plugins.load("models", name)
-    net = module.Net(256, Task("cls_reg", ("FeH", "CFe"), sigma=True), module.Options()).eval()
+    shape = (3, 32, 32)
+    image = (shape,) if "image" in module.Net.extra_inputs else ()
+    net = module.Net(256, Task("cls_reg", ("FeH", "CFe"), sigma=True), module.Options(), *image).eval()
     flux = 1 + 0.1 * torch.randn(2, 256)
-    batch = flux, torch.ones_like(flux), flux if net.extra_inputs else None
+    batch = flux, torch.ones_like(flux), flux, images(2, shape)
     # Recurrent layers are not traced; they run as they are, between two traced parts.
     recurrent = any(isinstance(layer, torch.nn.RNNBase) for layer in net.modules())
     with torch.no_grad():

@@ -21,9 +21,10 @@ from survey.models.options import is_baseline
 from survey.models.settings import Task
 from survey.settings import Settings, SettingsError
 from tests.models import batches
-from tests.models.batches import TRAINED, Batch, assert_same_outputs, spectra
+from tests.models.batches import TRAINED, assert_same_outputs, images, spectra
 
 PIXELS, ROWS = 601, 5
+SHAPE = (3, 32, 32)
 LABELS = ("FeH", "CH")
 TASKS = {
     "cls": Task("cls"),
@@ -38,10 +39,22 @@ every_trained_model = pytest.mark.parametrize("name", TRAINED)
 every_task = pytest.mark.parametrize("kind", TASKS)
 
 
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Flux, ivar and continuum, (B, P) each, and images (B, C, H, W)."""
+
+OF_A_BATCH = {"own_loss", "terms"}
+"""Outputs that may depend on the other rows of a batch."""
+
+
+def objects(rows: int, pixels: int) -> Batch:
+    return *spectra(rows, pixels), images(rows, SHAPE)
+
+
 def build(name: str, kind: str = "cls_sigma", pixels: int = PIXELS, seed: int = 7) -> Network:
     module = plugins.load("models", name)
     torch.manual_seed(seed)
-    net: Network = module.Net(pixels, TASKS[kind], module.Options())
+    image = (SHAPE,) if "image" in module.Net.extra_inputs else ()
+    net: Network = module.Net(pixels, TASKS[kind], module.Options(), *image)
     return batches.fit_if_baseline(net, seed).eval()
 
 
@@ -55,20 +68,25 @@ def predict(net: Network, batch: Batch) -> Outputs:
     return outputs
 
 
+def own_row(outputs: Outputs) -> Outputs:
+    """The outputs that depend on the own row of a batch only."""
+    return {output: value for output, value in outputs.items() if output not in OF_A_BATCH}
+
+
 def loss(outputs: Outputs) -> Tensor:
     """A loss of all trained outputs; `latent` and `attention` are not trained."""
-    trained = [name for name in ("logits", "mu", "log_var") if name in outputs]
+    trained = [name for name in ("logits", "mu", "log_var", "own_loss") if name in outputs]
     return torch.stack([(outputs[name] - 1).square().mean() for name in trained]).sum()
 
 
 @every_model
 @every_task
 def test_the_outputs_are_those_of_the_task(name: str, kind: str) -> None:
-    task, outputs = TASKS[kind], predict(shared(name, kind), spectra(ROWS, PIXELS))
+    task, outputs = TASKS[kind], predict(shared(name, kind), objects(ROWS, PIXELS))
     shapes = {"logits": (ROWS, 3)} if task.classifies else {}
     shapes |= {"mu": (ROWS, len(LABELS))} if task.regresses else {}
     shapes |= {"log_var": (ROWS, len(LABELS))} if task.sigma else {}
-    assert outputs.keys() - {"attention"} == shapes.keys() | {"latent"}
+    assert outputs.keys() - {"attention", "anomaly", *OF_A_BATCH} == shapes.keys() | {"latent"}
     assert {output: tuple(outputs[output].shape) for output in shapes} == shapes
     assert outputs["latent"].shape[0] == ROWS
     assert outputs["latent"].ndim == 2
@@ -79,7 +97,7 @@ def test_the_outputs_are_those_of_the_task(name: str, kind: str) -> None:
 @every_model
 @pytest.mark.parametrize("pixels", [256, 4900])
 def test_a_network_takes_spectra_of_any_length(name: str, pixels: int) -> None:
-    outputs = predict(build(name, pixels=pixels), spectra(2, pixels))
+    outputs = predict(build(name, pixels=pixels), objects(2, pixels))
     assert outputs["mu"].shape == (2, len(LABELS))
     assert all(value.isfinite().all() for value in outputs.values())
 
@@ -88,7 +106,7 @@ def test_a_network_takes_spectra_of_any_length(name: str, pixels: int) -> None:
 @every_task
 def test_every_parameter_gets_a_finite_gradient(name: str, kind: str) -> None:
     net = build(name, kind).train()
-    loss(net(*spectra(ROWS, PIXELS))).backward()
+    loss(net(*objects(ROWS, PIXELS))).backward()
     gradients = {path: parameter.grad for path, parameter in net.named_parameters()}
     missing = [path for path, gradient in gradients.items() if gradient is None]
     assert not missing, "workers would wait for these gradients"
@@ -99,39 +117,41 @@ def test_every_parameter_gets_a_finite_gradient(name: str, kind: str) -> None:
 @every_model
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -1e30, 0.0])
 def test_a_masked_pixel_changes_nothing_whatever_its_flux(name: str, value: float) -> None:
-    flux_BP, ivar_BP, continuum_BP = spectra(ROWS, PIXELS)
+    flux_BP, ivar_BP, continuum_BP, image_BCHW = objects(ROWS, PIXELS)
     spoilt_BP = torch.where(ivar_BP > 0, flux_BP, value)
     net = shared(name)
-    outputs = predict(net, (spoilt_BP, ivar_BP, continuum_BP))
-    expected = predict(net, (flux_BP, ivar_BP, continuum_BP))
+    outputs = predict(net, (spoilt_BP, ivar_BP, continuum_BP, image_BCHW))
+    expected = predict(net, (flux_BP, ivar_BP, continuum_BP, image_BCHW))
     for output in expected:
         assert torch.equal(outputs[output], expected[output])
 
 
 @every_model
 def test_good_pixels_change_the_outputs(name: str) -> None:
-    flux_BP, ivar_BP, continuum_BP = spectra(ROWS, PIXELS)
+    flux_BP, ivar_BP, continuum_BP, image_BCHW = objects(ROWS, PIXELS)
     net = shared(name)
-    before = predict(net, (flux_BP, ivar_BP, continuum_BP))
-    after = predict(net, (torch.where(ivar_BP > 0, 2 - flux_BP, flux_BP), ivar_BP, continuum_BP))
+    before = predict(net, (flux_BP, ivar_BP, continuum_BP, image_BCHW))
+    other_BP = torch.where(ivar_BP > 0, 2 - flux_BP, flux_BP)
+    after = predict(net, (other_BP, ivar_BP, continuum_BP, 255 - image_BCHW))
     changing = [output for output in before if output not in net.constant_outputs]
     assert all(not torch.equal(after[output], before[output]) for output in changing)
 
 
 @every_model
 def test_the_order_within_a_batch_changes_nothing(name: str) -> None:
-    batch, order = spectra(ROWS, PIXELS), torch.tensor([3, 0, 4, 1, 2])
+    batch, order = objects(ROWS, PIXELS), torch.tensor([3, 0, 4, 1, 2])
     net = shared(name)
-    outputs = predict(net, (batch[0][order], batch[1][order], batch[2][order]))
-    expected = {output: value[order] for output, value in predict(net, batch).items()}
+    outputs = own_row(predict(net, (batch[0][order], batch[1][order], batch[2][order], batch[3][order])))
+    expected = {output: value[order] for output, value in own_row(predict(net, batch)).items()}
     assert_same_outputs(outputs, expected, net.constant_outputs)
 
 
 @every_model
 def test_a_batch_of_one_gives_the_same_as_a_batch_of_many(name: str) -> None:
-    batch, net = spectra(ROWS, PIXELS), shared(name)
-    single = [predict(net, (batch[0][[row]], batch[1][[row]], batch[2][[row]])) for row in range(ROWS)]
-    expected = predict(net, batch)
+    batch, net = objects(ROWS, PIXELS), shared(name)
+    flux, ivar, continuum, image = batch
+    single = [predict(net, (flux[[row]], ivar[[row]], continuum[[row]], image[[row]])) for row in range(ROWS)]
+    expected = own_row(predict(net, batch))
     joined = {output: torch.cat([outputs[output] for outputs in single]) for output in expected}
     assert_same_outputs(joined, expected, net.constant_outputs)
 
@@ -140,7 +160,7 @@ def test_a_batch_of_one_gives_the_same_as_a_batch_of_many(name: str) -> None:
 @every_task
 def test_save_and_load_gives_the_same_numbers(name: str, kind: str, tmp_path: Path) -> None:
     net, other = shared(name, kind), build(name, kind, seed=8)
-    batch = spectra(ROWS, PIXELS)
+    batch = objects(ROWS, PIXELS)
     expected = predict(net, batch)
     before = predict(other, batch)
     assert any(not torch.equal(value, expected[output]) for output, value in before.items())
@@ -154,20 +174,20 @@ def test_save_and_load_gives_the_same_numbers(name: str, kind: str, tmp_path: Pa
 
 @every_model
 def test_double_precision_agrees_with_single(name: str) -> None:
-    batch, single = spectra(ROWS, PIXELS), shared(name)
+    batch, single = objects(ROWS, PIXELS), shared(name)
     double = build(name).double()
-    outputs = predict(double, (batch[0].double(), batch[1].double(), batch[2].double()))
+    outputs = predict(double, (batch[0].double(), batch[1].double(), batch[2].double(), batch[3]))
     types = {value.dtype for output, value in outputs.items() if output != "attention"}
     assert types == {torch.float64}
     as_single = {output: value.float() for output, value in outputs.items()}
-    assert_same_outputs(as_single, predict(single, batch), single.constant_outputs)
+    assert_same_outputs(own_row(as_single), own_row(predict(single, batch)), single.constant_outputs)
 
 
 @every_trained_model
 def test_half_precision_trains(name: str) -> None:
     net = build(name).train()
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = net(*spectra(ROWS, PIXELS))
+        outputs = net(*objects(ROWS, PIXELS))
     loss({output: value.float() for output, value in outputs.items()}).backward()
     for parameter in net.parameters():
         assert parameter.grad is not None
@@ -184,7 +204,7 @@ def test_one_seed_gives_one_network(name: str) -> None:
 
 @every_model
 def test_evaluation_draws_nothing_and_changes_nothing(name: str) -> None:
-    net, batch = build(name), spectra(ROWS, PIXELS)
+    net, batch = build(name), objects(ROWS, PIXELS)
     before = {path: value.clone() for path, value in net.state_dict().items()}
     first, second = predict(net, batch), predict(net, batch)
     assert all(torch.equal(first[output], second[output]) for output in first)
@@ -215,18 +235,22 @@ def test_the_heads_hold_the_last_layers_and_the_body_the_rest(name: str, kind: s
 def test_spectra_of_another_grid_are_refused(name: str) -> None:
     message = "model: spectra have 600 pixels, the network is built for 601; give a store of the same grid"
     with pytest.raises(ValueError, match=message):
-        shared(name)(*spectra(2, PIXELS - 1))
+        shared(name)(*objects(2, PIXELS - 1))
 
 
 @every_model
 def test_only_networks_that_use_the_continuum_need_it(name: str) -> None:
-    net, (flux_BP, ivar_BP, continuum_BP) = shared(name), spectra(ROWS, PIXELS)
+    net, (flux_BP, ivar_BP, continuum_BP, image_BCHW) = shared(name), objects(ROWS, PIXELS)
+    if "image" in net.extra_inputs:
+        with pytest.raises(ValueError, match=f"model: {name} needs images of .* the store has no images"):
+            net(flux_BP, ivar_BP)
+        return
     if "continuum" in net.extra_inputs:
         with pytest.raises(ValueError, match=f"model: {name} needs continua, the store has none"):
             net(flux_BP, ivar_BP)
         return
     with torch.no_grad():
-        outputs, expected = net(flux_BP, ivar_BP), net(flux_BP, ivar_BP, continuum_BP)
+        outputs, expected = net(flux_BP, ivar_BP), net(flux_BP, ivar_BP, continuum_BP, image_BCHW)
     assert all(torch.equal(outputs[output], expected[output]) for output in expected)
 
 
@@ -278,7 +302,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network
 
 
 def test_the_printed_example_gives_the_outputs_of_its_task(example: Network) -> None:
-    outputs = predict(example, spectra(ROWS, PIXELS))
+    outputs = predict(example, objects(ROWS, PIXELS))
     assert outputs.keys() == {"logits", "mu", "log_var", "latent"}
     assert outputs["latent"].shape == (ROWS, 128)
 
@@ -287,7 +311,7 @@ def test_the_printed_example_learns(example: Network) -> None:
     optimiser = torch.optim.AdamW(example.parameters(), example.learning_rate)
     losses = []
     for _ in range(20):
-        value = loss(example(*spectra(ROWS, PIXELS)))
+        value = loss(example(*objects(ROWS, PIXELS)))
         optimiser.zero_grad()
         value.backward()
         optimiser.step()

@@ -48,7 +48,7 @@ def spec(place: Path) -> PredictionSpec:
 
 def spectra(place: Path, rows: int) -> Spectra:
     store = open_store(str(place / "store"))
-    return read_spectra(store, np.array([[0, row] for row in range(rows)]), False)
+    return read_spectra(store, np.array([[0, row] for row in range(rows)]))
 
 
 def chosen(

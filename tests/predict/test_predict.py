@@ -27,7 +27,7 @@ from survey.predict.settings import Predict
 from survey.reports.predict import summary
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
-from survey.training.batches import Spectra, read_spectra
+from survey.training.batches import ExtraInputs, Spectra, read_spectra
 from tests import survey_files
 from tests.ensemble import untrained
 from tests.finished import change_document
@@ -66,7 +66,7 @@ def test_rows_hold_the_answers_of_the_ensemble(place: Path) -> None:
     ensemble, store = open_ensemble(str(place / "ensemble")), open_store(str(place / "store"))
     for shard, rows in ((0, 4), (1, 4), (2, 2)):
         part = table.filter(pa.array(numbers(table, "shard") == shard))
-        spectra = read_spectra(store, np.array([[shard, row] for row in range(rows)]), False)
+        spectra = read_spectra(store, np.array([[shard, row] for row in range(rows)]))
         snr_N = store.spectra(shard, ["snr"])["snr"].to_numpy().astype(float)
         columns = ensemble.predict(spectra, snr_N, batch=3).answers.to_columns()
         assert numbers(part, "row_in_shard").tolist() == list(range(rows))
@@ -288,13 +288,13 @@ def test_a_member_that_uses_the_continuum_needs_a_store_that_keeps_it(place: Pat
         ValueError,
         match="predict: shard 0: the spectra have no continuum, which a member uses; prepare them with",
     ):
-        inputs.to_spectra(table, "shard 0", True)
+        inputs.to_spectra(table, "shard 0", ("continuum",))
 
 
 def test_members_and_embeddings_are_written_if_wanted(place: Path) -> None:
     _, table = predicted(place, members=True, embeddings=True)
     ensemble = open_ensemble(str(place / "ensemble"))
-    spectra = read_spectra(open_store(str(place / "store")), np.array([[0, row] for row in range(4)]), False)
+    spectra = read_spectra(open_store(str(place / "store")), np.array([[0, row] for row in range(4)]))
     answers, latents = ensemble.members.predict(spectra, batch=3)
     first = table.slice(0, 4)
     for number in range(3):
@@ -332,8 +332,8 @@ def test_spectra_without_an_answer_are_written_and_counted(
 ) -> None:
     to_spectra = inputs.to_spectra
 
-    def damaged(table: pa.Table, where: str, needs_continuum: bool) -> Spectra:
-        spectra = to_spectra(table, where, needs_continuum)
+    def damaged(table: pa.Table, where: str, extra: ExtraInputs) -> Spectra:
+        spectra = to_spectra(table, where, extra)
         spectra.ivar[0], spectra.flux[1] = 0, torch.inf
         return spectra
 

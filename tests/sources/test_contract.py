@@ -19,7 +19,8 @@ from survey.mock import mock
 from survey.mock.settings import Mock
 from survey.settings import Settings, SettingsError
 from survey.sources import fits, reading
-from survey.spectrum import GRIDS, REASONS, VISIT_COLUMNS, LogWave, Refused, Spectrum
+from survey.sources.reading import Found
+from survey.spectrum import GRIDS, REASONS, VISIT_COLUMNS, ImageOfObject, LogWave, Refused, Spectrum
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 
@@ -103,7 +104,7 @@ def is_table(source: str) -> bool:
     return hasattr(plugins.load("sources", source), "read_rows")
 
 
-def read(source: str, name: str, data: bytes, folder: Path) -> list[Spectrum | Refused] | None:
+def read(source: str, name: str, data: bytes, folder: Path) -> list[Found | Refused] | None:
     """What the source itself makes of a file. Errors of a complete table count as a refusal."""
     module, options = plugins.load("sources", source), plugins.options("sources", source)()
     if is_table(source):
@@ -116,20 +117,26 @@ def read(source: str, name: str, data: bytes, folder: Path) -> list[Spectrum | R
             return [Refused("bad_row", str(error))]
     try:
         unpacked = reading.unpack(data)
-        if hasattr(module, "read_bytes"):
-            found: list[Spectrum] | None = module.read_bytes(bytes(unpacked), name, options)
+        if hasattr(module, "read_bytes") and reading.is_named(name, module.FILES):
+            found: list[Found] | None = module.read_bytes(bytes(unpacked), name, options)
         else:
-            found = module.read(fits.parse(unpacked), name, options)
+            found = module.read(fits.parse(unpacked), name, options) if hasattr(module, "read") else None
     except Refused as refused:
         return [refused]
     return None if found is None else [*found]
 
 
-def check(results: list[Spectrum | Refused] | None) -> None:
-    """Every result is a valid spectrum or a reason of the closed list."""
+def check(results: list[Found | Refused] | None) -> None:
+    """Every result is a valid spectrum or image, or a reason of the closed list."""
     for result in results or []:
         if isinstance(result, Refused):
             assert result.reason in REASONS
+            continue
+        for column, value in result.visit.items():
+            assert type(value) is KINDS[VISIT_COLUMNS[column][0]], (column, value)
+        if isinstance(result, ImageOfObject):
+            assert result.pixels.ndim == 3
+            assert result.pixels.dtype.kind in "fu"
             continue
         size = len(result.wave)
         assert result.flux.shape == result.ivar.shape == (size,)
@@ -139,15 +146,13 @@ def check(results: list[Spectrum | Refused] | None) -> None:
             assert mask is None or (mask.shape == (size,) and mask.dtype == bool)
         assert isinstance(result.wave, LogWave) or (np.diff(result.wave) > 0).all()
         assert 100 <= result.angstrom[0] < result.angstrom[-1] <= 1.1e6
-        for column, value in result.visit.items():
-            assert type(value) is KINDS[VISIT_COLUMNS[column][0]], (column, value)
 
 
 @every_source
 def test_a_source_has_one_reader_and_says_which_files_are_its_own(source: str) -> None:
     module = plugins.load("sources", source)
     readers = [name for name in ("read", "read_bytes", "read_rows") if hasattr(module, name)]
-    assert len(readers) == 1
+    assert readers in (["read"], ["read_bytes"], ["read_rows"], ["read", "read_bytes"])
     assert hasattr(module, "count") == (readers == ["read_rows"])
     if readers != ["read"] and source != "arrays":
         assert module.FILES
@@ -168,7 +173,9 @@ def test_options_are_settings_with_defaults_and_descriptions(source: str) -> Non
 def test_its_own_file_gives_valid_spectra(source: str, tmp_path: Path) -> None:
     results = read(source, *own(source), tmp_path)
     assert results
-    assert all(isinstance(result, Spectrum) and (result.ivar > 0).any() for result in results)
+    for result in results:
+        assert isinstance(result, Spectrum | ImageOfObject)
+        assert (result.ivar > 0).any() if isinstance(result, Spectrum) else np.ptp(result.pixels) > 0
     check(results)
 
 
@@ -177,14 +184,16 @@ def test_its_own_file_becomes_rows_of_a_store(source: str, tmp_path: Path) -> No
     name, data = own(source)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(data)
-    (spectrum, *_) = read(source, name, data, tmp_path) or []
-    assert isinstance(spectrum, Spectrum)
-    low, high = spectrum.angstrom[[10, -10]].tolist()
+    (first, *_) = read(source, name, data, tmp_path) or []
+    prepare: dict[str, object] = {"grid": "none", "image": {"size": 16}}
+    if isinstance(first, Spectrum):
+        low, high = first.angstrom[[10, -10]].tolist()
+        prepare = {"grid": {"start": low, "stop": high, "step": (high - low) / 400}, "velocity": "rest"}
     values = {
         "input": str(tmp_path / "in"),
         "store": str(tmp_path / "store"),
         "sources": [source],
-        "prepare": {"grid": {"start": low, "stop": high, "step": (high - low) / 400}, "velocity": "rest"},
+        "prepare": prepare,
     }
     document = ingest(Ingest.from_dict("ingest", values)).document
     assert document.written > 0
@@ -245,7 +254,8 @@ def test_rows_come_in_the_requested_order_and_agree_with_the_count(source: str, 
     backwards = module.read_rows(path, list(range(count))[::-1], options)
     assert len(forwards) == count
     for one, other in zip(forwards, backwards[::-1], strict=True):
-        np.testing.assert_array_equal(one.flux, other.flux)
+        name = "pixels" if isinstance(one, ImageOfObject) else "flux"
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     try:
         (beyond,) = module.read_rows(path, [count], options)
         message = beyond.detail if isinstance(beyond, Refused) else ""

@@ -251,6 +251,7 @@ def test_a_catalogue_gives_the_paths_and_values_of_its_spectra(tmp_path: Path, n
         "row": -1,
         "size": None,
         "stamp": None,
+        "image": None,
         "obsid": 7,
         "star": "J01+02",
         "ra": 10.5,
@@ -531,7 +532,7 @@ def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
 def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no manifest.json; make the store"):
         open_manifest(str(tmp_path))
-    for text in ("{", "[]", '{"format": 3}', '{"format": 99}'):
+    for text in ("{", "[]", '{"format": 4}', '{"format": 99}'):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(ValueError, match=r"manifest.json: (damaged|format 99)"):
             open_manifest(str(tmp_path))

@@ -32,8 +32,8 @@ def steps(
     weight_N: NDArray[np.float64] | None = None,
 ) -> list[Step]:
     path, rows = stored
-    resident = read_spectra(open_store(path), rows, False) if is_resident else None
-    return list(Batches(rows, 16, 7, 90, Reader(path, False), resident, weight_N, rank, size).epoch(3))
+    resident = read_spectra(open_store(path), rows) if is_resident else None
+    return list(Batches(rows, 16, 7, 90, Reader(path), resident, weight_N, rank, size).epoch(3))
 
 
 def random_weights(stored: Stored, is_weighted: bool, low: float) -> NDArray[np.float64] | None:
@@ -61,7 +61,7 @@ def test_workers_share_each_batch_without_a_gap_or_an_overlap(stored: Stored, is
 
 def test_a_spectrum_comes_with_its_own_pixels(stored: Stored) -> None:
     path, rows = stored
-    spectra = read_spectra(open_store(path), rows, False)
+    spectra = read_spectra(open_store(path), rows)
     for step in steps(stored, is_resident=False):
         assert torch.equal(step.spectra.flux, spectra.flux[torch.from_numpy(step.local_index)])
 
@@ -96,7 +96,7 @@ def test_the_weight_of_a_sample_is_how_often_it_comes() -> None:
 
 def test_as_many_samples_as_a_batch_make_a_step(stored: Stored) -> None:
     path, rows = stored
-    batches = Batches(rows[:5], 5, 7, 90, Reader(path, False))
+    batches = Batches(rows[:5], 5, 7, 90, Reader(path))
     assert [len(step.batch_index) for step in batches.epoch(0)] == [5]
 
 
@@ -106,10 +106,10 @@ def test_a_growing_training_part_is_the_same_in_both_ways_of_reading(
 ) -> None:
     path, rows = stored
     weight_N = random_weights(stored, is_weighted, 0.5)
-    resident = read_spectra(open_store(path), rows, False)
+    resident = read_spectra(open_store(path), rows)
     curriculum = Curriculum(first=0.25, epochs=3)
     both = [
-        Batches(rows, 16, 7, 90, Reader(path, False), spectra, weight_N, curriculum=curriculum)
+        Batches(rows, 16, 7, 90, Reader(path), spectra, weight_N, curriculum=curriculum)
         for spectra in (resident, None)
     ]
     for epoch, share in enumerate([0.25, 0.25 ** (2 / 3), 0.25 ** (1 / 3), 1.0]):
@@ -123,7 +123,7 @@ def test_a_growing_training_part_is_the_same_in_both_ways_of_reading(
 def test_a_growing_training_part_loses_no_sample(stored: Stored) -> None:
     """Batches of one spectrum, so that nothing is left over at the end of an epoch."""
     path, rows = stored
-    batches = Batches(rows, 1, 7, 90, Reader(path, False), curriculum=Curriculum(first=0.25, epochs=3))
+    batches = Batches(rows, 1, 7, 90, Reader(path), curriculum=Curriculum(first=0.25, epochs=3))
     earlier: set[int] = set()
     for epoch in range(4):
         used = {int(step.batch_index[0]) for step in batches.epoch(epoch)}

@@ -54,7 +54,7 @@ def weights(run: Path) -> str:
 
 
 def predict(place: Path, run: Path, part: samples.Samples) -> dict[str, np.ndarray]:
-    spectra = read_spectra(open_store(str(place / "store")), part.shard_row_N2, False)
+    spectra = read_spectra(open_store(str(place / "store")), part.shard_row_N2)
     return runs.open_run(str(run)).predict(spectra)
 
 
@@ -247,8 +247,8 @@ def test_a_damaged_checkpoint_is_reported(place: Path, tmp_path: Path) -> None:
 def test_good_pixels_that_are_not_finite_are_reported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(store: Any, shard_row_N2: Any, continuum: bool) -> Any:
-        spectra = read_spectra(store, shard_row_N2, continuum)
+    def read(store: Any, shard_row_N2: Any, extra: Any) -> Any:
+        spectra = read_spectra(store, shard_row_N2, extra)
         spectra.flux[3], spectra.ivar[3] = torch.inf, 1.0
         return spectra
 

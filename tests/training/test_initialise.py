@@ -8,7 +8,7 @@ from survey.models.settings import Task
 from survey.training.batches import Spectra
 from survey.training.initialise import rescale_layers
 from survey.training.run import build
-from tests.models.batches import TRAINED
+from tests.models.batches import OF_SPECTRA
 from tests.training import lessons
 
 SLOW = ("cnngru", "dualbranch", "freqinception", "mpbdnet", "rescnn")
@@ -26,7 +26,7 @@ def toy_batch(count: int = 96) -> tuple[Spectra, torch.Tensor]:
     return spectra, (label_BL - label_BL.mean(0)) / label_BL.std(0)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", OF_SPECTRA)
 def test_every_network_starts_near_the_mean_and_tells_stars_apart(name: str) -> None:
     spectra, _ = toy_batch()
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def test_every_network_starts_near_the_mean_and_tells_stars_apart(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TRAINED]
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in OF_SPECTRA]
 )
 def test_no_network_stays_on_a_plateau(name: str) -> None:
     """60 steps at its own rate bring every network well below the loss of a constant output, which is 1."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_run_predicts_in_another_process_from_its_folder_alone(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "run", tmp_path / "moved")
     test = samples.read(str(finished / "run")).part("test")
-    spectra = read_spectra(open_store(str(finished / "store")), test.shard_row_N2, False)
+    spectra = read_spectra(open_store(str(finished / "store")), test.shard_row_N2)
     expected = runs.open_run(str(finished / "run")).predict(spectra)
     np.savez(tmp_path / "spectra.npz", flux=spectra.flux.numpy(), ivar=spectra.ivar.numpy())
     code = (
@@ -82,7 +82,7 @@ def test_a_run_sees_only_its_view_in_prediction_too(finished: Path, place: Path)
     view = {"windows": [[4400, 4598]], "smooth": 5}
     run = runs.open_run(str(lessons.train(place, view=view, epochs=2)))
     shard_row_N2 = samples.read(str(finished / "run")).shard_row_N2[:20]
-    spectra = read_spectra(open_store(str(finished / "store")), shard_row_N2, False)
+    spectra = read_spectra(open_store(str(finished / "store")), shard_row_N2)
     expected = run.predict(spectra)["mu"]
     is_hidden = run.grid.wave < 4400
     spectra.flux[:, is_hidden] = 5.0

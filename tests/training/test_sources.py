@@ -122,7 +122,7 @@ def test_weights_and_shares_are_those_of_the_source(place: Path, trained: Path) 
     assert drawn[real].sum() == pytest.approx(120), "half of the epoch"
     assert np.all(drawn[~real] == 1), "each spectrum of the main source comes once"
     assert draw_weights(both, {"real": Source(store="s", labels="l")}) is None
-    assert np.array_equal(other_classes(both, sources) == CEMP, real & (both.class_N == MP))
+    assert np.array_equal(other_classes(both, sources, CLASSES) == CEMP, real & (both.class_N == MP))
 
 
 def test_where_two_classes_are_possible_the_loss_counts_both_probabilities() -> None:

@@ -125,7 +125,7 @@ def test_each_task_learns_alone(place: Path, task: str) -> None:
 def test_the_likelihood_trains_sigmas(place: Path) -> None:
     run = runs.open_run(str(lessons.train(place, task="reg", loss={"reg": "gaussian_nll"}, epochs=12)))
     test = samples.read(run.path).part("test")
-    predicted = run.predict(read_spectra(open_store(str(place / "store")), test.shard_row_N2, False))
+    predicted = run.predict(read_spectra(open_store(str(place / "store")), test.shard_row_N2))
     pull = (predicted["mu"] - test.label_NL) / predicted["sigma"]
     assert 0.3 < np.median(np.abs(pull)) < 1.5
 
@@ -170,8 +170,8 @@ def store_with_an_infinite_pixel(folder: Path) -> Callable[..., Any]:
     train = samples.read(settings.run).part("train")
     shutil.rmtree(settings.run)
 
-    def read(store: Any, shard_row_N2: Any, continuum: bool) -> Any:
-        spectra = read_spectra(store, shard_row_N2, continuum)
+    def read(store: Any, shard_row_N2: Any, extra: Any) -> Any:
+        spectra = read_spectra(store, shard_row_N2, extra)
         spectra.flux[(shard_row_N2 == train.shard_row_N2[3]).all(1), 20] = torch.inf
         return spectra
 

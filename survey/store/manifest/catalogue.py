@@ -28,7 +28,13 @@ from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.store.manifest.manifest import ITEM, manifest_rows
 from survey.tables import cells
-from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS, name_without_prefix, numbers_by_name
+from survey.tables.columns import (
+    CATALOGUE_COLUMNS,
+    FILE_COLUMNS,
+    IMAGE_COLUMNS,
+    name_without_prefix,
+    numbers_by_name,
+)
 from survey.tables.read import DAMAGE, IN_UTF8, NO_UTF8, Columns, TableFile, open_table
 
 LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
@@ -103,6 +109,7 @@ def write_paths(pieces: Sequence[PatternPiece], columns: dict[str, pa.Array]) ->
 class Catalogue:
     """A catalogue and the meaning of its columns; `nameless` counts the rows that name no file.
 
+    `image_pieces` are the path of an object's image, besides its spectrum or alone.
     `path_columns` are the columns of the pattern, `value_columns` those of the manifest, best first. `flat`
     means that all files lie directly in `root`; it is decided by the first rows.
     """
@@ -111,6 +118,8 @@ class Catalogue:
     root: str
     pieces: tuple[PatternPiece, ...] = ()
     path_columns: dict[str, int] = field(default_factory=dict)
+    image_pieces: tuple[PatternPiece, ...] = ()
+    image_columns: dict[str, int] = field(default_factory=dict)
     value_columns: dict[str, list[int]] = field(default_factory=dict)
     nameless: int = 0
     flat: bool | None = None
@@ -118,7 +127,7 @@ class Catalogue:
     def rows(self) -> Iterator[pa.Table]:
         """Manifest rows, in the order of the catalogue."""
         values = (number for numbers in self.value_columns.values() for number in numbers)
-        wanted = sorted({*self.path_columns.values(), *values})
+        wanted = sorted({*self.path_columns.values(), *self.image_columns.values(), *values})
         first = 1
         try:
             for columns in self.table.blocks(wanted):
@@ -136,11 +145,17 @@ class Catalogue:
 
     def _rows(self, columns: Columns, first: int, count: int) -> pa.Table:
         path = self._paths(columns)
+        image = pa.nulls(count, pa.string())
+        if self.image_pieces:
+            cells_of = {column: columns[number] for column, number in self.image_columns.items()}
+            image = self._in_root(write_paths(self.image_pieces, cells_of))
+            is_alone = pc.is_null(path)
+            path, image = pc.coalesce(path, image), pc.if_else(is_alone, None, image)
         if path.null_count:
             self.nameless += path.null_count
             number = pc.cast(pa.array(range(first, first + count)), pa.string())
             path = pc.coalesce(path, pc.binary_join_element_wise(f"{self.table.path}#row-", number, ""))
-        values: dict[str, Any] = {"path": path, "row": ITEM}
+        values: dict[str, Any] = {"path": path, "row": ITEM, "image": image}
         for name, numbers in self.value_columns.items():
             readings = [_read_values(name, columns[number]) for number in numbers]
             values[name] = pc.coalesce(*readings) if len(readings) > 1 else readings[0]
@@ -152,12 +167,7 @@ class Catalogue:
         name = write_paths(
             self.pieces, {column: columns[number] for column, number in self.path_columns.items()}
         )
-        is_absolute = pc.or_(pc.starts_with(name, "/"), pc.match_substring(name, "://"))
-        path = pc.binary_join_element_wise(self.root.rstrip("/") + "/", name, "")
-        if pc.any(is_absolute).as_py():
-            path = pc.if_else(is_absolute, name, path)
-        path = _normalised(path)
-        self._check_secrets(path)
+        path = self._in_root(name)
         if self.flat is None:
             self.flat = self._is_flat(path)
         if self.flat:
@@ -165,6 +175,16 @@ class Catalogue:
             inside = pc.fill_null(pc.starts_with(path, start), False)
             bare = pc.replace_substring_regex(path, r"^.*/", start.replace("\\", r"\\"))
             path = pc.if_else(inside, bare, path)
+        return path
+
+    def _in_root(self, name: pa.Array) -> pa.Array:
+        """Names of files as paths: those that are not absolute lie in the folder of the files."""
+        is_absolute = pc.or_(pc.starts_with(name, "/"), pc.match_substring(name, "://"))
+        path = pc.binary_join_element_wise(self.root.rstrip("/") + "/", name, "")
+        if pc.any(is_absolute).as_py():
+            path = pc.if_else(is_absolute, name, path)
+        path = _normalised(path)
+        self._check_secrets(path)
         return path
 
     def _check_secrets(self, paths: pa.Array) -> None:
@@ -190,18 +210,27 @@ class Catalogue:
         return any(path.rpartition("/")[2].removesuffix(".gz") in names for path in nested)
 
 
-def open_catalogue(path: str, root: str, pattern: str) -> Catalogue:
-    """The catalogue of that path. Its files are below `root`; `pattern` is that of the settings, or empty."""
+def open_catalogue(path: str, root: str, pattern: str, image_pattern: str = "") -> Catalogue:
+    """The catalogue of that path. Its files are below `root`; the patterns are those of the settings, or
+    empty."""
     table = open_table(path, "ingest")
     numbers = numbers_by_name(table.names)
     file = next((table.names[numbers[name][0]] for name in FILE_COLUMNS if name in numbers), "")
+    image = next((table.names[numbers[name][0]] for name in IMAGE_COLUMNS if name in numbers), "")
     pattern = pattern or ("" if file else _survey_pattern(numbers))
+    if image and not file and not pattern:
+        file, image = image, ""
+    if image_pattern or image:
+        image_pieces = parse_pattern(image_pattern) if image_pattern else (PatternPiece(column=image),)
+    else:
+        image_pieces = ()
     if not pattern and not file:
         raise SettingsError(_no_path_message(table))
     pieces = parse_pattern(pattern) if pattern else (PatternPiece(column=file),)
-    path_columns = {
-        piece.column: _pattern_column(table, numbers, piece.column) for piece in pieces if piece.column
-    }
+    path_columns, image_columns = (
+        {piece.column: _pattern_column(table, numbers, piece.column) for piece in each if piece.column}
+        for each in (pieces, image_pieces)
+    )
     value_columns = {
         name: found[:2]
         for name, aliases in CATALOGUE_COLUMNS.items()
@@ -209,7 +238,7 @@ def open_catalogue(path: str, root: str, pattern: str) -> Catalogue:
     }
     if file.lower() == "path" and not pattern:
         value_columns |= {name: numbers[name][:1] for name in MANIFEST_COLUMNS if name in numbers}
-    return Catalogue(table, root, pieces, path_columns, value_columns)
+    return Catalogue(table, root, pieces, path_columns, image_pieces, image_columns, value_columns)
 
 
 def _pattern_columns(pattern: str) -> list[str]:

@@ -140,7 +140,8 @@ class Listing:
             if self.settings.files:
                 self.folder = files.absolute(self.settings.files)
             try:
-                catalogue = open_catalogue(path, self.folder, self.settings.pattern)
+                settings = self.settings
+                catalogue = open_catalogue(path, self.folder, settings.pattern, settings.image_pattern)
             except SettingsError as error:
                 raise SettingsError(f"{error}{self._other_source(path)}") from None
             yield from catalogue.rows()
@@ -171,7 +172,7 @@ class Listing:
             return False
         own = {source: self._sources[source] for source in self._own_files}
         try:
-            reading.spectra(data, path, own)
+            reading.observations(data, path, own)
         except Refused:
             return False
         return True

@@ -18,7 +18,7 @@ from isal import isal_zlib
 
 from survey import checked, files
 
-VERSION = 3
+VERSION = 4
 SHARDS_PER_PART = 64
 """11 million rows are 175 files, and one part fits into memory."""
 
@@ -28,6 +28,7 @@ COLUMNS = {
         "the file, absolute or s3://; `<catalogue>#row-<n>` (n counts from 1) if a catalogue names no file",
     ),
     "row": ("int64", "the row of a table of spectra; -1 = the file is one item"),
+    "image": ("string", "the file of the object's image, if it has one beside the spectrum"),
     "size": ("int64", "bytes of the file, null if the listing does not know it"),
     "stamp": ("float64", "time of the file's last change in seconds, null if the listing does not know it"),
     "obsid": ("int64", "the survey's number of the observation"),
