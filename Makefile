@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # pip compiles nothing, so each module is compiled when it is first imported, and kept
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long lint format bench weights cluster-demo test-cluster sbom clean
+.PHONY: demo demo-mstars demo-galaxies test test-long lint format bench weights cluster-demo test-cluster sbom clean
 
 $(BASIC): pyproject.toml setup.py constraints.txt
 	@echo "setting up $(VENV): two to four minutes, once; 2.7 GB"
@@ -62,6 +62,26 @@ bench: $(READY)
 	$(RUN) benchmarks/science.py
 	$(RUN) benchmarks/search.py
 	$(RUN) benchmarks/abundances.py
+
+# M dwarfs: spectra and pictures to classes
+demo-mstars: $(READY)
+	$(VENV)/bin/survey mock mstars out=demo/mstars/files n=400
+	$(VENV)/bin/survey ingest mstars input=demo/mstars/files/objects.csv store=demo/mstars/store
+	$(VENV)/bin/survey train mstars store=demo/mstars/store labels=demo/mstars/files/objects.csv run=demo/mstars/run epochs=15
+	$(VENV)/bin/survey evaluate mstars of=demo/mstars/run
+	$(VENV)/bin/survey mock mstars out=demo/mstars/new n=200 seed=7
+	$(VENV)/bin/survey predict mstars ensemble=demo/mstars/run input=demo/mstars/new/objects.csv predictions=demo/mstars/predictions
+	$(VENV)/bin/survey evaluate mstars of=demo/mstars/predictions labels=demo/mstars/new/objects.csv
+
+# galaxies in two surveys: 40 numbers of each, maps, outliers, classifiers, and pairs
+demo-galaxies: $(READY)
+	$(VENV)/bin/survey mock galaxies out=demo/galaxies/files n=500 image_pixels=64
+	$(VENV)/bin/survey ingest galaxies input=demo/galaxies/files/decals.csv store=demo/galaxies/decals prepare.image.stretch=midtone
+	$(VENV)/bin/survey ingest galaxies input=demo/galaxies/files/bass.csv store=demo/galaxies/bass prepare.image.stretch=midtone
+	$(VENV)/bin/survey train galaxies store=demo/galaxies/decals labels=none run=demo/galaxies/run epochs=15
+	$(VENV)/bin/survey predict galaxies ensemble=demo/galaxies/run store=demo/galaxies/decals predictions=demo/galaxies/in-decals
+	$(VENV)/bin/survey predict galaxies ensemble=demo/galaxies/run store=demo/galaxies/bass predictions=demo/galaxies/in-bass
+	$(VENV)/bin/survey latent galaxies predictions=demo/galaxies/in-decals labels=demo/galaxies/files/decals.csv other=demo/galaxies/in-bass latent=demo/galaxies/latent
 
 # the ensemble that comes with the program; half an hour, needs the public sets in ../shared/data
 weights: $(READY)

@@ -57,7 +57,9 @@ from survey.catalog.thresholds import choose_thresholds
 from survey.catalog.validation_stars import read_validation
 from survey.catalog.votable import TableInfo
 from survey.folder import Folder
+from survey.labels import CLASSES
 from survey.predict.output import Predictions, open_predictions
+from survey.settings import SettingsError
 from survey.tables.columns import column_table
 
 MAX_REGIONS = 200
@@ -84,6 +86,7 @@ class CatalogResult:
 def make_catalog(settings: CatalogSettings) -> CatalogResult:
     """Make the catalog; a finished catalog of these predictions and settings is left as it is."""
     predictions = open_predictions(files.absolute(settings.predictions))
+    _check_subject(predictions)
     folder = Folder(files.absolute(settings.catalog), CATALOG)
     with folder.claim(settings.plain()):
         before = folder.sound_document()
@@ -96,6 +99,19 @@ def make_catalog(settings: CatalogSettings) -> CatalogResult:
             folder.begin(settings.plain())
         document = folder.finish(job.document(), job.content())
     return CatalogResult(folder.path, document, created=True)
+
+
+def _check_subject(predictions: Predictions) -> None:
+    """An error if the predictions say nothing of metals and carbon."""
+    document = predictions.document
+    others = [name for name in document.classes if name not in CLASSES]
+    if others or not (document.classes or document.labels):
+        answers = f"the classes {', '.join(document.classes)}" if others else "no classes and no labels"
+        raise SettingsError(
+            f"catalog: {predictions.path}: they answer {answers}; a catalog lists metal-poor stars and needs "
+            f"{', '.join(CLASSES)} or labels of stars; read predictions/, or give them to survey evaluate "
+            "or survey latent"
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from survey import files
+from survey.labels import CLASSES
 from survey.predict.output import ARRAYS, PredictionsDocument
 from survey.predict.predict import PredictResult
 from survey.spectrum import REASONS
@@ -42,7 +43,16 @@ def _lines(result: PredictResult) -> Iterator[tuple[str, str]]:
     if document.arrays:
         yield "", f"{files.join(result.path, ARRAYS)}  class_probabilities.npy, labels.npy, ids.parquet"
     if document.rows:
-        yield "next", f"survey catalog RECIPE predictions={result.path} catalog=CATALOG"
+        yield "next", _next_command(result.path, document)
+
+
+def _next_command(path: str, document: PredictionsDocument) -> str:
+    """What can be done with these answers: a catalog of stars, a comparison with labels, or a map."""
+    if not (document.classes or document.labels):
+        return f"survey latent RECIPE predictions={path} latent=LATENT"
+    if set(document.classes) <= set(CLASSES):
+        return f"survey catalog RECIPE predictions={path} catalog=CATALOG"
+    return f"survey evaluate RECIPE of={path} labels=TABLE"
 
 
 def _counts(document: PredictionsDocument) -> Iterator[tuple[str, str]]:
