@@ -1,6 +1,7 @@
 """What networks learn from images: M dwarfs from spectra and pictures, galaxies from pictures, two surveys.
 
     python benchmarks/images.py [parts=mstars,galaxies,surveys] [work=benchmarks/work/images] [epochs=20]
+                                [only=without,sinkhorn]
 
 Every training is a run in the work folder, and a finished one is not trained again. Each network is compared
 with simple baselines on the same objects: the most common class, indices of bands and colours, statistics of
@@ -51,6 +52,7 @@ class Place:
 
     work: Path
     epochs: int
+    only: tuple[str, ...] = ()
 
     def made(self, recipe: str, name: str, **values: Any) -> Path:
         """A mock survey."""
@@ -241,6 +243,7 @@ def images_of(store: Store, rows: Samples, start: int) -> NDArray[np.uint8]:
 
 
 AUGMENT = {"image": {"turn": True, "shift": 2, "zoom": 0.1, "brightness": 0.2, "noise": 0.03}}
+ALIGN = {"weight": 0.3, "warm_up": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
     "vae": {},
     "views": {"model": "views", "options": {"latent": 40}, "augment": {"image": {"turn": False}}},
@@ -298,14 +301,15 @@ def surveys(place: Place) -> None:
         "without": {"augment": AUGMENT},
         "seeing and noise": worse,
         **{
-            f"{method}": bass | {"augment": AUGMENT, "align": {"method": method, "weight": 1.0}}
+            f"{method}": bass | {"augment": AUGMENT, "align": {"method": method} | ALIGN}
             for method in ("mmd", "coral", "sinkhorn")
         },
-        "seeing, noise and sinkhorn": bass | worse | {"align": {"method": "sinkhorn", "weight": 1.0}},
     }
     show("two surveys (seeds)", "same survey", "other survey", "distance (MMD) of the latents")
     show("---", "---", "---", "---")
     for name, values in variants.items():
+        if place.only and name not in place.only:
+            continue
         right: dict[str, list[NDArray[np.bool_]]] = {"decals": [], "bass": []}
         distances = []
         for seed in (1, 2):
@@ -343,9 +347,10 @@ def distance(first_ND: NDArray[np.float64], other_ND: NDArray[np.float64]) -> fl
 PARTS = {"mstars": m_stars, "galaxies": galaxies, "surveys": surveys}
 
 
-def main(parts: str = "mstars,galaxies,surveys", work: str = "", epochs: str = "20") -> None:
+def main(parts: str = "mstars,galaxies,surveys", work: str = "", epochs: str = "20", only: str = "") -> None:
     """Run the parts, and print their tables."""
-    place = Place(Path(work or ROOT / "benchmarks" / "work" / "images"), int(epochs))
+    chosen = tuple(filter(None, only.split(",")))
+    place = Place(Path(work or ROOT / "benchmarks" / "work" / "images"), int(epochs), chosen)
     place.work.mkdir(parents=True, exist_ok=True)
     for part in parts.split(","):
         PARTS[part](place)

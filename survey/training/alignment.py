@@ -1,8 +1,10 @@
 """The distance between the last features of two sources of spectra; a training can make it small.
 
 Computed and real stars of the same labels should have the same features: then what is learned of one kind
-holds for the other. All three distances are 0 for equal distributions. Features are scaled by their common
-spread first, so that a network gains nothing by making them small. A worker compares the rows that it has.
+holds for the other. All three distances are 0 for equal distributions. Features are divided by their common
+spread first, so that a network gains nothing by making them small. A network that has learned nothing yet
+gives all objects the same features, and their distance would keep it there: `warm_up` lets it learn first. A
+worker compares the rows that it has.
 
 Shapes: N features of the first source, M of the other, D features, K widths of kernels.
 """
@@ -73,15 +75,15 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"coral": coral, "mmd
 """To add a distance, add a row here and its name to `Align.method`."""
 
 
-def alignment(settings: Align, latent_BD: Tensor, source_B: Tensor) -> Tensor:
-    """The weighted distance between the main source (0) and all others (above 0).
+def alignment(settings: Align, latent_BD: Tensor, source_B: Tensor, epoch: float = math.inf) -> Tensor:
+    """The weighted distance between the main source (0) and all others (above 0) at this point of a training.
 
     Rows below 0 are left out.
     """
     first_ND, other_MD = latent_BD[source_B == 0].float(), latent_BD[source_B > 0].float()
     if settings.method == "none" or min(len(first_ND), len(other_MD)) < LEAST:
         return latent_BD.new_zeros(())
-    both_SD = torch.cat([first_ND, other_MD]).detach()
+    both_SD = torch.cat([first_ND, other_MD])
     centre_D, spread_D = both_SD.mean(0), both_SD.std(0).clamp_min(1e-6)
     first_ND, other_MD = (first_ND - centre_D) / spread_D, (other_MD - centre_D) / spread_D
-    return settings.weight * DISTANCES[settings.method](first_ND, other_MD)
+    return settings.weight_at(epoch) * DISTANCES[settings.method](first_ND, other_MD)

@@ -192,7 +192,9 @@ class Loop:
             self.terms += share * outputs["terms"].detach().float().mean(0)
         if self.settings.align.method == "none" or targets.source_B is None:
             return loss
-        return loss + share * alignment(self.settings.align, outputs["latent"], targets.source_B)
+        return loss + share * alignment(
+            self.settings.align, outputs["latent"], targets.source_B, self.net.epoch
+        )
 
     def _update_mean_weights(self) -> None:
         """The running mean of the weights. It is short at first, while the weights still change fast."""

@@ -18,12 +18,20 @@ class Align(Settings):
         "covariances, mmd = kernels, sinkhorn = transport",
     )
     weight: float = Field(0.1, gt=0, description="how much it counts in the loss")
+    warm_up: float = Field(
+        0.0, ge=0, description="epochs without it, after which it rises for as many epochs again"
+    )
     teff: tuple[float, float] = Field(
         (4000.0, 7000.0),
         strict=False,
         description="only stars with temperatures in this range (K), or of unknown temperature, are "
         "compared: stars that one source does not have must not become like others",
     )
+
+    def weight_at(self, epoch: float) -> float:
+        """The weight at this point of a training."""
+        rise = (epoch - self.warm_up) / self.warm_up if self.warm_up else 1.0
+        return self.weight * min(max(rise, 0.0), 1.0)
 
 
 MAIN = "main"

@@ -114,3 +114,20 @@ def test_stars_outside_the_range_of_temperatures_are_not_compared(place: Path) -
 def test_a_wrong_method_is_reported() -> None:
     with pytest.raises(SettingsError, match="method"):
         Align.from_dict("train: align", {"method": "coarl"})
+
+
+def test_an_alignment_waits_until_something_is_learned() -> None:
+    settings = Align(method="coral", weight=2.0, warm_up=4)
+    assert [settings.weight_at(epoch) for epoch in (0, 3.9, 4, 6, 8, 99)] == [0, 0, 0, 1, 2, 2]
+    latent, source = torch.randn(20, 3), torch.tensor([0, 1] * 10)
+    assert alignment(settings, latent, source, 2.0) == 0
+    assert alignment(settings, latent, source) == alignment(settings, latent, source, 8.0)
+
+
+def test_a_network_gains_nothing_by_small_features() -> None:
+    latent = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    source = torch.tensor([0, 1] * 20)
+    alignment(Align(method="coral", weight=1.0), latent, source).backward()
+    assert latent.grad is not None
+    centred = (latent - latent.mean(0)).detach()
+    assert abs(float((latent.grad * centred).sum())) < 1e-4
