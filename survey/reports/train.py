@@ -13,7 +13,8 @@ from survey import files
 from survey.labelling import samples
 from survey.models.settings import Task
 from survey.models.summary import cost_table
-from survey.reports import augmentations, curves, label_effects
+from survey.models.vae import Net as VaeNet
+from survey.reports import augmentations, curves, label_effects, rebuilt
 from survey.store.store import open_store
 from survey.training import checkpoint
 from survey.training import run as runs
@@ -25,17 +26,21 @@ from survey.training.tracking import Tracker, is_unsent, tracking_uri
 from survey.training.train import LABEL_COUNTS
 
 CURVES, AUGMENTATION, LABELS, NETWORK = "curves.png", "augmentation.png", "labels.png", "model.txt"
+REBUILT = "rebuilt.png"
 AUGMENTATION_SPECTRA = 200
 """The augmentation is shown on the best of so many training spectra."""
 
 
 def pictures(settings: Train) -> list[str]:
     """Draw what is not there yet into the folder of the run; returns the paths of all files."""
-    paths = {name: files.join(settings.run, name) for name in (CURVES, AUGMENTATION, LABELS, NETWORK)}
+    names = (CURVES, AUGMENTATION, LABELS, REBUILT, NETWORK)
+    paths = {name: files.join(settings.run, name) for name in names}
     spectral_model = files.join(settings.run, runs.CHECKPOINTS, SPECTRAL_MODEL)
     if not files.exists(spectral_model):
         del paths[LABELS]
-    if not augmentations.is_used(settings.augment):
+    if runs.run_document(settings.run).model != "vae":
+        del paths[REBUILT]
+    if not augmentations.is_used(settings.augment) or not len(runs.run_document(settings.run).grid):
         del paths[AUGMENTATION]
     is_drawn = all(map(files.exists, paths.values()))
     if not is_drawn:
@@ -59,12 +64,24 @@ def _draw(settings: Train, paths: Mapping[str, str], spectral_model: str) -> Non
     files.write(paths[NETWORK], (cost_table(run.net) + "\n").encode())
     if AUGMENTATION in paths:
         files.write(paths[AUGMENTATION], _augmentation(settings, run))
+    if REBUILT in paths:
+        files.write(paths[REBUILT], _rebuilt(run))
     if LABELS in paths:
         tensors, document = checkpoint.read_tensors(spectral_model)
         model, names = SpectralModel.from_tensors(tensors, document["order"]), document["labels"]
         label_NI = label_columns(samples.read(settings.run).part("train"), names)
         stars_NI = label_NI[np.isfinite(label_NI).all(1)]
         files.write(paths[LABELS], label_effects.picture(model, names, run.grid.wave, stars_NI))
+
+
+def _rebuilt(run: Run) -> bytes:
+    """Images of the validation part, rebuilt."""
+    part = samples.read(run.path).part("validation")
+    some = part.at(np.arange(min(len(part), AUGMENTATION_SPECTRA)))
+    image_BCHW = read_spectra(open_store(run.store_path), some.shard_row_N2, ("image",)).image
+    assert image_BCHW is not None
+    assert isinstance(run.net, VaeNet)
+    return rebuilt.picture(run.net, image_BCHW)
 
 
 def _augmentation(settings: Train, run: Run) -> bytes:
