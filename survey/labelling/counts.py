@@ -82,6 +82,9 @@ class Counts:
         return ", ".join(classes) or "no class"
 
     def _lines(self) -> Iterator[tuple[str, str]]:
+        if not self.rows and not self.key:  # spectra without any label table
+            yield "store", f"{self.store}: {self.spectra:,} spectra, learned without labels"
+            return
         yield "table", f"{self.table}: {self.rows:,} rows"
         yield "store", f"{self.store}: {self.spectra:,} spectra"
         yield "matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}"

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from survey import files
+from survey import files, plugins
 from survey.labelling import samples
 from survey.models.settings import Task
 from survey.models.summary import cost_table
@@ -107,7 +107,7 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
         f"spectra    {', '.join(parts)}",
         f"trained    {run.epochs} epochs in {run.training_seconds:.0f} s on {run.device}, "
         f"best epoch {run.best_epoch} (by {settings.monitor})",
-        f"validation {_metrics_text(run.validation, run.task)}",
+        f"validation {_metrics_text(run.validation, run.task, run.model)}",
     ]
     if run.skipped_steps:
         lines.append(f"skipped    {run.skipped_steps} steps without finite gradients")
@@ -124,6 +124,8 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _metrics_text(metrics: Mapping[str, float], task: Task) -> str:
-    names = ["loss", "accuracy", "f1_MP_search", "f1_CEMP", *(f"mae_{name}" for name in task.labels)]
+def _metrics_text(metrics: Mapping[str, float], task: Task, model: str) -> str:
+    of_classes = ["f1_MP_search", "f1_CEMP"] if "f1_CEMP" in metrics else ["f1_macro"]
+    terms = plugins.constants("models", "TERMS").get(model, ())
+    names = ["loss", "accuracy", *of_classes, *(f"mae_{name}" for name in task.labels), *terms]
     return ", ".join(f"{name} {metrics[name]:.4g}" for name in names if name in metrics)
