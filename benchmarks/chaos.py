@@ -147,7 +147,8 @@ def faults(made: Cluster, bucket: Bucket, stage: str) -> dict[str, Fault]:
         ),
         "disk": Fault(
             "/tmp of a worker is full for 30 s",
-            lambda: worker.ssh(full.format("/tmp")), 30, lambda: worker.ssh("rm /tmp/full"),
+            lambda: worker.ssh(full.format(hosts.TEMPORARY)), 30,
+            lambda: worker.ssh(f"rm {hosts.TEMPORARY}/full"),
         ),
         "memory": Fault(
             "/dev/shm of a worker (object store) is full for 30 s",
@@ -227,7 +228,8 @@ class Storm:
         if self.bucket.digest(RESULTS[self.stage]) != self.calm:
             wrong.append("results differ")
         wrong += self.bucket.leftovers()
-        wrong += [line for host in self.made.hosts for line in host.ssh("ls -d /tmp/survey-*").stdout.split()]
+        left = f"ls -d {hosts.TEMPORARY}/survey-*"
+        wrong += [line for host in self.made.hosts for line in host.ssh(left).stdout.split()]
         print(f"  {name}: {self.notes} {wrong}", file=sys.stderr, flush=True)
         return (
             f"| {self.stage} | {fault.text} | {'same command again' if tries else 'survived'} | "

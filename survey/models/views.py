@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from survey.images.motion import move
 from survey.models.image_layers import make_encoder, symmetric_views
 from survey.models.network import Heads, Network, Outputs
 from survey.models.options import EncoderName, Size, Sizes
@@ -86,14 +87,8 @@ class Net(Network):
         angle_B = 2 * torch.pi * drawn[:, 0]
         mirror_B = torch.where(drawn[:, 1] < 0.5, -1.0, 1.0).to(drawn.dtype)
         scale_B = (1 + options.zoom) ** (2 * drawn[:, 2] - 1)
-        cos_B, sin_B = scale_B * angle_B.cos(), scale_B * angle_B.sin()
-        x_B, y_B = (2 * options.shift * (2 * drawn[:, column] - 1) for column in (3, 4))
-        matrix_B23 = torch.stack(
-            (torch.stack((mirror_B * cos_B, -sin_B, x_B), 1), torch.stack((mirror_B * sin_B, cos_B, y_B), 1)),
-            1,
-        )
-        grid = nn.functional.affine_grid(matrix_B23, list(image_BCHW.shape), align_corners=False)
-        moved = nn.functional.grid_sample(image_BCHW, grid, padding_mode="reflection", align_corners=False)
+        shift_B2 = 2 * options.shift * (2 * drawn[:, 3:5] - 1)
+        moved = move(image_BCHW, angle_B, mirror_B, scale_B, shift_B2)
         factor = 1 + options.brightness * (2 * drawn[:, 5] - 1)[:, None, None, None]
         colour = 1 + options.colour * (2 * drawn[:, 7:] - 1)[:, :, None, None]
         noise = options.noise * drawn[:, 6, None, None, None] * torch.randn_like(moved)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from survey.images.motion import move
 from survey.training.augment_settings import ImageAugment
 
 COLUMNS = 9
@@ -46,22 +47,14 @@ def augment_images(
 
 
 def _moved(settings: ImageAugment, image_BCHW: Tensor, drawn_B5: Tensor) -> Tensor:
-    """Images turned by any angle or mirrored, shifted and zoomed; the edge is continued by reflection."""
+    """Images turned by any angle or mirrored, shifted and zoomed."""
     turn_B, mirror_B, x_B, y_B, zoom_B = drawn_B5.unbind(1)
     angle_B = 2 * math.pi * turn_B if settings.turn else torch.zeros_like(turn_B)
     sign_B = torch.where(mirror_B < 0.5, -1.0, 1.0) if settings.turn else torch.ones_like(turn_B)
     scale_B = (1 + settings.zoom) ** (2 * zoom_B - 1)
     reach = 2 * settings.shift / image_BCHW.shape[-1]
-    cos_B, sin_B = scale_B * angle_B.cos(), scale_B * angle_B.sin()
-    matrix_B23 = torch.stack(
-        (
-            torch.stack((sign_B * cos_B, -sin_B, reach * (2 * x_B - 1)), 1),
-            torch.stack((sign_B * sin_B, cos_B, reach * (2 * y_B - 1)), 1),
-        ),
-        1,
-    )
-    grid = functional.affine_grid(matrix_B23, list(image_BCHW.shape), align_corners=False)
-    return functional.grid_sample(image_BCHW, grid, padding_mode="reflection", align_corners=False)
+    shift_B2 = reach * (2 * torch.stack((x_B, y_B), 1) - 1)
+    return move(image_BCHW, angle_B, sign_B, scale_B, shift_B2)
 
 
 def _blurred(image_BCHW: Tensor, sigma_B: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ PROGRAMS = {
 """What hosts are made of, and the Debian packages that bring it."""
 SPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
 PATH = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TEMPORARY = '"$(dirname "$(mktemp -u)")"'
+"""The folder of temporary files, as the shell of a host finds it."""
 FOLDER = Path("/run/hosts")
 """The files of hosts, on a file system in memory that only hosts and the desk see."""
 MARK = "SURVEY_HOSTS_MARK"
@@ -237,7 +239,7 @@ def check() -> None:
         second.join()
         until(lambda: "h2" in first.ssh(hello).stdout, "the cable is in again")
         print("the cable again:", first.ssh(hello).stdout.strip())
-        first.ssh("touch /tmp/of-first /dev/shm/of-first")
+        first.ssh(f"touch {TEMPORARY}/of-first /dev/shm/of-first")
         print("files of the other:", second.ssh("ls /tmp /dev/shm | grep first").stdout.strip() or "none")
         servers = len(second.processes("sshd_config .[l]istener"))
         print("processes of the other:", "none" if servers == 1 else f"{servers} SSH servers", flush=True)
