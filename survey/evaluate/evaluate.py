@@ -57,6 +57,11 @@ def evaluate_ensemble(settings: Evaluate) -> Evaluation:
     result.
     """
     ensemble = open_ensemble(settings.of, machine.device())
+    if not (ensemble.classes or ensemble.labels):
+        raise SettingsError(
+            f"evaluate: of={settings.of}: it predicts neither classes nor labels, so there is nothing to "
+            "compare; give it to survey predict with embeddings=true, and the predictions to survey latent"
+        )
     compared = compare.open_all(settings.of, ensemble, settings.against)
     passes = _passes(settings, ensemble)
     folder = settings.to or files.join(settings.of, "evaluations", _name(settings))

@@ -120,7 +120,10 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
         view = f"mlflow ui --backend-store-uri {uri}"
         unsent = f"not all was sent to {uri}; run the same command again to send it"
         lines.append(f"tracked    {unsent if is_unsent(settings.run) else view}")
-    lines += [f"look at    {', '.join(pictures)}", f"next       survey evaluate of={settings.run}"]
+    next_job = f"evaluate of={settings.run}"
+    if run.task.kind == "none":  # there is nothing to compare with a truth
+        next_job = f"predict RECIPE ensemble={settings.run} store={settings.store} predictions=PREDICTIONS"
+    lines += [f"look at    {', '.join(pictures)}", f"next       survey {next_job}"]
     return "\n".join(lines)
 
 

@@ -12,6 +12,8 @@ import torch
 
 from survey import files
 from survey.ensemble.ensemble import open_ensemble
+from survey.evaluate.evaluate import evaluate
+from survey.evaluate.settings import Evaluate
 from survey.predict.output import open_predictions
 from survey.predict.predict import predict
 from survey.predict.settings import Predict
@@ -112,6 +114,8 @@ def test_an_autoencoder_learns_without_labels_and_finds_what_is_unlike(place: Pa
     rows = history(run)
     assert rows[-1]["validation_reconstruction"] < 0.95 * rows[0]["validation_reconstruction"]
     assert {"train_kl", "validation_ssim", "validation_active"} <= rows[0].keys()
+    with pytest.raises(SettingsError, match="it predicts neither classes nor labels"):
+        evaluate(Evaluate.from_dict("evaluate", {"of": run}))
     folder = str(tmp_path / "predictions")
     values = {"ensemble": run, "store": str(place / "store"), "predictions": folder, "embeddings": True}
     predict(Predict.from_dict("predict", values))
