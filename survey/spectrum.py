@@ -191,5 +191,11 @@ VISIT_COLUMNS = {
     "snr_r": ("float32", "signal to noise in r by the survey's pipeline"),
     "snr_i": ("float32", "signal to noise in i by the survey's pipeline"),
     "snr_z": ("float32", "signal to noise in z by the survey's pipeline"),
+    "gaia_source_id": ("int64", "number of the source in Gaia (DR2 or later), as the file states it"),
+    "mag_g": ("float32", "magnitude in g, as the file states it from its input catalogue"),
+    "mag_r": ("float32", "magnitude in r, as the file states it from its input catalogue"),
+    "mag_i": ("float32", "magnitude in i, as the file states it from its input catalogue"),
+    "mag_gaia": ("float32", "magnitude in G of Gaia, as the file states it from its input catalogue"),
+    "mag_system": ("string", "bands of the file's magnitudes: ugrizjh, gri, gbprp; ps = Pan-STARRS; sdss"),
 }
 """What a source may say of a visit: column, Arrow type, meaning. A store has all of these columns."""

@@ -27,6 +27,8 @@ GAIA = ("gaia_source_id", "source_id", "gaia_id", "dr3_source_id", "dr2_source_i
 """The names of the column with the number of the source in Gaia, best first."""
 MAGNITUDE = re.compile(r"(^|_)mag(_|\d*$)|^magtype$|^[ugrizyjhkbv]mag$|^(bp_rp|g_rp|bp_g)$")
 """The names of magnitudes and colours, without the prefix of a survey and in lower case."""
+PHOTOMETRY = ("gaia_source_id", "mag_g", "mag_r", "mag_i", "mag_gaia")
+"""Columns that both a catalogue and the file of a spectrum may state."""
 POSITION = ("_ra", "_dec")
 """The columns of the positions of a catalogue, besides those that are added."""
 BRIGHTEST, FAINTEST = -5.0, 40.0
@@ -86,12 +88,17 @@ class AddedColumns:
         return cls(rows.drop_columns(list(POSITION)), nearest_rows(ra_R, dec_R, ra_S, dec_S, radius)[0])
 
     def add_to(self, stars: pa.Table, start: int) -> pa.Table:
-        """Stars from number `start` on with these columns."""
+        """Stars from number `start` on with these columns. A Gaia source_id or a magnitude of the catalogue
+        takes the place of that in the star's own file."""
         if self.rows is None or self.row_S is None:
             return stars
         row_N = self.row_S[start : start + stars.num_rows]
         found = self.rows.take(pa.array(row_N, mask=row_N < 0))
         for field, column in zip(found.schema, found.columns, strict=True):
+            place = stars.schema.get_field_index(field.name)
+            if field.name in PHOTOMETRY and stars.schema.field(place).type == field.type:
+                stars = stars.set_column(place, stars.schema.field(place), pc.coalesce(column, stars[place]))
+                continue
             name = _free_name(field.name, stars.column_names)
             stars = stars.append_column(field.with_name(name), column)
         return stars

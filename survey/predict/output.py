@@ -45,6 +45,7 @@ IDENTITY_COLUMNS |= {name: column for name, column in STORE_COLUMNS.items() if n
 """The columns that come from the store unchanged: Arrow type, description."""
 
 UNITS = {"ra": "deg", "dec": "deg", "lmjd": "d", "velocity": "km s-1", "egp": "mag"}
+UNITS |= dict.fromkeys(("mag_g", "mag_r", "mag_i", "mag_gaia"), "mag")
 """The units of the store's columns; those of labels are in `survey.labels`."""
 
 UCDS = {
@@ -72,6 +73,12 @@ UCDS = {
     "snr_r": "stat.snr;em.opt.R",
     "snr_i": "stat.snr;em.opt.I",
     "snr_z": "stat.snr;em.opt.I",
+    "gaia_source_id": "meta.id.cross",
+    "mag_g": "phot.mag;em.opt.B",
+    "mag_r": "phot.mag;em.opt.R",
+    "mag_i": "phot.mag;em.opt.I",
+    "mag_gaia": "phot.mag;em.opt",
+    "mag_system": "meta.note;phot",
     "velocity": "spect.dopplerVeloc.opt",
     "snr": "stat.snr;em.opt",
     "coverage": "stat.filling",
@@ -167,7 +174,7 @@ class PredictionMarker(Marker):
     refused_files: WrittenFile | None = None
 
 
-PREDICTIONS = Kind("predictions", PredictionsDocument, version=3, job="predict", shared=True)
+PREDICTIONS = Kind("predictions", PredictionsDocument, version=4, job="predict", shared=True)
 
 
 def schema(

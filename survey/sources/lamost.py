@@ -16,6 +16,7 @@ from survey.sources import wavelengths
 from survey.sources.fits import Hdu, Hdus
 from survey.sources.header import Cards
 from survey.sources.naming import Naming
+from survey.sources.photometry import lamost_photometry
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import LogWave, Refused, Spectrum
 
@@ -167,6 +168,7 @@ def _visit(cards: Cards, layout: str, name: str) -> dict[str, Any]:
         if isinstance(kind, str) and kind.strip().lower() in NO_OBJECT:
             raise Refused("no_object", f"{card} = {kind!r}")
     visit = valid_values(zip(CARDS, cards.each(CARD_NAMES), strict=True))
+    visit |= valid_values(lamost_photometry(cards).items())
     if "star" in visit:
         visit["star"] = visit["star"].removeprefix("LAMOST ").strip()
     visit["visit"] = visit_name(visit, name)

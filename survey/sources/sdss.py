@@ -13,6 +13,7 @@ from survey.sources import wavelengths
 from survey.sources.fits import Hdu, Hdus
 from survey.sources.header import Cards
 from survey.sources.naming import Naming
+from survey.sources.photometry import sdss_photometry
 from survey.sources.visit import file_stem, number_or_none, text_or_none, valid_values
 from survey.spectrum import LogWave, Refused, Spectrum
 
@@ -133,6 +134,7 @@ def _visit(cards: Cards, table: Hdu | None, name: str) -> dict[str, Any]:
     ratios = row.get("SN_MEDIAN")
     if isinstance(ratios, list) and len(ratios) == 5:
         visit |= valid_values((f"snr_{band}", ratio) for band, ratio in zip("ugriz", ratios, strict=True))
+    visit |= valid_values(sdss_photometry(row.get("CALIBFLUX")).items())
     source_id = number_or_none(row.get("THING_ID"))
     has_source_id = source_id is not None and source_id > 0
     star = text_or_none(source_id) if has_source_id else text_or_none(row.get("BESTOBJID"))
@@ -153,6 +155,7 @@ ROW_COLUMNS = (
     "SN_MEDIAN",
     "THING_ID",
     "BESTOBJID",
+    "CALIBFLUX",
     *(name for names in COLUMNS.values() for name in names),
 )
 

@@ -66,6 +66,13 @@ def number_between(low: float, high: float) -> Callable[[object], float | None]:
 _INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
 _SNR = number_between(-999.0, 1e6)
 
+
+def _magnitude(value: object) -> float | None:
+    """A magnitude that was measured; surveys write 99, -9999 or 0 if it was not."""
+    number = number_between(-5.0, 40.0)(value)
+    return number if number else None
+
+
 CHECKS: dict[str, Callable[[object], object | None]] = {
     "obsid": integer_between(1, _INT64),
     "ra": number_between(0.0, 360.0),
@@ -77,6 +84,8 @@ CHECKS: dict[str, Callable[[object], object | None]] = {
     "z": number_between(-0.99, 20.0),
     "z_err": number_between(0.0, 20.0),
     **dict.fromkeys(("snr_u", "snr_g", "snr_r", "snr_i", "snr_z"), _SNR),
+    "gaia_source_id": integer_between(1, _INT64),
+    **dict.fromkeys(("mag_g", "mag_r", "mag_i", "mag_gaia"), _magnitude),
 }
 """The range of each column. A column that is not listed is text."""
 

@@ -56,7 +56,7 @@ class StoreDocument(Document):
     settings: StoreSettings
 
 
-STORE = Kind("store", StoreDocument, version=3, job="ingest", shared=True)
+STORE = Kind("store", StoreDocument, version=4, job="ingest", shared=True)
 
 
 ADVICE = "run survey ingest with the settings of the store again, which makes this shard anew"

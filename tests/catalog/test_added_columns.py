@@ -162,3 +162,17 @@ def test_real_catalogues_give_gaia_ids_and_magnitudes(shared: Path) -> None:
     assert {"source_id", "phot_g_mean_mag", "bp_rp", "absolute_g_mag"} <= set(stars.column_names)
     same = np.array(stars["source_id"].to_pylist()) == frame["source_id"].to_numpy()
     assert same.mean() > 0.95
+
+
+def test_a_value_of_the_catalogue_takes_the_place_of_the_files_and_nothing_erases_it() -> None:
+    stars = pa.table(
+        {
+            "gaia_source_id": pa.array([1, 2, None], pa.int64()),
+            "mag_g": pa.array([10.0, None, 12.0], pa.float32()),
+        }
+    )
+    rows = pa.table({"gaia_source_id": pa.array([None, 5], pa.int64()), "mag_g": pa.array([9.5, 11.0])})
+    added = AddedColumns(rows, np.array([0, 1, -1], np.int32)).add_to(stars, 0)
+    assert added["gaia_source_id"].to_pylist() == [1, 5, None]
+    assert added["mag_g"].to_pylist() == [10.0, None, 12.0]  # of another type: a column of its own
+    assert added["mag_g_catalogue"].to_pylist() == [9.5, 11.0, None]

@@ -274,11 +274,11 @@ def test_predictions_of_another_version_are_neither_read_nor_extended(place: Pat
     for name in ("settings.json", "predictions.json"):
         path = place / "predictions" / name
         if name == "settings.json":
-            path.write_text(path.read_text().replace('"version": 3', '"version": 99', 1))
+            path.write_text(path.read_text().replace('"version": 4', '"version": 99', 1))
         else:
             change_document(path, {"version": 99})
     for call in (lambda: open_predictions(str(place / "predictions")), lambda: predicted(place)):
-        with pytest.raises(SettingsError, match="predictions of version 99, this code reads version 3; make"):
+        with pytest.raises(SettingsError, match="predictions of version 99, this code reads version 4; make"):
             call()
 
 

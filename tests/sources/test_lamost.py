@@ -382,3 +382,37 @@ def test_air_and_vacuum_pairs_of_published_lines_agree(shared: Path) -> None:
 def test_every_checked_value_is_a_column_of_a_visit() -> None:
     assert set(visit.CHECKS) <= set(VISIT_COLUMNS)
     assert set(lamost.CARDS) <= set(VISIT_COLUMNS)
+
+
+def test_magnitudes_are_those_of_the_bands_that_the_header_names(low: Files) -> None:
+    """Against a reading of the cards by astropy; types of several letters a band are left out, and 0."""
+    compared = 0
+    for _, data, spectrum in low:
+        header = astropy_fits.getheader(io.BytesIO(data))
+        bands = str(header.get("MAGTYPE", "")).strip().lower()
+        wanted = {}
+        if bands in ("ugriz", "ugrizjh", "gri", "grizyjh", "ugrijhk", "gribvjh", "g", "v", "jhk"):
+            wanted = {band: header[f"MAG{number}"] for number, band in enumerate(bands, 1) if band in "gri"}
+        elif "MAG_PS_G" in header:
+            wanted = {band: header[f"MAG_PS_{band.upper()}"] for band in "gri"}
+        for band in "gri":
+            value = wanted.get(band)
+            assert spectrum.visit.get(f"mag_{band}") == (value if value and -5 <= value <= 40 else None)
+            compared += value is not None
+    assert compared > 1000
+
+
+def test_a_number_of_gaia_is_the_name_of_an_object_that_says_so(low: Files, shared: Path) -> None:
+    numbers = {
+        spectrum.visit["gaia_source_id"] for _, _, spectrum in low if "gaia_source_id" in spectrum.visit
+    }
+    assert 172381471658586112 in numbers  # OBJNAME = G172381471658586112
+    assert 1237678880471711834 not in numbers  # a number of SDSS
+    medium = [
+        spectra(unpack((shared / "lamost" / "mrs" / row["file"]).read_bytes()), row["file"], COADD)[0]
+        for row in index(shared, "mrs_index.csv")
+    ]
+    by_gaia = [spectrum.visit for spectrum in medium if spectrum.visit.get("mag_system") == "gbprp"]
+    assert [(visit["gaia_source_id"], visit["mag_gaia"]) for visit in by_gaia] == [
+        (2125971226269667584, 12.74)
+    ]

@@ -85,6 +85,22 @@ def test_the_visits_are_those_of_the_index(seen: Files) -> None:
         assert visit["snr_r"] > visit["snr_u"]
 
 
+def test_magnitudes_are_those_of_the_fluxes_in_nanomaggies(seen: Files) -> None:
+    compared = 0
+    for _, data, spectrum in seen:
+        with astropy_fits.open(io.BytesIO(data)) as hdus:
+            names = [name.upper() for name in hdus[2].columns.names]
+            flux = np.asarray(hdus[2].data["CALIBFLUX"][0]) if "CALIBFLUX" in names else np.zeros(5)
+        for number, band in enumerate("ugriz"):
+            if band in "gri" and flux[number] > 0:
+                wanted = 22.5 - 2.5 * np.log10(float(flux[number]))
+                assert spectrum.visit[f"mag_{band}"] == pytest.approx(wanted)
+                compared += 1
+            else:
+                assert f"mag_{band}" not in spectrum.visit
+    assert compared > 50
+
+
 def test_stars_are_named_by_thing_or_photometric_object(seen: Files) -> None:
     named = {row["file"]: spectrum.visit.get("star") for row, _, spectrum in seen}
     assert named["spec-10000-57346-0002.fits"] == "342410358"

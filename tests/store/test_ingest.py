@@ -301,7 +301,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     ingested(tmp_path)
     path = tmp_path / "store" / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 0}))
-    with pytest.raises(SettingsError, match="a store of version 0, this code reads version 3; make it again"):
+    with pytest.raises(SettingsError, match="a store of version 0, this code reads version 4; make it again"):
         ingest(settings(tmp_path))
 
 

@@ -169,7 +169,7 @@ def test_an_unfinished_store_is_not_opened(tmp_path: Path) -> None:
 
 def test_a_store_of_another_version_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / STORE.file).write_text(json.dumps({"version": 99}))
-    with pytest.raises(ValueError, match="a store of version 99, this code reads version 3; make it again"):
+    with pytest.raises(ValueError, match="a store of version 99, this code reads version 4; make it again"):
         open_store(str(tmp_path))
 
 
