@@ -1,0 +1,202 @@
+"""The stars that labels are wanted for: those of a survey's catalogue or a store, with all their visits.
+
+Rows with the same id are one star; so are rows without any id that lie within 3 arcsec of each other.
+Shapes: N visits, S stars.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from survey import files
+from survey.label_tables.catalogue_settings import STAR_IDS, VISIT_IDS, Names, SkyColumns
+from survey.label_tables.settings import SurveyColumns
+from survey.label_tables.star_positions import StarPositions, read_positions
+from survey.labelling import keys, star_id
+from survey.labelling.star_id import Codes, Floats
+from survey.store.store import STORE, open_store
+from survey.tables.columns import CATALOGUE_COLUMNS
+from survey.tables.read import open_table
+
+USUAL_IDS: dict[str, tuple[str, ...]] = {
+    "gaia_dr3": ("gaia_source_id", "gaia_dr3_source_id", "source_id"),
+    "designation": ("designation", "desig", "lamost", "star"),
+    "apogee_id": ("apogee_id",),
+}
+"""The usual names of columns of ids. LAMOST's gaia_source_id is that of DR3 from its DR9 on."""
+
+USUAL_SNR = ("snr_g", "snrg", "snr", "snr_r", "snrr")
+USUAL_MOTION = (("pmra", "pm_ra"), ("pmdec", "pmde", "pm_dec"))
+CARRIED = ("lmjd", "planid", "spid", "fiberid", "plate", "mjd", "class", "subclass")
+"""Columns that the result keeps: they name the file of a visit, and say what the survey calls the object."""
+
+
+@dataclass
+class SurveyStars:
+    """The visits of a survey, and the star of each. `ids` are texts by kind; `carried` are other columns."""
+
+    path: str
+    ids: dict[str, pa.Array]
+    positions: StarPositions
+    snr_N: Floats
+    carried: dict[str, pa.Array]
+    star_N: Codes
+    name_S: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.star_N)
+
+    @property
+    def stars(self) -> int:
+        """Number of stars."""
+        return len(self.name_S)
+
+    def best_visits(self, usable_N: NDArray[np.bool_]) -> Codes:
+        """The usable visit with the highest S/N of each star; -1 for a star without one."""
+        order = np.lexsort((np.arange(len(self)), -np.nan_to_num(self.snr_N, nan=-np.inf), self.star_N))
+        order = order[usable_N[order]]
+        first = np.flatnonzero(np.diff(self.star_N[order], prepend=-1))
+        best_S = np.full(self.stars, -1, np.int64)
+        best_S[self.star_N[order[first]]] = order[first]
+        return best_S
+
+
+def open_survey(path: str, settings: SurveyColumns) -> SurveyStars:
+    """The stars of a store or of a catalogue."""
+    path = files.absolute(path)
+    if files.exists(files.join(path, STORE.file)):
+        table, names = _read_store(path)
+    else:
+        opened = open_table(path)
+        names, find = list(opened.names), opened.find
+        table = opened.read(_wanted(settings, names, find))
+    return _stars(path, table, settings, _finder(names))
+
+
+def _read_store(path: str) -> tuple[pa.Table, list[str]]:
+    """The columns of a store without its pixels."""
+    store, tables = open_store(path), []
+    wanted = ("visit", "star", "obsid", "ra", "dec", "snr", "snr_g", "class", "subclass", "path")
+    for shard in range(store.shards):
+        with files.open_file(store.file(shard)) as stream:
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
+            there = [name for name in wanted if name in file.schema_arrow.names]
+            tables.append(file.read(columns=there).replace_schema_metadata())
+    table = pa.concat_tables(tables).combine_chunks()
+    if not table.num_rows:
+        raise ValueError(f"labels: to: {path}: the store has no spectra; give another one")
+    return table, table.column_names
+
+
+def _finder(names: Sequence[str]) -> Callable[..., str | None]:
+    from survey.tables.read import TableFile
+
+    return TableFile("", tuple(names), "parquet").find
+
+
+def _wanted(settings: SurveyColumns, names: list[str], find: Callable[..., str | None]) -> list[str]:
+    """The columns of a catalogue that are read."""
+    found = [find(*wanted) for wanted in _id_names(settings).values()]
+    found += [find(*wanted) for wanted in _sky_names(settings).values()]
+    found += [find(*(settings.snr or USUAL_SNR)), *(find(name) for name in (*CARRIED, "visit"))]
+    return [name for name in dict.fromkeys(found) if name in names]
+
+
+def _id_names(settings: SurveyColumns) -> dict[str, Names]:
+    """The names of the columns of ids, by kind: those of the settings, else the usual ones."""
+    usual = USUAL_IDS | {"obsid": CATALOGUE_COLUMNS["obsid"], "visit": ("visit",)}
+    if "gaia_dr2" in settings.ids:
+        usual.pop("gaia_dr3")
+    return usual | settings.ids
+
+
+def _sky_names(settings: SurveyColumns) -> dict[str, Names]:
+    return {
+        "ra": settings.ra or CATALOGUE_COLUMNS["ra"],
+        "dec": settings.dec or CATALOGUE_COLUMNS["dec"],
+        "pmra": settings.pmra or USUAL_MOTION[0],
+        "pmdec": settings.pmdec or USUAL_MOTION[1],
+    }
+
+
+def _stars(
+    path: str, table: pa.Table, settings: SurveyColumns, find: Callable[..., str | None]
+) -> SurveyStars:
+    sky = {name: column for name, names in _sky_names(settings).items() if (column := find(*names))}
+    if not {"pmra", "pmdec"} <= sky.keys():
+        sky = {name: column for name, column in sky.items() if not name.startswith("pm")}
+    if not {"ra", "dec"} <= sky.keys():
+        sky = {}
+    positions = read_positions(SkyColumns(unit="deg", epoch=settings.epoch), sky, table, path)
+    ids = _ids(table, _id_names(settings), find)
+    if not sky and not ids:
+        raise ValueError(
+            f"labels: to: {path}: there is no column of an id (obsid, gaia_source_id, designation ...) or a "
+            f"position; the columns are {', '.join(table.column_names[:40])}; give survey.ids= or survey.ra="
+        )
+    snr = find(*(settings.snr or USUAL_SNR))
+    carried = {name: table[name].combine_chunks() for name in dict.fromkeys(filter(None, map(find, CARRIED)))}
+    star_N, name_S = _find_stars(ids, positions, table.num_rows)
+    return SurveyStars(
+        path,
+        ids,
+        positions,
+        keys.to_floats(table[snr].combine_chunks()) if snr else np.full(table.num_rows, np.nan),
+        {name.lower(): column for name, column in carried.items()},
+        star_N,
+        name_S,
+    )
+
+
+def _ids(table: pa.Table, names: dict[str, Names], find: Callable[..., str | None]) -> dict[str, pa.Array]:
+    """The ids of each visit as text, by kind. The visit follows from its parts where no column names it."""
+    none = keys.KeyColumns(None, None, None, None, None, None)
+    ids: dict[str, pa.Array] = {}
+    for kind, wanted in names.items():
+        column = find(*wanted)
+        if column is None or column not in table.column_names:
+            continue
+        if kind in VISIT_IDS:
+            one = keys.KeyColumns(**{**vars(none), kind: column})
+            key = "visit" if kind == "file" else kind
+            ids[key] = keys.table_keys(key, table, one).cast(pa.string())  # type: ignore[arg-type]
+        else:
+            ids[kind] = star_id.clean_ids(table[column].combine_chunks())
+    if "visit" not in ids:
+        parts = keys.key_columns(_NamedTable(table.column_names, find), {}, "auto")  # type: ignore[arg-type]
+        if parts.parts:
+            ids["visit"] = keys.table_keys("visit", table, parts)
+    return ids
+
+
+@dataclass(frozen=True)
+class _NamedTable:
+    """What `key_columns` asks of a table: its names, and which column has one of some names."""
+
+    names: Sequence[str]
+    find: Callable[..., str | None]
+
+
+def _find_stars(
+    ids: dict[str, pa.Array], positions: StarPositions, rows: int
+) -> tuple[Codes, NDArray[np.object_]]:
+    """The star of each visit, and the names of the stars."""
+    encoded = [star_id.encode(ids[kind]) for kind in STAR_IDS if kind in ids]
+    has_id_N = np.zeros(rows, bool)
+    for codes, _ in encoded:
+        has_id_N |= codes >= 0
+    alone = positions.known & ~has_id_N
+    ra_N = np.where(alone, positions.ra_R, np.nan)
+    near_N = star_id.friends_of_friends(ra_N, positions.dec_R)
+    star_N = star_id.connect(*(codes for codes, _ in encoded), near_N)
+    visits = next((ids[kind] for kind in ("visit", "obsid") if kind in ids), pa.nulls(rows, pa.string()))
+    missing = pc.is_null(visits)
+    numbered = pc.binary_join_element_wise("row", pa.array(np.arange(rows)).cast(pa.string()), " ")
+    visits = pc.if_else(missing, numbered, visits)
+    # positions of stars with ids are not used for names
+    return star_N, star_id.name_stars(star_N, encoded, ra_N, positions.dec_R, visits)
