@@ -56,7 +56,8 @@ D = TypeVar("D", bound=Document)
 class Kind(Generic[D]):
     """A kind of folder: its name, the type of its document, the version of its format, and its job.
 
-    `shared`: several processes of equal settings may make it together.
+    `shared`: several processes of equal settings may make it together. `setting` names the folder among the
+    settings of its job, if it is not named like the kind.
     """
 
     name: str
@@ -64,6 +65,12 @@ class Kind(Generic[D]):
     version: int
     job: str
     shared: bool = False
+    setting: str = ""
+
+    @property
+    def key(self) -> str:
+        """The setting that names a folder of this kind."""
+        return self.setting or self.name
 
     @property
     def file(self) -> str:
@@ -84,7 +91,7 @@ class Folder(Generic[D]):
 
     def claim(self, settings: Any) -> AbstractContextManager[None]:
         """The right to write into the folder; an error while another process works in it."""
-        return claim(self.path, self.kind.job, self.kind.name, settings, self.kind.shared)
+        return claim(self.path, self.kind.job, self.kind.key, settings, self.kind.shared)
 
     def settings(self) -> dict[str, Any] | None:
         """The settings that the folder was begun with, or None. Another kind or version is an error."""
@@ -126,7 +133,7 @@ class Folder(Generic[D]):
         if differing and started:
             raise SettingsError(
                 f"{self._where}: was made with other settings: {'; '.join(differing)}; "
-                f"give the same settings again, or another {self.kind.name}="
+                f"give the same settings again, or another {self.kind.key}="
             )
         return not differing
 
@@ -173,7 +180,7 @@ class Folder(Generic[D]):
             self._check_kind()
             raise FileNotFoundError(
                 f"{self.path}: no {self.kind.file} in it, so no finished {self.kind.name}; "
-                f"run survey {self.kind.job} with {self.kind.name}={self.path} to the end"
+                f"run survey {self.kind.job} with {self.kind.key}={self.path} to the end"
             )
         written = files.read_json(path)
         version = written.get("version") if isinstance(written, dict) else None
@@ -247,7 +254,7 @@ class Folder(Generic[D]):
 
     @property
     def _where(self) -> str:
-        return f"{self.kind.job}: {self.kind.name}: {self.path}"
+        return f"{self.kind.job}: {self.kind.key}: {self.path}"
 
     def _check_version(self, version: Any) -> None:
         if version != self.kind.version:

@@ -1,4 +1,4 @@
-"""A file in ``survey/sources/`` or ``survey/models/`` is a plugin: its file name is its name.
+"""A file in ``survey/sources/``, ``models/`` or ``archives/`` is a plugin: its file name is its name.
 
 A plugin is imported only when it is named, so a broken file stops only the jobs that name it. What else must
 be known of a plugin is read from the text of its file, without running the rest of it. So a misspelt setting
@@ -18,7 +18,11 @@ from typing import Any
 from survey.settings import Settings, SettingsError, similar
 
 FOLDER = Path(__file__).parent
-MARKS = {"sources": r"^def (read|read_bytes|read_rows)\(", "models": r"^class Net\("}
+MARKS = {
+    "sources": r"^def (read|read_bytes|read_rows)\(",
+    "models": r"^class Net\(",
+    "archives": r"^def circle\(",
+}
 """What the text of a plugin contains. The other files of the folder are parts that plugins share."""
 
 

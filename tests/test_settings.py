@@ -227,7 +227,7 @@ def test_another_model_drops_the_options_of_the_former_one() -> None:
     [
         (
             "trian: {}\n",
-            "unknown section 'trian'; the sections are about, results, space, mock, ingest, train",
+            "unknown section 'trian'; the sections are about, results, space, mock, download, ",
         ),
         ("- a\n- b\n", "holds list; a recipe maps jobs to settings"),
         ("train: 5\n", "train: holds 5; it maps settings to values"),

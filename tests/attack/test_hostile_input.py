@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey import plugins
+from survey.archives.settings import Download
 from survey.arguments import load
 from survey.catalog.added_columns import AddedColumns
 from survey.catalog.crossmatch import read_list
@@ -44,6 +45,7 @@ STARS = 20
 TRAINING = {"store": "s", "labels": "l"}
 JOBS: dict[str, tuple[type[Settings], dict[str, Any]]] = {
     "mock": (Mock, {"out": "o"}),
+    "download": (Download, {"archive": "lamost", "out": "o", "input": "i"}),
     "ingest": (Ingest, {"input": "i", "store": "s"}),
     "train": (Train, TRAINING | {"run": "r"}),
     "tune": (Tune, TRAINING | {"study": "s", "space": "tune/rescnn.yaml", "train": {"model": "rescnn"}}),

@@ -1,0 +1,306 @@
+"""Files of an archive -> a folder that an ingest reads.
+
+settings.json        the settings
+plan.parquet         which files are wanted, with the columns of the catalogue
+journal.jsonl        what became of each file; it only grows
+PLAN/spec-...        the files, by their names in the archive
+catalogues/          catalogues that were asked for by name
+catalogue.parquet    one row for each file that is here: path, size, checksum, and the archive's columns
+missing.parquet      one row for each file that is not here, with the reason
+download.json        the counts; written last
+
+Threads fetch; this module gives them files, counts what they report, and ends the job early where going on
+would be no use: the archive does not answer, wants a token, or the disk fills.
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pyarrow as pa
+
+from survey import files
+from survey.archives import contents, plan_table, selection
+from survey.archives.addresses import Access
+from survey.archives.attempts import Fetcher
+from survey.archives.document import (
+    CATALOGUE,
+    DOWNLOAD,
+    MISSING,
+    DownloadDocument,
+    catalogue_table,
+    missing_table,
+)
+from survey.archives.failures import PERMANENT, FetchError
+from survey.archives.journal import JOURNAL, PARTIAL, Event, Journal
+from survey.archives.pace import Pace
+from survey.archives.room import check_room, has_room, size_text
+from survey.archives.settings import Download
+from survey.archives.side_by_side import by_threads
+from survey.archives.targets import WantedFile, load_archive
+from survey.archives.transfer import Transfer
+from survey.folder import Folder
+from survey.progress import Progress, duration_text
+from survey.settings import JobError, SettingsError
+
+MOST_LOGINS = 5
+"""So many files in a row that want a token end the job."""
+
+
+@dataclass(frozen=True)
+class DownloadResult:
+    """A finished download: its folder, its document, and what this run did."""
+
+    folder: str
+    document: DownloadDocument
+    selected: str
+    fetched: int = 0
+    requests: int = 0
+
+
+class MissingError(JobError):
+    """The download is complete, but more files are missing than the settings allow."""
+
+
+def download(settings: Download) -> DownloadResult:
+    """Fetch what is wanted and not here yet. A finished download of the same selection is left as it is."""
+    folder = Folder(files.absolute(settings.out), DOWNLOAD)
+    with folder.claim(settings.plain()):
+        result = _Job(settings, folder).run()
+    document = result.document
+    missing = sum(document.missing.values())
+    if missing > settings.missing_above * document.wanted:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in document.missing.items())
+        raise MissingError(
+            f"download: {folder.path}: done, but {missing:,} of {document.wanted:,} files did not arrive, "
+            f"more than missing_above={settings.missing_above:g} allows ({reasons}); read "
+            f"{folder.file(MISSING)}; the same command tries passing troubles again, again=true all; "
+            f"or give missing_above={min(1.0, missing / document.wanted * 1.1):.2g}"
+        )
+    return result
+
+
+def describe(settings: Download) -> str:
+    """What a download would fetch: files, bytes, place and time. Nothing is written, no archive is asked."""
+    archive, options = load_archive(settings.archive), settings.archive_options()
+    folder = Path(files.absolute(settings.out))
+    plan, is_known = plan_table.read_plan(str(folder), settings)
+    lines = [f"from: {archive.base_of(options)}"]
+    if plan is None or not is_known:
+        if settings.around and not settings.input:
+            return "\n".join([*lines, "files: the archive is asked when the job runs"])
+        selected = selection.select(settings, archive, options, _no_question)
+        lines.append(f"wanted: {selected}")
+        plan = selected.table
+    journal = Journal(folder)
+    journal.read()
+    open_files = [
+        key for key, _, bad in plan_table.rows_of(plan) if not bad and not _is_settled(journal, key, settings)
+    ]
+    size = len(open_files) * journal.typical_size(archive.expected_bytes(options))
+    free = has_room(folder)
+    lines += [
+        f"to fetch: {len(open_files):,} files, about {size_text(size)}; {size_text(free)} are free",
+        f"time: {duration_text(len(open_files) / settings.rate)} or more, at {settings.rate:g} requests per "
+        f"second on {settings.connections} connections",
+    ]
+    return "\n".join(lines)
+
+
+def _no_question(address: str) -> str:
+    raise SettingsError(f"download: {address}: is not asked now")
+
+
+def _is_settled(journal: Journal, key: str, settings: Download) -> bool:
+    return journal.is_settled(key, settings.again)
+
+
+class _Job:
+    """One run of a download."""
+
+    def __init__(self, settings: Download, folder: Folder[DownloadDocument]) -> None:
+        self.settings, self.folder = settings, folder
+        self.path = Path(folder.path)
+        self.archive: ModuleType = load_archive(settings.archive)
+        self.options: Any = settings.archive_options()
+        self.access = Access.from_environment(self.archive.base_of(self.options), self.archive.TOKEN)
+        self.pace = Pace(settings.rate)
+        self.transfer = Transfer(self.access, self.pace, settings.connections, settings.timeout)
+        self.journal = Journal(self.path)
+        self.streak: list[Event] = []
+
+    def run(self) -> DownloadResult:
+        before = self._begin()
+        plan, selected = self._plan()
+        waiting = [
+            row
+            for row in plan_table.rows_of(plan)
+            if not self.journal.is_settled(row[0], self.settings.again)
+        ]
+        if before is not None and before.id == self._identity(plan) and not waiting:
+            return DownloadResult(self.folder.path, before, selected)
+        self.folder.withdraw()
+        targets = self._targets(waiting)
+        check_room(self.path, self.settings, self.journal, targets, self.archive.expected_bytes(self.options))
+        fetched = self._fetch(targets) if targets else 0
+        shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
+        document = self._finish(plan)
+        return DownloadResult(self.folder.path, document, selected, fetched, self.transfer.sent)
+
+    def _begin(self) -> DownloadDocument | None:
+        """The folder with these settings; the document of an earlier end."""
+        plain = self.settings.plain()
+        self.journal.read()
+        has_files = any(event.is_complete for event in self.journal.events.values())
+        if not self.folder.agree(plain, started=has_files):
+            for name in (JOURNAL, plan_table.PLAN):
+                files.remove(self.folder.file(name))
+            self.journal = Journal(self.path)
+            self.folder.begin(plain)
+        return self.folder.sound_document()
+
+    def _plan(self) -> tuple[pa.Table, str]:
+        """The files that are wanted, of this selection and of earlier ones for the same folder."""
+        plan, is_known = plan_table.read_plan(self.folder.path, self.settings)
+        if plan is not None and is_known:
+            return plan, f"{plan.num_rows:,} files"
+        selected = selection.select(self.settings, self.archive, self.options, self._ask)
+        grown = plan_table.write_plan(self.folder.path, self.settings, plan, selected.table)
+        earlier = f", {grown.num_rows - selected.table.num_rows:,} more of earlier selections"
+        return grown, f"{selected}{earlier if grown.num_rows > selected.table.num_rows else ''}"
+
+    def _targets(self, waiting: list[tuple[str, Any, str | None]]) -> list[WantedFile]:
+        """The files to fetch; rows that name none are settled here."""
+        targets = []
+        for key, row, bad in waiting:
+            if bad:
+                self.journal.add(Event(key, reason="bad_row", detail=bad))
+            else:
+                targets.append(plan_table.target_of(key, row, self.archive, self.options))
+        return targets
+
+    def _fetch(self, targets: list[WantedFile]) -> int:
+        """Fetch the files by threads; how many arrived."""
+        fetcher = self._fetcher()
+        failed, size, arrived = Counter[str](), 0, 0
+        try:
+            with Progress("download", len(targets), "files") as progress:
+                for event in by_threads(fetcher.fetch, targets, self.settings.connections, self.pace):
+                    arrived, size = arrived + event.is_complete, size + event.size
+                    failed[event.reason] += not event.is_complete
+                    note = f"{size_text(size)}, {sum(failed.values()):,} missing"
+                    progress.add(1, note)
+                    self._stop_if_useless(event)
+        finally:
+            self.pace.stop.set()
+            self.journal.close()
+        return arrived
+
+    def _fetcher(self) -> Fetcher:
+        fetcher = Fetcher(self.settings, self.archive, self.options, self.transfer, self.journal, self.path)
+        fetcher.checksums = self._checksums()
+        return fetcher
+
+    def _checksums(self) -> dict[str, str]:
+        """The list of checksums that is given."""
+        place = self.settings.checksums
+        if not place:
+            return {}
+        is_address = place.startswith(("http://", "https://"))
+        data = self._read(place) if is_address else files.read(files.absolute(place))
+        found = contents.read_checksums(data.decode("utf-8", "replace"))
+        if not found:
+            raise SettingsError(
+                f"download: checksums: {self.access.hide(place)}: no line is a checksum and a name; "
+                "give a list as md5sum, sha1sum or sha256sum write it"
+            )
+        return found
+
+    def _ask(self, address: str) -> str:
+        """The archive's list at an address, as a file."""
+        data = self._read(address)
+        path = self.path / PARTIAL / "around.csv"
+        files.write(str(path), data)
+        return str(path)
+
+    def _read(self, address: str) -> bytes:
+        """A short answer, asked for again after passing troubles."""
+        for attempt in range(self.settings.retries + 1):
+            try:
+                data = self.transfer.read(address)
+                contents.check_page(data[: 1 << 12], "", is_catalogue=True)
+            except FetchError as error:
+                if error.reason in PERMANENT or attempt == self.settings.retries:
+                    place = self.access.hide(address)
+                    advice = self._advice(error.reason)
+                    raise JobError(f"download: {place}: {error.reason}: {error.detail}; {advice}") from None
+                self.pace.rest(
+                    min(error.after or self.settings.first_wait * 2**attempt, self.settings.longest_wait)
+                )
+            else:
+                return data
+        raise RuntimeError("download: no attempt was made; please report this")
+
+    def _stop_if_useless(self, event: Event) -> None:
+        """An error if going on is no use: the disk fills, or file after file does not arrive."""
+        if has_room(self.path) < self.settings.keep_free * 1e9:
+            raise JobError(
+                f"download: {self.path}: less than keep_free={self.settings.keep_free:g} GB of the disk are "
+                "free; make room, then run the same command again to continue"
+            )
+        has_files = bool(self.journal.paths)
+        if event.is_complete:
+            self.streak = []
+        elif event.reason not in PERMANENT or not has_files:
+            self.streak.append(event)
+        logins = sum(failed.reason == "needs_login" for failed in self.streak)
+        most = self.settings.stop_after
+        if most and (len(self.streak) >= most or logins >= min(MOST_LOGINS, most)):
+            raise JobError(
+                f"download: {self.access.base}: {len(self.streak)} files in a row did not arrive, the last "
+                f"({event.key}): {event.reason}: {event.detail}; {self._advice(event.reason)}"
+            )
+
+    def _advice(self, reason: str) -> str:
+        variable = self.archive.TOKEN
+        if reason == "needs_login" and variable:
+            state = "the archive does not take the token in" if self.access.token else "put your token into"
+            return f"{state} {variable}; then run the same command again"
+        if reason in ("not_there", "refused", "other_file"):
+            return "check options.release and the archive's other options, and the ids"
+        return "run the same command again later; what is here stays"
+
+    def _identity(self, plan: pa.Table) -> str:
+        """An identity of the content: settings, files, and why others are missing."""
+        digest = hashlib.sha256(self.settings.fingerprint().encode())
+        for key in plan[plan_table.KEY].to_pylist():
+            event = self.journal.events.get(key)
+            what = f"{event.path} {event.size} {event.crc} {event.reason}" if event else ""
+            digest.update(f"{key} {what}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _finish(self, plan: pa.Table) -> DownloadDocument:
+        """Write both tables and the document."""
+        events = [self.journal.events[key] for key in plan[plan_table.KEY].to_pylist()]
+        is_image = self.archive.is_image(self.options)
+        for name, table in (
+            (CATALOGUE, catalogue_table(plan, events, is_image)),
+            (MISSING, missing_table(events)),
+        ):
+            files.write_table(self.folder.file(name), table, durable=True)
+        complete = [event for event in events if event.is_complete]
+        document = DownloadDocument(
+            version=DOWNLOAD.version,
+            id=self._identity(plan),
+            archive=self.settings.archive,
+            wanted=len(events),
+            complete=len(complete),
+            bytes=sum(event.size for event in complete),
+            missing=dict(Counter(event.reason for event in events if not event.is_complete).most_common()),
+            settings=self.settings.plain(),
+        )
+        return self.folder.finish(document, [CATALOGUE, MISSING])
