@@ -23,7 +23,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from survey.help import choices, nested_settings, setting_names, type_name
 from survey.messages import MOST_LINES, find_unusable, join_lines
 
-JOBS = ("mock", "ingest", "train", "tune", "ensemble", "evaluate", "predict", "catalog", "latent", "status")
+JOBS = (
+    *("mock", "download", "labels", "ingest", "train", "tune", "ensemble"),
+    *("evaluate", "predict", "catalog", "latent", "status"),
+)
 """All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
 
 S = TypeVar("S", bound="Settings")

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from survey.archives.settings import Download
 from survey.arguments import load
 from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
+from survey.label_tables.settings import LabelTables
 from survey.latent.settings import LatentSettings
 from survey.mock.settings import Mock
 from survey.predict.settings import Predict
@@ -22,6 +24,8 @@ from tests.commands import survey
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS: dict[str, type[Settings]] = {
     "mock": Mock,
+    "download": Download,
+    "labels": LabelTables,
     "ingest": Ingest,
     "train": Train,
     "tune": Tune,
@@ -60,6 +64,8 @@ SPACES = {
 def test_every_job_accepts_every_recipe(recipe: Path) -> None:
     needed = {
         "mock": ["out=x"],
+        "download": ["archive=lamost", "out=x", "ids=[1]"],
+        "labels": ["labels=x"],
         "ingest": ["input=x", "store=y"],
         "train": ["store=x", "labels=y", "run=z"],
         "tune": ["study=x", "store=y", "labels=z", "space=tune/prism.yaml", "metrics=[r2_mean]"],

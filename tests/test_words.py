@@ -43,7 +43,8 @@ RIDDLES = {
 SAME_CLASS = {"Net", "Options"}
 """Classes that every plugin has."""
 SAME_FILE = {"__init__", "settings", "labels", "worker"}
-"""Files that have the same role in several rooms; reports and cluster have one file per job too."""
+"""Files that have the same role in several rooms; reports and cluster have one file per job, and archives
+one per survey, as sources have."""
 
 
 def name_of(path: Path) -> str:
@@ -106,6 +107,6 @@ def test_a_class_name_stands_for_one_thing() -> None:
 def test_a_file_name_stands_for_one_thing() -> None:
     places = defaultdict(list)
     for path in SURVEY:
-        if path.stem not in SAME_FILE and path.parent.name not in ("reports", "cluster"):
+        if path.stem not in SAME_FILE and path.parent.name not in ("reports", "cluster", "archives"):
             places[path.stem].append(name_of(path))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -12,11 +12,12 @@ from typing import Any
 from survey import claim, files
 from survey.folder import SETTINGS
 from survey.settings import SettingsError
-from survey.status import shards, trainings, trials
+from survey.status import downloads, shards, trainings, trials
 from survey.status.soundness import check_content, read_document
 from survey.status.state import FolderState
 
 JOB_OF = {
+    "download": "download",
     "store": "ingest",
     "predictions": "predict",
     "run": "train",
@@ -25,10 +26,12 @@ JOB_OF = {
     "evaluation": "evaluate",
     "catalog": "catalog",
     "latent": "latent",
+    "labels": "labels",
 }
 """The kinds of folders, and the jobs that make them."""
 
 LOOK_INTO: dict[str, Callable[[FolderState, dict[str, Any], dict[str, Any], bool], None]] = {
+    "download": downloads.look_into_download,
     "store": shards.look_into_store,
     "predictions": shards.look_into_predictions,
     "run": trainings.look_into_run,

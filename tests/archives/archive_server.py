@@ -1,8 +1,8 @@
 """An archive on this machine that behaves badly, and that counts what it is asked.
 
 It serves files under the addresses of LAMOST. Each file may have troubles: what happens at its first
-requests, one after the other, or for ever. Connections are counted when one is opened: those that the client has closed
-do not count, even if their thread has not noticed yet.
+requests, one after the other, or for ever. Connections are counted when one is opened: those that the client
+has closed do not count, even if their thread has not noticed yet.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from survey.archives.settings import Download
 from survey.folder import Folder
 from survey.sources import fits
 from survey.sources.reading import unpack
-from tests.archives.archive_server import PASSING, PERMANENT, TOKEN, Served, Server, serve
+from tests.archives.archive_server import PASSING, PERMANENT, TOKEN, Asked, Served, Server, serve
 from tests.commands import survey
 from tests.processes import Job, Workplace, new_workplace
 
@@ -70,7 +70,8 @@ def check_folder(out: Path, files: list[Served], expected: dict[str, str]) -> No
 
 def check_pace(server: Server, begun: float, rate: float, connections: int) -> None:
     """Never more requests than the rate allows since the beginning, whatever delays a busy machine adds."""
-    moments = sorted(asked.moment for asked in [*server.asked, *server.other.asked])  # type: ignore[attr-defined]
+    mirrored: list[Asked] = server.other.asked  # type: ignore[attr-defined]
+    moments = sorted(asked.moment for asked in [*server.asked, *mirrored])
     for number, moment in enumerate(moments, 1):
         assert number <= rate * (moment - begun), "requests follow each other too fast"
     for first, moment in enumerate(moments):
