@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ RANK = {
     "reports": 10,
     "estimate": 10,
     "cluster": 11,
+    "pages": 11,
 }
 """The rooms in the order of the road; files directly in survey/ have rank 0.
 
@@ -229,3 +231,9 @@ def test_importing_has_no_effect(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert sorted(home.rglob("*")) == []
     assert sorted(here.rglob("*")) == []
+
+
+def test_parquet_is_read_without_threads_that_outlive_python() -> None:
+    """`pyarrow.parquet.read_table` on bytes aborts some processes after their work is done."""
+    calls = [name_of(path) for path in MODULES if re.search(r"\bpq\.read_table\(", path.read_text())]
+    assert calls == []

@@ -167,7 +167,7 @@ def read_stars(folder: str, columns: Collection[str]) -> Iterator[pa.Table]:
         with files.open_file(path) as stream:
             file = pq.ParquetFile(stream)
             names = [name for name in file.schema_arrow.names if name in columns]
-            yield file.read(names)
+            yield file.read(names, use_threads=False)
 
 
 def count_stars(tables: Iterable[pa.Table], planes: Iterable[Plane]) -> dict[str, PlaneCounts]:

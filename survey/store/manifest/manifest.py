@@ -180,7 +180,7 @@ class Manifest:
         data = files.read(self.path(part))
         if isal_zlib.crc32(data) != part.crc:
             raise ValueError(f"manifest: {self.path(part)}: damaged (its checksum differs); {ADVICE}")
-        return pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
 
     def write(self, part: ManifestPart, rows: pa.Table) -> ManifestPart:
         """Write the file of a part; the part with its checksum."""
