@@ -1,7 +1,8 @@
 """The distance between the last features of two sources of spectra; a training can make it small.
 
 Computed and real stars of the same labels should have the same features: then what is learned of one kind
-holds for the other. All three distances are 0 for equal distributions. Features are divided by their common
+holds for the other. All distances are 0 for equal distributions; that of pairs is 0 if both sources give each
+object the same features. Features are divided by their common
 spread first, so that a network gains nothing by making them small. A network that has learned nothing yet
 gives all objects the same features, and their distance would keep it there: `warm_up` lets it learn first. A
 worker compares the rows that it has.
@@ -21,6 +22,8 @@ LEAST = 4
 """With fewer rows of a source in a piece of a batch there is no distance."""
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Widths of the kernels, in units of the median distance."""
+RIDGE = 0.005
+"""The adversary: what is added to the diagonal of its kernel, over the weight of the row."""
 BLUR, STEPS = 0.05, 20
 """Sinkhorn: the smoothing, as a share of the mean squared distance, and the number of steps."""
 
@@ -53,6 +56,38 @@ def sinkhorn(first_ND: Tensor, other_MD: Tensor) -> Tensor:
     return cost - (first + other) / 2
 
 
+def adversary(first_ND: Tensor, other_MD: Tensor) -> Tensor:
+    """How well a classifier recognises the source: 0 = by chance, 1 = always.
+
+    The classifier is a ridge regression with a Gaussian kernel. It is fitted to one half of the rows, in
+    closed form, and asked about the other half. So it is the best of its kind at every step and needs no
+    training of its own (compare Ganin et al. 2016).
+    """
+    both_SD = torch.cat([first_ND, other_MD])
+    source_S = torch.cat([first_ND.new_ones(len(first_ND)), -other_MD.new_ones(len(other_MD))])
+    weight_S = torch.where(source_S > 0, 0.5 / len(first_ND), 0.5 / len(other_MD))
+    square_SS = _squared_distances(both_SD, both_SD)
+    kernel_SS = torch.exp(-square_SS / square_SS.detach().median().clamp_min(1e-12))
+    place_S = torch.cat([torch.arange(len(first_ND)), torch.arange(len(other_MD))])
+    halves = [(place_S % 2 == half).nonzero().flatten() for half in (0, 1)]
+    score = first_ND.new_zeros(())
+    for fitted, asked in (halves, halves[::-1]):
+        ridge_HH = torch.diag(RIDGE / weight_S[fitted])  # the rarer source counts as much as the other
+        factor_H = torch.linalg.solve(kernel_SS[fitted][:, fitted] + ridge_HH, source_S[fitted])
+        score = score + (weight_S[asked] * source_S[asked] * (kernel_SS[asked][:, fitted] @ factor_H)).sum()
+    return score
+
+
+def pairs(latent_BD: Tensor, source_B: Tensor, pair_B: Tensor) -> Tensor:
+    """The mean squared difference between the features of the same object in two sources."""
+    is_first_B, is_other_B = (source_B == 0) & (pair_B >= 0), (source_B > 0) & (pair_B >= 0)
+    same_NM = pair_B[is_first_B][:, None] == pair_B[is_other_B]
+    first, other = same_NM.nonzero(as_tuple=True)
+    if not len(first):
+        return latent_BD.new_zeros(())
+    return ((latent_BD[is_first_B][first] - latent_BD[is_other_B][other]) ** 2).mean()
+
+
 def _transport(cost_NM: Tensor) -> Tensor:
     """The smoothed cost of transport between equal weights, by Sinkhorn's steps on logarithms."""
     count_N, count_M = cost_NM.shape
@@ -71,19 +106,45 @@ def _squared_distances(first_ND: Tensor, other_MD: Tensor) -> Tensor:
     return square_NM.clamp_min(0) / first_ND.shape[1]
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"coral": coral, "mmd": mmd, "sinkhorn": sinkhorn}
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "coral": coral,
+    "mmd": mmd,
+    "sinkhorn": sinkhorn,
+    "adversary": adversary,
+}
 """To add a distance, add a row here and its name to `Align.method`."""
+PAIRS = "pairs"
+"""The method that compares the same objects, instead of distributions."""
+MOST = 10.0
+"""The largest factor by which `balance` changes a weight."""
 
 
-def alignment(settings: Align, latent_BD: Tensor, source_B: Tensor, epoch: float = math.inf) -> Tensor:
+def alignment(
+    settings: Align,
+    latent_BD: Tensor,
+    source_B: Tensor,
+    epoch: float = math.inf,
+    pair_B: Tensor | None = None,
+    other_terms: Tensor | None = None,
+) -> Tensor:
     """The weighted distance between the main source (0) and all others (above 0) at this point of a training.
 
-    Rows below 0 are left out.
+    Rows below 0 are left out. With `balance`, the weight is a share of `other_terms`: the rest of the loss
+    for the same rows.
     """
-    first_ND, other_MD = latent_BD[source_B == 0].float(), latent_BD[source_B > 0].float()
-    if settings.method == "none" or min(len(first_ND), len(other_MD)) < LEAST:
+    is_first_B, is_other_B = source_B == 0, source_B > 0
+    if settings.method == "none" or min(int(is_first_B.sum()), int(is_other_B.sum())) < LEAST:
         return latent_BD.new_zeros(())
-    both_SD = torch.cat([first_ND, other_MD])
-    centre_D, spread_D = both_SD.mean(0), both_SD.std(0).clamp_min(1e-6)
-    first_ND, other_MD = (first_ND - centre_D) / spread_D, (other_MD - centre_D) / spread_D
-    return settings.weight_at(epoch) * DISTANCES[settings.method](first_ND, other_MD)
+    is_used_B = is_first_B | is_other_B
+    used_BD = latent_BD[is_used_B].float()
+    used_BD = (used_BD - used_BD.mean(0)) / used_BD.std(0).clamp_min(1e-6)
+    source_B = source_B[is_used_B]
+    if settings.method == PAIRS:
+        distance = latent_BD.new_zeros(()) if pair_B is None else pairs(used_BD, source_B, pair_B[is_used_B])
+    else:
+        distance = DISTANCES[settings.method](used_BD[source_B == 0], used_BD[source_B > 0])
+    weight = settings.weight_at(epoch)
+    if settings.balance and other_terms is not None:
+        factor = other_terms.detach().abs() / distance.detach().abs().clamp_min(1e-12)
+        return weight * factor.clamp_max(MOST) * distance
+    return weight * distance

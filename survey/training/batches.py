@@ -139,12 +139,18 @@ def random_generator(seed: int, *purpose: int) -> np.random.Generator:
 
 
 def windows(
-    shard_N: Places, weight_N: NDArray[np.float64] | None, seed: int, epoch: int, size: int
+    shard_N: Places,
+    weight_N: NDArray[np.float64] | None,
+    seed: int,
+    epoch: int,
+    size: int,
+    pair_N: Places | None = None,
 ) -> Iterator[Places]:
     """The order of an epoch, as windows of about `size` numbers of samples.
 
     With weights, each sample comes as often as its weight says; a fraction is drawn. So rare classes can be
-    made common in both ways of reading.
+    made common in both ways of reading. Samples of a window that share a number of `pair_N` (not -1) follow
+    one another, so that a batch has both.
     """
     generator = random_generator(seed, 1, epoch)
     shards = np.unique(shard_N)
@@ -159,10 +165,23 @@ def windows(
         index = by_shard[bounds[number] : bounds[number + 1]]
         gathered.append(np.repeat(index, times_N[index]))
         if sum(map(len, gathered)) >= size:
-            yield generator.permutation(np.concatenate(gathered))
+            yield _shuffle(np.concatenate(gathered), pair_N, generator)
             gathered = []
     if sum(map(len, gathered)):
-        yield generator.permutation(np.concatenate(gathered))
+        yield _shuffle(np.concatenate(gathered), pair_N, generator)
+
+
+def _shuffle(index: Places, pair_N: Places | None, generator: np.random.Generator) -> Places:
+    """These samples in random order; those of a pair take the place of its first one."""
+    index = generator.permutation(index)
+    if pair_N is None:
+        return index
+    place = np.arange(len(index))
+    pair = pair_N[index]
+    paired = np.flatnonzero(pair >= 0)
+    _, first, number = np.unique(pair[paired], return_index=True, return_inverse=True)
+    place[paired] = paired[first][number]
+    return index[np.argsort(place, kind="stable")]
 
 
 class Step(NamedTuple):
@@ -182,7 +201,7 @@ class Batches:
     """The batches of a training.
 
     `resident` holds all spectra in the order of the samples; if it is None, spectra are read when they are
-    needed.
+    needed. Samples that share a number of `pair_N` come together.
     """
 
     shard_row_N2: Places
@@ -195,6 +214,7 @@ class Batches:
     rank: int = 0
     size: int = 1
     curriculum: Curriculum = ALL_EPOCHS
+    pair_N: Places | None = None
 
     def steps(self, epoch: int = 0) -> int:
         """The number of batches of an epoch; samples that are left over come in other epochs."""
@@ -215,7 +235,9 @@ class Batches:
         """The steps of an epoch, at most `steps()` of them."""
         index = self._samples_of(number)
         weight_N = None if self.weight_N is None else self.weight_N[index]
-        in_window = windows(self.shard_row_N2[index, 0], weight_N, self.seed, number, self.window)
+        pair_N = None if self.pair_N is None else self.pair_N[index]
+        shard_N = self.shard_row_N2[index, 0]
+        in_window = windows(shard_N, weight_N, self.seed, number, self.window, pair_N)
         order = (index[window] for window in in_window)
         if self.resident is None:
             yield from self._streamed(order, self.steps(number))

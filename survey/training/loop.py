@@ -192,9 +192,8 @@ class Loop:
             self.terms += share * outputs["terms"].detach().float().mean(0)
         if self.settings.align.method == "none" or targets.source_B is None:
             return loss
-        return loss + share * alignment(
-            self.settings.align, outputs["latent"], targets.source_B, self.net.epoch
-        )
+        rows = (outputs["latent"], targets.source_B, self.net.epoch, targets.pair_B)
+        return loss + share * alignment(self.settings.align, *rows, other_terms=loss / share)
 
     def _update_mean_weights(self) -> None:
         """The running mean of the weights. It is short at first, while the weights still change fast."""

@@ -32,7 +32,8 @@ class Targets:
     """Classes (-1 = not known), scaled labels and their errors (NaN = not known), weights of rows.
 
     `other_B` is a class that a row may have as well as its own (-1 = none); either is right. `source_B` is
-    the number of its source, 0 = the main one, -1 = not compared with other sources.
+    the number of its source, 0 = the main one, -1 = not compared with other sources. Rows of the same star
+    or object in several sources share a `pair_B`; -1 = it is in one source only.
     """
 
     class_B: Tensor
@@ -41,9 +42,10 @@ class Targets:
     weight_B: Tensor
     other_B: Tensor | None = None
     source_B: Tensor | None = None
+    pair_B: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name in ("other_B", "source_B"):
+        for name in ("other_B", "source_B", "pair_B"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, torch.full_like(self.class_B, MISSING))
 

@@ -12,12 +12,18 @@ from survey.settings import Settings, similar
 class Align(Settings):
     """Spectra of all sources get like features: a distance between them is a part of the loss."""
 
-    method: Literal["none", "coral", "mmd", "sinkhorn"] = Field(
+    method: Literal["none", "coral", "mmd", "sinkhorn", "adversary", "pairs"] = Field(
         "none",
         description="distance between the features of the main source and of the others: coral = means and "
-        "covariances, mmd = kernels, sinkhorn = transport",
+        "covariances, mmd = kernels, sinkhorn = transport, adversary = how well a classifier recognises the "
+        "source, pairs = between the same objects in both",
     )
     weight: float = Field(0.1, gt=0, description="how much it counts in the loss")
+    balance: bool = Field(
+        False,
+        description="true = weight is the share of the rest of the loss that it has, whatever its size "
+        "(by a factor of at most 10)",
+    )
     warm_up: float = Field(
         0.0, ge=0, description="epochs without it, after which it rises for as many epochs again"
     )

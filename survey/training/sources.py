@@ -112,6 +112,18 @@ def compared_sources(samples: Samples, align: Align) -> NDArray[np.int64]:
     return number_N
 
 
+def pair_numbers(samples: Samples) -> NDArray[np.int64]:
+    """A number that the samples of a star share, if the star is in several sources; -1 if it is in one."""
+    if SOURCE not in samples.extra.column_names or "star" not in samples.extra.column_names:
+        return np.full(len(samples), MISSING, np.int64)
+    star_N = np.unique(samples.extra["star"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
+    source_N = np.unique(source_names(samples).astype(str), return_inverse=True)[1]
+    lowest_S, highest_S = np.full(star_N.max() + 1, len(samples)), np.full(star_N.max() + 1, -1)
+    np.minimum.at(lowest_S, star_N, source_N)
+    np.maximum.at(highest_S, star_N, source_N)
+    return np.where((lowest_S < highest_S)[star_N], star_N, MISSING)
+
+
 def known(samples: Samples) -> Samples:
     """The samples of which a class or a label is known."""
     return samples.at(np.flatnonzero((samples.class_N != MISSING) | np.isfinite(samples.label_NL).any(1)))

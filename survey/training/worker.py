@@ -21,6 +21,7 @@ from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training import checkpoint, run
+from survey.training.alignment import PAIRS
 from survey.training.batches import Batches, ExtraInputs, Places, Read, Reader, Spectra, empty_arrays
 from survey.training.distributed import Ranks
 from survey.training.epochs import Epochs, State
@@ -30,7 +31,7 @@ from survey.training.loop import Loop
 from survey.training.losses import class_weights
 from survey.training.run import RunResult
 from survey.training.settings import Train
-from survey.training.sources import draw_weights, learned_labels
+from survey.training.sources import draw_weights, learned_labels, pair_numbers
 from survey.training.synthesis import (
     SPECTRAL_MODEL,
     SpectralModel,
@@ -212,6 +213,7 @@ def _batches(
         ranks.rank,
         ranks.size,
         settings.curriculum,
+        pair_numbers(train) if settings.align.method == PAIRS else None,
     )
 
 

@@ -20,7 +20,13 @@ from survey.training.losses import Targets, TaskLoss
 from survey.training.real_effects import RealEffects
 from survey.training.run import Plan
 from survey.training.settings import Train
-from survey.training.sources import compared_sources, learned_labels, loss_weights, other_classes
+from survey.training.sources import (
+    compared_sources,
+    learned_labels,
+    loss_weights,
+    other_classes,
+    pair_numbers,
+)
 from survey.training.validation import portions
 
 FIRST_SPECTRA = 4096
@@ -53,7 +59,8 @@ class Inputs:
         weight_N = torch.from_numpy(loss_weights(part, self.settings.sources)).float()
         other_N = torch.from_numpy(other_classes(part, self.settings.sources, self.plan.classes))
         source_N = torch.from_numpy(compared_sources(part, self.settings.align))
-        return Targets(class_N, label_NL, error_NL, weight_N, other_N, source_N)
+        pair_N = torch.from_numpy(pair_numbers(part))
+        return Targets(class_N, label_NL, error_NL, weight_N, other_N, source_N, pair_N)
 
     def first_spectra(self) -> Spectra:
         """Some training spectra from few shards; the same ones, however the spectra are read."""

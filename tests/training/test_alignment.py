@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import SVC
 from torch import Tensor
 
 from survey.ensemble.members import open_members
@@ -47,6 +49,38 @@ def test_transport_costs_what_it_costs_to_move_each_point() -> None:
     square = ((first[:, None] - moved) ** 2).mean(2)
     expected = 16.0 / float(square.mean())
     assert float(sinkhorn(first, moved)) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_adversary_is_as_good_as_a_classifier_of_scikit_learn_on_rows_it_has_not_seen() -> None:
+    """Two clouds that overlap: its score is near 2 * accuracy - 1 of a support vector machine, or below."""
+    first, other = features(400), features(400, 1.0, seed=1)
+    score = float(DISTANCES["adversary"](first, other))
+    rows, names = torch.cat([first, other]).numpy(), np.repeat([0, 1], 400)
+    accuracy = cross_val_score(SVC(), rows, names, cv=2).mean()
+    assert 0.5 * (2 * accuracy - 1) < score < 2 * accuracy - 0.9
+
+
+def test_pairs_are_the_same_objects_in_both_sources_only() -> None:
+    settings = Align(method="pairs", weight=1.0)
+    latent = features(16)
+    source = torch.tensor([0] * 8 + [1] * 8)
+    pair = torch.tensor([*range(6), -1, -1, *range(6), -1, -1])
+    scaled = (latent - latent.mean(0)) / latent.std(0)
+    wanted = np.mean([float(((scaled[row] - scaled[row + 8]) ** 2).mean()) for row in range(6)])
+    assert float(alignment(settings, latent, source, pair_B=pair)) == pytest.approx(wanted)
+    assert float(alignment(settings, latent, source, pair_B=torch.full((16,), -1))) == 0
+
+
+def test_a_balanced_weight_is_a_share_of_the_rest_of_the_loss() -> None:
+    settings = Align(method="mmd", weight=0.2, balance=True)
+    latent = torch.cat([features(60), features(60, 2.0, seed=1)]).requires_grad_()
+    source = torch.tensor([0] * 60 + [1] * 60)
+    for rest in (0.5, 2.0):
+        value = alignment(settings, latent, source, other_terms=torch.tensor(rest))
+        assert float(value.detach()) == pytest.approx(0.2 * rest, rel=1e-4)
+    value.backward()
+    assert latent.grad is not None
+    assert float(latent.grad.abs().max()) > 0
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -130,3 +130,16 @@ def test_a_growing_training_part_loses_no_sample(stored: Stored) -> None:
         assert earlier <= used
         earlier = used
     assert len(earlier) == len(rows)
+
+
+def test_samples_of_a_pair_follow_one_another_and_none_is_lost() -> None:
+    shard = np.repeat([0, 1, 2, 3], 50)
+    pair = np.where(np.arange(200) % 50 < 20, np.arange(200) % 100, -1)  # of shards 0 and 2, 1 and 3
+    (order,) = windows(shard, None, 7, 3, 1000, pair)
+    assert sorted(order) == list(range(200))
+    place = np.argsort(order)
+    for number in np.unique(pair[pair >= 0]):
+        first, other = place[pair == number]
+        assert abs(first - other) == 1
+    assert order.tolist() != sorted(order)
+    assert order.tolist() != next(windows(shard, None, 7, 4, 1000, pair)).tolist()
