@@ -143,7 +143,8 @@ def open_table(path: str, job: str = "labels") -> TableFile:
             names = [field.name for field in schema if cells.is_single(field.type)]
             return TableFile(path, tuple(names), "parquet", job=job)
         if start.startswith(b"SIMPLE  ="):
-            return TableFile(path, tuple(_scalar_columns(_binary_table(stream))), "fits", job=job)
+            with _binary_table(stream) as table:
+                return TableFile(path, tuple(_scalar_columns(table)), "fits", job=job)
         if start.lstrip(BLANK).startswith((b"<?xml", b"<VOTABLE")):
             return TableFile(path, tuple(_votable_columns(stream)), "votable", job=job)
         if re.search(r"\.fits?(\.gz)?$", path.lower()):
@@ -256,16 +257,21 @@ def _seekable(stream: Any) -> Any:
     return stream if plain is stream else io.BytesIO(plain.read())
 
 
-def _binary_table(stream: Any) -> Any:
-    """The first table of a FITS file."""
+@contextmanager
+def _binary_table(stream: Any) -> Iterator[Any]:
+    """The first table of a FITS file. Of a file on a disk only the pages of columns in use are read.
+
+    The table of APOGEE has 4 GB, most of it in columns of arrays.
+    """
     from astropy.io import fits  # 0.3 s to import, only where there is such a table
 
-    with fits.open(io.BytesIO(unpacked(stream).read()), memmap=False) as hdus:
+    plain = unpacked(stream)
+    is_on_disk = plain is stream and isinstance(getattr(stream, "name", None), str)
+    with fits.open(stream.name if is_on_disk else io.BytesIO(plain.read()), memmap=is_on_disk) as hdus:
         table = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)), None)
         if table is None:
             raise ValueError(f"{len(hdus)} HDUs, none is a binary table")
-        _ = table.data  # loaded while the file is open
-        return table
+        yield table
 
 
 def _scalar_columns(hdu: Any) -> list[str]:
@@ -273,13 +279,13 @@ def _scalar_columns(hdu: Any) -> list[str]:
     return [
         column.name
         for column in hdu.columns
-        if column.name and hdu.data[column.name].ndim == 1 and column.format[0] not in "PQ"
+        if column.name and hdu.data.dtype[column.name].shape == () and not re.search("[PQX]", column.format)
     ]
 
 
 def _read_fits(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
-    hdu = _binary_table(stream)
-    return pa.table({name: _fits_column(hdu, name) for name in wanted})
+    with _binary_table(stream) as hdu:
+        return pa.table({name: _fits_column(hdu, name) for name in wanted})
 
 
 def _fits_column(hdu: Any, name: str) -> pa.Array:
