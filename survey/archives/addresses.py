@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus, urlencode, urljoin, urlsplit, urlunsplit
 
 from pydantic import AfterValidator
 
@@ -81,8 +81,8 @@ class Access:
         if not self.token or not any(form in address for form in self._forms):
             return address
         parts = urlsplit(address)
-        pairs = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if self.token not in pair[1]]
-        cleaned = urlunsplit(parts._replace(query=urlencode(pairs), fragment=""))
+        pairs = [pair for pair in parts.query.split("&") if not any(form in pair for form in self._forms)]
+        cleaned = urlunsplit(parts._replace(query="&".join(pairs), fragment=""))
         return self._replaced(cleaned)
 
     def follow(self, address: str, location: str) -> str:

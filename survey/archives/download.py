@@ -129,7 +129,9 @@ class _Job:
         self.options: Any = settings.archive_options()
         self.access = Access.from_environment(self.archive.base_of(self.options), self.archive.TOKEN)
         self.pace = Pace(settings.rate)
-        self.transfer = Transfer(self.access, self.pace, settings.connections, settings.timeout)
+        self.transfer = Transfer(
+            self.access, self.pace, settings.connections, settings.timeout, settings.keep_free * 1e9
+        )
         self.journal = Journal(self.path)
         self.streak: list[Event] = []
 

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -55,12 +56,16 @@ class Arrived:
 
 @dataclass
 class Transfer:
-    """Requests to an archive by all threads of a job; `sent` counts them."""
+    """Requests to an archive by all threads of a job; `sent` counts them.
+
+    `keep_free`: bytes of the disk that stay free.
+    """
 
     access: Access
     pace: Pace
     connections: int
     timeout: float
+    keep_free: float = 0.0
     sent: int = 0
     _pools: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -84,9 +89,19 @@ class Transfer:
             announced = answer.length_remaining
             if announced is not None and start + announced > largest:
                 raise FetchError("too_large", f"{start + announced:,} bytes are announced")
+            self._check_room(partial, announced or 0)
             before.note(answer)
             size = self._save(answer, partial, start, largest)
             return Arrived(partial, size, _suggested(answer), answer.headers.get("Content-Type", ""))
+
+    def _check_room(self, partial: Path, announced: int) -> None:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(partial.parent).free - self.keep_free
+        if announced > free:
+            raise files.DiskFullError(
+                f"download: {partial}: {announced:,} bytes are to come, {max(free, 0):,.0f} are free besides "
+                "keep_free=; make room, then run the same command again to continue"
+            )
 
     def read(self, address: str, largest: int = 64 << 20) -> bytes:
         """The bytes of a short answer, such as a list of files."""
@@ -169,7 +184,6 @@ class Transfer:
 
     def _save(self, answer: BaseHTTPResponse, partial: Path, start: int, largest: float) -> int:
         """Write the body behind the first `start` bytes of the partial file; the size of all."""
-        partial.parent.mkdir(parents=True, exist_ok=True)
         size = start
         try:
             with partial.open("r+b" if start else "wb") as file:
@@ -250,7 +264,6 @@ class _Part:
             return
         self._notes.unlink(missing_ok=True)
         if version and answer.headers.get("Accept-Ranges", "").lower() == "bytes":
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.unlink(missing_ok=True)
             self._notes.write_text(json.dumps({"version": version}))
 

@@ -31,12 +31,13 @@ PASSING = (
 
 @dataclass
 class Served:
-    """A file of the archive."""
+    """A file of the archive. `under`: only addresses with this part lead to it."""
 
     key: str
     name: str
     data: bytes
     troubles: list[str] = field(default_factory=list)
+    under: str = ""
 
 
 @dataclass
@@ -63,13 +64,15 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request."""
         moment, parts = time.monotonic(), urlsplit(self.path)
         query = parse_qs(parts.query)
-        key = (query.get("obsid") or query.get("name") or [parts.path.rpartition("/")[2]])[0]
+        position = [",".join(query[name][0] for name in ("ra", "dec"))] if "ra" in query else []
+        key = (query.get("obsid") or query.get("name") or position or [parts.path.rpartition("/")[2]])[0]
         signed = TOKEN in self.path
         with self.server.lock:
             asked = Asked(moment, parts.path, key, signed, self.headers.get("Range", ""))
             self.server.asked.append(asked)
             self.server.seen_text.append(f"{self.path} {self.headers}")
             served = self.server.files.get(key)
+            served = served if served and served.under in parts.path else None
             trouble = served.troubles.pop(0) if served and served.troubles else ""
             if served and (trouble.endswith("for ever") or trouble in PERMANENT):
                 served.troubles.insert(0, trouble)

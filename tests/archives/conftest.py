@@ -10,6 +10,13 @@ from survey.mock.settings import Mock
 from tests.archives.archive_server import TOKEN, Served
 
 
+@pytest.fixture(autouse=True)
+def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archive is on this machine, whatever this machine uses for others."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def mocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a mock survey with 300 files and its catalogue."""

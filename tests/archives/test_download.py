@@ -1,6 +1,8 @@
 """A download from an archive that behaves badly: everything arrives sound, or is listed with its reason."""
 
+import logging
 import random
+import signal
 import time
 from collections import Counter
 from dataclasses import replace
@@ -148,14 +150,18 @@ def start(place: Workplace, server: Server, out: Path, *more: str) -> Job:
     return place.python("jobs/download.py", *arguments(server, out, *more)[1:], LAMOST_TOKEN=TOKEN)
 
 
+def final_files(out: Path) -> list[Path]:
+    """The files under their final names."""
+    return [path for path in out.rglob("spec-*") if ".partial" not in path.parts]
+
+
 def sound_files(out: Path) -> dict[str, str]:
     """The files under their final names: each can be read to its end; their obsids and paths."""
     found = {}
-    for path in out.rglob("spec-*"):
-        if ".partial" not in path.parts:
-            hdus = fits.parse(unpack(path.read_bytes()))
-            assert len(hdus) >= 1
-            found[str(hdus[0].cards.get("OBSID"))] = str(path)
+    for path in final_files(out):
+        hdus = fits.parse(unpack(path.read_bytes()))
+        assert len(hdus) >= 1
+        found[str(hdus[0].cards.get("OBSID"))] = str(path)
     return found
 
 
@@ -176,7 +182,8 @@ def kill_and_continue(folder: Path, served: list[Served], tmp_path: Path, kills:
             before, begun = len(server.asked), len(complete)
             job = start(place, server, out, *wanted)
             more = draw.randint(1, max(len(served) // (kills + 2), 2))
-            job.until(lambda goal=begun + more: len(sound_files(out)) >= goal)  # type: ignore[misc]
+            job.until(lambda goal=begun + more: len(final_files(out)) >= goal)  # type: ignore[misc]
+            assert job.process.poll() is None, job.err
             time.sleep(draw.random() / 50)
             cmdline = Path(f"/proc/{job.process.pid}/cmdline").read_bytes()
             job.kill()
@@ -212,9 +219,8 @@ def many(served: list[Served], tmp_path: Path) -> tuple[Path, list[Served]]:
         one = served[number % len(served)]
         obsid = str(5_000_000 + number)
         data = unpack(one.data).replace(_card(one.key), _card(obsid), 1)
-        files.append(
-            replace(one, key=obsid, name=one.name.removesuffix(".gz"), data=bytes(data), troubles=[])
-        )
+        name = f"spec-56615-MANY_sp{1 + number // 250:02d}-{1 + number % 250:03d}.fits"
+        files.append(replace(one, key=obsid, name=name, data=bytes(data), troubles=[]))
     write_catalogue(tmp_path / "catalog.csv.gz", files)
     return tmp_path, files
 
@@ -286,6 +292,56 @@ def test_a_wrong_token_ends_the_job_after_few_requests(
     assert "the archive does not take the token in LAMOST_TOKEN" in done.stderr
     assert "wrong-token" not in done.stderr + done.stdout
     assert done.stderr.count("\n") < 3
+
+
+def test_a_log_of_everything_shows_no_token(
+    served: list[Served], token: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for one, trouble in zip(served, PASSING, strict=False):
+        one.troubles = [trouble] * 3
+    with serve(served[:16], needs_token=True) as server:
+        ids = f"ids=[{','.join(one.key for one in served[:16])}]"
+        done = survey(*arguments(server, tmp_path / "out", ids, "retries=0"))
+        assert server.asked
+    assert "missing" in done.stdout
+    assert token not in done.stdout + done.stderr + caplog.text
+    texts = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(token.encode() in text for text in texts)
+
+
+def test_an_archive_that_asks_for_a_long_pause_ends_the_job(served: list[Served], tmp_path: Path) -> None:
+    served[0].troubles = ["429"]
+    with serve(served) as server:
+        server.retry_after = "7200"
+        done = survey(*arguments(server, tmp_path / "out", f"ids=[{served[0].key}]"))
+        assert len(server.asked) == 1
+        assert done.returncode == 1
+        assert "asks to come back after 7,200 s (HTTP 429 Too Many Requests)" in done.stderr
+        server.retry_after = "0"
+        done = survey(*arguments(server, tmp_path / "out", f"ids=[{served[0].key}]"))
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.kill
+def test_ctrl_c_ends_the_job_at_once_and_the_same_command_continues(
+    served: list[Served], tmp_path: Path
+) -> None:
+    some = served[:40]
+    some[20].troubles = ["stall at once"]
+    ids = f"ids=[{','.join(one.key for one in some)}]"
+    with serve(some) as server, new_workplace() as place:
+        job = start(place, server, tmp_path / "out", ids, "timeout=300", "connections=2", "rate=50")
+        job.until(lambda: len(final_files(tmp_path / "out")) >= 25)
+        job.process.send_signal(signal.SIGINT)
+        assert job.wait(60) == 130
+        assert "stopped; run the same command again to continue" in job.err
+        complete = set(sound_files(tmp_path / "out"))
+        asked = len(server.asked)
+        last = start(place, server, tmp_path / "out", ids)
+        assert last.wait() == 0, last.err
+        assert not {one.key for one in server.asked[asked:]} & complete
+    check_folder(tmp_path / "out", some, {})
 
 
 def test_an_archive_that_is_not_there_ends_the_job_with_one_sentence(tmp_path: Path) -> None:
