@@ -13,6 +13,8 @@ setup(
     packages=[*find_packages(include=["survey", "survey.*"]), *SHIPPED],
     package_dir=SHIPPED,
     package_data={
+        "survey.label_tables": ["catalogues/*.yaml"],
+        "survey.pages": ["static/*"],
         "survey.recipes": ["*.yaml"],
         "survey.tune": ["*.yaml"],
         "survey.weights": ["README.md", "cemp/**/*"],

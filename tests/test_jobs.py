@@ -11,6 +11,7 @@ from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
 from survey.label_tables.settings import LabelTables
 from survey.latent.settings import LatentSettings
+from survey.pages.settings import ReportSettings
 from survey.mock.settings import Mock
 from survey.predict.settings import Predict
 from survey.recipes import parse
@@ -34,6 +35,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "predict": Predict,
     "catalog": CatalogSettings,
     "latent": LatentSettings,
+    "report": ReportSettings,
     "status": Status,
 }
 
@@ -74,6 +76,7 @@ def test_every_job_accepts_every_recipe(recipe: Path) -> None:
         "predict": ["ensemble=x", "store=y", "predictions=z"],
         "catalog": ["predictions=x", "catalog=y"],
         "latent": ["predictions=x", "latent=y"],
+        "report": ["of=x"],
         "status": ["path=x"],
     }
     if recipe.stem in SPACES:

@@ -28,15 +28,27 @@ def raw_spectrum(row: dict[str, Any], settings: Ingest) -> Spectrum | None:
     return None
 
 
-def prepare_rows(rows: Sequence[dict[str, Any]], settings: Ingest) -> list[tuple[Floats, Floats] | None]:
-    """Normalised flux and ivar of each row, at rest by its `velocity`; None if its file cannot be read."""
+Pixels = tuple[Floats, Floats, Floats | None]
+"""Normalised flux, its inverse variance, and the continuum (mean 1) where it is kept."""
+
+
+def prepare_rows(
+    rows: Sequence[dict[str, Any]], settings: Ingest, curves: bool = False
+) -> list[Pixels | None]:
+    """The pixels of each row, at rest by its `velocity`; None if its file cannot be read.
+
+    `curves` keeps the continuum.
+    """
     raw = [raw_spectrum(row, settings) for row in rows]
     found = [number for number, spectrum in enumerate(raw) if spectrum is not None]
     spectra = [spectrum for spectrum in raw if spectrum is not None]
     if not spectra:
         return [None] * len(rows)
-    prepared = Preparer(settings.prepare)(spectra, [rows[number]["velocity"] for number in found])
-    pixels: list[tuple[Floats, Floats] | None] = [None] * len(rows)
-    for number, flux_P, ivar_P in zip(found, prepared.flux, prepared.ivar, strict=True):
-        pixels[number] = np.asarray(flux_P, np.float64), np.asarray(ivar_P, np.float64)
+    prepare = Preparer(settings.prepare, curves=curves)
+    prepared = prepare(spectra, [rows[number]["velocity"] for number in found])
+    pixels: list[Pixels | None] = [None] * len(rows)
+    for number, row in enumerate(found):
+        curve = None if prepared.continuum is None else np.asarray(prepared.continuum[number], np.float64)
+        flux_P, ivar_P = (np.asarray(array[number], np.float64) for array in (prepared.flux, prepared.ivar))
+        pixels[row] = flux_P, ivar_P, curve
     return pixels

@@ -1,0 +1,157 @@
+/* Verdicts of one person about one list: kept in the browser, saved to and loaded from files. */
+
+const VERDICTS = ["accept", "reject", "unsure"];
+const VERDICT_COLUMNS = ["list_id", "list", "star", "look", "verdict", "quality", "note", "user", "time"];
+
+/** The cells of a CSV text; quoted cells may hold commas, quotes and line ends. */
+function parseCsv(text) {
+  const rows = [];
+  let [row, cell, quoted] = [[], "", false];
+  for (let at = 0; at < text.length; at += 1) {
+    const letter = text[at];
+    if (quoted) {
+      if (letter === '"' && text[at + 1] === '"') { cell += '"'; at += 1; }
+      else if (letter === '"') quoted = false;
+      else cell += letter;
+    } else if (letter === '"') quoted = true;
+    else if (letter === ",") { row.push(cell); cell = ""; }
+    else if (letter === "\n" || letter === "\r") {
+      if (letter === "\r" && text[at + 1] === "\n") at += 1;
+      row.push(cell);
+      rows.push(row);
+      [row, cell] = [[], ""];
+    } else cell += letter;
+  }
+  if (cell || row.length) rows.push([...row, cell]);
+  return rows.filter((cells) => cells.length > 1);
+}
+
+const csvCell = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+
+class VerdictBook {
+  constructor(listId, list, stars) {
+    Object.assign(this, { listId, list });
+    this.isStar = new Set(stars);
+    this.listeners = [];
+    this.user = memory.get("survey-user") ?? "";
+    this.read();
+  }
+
+  get key() {
+    return `survey-verdicts:${this.listId}:${this.user}`;
+  }
+
+  read() {
+    this.records = new Map(Object.entries(JSON.parse(memory.get(this.key) ?? "{}")));
+  }
+
+  write() {
+    memory.set(this.key, JSON.stringify(Object.fromEntries(this.records)));
+    this.listeners.forEach((run) => run());
+  }
+
+  /** Another person. Verdicts that were given without a name become those of the first name. */
+  setUser(name) {
+    const before = this.user;
+    const given = this.records;
+    this.user = name.trim().slice(0, 60);
+    if (this.user === before) return;
+    memory.set("survey-user", this.user);
+    this.read();
+    if (!before && !this.records.size) {
+      this.records = given;
+      memory.set(`survey-verdicts:${this.listId}:`, "{}");
+    }
+    this.write();
+  }
+
+  static id(star, look) {
+    return `${look}|${star}`;
+  }
+
+  get(star, look) {
+    return this.records.get(VerdictBook.id(star, look)) ?? null;
+  }
+
+  /** Change a part of a record. The same verdict or quality again takes it back. */
+  change(star, look, part) {
+    const before = this.get(star, look) ?? { verdict: "", quality: null, note: "" };
+    const after = { ...before, ...part, time: new Date().toISOString() };
+    if (part.verdict && part.verdict === before.verdict) after.verdict = "";
+    if (part.quality && part.quality === before.quality) after.quality = null;
+    const id = VerdictBook.id(star, look);
+    if (!after.verdict && !after.quality && !after.note) this.records.delete(id);
+    else this.records.set(id, after);
+    this.write();
+  }
+
+  counts() {
+    const found = { accept: 0, reject: 0, unsure: 0, seen: 0 };
+    for (const { verdict } of this.records.values()) {
+      if (!verdict) continue;
+      found[verdict] += 1;
+      found.seen += 1;
+    }
+    return found;
+  }
+
+  rows() {
+    return [...this.records].map(([id, record]) => {
+      const cut = id.indexOf("|");
+      return {
+        list_id: this.listId,
+        list: this.list,
+        star: id.slice(cut + 1),
+        look: Number(id.slice(0, cut)),
+        verdict: record.verdict,
+        quality: record.quality,
+        note: record.note,
+        user: this.user,
+        time: record.time,
+      };
+    });
+  }
+
+  toCsv() {
+    const lines = this.rows().map((row) => VERDICT_COLUMNS.map((name) => csvCell(String(row[name] ?? ""))).join(","));
+    return `${[VERDICT_COLUMNS.join(","), ...lines].join("\n")}\n`;
+  }
+
+  toJson() {
+    return JSON.stringify({ format: "survey-verdicts", version: 1, verdicts: this.rows() }, null, 1);
+  }
+
+  /** Take in the verdicts of a file; the newer one of two counts. Returns what was done, in words. */
+  load(text) {
+    let rows;
+    if (text.trimStart().startsWith("{")) {
+      const parsed = JSON.parse(text);
+      if (parsed.format !== "survey-verdicts") throw new Error("it is no file of verdicts");
+      rows = parsed.verdicts;
+    } else {
+      const [head, ...cells] = parseCsv(text.replace(/^\ufeff/, ""));
+      if (!head || !["star", "verdict"].every((name) => head.includes(name))) throw new Error("it has no columns star and verdict");
+      rows = cells.map((row) => Object.fromEntries(head.map((name, place) => [name, row[place] ?? ""])));
+    }
+    const found = { taken: 0, older: 0, strange: 0, others: 0 };
+    for (const row of rows) {
+      const verdict = VERDICTS.includes(row.verdict) ? row.verdict : "";
+      const quality = [1, 2, 3, 4].includes(Number(row.quality)) ? Number(row.quality) : null;
+      const look = Number(row.look) === 2 ? 2 : 1;
+      const [star, note, time] = [String(row.star), String(row.note ?? "").slice(0, 2000), String(row.time ?? "")];
+      if (!this.isStar.has(star)) found.strange += 1;
+      else if (this.user && row.user && row.user !== this.user) found.others += 1;
+      else if ((this.get(star, look)?.time ?? "") > time) found.older += 1;
+      else {
+        this.records.set(VerdictBook.id(star, look), { verdict, quality, note, time });
+        found.taken += 1;
+      }
+    }
+    this.write();
+    const texts = [`${found.taken} taken`];
+    if (found.older) texts.push(`${found.older} older than yours`);
+    if (found.others) texts.push(`${found.others} of other people left out (merge their files with survey report)`);
+    if (found.strange) texts.push(`${found.strange} of stars that are not in this list`);
+    return texts.join(", ");
+  }
+}
