@@ -272,6 +272,8 @@ def _binary_table(stream: Any) -> Iterator[Any]:
         if table is None:
             raise ValueError(f"{len(hdus)} HDUs, none is a binary table")
         yield table
+        for column in table.columns:
+            del column.array  # else astropy copies all columns when the file is closed
 
 
 def _scalar_columns(hdu: Any) -> list[str]:
