@@ -18,7 +18,15 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from survey import files
-from survey.mock import damage, galaxies, galsim_package, population, star_images, truth_table
+from survey.mock import (
+    damage,
+    galaxies,
+    galsim_package,
+    label_catalogues,
+    population,
+    star_images,
+    truth_table,
+)
 from survey.mock.chunks import Done, batches, chunk_size, part_name, part_path, write_all
 from survey.mock.exposure import SUSPECT, Exposure, expose
 from survey.mock.layouts import WRITERS, CardValues, Pixels, night
@@ -65,6 +73,8 @@ def make(settings: Mock, run: Run = map) -> dict[str, Any]:
             new += result["files"]
             bar.add(result["files"])
     document |= _join_parts(settings, chunks)
+    if settings.extras and settings.objects == "stars":
+        document["catalogues"] = label_catalogues.write_catalogues(settings)
     files.write(finished, json.dumps(document, indent=2).encode())
     for number in chunks:
         files.remove(part_path(settings, number))
@@ -276,7 +286,7 @@ def _join_parts(settings: Mock, chunks: range) -> dict[str, Any]:
     with pq.ParquetWriter(parquet, schema, compression="zstd") as writer:
         for number in chunks:
             data = files.read(part_path(settings, number))
-            part = pq.read_table(io.BytesIO(data), schema=schema)
+            part = pq.ParquetFile(io.BytesIO(data)).read().cast(schema)
             writer.write_table(part)
             catalog.append(truth_table.catalog(part))
             if settings.n <= truth_table.CSV_LIMIT:

@@ -18,10 +18,11 @@ OF_SPECTRA = frozenset({"layouts", "visits", "gz"})
 OF_IMAGES = frozenset({"image_pixels"})
 OF_M_STARS = frozenset({"image_missing", "spectrum_missing"})
 OF_GALAXIES = frozenset({"overlap"})
+OF_STARS = frozenset({"extras"})
 UNUSED = {
     "stars": OF_IMAGES | OF_M_STARS | OF_GALAXIES | {"objects"},
-    "m_stars": OF_GALAXIES,
-    "galaxies": OF_SPECTRA | OF_M_STARS,
+    "m_stars": OF_GALAXIES | OF_STARS,
+    "galaxies": OF_SPECTRA | OF_M_STARS | OF_STARS,
 }
 """By what the survey observes: the settings that do not matter."""
 PIXELS = {"stars": 0, "m_stars": 128, "galaxies": 256}
@@ -66,6 +67,11 @@ class Mock(Settings):
     overlap: float = Field(
         1.0, ge=0, le=1, description="share of the galaxies that the second imaging survey has too"
     )
+    extras: bool = Field(
+        False,
+        description="also write archives/: catalogues of labels like those of APOGEE, SAGA, JINAbase and "
+        "LAMOST, with mistakes and what was planted; for the job labels",
+    )
     chunk: int = Field(1000, ge=BATCH, multiple_of=BATCH, description="files per task, a multiple of 100")
     workers: int | None = Field(None, ge=1, description="processes that write; null = one for each CPU")
 
@@ -98,4 +104,6 @@ class Mock(Settings):
     def result_settings(self) -> dict[str, Any]:
         """The values that decide the result: those that matter for what is observed."""
         values = super().result_settings()
-        return {name: value for name, value in values.items() if name not in UNUSED[self.objects]}
+        # without extras, a survey is the same as before there were any
+        unused = UNUSED[self.objects] | (set() if self.extras else {"extras"})
+        return {name: value for name, value in values.items() if name not in unused}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-COUNTS = ("classes", "layouts", "images")
+COUNTS = ("classes", "layouts", "images", "catalogues")
 
 
 def summary(out: str, result: dict[str, Any]) -> str:
