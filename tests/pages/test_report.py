@@ -1,0 +1,224 @@
+"""One HTML file that needs nothing else, of any folder; nothing in the data is read as code."""
+
+import base64
+import gzip
+import hashlib
+import html.parser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from survey.catalog.catalog import CatalogResult
+from survey.folder import Folder
+from survey.pages.html import to_json
+from survey.pages.report import KINDS
+from survey.pages.vetted_list import FEWEST_BETWEEN, work_order
+from survey.status.look import JOB_OF
+from tests.commands import survey
+from tests.pages.conftest import HOSTILE
+
+
+class Elements(html.parser.HTMLParser):
+    """All elements of a page, with their attributes and the text of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+        self.inside = tag in ("script", "style")
+        if self.inside:
+            self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts[-1] += data
+
+
+def read(path: Path) -> tuple[str, Elements]:
+    text = path.read_text(encoding="utf-8")
+    return text, Elements(text)
+
+
+def packed(text: str, name: str) -> Any:
+    """Packed JSON of a page."""
+    found = re.search(f'id="data-{name}">([^<]*)<', text)
+    assert found
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
+
+
+@pytest.mark.parametrize("name", ["vetting_page", "catalog_page"])
+def test_a_page_loads_nothing_from_anywhere(name: str, request: pytest.FixtureRequest) -> None:
+    _, elements = read(request.getfixturevalue(name))
+    for tag, attributes in elements.found:
+        for attribute in ("src", "href", "action", "data", "poster", "srcset"):
+            address = attributes.get(attribute) or ""
+            assert address.startswith(("data:", "#")) or not address, (tag, attributes)
+        assert not [key for key in attributes if key.startswith("on") or key == "style"], (tag, attributes)
+    assert not [
+        tag for tag, _ in elements.found if tag in ("iframe", "object", "embed", "base", "form[action]")
+    ]
+
+
+@pytest.mark.parametrize("name", ["vetting_page", "catalog_page"])
+def test_the_policy_allows_only_the_code_and_the_style_of_the_page(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    text, elements = read(request.getfixturevalue(name))
+    [policy] = [
+        attributes["content"]
+        for tag, attributes in elements.found
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    for rule, pattern in (("script-src", r"<script>(.*?)</script>"), ("style-src", r"<style>(.*?)</style>")):
+        [content] = re.findall(pattern, text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{digest}'"
+    plain = [attributes for tag, attributes in elements.found if tag == "script" and "type" not in attributes]
+    assert len(plain) == 1
+
+
+def test_hostile_names_are_in_the_page_as_text_only(vetting_page: Path, catalog_page: Path) -> None:
+    for path in (vetting_page, catalog_page):
+        text, elements = read(path)
+        assert "window.hacked" not in text  # names of stars are in packed data
+        assert not [tag for tag, attributes in elements.found if attributes.get("onerror")]
+    stars = packed(vetting_page.read_text(), "candidates")["star"]
+    assert set(HOSTILE) <= set(stars)
+
+
+def test_json_in_a_page_has_no_character_that_html_reads() -> None:
+    value = {"</script>": ["<!--", "&amp;", "\u2028", "星", float("nan"), np.float64("inf"), np.int64(3)]}
+    text = to_json(value)
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {"</script>": ["<!--", "&amp;", "\u2028", "星", None, None, 3]}
+
+
+def test_a_title_from_a_path_is_escaped(vetted: CatalogResult, tmp_path: Path) -> None:
+    strange = tmp_path / "<img src=x onerror=alert(1)> & co"
+    strange.symlink_to(vetted.folder)
+    page = tmp_path / "x.html"
+    done = survey("report", f"of={strange}", f"page={page}")
+    assert done.returncode == 0, done.stderr
+    text, elements = read(page)
+    assert "&lt;img src=x" in text
+    assert not [attributes for tag, attributes in elements.found if attributes.get("onerror")]
+
+
+def test_the_second_run_leaves_the_page_and_another_setting_makes_it_anew(
+    vetted: CatalogResult, tmp_path: Path
+) -> None:
+    page = tmp_path / "x.html"
+    first = survey("report", f"of={vetted.folder}", "list=cemp", f"page={page}", "visits=false")
+    assert "written now" in first.stdout
+    before = page.stat().st_mtime_ns
+    again = survey("report", f"of={vetted.folder}", "list=cemp", f"page={page}", "visits=false")
+    assert "was up to date: nothing to do" in again.stdout
+    assert page.stat().st_mtime_ns == before
+    other = survey("report", f"of={vetted.folder}", "list=mp", f"page={page}", "visits=false")
+    assert "written now" in other.stdout
+
+
+def test_a_file_that_is_no_page_is_not_replaced(vetted: CatalogResult, tmp_path: Path) -> None:
+    page = tmp_path / "thesis.html"
+    page.write_text("<p>a year of work</p>")
+    done = survey("report", f"of={vetted.folder}", f"page={page}")
+    assert done.returncode == 1
+    assert "is there and was not made by survey report; give another name" in done.stderr
+    assert page.read_text() == "<p>a year of work</p>"
+
+
+def test_without_its_predictions_a_list_can_still_be_read(vetted: CatalogResult, tmp_path: Path) -> None:
+    moved = Path(vetted.document.predictions.path)
+    hidden = moved.with_name("hidden")
+    moved.rename(hidden)
+    try:
+        page = tmp_path / "x.html"
+        done = survey("report", f"of={vetted.folder}", "list=cemp", f"page={page}", "visits=false")
+    finally:
+        hidden.rename(moved)
+    assert done.returncode == 0, done.stderr
+    assert "are not at" in packed(page.read_text(), "about")["why"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["of=nowhere"], "no such folder; give the folder that a job has made"),
+        (["of=survey"], "so no job has made it; give the folder of a job"),
+        (["of={catalog}", "list=m_subdwarfs"], "has no star; give list=cemp"),
+        (["of={catalog}", "list=cmep"], "list"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(vetted: CatalogResult, arguments: list[str], message: str) -> None:
+    done = survey("report", *(each.replace("{catalog}", vetted.folder) for each in arguments))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_not_finished_is_named_with_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps({"kind": "run", "settings": {}}))
+    done = survey("report", f"of={tmp_path}")
+    assert "a run that is not finished (no run.json)" in done.stderr
+    assert "survey status" in done.stderr
+
+
+def test_the_store_and_the_predictions_behind_a_catalog_have_pages(
+    vetted: CatalogResult, tmp_path: Path
+) -> None:
+    folder = Path(vetted.folder).parent
+    for name, words in (("store", "grid points"), ("predictions", "out of the domain")):
+        page = tmp_path / f"{name}.html"
+        done = survey("report", f"of={folder / name}", f"page={page}")
+        assert done.returncode == 0, done.stderr
+        text = page.read_text()
+        assert words in text
+        assert "Settings and provenance" in text
+
+
+def test_every_kind_of_folder_has_a_page() -> None:
+    assert set(JOB_OF) >= set(KINDS)
+    assert all(isinstance(Folder("x", kind).file(kind.file), str) for kind, _ in KINDS.values())
+
+
+def test_every_candidate_comes_once_and_some_come_again_later() -> None:
+    stars = [f"J{number}" for number in range(400)]
+    order = work_order(stars, "a list", 0.05)
+    assert sorted(number for number, look in order if look == 1) == list(range(400))
+    assert [number for number, look in order if look == 1] == list(range(400))
+    again = [number for number, look in order if look == 2]
+    assert len(set(again)) == len(again) == 20
+    place = {entry: at for at, entry in enumerate(order)}
+    for number in again:
+        between = place[number, 2] - place[number, 1]
+        assert between > min(FEWEST_BETWEEN, 400 - 1 - number)
+    assert order == work_order(stars, "a list", 0.05)
+    assert order != work_order(stars, "another list", 0.05)
+
+
+def test_comparison_stars_and_visits_are_in_the_page(vetting_page: Path, vetted: CatalogResult) -> None:
+    about = packed(vetting_page.read_text(), "about")
+    table = vetted.table("cemp_candidates.parquet")
+    assert table is not None
+    counts = [len(visits) + 1 for visits in about["spectra"]["visits"]]
+    assert counts == table["n_visits"].to_pylist()
+    stars = table["star"].to_pylist()
+    listed = set(stars)
+    for number in about["spectra"]["comparison"]:
+        assert number == -1 or about["comparison"][number].split(",")[0] not in listed
+    assert any(number >= 0 for number in about["spectra"]["comparison"])
