@@ -59,7 +59,10 @@ class Vetting {
       label: "candidates",
       columns,
       rows: this.entries,
-      onSelect: (entry) => this.open(entry),
+      onSelect: (entry) => {
+        document.body.classList.remove("shows-list");
+        this.open(entry);
+      },
     });
   }
 
