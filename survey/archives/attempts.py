@@ -15,10 +15,11 @@ from typing import Any
 
 from survey.archives import contents
 from survey.archives.failures import NOT_RETRIED, FetchError
-from survey.archives.journal import Event, Journal, crc_of, partial_path
+from survey.archives.journal import Event, Journal, crc_of
+from survey.archives.partial import partial_path, remove_partial
 from survey.archives.settings import Download
 from survey.archives.targets import Form, WantedFile
-from survey.archives.transfer import Transfer, remove_partial
+from survey.archives.transfer import Transfer
 from survey.files import LARGEST
 from survey.settings import JobError
 

@@ -1,7 +1,7 @@
 """Files of an archive -> a folder that an ingest reads.
 
 settings.json        the settings
-plan.parquet         which files are wanted, with the columns of the catalogue
+plan.parquet         which files are wanted, with the columns of the catalogue; plan.json: how many
 journal.jsonl        what became of each file; it only grows
 PLAN/spec-...        the files, by their names in the archive
 catalogues/          catalogues that were asked for by name
@@ -36,8 +36,9 @@ from survey.archives.document import (
     missing_table,
 )
 from survey.archives.failures import PERMANENT, FetchError
-from survey.archives.journal import JOURNAL, PARTIAL, Event, Journal
+from survey.archives.journal import COUNT, JOURNAL, Event, Journal
 from survey.archives.pace import Pace
+from survey.archives.partial import PARTIAL
 from survey.archives.room import check_room, has_room, size_text
 from survey.archives.settings import Download
 from survey.archives.side_by_side import by_threads
@@ -159,7 +160,7 @@ class _Job:
         self.journal.read()
         has_files = any(event.is_complete for event in self.journal.events.values())
         if not self.folder.agree(plain, started=has_files):
-            for name in (JOURNAL, plan_table.PLAN):
+            for name in (JOURNAL, COUNT, plan_table.PLAN):
                 files.remove(self.folder.file(name))
             self.journal = Journal(self.path)
             self.folder.begin(plain)

@@ -16,10 +16,10 @@ from pathlib import Path
 from isal import isal_zlib
 
 from survey.archives.failures import PERMANENT
-from survey.archives.transfer import remove_partial
+from survey.archives.partial import partial_path, remove_partial, safe_key
 
-JOURNAL = "journal.jsonl"
-PARTIAL = ".partial"
+JOURNAL, COUNT = "journal.jsonl", "plan.json"
+"""The journal; and how many files are wanted, for a look at a folder, which reads no tables."""
 CHUNK = 8 << 20
 ENOUGH = 20
 """Files whose mean size is typical."""
@@ -128,16 +128,6 @@ class Journal:
             remove_partial(partial)
             return True
         return False
-
-
-def partial_path(folder: Path, key: str) -> Path:
-    """Where a file grows: a hidden folder, which no job reads."""
-    return folder / PARTIAL / safe_key(key)
-
-
-def safe_key(key: str) -> str:
-    """A key as a part of the name of a file."""
-    return "".join(letter if letter.isalnum() or letter in "+.-" else "_" for letter in key)
 
 
 def crc_of(path: Path) -> int:

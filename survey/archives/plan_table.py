@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey import files
+from survey.archives.journal import COUNT
 from survey.archives.settings import Download, Selection
 from survey.archives.targets import CATALOGUES, Row, WantedFile
 
@@ -61,6 +62,7 @@ def write_plan(folder: str, settings: Download, before: pa.Table | None, table: 
     metadata = {SELECTION: json.dumps([*known, digest_of(settings)]).encode()}
     table = table.replace_schema_metadata(metadata)
     files.write_table(files.join(folder, PLAN), table, durable=True)
+    files.write_json(files.join(folder, COUNT), {"wanted": table.num_rows})
     return table
 
 

@@ -31,6 +31,7 @@ from survey import __version__, files
 from survey.archives.addresses import Access
 from survey.archives.failures import FetchError
 from survey.archives.pace import Pace
+from survey.archives.partial import notes_of, remove_partial
 
 PIECE = 1 << 16
 MOST_REDIRECTS = 5
@@ -235,7 +236,7 @@ class _Part:
 
     @property
     def _notes(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.json")
+        return notes_of(self.path)
 
     @classmethod
     def read(cls, path: Path) -> "_Part":
@@ -275,12 +276,6 @@ def _close(answer: BaseHTTPResponse) -> None:
     """Close the connection, unless its answer was read to the end; the pool may open another one for it."""
     answer.close()
     answer.release_conn()
-
-
-def remove_partial(path: Path) -> None:
-    """Remove a partial file and the note about it."""
-    path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.json").unlink(missing_ok=True)
 
 
 def _version(answer: BaseHTTPResponse) -> str:

@@ -4,11 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from survey import files
-from survey.archives.journal import JOURNAL, read_events
-from survey.archives.plan_table import PLAN
+from survey.archives.journal import COUNT, JOURNAL, read_events
 from survey.status.state import FolderState
 
 
@@ -21,9 +18,9 @@ def look_into_download(
     if document:
         state.total, state.done, state.refused = document["wanted"], document["complete"], document["missing"]
         return
-    plan = Path(files.join(state.path, PLAN))
-    if plan.exists():
-        state.total = pq.ParquetFile(plan).metadata.num_rows
+    count = files.join(state.path, COUNT)
+    if files.exists(count):
+        state.total = files.read_json(count)["wanted"]
     events = read_events(Path(files.join(state.path, JOURNAL)))
     state.done = sum(event.is_complete for event in events.values())
     state.refused = dict(Counter(event.reason for event in events.values() if not event.is_complete))

@@ -8,8 +8,9 @@ import pytest
 
 from survey.archives.addresses import Access
 from survey.archives.failures import FetchError
-from survey.archives.journal import Event, Journal, crc_of, partial_path
+from survey.archives.journal import Event, Journal, crc_of
 from survey.archives.pace import Pace
+from survey.archives.partial import partial_path
 from survey.archives.transfer import Transfer, retry_after
 from tests.archives.archive_server import Served, Server, serve
 
