@@ -184,7 +184,8 @@ def _parts(settings: Train, joined: Sequence[JoinedSource]) -> NDArray[np.int8]:
     for source in joined:
         labelled = source.labelled
         part_N = split.parts_of_stars(settings.split, labelled.star_N, labelled.class_N, labelled.user_part_N)
-        if source.source.parts == "train" or source.source.labels == NONE:
+        learns_labels = settings.task != "none"  # then rows without labels can only be learned from
+        if source.source.parts == "train" or (source.source.labels == NONE and learns_labels):
             part_N = np.where(part_N >= 0, np.int8(PARTS.index("train")), part_N)
         for star, part in zip(labelled.star_N, part_N, strict=True):
             part_of_star.setdefault(star, part)

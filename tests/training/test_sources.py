@@ -91,6 +91,15 @@ def test_a_source_may_be_for_training_only(place: Path, tmp_path: Path) -> None:
     assert set(both.part_N[source_names(both) == "real"].tolist()) == {0}
 
 
+def test_an_autoencoder_of_several_sources_has_validation_spectra_of_each(place: Path, tmp_path: Path) -> None:
+    values = {"labels": "none", "task": "none", "model": "specvae", "monitor": "chi2"}
+    chosen = settings(place, tmp_path / "run", {"labels": "none"}, options={}, **values)
+    plan(chosen)
+    both = samples.read(chosen.run)
+    for name in ("main", "real"):
+        assert set(both.part_N[source_names(both) == name].tolist()) == {0, 1, 2}, name
+
+
 def test_spectra_without_labels_are_aligned_and_decide_nothing_else(place: Path, tmp_path: Path) -> None:
     """Their labels and classes are unknown, they train only, and no domain or range knows them."""
     align = {"method": "coral", "weight": 0.1}
