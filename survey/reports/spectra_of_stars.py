@@ -38,7 +38,7 @@ class StarSpectra:
 
 @dataclass(frozen=True)
 class SpectrumPixels:
-    """A spectrum at its place: normalised flux, inverse variance (0 = bad), and the continuum where it is kept."""
+    """A spectrum at its place: normalised flux, inverse variance (0 = bad), the continuum if it is kept."""
 
     place: Place
     flux_P: Floats
@@ -67,7 +67,7 @@ def read_spectra_of(predictions_path: str, places: Sequence[Place]) -> StarSpect
 def open_spectra_of(
     predictions_path: str, places: Sequence[Place], curves: bool = False
 ) -> OpenSpectra | str:
-    """The spectra at these places in the input of predictions, in the order of the shards; or why there is none.
+    """The spectra at these places in the input of predictions, shard by shard; or why there is none.
 
     `curves` gives the continuum too, where it is known.
     """
