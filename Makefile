@@ -37,8 +37,10 @@ demo: $(BASIC)
 	$(VENV)/bin/survey ensemble cemp runs=[demo/echelle,demo/prism] ensemble=demo/ensemble
 	$(VENV)/bin/survey evaluate of=demo/ensemble
 	$(VENV)/bin/survey mock cemp out=demo/new n=4000 seed=7
-	$(VENV)/bin/survey predict cemp ensemble=demo/ensemble input=demo/new predictions=demo/predictions
+	$(VENV)/bin/survey predict cemp ensemble=demo/ensemble input=demo/new predictions=demo/predictions members=true
 	$(VENV)/bin/survey catalog cemp predictions=demo/predictions truth=demo/new/labels.parquet catalog=demo/catalog
+	$(VENV)/bin/survey report of=demo/catalog page=demo/catalog.html
+	$(VENV)/bin/survey report of=demo/catalog list=cemp page=demo/vetting.html
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --no-loadscope-reorder
