@@ -38,7 +38,6 @@ RANK = {
     "estimate": 10,
     "cluster": 11,
     "pages": 11,
-    "pages": 11,
 }
 """The rooms in the order of the road; files directly in survey/ have rank 0.
 
