@@ -15,8 +15,8 @@ from survey.catalog.visits import float_column, label_names
 from survey.labels import CLASSES, MISSING
 from survey.metrics.classes import confusion, reliability, searches
 from survey.metrics.score import TRUE, TRUE_CLASS
-from survey.pages.blocks import Block, ReportPage, matrix, table
 from survey.pages.page_text import axis_text, digits_of, interval_text, plain_symbol
+from survey.pages.report_blocks import Block, ReportPage, matrix, table
 from survey.pages.star_columns import StarColumn, collect, plane_axes
 
 Floats = NDArray[np.float64]

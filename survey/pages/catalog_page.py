@@ -12,7 +12,8 @@ from survey.catalog.document import CatalogDocument, IntervalRecord
 from survey.catalog.flags import flag_table
 from survey.catalog.hats import HATS, STARS
 from survey.catalog.settings import LIST_NAMES
-from survey.pages.blocks import (
+from survey.pages.page_text import interval_text
+from survey.pages.report_blocks import (
     Block,
     ReportPage,
     columns_of,
@@ -24,7 +25,6 @@ from survey.pages.blocks import (
     text,
     tiles,
 )
-from survey.pages.page_text import interval_text
 from survey.pages.star_columns import absolute_carbon, plane_axes, sample_stars
 from survey.reports import catalog as report
 

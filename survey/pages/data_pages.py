@@ -12,7 +12,7 @@ from survey.catalog.visits import float_column
 from survey.folder import Folder
 from survey.latent.latent_document import LatentDocument
 from survey.pages.answer_blocks import answer_blocks
-from survey.pages.blocks import (
+from survey.pages.report_blocks import (
     Block,
     ReportPage,
     as_json,

@@ -17,9 +17,9 @@ from survey.evaluate.result import EVALUATION
 from survey.folder import SETTINGS, Folder, Kind
 from survey.latent.latent_document import LATENT
 from survey.pages import catalog_page, data_pages, training_pages
-from survey.pages.blocks import ReportPage, as_json, facts
 from survey.pages.html import HEAD_BYTES, fingerprint, fingerprint_of, render
 from survey.pages.page_text import now_text
+from survey.pages.report_blocks import ReportPage, as_json, facts
 from survey.pages.settings import ReportSettings
 from survey.pages.vetted_list import VettedStars, read_list_of
 from survey.pages.vetting import vetting_page

@@ -11,7 +11,8 @@ from survey.ensemble.ensemble import VALIDATION, EnsembleDocument
 from survey.evaluate.result import EVALUATION, METRICS, PREDICTIONS, READS, EvaluationDocument
 from survey.folder import Folder
 from survey.pages.answer_blocks import answer_blocks, metric_tables
-from survey.pages.blocks import (
+from survey.pages.page_text import plain_symbol
+from survey.pages.report_blocks import (
     Block,
     ReportPage,
     as_json,
@@ -24,7 +25,6 @@ from survey.pages.blocks import (
     text,
     tiles,
 )
-from survey.pages.page_text import plain_symbol
 from survey.reports.evaluate import RESIDUALS
 from survey.reports.tune import PLOTS, result_table
 from survey.search.tune import TABLE, StudyDocument
