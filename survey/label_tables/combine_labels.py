@@ -1,11 +1,12 @@
 """The labels of several catalogues combined to one value for each star, label by label.
 
 First the rows of one star in one catalogue become one; then the catalogues, by priority or by a weighted
-mean. Where two values of a star differ by more than their errors and a tolerance, they contradict each other.
+mean. Where two values of a star differ by more than their errors and a tolerance, they contradict each
+other; what two catalogues differ by for all stars is taken off before.
 Shapes: R rows of a catalogue, M stars that any catalogue has, K catalogues.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,9 @@ from survey.label_tables.read_catalogue import CatalogueRows
 from survey.label_tables.settings import Combine
 from survey.labelling.star_id import Codes, Floats
 from survey.labels import CARBON_LABELS
+
+ToScale = Mapping[tuple[str, str], Callable[[Floats], Floats]]
+"""What brings values of a source and a label onto the common scale; other pairs stay as they are."""
 
 DUPLICATE = "another row of the same star was used"
 SEVERAL_ROWS = "several rows of one star"
@@ -86,7 +90,11 @@ def one_per_star(
 
 
 def combine_labels(
-    catalogues: Sequence[CatalogueRows], star: Sequence[Codes], settings: Combine, order: Sequence[str]
+    catalogues: Sequence[CatalogueRows],
+    star: Sequence[Codes],
+    settings: Combine,
+    order: Sequence[str],
+    to_scale: ToScale,
 ) -> CombinedLabels:
     """One value for each star and label. Rows of which nothing was used are refused as duplicates."""
     by_name = {rows.name: (rows, codes) for rows, codes in zip(catalogues, star, strict=True)}
@@ -114,11 +122,10 @@ def combine_labels(
             used[number][rows_used] = True
             has_source_MK[place, number] = True
             found += _own_contradictions(rows.name, name, stars, low, high, error, settings)
-        found += _contradictions(
-            [rows.name for rows, _ in chosen], name, star_M, value_MK, error_MK, settings
-        )
+        sources = [rows.name for rows, _ in chosen]
+        found += _contradictions(sources, name, star_M, value_MK, error_MK, settings, to_scale)
         weights = np.array([rows.source.weight for rows, _ in chosen])
-        _combine(combined, name, value_MK, error_MK, weights, settings, [rows.name for rows, _ in chosen])
+        _combine(combined, name, value_MK, error_MK, weights, settings, sources)
     for number, (rows, _) in enumerate(chosen):
         rows.refuse(rows.kept & (codes_of[number] >= 0) & ~used[number], DUPLICATE)
     combined.sources_M = has_source_MK.sum(1)
@@ -193,17 +200,23 @@ def _mean(value_MK: Floats, error_MK: Floats, weight_K: Floats) -> tuple[Floats,
 
 
 def _contradictions(
-    sources: Sequence[str], name: str, star_M: Codes, value_MK: Floats, error_MK: Floats, settings: Combine
+    sources: Sequence[str],
+    name: str,
+    star_M: Codes,
+    value_MK: Floats,
+    error_MK: Floats,
+    settings: Combine,
+    to_scale: ToScale,
 ) -> Iterator[dict[str, Any]]:
-    """The stars on which two sources contradict each other."""
+    """The stars on which two sources contradict each other, after both are brought onto one scale."""
+    columns = [to_scale.get((source, name), np.asarray)(value_MK[:, k]) for k, source in enumerate(sources)]
     for one in range(len(sources)):
         for two in range(one + 1, len(sources)):
-            first_M, second_M = value_MK[:, one], value_MK[:, two]
+            difference_M = columns[one] - columns[two]
             error_M = np.hypot(error_MK[:, one], error_MK[:, two])
-            for row in _differing(first_M - second_M, error_M, name, settings).tolist():
-                yield _record(
-                    star_M[row], name, sources[one], first_M[row], sources[two], second_M[row], error_M[row]
-                )
+            for row in _differing(difference_M, error_M, name, settings).tolist():
+                pair = (sources[one], value_MK[row, one], sources[two], value_MK[row, two])
+                yield _record(star_M[row], name, pair, difference_M[row], error_M[row])
 
 
 def _own_contradictions(
@@ -212,7 +225,8 @@ def _own_contradictions(
     """The stars whose own rows in a catalogue contradict each other."""
     joint = np.sqrt(2) * error
     for row in _differing(high - low, joint, name, settings).tolist():
-        yield _record(stars[row], name, source, low[row], source, high[row], joint[row])
+        pair = (source, low[row], source, high[row])
+        yield _record(stars[row], name, pair, low[row] - high[row], joint[row])
 
 
 def _differing(difference: Floats, error: Floats, name: str, settings: Combine) -> NDArray[np.intp]:
@@ -221,16 +235,15 @@ def _differing(difference: Floats, error: Floats, name: str, settings: Combine) 
 
 
 def _record(
-    star: int, name: str, source_1: str, value_1: float, source_2: str, value_2: float, error: float
+    star: int, name: str, pair: tuple[str, float, str, float], difference: float, error: float
 ) -> dict[str, Any]:
-    difference = value_1 - value_2
     return {
         "star": int(star),
         "label": name,
-        "source_1": source_1,
-        "value_1": float(value_1),
-        "source_2": source_2,
-        "value_2": float(value_2),
+        "source_1": pair[0],
+        "value_1": float(pair[1]),
+        "source_2": pair[2],
+        "value_2": float(pair[3]),
         "difference": float(difference),
         "sigmas": float(abs(difference) / error),
     }

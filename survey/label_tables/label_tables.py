@@ -129,11 +129,13 @@ def _write(
     if reference not in [rows.name for rows in catalogues]:
         reference = catalogues[0].name
     fits, common = compare_scales(catalogues, group, settings.scale, settings.combine, reference)
+    to_scale = {(fit.source, fit.label): fit.apply for fit in fits if fit.is_fitted}
     if settings.scale.apply:
         apply_scales(catalogues, fits)
+        to_scale = {}
     stars, matches = _match(settings, catalogues, survey, group)
     combined = combine_labels(
-        catalogues, [found.star_R for found in matches], settings.combine, settings.by_priority()
+        catalogues, [found.star_R for found in matches], settings.combine, settings.by_priority(), to_scale
     )
     _check_any(settings, catalogues, combined.star_M)
     job = LabelJob(settings, stars, combined)

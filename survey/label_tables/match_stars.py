@@ -218,16 +218,17 @@ def _check_swapped(
     survey: SurveyStars,
     settings: StarMatch,
 ) -> None:
-    """An error if no position matches, but many do with right ascension and declination swapped."""
-    index = np.flatnonzero(here.known & (rows.kept | (found.star_R >= 0)))[:BLOCK]
-    if (found.star_R >= 0).any() or not index.size:
+    """An error if hardly a row matches, but many do with right ascension and declination swapped."""
+    index = np.flatnonzero(here.known & rows.kept)[:BLOCK]
+    matched = int((found.star_R >= 0).sum())
+    if 10 * matched > len(index):
         return
     ra, dec = here.dec_R[index] % 360, here.ra_R[index]
     place = np.abs(dec) <= 90
     star, _, _ = _Sky(there, survey.star_N).nearest(ra[place], dec[place], settings.radius)
-    if (count := int((star >= 0).sum())) >= SWAPPED_AT_LEAST:
+    if (count := int((star >= 0).sum())) >= max(SWAPPED_AT_LEAST, 10 * matched):
         raise ValueError(
-            f"labels: sources.{rows.name}: no position is that of a star of {survey.path}, but {count:,} are "
+            f"labels: sources.{rows.name}: {matched:,} rows match stars of {survey.path}, but {count:,} do "
             f"with ra and dec swapped; give sources.{rows.name}.position.ra= and .dec= the other way round"
         )
 

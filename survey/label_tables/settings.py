@@ -60,7 +60,7 @@ class Combine(Settings):
     method: Literal["priority", "mean"] = Field(
         "priority", description="the source with the lowest priority number, or the mean weighted by errors"
     )
-    sigma: float = Field(3.0, gt=0, description="two sources contradict beyond so many of their joint errors")
+    sigma: float = Field(4.0, gt=0, description="two sources contradict beyond so many of their joint errors")
     tolerance: dict[str, float] = Field(
         TOLERANCE, description=f"and beyond this, by label (other labels {OTHER_TOLERANCE} dex)"
     )

@@ -115,7 +115,8 @@ def _degrees(
     ra_R, dec_R = (_without_sentinels(values) for values in keys.positions(table, named))
     factor = {"hour": (15.0, 1.0), "rad": (180 / np.pi, 180 / np.pi)}.get(sky.unit, (1.0, 1.0))
     known = has_position(ra_R, dec_R)
-    if sky.unit == "auto" and known.sum() >= FEW and pa.types.is_floating(table[columns["ra"]].type):
+    is_plain = np.isfinite(keys.to_floats(table[columns["ra"]].combine_chunks()))[known].all()
+    if sky.unit == "auto" and known.sum() >= FEW and is_plain:
         widest = float(np.max(ra_R[known]))
         spread = float(np.ptp(dec_R[known]))
         units = {

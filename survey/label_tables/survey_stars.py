@@ -20,7 +20,7 @@ from survey.label_tables.star_positions import StarPositions, read_positions
 from survey.labelling import keys, star_id
 from survey.labelling.star_id import Codes, Floats
 from survey.store.store import STORE, open_store
-from survey.tables.columns import CATALOGUE_COLUMNS
+from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS
 from survey.tables.read import open_table
 
 USUAL_IDS: dict[str, tuple[str, ...]] = {
@@ -32,7 +32,7 @@ USUAL_IDS: dict[str, tuple[str, ...]] = {
 
 USUAL_SNR = ("snr_g", "snrg", "snr", "snr_r", "snrr")
 USUAL_MOTION = (("pmra", "pm_ra"), ("pmdec", "pmde", "pm_dec"))
-CARRIED = ("lmjd", "planid", "spid", "fiberid", "plate", "mjd", "class", "subclass")
+CARRIED = ("obsdate", "lmjd", "planid", "spid", "fiberid", "plate", "mjd", "class", "subclass", *FILE_COLUMNS)
 """Columns that the result keeps: they name the file of a visit, and say what the survey calls the object."""
 
 
