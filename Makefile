@@ -13,7 +13,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 # pip compiles nothing, so each module is compiled when it is first imported, and kept
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo demo-mstars demo-galaxies test test-long lint format bench weights cluster-demo test-cluster sbom clean
+.PHONY: demo demo-labels demo-mstars demo-galaxies test test-long lint format bench weights cluster-demo test-cluster sbom clean
 
 $(BASIC): pyproject.toml setup.py constraints.txt
 	@echo "setting up $(VENV): two to four minutes, once; 2.7 GB"
@@ -64,6 +64,14 @@ bench: $(READY)
 	$(RUN) benchmarks/science.py
 	$(RUN) benchmarks/search.py
 	$(RUN) benchmarks/abundances.py
+
+# from catalogues of labels, with mistakes planted in them, to a training set and a training
+demo-labels: $(BASIC)
+	$(VENV)/bin/survey mock cemp out=demo/labels/files n=4000 extras=true
+	$(VENV)/bin/survey ingest cemp input=demo/labels/files store=demo/labels/store
+	$(VENV)/bin/survey labels cemp folder=demo/labels/files/archives to=demo/labels/store labels=demo/labels/labels
+	$(VENV)/bin/survey train cemp store=demo/labels/store labels=demo/labels/labels/labels.parquet run=demo/labels/run model=prism epochs=15
+	$(VENV)/bin/survey evaluate of=demo/labels/run
 
 # M dwarfs: spectra and pictures to classes
 demo-mstars: $(READY)

@@ -1,12 +1,13 @@
 """Catalogues of labels of the stars of a mock survey, as archives have them, with the mistakes of archives.
 
 archives/
-  allStar-mock.fits         as APOGEE: flags, S/N, -9999, a second row of some stars
-  saga_cleaned_catalog.tsv  as SAGA: [Fe/H] and [C/H] of metal-poor stars, limits, several papers of a star
-  JINAbase_mock.csv         as JINAbase: log eps, positions like 10 13 34.7
-  lamost_stellar.csv.gz     as LAMOST's catalogue of labels: text with |, a row for each visit
-  planted.parquet           each mistake: file, row, kind, star, label, size
-  scales.parquet            the scale of each: value = true + offset + slope * (true - pivot)
+  allStar-dr17-synspec_rev1.fits  as APOGEE: flags, S/N, -9999, a second row of some stars
+  saga_cleaned_catalog.tsv        as SAGA: [Fe/H] and [C/H] of metal-poor stars, limits, several papers
+  lamost_subaru.csv               as Li et al. 2022: very metal-poor stars by their names in LAMOST
+  JINAbase_2021.csv               as JINAbase: log eps, positions like 10 13 34.7
+  lamost_stellar.csv.gz           as LAMOST's catalogue of labels: text with |, a row for each visit
+  planted.parquet                 each mistake: file, row, kind, star, label, size
+  scales.parquet                  the scale of each: value = true + offset + slope * (true - pivot)
 
 Kinds of mistakes: `contradiction` (a value is wrong by more than its error), `wrong_position` (that of
 another star), `empty_sky` (that of no star), `duplicate` (a second row of a star). SAGA is on the true scale.
@@ -26,8 +27,8 @@ from survey.mock.settings import Mock
 from survey.mock.truth_table import parquet
 
 FOLDER = "archives"
-APOGEE, SAGA, JINA = "allStar-mock.fits", "saga_cleaned_catalog.tsv", "JINAbase_mock.csv"
-LASP = "lamost_stellar.csv.gz"
+APOGEE, SAGA = "allStar-dr17-synspec_rev1.fits", "saga_cleaned_catalog.tsv"
+SUBARU, JINA, LASP = "lamost_subaru.csv", "JINAbase_2021.csv", "lamost_stellar.csv.gz"
 PLANTED, SCALES = "planted.parquet", "scales.parquet"
 
 LABELS = ("Teff", "logg", "FeH", "CFe")
@@ -35,6 +36,7 @@ PIVOT = {"Teff": 5000.0, "logg": 2.5, "FeH": -1.5, "CFe": 0.0}
 SCALE: dict[str, dict[str, tuple[float, float]]] = {
     APOGEE: {"Teff": (70.0, 0.0), "logg": (0.08, 0.0), "FeH": (0.10, 0.04), "CFe": (-0.06, 0.0)},
     SAGA: dict.fromkeys(LABELS, (0.0, 0.0)),
+    SUBARU: {"Teff": (20.0, 0.0), "logg": (0.0, 0.0), "FeH": (0.03, 0.0), "CFe": (0.0, 0.0)},
     JINA: {"Teff": (30.0, 0.0), "logg": (0.0, 0.0), "FeH": (-0.05, 0.0), "CFe": (0.10, 0.0)},
     LASP: {"Teff": (-40.0, 0.0), "logg": (0.05, 0.0), "FeH": (-0.08, -0.06)},
 }
@@ -42,6 +44,7 @@ SCALE: dict[str, dict[str, tuple[float, float]]] = {
 ERROR = {
     APOGEE: {"Teff": 60.0, "logg": 0.08, "FeH": 0.05, "CFe": 0.08},
     SAGA: {"Teff": 100.0, "logg": 0.2, "FeH": 0.08, "CFe": 0.12},
+    SUBARU: {"Teff": 70.0, "logg": 0.15, "FeH": 0.08, "CFe": 0.12},
     JINA: {"Teff": 100.0, "logg": 0.25, "FeH": 0.15, "CFe": 0.2},
     LASP: {"Teff": 70.0, "logg": 0.12, "FeH": 0.08},
 }
@@ -129,7 +132,8 @@ def write_catalogues(settings: Mock) -> dict[str, int]:
     visits = table.to_pandas()
     stars = visits.drop_duplicates("star").reset_index(drop=True)
     folder = files.join(settings.out, FOLDER)
-    made = [_apogee(settings, stars), _saga(settings, stars), _jina(settings, stars), _lasp(settings, visits)]
+    makers = (_apogee, _saga, _subaru, _jina)
+    made = [*(maker(settings, stars) for maker in makers), _lasp(settings, visits)]
     for catalogue, data in made:
         files.write(files.join(folder, catalogue.name), data)
     planted = pd.DataFrame([mistake for catalogue, _ in made for mistake in catalogue.planted])
@@ -237,6 +241,19 @@ def _saga(settings: Mock, stars: Frame) -> tuple[_Catalogue, bytes]:
         }
     )
     return catalogue, frame.to_csv(sep="\t", index=False).encode()
+
+
+def _subaru(settings: Mock, stars: Frame) -> tuple[_Catalogue, bytes]:
+    """As the table of Li et al. 2022: very metal-poor stars by their names in LAMOST."""
+    draw = _draw(settings, 5)
+    catalogue = _Catalogue(SUBARU, _part(stars[stars["FeH"] < -1.8], 0.4, draw), draw)
+    rows = catalogue.rows
+    frame = pd.DataFrame({"LAMOST": rows["true_star"], "RAJ2000": rows["ra"], "DEJ2000": rows["dec"]})
+    names = {"Teff": "Teff", "logg": "logg", "FeH": "[Fe/H]", "CFe": "[C/Fe]"}
+    for label, column in names.items():
+        frame[column] = rows[label].round(0 if label == "Teff" else 3)
+        frame[f"e_{column}"] = ERROR[SUBARU][label]
+    return catalogue, frame.to_csv(index=False).encode()
 
 
 def _jina(settings: Mock, stars: Frame) -> tuple[_Catalogue, bytes]:

@@ -14,8 +14,8 @@ from survey.mock.mock import make as make_mock
 from survey.mock.settings import Mock
 from tests.commands import survey
 
-SAGA, JINA = "saga_cleaned_catalog.tsv", "JINAbase_mock.csv"
-APOGEE, LASP = "allStar-mock.fits", "lamost_stellar.csv.gz"
+SAGA, JINA = "saga_cleaned_catalog.tsv", "JINAbase_2021.csv"
+APOGEE, LASP = "allStar-dr17-synspec_rev1.fits", "lamost_stellar.csv.gz"
 SOURCES: dict[str, dict[str, Any]] = {
     "saga": {"format": "saga", "file": SAGA, "priority": 1},
     "jina": {"format": "jinabase", "file": JINA, "priority": 2},
@@ -50,10 +50,14 @@ def result(mocked: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelsResu
     return labels_of(mocked, tmp_path_factory.mktemp("labels") / "out")
 
 
-def frame(result: LabelsResult, name: str) -> pd.DataFrame:
+def rows_of(result: LabelsResult, name: str) -> list[dict[str, Any]]:
     table = result.table(name)
     assert table is not None
-    return table.to_pandas()
+    return list(table.to_pylist())
+
+
+def frame(result: LabelsResult, name: str) -> pd.DataFrame:
+    return pd.DataFrame(rows_of(result, name))
 
 
 @pytest.fixture(scope="module")
@@ -139,22 +143,22 @@ def test_no_row_is_given_to_a_wrong_star(mocked: Path, result: LabelsResult, pla
 
 def test_planted_contradictions_are_found_and_few_others(result: LabelsResult, planted: pd.DataFrame) -> None:
     """Where another source has the same label of the star."""
-    matches = frame(result, "matches.parquet").set_index(["source", "row"])
-    found = frame(result, "contradictions.parquet")
-    wrong = planted[planted["kind"] == "contradiction"]
-    is_used = [pd.isna(matches.loc[(m.source, m.row), "reason"]) for m in wrong.itertuples()]
-    wrong = wrong[is_used]
-    truth = {(m.star, m.label, m.source) for m in wrong.itertuples()}
+    used = [row for row in rows_of(result, "matches.parquet") if row["reason"] is None]
+    found = rows_of(result, "contradictions.parquet")
+    is_used = {(row["source"], row["row"]) for row in used}
+    wrong = [row for row in planted.to_dict("records") if row["kind"] == "contradiction"]
+    wrong = [row for row in wrong if (row["source"], row["row"]) in is_used]
+    truth = {(row["star"], row["label"], row["source"]) for row in wrong}
     hits = {
-        (row.star, row.label, source)
-        for row in found.itertuples()
-        for source in (row.source_1, row.source_2)
-        if (row.star, row.label, source) in truth
+        (row["star"], row["label"], row[source])
+        for row in found
+        for source in ("source_1", "source_2")
+        if (row["star"], row["label"], row[source]) in truth
     }
     # what can be found: another source has a used row of this star with this label
     has: dict[str, set[str]] = {}
-    for (source, _), row in matches[matches["reason"].isna()].iterrows():
-        has.setdefault(row["star"], set()).add(source)
+    for row in used:
+        has.setdefault(row["star"], set()).add(row["source"])
     carbon = {"CFe": {"saga", "jina", "apogee"}}
     possible = {
         (star, label, source)
@@ -162,7 +166,7 @@ def test_planted_contradictions_are_found_and_few_others(result: LabelsResult, p
         if (has[star] & carbon.get(label, set(SOURCES))) - {source}
     }
     recall = len(hits & possible) / len(possible)
-    named = {(row.star, row.label) for row in found.itertuples()}
+    named = {(row["star"], row["label"]) for row in found}
     precision = len({(star, label) for star, label, _ in hits}) / len(named)
     assert len(possible) >= 30
     assert recall >= 0.85, (recall, len(possible))
@@ -251,3 +255,15 @@ def test_only_the_visits_of_the_table_need_be_read(
     chosen = [f"input={tmp_path / 'labels.parquet'}", f"files={mocked}", f"pattern={PATTERN}"]
     text = run("ingest", "cemp", *chosen, store, "workers=1")
     assert "rows in    40" in text
+
+
+def test_the_recipe_of_the_published_set_needs_the_folder_of_the_archives_only(
+    mocked: Path, tmp_path: Path
+) -> None:
+    text = run(
+        *("labels", "cemp", f"folder={mocked / 'archives'}", f"to={mocked / 'catalog.csv.gz'}"),
+        f"labels={tmp_path / 'out'}",
+    )
+    assert "by designation" in text  # lamost_subaru
+    assert "contradict" in text
+    assert "these stars are left out" in text

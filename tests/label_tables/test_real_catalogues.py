@@ -174,7 +174,7 @@ def nearest_arcsec(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     """The distance of each position here to the nearest there, by comparing all pairs."""
     there = there[np.isfinite(there).all(1)]
     chord = np.array([np.sqrt(((there - place) ** 2).sum(1)).min() for place in here])
-    return np.degrees(2 * np.arcsin(chord / 2)) * 3600
+    return np.asarray(np.degrees(2 * np.arcsin(chord / 2)) * 3600)
 
 
 @pytest.mark.parametrize("radius", [1.0, 3.0, 10.0])
