@@ -55,6 +55,7 @@ from survey.catalog.spill import publish, scratch_folder
 from survey.catalog.stars import find_stars
 from survey.catalog.thresholds import choose_thresholds
 from survey.catalog.validation_stars import read_validation
+from survey.catalog.vetted import Vetted
 from survey.catalog.votable import TableInfo
 from survey.folder import Folder
 from survey.labels import CLASSES
@@ -143,9 +144,9 @@ class _CatalogJob:
         self.validation = read_validation(predictions, settings.visits, flags)
         thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags)
         self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds)
-        known_lists = [read_list(path) for path in settings.known]
+        lists, self.vetted = list(map(read_list, settings.known)), Vetted.read(settings.verdicts)
         self.stars = find_stars(predictions)
-        self.known = crossmatch(known_lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
+        self.known = crossmatch(lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
         manifest = input_manifest(predictions)
         self.input_folder = manifest.folder if manifest else ""
         self.added = added_columns(settings, self.stars, manifest)
@@ -164,7 +165,7 @@ class _CatalogJob:
             self._publish(scratch, written)
         ranked = {name: lists.ranked(name) for name in LIST_NAMES}
         self.rules = replace(self.rules, thresholds=self.ground.judge(self.rules.thresholds, ranked))
-        ranked = {name: self._with_purity(table, name) for name, table in ranked.items()}
+        ranked = {name: self._with_purity(self.vetted.add_to(table), name) for name, table in ranked.items()}
         frequency = cemp_frequency(ranked["MP"], ranked["CEMP"], self.settings.frequency)
         finished = FinishedLists(ranked, self._why_short(ranked), frequency)
         tables, truth_counts = dict(self._tables(lists)), None
@@ -304,6 +305,7 @@ class _CatalogJob:
             next_best={name: next_best.count for name, next_best in self.next_best.items()},
             frequency=finished.frequency,
             mirror=self.mirror.records(),
+            vetted=self.vetted.records(finished.ranked),
         )
 
     def _threshold_records(self, finished: FinishedLists) -> Iterator[tuple[ListName, ThresholdRecord]]:

@@ -106,6 +106,18 @@ class ExpectedRecord(_Record):
         return cls(**{name: None if share is None else share * length for name, share in ends.items()})
 
 
+class VettedRecord(_Record):
+    """How many stars of a list people have accepted, rejected, or are unsure about.
+
+    `purity` is the accepted share of those that they accepted or rejected.
+    """
+
+    accept: int
+    reject: int
+    unsure: int
+    purity: IntervalRecord
+
+
 class FrequencyBinRecord(_Record):
     """A bin in [Fe/H] (null = open): stars of the two lists in it, and the published shares of CEMP stars."""
 
@@ -145,8 +157,8 @@ class CatalogDocument(Document):
     """The document of a finished catalog.
 
     `why_short` says why a list is empty or very short; `next_best` counts the stars in the list of those that
-    come next. `frequency` and `mirror` hold the prior test and the mirror test. Paths are as the user gave
-    them.
+    come next. `frequency` and `mirror` hold the prior test and the mirror test, `vetted` what
+    people say. Paths are as the user gave them.
     """
 
     created: str
@@ -167,6 +179,7 @@ class CatalogDocument(Document):
     next_best: dict[ListName, int] = Field({})
     frequency: FrequencyRecord | None = None
     mirror: tuple[MirrorRecord, ...] = ()
+    vetted: dict[ListName, VettedRecord] = Field({})
 
 
 CATALOG = Kind("catalog", CatalogDocument, 3, "catalog")

@@ -127,6 +127,7 @@ class CatalogSettings(Settings):
         "known",
         "catalogue",
         "truth",
+        "verdicts",
         "exports",
         "names",
     )
@@ -195,6 +196,10 @@ class CatalogSettings(Settings):
         "not count",
     )
     join: Join = Field(Join(), description="how the rows of that table find their predictions")
+    verdicts: str = Field(
+        "",
+        description="verdicts of people to add to the lists: the table of survey report merge=[FILE, ...]",
+    )
     exports: tuple[Literal["votable", "fits", "csv"], ...] = Field(
         ("votable", "fits", "csv"),
         strict=False,

@@ -116,7 +116,7 @@ def read_truth(settings: Join, predictions: Predictions, stars: Stars) -> TrueLi
     labelled = join.join(settings, predictions, available_labels(settings, WANTED))
     star_N = stars.star_N[stars.start_K[labelled.shard_N] + labelled.row_in_shard_N]
     spectra = samples.from_labelled(labelled, labelled.labels).extra
-    seen_N, missing_members = seen_in_training(predictions.member_paths, spectra)
+    seen_N, missing_members = seen_in_training(predictions.member_ids, predictions.path, spectra)
     belongs: dict[ListName, NDArray[np.int8]] = {}
     for name in LIST_NAMES:
         belongs_S = np.full(len(stars), MISSING, np.int8)

@@ -33,7 +33,7 @@ MOST_LISTED = 5000
 OVERLAY_COLORS = {"MP": "series-3", "CEMP": "series-4"}
 LISTED = (
     *("rank", "star", "ra", "dec", "score_cemp", "score_mp", "purity_to_here", "Teff", "logg", "FeH", "CFe"),
-    *("snr_best", "n_visits", "kind", "flag_warn", "flag_info", "not_listed"),
+    *("snr_best", "n_visits", "kind", "flag_warn", "flag_info", "verdict", "not_listed"),
 )
 DIGITS: dict[str, int | None] = {
     "ra": 5,
@@ -122,7 +122,8 @@ def _planes(page: ReportPage, result: CatalogResult, points: int) -> list[Block 
             continue
         columns = _plane_columns(found.slice(0, MOST_LISTED), list(stars.values))
         known.append(columns)
-        overlays.append({"name": f"{name} candidates", "color": OVERLAY_COLORS[name], "columns": columns})
+        first = f"first {MOST_LISTED:,} {name}" if found.num_rows > MOST_LISTED else name
+        overlays.append({"name": f"{first} candidates", "color": OVERLAY_COLORS[name], "columns": columns})
     shown = [{key: np.array(_nan(values)) for key, values in columns.items()} for columns in known]
     return [page.planes("", stars, plane_axes(stars, *shown), overlays)]
 

@@ -77,7 +77,7 @@ class Precision:
     noise: bool = True
 
 
-EXACT, SKETCH = Precision(), Precision(2.0, 3e-3, noise=False)
+EXACT, SKETCH = Precision(), Precision(1.5, 5e-3, noise=False)
 """Of a candidate; of spectra behind it, for which the eye needs less."""
 
 

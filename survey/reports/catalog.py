@@ -92,6 +92,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         lines.append(_line("", f"{repeated:,} spectra repeat a visit; the best spectrum of a visit counts"))
     lines += _asked_lines(document) + _count_lines(document)
     lines += [line for name in LIST_NAMES for line in _list_lines(document, name)]
+    lines += _vetted_lines(document)
     lines += _kind_list_lines(document) + check_lines(document) + _known_lines(result) + _truth_lines(result)
     cemp = files.join(folder, "cemp_candidates")
     lines += [
@@ -170,6 +171,17 @@ def _list_lines(document: CatalogDocument, name: ListName) -> list[str]:
         _line("", f"class shares of the survey, {threshold.mix.how}: {shares}"),
         *(_line("", f"note: {note}") for note in threshold.notes if note not in repeated),
     ]
+
+
+def _vetted_lines(document: CatalogDocument) -> list[str]:
+    """What people have said about the lists."""
+    lines = []
+    for name, found in document.vetted.items():
+        judged = found.accept + found.reject + found.unsure
+        counts = f"{found.accept:,} accepted, {found.reject:,} rejected, {found.unsure:,} unsure"
+        text = f"{name} list: {judged:,} of {document.candidates[name]:,} judged by eye: {counts}"
+        lines.append(_line("vetted", f"{text}; purity of these {_interval(found.purity)}"))
+    return lines
 
 
 def _kind_list_lines(document: CatalogDocument) -> list[str]:

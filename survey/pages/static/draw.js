@@ -51,7 +51,7 @@ class SpectrumPlot {
     this.plot = new uPlot({
       width: this.host.clientWidth,
       height: this.height,
-      padding: [this.isMain ? 16 : 18, 8, 0, 0],
+      padding: [this.isMain ? 16 : 18, this.isMain ? 16 : 8, 0, 0],
       legend: { show: false },
       cursor: {
         show: isMain,

@@ -1,0 +1,98 @@
+"""Verdicts of people about stars, as `survey report merge=...` writes them: columns of the lists, and how
+pure the judged part of each list is.
+
+Verdicts belong to stars by their names, so they hold for every catalog that has these stars.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pyarrow as pa
+
+from survey.answers import ColumnSpec
+from survey.catalog.document import IntervalRecord, VettedRecord
+from survey.catalog.settings import ListName
+from survey.metrics.intervals import share_measure
+from survey.tables.columns import described_field
+from survey.tables.read import open_table
+
+NEEDED = ("star", "verdict", "people")
+VERDICTS = ("accept", "reject", "unsure")
+COLUMNS: dict[str, ColumnSpec] = {
+    "verdict": (
+        "string",
+        "verdict of most people: accept, reject or unsure; empty if not judged",
+        "",
+        "meta.code",
+    ),
+    "verdict_people": ("int32", "people who judged the star; null if nobody did", "", "meta.number"),
+    "verdict_quality": ("float32", "median quality of its spectrum by eye, 1 to 4", "", "meta.code.qual"),
+    "verdict_notes": ("string", "what these people noted", "", "meta.note"),
+}
+"""The columns of verdicts in a list."""
+
+
+@dataclass(frozen=True)
+class Vetted:
+    """Verdicts by the name of the star; none if no file is given."""
+
+    by_star: Mapping[str, tuple[str, int, float | None, str | None]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str) -> Self:
+        """The verdicts of a merged table; no verdicts for an empty path."""
+        if not path:
+            return cls()
+        table = open_table(path, "catalog: verdicts")
+        missing = [name for name in NEEDED if name not in table.names]
+        if missing:
+            raise ValueError(
+                f"catalog: verdicts: {path}: no column {missing[0]}; "
+                "give the table of survey report merge=[FILE, ...] table=TABLE.csv"
+            )
+        wanted = [*NEEDED, *(name for name in ("quality", "notes") if name in table.names)]
+        by_star = {}
+        for number, row in enumerate(table.read(wanted).to_pylist(), 2):
+            if row["verdict"] not in VERDICTS:
+                raise ValueError(
+                    f"catalog: verdicts: {path}: row {number}: the verdict is {row['verdict']!r}; "
+                    f"give {', '.join(VERDICTS)}"
+                )
+            by_star[str(row["star"])] = _verdict(row)
+        return cls(by_star)
+
+    def add_to(self, ranked: pa.Table) -> pa.Table:
+        """A list with the columns of `COLUMNS`; unchanged without verdicts."""
+        if not self.by_star:
+            return ranked
+        rows = [self.by_star.get(star, (None,) * len(COLUMNS)) for star in ranked["star"].to_pylist()]
+        for number, (name, column) in enumerate(COLUMNS.items()):
+            kind = described_field(name, *column)
+            ranked = ranked.append_column(kind, pa.array([row[number] for row in rows], kind.type))
+        return ranked
+
+    def records(self, ranked: Mapping[ListName, pa.Table]) -> dict[ListName, VettedRecord]:
+        """How many stars of each list were judged, and the share that is accepted."""
+        return {name: _record(table) for name, table in ranked.items()} if self.by_star else {}
+
+
+def _verdict(row: dict[str, Any]) -> tuple[str, int, float | None, str | None]:
+    quality = row.get("quality")
+    known = None if quality in (None, "") else float(quality)
+    return row["verdict"], int(row["people"]), known, row.get("notes") or None
+
+
+def _record(table: pa.Table) -> VettedRecord:
+    counts = Counter(table["verdict"].drop_null().to_pylist())
+    decided = counts["accept"] + counts["reject"]
+    share = share_measure("list", "purity", counts["accept"], decided)
+    interval = (share.value, share.low, share.high) if decided else (None, None, None)
+    value, low, high = interval
+    return VettedRecord(
+        accept=counts["accept"],
+        reject=counts["reject"],
+        unsure=counts["unsure"],
+        purity=IntervalRecord(value=value, low=low, high=high),
+    )
