@@ -150,4 +150,5 @@ def test_a_wheel_holds_jobs_recipes_and_search_spaces(tmp_path: Path) -> None:
     for folder, ending in (("jobs", "py"), ("recipes", "yaml"), ("tune", "yaml")):
         expected = {f"survey/{folder}/{path.name}" for path in (ROOT / folder).glob(f"*.{ending}")}
         assert expected <= names
+    assert {f"survey/pages/static/{path.name}" for path in (ROOT / "survey/pages/static").iterdir()} <= names
     assert not [name for name in names if name.split("/")[0] in ("jobs", "recipes", "tune", "tests")]

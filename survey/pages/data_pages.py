@@ -16,11 +16,13 @@ from survey.pages.report_blocks import (
     Block,
     ReportPage,
     as_json,
+    columns_of,
     facts,
     notes,
     picture_names,
     pictures,
     table,
+    text,
     tiles,
 )
 from survey.pages.star_columns import StarColumn, collect, plane_axes, star_columns
@@ -32,6 +34,8 @@ from survey.store.store import StoreDocument, open_store
 MOST_SHARDS = 24
 """Shards that are read for planes; of more, some that are evenly spread."""
 BINS = 40
+MOST_ROWS = 5000
+"""Rows of a table in a folder without a page of its own."""
 
 
 def _some_shards(shards: int) -> list[int]:
@@ -204,4 +208,13 @@ def other_page(page: ReportPage, document: Mapping[str, Any], folder: str) -> No
     simple = {key: value for key, value in document.items() if isinstance(value, str | int | float)}
     nested = {key: value for key, value in document.items() if key not in simple and key not in ("content",)}
     page.add("Summary", facts(simple), *(as_json(key, value) for key, value in nested.items()))
+    names = sorted(files.names(folder))
+    for name in (name for name in names if name.endswith(".txt")):
+        page.add(name, text(files.read(files.join(folder, name)).decode(errors="replace")))
+    for name in (name for name in names if name.endswith(".parquet")):
+        found = files.read_table(files.join(folder, name))
+        simple_columns = [field.name for field in found.schema if not pa.types.is_nested(field.type)]
+        rows = columns_of(found.slice(0, MOST_ROWS), simple_columns)
+        part = f"the first {MOST_ROWS:,} of {found.num_rows:,} rows" if found.num_rows > MOST_ROWS else ""
+        page.add(name, page.long_table(part, rows))
     page.add("Plots", pictures(folder, picture_names(folder)))

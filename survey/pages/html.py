@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
-    return value
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _joined(names: Iterable[str]) -> str:
