@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 
 SHOWN = ("Teff", "logg", "FeH", "CFe")
 CLASS_COLOURS = {"NMP": GREY, "MP": BLUE, "CEMP": RED}
+MANY = 5000
+"""From so many stars on the sky, their points become smaller."""
 FEW = 3
 """Fewer stars in common than this are not drawn."""
 RANGE = (0.5, 99.5)
@@ -144,13 +146,16 @@ def _sky(data: dict[str, NDArray[Any]]) -> bytes:
     """The stars on the sky in equal areas, metal-poor ones above the others."""
     ra, dec = data["ra"].astype(float), data["dec"].astype(float)
     kinds = data["class"].astype(object)
-    sizes = {"NMP": 4, "MP": 5, "CEMP": 14}
+    shrink = min(1.0, MANY / max(len(ra), 1))
+    sizes = {"NMP": 4 * shrink, "MP": 5 * shrink, "CEMP": 14 * shrink**0.7}
 
     def draw(figure: Figure) -> None:
         axis = figure.add_subplot(projection="mollweide")
         x, y = np.radians(180 - ra), np.radians(dec)
         none = np.array([kind not in CLASS_COLOURS for kind in kinds])
-        axis.scatter(x[none], y[none], s=3, color="#d5dae0", lw=0, label=f"no class ({none.sum():,})")
+        if none.any():
+            text = f"no class ({none.sum():,})"
+            axis.scatter(x[none], y[none], s=3 * shrink, color="#d5dae0", lw=0, label=text)
         for kind, colour in CLASS_COLOURS.items():
             part = kinds == kind
             axis.scatter(
@@ -166,6 +171,8 @@ def _sky(data: dict[str, NDArray[Any]]) -> bytes:
         axis.set_xticks(np.radians(hours), [f"{int((180 - hour) / 15)} h" for hour in hours], color=INK)
         axis.grid(color="#e4e8ec")
         axis.set_title(count_text(len(ra), "rows"))
-        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), markerscale=2)
+        legend = axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        for handle in filter(None, legend.legend_handles):
+            handle.set(sizes=[20])
 
     return png(draw, 9.5, 4.6)

@@ -77,7 +77,7 @@ def _source_lines(record: SourceRecord) -> list[str]:
     ambiguous = f"; {record.ambiguous:,} had another star nearly as near" if record.ambiguous else ""
     lines = [
         _line(
-            record.name[:10],
+            record.name,
             f"{record.file}: {record.rows:,} rows, {record.used:,} used of {record.stars:,} stars"
             + (f" ({by})" if by else "")
             + ambiguous,
