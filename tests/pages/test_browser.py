@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import CatalogResult
 from survey.pages.spectra_code import Chunk, unpack
 from tests.commands import survey
 from tests.pages.conftest import HOSTILE, Visitor
+from tests.training import lessons
 
 pytestmark = pytest.mark.browser
 
@@ -420,3 +422,44 @@ def test_every_button_and_field_has_a_name(visitor: Visitor, vetting_page: Path,
             " || one.querySelector?.('img[alt]'))).map((one) => one.outerHTML.slice(0, 90))"
         )
         assert nameless == []
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained for a second, and its evaluation."""
+    folder = tmp_path_factory.mktemp("trained")
+    lessons.store(folder / "store")
+    path = lessons.train(folder)
+    done = survey("evaluate", f"of={path}", "threads=1", "split=validation")
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_a_run_has_linked_curves_a_confusion_matrix_and_residuals(
+    visitor: Visitor, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.html"
+    done = survey("report", f"of={trained}", f"page={path}")
+    assert done.returncode == 0, done.stderr
+    page = visitor.open(path)
+    curves = page.locator("#part-training-curves .uplot")
+    assert curves.count() >= 2
+    assert page.locator("table.matrix td").count() == 9
+    predicted = pq.ParquetFile(trained / "evaluations" / "validation" / "predictions.parquet").read()
+    counts = [int(text.replace(",", "")) for text in page.locator("table.matrix td").all_inner_texts()]
+    assert sum(counts) == predicted.num_rows
+    for true in range(3):
+        for called in range(3):
+            both = (predicted["true_class"].to_numpy() == true) & (
+                predicted["predicted_class"].to_numpy() == called
+            )
+            assert counts[3 * true + called] == both.sum()
+    host = "document.querySelector('[data-block=planes]').starGroup"
+    residual = page.evaluate(f"Array.from({host}.columns.residual_FeH)")
+    expected = predicted["FeH"].to_numpy() - predicted["true_FeH"].to_numpy()
+    np.testing.assert_allclose(residual, expected, atol=0.0011)
+    box = curves.first.locator(".u-over").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    lines = page.locator("#part-training-curves .u-cursor-x")
+    places = {lines.nth(number).get_attribute("style") for number in range(lines.count())}
+    assert len(places) == 1  # the cursors of all plots stand at the same epoch
