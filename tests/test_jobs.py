@@ -9,6 +9,7 @@ from survey.arguments import load
 from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
+from survey.explain.settings import ExplainSettings
 from survey.label_tables.settings import LabelTables
 from survey.latent.settings import LatentSettings
 from survey.pages.settings import ReportSettings
@@ -35,6 +36,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "predict": Predict,
     "catalog": CatalogSettings,
     "latent": LatentSettings,
+    "explain": ExplainSettings,
     "report": ReportSettings,
     "status": Status,
 }
@@ -76,6 +78,7 @@ def test_every_job_accepts_every_recipe(recipe: Path) -> None:
         "predict": ["ensemble=x", "store=y", "predictions=z"],
         "catalog": ["predictions=x", "catalog=y"],
         "latent": ["predictions=x", "latent=y"],
+        "explain": ["of=x", "explain=y"],
         "report": ["of=x"],
         "status": ["path=x"],
     }

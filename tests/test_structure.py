@@ -32,6 +32,7 @@ RANK = {
     "evaluate": 8,
     "catalog": 9,
     "latent": 9,
+    "explain": 9,
     "search": 9,
     "status": 9,
     "reports": 10,

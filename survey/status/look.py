@@ -26,6 +26,7 @@ JOB_OF = {
     "evaluation": "evaluate",
     "catalog": "catalog",
     "latent": "latent",
+    "explanation": "explain",
     "labels": "labels",
 }
 """The kinds of folders, and the jobs that make them."""

@@ -91,7 +91,7 @@ def test_a_source_may_be_for_training_only(place: Path, tmp_path: Path) -> None:
     assert set(both.part_N[source_names(both) == "real"].tolist()) == {0}
 
 
-def test_an_autoencoder_of_several_sources_has_validation_spectra_of_each(place: Path, tmp_path: Path) -> None:
+def test_an_autoencoder_has_validation_spectra_of_each_source(place: Path, tmp_path: Path) -> None:
     values = {"labels": "none", "task": "none", "model": "specvae", "monitor": "chi2"}
     chosen = settings(place, tmp_path / "run", {"labels": "none"}, options={}, **values)
     plan(chosen)
