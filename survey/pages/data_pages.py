@@ -211,10 +211,10 @@ def other_page(page: ReportPage, document: Mapping[str, Any], folder: str) -> No
     names = sorted(files.names(folder))
     for name in (name for name in names if name.endswith(".txt")):
         page.add(name, text(files.read(files.join(folder, name)).decode(errors="replace")))
+    page.add("Plots", pictures(folder, picture_names(folder)))
     for name in (name for name in names if name.endswith(".parquet")):
         found = files.read_table(files.join(folder, name))
         simple_columns = [field.name for field in found.schema if not pa.types.is_nested(field.type)]
         rows = columns_of(found.slice(0, MOST_ROWS), simple_columns)
         part = f"the first {MOST_ROWS:,} of {found.num_rows:,} rows" if found.num_rows > MOST_ROWS else ""
         page.add(name, page.long_table(part, rows))
-    page.add("Plots", pictures(folder, picture_names(folder)))

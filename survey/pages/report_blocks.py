@@ -108,14 +108,20 @@ class ReportPage:
         about = []
         for column, values in columns.items():
             numeric = all(isinstance(value, int | float) or value is None for value in values)
-            places = wanted.get(column, 3 if any(isinstance(value, float) for value in values) else 0)
+            places = wanted.get(column, _digits(values))
             width = "minmax(60px, 1fr)" if numeric else "minmax(90px, 2fr)"
             about.append(
                 {"name": column, "title": column, "digits": places if numeric else None, "width": width}
             )
         self.attachments.add_json(name, {"title": title, "columns": about})
         self.attachments.add_packed(f"{name}-rows", squeezed_json(dict(columns)))
-        return {"kind": "long-table", "title": title, "script": "table", "source": name}
+        return {"kind": "listing", "title": title, "script": "table", "source": name}
+
+
+def _digits(values: Sequence[Any]) -> int:
+    """Digits after the point of a column of numbers: few for large ones."""
+    sizes = [abs(value) for value in values if isinstance(value, float)]
+    return 0 if not sizes else 3 if max(sizes) < 100 else 1
 
 
 def facts(rows: Mapping[str, Any], title: str = "") -> Block:

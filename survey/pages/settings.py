@@ -43,6 +43,10 @@ class ReportSettings(Settings):
         True, description="vetting: with each candidate the nearest normal star of equal parameters"
     )
     visits: bool = Field(True, description="vetting: the spectra of all visits, not of the best one only")
+    explanation: str | None = Field(
+        None,
+        description="vetting: folder of survey explain, whose importances are drawn under the spectra",
+    )
     points: int = Field(
         1_000_000,
         ge=1000,

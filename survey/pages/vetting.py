@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from survey import files
+from survey.explain.explanation import EXPLANATION
+from survey.folder import Folder
 from survey.pages.html import SCRIPTS, VETTING_SCRIPTS, Attachments, render, squeezed_json
 from survey.pages.settings import ReportSettings
 from survey.pages.star_columns import attach_stars, plane_axes, sample_stars
@@ -23,7 +25,9 @@ from survey.pages.vetted_list import (
 from survey.pages.vetted_spectra import attach_spectra
 from survey.reports.candidate_spectra import NORMAL_CARBON, NORMAL_IRON, NORMAL_SNR
 from survey.reports.lines import CARBON, LINES, TELLURIC
+from survey.settings import SettingsError
 
+IMPORTANCE = "importance.parquet"
 MOST_STARS = 12_000
 """Stars of the catalog that the planes show behind the candidates."""
 PRESETS: tuple[tuple[str, float | None, float | None], ...] = (
@@ -39,6 +43,8 @@ PRESETS: tuple[tuple[str, float | None, float | None], ...] = (
 """Parts of the spectrum that are often looked at: name, both ends (angstrom)."""
 PANELS = ("Ca H K", "CH G", "C₂ 4737", "C₂ 5165", "Mg b", "Ca triplet")
 """Those that are always shown beside the complete spectrum."""
+SHOWN_BLOCKS = 5
+"""Blocks of wavelengths that matter most, which a page names."""
 FEWEST_ANGSTROM = 20.0
 """A part with less of it inside the grid is left out."""
 
@@ -68,6 +74,7 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
         "presets": presets,
         "panels": [preset for preset in presets if preset[0] in PANELS],
         "planes": planes,
+        "explanation": _explanation(settings.explanation, SEARCHES[stars.name]),
     }
     attachments.add_json("vetting", {"listId": stars.id, "list": stars.name})
     attachments.add_packed("about", squeezed_json(about))
@@ -86,6 +93,29 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
         comparison_text=_comparison_text(stars, settings),
         command=command,
     )
+
+
+def _explanation(folder: str | None, search: str) -> dict[str, Any] | None:
+    """How much each block of wavelengths matters for the class of the list, by occlusion."""
+    if folder is None:
+        return None
+    found = Folder(files.absolute(folder), EXPLANATION).table(IMPORTANCE).to_pylist()
+    target = f"p_{search}"
+    rows = [row for row in found if row["method"] == "occlusion" and row["target"] == target]
+    groups = [group for group in (search, "all") if any(row["group"] == group for row in rows)]
+    if not groups:
+        raise SettingsError(
+            f"report: explanation: {folder}: nothing about {target}; explain a network that gives classes"
+        )
+    rows = [row for row in rows if row["group"] == groups[0]]
+    main = sorted(rows, key=lambda row: -row["share"])[:SHOWN_BLOCKS]
+    return {
+        "blocks": [(row["low"], row["high"], round(row["share"], 4)) for row in rows],
+        "text": f"{target} by occlusion, {'all spectra' if groups[0] == 'all' else search + ' stars'}",
+        "main": [
+            (f"{row['low']:.0f} to {row['high']:.0f} Å", row["share"], row["features"] or "") for row in main
+        ],
+    }
 
 
 def _attach_planes(

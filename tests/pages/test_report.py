@@ -162,6 +162,7 @@ def test_without_its_predictions_a_list_can_still_be_read(vetted: CatalogResult,
         (["of=survey"], "so no job has made it; give the folder of a job"),
         (["of={catalog}", "list=m_subdwarfs"], "has no star; give list=cemp"),
         (["of={catalog}", "list=cmep"], "list"),
+        (["of={catalog}", "list=cemp", "explanation=nowhere"], "no finished explanation"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(vetted: CatalogResult, arguments: list[str], message: str) -> None:

@@ -108,11 +108,13 @@ class Details {
     return shown;
   }
 
-  /** The place of explanations, if the page has some: which bands the answer rests on. */
-  showExplanation(row) {
-    const place = byId("explanation");
-    const found = this.about.explanations?.[row];
-    place.hidden = !found;
-    if (found) byId("explanation-text").textContent = found;
+  /** Which bands the answer of the networks rests on, if the page has an explanation. */
+  showExplanation() {
+    const found = this.about.explanation;
+    byId("explanation").hidden = !found;
+    if (!found) return;
+    byId("explanation-text").textContent = `${found.text}; the strip under the spectrum shows all blocks`;
+    byId("explanation-rows").replaceChildren(...found.main.map(([range, share, features]) => element("tr", {},
+      element("td", { text: range }), element("td", { class: "number", text: `${show(100 * share, 0)} %` }), element("td", { class: "soft", text: features }))));
   }
 }

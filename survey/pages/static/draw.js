@@ -72,7 +72,7 @@ class SpectrumPlot {
       series: this.series(),
       hooks: {
         drawClear: [(plot) => this.drawLines(plot)],
-        draw: [(plot) => this.drawMasks(plot)],
+        draw: [(plot) => this.drawMasks(plot), (plot) => this.drawImportance(plot)],
         setSelect: [(plot) => this.zoomTo(plot)],
         setCursor: [(plot) => this.model.onHover?.(plot.cursor.idx)],
       },
@@ -144,6 +144,24 @@ class SpectrumPlot {
     context.restore();
   }
 
+  /** How much each block of wavelengths matters, as a strip along the lower edge. */
+  drawImportance(plot) {
+    const blocks = this.isMain ? this.model.importance : null;
+    if (!blocks) return;
+    const { ctx: context, bbox } = plot;
+    const [low, high] = this.window();
+    const most = Math.max(...blocks.map(([, , share]) => share), 1e-9);
+    const height = 7 * uPlot.pxRatio;
+    context.save();
+    for (const [from, to, share] of blocks) {
+      if (to < low || from > high || share <= 0) continue;
+      const [start, end] = [Math.max(from, low), Math.min(to, high)].map((value) => plot.valToPos(value, "x", true));
+      context.fillStyle = color("continuum", 0.08 + 0.92 * (share / most));
+      context.fillRect(start, bbox.top + bbox.height - height, end - start, height);
+    }
+    context.restore();
+  }
+
   /** Bad pixels as blocks at the bottom. */
   drawMasks(plot) {
     const flux = this.model.spectrum?.flux;
@@ -161,7 +179,8 @@ class SpectrumPlot {
       const start = plot.valToPos(wave[from], "x", true);
       const end = plot.valToPos(wave[Math.min(pixel + 1, wave.length - 1)], "x", true);
       const height = 6 * uPlot.pxRatio;
-      context.fillRect(start, bbox.top + bbox.height - height, Math.max(end - start, 1.5 * uPlot.pxRatio), height);
+      const base = bbox.top + bbox.height - (this.isMain && this.model.importance ? 9 * uPlot.pxRatio : 0);
+      context.fillRect(start, base - height, Math.max(end - start, 1.5 * uPlot.pxRatio), height);
     }
     context.restore();
   }

@@ -116,6 +116,7 @@ class LongTable {
     const column = this.sort === null ? null : this.columns[this.sort];
     this.shown = column ? sorted(rows, column.value, this.falls) : rows;
     this.space.style.height = `${this.shown.length * ROW}px`;
+    if (this.host.classList.contains("long-place")) this.body.style.height = `${Math.min(420, Math.max(rows.length, 1) * ROW + 2)}px`;
     this.head.parentElement.setAttribute("aria-rowcount", this.shown.length + 1);
     this.draw();
   }

@@ -8,6 +8,7 @@ class Vetting {
     this.readers = Object.fromEntries(Object.entries({ best: 3, comparison: 3, visits: 3 })
       .filter(([kind]) => hasData(`${kind}-about`)).map(([kind, kept]) => [kind, new SpectrumReader(kind, kept)]));
     this.model = new SpectrumModel(wave, about.features);
+    this.model.importance = about.explanation?.blocks ?? null;
     this.seen = "all";
     this.filter = "";
     this.preset = 0;
@@ -72,7 +73,7 @@ class Vetting {
       byId("panels").remove();
       return;
     }
-    const tall = Math.min(Math.max(window.innerHeight - 588, 212), 420);
+    const tall = Math.min(Math.max(window.innerHeight - 650, 212), 420);
     const main = new SpectrumPlot(byId("spectrum"), this.model, { height: tall, isMain: true });
     this.model.plots.push(main);
     this.model.onWindow = (range) => this.showPreset(range);
@@ -82,7 +83,7 @@ class Vetting {
       const button = element("button", { type: "button", class: "panel", title: `show ${name} above`, "aria-label": `show ${name} in the large plot`, on: { click: () => this.model.setWindow([low, high]) } },
         element("span", { class: "panel-title", text: name }), host);
       byId("panels").append(button);
-      this.model.plots.push(new SpectrumPlot(host, this.model, { height: window.innerHeight > 880 ? 124 : 104, isMain: false, window: [low, high] }));
+      this.model.plots.push(new SpectrumPlot(host, this.model, { height: window.innerHeight > 960 ? 124 : 104, isMain: false, window: [low, high] }));
     }
     byId("presets").replaceChildren(...this.about.presets.map(([name, low, high], number) =>
       element("button", { type: "button", text: name, "aria-pressed": number === 0, on: { click: () => this.zoom(number, low, high) } })));
