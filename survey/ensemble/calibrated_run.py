@@ -9,7 +9,8 @@ from survey.ensemble.fit_data import LEAST
 from survey.ensemble.settings import Build
 from survey.folder import Folder
 from survey.settings import JobError, Threads
-from survey.training.run import RUN, run_document
+from survey.stored_paths import PRESENT, LostFolderError
+from survey.training.run import RUN, run_document, trained_store
 
 CALIBRATED = "calibrated"
 """The folder inside a run with the ensemble that has this run as its only member."""
@@ -19,14 +20,23 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
     """The ensemble to predict with: the given one, or that of a run, which is built on the first use.
 
     A run whose ensemble cannot be built predicts alone: without calibration and distances. A warning says so.
+    A store that is not found is an error: it is somewhere, and without it all later steps say less.
     """
     if Folder(path, ENSEMBLE).is_finished() or not Folder(path, RUN).is_finished():
         return path
     folder = files.join(path, CALIBRATED)
     settings = Build(ensemble=folder, runs=(path,), threads=threads, gpu="auto" if gpu else "never")
     try:
-        _check_validation(path)
+        if not Folder(folder, ENSEMBLE).is_finished():
+            _check_run(path)
         build(settings)
+    except LostFolderError as error:
+        lost = str(error.args[0]).removesuffix(PRESENT)
+        raise LostFolderError(
+            f"predict: ensemble={path}: cannot be calibrated: {lost}put it back, or run "
+            f"survey ensemble runs={path} store=ITS_PRESENT_PATH ensemble=NEW and predict with "
+            "ensemble=NEW, or give calibrate=false (no distances, no catalog of candidates)"
+        ) from error
     except (
         OSError,
         ValueError,
@@ -42,9 +52,11 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
     return folder
 
 
-def _check_validation(path: str) -> None:
-    """An error if a run has too few validation spectra to be calibrated with."""
-    part = run_document(path).parts.get("validation")
+def _check_run(path: str) -> None:
+    """An error if the store of a run is not found, or its validation part is too small to calibrate it."""
+    document = run_document(path)
+    trained_store(path, document)
+    part = document.parts.get("validation")
     spectra = part.spectra if part else 0
     if spectra < LEAST:
         raise JobError(

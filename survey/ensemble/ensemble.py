@@ -34,6 +34,8 @@ from survey.labelling.samples import Samples
 from survey.labels import label
 from survey.models.settings import Task
 from survey.spectrum import Grid
+from survey.store.store import STORE
+from survey.stored_paths import LostFolderError, find_folder, places
 from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
@@ -164,6 +166,15 @@ class Ensemble:
         """The unit of each label."""
         return self.document.units
 
+    @property
+    def store_path(self) -> str:
+        """The store that it was fitted on; if that is nowhere, the one of its first member."""
+        store = self.document.store
+        try:
+            return find_folder(store.path, self.path, STORE, store.id)
+        except LostFolderError:
+            return self.members.runs[0].store_path
+
     def check_grid(self, grid: Grid, where: str) -> None:
         """Checks that spectra have the grid of the members."""
         self.members.runs[0].check_grid(grid, where)
@@ -289,12 +300,14 @@ def member_fields(members: Members, weights: Weights) -> dict[str, Any]:
 def member_paths(path: str, document: EnsembleDocument) -> list[str]:
     """The paths of the members, which must still be the runs that the ensemble was made of."""
     paths = document.paths(path)
-    for member, run in zip(document.members, paths, strict=True):
-        if not Folder(run, RUN).is_finished():
+    for number, member in enumerate(document.members):
+        try:
+            paths[number] = run = find_folder(paths[number], path, RUN, member.id)
+        except LostFolderError as error:
             raise FileNotFoundError(
-                f"{path}: its member {member.name} is not at {run}; put the run back there, or make the "
-                "ensemble again"
-            )
+                f"{path}: its member {member.name} is not at {' or '.join(places(paths[number], path))}; "
+                "put the run back there, or make the ensemble again"
+            ) from error
         if (now := run_document(run).id) != member.id:
             raise ValueError(
                 f"{path}: its member {member.name} at {run} has changed ({member.id} before, {now} now); "

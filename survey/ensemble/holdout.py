@@ -8,7 +8,7 @@ the test part of a member and in the train or validation part of none. Shapes: N
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from survey.ensemble.members import Members
-from survey.folder import Folder
 from survey.labelling import join, samples
 from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS, Join
 from survey.labels import CLASSES, MISSING
 from survey.store.store import Store
+from survey.stored_paths import LostFolderError, find_folder
 from survey.training import training_history
 from survey.training.run import RUN
 
@@ -112,14 +112,17 @@ def unseen(members: Members, spectra: pa.Table) -> NDArray[np.int64]:
     return functools.reduce(np.intersect1d, unseen_of)
 
 
-def seen_in_training(runs: Sequence[str], spectra: pa.Table) -> tuple[Flags, int]:
+def seen_in_training(runs: Mapping[str, str], owner: str, spectra: pa.Table) -> tuple[Flags, int]:
     """Which spectra are of stars that one of the runs was trained or validated on.
 
-    The second value is the number of runs that are not at their paths any more; their stars are unknown.
+    `runs` are paths, as the folder `owner` has them, with ids. The second value is the number of runs that
+    are not found any more; their stars are unknown.
     """
     seen_N, missing = np.zeros(spectra.num_rows, bool), 0
-    for run in runs:
-        if not Folder(run, RUN).is_finished():
+    for path, identity in runs.items():
+        try:
+            run = find_folder(path, owner, RUN, identity)
+        except LostFolderError:
             missing += 1
             continue
         unseen_N = np.zeros(spectra.num_rows, bool)

@@ -64,7 +64,7 @@ def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, fol
     """Compare the answers about the labelled spectra with the labels, and write the evaluation."""
     all_samples = samples.from_labelled(labelled, labelled.labels)
     table = _rows(predictions, labelled)
-    seen_N, missing = seen_in_training(predictions.member_paths, all_samples.extra)
+    seen_N, missing = seen_in_training(predictions.member_ids, predictions.path, all_samples.extra)
     answers = Answers.from_table(table, predictions.labels, predictions.classes)
     no_answer_N = ~answers.is_complete_N
     keep = np.flatnonzero(~seen_N & ~no_answer_N)

@@ -20,12 +20,11 @@ from survey.evaluate.against_labels import evaluate_predictions, name_of_labels
 from survey.evaluate.drift import Drift, is_predictions, measure_drift
 from survey.evaluate.result import AGAINST, MEMBERS, METRICS, PREDICTIONS, Evaluation, EvaluationDocument, Key
 from survey.evaluate.settings import Evaluate
-from survey.folder import Folder
 from survey.labelling.samples import Samples
 from survey.machine import ThreadChooser
 from survey.metrics.score import LabelledAnswers
 from survey.settings import SettingsError
-from survey.store.store import STORE, Store, open_store
+from survey.store.store import Store, open_store
 from survey.training.run import Run
 from survey.training.settings import Precision
 
@@ -178,8 +177,7 @@ def _name(settings: Evaluate) -> str:
 def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
     """The labelled spectra to evaluate, and their store."""
     trained, kind = ensemble.document.store, "run" if len(ensemble.members.runs) == 1 else "ensemble"
-    is_there = Folder(trained.path, STORE).is_finished()
-    store = open_store(settings.store or (trained.path if is_there else ensemble.members.runs[0].store_path))
+    store = open_store(settings.store or ensemble.store_path)
     if settings.labels:
         return _unseen_samples(settings, ensemble, store, kind), store
     if store.id != trained.id:

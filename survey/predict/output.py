@@ -258,9 +258,9 @@ class Predictions:
         return self.document.classes
 
     @property
-    def member_paths(self) -> list[str]:
-        """The runs that predicted."""
-        return [member.path for member in self.document.ensemble.members]
+    def member_ids(self) -> dict[str, str]:
+        """The runs that predicted: their paths as the predictions have them, and their ids."""
+        return {member.path: member.id for member in self.document.ensemble.members}
 
     def file(self, shard: int) -> str:
         """The path of a shard's table."""

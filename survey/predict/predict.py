@@ -126,9 +126,9 @@ def begin(settings: Predict, ensemble_path: str = "") -> Begun:
 
     Without the path of an ensemble, a run that `settings` name is calibrated first.
     """
-    path = ensemble_path or calibrated(
-        settings.ensemble or shipped_ensemble(), settings.threads, settings.gpu == "auto"
-    )
+    path = ensemble_path or settings.ensemble or shipped_ensemble()
+    if settings.calibrate and not ensemble_path:
+        path = calibrated(path, settings.threads, settings.gpu == "auto")
     ensemble = open_ensemble(path)
     plain = settings.plain()
     if settings.store is not None:

@@ -27,6 +27,7 @@ class Predict(Settings):
             "ingest",
             "predictions",
             "prepared",
+            "calibrate",
             "workers",
             "threads",
             "gpu",
@@ -72,6 +73,11 @@ class Predict(Settings):
         "same",
         description="same = refuse spectra that were prepared differently from the training spectra; "
         "any = take them",
+    )
+    calibrate: bool = Field(
+        True,
+        description="calibrate a run that is given as ensemble=, on its own validation part; "
+        "false = it predicts alone, for example where its store is lost",
     )
     precision: Literal["float32", "bf16", "fp16", "auto"] = Field(
         "auto",

@@ -32,6 +32,7 @@ from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.store.settings import Prepare
 from survey.store.store import STORE
+from survey.stored_paths import find_folder
 from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.scaling import Scaling
@@ -155,9 +156,8 @@ class Run:
 
     @property
     def store_path(self) -> str:
-        """The store that it was trained on. That of several sources lies in its folder, and moves with it."""
-        joined = files.join(self.path, JOINED)
-        return joined if Folder(joined, STORE).is_finished() else self.document.store.path
+        """The store that it was trained on."""
+        return trained_store(self.path, self.document)
 
     @property
     def grid(self) -> Grid:
@@ -185,6 +185,14 @@ class Run:
         """
         outputs = network_outputs(self.net, [spectra], self.device, precision)
         return in_units(outputs, self.scaling) | {"latent": outputs["latent"].numpy()}
+
+
+def trained_store(run: str, document: RunDocument) -> str:
+    """The store that a run was trained on. That of several sources lies in its folder, and moves with it."""
+    joined = files.join(run, JOINED)
+    if Folder(joined, STORE).is_finished():
+        return joined
+    return find_folder(document.store.path, run, STORE, document.store.id)
 
 
 def build(

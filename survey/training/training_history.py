@@ -16,7 +16,8 @@ from survey.labelling import keys, samples, star_id
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
 from survey.settings import SettingsError, differences
-from survey.training.run import Plan, RunDocument, StartRun, run_document
+from survey.stored_paths import find_folder
+from survey.training.run import RUN, Plan, RunDocument, StartRun, run_document
 
 Parts = NDArray[np.int8]
 
@@ -26,7 +27,7 @@ def ancestors(run: str | None) -> Iterator[str]:
     while run:
         yield run
         start = run_document(run).start_from
-        run = start.path if start else None
+        run = find_folder(start.path, run, RUN, start.id, "put it back") if start else None
 
 
 def common_names(known: Samples, spectra: pa.Table) -> tuple[list[str], list[str]]:

@@ -9,7 +9,9 @@ import pytest
 
 from survey.ensemble.calibrated_run import CALIBRATED, calibrated
 from survey.ensemble.ensemble import open_ensemble
+from survey.stored_paths import LostFolderError
 from tests.ensemble import small_runs
+from tests.predict.small_predictions import predicted
 
 
 @pytest.fixture
@@ -34,10 +36,37 @@ def test_a_run_may_move_with_its_ensemble(run: Path) -> None:
     assert again.members.runs[0].path == str(moved)
 
 
-def test_a_run_whose_store_is_gone_predicts_alone_and_a_warning_says_so(
-    run: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_whose_store_is_lost_is_an_error_that_says_what_to_do(run: Path) -> None:
+    (run.parent / "store").rename(run.parent / "lost")
+    message = rf"{run}: cannot be calibrated: .*{run.parent / 'store'}, .*is not found.*calibrate=false"
+    with pytest.raises(LostFolderError, match=message):
+        calibrated(str(run), threads=1, gpu=False)
+    assert not (run / CALIBRATED).exists()
+
+
+def test_a_run_that_was_calibrated_needs_its_store_no_more(run: Path) -> None:
+    path = calibrated(str(run), threads=1, gpu=False)
+    (run.parent / "store").rename(run.parent / "lost")
+    assert calibrated(str(run), threads=1, gpu=False) == path
+
+
+def test_calibrate_false_lets_a_run_predict_alone(run: Path) -> None:
+    shutil.copytree(run.parent / "store", run.parent / "other")
     shutil.rmtree(run.parent / "store")
+    changes = {
+        "ensemble": str(run),
+        "store": str(run.parent / "other"),
+        "calibrate": False,
+        "prepared": "any",
+    }
+    assert not predicted(run.parent, **changes)[0].document.ensemble.calibrated
+
+
+def test_a_run_with_too_few_validation_spectra_predicts_alone_and_a_warning_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = {"parts": [0.9, 0.02, 0.08]}
+    run = small_runs.place(tmp_path, "both", split=split) / "both"
     with caplog.at_level(logging.WARNING):
         assert calibrated(str(run), threads=1, gpu=False) == str(run)
     assert "predicts alone, not calibrated" in caplog.text
