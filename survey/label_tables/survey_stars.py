@@ -28,7 +28,8 @@ USUAL_IDS: dict[str, tuple[str, ...]] = {
     "designation": ("designation", "desig", "lamost", "star"),
     "apogee_id": ("apogee_id",),
 }
-"""The usual names of columns of ids. LAMOST's gaia_source_id is that of DR3 from its DR9 on."""
+"""The usual names of columns of ids. A gaia_source_id is taken for that of DR3;
+`survey.ids` may say that it is that of DR2."""
 
 USUAL_SNR = ("snr_g", "snrg", "snr", "snr_r", "snrr")
 USUAL_MOTION = (("pmra", "pm_ra"), ("pmdec", "pmde", "pm_dec"))

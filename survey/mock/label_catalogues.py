@@ -223,9 +223,10 @@ def _saga(settings: Mock, stars: Frame) -> tuple[_Catalogue, bytes]:
     catalogue.repeat(0.06)
     rows, count = catalogue.rows, len(catalogue.rows)
     carbon = (rows["FeH"] + rows["CFe"]).round(3)
-    text = [f"<{value:.2f}" if is_limit else f"{value:.3f}" for value, is_limit in zip(carbon, draw.random(count) < 0.05, strict=True)]  # fmt: skip # noqa: E501
-    clean = {mistake["row"] for mistake in catalogue.planted if mistake["kind"] == "contradiction"}
-    text = [value.lstrip("<") if row in clean else value for row, value in enumerate(text)]
+    is_limit = draw.random(count) < 0.05
+    is_limit[[mistake["row"] for mistake in catalogue.planted if mistake["kind"] == "contradiction"]] = False
+    pairs = zip(carbon.tolist(), is_limit.tolist(), strict=True)
+    text = [f"<{value:.2f}" if limit else f"{value:.3f}" for value, limit in pairs]
     frame = pd.DataFrame(
         {
             "Object": [f"MOCK {number:05d}" for number in pd.factorize(rows["true_star"])[0]],
