@@ -189,10 +189,12 @@ def choose_threshold(
     score_N, n_C = stars.score(name, mix, in_any(inner, stars.p_NC)), stars.n_C
     true = int(n_C[list_classes(name)].sum())
     other = int(n_C.sum()) - true
-    if min(true, other, int(stars.allowed_N.sum())) < FEW:
+    allowed = int((stars.allowed_N & np.isin(stars.class_N, list_classes(name))).sum())
+    if min(allowed, other) < FEW:  # a list of `FEW` stars would have wrong ones in any case
         value, optimism = FALLBACK, (0.0, 0.0)
+        without = f" ({allowed} of them without a flag that keeps them out)" if allowed < true else ""
         note = (
-            f"of the validation stars {true} belong in the {name} list and {other} do not: "
+            f"of the validation stars {true} belong in the {name} list{without} and {other} do not: "
             f"too few to choose a threshold, so it is {FALLBACK}"
         )
     else:
@@ -228,10 +230,8 @@ def _best_threshold(
         dict(zip(("purity", "completeness"), reached, strict=True)).get(goal.goal, np.inf)
         < goal.level - ROUNDING
     ):
-        note = (
-            f"no threshold reaches a {goal.goal} of {goal.level:g} on validation stars; "
-            "this one comes nearest"
-        )
+        instead = "this one comes nearest" if goal.goal == "purity" else "this one has the best F1"
+        note = f"no threshold reaches a {goal.goal} of {goal.level:g} on validation stars; {instead}"
     above, below = score_N[last_X[best]], score_N[min(last_X[best] + 1, len(score_N) - 1)]
     value = float((above + (below if below >= 0 else above)) / 2)
     return value, _optimism(k_XC, n_C, name, goal, mix), note
@@ -243,16 +243,16 @@ def _best_list(
     """The threshold X, from the strictest on, that suits a goal, by the numbers of stars above it per class.
 
     If no list is as pure as wanted: the list that is most certainly the purest. If none is as complete: the
-    longest.
+    one with the best F1.
     """
     pure_RX, complete_RX = purity_completeness(k_RXC, n_RC[..., None, :], share_RC[..., None, :], name)
+    best_R = np.asarray(np.argmax(ratio(2 * pure_RX * complete_RX, pure_RX + complete_RX), -1), np.int64)
     if goal.goal == "f1":
-        f1_RX = ratio(2 * pure_RX * complete_RX, pure_RX + complete_RX)
-        return np.asarray(np.argmax(f1_RX, -1), np.int64)
+        return best_R
     enough_RX = (pure_RX if goal.goal == "purity" else complete_RX) >= goal.level - ROUNDING
     any_R, last = enough_RX.any(-1), enough_RX.shape[-1] - 1
     if goal.goal == "completeness":
-        return np.asarray(np.where(any_R, np.argmax(enough_RX, -1), last), np.int64)
+        return np.asarray(np.where(any_R, np.argmax(enough_RX, -1), best_R), np.int64)
     listed_RX = k_RXC.sum(-1)
     purest_R = np.argmax(wilson(pure_RX * listed_RX, listed_RX)[0], -1)
     longest_R = last - np.argmax(enough_RX[..., ::-1], -1)

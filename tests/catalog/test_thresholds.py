@@ -154,10 +154,32 @@ def test_a_level_that_cannot_be_reached_is_noted_and_the_nearest_list_taken() ->
     note = "no threshold reaches a purity of 0.99 on validation stars; this one comes nearest"
     assert threshold.notes == (note,)
     assert threshold.listed >= 5
+
+
+def test_a_completeness_that_flags_make_impossible_gives_the_list_with_the_best_f1() -> None:
+    """A list of all stars that are left, whatever their score, would help nobody."""
+    table = mixed_stars.validation((100, 100, 200), 1)
     flagged = table.append_column("flag_bad", pa.array(np.arange(400) % 2, pa.int32()))
     threshold = choose_threshold(flagged, "CEMP", ListGoal(goal="completeness", level=0.9))
-    assert "no threshold reaches a completeness of 0.9 on validation stars" in threshold.notes[-1]
-    assert threshold.listed == 200
+    note = "no threshold reaches a completeness of 0.9 on validation stars; this one has the best F1"
+    assert threshold.notes[-1] == note
+    assert threshold.value == choose_threshold(flagged, "CEMP", ListGoal(goal="f1")).value
+    assert threshold.listed < 120
+
+
+def test_leaving_stars_out_does_not_make_a_list_longer() -> None:
+    """With three true stars left, a list of five has two wrong ones; so no threshold is chosen on them."""
+    class_N = np.repeat([0, 1, 2], [60, 8, 200])
+    random = np.random.default_rng(0)
+    p_NC = np.where(np.eye(3)[class_N] == 1, 0.9, 0.05) + random.uniform(0, 0.01, (268, 3))
+    table = mixed_stars.table(class_N, p_NC / p_NC.sum(1, keepdims=True))
+    bad = np.where((class_N == 1) & (np.cumsum(class_N == 1) <= 5), 4, 0)
+    plain = choose_threshold(table, "CEMP", ListGoal(prior="validation"))
+    flagged = table.append_column("flag_bad", pa.array(bad, pa.int32()))
+    threshold = choose_threshold(flagged, "CEMP", ListGoal(prior="validation"))
+    assert threshold.listed == 3 < plain.listed
+    assert threshold.value == 0.5
+    assert "8 belong in the CEMP list (3 of them without a flag that keeps them out)" in threshold.notes[-1]
 
 
 def test_stars_with_a_bad_flag_are_never_listed_but_a_complete_list_has_them() -> None:
