@@ -7,6 +7,7 @@ code is left as it is.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from survey import __version__, files
@@ -44,12 +45,16 @@ KINDS: dict[str, tuple[Kind[Any], Callable[[ReportPage, Any, str], None] | None]
 
 @dataclass(frozen=True)
 class PageResult:
-    """A page: its path, its size in bytes, what it shows, and whether it was written just now."""
+    """A page: its path, its size in bytes, what it shows, and whether it was written just now.
+
+    `note` says what is missing in it.
+    """
 
     page: str
     size: int
     shows: str
     created: bool
+    note: str = ""
 
 
 def make_page(settings: ReportSettings) -> PageResult:
@@ -69,9 +74,19 @@ def make_page(settings: ReportSettings) -> PageResult:
     if old and fingerprint_of(old) == mark:
         size = files.stat_of(page)
         return PageResult(page, size.size if size else 0, shows, created=False)
-    data = _render(settings, folder, kind, document, mark)
+    data, why = _render(settings, folder, kind, document, mark)
     files.write(page, data)
-    return PageResult(page, len(data), shows, created=True)
+    note = f"it has no spectra: {why}; {_where_from(folder)}" if why else ""
+    return PageResult(page, len(data), shows, created=True, note=note)
+
+
+def _where_from(folder: str) -> str:
+    """Advice for paths that were given from another folder."""
+    written = files.read_json(files.join(folder, SETTINGS))
+    made_in = str(written.get("command_folder") or "")
+    if made_in and made_in != str(Path.cwd()):
+        return f"its paths are those of {made_in}, where it was made: run the command there"
+    return "put the spectra back, and run the command again"
 
 
 def _old_page(path: str) -> bytes:
@@ -123,7 +138,9 @@ def _document(folder: str, kind: str) -> dict[str, Any]:
     return written if isinstance(written, dict) else {}
 
 
-def _render(settings: ReportSettings, folder: str, kind: str, written: dict[str, Any], mark: str) -> bytes:
+def _render(
+    settings: ReportSettings, folder: str, kind: str, written: dict[str, Any], mark: str
+) -> tuple[bytes, str]:
     command = given_command() or "survey report"
     if settings.list_:
         stars: VettedStars = read_list_of(settings, folder)
@@ -139,7 +156,7 @@ def _render(settings: ReportSettings, folder: str, kind: str, written: dict[str,
         else:
             fill(page, document, folder)
     _add_provenance(page, folder, kind, written)
-    return render(
+    data = render(
         "blocks.html",
         mark,
         page.attachments,
@@ -151,6 +168,7 @@ def _render(settings: ReportSettings, folder: str, kind: str, written: dict[str,
         command=command,
         date=now_text(),
     )
+    return data, ""
 
 
 def _add_provenance(page: ReportPage, folder: str, kind: str, written: dict[str, Any]) -> None:
@@ -180,4 +198,5 @@ def _add_provenance(page: ReportPage, folder: str, kind: str, written: dict[str,
 def summary(result: PageResult) -> str:
     """What was written, for the terminal."""
     state = "written now" if result.created else "was up to date: nothing to do"
-    return f"page       {result.page}  ({result.size / 1e6:.1f} MB, {state})\nshows      {result.shows}"
+    lines = [f"page       {result.page}  ({result.size / 1e6:.1f} MB, {state})", f"shows      {result.shows}"]
+    return "\n".join([*lines, *([f"warning    {result.note}"] if result.note else [])])

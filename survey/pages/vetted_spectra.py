@@ -79,6 +79,8 @@ def attach_spectra(
     path = stars.document.predictions.path
     if not {"shard", "row_in_shard", "visit", "row"} <= set(stars.table.column_names):
         return PageSpectra(why="the list does not say where its spectra are")
+    if isinstance(missing := open_spectra_of(path, ()), str):
+        return PageSpectra(why=missing)
     places = [place_of(row) for row in stars.table.select(["shard", "row_in_shard"]).to_pylist()]
     normal = _normal_stars(stars) if comparison else [None] * len(places)
     normal_places = [place_of(row) if row else None for row in normal]

@@ -7,7 +7,7 @@ import numpy as np
 from survey import files
 from survey.explain.explanation import EXPLANATION
 from survey.folder import Folder
-from survey.pages.html import SCRIPTS, VETTING_SCRIPTS, Attachments, render, squeezed_json
+from survey.pages.html import SCRIPTS, VETTING_SCRIPTS, Attachments, fingerprint, render, squeezed_json
 from survey.pages.settings import ReportSettings
 from survey.pages.star_columns import attach_stars, plane_axes, sample_stars
 from survey.pages.vetted_list import (
@@ -49,8 +49,8 @@ FEWEST_ANGSTROM = 20.0
 """A part with less of it inside the grid is left out."""
 
 
-def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, command: str) -> bytes:
-    """The page as the bytes of its file."""
+def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, command: str) -> tuple[bytes, str]:
+    """The page as the bytes of its file, and why it has no spectra, if so."""
     attachments = Attachments()
     spectra = attach_spectra(attachments, stars, comparison=settings.comparison, visits=settings.visits)
     columns = candidate_columns(stars)
@@ -79,7 +79,9 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
     attachments.add_json("vetting", {"listId": stars.id, "list": stars.name})
     attachments.add_packed("about", squeezed_json(about))
     attachments.add_packed("candidates", squeezed_json(columns))
-    return render(
+    if spectra.why:  # the same command tries again
+        mark = fingerprint(mark, spectra.why)
+    data = render(
         "vetting.html",
         mark,
         attachments,
@@ -93,6 +95,7 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
         comparison_text=_comparison_text(stars, settings),
         command=command,
     )
+    return data, spectra.why
 
 
 def _explanation(folder: str | None, search: str) -> dict[str, Any] | None:

@@ -148,11 +148,15 @@ def test_without_its_predictions_a_list_can_still_be_read(vetted: CatalogResult,
     moved.rename(hidden)
     try:
         page = tmp_path / "x.html"
-        done = survey("report", f"of={vetted.folder}", "list=cemp", f"page={page}", "visits=false")
+        done = survey("report", f"of={vetted.folder}", "list=cemp", f"page={page}")
     finally:
         hidden.rename(moved)
     assert done.returncode == 0, done.stderr
     assert "are not at" in packed(page.read_text(), "about")["why"]
+    assert "warning    it has no spectra: the predictions are not at" in done.stdout
+    again = survey("report", f"of={vetted.folder}", "list=cemp", f"page={page}")
+    assert "written now" in again.stdout
+    assert "warning" not in again.stdout
 
 
 @pytest.mark.parametrize(
