@@ -7,6 +7,7 @@ motion: a star that has moved farther than the radius is not found. Shapes: S st
 of all lists, one list after the other.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,7 @@ def read_list(path: str) -> CrossmatchList:
     if not known_R.any():
         raise ValueError(
             f"catalog: known: {path}: none of {len(known_R):,} rows has a position in {keys.ra}, {keys.dec}; "
-            "give degrees, or hours and degrees as 10 13 34.7 and -2 07 57.9"
+            "give degrees, or hours and degrees as 10 13 34.7 and -2 07 57.9 (or are they swapped?)"
         )
     names = _names(columns, name_column).filter(pa.array(known_R))
     file_name = path.rstrip("/").rpartition("/")[2]
@@ -166,7 +167,30 @@ def crossmatch(lists: Sequence[CrossmatchList], ra_S: Floats, dec_S: Floats, rad
         distance_R, nearest_R = star_tree.query(point_R3, distance_upper_bound=_largest_chord(radius))
         near_R = np.isfinite(distance_R)
         star_R[near_R] = matched_S[nearest_R[near_R]]
+    _warn_of_no_match(lists, star_R, ra_S, dec_S, radius)
     return Crossmatch(tuple(lists), row_S, arcsec_S, star_R)
+
+
+def _warn_of_no_match(
+    lists: Sequence[CrossmatchList],
+    star_R: NDArray[np.int64],
+    ra_S: Floats,
+    dec_S: Floats,
+    radius: float,
+) -> None:
+    """Say which lists have no star in the catalog, and whether they have one with ra and dec swapped."""
+    start = 0
+    for list_ in lists:
+        matched = int((star_R[start : start + len(list_)] >= 0).sum())
+        start += len(list_)
+        if matched:
+            continue
+        swapped = int((nearest_rows(list_.dec_R, list_.ra_R, ra_S, dec_S, radius)[0] >= 0).sum())
+        hint = f"if it is of this part of the sky, give a larger radius= than {radius:g} arcsec"
+        if swapped:
+            hint = f"{swapped:,} are with ra and dec swapped: rename the two columns of the list"
+        text = f"none of its {len(list_):,} stars is in the catalog; {hint}"
+        logging.getLogger(__name__).warning("catalog: known: %s: %s", list_.name, text)
 
 
 def nearest_rows(

@@ -15,7 +15,7 @@ from survey.catalog.candidates import CandidateLists
 from survey.catalog.settings import LIST_NAMES, ListName, list_classes
 from survey.catalog.stars import Stars
 from survey.catalog.visits import Floats, float_column
-from survey.ensemble.holdout import seen_in_training
+from survey.ensemble.holdout import member_settings, seen_in_training, with_own_columns
 from survey.labelling import join, samples
 from survey.labelling.join import EXTRA_LABELS, Labelled
 from survey.labelling.rows import available_labels
@@ -113,6 +113,7 @@ class TrueLists:
 
 def read_truth(settings: Join, predictions: Predictions, stars: Stars) -> TrueLists:
     """What a table of labels says about the stars."""
+    settings = with_own_columns(settings, member_settings(predictions.member_ids, predictions.path))
     labelled = join.join(settings, predictions, available_labels(settings, WANTED))
     star_N = stars.star_N[stars.start_K[labelled.shard_N] + labelled.row_in_shard_N]
     spectra = samples.from_labelled(labelled, labelled.labels).extra

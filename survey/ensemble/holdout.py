@@ -8,8 +8,10 @@ the test part of a member and in the train or validation part of none. Shapes: N
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +19,14 @@ from numpy.typing import NDArray
 
 from survey.ensemble.members import Members
 from survey.labelling import join, samples
-from survey.labelling.rows import available_labels
+from survey.labelling.rows import add_columns, available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS, Join
 from survey.labels import CLASSES, MISSING
 from survey.store.store import Store
 from survey.stored_paths import LostFolderError, find_folder
 from survey.training import training_history
-from survey.training.run import RUN
+from survey.training.run import RUN, run_document
 
 Flags = NDArray[np.bool_]
 
@@ -131,8 +133,28 @@ def seen_in_training(runs: Mapping[str, str], owner: str, spectra: pa.Table) -> 
     return seen_N, missing
 
 
+def with_own_columns(settings: Join, runs: Sequence[Mapping[str, Any]]) -> Join:
+    """The settings with the names of columns that trainings were given (the settings of `runs`), as far as
+    the table has them.
+    """
+    joins = [values.get("join") or {} for values in runs]
+    for values in runs:
+        joins += [source.get("join") or {} for source in (values.get("sources") or {}).values()]
+    return add_columns(settings, [join.get("columns", {}) for join in joins])
+
+
+def member_settings(runs: Mapping[str, str], owner: str) -> list[dict[str, Any]]:
+    """The settings of the runs that are found; `runs` are paths with ids, as the folder `owner` has them."""
+    found = []
+    for path, identity in runs.items():
+        with suppress(LostFolderError):
+            found.append(run_document(find_folder(path, owner, RUN, identity)).settings)
+    return found
+
+
 def label_samples(members: Members, store: Store, settings: Join) -> Samples:
     """The spectra of a store that a label table knows, with the labels that the members predict."""
+    settings = with_own_columns(settings, [run.document.settings for run in members.runs])
     wanted = available_labels(settings, members.labels)
     settings = settings.model_copy(update={"class_names": members.classes or CLASSES})
     return samples.from_labelled(join.join(settings, store, wanted), members.labels)

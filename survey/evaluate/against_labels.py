@@ -14,7 +14,7 @@ from survey import files
 from survey.answers import Answers, Floats
 from survey.ensemble import member_scores
 from survey.ensemble.diversity import ENSEMBLE_NAME
-from survey.ensemble.holdout import seen_in_training
+from survey.ensemble.holdout import member_settings, seen_in_training, with_own_columns
 from survey.evaluate import result
 from survey.evaluate.result import MEMBERS, METRICS, PREDICTIONS, Evaluation, Key
 from survey.evaluate.settings import Evaluate
@@ -32,12 +32,12 @@ def evaluate_predictions(settings: Evaluate) -> Evaluation:
     table = str(settings.labels)
     predictions = open_predictions(settings.of)
     folder = settings.to or files.join(settings.of, "evaluations", name_of_labels(table, ""))
-    key: Key = {"run": predictions.id, "settings": settings.plain()}
+    joining = settings.join.model_copy(update={"table": table, "class_names": predictions.classes or CLASSES})
+    joining = with_own_columns(joining, member_settings(predictions.member_ids, predictions.path))
+    columns = {"join": settings.join.model_copy(update={"columns": joining.columns})}
+    key: Key = {"run": predictions.id, "settings": settings.model_copy(update=columns).plain()}
     is_new = not result.is_finished(folder, key)
     if is_new:
-        joining = settings.join.model_copy(
-            update={"table": table, "class_names": predictions.classes or CLASSES}
-        )
         wanted = available_labels(joining, predictions.labels)
         if not wanted and not predictions.classes:
             raise SettingsError(
@@ -108,6 +108,7 @@ def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, fol
         seen_in_training=int(seen_N.sum()),
         no_answer=int((no_answer_N & ~seen_N).sum()),
         missing_members=missing,
+        no_truth=tuple(name for name in predictions.labels if name not in compared.labels),
     )
     result.write_evaluation(folder, tables, document)
 

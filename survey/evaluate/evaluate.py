@@ -8,6 +8,7 @@ them was trained on or selected by.
 import hashlib
 from collections.abc import Mapping
 
+import numpy as np
 import pyarrow as pa
 
 from survey import files, machine
@@ -63,6 +64,11 @@ def evaluate_ensemble(settings: Evaluate) -> Evaluation:
         )
     compared = compare.open_all(settings.of, ensemble, settings.against)
     passes = _passes(settings, ensemble)
+    if settings.labels:
+        join = settings.join.model_copy(update={"table": settings.labels})
+        own = holdout.with_own_columns(join, [run.document.settings for run in ensemble.members.runs])
+        join = settings.join.model_copy(update={"columns": own.columns})
+        settings = settings.model_copy(update={"join": join})
     folder = settings.to or files.join(settings.of, "evaluations", _name(settings))
     key = _key(settings, compared, ensemble, passes)
     is_new = not result.is_finished(folder, key)
@@ -233,9 +239,16 @@ def _document(
         classes=first.classes,
         intervals=first.document.calibrated,
         prepare_differences=tuple(differing),
+        no_truth=_no_truth(samples) if settings.labels else (),
     )
     for other in others:
         result.note_reading(
             other.path, what, len(samples), key | {"run": other.id}, labels=(), classes=(), intervals=False
         )
     return document
+
+
+def _no_truth(samples: Samples) -> tuple[str, ...]:
+    """The labels of which no spectrum has a value."""
+    values = zip(samples.labels, samples.label_NL.T, strict=True)
+    return tuple(name for name, label_N in values if not np.isfinite(label_N).any())

@@ -47,7 +47,8 @@ class Against(BaseModel):
 class EvaluationDocument(Document):
     """The document of an evaluation. `read_before` counts earlier evaluations of the same spectra.
 
-    Evaluated predictions have the last four fields: how the labels were joined, the spectra of stars that
+    `no_truth` are predicted labels of which a given table has no value. Evaluated predictions have the four
+    fields before: how the labels were joined, the spectra of stars that
     members were trained on, the spectra without an answer, and the members whose training stars are
     unknown.
     """
@@ -66,6 +67,7 @@ class EvaluationDocument(Document):
     seen_in_training: int = 0
     no_answer: int = 0
     missing_members: int = 0
+    no_truth: tuple[str, ...] = ()
 
 
 EVALUATION = Kind("evaluation", EvaluationDocument, version=3, job="evaluate")

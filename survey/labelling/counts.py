@@ -28,6 +28,9 @@ class Counts:
     rows: int = 0
     spectra: int = 0
     key: str = ""
+    by_other_keys: dict[str, int] = field(default_factory=dict)
+    without_key: int = 0
+    key_advice: str = ""
     classes_from: str = "none"
     class_names: tuple[str, ...] = CLASSES
     used: int = 0
@@ -40,8 +43,10 @@ class Counts:
     left_out_rows: dict[str, int] = field(default_factory=dict)
     left_out_spectra: dict[str, int] = field(default_factory=dict)
     out_of_range: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     identity_broken: int = 0
+    all_positive: tuple[str, ...] = ()
     missing: dict[str, int] = field(default_factory=dict)
     per_class: dict[str, int] = field(default_factory=dict)
     stars_per_class: dict[str, int] = field(default_factory=dict)
@@ -87,13 +92,17 @@ class Counts:
             return
         yield "table", f"{self.table}: {self.rows:,} rows"
         yield "store", f"{self.store}: {self.spectra:,} spectra"
-        yield "matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}"
+        by_others = self.by_other_keys.items()
+        others = "".join(f", {count:,} without {self.key} by {key}" for key, count in by_others)
+        yield "matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}{others}"
         rows = {"used": self.used, "duplicates": self.merged, "without a spectrum in the store": self.unused}
         yield "rows", _listed(rows)
         yield "", _listed({f"refused: {REFUSED[name]}": count for name, count in self.refused.items()})
         yield "", _listed({f"outside {name}": count for name, count in self.left_out_rows.items()})
         outside = {f"outside {name}": count for name, count in self.left_out_spectra.items()}
-        yield "spectra", _listed({"without labels": self.unmatched} | outside)
+        without = f", {self.without_key:,} of them without {self.key}{self.key_advice}"
+        words = f"without labels{without if self.without_key else ''}"
+        yield "spectra", _listed({words: self.unmatched} | outside)
         has_classes = self.classes_from != "none"
         yield "classes", f"{self.classes_text()} (from {self.classes_from})" if has_classes else "none"
         for number, line in enumerate(self._label_lines()):
@@ -103,10 +112,13 @@ class Counts:
         for name in self.labels:
             parts = [f"{self.matched - self.missing.get(name, 0):,} spectra"]
             if count := self.out_of_range.get(name, 0):
-                parts.append(f"{count:,} cells of the table hold no value inside its range")
+                example = f", such as {self.unread[name]}" if name in self.unread else ""
+                parts.append(f"{count:,} cells of the table hold no value inside its range{example}")
             if count := self.computed.get(name, 0):
                 parts.append(f"{count:,} rows computed from CFe = CH - FeH")
             yield f"{name}: {', '.join(parts)}"
+        for name in self.all_positive:
+            yield f"all values of {name} are above 0: are they logarithms? [Fe/H] = -1 is a tenth of the Sun"
         if self.identity_broken:
             yield f"{self.identity_broken:,} rows break CFe = CH - FeH"
 

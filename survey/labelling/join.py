@@ -4,20 +4,28 @@ Nothing is filled in: a missing label is NaN, a missing class is -1.
 Shapes: R rows of the table, G groups of rows with one key, N spectra, L labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey import files, labels
 from survey.labelling import keys, star_id
 from survey.labelling.counts import Counts
-from survey.labelling.match import Groups, Match, best_match, group_rows, match_by, match_by_row
+from survey.labelling.match import (
+    Groups,
+    Match,
+    add_match,
+    best_match,
+    group_rows,
+    match_by,
+    match_by_row,
+)
+from survey.labelling.no_match import no_match_message
 from survey.labelling.rows import TableRows, read_rows
 from survey.labelling.settings import Join, Key
 from survey.labelling.star_id import Codes, Floats
@@ -27,6 +35,9 @@ STORE_COLUMNS = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_
 
 EXTRA_LABELS = ("Teff", "logg", "FeH")
 """Labels that are kept as `true_Teff` and so on even if they are not wanted: reports group by them."""
+
+KEYS: tuple[Key, ...] = ("obsid", "file", "visit", "star", "position")
+"""All keys, the most exact ones first."""
 
 KEY_COLUMNS = ("path", "row", "visit", "star", "obsid", "ra", "dec")
 NUMBER_TYPES = ("int", "float", "double")
@@ -96,7 +107,7 @@ def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str 
     groups = group_rows(names, rows.values, rows.part_R, match.code_R)
     chosen = _choose(counts, rows, groups, Match(match.code_R, np.where(keep_N, match.code_N, -1)))
     if not chosen.size:
-        raise ValueError(_no_match_message(settings, rows, spectra.table, counts))
+        raise ValueError(no_match_message(settings, rows, spectra.table, counts))
     return _labelled(names, rows, spectra, groups, match.code_N[chosen], chosen, counts)
 
 
@@ -135,8 +146,8 @@ def _match(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -
             f"or another key: {', '.join(offered) or 'there is none'}"
         )
 
-    def match(key: Key) -> Match:
-        return match_by(key, rows.columns, rows.key_columns, spectra, rows.keep_R)
+    def match(key: Key, keep_R: NDArray[np.bool_] = rows.keep_R) -> Match:
+        return match_by(key, rows.columns, rows.key_columns, spectra, keep_R)
 
     best = best_match(offered if settings.key == "auto" else [settings.key], match)
     if best is None and settings.key == "auto":
@@ -145,9 +156,46 @@ def _match(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -
             counts.key = "row"
             return by_row
     if best is None:
-        raise ValueError(_no_match_message(settings, rows, spectra, counts))
+        raise ValueError(no_match_message(settings, rows, spectra, counts))
     counts.key = best[0]
+    if settings.key == "auto":
+        return _match_rest(best, offered, match, spectra, counts)
+    counts.without_key = int(_without_key(best[0], spectra, best[1]).sum())
+    others = [key for key in offered if key in KEYS[KEYS.index(best[0]) + 1 :]]
+    counts.key_advice = f" (join.key=auto matches them by {' or '.join(others)})" if others else ""
     return best[1]
+
+
+def _match_rest(
+    best: tuple[Key, Match],
+    offered: Sequence[Key],
+    match: Callable[[Key, NDArray[np.bool_]], Match],
+    spectra: pa.Table,
+    counts: Counts,
+) -> Match:
+    """The match by the best key, and for spectra that lack this key by the next keys.
+
+    Only rows without a spectrum are used: an exact key counts before one that is less exact.
+    """
+    key, found = best
+    for next_key in KEYS[KEYS.index(key) + 1 :]:
+        lacking_N = _without_key(key, spectra, found)
+        if next_key not in offered or not lacking_N.any():
+            continue
+        added = add_match(found, match(next_key, ~found.are_matched()), lacking_N)
+        if count := int((lacking_N & (added.code_N >= 0)).sum()):
+            counts.by_other_keys[next_key] = count
+            found = added
+    counts.without_key = int(_without_key(key, spectra, found).sum())
+    return found
+
+
+def _without_key(key: Key, spectra: pa.Table, found: Match) -> NDArray[np.bool_]:
+    """Which spectra have no value of a key, and are not matched."""
+    if key == "position":
+        return np.zeros(spectra.num_rows, bool)
+    no_value_N: NDArray[np.bool_] = keys.store_keys(key, spectra).is_null().to_numpy(zero_copy_only=False)
+    return no_value_N & (found.code_N < 0)
 
 
 def _inside_limits(rows: TableRows, spectra: pa.Table, counts: Counts) -> NDArray[np.bool_]:
@@ -222,41 +270,6 @@ def _stars(rows: TableRows, spectra: pa.Table, first_row_N: Codes) -> NDArray[np
     return star_id.identify(ids, ra_N, dec_N, spectra["visit"].combine_chunks())
 
 
-def _no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -> str:
-    """The error text where no row matches a spectrum; shows a few values of both sides."""
-    offered = rows.key_columns.keys() if settings.key == "auto" else [settings.key]
-    values = [
-        f"{key}: {_examples(key, rows, None)} in the table, {_examples(key, rows, spectra)} in the store"
-        for key in offered
-    ]
-    counted = {**counts.refused, **counts.left_out_rows, **counts.left_out_spectra}
-    left_out = ", ".join(f"{count} {name}" for name, count in counted.items() if count)
-    no_key = (
-        f"the table has no column of a key; {rows.table.similar('obsid')}; add a column obsid, visit or star "
-        f"(visit: {_examples('visit', rows, spectra)} in the store)"
-    )
-    return (
-        f"labels: {counts.table}: none of {counts.rows} rows matches any of {counts.spectra} spectra "
-        f"of {counts.store}; {'; '.join(values) or no_key}"
-        f"{f'; left out before: {left_out}' if left_out else ''}; "
-        "give join.key= and join.columns={obsid: ...}, or the store of these stars"
-    )
-
-
-def _examples(key: Key, rows: TableRows, spectra: pa.Table | None) -> str:
-    """Three values of a key, in the table or in the store."""
-    columns = rows.key_columns
-    if key == "position":
-        table, ra, dec = (
-            (spectra, "ra", "dec") if spectra is not None else (rows.columns, columns.ra, columns.dec)
-        )
-        pairs = zip(table[ra][:3].to_pylist(), table[dec][:3].to_pylist(), strict=True)
-        return ", ".join(f"({x} {y})" for x, y in pairs) or "none"
-    in_table = spectra is None
-    values = keys.table_keys(key, rows.columns, columns) if in_table else keys.store_keys(key, spectra)
-    return ", ".join(map(str, pc.drop_null(values)[:3].to_pylist())) or "none"
-
-
 def has_classes(labelled: Labelled) -> bool:
     """Whether any spectrum has a class."""
     return any(labelled.counts.per_class[name] for name in labelled.counts.class_names)
@@ -274,9 +287,15 @@ def check_task(labelled: Labelled, kind: Literal["cls", "reg", "cls_reg"]) -> No
         )
     empty = [name for name in labelled.labels if counts.missing[name] == len(labelled)]
     if kind != "cls" and (empty or not labelled.labels):
-        cells = [f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range)" for name in empty]
+        cells = [_unread_text(counts, name) for name in empty]
         raise ValueError(
             f"labels: {counts.table}: none of {len(labelled)} spectra has a value for "
             f"{', '.join(cells) or 'a label, and no label is wanted'}; "
             "check join.columns and join.where, or leave it out of the labels"
         )
+
+
+def _unread_text(counts: Counts, name: str) -> str:
+    """How many cells hold no value of a label, and one of them."""
+    example = f", such as {counts.unread[name]}" if name in counts.unread else ""
+    return f"{name} ({counts.out_of_range.get(name, 0)} cells out of its range{example})"

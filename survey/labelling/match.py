@@ -37,11 +37,26 @@ class Match:
     code_R: Codes
     code_N: Codes
 
+    def are_matched(self) -> NDArray[np.bool_]:
+        """Which rows have a spectrum."""
+        has_spectrum_G = np.zeros(self.code_R.max(initial=-1) + 2, bool)  # the last stands for code -1
+        has_spectrum_G[self.code_N[self.code_N >= 0]] = True
+        return has_spectrum_G[self.code_R]
+
     def matched_rows(self) -> int:
         """How many rows have a spectrum."""
-        has_spectrum_G = np.zeros(self.code_R.max(initial=-1) + 1, bool)
-        has_spectrum_G[self.code_N[self.code_N >= 0]] = True
-        return int(has_spectrum_G[self.code_R[self.code_R >= 0]].sum())
+        return int(self.are_matched().sum())
+
+
+def add_match(first: Match, second: Match, spectra_N: NDArray[np.bool_]) -> Match:
+    """A match, and for these spectra and for the rows without a spectrum another one."""
+    start = first.code_R.max(initial=-1) + 1
+    wanted_N = spectra_N & (second.code_N >= 0)
+    code_N = np.where(wanted_N, second.code_N + start, first.code_N)
+    used_G = np.zeros(second.code_R.max(initial=-1) + 2, bool)
+    used_G[second.code_N[wanted_N]] = True
+    is_used_R = used_G[second.code_R] & ~first.are_matched()
+    return Match(np.where(is_used_R, second.code_R + start, first.code_R), code_N)
 
 
 def match_by(

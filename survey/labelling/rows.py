@@ -1,6 +1,6 @@
 """The rows of a label table: their labels and keys, and which rows are kept. Shapes: R rows of the table."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from survey.labelling.counts import Counts
 from survey.labelling.keys import KeyColumns
 from survey.labelling.settings import Join, label_or_key
 from survey.labelling.values import LabelValues
+from survey.labelling.wrong_units import all_positive
 from survey.labels import CARBON_LABELS
 from survey.tables import cells
 from survey.tables.read import TableFile, open_table
@@ -44,6 +45,18 @@ def available_labels(settings: Join, names: Sequence[str]) -> tuple[str, ...]:
     candidates = (*names, *CARBON_LABELS)
     present = {name for name in candidates if values.label_column(table, name, user_columns)}
     return tuple(name for name in names if name in present or _is_computable(settings, name, present))
+
+
+def add_columns(settings: Join, names: Iterable[Mapping[str, str]]) -> Join:
+    """The settings with more names of columns, as far as the table has them and none is given yet."""
+    in_table = open_table(settings.table).names
+    given = {label_or_key(name) for name in settings.columns}
+    added: dict[str, str] = {}
+    for columns in names:
+        for name, column in columns.items():
+            if column in in_table and label_or_key(name) not in given:
+                added.setdefault(label_or_key(name), column)
+    return settings.model_copy(update={"columns": settings.columns | added})
 
 
 def _is_computable(settings: Join, name: str, present: Collection[str]) -> bool:
@@ -80,6 +93,7 @@ def read_rows(
     counts.rows, counts.classes_from = columns.num_rows, read.classes_from
     counts.identity_broken = read.identity_broken
     counts.out_of_range, counts.computed = dict(read.out_of_range), dict(read.computed)
+    counts.unread, counts.all_positive = dict(read.unread), all_positive(read.label)
     parts = pa.nulls(columns.num_rows, pa.string())
     if part_column:
         parts = cells.text(columns[part_column].combine_chunks())

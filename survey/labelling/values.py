@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from survey import labels
 from survey.labelling.keys import to_floats
+from survey.labelling.wrong_units import IDENTITY_TOLERANCE, check_logarithmic, unread_cell
 from survey.labels import CARBON_LABELS
 from survey.tables import cells
 from survey.tables.read import TableFile
 
 Floats = NDArray[np.float64]
-
-IDENTITY_TOLERANCE = 0.05
-"""dex. CFe = CH - FeH may be broken by this much where all three are given, because tables round."""
 
 CLASS_COLUMNS = ("f_CEMP", "class")
 """The usual names of the column of classes."""
@@ -32,13 +30,15 @@ _EMPTY_CELLS = [word for word in cells.MISSING if not word.startswith("-9999")]
 class LabelValues:
     """Labels and classes of all rows, and what was changed in reading them.
 
-    `label` and `error` hold an array for each label; NaN = no value inside the range of the label.
+    `label` and `error` hold an array for each label; NaN = no value inside the range of the label. `unread`
+    shows, for each label with such cells, one of them and what may be wrong with it.
     """
 
     label: dict[str, Floats] = field(default_factory=dict)
     error: dict[str, Floats] = field(default_factory=dict)
     class_R: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
     out_of_range: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     identity_broken: int = 0
     classes_from: str = "none"
@@ -106,12 +106,16 @@ def read_values(
         row, cell = labels.label(name), columns[column].combine_chunks()
         label_R = labels.values(row, to_floats(cell))
         values.label[name] = label_R
-        values.out_of_range[name] = int(has_content(cell).sum() - np.isfinite(label_R).sum())
+        wrong_R = has_content(cell) & ~np.isfinite(label_R)
+        values.out_of_range[name] = int(wrong_R.sum())
+        if example := unread_cell(row, column, cell.filter(pa.array(wrong_R))):
+            values.unread[name] = example
         sigma_R = np.full(len(cell), np.nan)
         if name in error_columns:
             sigma_R = to_floats(columns[error_columns[name]].combine_chunks())
         is_error_R = (sigma_R >= 0) & (sigma_R < row.high - row.low) & np.isfinite(label_R)
         values.error[name] = np.where(is_error_R, sigma_R, np.nan)
+    check_logarithmic(values.label, label_columns)
     if identity and sum(name in values.label for name in CARBON_LABELS) >= 2:
         _complete(values)
     return values

@@ -84,6 +84,7 @@ def summary(evaluation: Evaluation | Drift, pictures: Sequence[str]) -> str:
         *(f"{block}\n" for block in blocks if block),
         *(f"warning    spectra are prepared differently: {text}" for text in document.prepare_differences),
         *_labels_used(document, evaluation.calibrated.labels_name),
+        *_no_truth(document),
         f"evaluated  {document.what}: {document.spectra:,} spectra, {when}{again}",
         f"look at    {evaluation.folder}  {len(pictures)} plots, {RESIDUALS}, metrics.parquet, "
         "predictions.parquet",
@@ -107,6 +108,19 @@ def _labels_used(document: EvaluationDocument, labels_name: str) -> list[str]:
             "they were trained on"
         )
     return lines
+
+
+def _no_truth(document: EvaluationDocument) -> list[str]:
+    """The predicted labels that were not evaluated, because the given table has no value of them."""
+    missing = document.no_truth
+    if not missing:
+        return []
+    table = document.key["settings"]["labels"]
+    columns = ", ".join(f"{name}: ITS_COLUMN" for name in missing)
+    return [
+        f"warning    {', '.join(missing)} not evaluated: no value in {table}; if it has other names for "
+        f"them, give join.columns={{{columns}}}"
+    ]
 
 
 def evaluation_pictures(

@@ -77,6 +77,22 @@ def test_a_star_has_the_name_list_and_distance_of_the_nearest_known_star() -> No
     assert table.schema.field("known_arcsec").metadata[b"unit"] == b"arcsec"
 
 
+def test_a_list_without_a_star_in_the_catalog_is_warned_of_and_swapped_positions_are_seen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ra_S, dec_S = np.array([10.0, 50.0, 80.0]), np.array([20.0, -5.0, 30.0])
+    lists = [list_of(ra_S[:1], dec_S[:1], "right.csv"), list_of(dec_S, ra_S, "swapped.csv")]
+    lists.append(list_of(ra_S + 1, dec_S, "far.csv"))
+    crossmatch(lists, ra_S, dec_S, 3)
+    assert "right.csv" not in caplog.text
+    none = "none of its 3 stars is in the catalog"
+    assert f"known: swapped.csv: {none}; 3 are with ra and dec swapped: rename the two columns" in caplog.text
+    assert (
+        f"known: far.csv: {none}; if it is of this part of the sky, give a larger radius= than 3"
+        in caplog.text
+    )
+
+
 def test_a_part_of_the_stars_gets_its_own_values() -> None:
     ra = np.linspace(10, 11, 7)
     match = crossmatch([list_of(ra[[1, 4]], np.zeros(2))], ra, np.zeros(7), 3)

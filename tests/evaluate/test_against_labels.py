@@ -152,3 +152,26 @@ def test_tables_that_do_not_fit_are_an_error(place: Path, folder: Path) -> None:
     (place / "predicted" / "predictions.json").unlink()
     with pytest.raises(FileNotFoundError, match="finished predictions"):
         compare(place)
+
+
+def test_the_names_of_columns_of_the_training_are_known(tmp_path: Path) -> None:
+    """The run was trained with names of one's own; a table with them needs no join.columns."""
+    lessons.store(tmp_path / "store", small_runs.COUNT)
+    names = {"FeH": "iron", "CFe": "carbon"}
+    frame = pd.read_csv(tmp_path / "labels.csv").drop(columns=["CH", "Teff", "logg"]).rename(columns=names)
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    small_runs.train(tmp_path, "own", join={"columns": names})
+    values = {"ensemble": str(tmp_path / "own"), "store": str(tmp_path / "store"), "threads": 1}
+    predict(Predict.from_dict("predict", values | {"predictions": str(tmp_path / "predicted")}))
+    frame.to_csv(tmp_path / "galah_C_FE.csv", index=False)
+    document = compare(tmp_path).document
+    assert set(document.labels) == {"FeH", "CFe"}
+    assert document.no_truth == ()
+
+
+def test_a_predicted_label_without_a_column_is_said_with_what_to_give(place: Path) -> None:
+    evaluation = compare(place)
+    assert evaluation.document.no_truth == ("FeH",)
+    text = report.summary(evaluation, [])
+    assert "warning    FeH not evaluated: no value in" in text
+    assert "give join.columns={FeH: ITS_COLUMN}" in text

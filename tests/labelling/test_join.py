@@ -1,5 +1,6 @@
 """Labels joined to a store: every row and every spectrum is counted, and nothing is filled in."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -451,6 +452,91 @@ def test_no_match_is_an_error_with_examples_of_both_sides(tmp_path: Path) -> Non
         joined(tmp_path, frame.assign(obsid=[1000, 1001]), ["FeH"], where={"FeH": [-9, -8]})
     with pytest.raises(ValueError, match="the store has no spectra"):
         joined(tmp_path, frame, ["FeH"], [])
+
+
+def test_rows_that_match_and_have_no_readable_label_are_said_with_a_cell(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"obsid": [1000, 1001, 1], "FeH": ["-1,5", "-2,25", "0,1"], "logg": ["2,5"] * 3})
+    with pytest.raises(
+        ValueError,
+        match=r"none of 3 rows can be used: 2 match spectra of .* by obsid, but left out before: 3 no label; "
+        r"a cell of FeH is '-1,5', a decimal comma in column FeH: write -1.5 \(and others of logg\)",
+    ):
+        joined(tmp_path, frame, ["FeH", "logg"])
+    own = frame.rename(columns={"FeH": "iron", "logg": "gravity"})
+    with pytest.raises(
+        ValueError,
+        match=r"no column is that of a wanted label .*obsid, iron, gravity; give join.columns=\{FeH",
+    ):
+        joined(tmp_path, own, [])
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        ([5.772, 4.5], "5.772 in column Teff; Teff is 2500 to 60000 K: is it in 1000 K? Give K"),
+        ([3.7614, 3.65], "3.7614 in column Teff; .*: is it the logarithm, or in 1000 K? Give K"),
+        (["hot", "cool"], "'hot' in column Teff, which is no number"),
+    ],
+)
+def test_a_temperature_in_another_unit_is_said_with_its_range(
+    tmp_path: Path, cells: list[Any], text: str
+) -> None:
+    found = joined(
+        tmp_path, pd.DataFrame({"obsid": [1000, 1001], "Teff": cells, "logg": 2.0}), ["Teff", "logg"]
+    )
+    message = rf"none of 2 spectra has a value for Teff \(2 cells out of its range, such as {text}"
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        check_task(found, "reg")
+    assert re.search(text.replace("?", r"\?"), found.counts.text())
+
+
+def test_linear_abundances_are_refused_where_the_identity_shows_them_and_else_asked_about(
+    tmp_path: Path,
+) -> None:
+    feh = np.linspace(-2.5, -0.1, 10)
+    frame = pd.DataFrame({"obsid": range(1000, 1010), "FeH": 10**feh, "CH": feh + 0.2, "CFe": 0.2})
+    with pytest.raises(
+        ValueError,
+        match=r"column FeH: all 10 values of FeH are above 0 \(0.00316 to 0.794\) and 10 of 10 rows",
+    ):
+        joined(tmp_path, frame, ["FeH"])
+    rich = frame.assign(FeH=np.linspace(0.01, 0.4, 10), CH=np.linspace(0.21, 0.6, 10))
+    assert len(joined(tmp_path, rich, ["FeH"])) == 10  # metal-rich stars: the identity holds
+    assert "all values of FeH are above 0" in joined(tmp_path, frame[["obsid", "FeH"]], ["FeH"]).counts.text()
+
+
+def test_positions_that_match_with_ra_and_dec_swapped_are_said(tmp_path: Path) -> None:
+    rows = [visit(number, ra=10.0 + number, dec=40.0 + number) for number in range(10)]
+    frame = pd.DataFrame(
+        {"ra": [row["dec"] for row in rows], "dec": [row["ra"] for row in rows], "FeH": -1.0}
+    )
+    message = r"10 rows match with ra and dec swapped: give join.columns=\{ra: dec, dec: ra\}"
+    with pytest.raises(ValueError, match=message):
+        joined(tmp_path, frame, ["FeH"], rows)
+    assert len(joined(tmp_path, frame, ["FeH"], rows, columns={"ra": "dec", "dec": "ra"})) == 10
+
+
+def test_spectra_without_the_best_key_are_matched_by_the_next_one(tmp_path: Path) -> None:
+    """Rows of spectra that have an obsid are not taken for another spectrum."""
+    rows = [visit(number, obsid=None if number < 3 else 1000 + number, star=None) for number in range(10)]
+    rows.append(visit(3, obsid=None, visit="x", path="/data/x.fits", star=None))  # again the star of 1003
+    frame = pd.DataFrame(
+        [
+            {"obsid": row["obsid"] or 7 + n, "ra": row["ra"], "dec": row["dec"]}
+            for n, row in enumerate(rows[:10])
+        ]
+    )
+    found = joined(tmp_path, frame.assign(FeH=-np.arange(10) / 4), ["FeH"], rows)
+    assert found.label_NL[:, 0].tolist() == [-number / 4 for number in range(10)]
+    assert found.counts.text().splitlines()[2].endswith("by obsid, 3 without obsid by position")
+    assert "1 without labels, 1 of them without obsid" in found.counts.text()
+    assert_all_are_counted(found.counts)
+    named = joined(tmp_path, frame.assign(FeH=-1.0), ["FeH"], rows, key="obsid")
+    assert len(named) == 7
+    assert (
+        "4 without labels, 4 of them without obsid (join.key=auto matches them by position)"
+        in named.counts.text()
+    )
 
 
 def test_labels_that_cannot_train_a_task_are_an_error(tmp_path: Path) -> None:
