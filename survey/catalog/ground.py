@@ -15,8 +15,9 @@ from survey.catalog.asked import is_asked
 from survey.catalog.check_settings import GroundSettings
 from survey.catalog.flag_settings import DEFAULT_KINDS
 from survey.catalog.flags import FlagRules
+from survey.catalog.prior import typed_shares
 from survey.catalog.settings import ListName
-from survey.catalog.thresholds import Threshold
+from survey.catalog.thresholds import FEWEST_SPECTRA, Threshold
 from survey.catalog.visits import Floats, float_column
 from survey.metrics.intervals import Measure, wilson
 
@@ -68,7 +69,7 @@ class Ground:
         return {name: self._judged(threshold, lists[name]) for name, threshold in thresholds.items()}
 
     def _judged(self, threshold: Threshold, listed: pa.Table) -> Threshold:
-        reasons = (*self._survey_reasons(), *self._list_reasons(listed))
+        reasons = (*_share_reasons(threshold), *self._survey_reasons(), *self._list_reasons(listed))
         if not reasons:
             return replace(threshold, notes=(*threshold.notes, *self._notes()))
         purity, completeness = (
@@ -120,6 +121,16 @@ class Ground:
             "spectra than 99 % of the validation spectra: nothing is promised of them; "
             "leave_out=[out_of_domain] keeps them out of the lists",
         )
+
+
+def _share_reasons(threshold: Threshold) -> tuple[str, ...]:
+    """Purity follows from the class shares of the survey; those of validation stars are none of a survey."""
+    if threshold.goal.prior != "estimated" or threshold.mix.how != "validation":
+        return ()
+    return (
+        f"fewer than {FEWEST_SPECTRA} spectra of the survey have class probabilities, so its class shares "
+        f"are unknown, and purity with them; if you know them, give {typed_shares(threshold.name)}",
+    )
 
 
 def _known(values_N: Floats) -> Floats:

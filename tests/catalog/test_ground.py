@@ -15,7 +15,7 @@ from survey.catalog.catalog import CatalogResult
 from survey.catalog.check_settings import GroundSettings
 from survey.catalog.flags import FlagRules
 from survey.catalog.ground import Ground
-from survey.catalog.settings import LIST_NAMES
+from survey.catalog.settings import LIST_NAMES, ListGoal
 from survey.catalog.thresholds import choose_threshold
 from survey.reports import catalog as report
 from tests.catalog import mixed_stars
@@ -36,6 +36,7 @@ VALIDATION = mixed_stars.validation((300, 200, 400))
 TESTED = VALIDATION.append_column("snr_best", pa.array(np.linspace(10, 90, 900))).append_column(
     "domain", pa.array(np.where(np.arange(900) < 27, 1.5, 0.5))
 )
+GIVEN = ListGoal(prior={"MP": 0.3, "CEMP": 0.2, "NMP": 0.5})
 FAR = np.where(np.arange(100) < 30, 1.5, 0.5)
 
 
@@ -43,7 +44,7 @@ def judged(table: pa.Table, listed: pa.Table | None = None, **settings: float) -
     """Why nothing is promised of the MP list of a survey of these stars; nothing if something is."""
     ground = Ground(TESTED, FlagRules(), GroundSettings(**settings))
     ground.add(table)
-    threshold = choose_threshold(TESTED, "MP")
+    threshold = choose_threshold(TESTED, "MP", GIVEN)
     result = ground.judge({"MP": threshold}, {"MP": listed if listed is not None else stars(0.5)})["MP"]
     promised = np.isfinite([result.purity.value, result.completeness.value])
     assert promised.all() if not result.withheld else not promised.any()
@@ -77,15 +78,28 @@ def test_a_list_that_is_mostly_out_of_the_domain_is_not_promised_though_the_surv
     assert judged(stars(0.5), listed=stars(0.5, count=0)) == ()
 
 
+def test_nothing_is_promised_of_a_survey_too_small_to_know_its_class_shares() -> None:
+    """Those of validation stars are none of a survey: with them 3 of 3 listed stars were promised."""
+    ground = Ground(TESTED, FlagRules(), GroundSettings())
+    ground.add(stars(0.5))
+    for goal, promised in ((ListGoal(), False), (ListGoal(prior="validation"), True), (GIVEN, True)):
+        threshold = choose_threshold(TESTED, "MP", goal)
+        result = ground.judge({"MP": threshold}, {"MP": stars(0.5)})["MP"]
+        assert np.isfinite(result.purity.value) == promised
+        if not promised:
+            assert result.withheld[0].startswith("fewer than 200 spectra of the survey have class")
+            assert result.withheld[0].endswith("give 'mp.prior={MP: 4, CEMP: 1, NMP: 95}'")
+
+
 def test_some_stars_out_of_the_domain_are_a_note() -> None:
     ground = Ground(TESTED, FlagRules(), GroundSettings())
     ground.add(stars(np.where(np.arange(100) < 8, 1.5, 0.5)))
-    result = ground.judge({"MP": choose_threshold(TESTED, "MP")}, {"MP": stars(0.5)})["MP"]
+    result = ground.judge({"MP": choose_threshold(TESTED, "MP", GIVEN)}, {"MP": stars(0.5)})["MP"]
     assert result.withheld == ()
     assert result.notes[-1].startswith("8% of the stars of asked kinds are farther")
     ground = Ground(TESTED, FlagRules(), GroundSettings())
     ground.add(stars(np.nan))
-    unknown = ground.judge({"MP": choose_threshold(TESTED, "MP")}, {"MP": stars(0.5)})["MP"]
+    unknown = ground.judge({"MP": choose_threshold(TESTED, "MP", GIVEN)}, {"MP": stars(0.5)})["MP"]
     assert "the promises are not checked" in unknown.notes[-1]
 
 
