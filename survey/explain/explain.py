@@ -51,6 +51,8 @@ from survey.training.batches import Spectra, read_spectra
 
 SHOWN = 6
 """The most important blocks whose features a text names."""
+FILLS = 0.15
+"""A block is named by a feature that is as wide as this share of it, or else by its wavelengths."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ class _ExplainJob:
         for block in np.argsort(-size_K)[:SHOWN].tolist():
             low, high = self.blocks.low_K[block], self.blocks.high_K[block]
             found = features_between(low, high)
-            names[found[0].name if found else f"{low:.0f} to {high:.0f} angstrom"] = None
+            is_plain = bool(found) and found[0].high - found[0].low > FILLS * (high - low)
+            names[found[0].name if is_plain else f"{low:.0f} to {high:.0f} angstrom"] = None
         element = max(by_element, key=lambda name: by_element[name][number])
         own = OWN_ELEMENT.get(target.column, "")
         return TargetRecord(

@@ -96,7 +96,10 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
     lines += _kind_list_lines(document) + check_lines(document) + _known_lines(result) + _truth_lines(result)
     cemp = files.join(folder, "cemp_candidates")
     lines += [
-        _line("look at", f"{files.join(folder, 'hats')}  lsdb.open_catalog(...), or any Parquet reader"),
+        _line(
+            "look at",
+            f"{files.join(folder, 'hats')}  lsdb.open_catalog(...); its stars/dataset: any Parquet reader",
+        ),
         _line("", f"{cemp}.*, mp_candidates.* in TOPCAT, astropy, pandas, duckdb"),
         _line("", "next_cemp.*, next_mp.*: the best stars that are not in a list, with what keeps each out"),
         _line("", "not_fgk.parquet, unsure.parquet: all stars that may not be in a list, and why"),

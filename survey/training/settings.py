@@ -240,6 +240,8 @@ class Train(Settings):
             )
         self._check_keep()
         for name, source in self.sources.items():
+            if not source.store:
+                continue  # a source of the recipe that is not used
             try:
                 source.check_classes(self.classes)
             except ValueError as error:

@@ -125,6 +125,11 @@ def _check_plan(settings: Train, planned: Plan) -> Plan:
     metric.
     """
     net = runs.network(planned)
+    if "continuum" in net.extra_inputs and planned.store.prepare.continuum != "dual":
+        raise SettingsError(
+            f"train: model={planned.model}: needs continua, the store {planned.store.path} has none; "
+            "ingest with prepare.continuum=dual"
+        )
     if settings.start_from and isinstance(net, Baseline):
         raise SettingsError(
             f"train: start_from: a {planned.model} is fitted at once and cannot continue another run; "

@@ -116,3 +116,10 @@ def test_without_any_class_in_the_table_labels_alone_are_learned(place: Path) ->
     assert not (place / "no_carbon").exists()
     plan(settings)
     assert runs.read_plan(settings.run).task.kind == "reg"
+
+
+def test_a_network_that_needs_continua_is_refused_before_the_training_if_there_are_none(place: Path) -> None:
+    message = "model=freqinception: needs continua, the store .* has none; ingest with prepare.continuum=dual"
+    with pytest.raises(SettingsError, match=message):
+        plan(lessons.training(place, model="freqinception", options={}))
+    assert not (place / "run" / "plan.json").exists()
