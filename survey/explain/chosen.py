@@ -12,9 +12,8 @@ from survey.ensemble import holdout
 from survey.ensemble.ensemble import Ensemble
 from survey.ensemble.line_key import read_columns
 from survey.explain.settings import ExplainSettings
-from survey.folder import Folder
 from survey.settings import SettingsError
-from survey.store.store import STORE, Store, open_store
+from survey.store.store import Store, open_store
 from survey.training.batches import Places
 
 NAMES = ("obsid", "visit", "star", "path")
@@ -41,8 +40,7 @@ class Chosen:
 def open_spectra(settings: ExplainSettings, ensemble: Ensemble) -> Store:
     """The store whose spectra are explained."""
     trained = ensemble.document.store
-    own = trained.path if Folder(trained.path, STORE).is_finished() else ensemble.members.runs[0].store_path
-    store = open_store(settings.store or own)
+    store = open_store(settings.store or ensemble.store_path)
     ensemble.members.check_store(store)
     if settings.store is None and store.id != trained.id:
         raise SettingsError(
