@@ -1,11 +1,12 @@
 """What networks learn from images: M dwarfs from spectra and pictures, galaxies from pictures, two surveys.
 
     python benchmarks/images.py [parts=mstars,galaxies,surveys] [work=benchmarks/work/images] [epochs=20]
-                                [only=without,sinkhorn]
+                                ['only=without;sinkhorn']
 
 Every training is a run in the work folder, and a finished one is not trained again. Each network is compared
 with simple baselines on the same objects: the most common class, indices of bands and colours, statistics of
-shapes. Accuracies have 95 % intervals (Wilson).
+shapes. With a second survey an epoch has twice the steps, so one variant without it has twice the epochs.
+Accuracies have 95 % intervals (Wilson).
 """
 
 import csv
@@ -299,10 +300,11 @@ def surveys(place: Place) -> None:
     }
     variants: dict[str, dict[str, Any]] = {
         "without": {"augment": AUGMENT},
+        "without, twice the epochs": {"augment": AUGMENT, "epochs": 2 * place.epochs},
         "seeing and noise": worse,
         **{
             f"{method}": bass | {"augment": AUGMENT, "align": {"method": method} | ALIGN}
-            for method in ("mmd", "coral", "sinkhorn")
+            for method in ("mmd", "coral", "sinkhorn", "adversary", "pairs")
         },
     }
     show("two surveys (seeds)", "same survey", "other survey", "distance (MMD) of the latents")
@@ -349,7 +351,7 @@ PARTS = {"mstars": m_stars, "galaxies": galaxies, "surveys": surveys}
 
 def main(parts: str = "mstars,galaxies,surveys", work: str = "", epochs: str = "20", only: str = "") -> None:
     """Run the parts, and print their tables."""
-    chosen = tuple(filter(None, only.split(",")))
+    chosen = tuple(filter(None, only.split(";")))
     place = Place(Path(work or ROOT / "benchmarks" / "work" / "images"), int(epochs), chosen)
     place.work.mkdir(parents=True, exist_ok=True)
     for part in parts.split(","):
