@@ -2,26 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from survey import files
 from survey.explain.explain import Explained
 from survey.explain.explanation import TargetRecord
 from survey.reports import explain_plots
-
-ENDING = ".png"
+from survey.reports.kept_pictures import keep_pictures
 
 
 def pictures(result: Explained) -> list[str]:
     """Draw the pictures, unless they are there; their paths."""
-    drawn = [name for name in files.names(result.folder) if name.endswith(ENDING)]
-    if not result.created and drawn:
-        return [files.join(result.folder, name) for name in drawn]
-    for name in drawn:
-        files.remove(files.join(result.folder, name))
-    paths = []
-    for name, data in explain_plots.draw(result):
-        paths.append(files.join(result.folder, name + ENDING))
-        files.write(paths[-1], data)
-    return sorted(paths)
+    return keep_pictures(result.folder, result.created, explain_plots.draw(result))
 
 
 def summary(result: Explained, pictures: Sequence[str]) -> str:

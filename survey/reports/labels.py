@@ -6,8 +6,8 @@ from survey import files
 from survey.label_tables.label_document import LabelsDocument, SourceRecord
 from survey.label_tables.label_tables import CONTRADICTIONS, SCALES, LabelsResult
 from survey.reports import label_table_plots
+from survey.reports.kept_pictures import keep_pictures
 
-ENDING = ".png"
 REPORT = "report.txt"
 MOST_REASONS = 6
 SHOWN = 3
@@ -16,17 +16,10 @@ SHOWN = 3
 
 def pictures(result: LabelsResult) -> list[str]:
     """Draw the pictures and write the report, unless they are there; the paths of the pictures."""
-    drawn = [name for name in files.names(result.folder) if name.endswith(ENDING)]
-    if not result.created and drawn:
-        return [files.join(result.folder, name) for name in drawn]
-    for name in drawn:
-        files.remove(files.join(result.folder, name))
-    paths = []
-    for name, data in label_table_plots.plots(result):
-        paths.append(files.join(result.folder, name + ENDING))
-        files.write(paths[-1], data)
-    files.write(files.join(result.folder, REPORT), (summary(result, sorted(paths)) + "\n").encode())
-    return sorted(paths)
+    paths = keep_pictures(result.folder, result.created, label_table_plots.plots(result))
+    if result.created or not files.exists(files.join(result.folder, REPORT)):
+        files.write(files.join(result.folder, REPORT), (summary(result, paths) + "\n").encode())
+    return paths
 
 
 def summary(result: LabelsResult, pictures: Sequence[str]) -> str:

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from survey import files
 from survey.latent.latent import CLASSIFIERS, LATENT_FEATURES, OUTLIERS, STATISTICS, LatentResult
 from survey.latent.latent_document import LatentDocument
 from survey.latent.outliers import OUTLIER
 from survey.reports import latent_maps, latent_plots
+from survey.reports.kept_pictures import keep_pictures
 
-ENDING = ".png"
 SHOWN = 3
 """Outliers that the summary names, of each list."""
 MOST_CLASSES = 12
@@ -17,16 +16,7 @@ MOST_CLASSES = 12
 
 def pictures(result: LatentResult) -> list[str]:
     """Draw the pictures, unless they are there; their paths."""
-    drawn = [name for name in files.names(result.folder) if name.endswith(ENDING)]
-    if not result.created and drawn:
-        return [files.join(result.folder, name) for name in drawn]
-    for name in drawn:
-        files.remove(files.join(result.folder, name))
-    paths = []
-    for name, data in _drawn(result):
-        paths.append(files.join(result.folder, name + ENDING))
-        files.write(paths[-1], data)
-    return sorted(paths)
+    return keep_pictures(result.folder, result.created, _drawn(result))
 
 
 def _drawn(result: LatentResult) -> Iterator[tuple[str, bytes]]:
