@@ -25,7 +25,7 @@ from survey.messages import MOST_LINES, find_unusable, join_lines
 
 JOBS = (
     *("mock", "download", "labels", "ingest", "train", "tune", "ensemble"),
-    *("evaluate", "predict", "catalog", "latent", "explain", "report", "status"),
+    *("evaluate", "predict", "catalog", "latent", "explain", "report", "followup", "status"),
 )
 """All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
 

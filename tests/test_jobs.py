@@ -10,6 +10,7 @@ from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
 from survey.explain.settings import ExplainSettings
+from survey.followup.settings import FollowupSettings
 from survey.label_tables.settings import LabelTables
 from survey.latent.settings import LatentSettings
 from survey.pages.settings import ReportSettings
@@ -38,6 +39,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "latent": LatentSettings,
     "explain": ExplainSettings,
     "report": ReportSettings,
+    "followup": FollowupSettings,
     "status": Status,
 }
 
@@ -80,6 +82,7 @@ def test_every_job_accepts_every_recipe(recipe: Path) -> None:
         "latent": ["predictions=x", "latent=y"],
         "explain": ["of=x", "explain=y"],
         "report": ["of=x"],
+        "followup": ["of=x", "followup=y", "site=Xinglong", "dates=2027-01-10", "hours=20"],
         "status": ["path=x"],
     }
     if recipe.stem in SPACES:

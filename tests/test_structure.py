@@ -35,10 +35,11 @@ RANK = {
     "explain": 9,
     "search": 9,
     "status": 9,
-    "reports": 10,
     "estimate": 10,
-    "cluster": 11,
-    "pages": 11,
+    "followup": 10,
+    "reports": 11,
+    "cluster": 12,
+    "pages": 12,
 }
 """The rooms in the order of the road; files directly in survey/ have rank 0.
 

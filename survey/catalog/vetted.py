@@ -41,15 +41,15 @@ class Vetted:
     by_star: Mapping[str, tuple[str, int, float | None, str | None]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: str) -> Self:
-        """The verdicts of a merged table; no verdicts for an empty path."""
+    def read(cls, path: str, job: str = "catalog") -> Self:
+        """The verdicts of a merged table; no verdicts for an empty path. `job` begins its errors."""
         if not path:
             return cls()
-        table = open_table(path, "catalog: verdicts")
+        table = open_table(path, f"{job}: verdicts")
         missing = [name for name in NEEDED if name not in table.names]
         if missing:
             raise ValueError(
-                f"catalog: verdicts: {path}: no column {missing[0]}; "
+                f"{job}: verdicts: {path}: no column {missing[0]}; "
                 "give the table of survey report merge=[FILE, ...] table=TABLE.csv"
             )
         wanted = [*NEEDED, *(name for name in ("quality", "notes") if name in table.names)]
@@ -57,7 +57,7 @@ class Vetted:
         for number, row in enumerate(table.read(wanted).to_pylist(), 2):
             if row["verdict"] not in VERDICTS:
                 raise ValueError(
-                    f"catalog: verdicts: {path}: row {number}: the verdict is {row['verdict']!r}; "
+                    f"{job}: verdicts: {path}: row {number}: the verdict is {row['verdict']!r}; "
                     f"give {', '.join(VERDICTS)}"
                 )
             by_star[str(row["star"])] = _verdict(row)

@@ -27,6 +27,8 @@ JOB_OF = {
     "catalog": "catalog",
     "latent": "latent",
     "explanation": "explain",
+    "followup": "followup",
+    "observed": "followup",
     "labels": "labels",
 }
 """The kinds of folders, and the jobs that make them."""
