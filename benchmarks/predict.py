@@ -105,7 +105,7 @@ def prediction_spec(
 def in_memory(inputs: StoreInput) -> Spectra:
     """All spectra in memory."""
     tables = (inputs.load(shard, INPUT_COLUMNS).spectra for shard in range(inputs.shards))
-    return concatenate([to_spectra(table, inputs.path) for table in tables])
+    return concatenate([to_spectra(table, inputs.path, ()) for table in tables])
 
 
 def plain_loop(path: str, spectra: Spectra, batch: int, threads: int) -> float:

@@ -11,7 +11,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -21,7 +20,8 @@ from survey.settings import SettingsError
 from survey.store import manifest
 from survey.store.ingest import check_tables
 from survey.store.make import ShardSpec, ShardTables, make_tables
-from survey.store.schema import IMAGE, REFUSED_SCHEMA, image_array
+from survey.store.pages import ALIGNMENT, parse_spectra
+from survey.store.schema import IMAGE, REFUSED_SCHEMA, flat_values, image_array
 from survey.store.settings import Ingest, Prepare
 from survey.store.store import ADVICE, Store
 from survey.training.batches import ExtraInputs, Spectra
@@ -31,9 +31,6 @@ PIXEL_COLUMNS = ("flux", "ivar", "continuum", IMAGE)
 
 PIXELS = ("flux", "ivar")
 """Those of them that every network gets."""
-
-ALIGNMENT = 64
-"""Bytes. The start of an array decides how vector units read it, and the last bit of a matrix product."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +65,7 @@ class StoreInput:
     def load(self, shard: int, columns: list[str]) -> ShardTables:
         """These columns of the spectra of a shard, whose file must have the store's checksum."""
         path, written, _ = self.tables[shard]
-        data = written.read(path, ADVICE)
-        file = pq.ParquetFile(pa.BufferReader(data))
-        existing = set(file.schema_arrow.names)
-        table = file.read([name for name in columns if name in existing], use_threads=False)
+        table = parse_spectra(written.read(path, ADVICE), path, columns, some_may_be_missing=True)
         return ShardTables(table, REFUSED_SCHEMA.empty_table(), table.num_rows)
 
 
@@ -150,7 +144,7 @@ def _image_tensor(table: pa.Table) -> torch.Tensor:
 
 def _tensor(column: pa.ChunkedArray) -> torch.Tensor:
     """Fixed-size lists as rows of a tensor. Numpy arrays would be read-only, and torch would warn of that."""
-    flat: torch.Tensor = torch.from_dlpack(column.combine_chunks().flatten())  # type: ignore[attr-defined]
+    flat: torch.Tensor = torch.from_dlpack(flat_values(column))  # type: ignore[attr-defined]
     aligned = flat if flat.data_ptr() % ALIGNMENT == 0 else flat.clone()
     return aligned.view(-1, column.type.list_size)
 

@@ -129,12 +129,22 @@ def image_column(images: list[np.ndarray], size: int) -> pa.Array:
 
 def image_array(column: pa.ChunkedArray, shape: tuple[int, int, int]) -> np.ndarray:
     """A column of images as bytes (N, C, H, W), without a copy."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # of no rows
-        return np.empty((0, *shape), np.uint8)
+    array = _one_array(column)
     start, size = array.offset * array.type.byte_width, len(array) * array.type.byte_width
     pixels = np.frombuffer(array.buffers()[1], np.uint8, size, start) if size else np.empty(0, np.uint8)
     return pixels.reshape(len(array), *shape)
+
+
+def flat_values(column: pa.ChunkedArray) -> pa.Array:
+    """The numbers of a column of fixed-size lists, one list after the other, without a copy if possible."""
+    return _one_array(column).flatten()
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array. Joining copies, even where there is only one."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def array_column(values: np.ndarray) -> pa.Array:

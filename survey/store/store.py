@@ -26,6 +26,7 @@ from survey import files
 from survey.folder import Document, Folder, Kind
 from survey.spectrum import Grid
 from survey.store.markers import SHARDS, IngestMarker, markers_from, shard_file
+from survey.store.pages import parse_spectra
 from survey.store.schema import ARRAY_COLUMNS, IMAGE
 from survey.store.settings import Bits, Prepare
 
@@ -106,7 +107,7 @@ class Store:
     def spectra(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The spectra of one shard, or some of their columns. A damaged file is an error."""
         data = self.markers[shard].spectra.read(self.file(shard), ADVICE)
-        return files.parse_table(data, self.file(shard), columns)
+        return parse_spectra(data, self.file(shard), columns)
 
     def refused(self, shard: int) -> pa.Table:
         """The refused files of one shard."""

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from survey.store.schema import IMAGE, image_array
+from survey.store.schema import IMAGE, flat_values, image_array
 from survey.store.store import Store, open_store
 from survey.training.learning_settings import Curriculum
 
@@ -109,7 +109,7 @@ def _column_array(table: pa.Table, name: str, shape: tuple[int, ...]) -> NDArray
     """A column of arrays of this shape."""
     if name == IMAGE:
         return image_array(table[name], (shape[0], shape[1], shape[2]))
-    pixels: NDArray[Any] = table[name].combine_chunks().flatten().to_numpy()
+    pixels: NDArray[Any] = flat_values(table[name]).to_numpy()
     return pixels.reshape(-1, *shape)
 
 

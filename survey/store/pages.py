@@ -1,0 +1,176 @@
+"""The columns of a store from the bytes of its Parquet file; the arrays without Parquet's own decoding.
+
+Parquet keeps two small numbers for each number of a list, its levels, which say where a list begins and what
+is null. Decoding them takes most of the time of reading a list, and in a store they hold no information: all
+lists have one length and nothing is null. So the values are taken from the pages directly. They are the same
+bit by bit. A file that is written in another way is left to Arrow.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from survey.store.schema import ARRAY_COLUMNS, array_column
+
+ALIGNMENT = 64
+"""Bytes. The start of an array decides how vector units read it, and the last bit of a matrix product."""
+BLOCK = 1 << 16
+"""Values whose bytes are joined at a time: they stay in the cache."""
+CODECS = {"LZ4": "lz4_raw", "SNAPPY": "snappy", "ZSTD": "zstd", "UNCOMPRESSED": ""}
+DATA_PAGE = 0
+PLAIN, BYTE_STREAM_SPLIT = 0, 9
+"""Numbers of the Parquet format: a kind of page, and two encodings."""
+
+
+class OtherLayoutError(ValueError):
+    """The values cannot be taken from the pages."""
+
+
+def parse_spectra(
+    data: bytes, path: str, columns: Sequence[str] | None = None, some_may_be_missing: bool = False
+) -> pa.Table:
+    """The table in the bytes of a store's file, or some of its columns.
+
+    The checksum of the whole file must have been checked; those of its pages are not checked again.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        schema = file.schema_arrow
+        names = schema.names if columns is None else list(columns)
+        if some_may_be_missing:
+            names = [name for name in names if name in schema.names]
+        fields = [schema.field(name) for name in names]
+        arrays = dict(_arrays(data, file, [name for name in names if name in ARRAY_COLUMNS]))
+        others = file.read([name for name in names if name not in arrays], use_threads=False)
+    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: damaged ({error}); put a copy back, or run its job again") from error
+    values = [arrays[name] if name in arrays else others[name] for name in names]
+    return pa.table(values, schema=pa.schema(fields, metadata=schema.metadata))
+
+
+def _arrays(data: bytes, file: pq.ParquetFile, names: list[str]) -> Iterator[tuple[str, pa.Array]]:
+    """The columns of arrays whose values can be taken from their pages."""
+    if file.metadata.num_row_groups != 1 or not file.metadata.num_rows:
+        return
+    group = file.metadata.row_group(0)
+    places = {group.column(number).path_in_schema: number for number in range(group.num_columns)}
+    for name in names:
+        number, kind = places.get(f"{name}.list.element"), file.schema_arrow.field(name).type
+        if number is None or not pa.types.is_fixed_size_list(kind):
+            continue
+        try:
+            levels = file.schema.column(number)
+            chunk = _Chunk(data, group.column(number), bool(levels.max_definition_level))
+            values = chunk.values(group.num_rows * kind.list_size)
+        except (ValueError, LookupError, OverflowError, pa.ArrowException, OSError):
+            continue  # Arrow says what is wrong with it, if anything
+        yield name, array_column(values.reshape(group.num_rows, kind.list_size))
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The pages of a column of lists of float32."""
+
+    data: bytes
+    column: Any
+    may_be_null: bool
+
+    def values(self, count: int) -> NDArray[np.float32]:
+        """The values of all pages, which must be `count`: else some are null."""
+        column = self.column
+        if column.physical_type != "FLOAT" or column.has_dictionary_page or column.compression not in CODECS:
+            raise OtherLayoutError
+        values, start, at = aligned_array(count), 0, column.data_page_offset
+        end = at + column.total_compressed_size
+        while at < end:
+            header, at = _struct(self.data, at)
+            size = int(header[3])
+            start += self._page(header, memoryview(self.data)[at : at + size], values[start:])
+            at += size
+        if start != count:
+            raise OtherLayoutError
+        return values
+
+    def _page(self, header: dict[int, Any], packed: memoryview, values: NDArray[np.float32]) -> int:
+        """Puts the values of a page into an array, and returns their number."""
+        if header[1] != DATA_PAGE or header[3] < 0:
+            raise OtherLayoutError
+        codec, encoding = CODECS[self.column.compression], header[5][2]
+        page = np.frombuffer(pa.decompress(packed, header[2], codec) if codec else packed, np.uint8)
+        for _ in range(1 + self.may_be_null):  # the levels: their size in four bytes, then themselves
+            page = page[4 + int.from_bytes(page[:4].tobytes(), "little") :]
+        count = len(page) // 4
+        if len(page) % 4 or count > len(values) or encoding not in (PLAIN, BYTE_STREAM_SPLIT):
+            raise OtherLayoutError
+        if encoding == PLAIN:
+            values[:count].view(np.uint8)[:] = page
+        else:
+            join_bytes(page.reshape(4, count), values[:count].view(np.uint32))
+        return count
+
+
+def aligned_array(count: int) -> NDArray[np.float32]:
+    """Room for so many numbers, aligned for vector units."""
+    room = np.empty(4 * count + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + 4 * count].view(np.float32)
+
+
+def join_bytes(bytes_4N: NDArray[np.uint8], words_N: NDArray[np.uint32]) -> None:
+    """Joins the four bytes of each word, the lowest first. Rounded numbers have low bytes that are all 0."""
+    zeros = next((number for number in range(3) if bytes_4N[number].max(initial=0)), 3)
+    for start in range(0, len(words_N), BLOCK):
+        block = slice(start, start + BLOCK)
+        word_N, part_4N = words_N[block], bytes_4N[:, block]
+        np.copyto(word_N, part_4N[3])
+        for number in range(2, zeros - 1, -1):
+            word_N <<= 8
+            word_N |= part_4N[number]
+        word_N <<= 8 * zeros
+
+
+def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
+    """The numbered fields of a structure in Thrift's compact form, and where it ends."""
+    fields: dict[int, Any] = {}
+    number = 0
+    while kind := data[at]:
+        at += 1
+        if kind >> 4:
+            number += kind >> 4
+        else:
+            number, at = _signed(data, at)
+        kind &= 15
+        if kind in (1, 2):  # the kind of a truth value is its value
+            fields[number] = kind == 1
+        elif kind in (4, 5, 6):
+            fields[number], at = _signed(data, at)
+        elif kind == 8:
+            size, at = _unsigned(data, at)
+            at += size
+        elif kind == 12:
+            fields[number], at = _struct(data, at)
+        else:
+            raise OtherLayoutError
+    return fields, at + 1
+
+
+def _unsigned(data: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def _signed(data: bytes, at: int) -> tuple[int, int]:
+    """A number with a sign, which is its lowest bit."""
+    value, at = _unsigned(data, at)
+    return (value >> 1) ^ -(value & 1), at
