@@ -3,9 +3,9 @@
     python -m benchmarks.explain [of=weights/cemp] [work=benchmarks/work/anomalies] [count=200]
 
 Three sets: computed stars of class CEMP, other computed stars, and real stars of types F, G and K. For each
-label and class the table shows the most important blocks, the element whose lines change it most, and the test
-of strength: the change without the most important tenth of 60 blocks, over that without as many random ones.
-Some of the stars were in the training of the ensemble. Needs ../shared/data.
+label and class the table shows the most important blocks, the element whose lines change it most, and the
+test of strength: the change without the most important tenth of 60 blocks, over that without as many random
+ones. Some of the stars were in the training of the ensemble. Needs ../shared/data.
 """
 
 import sys

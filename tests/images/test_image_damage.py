@@ -44,9 +44,8 @@ def picture(seed: int) -> np.ndarray:
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
     light = 200 * np.exp(-np.hypot(x, 0.6 * y) / 6)
-    return np.clip(light[..., None] * [1, 0.8, 0.6] + draw.normal(20, 4, (SIZE, SIZE, 3)), 0, 255).astype(
-        "u1"
-    )
+    colours = light[..., None] * [1, 0.8, 0.6] + draw.normal(20, 4, (SIZE, SIZE, 3))
+    return np.asarray(np.clip(colours, 0, 255).astype("u1"))
 
 
 @cache
