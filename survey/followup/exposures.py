@@ -39,7 +39,7 @@ class Magnitudes:
             value_N[new_N], column_N[new_N] = measured_N[new_N], name
         if stars.num_rows and np.isnan(value_N).all():
             where = settings.magnitudes or f"{settings.of}: list {settings.list_}"
-            there = "empty" if names else "missing"
+            there = "missing" if not names else "empty, or of other stars" if settings.magnitudes else "empty"
             raise SettingsError(
                 f"followup: {where}: no star has a magnitude: {', '.join(names or settings.magnitude)} "
                 f"{'is' if len(names or settings.magnitude) == 1 else 'are'} {there}; give "

@@ -46,7 +46,7 @@ class FollowupDocument(Document):
 
     `listed` is the number of stars of the vetted list; `rejected` stars are no part of it. `expected` is the
     number of true stars that the sample is expected to have, `purity` the expected purity of the vetted list.
-    `error` is about half the width of the 95 % interval of the purity from the results; null if there is none.
+    `error`: about half the width of the 95 % interval of the purity from the results; null if there is none.
     """
 
     settings: dict[str, Any]

@@ -1,0 +1,73 @@
+"""A catalog of made-up stars with a CEMP list, their magnitudes, and what they truly are."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from survey.followup import followup
+from tests.catalog.test_catalog import list_of, run, write_survey
+from tests.commands import survey
+
+
+@dataclass(frozen=True)
+class VettedCatalog:
+    """A catalog on disk: its folder, its CEMP list, and the files about its stars."""
+
+    folder: str
+    table: pa.Table
+    magnitudes: str
+    truth: str
+
+
+@pytest.fixture(scope="session")
+def vetted(tmp_path_factory: pytest.TempPathFactory) -> VettedCatalog:
+    """A catalog that was made by the job itself; `truth` has the true labels of all stars."""
+    folder = tmp_path_factory.mktemp("followup")
+    write_survey(folder)
+    result = run(folder, exports=[])
+    table = list_of(result, "CEMP")
+    random = np.random.default_rng(5)
+    lines = [f"{star},{random.uniform(13, 17):.3f}" for star in table["star"].to_pylist()]
+    (folder / "magnitudes.csv").write_text("\n".join(["star,gmag", *lines]) + "\n")
+    return VettedCatalog(result.folder, table, str(folder / "magnitudes.csv"), str(folder / "truth.csv"))
+
+
+@pytest.fixture(autouse=True)
+def _a_day_in_autumn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are drawn on the same day, whenever the tests are run."""
+    monkeypatch.setattr(followup, "today", lambda: date(2026, 12, 1))
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command that draws a sample of the catalog."""
+
+    vetted: VettedCatalog
+
+    def __call__(self, folder: Path | str, *more: str, magnitudes: bool = True) -> str:
+        """What the command prints; an error is its message."""
+        given = {
+            "of": self.vetted.folder,
+            "followup": str(folder),
+            "site": "Xinglong",
+            "dates": "[2027-01-10,2027-01-12]",
+            "hours": "6",
+        }
+        if magnitudes:
+            given |= {"magnitudes": self.vetted.magnitudes, "magnitude": "gmag"}
+        given |= dict(item.split("=", 1) for item in more)
+        done = survey("followup", *(f"{key}={value}" for key, value in given.items()))
+        if done.returncode:
+            assert "Traceback" not in done.stderr
+            return done.stderr.strip()
+        return done.stdout
+
+
+@pytest.fixture
+def draw(vetted: VettedCatalog) -> Command:
+    """Draw a sample, with the given settings in place of the usual ones."""
+    return Command(vetted)
