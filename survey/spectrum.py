@@ -22,10 +22,12 @@ REASONS = {
     "truncated": "the file ends before the data that its header announces",
     "bad_header": "a required header card is missing, contradictory or no number",
     "damaged": "a source knows the file by its name, but cannot read it",
+    "plugin_error": "the code of the source has an error: correct it, then give reread=true",
     "unknown_layout": "a valid file, but no source knows its layout",
     "no_object": "a sky fibre, a lamp or another exposure without an object",
     "bad_wavelength": "the wavelengths are not finite, positive and rising",
-    "no_good_pixel": "no pixel is finite and unmasked with a positive inverse variance, or all flux is 0",
+    "no_good_pixel": "no pixel is finite and unmasked with a positive inverse variance, or the flux is 0 or "
+    "too large",
     "coverage": "too little of the grid is covered",
     "bad_pixels": "too many of the covered pixels are bad",
     "few_pixels": "too few good pixels",
@@ -37,6 +39,19 @@ REASONS = {
     "blank_image": "the image shows nothing: all pixels are equal, or none is finite",
 }
 """The closed list of reasons for which a file or a spectrum is refused."""
+
+REMEDIES = {
+    "plugin_error": "correct the source, then reread=true reads these files again",
+    "unknown_layout": "name the right source with sources=[...], or add one (docs/extending.md)",
+    "coverage": "give another prepare.grid=, or the unit of the wavelengths (options.SOURCE.wave=), or "
+    "prepare.gates.coverage.then=flag",
+    "bad_wavelength": "look at the column and the unit of the wavelengths (options.SOURCE.wave=)",
+    **{
+        name: f"prepare.gates.{name}.then=flag keeps such spectra"
+        for name in ("low_snr", "bad_pixels", "few_pixels", "outliers")
+    },
+}
+"""What may help where many files are refused for a reason."""
 
 
 class Refused(Exception):  # noqa: N818 - the word of the domain: a refused file is counted, it is no failure
@@ -139,7 +154,7 @@ class Spectrum:
 
     `flux` and `ivar` are the arrays of the file, of any float type and byte order. `bad` marks pixels that
     the survey masks in all exposures (and-mask), `suspect` those that it masks in any (or-mask); each may be
-    None. `visit` holds values of `VISIT_COLUMNS`; what is not known is absent. `noise_estimated` means that
+    None. `visit` holds values of `VISIT_KEYS`; what is not known is absent. `noise_estimated` means that
     the file gives no errors: `ivar` was estimated from the flux (`survey.sources.noise`).
     """
 
@@ -199,3 +214,7 @@ VISIT_COLUMNS = {
     "mag_system": ("string", "bands of the file's magnitudes: ugrizjh, gri, gbprp; ps = Pan-STARRS; sdss"),
 }
 """What a source may say of a visit: column, Arrow type, meaning. A store has all of these columns."""
+
+VISIT_KEYS = (*VISIT_COLUMNS, "rv")
+"""All that a source may say of a visit. `rv` is the radial velocity in km/s: it shifts the spectrum to the
+rest frame where the catalogue has none, and the store has it as `velocity`."""

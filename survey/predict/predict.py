@@ -44,8 +44,8 @@ from survey.store.markers import (
     SHARDS,
     complete_markers,
     marker_table,
-    missing_files_returned,
-    refused_example,
+    may_be_read_now,
+    refused_examples,
     shard_file,
 )
 from survey.store.settings import Ingest
@@ -251,7 +251,7 @@ def _finished_shards(spec: PredictionSpec, settings: Predict) -> dict[int, Predi
             finished[shard] = marker
     if settings.ingest.get("reread"):
         for shard, marker in list(finished.items()):
-            if missing_files_returned(spec.folder, marker):
+            if may_be_read_now(spec.folder, marker):
                 del finished[shard]
     return finished
 
@@ -299,10 +299,9 @@ def _check_refusals(settings: Predict, folder: str, document: PredictionsDocumen
     limit = settings.largest_refused_share
     count, rows_in = sum(document.refused.values()), document.rows_in
     if count > limit * rows_in:
-        reasons = ", ".join(f"{reason} {number:,}" for reason, number in document.refused.items())
         raise RefusalsError(
             f"predict: {folder}: the predictions are complete, but {count:,} of {rows_in:,} rows "
             f"({count / rows_in:.1%}) were refused, more than refuse_above={limit:g} allows "
-            f"({reasons}; {refused_example(folder, document.shards)}); "
+            f"({refused_examples(folder, document.refused, document.shards)}); "
             f"read {files.join(folder, 'refused')}, then correct the input or raise refuse_above="
         )

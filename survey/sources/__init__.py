@@ -23,7 +23,7 @@ the file belongs to this survey but holds no usable spectrum. A source also defi
 A source of images gives `ImageOfObject` in place of `Spectrum`; `images.py` is one.
 
 A `Spectrum` has vacuum wavelengths in angstrom in rising order (`wavelengths.py` converts those in air),
-flux, inverse variance, masks, and what is known of the visit (`survey.spectrum.VISIT_COLUMNS`).
+flux, inverse variance, masks, and what is known of the visit (`survey.spectrum.VISIT_KEYS`).
 `noise.without_errors` makes one where the file gives no errors. `ascii.py` is a complete example.
 
 A recipe names the sources to use: `sources: [NAME, ...]`. Each file goes to the first of them that reads it.

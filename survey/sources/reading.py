@@ -2,8 +2,7 @@
 can.
 
 A FITS file is parsed once for all sources that read FITS. Other files belong to the sources that know their
-names (`FILES`): those that read bytes, and those that read rows of tables of spectra. What a source of
-another survey gives is checked here, so that no plugin can stop a shard.
+names (`FILES`): those that read bytes, and those that read rows of tables of spectra.
 
 Most gzip files have one member that states its size. libdeflate unpacks it at once, 20 % faster than isal. A
 file that is different, damaged or larger goes through a stream of isal piece by piece, which shows what is
@@ -23,9 +22,9 @@ from isal import isal_zlib
 from survey import plugins
 from survey.files import LARGEST
 from survey.settings import Settings
-from survey.sources import fits, wavelengths
-from survey.sources.visit import valid_values
-from survey.spectrum import ImageOfObject, LogWave, Refused, Spectrum
+from survey.sources import fits
+from survey.sources.checking import Found, check_keys, checked, damage_refused
+from survey.spectrum import ImageOfObject, Refused, Spectrum
 
 FITS_ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
 """The endings of FITS files, in lower case."""
@@ -33,12 +32,10 @@ MOST_MEMBERS = 4096
 """Gzip members of a file. bgzip writes 1,024 members for 64 MiB; each costs some microseconds, however small
 it is."""
 
+
 _PIECE = 1 << 16
 _DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment] # isal's stub calls it an instance
 _FITS_START = b"SIMPLE  ="
-
-Found = Spectrum | ImageOfObject
-"""What a source finds in a file."""
 
 Sources = Mapping[str, Settings]
 """The sources that may read a file, in their order, with their options. `arrays` is one of them."""
@@ -94,7 +91,9 @@ def observations(data: fits.Bytes, name: str, sources: Sources) -> list[Found]:
                 known, found = True, _read_bytes(module, data, name, settings)
             elif data[:9] == _FITS_START and hasattr(module, "read"):
                 hdus = fits.parse(data) if hdus is None else hdus
-                found = module.read(hdus, name, settings)
+                with damage_refused(source):
+                    found = module.read(hdus, name, settings)
+                    check_keys(found or [], source)
             if found is not None and not found:
                 raise Refused("unknown_layout", f"{source} finds no spectrum in it")
             if found is not None:
@@ -107,20 +106,9 @@ def observations(data: fits.Bytes, name: str, sources: Sources) -> list[Found]:
 def _read_bytes(module: ModuleType, data: fits.Bytes, name: str, settings: Settings) -> list[Found] | None:
     """What a source gives for a file that is like its own."""
     source = module.__name__.rpartition(".")[2]
-    with _damage_refused(source):
+    with damage_refused(source):
         found: list[Found] | None = module.read_bytes(bytes(data), name, settings)
-        return None if found is None else [_checked(spectrum, source, _stem(name)) for spectrum in found]
-
-
-@contextmanager
-def _damage_refused(source: str) -> Iterator[None]:
-    """Whatever goes wrong with what a source gives is `Refused`: a reader of others may do anything."""
-    try:
-        yield
-    except Refused:
-        raise
-    except Exception as error:  # any error of a plugin over a damaged file: one file must not end a shard
-        raise Refused("damaged", f"{source}: {type(error).__name__}: {str(error)[:200]}") from error
+        return None if found is None else [checked(spectrum, source, _stem(name)) for spectrum in found]
 
 
 def _stem(path: str) -> str:
@@ -136,36 +124,6 @@ def image(data: fits.Bytes, name: str, sources: Sources) -> ImageOfObject:
     if not isinstance(found, ImageOfObject):
         raise Refused("bad_image", "no image")
     return found
-
-
-def _checked(found: Found, source: str, visit: str) -> Found:
-    """A spectrum or an image that the store can use, with valid values of its visit; else `Refused`.
-
-    `visit` is the name of the visit, if the source gives none.
-    """
-    usual = {"visit": visit, "survey": source, "layout": source}
-    if isinstance(found, ImageOfObject):
-        if found.pixels.ndim != 3 or 0 in found.pixels.shape or found.pixels.dtype.kind not in "fiu":
-            raise Refused("image_shape", f"pixels are {found.pixels.shape} {found.pixels.dtype}")
-    else:
-        _check_pixels(found)
-    found.visit = usual | valid_values(found.visit.items())
-    return found
-
-
-def _check_pixels(spectrum: Spectrum) -> None:
-    """Refuse a spectrum whose arrays do not fit."""
-    size = len(spectrum.wave)
-    for what, values in (("flux", spectrum.flux), ("ivar", spectrum.ivar)):
-        if values.shape != (size,) or values.dtype.kind not in "fiu":
-            raise Refused("bad_row", f"{what} is {values.shape} {values.dtype} for {size} wavelengths")
-    for mask in (spectrum.bad, spectrum.suspect):
-        if mask is not None and (mask.shape != (size,) or mask.dtype != bool):
-            raise Refused("bad_row", f"a mask of {mask.shape} {mask.dtype} for {size} pixels")
-    if size < 2:
-        raise Refused("bad_row", f"{size} pixels")
-    if not isinstance(spectrum.wave, LogWave):
-        wavelengths.check(spectrum.wave)
 
 
 def table_source(path: str, sources: Sources) -> str:
@@ -226,8 +184,8 @@ def table_rows(path: str, rows: list[int], sources: Sources) -> list[Found | Ref
 
 def _checked_row(result: Found | Refused, source: str, visit: str) -> Found | Refused:
     try:
-        with _damage_refused(source):
-            return result if isinstance(result, Refused) else _checked(result, source, visit)
+        with damage_refused(source):
+            return result if isinstance(result, Refused) else checked(result, source, visit)
     except Refused as refused:
         return refused
 

@@ -81,6 +81,7 @@ CHECKS: dict[str, Callable[[object], object | None]] = {
     "spid": integer_between(0, _INT32),
     "fiberid": integer_between(0, _INT32),
     "fiber_mask": integer_between(0, _INT64),  # some LAMOST files say -1: unknown
+    "rv": number_between(-299792.458, 299792.458),
     "z": number_between(-0.99, 20.0),
     "z_err": number_between(0.0, 20.0),
     **dict.fromkeys(("snr_u", "snr_g", "snr_r", "snr_i", "snr_z"), _SNR),

@@ -30,10 +30,10 @@ from survey.store.markers import (
     IngestMarker,
     complete_markers,
     marker_table,
+    may_be_read_now,
     missing_files,
-    missing_files_returned,
     read_part,
-    refused_example,
+    refused_examples,
 )
 from survey.store.settings import Ingest
 from survey.store.store import STORE, StoreDocument, StoreSettings
@@ -157,7 +157,7 @@ def _checksums(store: str, shard: int) -> pa.Table:
 def _finished_shards(spec: ShardSpec, settings: Ingest) -> Markers:
     """The shards with these settings and this version of their rows, if all their files are there and sound.
 
-    With `reread`, shards are not finished if some of their files were missing and exist now.
+    With `reread`, shards are not finished if some of their refused files may be read by now.
     """
     markers = complete_markers(spec.store, IngestMarker, PARTS, settings.verify)
     return {
@@ -166,7 +166,7 @@ def _finished_shards(spec: ShardSpec, settings: Ingest) -> Markers:
         if marker.settings == spec.fingerprint
         and marker.version == spec.manifest.versions.get(shard, 0)
         and shard < spec.manifest.shards
-        and not (settings.reread and missing_files_returned(spec.store, marker))
+        and not (settings.reread and may_be_read_now(spec.store, marker))
     }
 
 
@@ -229,8 +229,7 @@ def _not_found(store: str, markers: Markers, most: int = 2) -> tuple[str, ...]:
 
 def _refusals_message(settings: Ingest, result: IngestResult) -> str:
     refused, rows_in = result.document.refused, result.document.rows_in
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
-    share, example = result.refused_share, refused_example(result.path, result.document.shards)
+    share, examples = result.refused_share, refused_examples(result.path, refused, result.document.shards)
     tried = ""
     if result.not_found:
         advice = "give files= with their folder, and with it forget=missing, which takes out these rows"
@@ -240,7 +239,7 @@ def _refusals_message(settings: Ingest, result: IngestResult) -> str:
     return (
         f"ingest: {result.path}: the store is complete, but {sum(refused.values()):,} of {rows_in:,} rows "
         f"({share:.1%}) were refused, more than refuse_above={settings.refuse_above:g} allows "
-        f"({reasons}; {example}){tried}; read {files.join(result.path, 'refused')}, "
+        f"({examples}){tried}; read {files.join(result.path, 'refused')}, "
         f"then correct the input or give refuse_above={min(1.0, share * 1.1):.2g}; "
         "rows of a wrong input stay in the store: forget=missing takes out those whose files are gone and "
         "that the input does not name, and another store= begins without them"

@@ -167,13 +167,19 @@ def _with_spectrum(
 ) -> tuple[list[SourceItem], pa.Table, dict[int, Refused]]:
     """The items whose spectra pass the gates, their rows, and the refusals by the identity of the item."""
     spectra = [item.result for item in read if isinstance(item.result, Spectrum)]
-    prepared = preparer(spectra, [item.manifest_row["rv"] for item in read])
+    prepared = preparer(spectra, [_velocity(item) for item in read])
     kept = [row for row in range(len(read)) if row not in prepared.quality.refused]
     columns = _quality_columns(prepared, kept) | _array_columns(prepared, kept, bits, schema)
     columns["flags"][[spectra[row].noise_estimated for row in kept]] |= Flag.NOISE_ESTIMATED
     items = [read[row] for row in kept]
     refused = {id(read[row]): refusal for row, refusal in prepared.quality.refused.items()}
     return items, _table(items, columns, schema), refused
+
+
+def _velocity(item: SourceItem) -> float | None:
+    """The radial velocity in km/s, of the catalogue or else of the source."""
+    velocity: float | None = item.manifest_row["rv"]
+    return item.visit.get("rv") if velocity is None else velocity
 
 
 def _table(items: list[SourceItem], columns: dict[str, Any], schema: pa.Schema) -> pa.Table:

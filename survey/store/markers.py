@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from survey import checked, files
 from survey.checked import WrittenFile
 from survey.progress import Progress
+from survey.spectrum import REMEDIES
 
 READERS = 8
 """Files that are checked at a time."""
@@ -58,6 +59,11 @@ class IngestMarker(Marker):
 
 
 M = TypeVar("M", bound=Marker)
+
+EXAMPLES = 3
+"""Reasons of refusals that a message shows an example of."""
+BY_CODE = ("plugin_error", "damaged")
+"""Reasons that depend on the code of a source: a source that was corrected may read these files."""
 
 
 def shard_file(folder: str, kind: str, shard: int) -> str:
@@ -157,16 +163,38 @@ def missing_files(folder: str, shard: int) -> list[dict[str, Any]]:
     return [row for row in refused_files(folder, shard) if row["reason"] == "missing"]
 
 
-def refused_example(folder: str, shards: int) -> str:
-    """The first refused file of a folder with so many shards, with its reason, for a message."""
+def refused_examples(folder: str, refused: Mapping[str, int], shards: int) -> str:
+    """For a message: a refused file of each of the most frequent reasons, with what was found and what may
+    help.
+    """
+    wanted = sorted(refused, key=lambda reason: -refused[reason])[:EXAMPLES]
+    found: dict[str, str] = {}
     for shard in range(shards):
-        if rows := refused_files(folder, shard):
-            return f"such as {rows[0]['path']}: {rows[0]['reason']}"
-    return "no example can be read"
+        table = read_part(folder, "refused", "refused_files", shard, ["path", "row", "reason", "detail"])
+        for row in table.to_pylist() if table else []:
+            found.setdefault(row["reason"], _example(row))
+        if all(reason in found for reason in wanted):
+            break
+    lines = [
+        f"{reason} {refused[reason]:,}, such as {found.get(reason, 'a file that cannot be shown')}"
+        + (f" ({REMEDIES[reason]})" if reason in REMEDIES else "")
+        for reason in wanted
+    ]
+    others = [f"{reason} {count:,}" for reason, count in refused.items() if reason not in wanted]
+    return "; ".join([*lines, *others])
 
 
-def missing_files_returned(folder: str, marker: Marker) -> bool:
-    """Whether a shard has files that were missing and exist now."""
+def _example(row: dict[str, Any]) -> str:
+    place = f" row {row['row']}" if row["row"] >= 0 else ""
+    return f"{row['path']}{place}: {row['detail']}"
+
+
+def may_be_read_now(folder: str, marker: Marker) -> bool:
+    """Whether a shard refused files that may be read by now: missing ones that exist, or those over which the
+    code of a source failed.
+    """
+    if any(marker.refused.get(reason) for reason in BY_CODE):
+        return True
     if not marker.refused.get("missing"):
         return False
     return any(files.stat_of(row["path"]) for row in missing_files(folder, marker.shard))

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from survey.spectrum import LogWave, Spectrum
+from survey.spectrum import LogWave, Refused, Spectrum
 from survey.store import resample
 from survey.store.continuum import good_mean, make_fit
 from survey.store.index_meter import IndexMeter
 from survey.store.indices import INDICES
-from survey.store.quality import QualityNumbers, measure_quality
+from survey.store.quality import QualityNumbers, measure_quality, why_no_good_pixel
 from survey.store.settings import Prepare
 
 SPEED_OF_LIGHT = 299792.458
@@ -93,6 +93,11 @@ class Preparer:
         velocity = [None if shift is None else shift * SPEED_OF_LIGHT for shift in shifts]
         not_wanted = self.settings.velocity == "none"
         quality.apply_gates(self.settings.gates, [not_wanted or value is not None for value in velocity])
+        for row, refusal in quality.refused.items():
+            if refusal.reason == "no_good_pixel":
+                spectrum = spectra[row]
+                why = why_no_good_pixel(spectrum, self._mask(spectrum), MAX_FLUX)
+                quality.refused[row] = Refused(refusal.reason, why)
         continuum = curves[0] if curves else None
         return PreparedSpectra(flux, ivar, continuum, scale, velocity, quality, indices)
 
@@ -205,6 +210,10 @@ class Preparer:
         covered_B = (edges.covered_BG[:, 1:] & edges.covered_BG[:, :-1]).sum(1)
         return flux_BG, ivar_BG, covered_B.cpu().numpy(), unit_B1
 
+    def _mask(self, spectrum: Spectrum) -> np.ndarray | None:
+        """The pixels that the survey masks, by the mask of the settings."""
+        return {"and": spectrum.bad, "or": spectrum.suspect, "none": None}[self.settings.masks]
+
     def _copy(
         self, spectrum: Spectrum, inside: slice, flux_P: np.ndarray, ivar_P: np.ndarray, column: int
     ) -> None:
@@ -212,7 +221,7 @@ class Preparer:
         target = slice(column, column + inside.stop - inside.start)
         flux_P[target] = spectrum.flux[inside]
         ivar_P[target] = spectrum.ivar[inside]
-        mask = {"and": spectrum.bad, "or": spectrum.suspect, "none": None}[self.settings.masks]
+        mask = self._mask(spectrum)
         if mask is not None:
             np.copyto(ivar_P[target], 0.0, where=mask[inside])
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from survey.spectrum import REASONS, Grid, Refused
+from survey.spectrum import REASONS, Grid, Refused, Spectrum
 from survey.store.schema import Flag
 from survey.store.settings import Gate, Gates
 
@@ -102,6 +102,30 @@ class QualityNumbers:
                 self.refused[row] = Refused("coverage", "none of the grid is covered")
             else:
                 self.refused[row] = Refused("no_good_pixel", REASONS["no_good_pixel"])
+
+
+def why_no_good_pixel(spectrum: Spectrum, mask: np.ndarray | None, largest: float) -> str:
+    """What leaves a spectrum without a good pixel; `largest` is the largest flux that counts."""
+    flux, ivar = spectrum.flux.astype(np.float64), spectrum.ivar.astype(np.float64)
+    finite = np.isfinite(flux)
+    if not finite.any():
+        return "no flux is finite"
+    high = float(np.abs(flux[finite]).max())
+    if (np.abs(flux[finite]) >= largest).all():
+        return f"the flux is too large, up to {high:.3g}: give it in other units"
+    if not flux[finite].any():
+        return "all flux is 0"
+    positive = finite & (ivar > 0) & np.isfinite(ivar)
+    if not positive.any():
+        return "no pixel has a positive, finite inverse variance"
+    if mask is not None and not (positive & ~mask).any():
+        return "the survey masks all pixels (prepare.masks=none ignores that)"
+    limits, size = np.finfo(np.float32), f"up to {ivar[positive].max():.3g}: give the flux in other units"
+    if (ivar[positive] > limits.max).all():
+        return f"the inverse variance is too large, {size}"
+    if (ivar[positive] < limits.tiny).all():
+        return f"the inverse variance is too small, {size}"
+    return REASONS["no_good_pixel"]
 
 
 def measure_quality(flux_BG: Tensor, ivar_BG: Tensor, covered_B: np.ndarray, grid: Grid) -> QualityNumbers:

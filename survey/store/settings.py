@@ -46,8 +46,8 @@ class Prepare(Settings):
     )
     velocity: Literal["rv_or_z", "z", "rest", "none"] = Field(
         "rv_or_z",
-        description="shift to the rest frame by the catalogue's rv or else by z; by z only; "
-        "rest = the spectra are in the rest frame already; none = no shift, keep the observed frame",
+        description="shift to the rest frame by the rv of the catalogue or the source, or else by z; by z "
+        "only; rest = the spectra are in the rest frame already; none = no shift, keep the observed frame",
     )
     masks: Literal["and", "or", "none"] = Field(
         "and",
@@ -161,7 +161,8 @@ class Input(Settings):
     )
     reread: bool = Field(
         False,
-        description="read the shards again that have changed files, or files that were missing before",
+        description="read the shards again that have changed files, files that were missing before, or files "
+        "that a source could not read",
     )
     forget: Literal["none", "missing"] = Field(
         "none",

@@ -20,7 +20,7 @@ from survey import plugins
 from survey.labelling.join import join
 from survey.labelling.settings import Join
 from survey.settings import SettingsError
-from survey.store.ingest import IngestResult, ingest
+from survey.store.ingest import IngestResult, RefusalsError, ingest
 from survey.store.settings import Ingest
 from survey.store.store import open_store
 
@@ -283,8 +283,8 @@ def test_a_table_of_another_shape_becomes_a_store(add_source: Callable[[str], No
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ("return None  #", "damaged"),
-        ("return Spectrum([1, 2], [3, 4], [5, 6])  #", "damaged"),
+        ("return None  #", "plugin_error"),
+        ("return Spectrum([1, 2], [3, 4], [5, 6])  #", "plugin_error"),
         ("return Spectrum(np.array([4000.0]), np.ones(1), np.ones(1))  #", "bad_row"),
         ("raise KeyError('toy')  #", "bad_row"),
     ],
@@ -320,7 +320,7 @@ def test_a_source_that_lacks_a_part_is_an_error_that_says_what_to_add(
         ("LogWave(3.5682, 1e-4, len(flux) - 1), flux", "bad_row"),
         ("np.arange(len(flux))[::-1] + 4000.0, flux", "bad_wavelength"),
         ("LogWave(3.5682, 1e-4, len(flux)), flux[None]", "bad_row"),
-        ("LogWave(3.5682, 1e-4, len(flux)), no_such_name", "damaged"),
+        ("LogWave(3.5682, 1e-4, len(flux)), no_such_name", "plugin_error"),
     ],
 )
 def test_a_wrong_spectrum_of_a_plugin_is_refused_and_stops_nothing(
@@ -330,3 +330,54 @@ def test_a_wrong_spectrum_of_a_plugin_is_refused_and_stops_nothing(
     result = ingested(tmp_path, write_text_files(tmp_path / "in"))
     assert result.document.written == 0
     assert result.document.refused.get(reason, 0) >= 3
+
+
+def test_an_error_in_the_code_of_a_source_is_said_and_files_are_read_again_when_it_is_corrected(
+    add_source: Callable[[str], None], tmp_path: Path
+) -> None:
+    add_source(TEXT.replace("return [without_errors", "return [with_out_errors"))
+    folder = write_text_files(tmp_path / "in")
+    with pytest.raises(RefusalsError) as caught:
+        ingested(tmp_path, folder, refuse_above=0.5)
+    message = str(caught.value)
+    assert f"(plugin_error 3, such as {folder}/0.flux: survey/sources/toy.py: NameError: name " in message
+    assert "'with_out_errors' is not defined (line 23) (correct the source, then reread=true reads" in message
+    assert "; damaged 2, such as " in message
+    sys.modules.pop("survey.sources.toy")
+    add_source(TEXT)
+    assert ingested(tmp_path, folder).created == 0
+    again = ingested(tmp_path, folder, reread=True)
+    assert (again.created, again.document.written) == (1, 3)
+
+
+def test_a_source_may_state_a_velocity_and_a_catalogue_counts_before_it(
+    add_source: Callable[[str], None], tmp_path: Path
+) -> None:
+    add_source(TEXT.replace('"ra": "12.5"', '"rv": 30.0'))
+    folder, prepare = write_text_files(tmp_path / "in"), {"velocity": "rv_or_z"}
+    assert ingested(tmp_path, folder, prepare=prepare).document.flagged.get("no_velocity") is None
+    spectra = open_store(str(tmp_path / "store")).spectra(0)
+    assert spectra["velocity"].to_pylist() == pytest.approx([30.0] * 3)
+    (tmp_path / "c.csv").write_text("file,rv\n2.flux,-70\n1.flux,\n")
+    ingested(tmp_path, tmp_path / "c.csv", files=str(folder), prepare=prepare, store=str(tmp_path / "other"))
+    spectra = open_store(str(tmp_path / "other")).spectra(0)
+    assert spectra["velocity"].to_pylist() == pytest.approx([-70.0, 30.0])
+
+
+def test_an_unknown_key_in_a_source_of_fits_files_is_refused_too(
+    add_source: Callable[[str], None], files: Path, tmp_path: Path
+) -> None:
+    add_source(SOURCE.replace('"layout": "toy"', '"radial": 1.0'))
+    document = ingested(tmp_path, files / "7").document
+    assert document.refused == {"plugin_error": 3}
+
+
+def test_an_unknown_key_of_a_visit_is_refused_with_the_keys_that_there_are(
+    add_source: Callable[[str], None], tmp_path: Path
+) -> None:
+    add_source(TEXT.replace('"ra": "12.5"', '"velocity": 30.0'))
+    with pytest.raises(
+        RefusalsError,
+        match=r"survey/sources/toy.py: visit has the unknown key 'velocity'; the keys are visit, star, .*rv",
+    ):
+        ingested(tmp_path, write_text_files(tmp_path / "in"), refuse_above=0.5)

@@ -1,5 +1,6 @@
 """The complete preparation: invariances, poor input, and real and computed spectra."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,32 @@ def test_unusable_spectra_are_refused_with_a_reason(reason: str, kind: str, list
     made = prepared([as_list(spectrum) if listed else spectrum], continuum="msfl", gates=Gates())
     assert made.quality.refused[0].reason == reason
     check_sound(made)
+
+
+@pytest.mark.parametrize(
+    ("factor", "changes", "why"),
+    [
+        (1e30, {}, r"the flux is too large, up to 1.*e\+32: give it in other units"),
+        (1e-25, {}, r"the inverse variance is too large, up to .*: give the flux in other units"),
+        (0.0, {}, "all flux is 0"),
+        (1.0, {"ivar": np.full(PIXELS, -1.0)}, "no pixel has a positive, finite inverse variance"),
+        (1.0, {"flux": np.full(PIXELS, np.nan)}, "no flux is finite"),
+        (
+            1.0,
+            {"bad": np.ones(PIXELS, bool)},
+            r"the survey masks all pixels \(prepare.masks=none ignores that",
+        ),
+    ],
+)
+def test_a_spectrum_without_a_good_pixel_is_refused_with_what_is_wrong(
+    factor: float, changes: dict[str, Any], why: str
+) -> None:
+    spectrum = starlike(1)
+    ivar = spectrum.ivar / (factor or 1.0) ** 2
+    scaled = replace(spectrum, **{"flux": spectrum.flux * factor, "ivar": ivar} | changes)
+    made = prepared([starlike(2), scaled], gates=Gates())
+    assert list(made.quality.refused) == [1]
+    assert re.search(why, made.quality.refused[1].detail)
 
 
 def test_negative_flux_is_flagged() -> None:
