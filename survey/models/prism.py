@@ -61,7 +61,7 @@ class Net(Network):
         """The mean of every pixel, the spread between stars, and the principal components."""
         del continuum_BP
         self.difference.fit(flux_BP, ivar_BP)
-        difference_BP, _ = self.difference(torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP)
+        difference_BP = self.difference.of(torch.where(ivar_BP > 0, flux_BP, 1.0), ivar_BP)
         count = min(self.components.out_features, *difference_BP.shape)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
@@ -76,7 +76,7 @@ class Net(Network):
     def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
         """Components, then dense layers, then heads."""
         with torch.autocast(flux_BP.device.type, enabled=False):  # stars differ by a few thousandths only
-            z_BD: Tensor = self.components(self.difference(flux_BP, ivar_BP)[0])
+            z_BD: Tensor = self.components(self.difference.of(flux_BP, ivar_BP))
         if continuum_BP is not None and hasattr(self, "broad"):
             log_B1P = continuum_BP.clamp_min(1e-3).log()[:, None]
             shape_BK = functional.adaptive_avg_pool1d(log_B1P, self.broad.in_features)[:, 0]

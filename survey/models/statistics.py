@@ -74,5 +74,8 @@ class Difference(nn.Module):
         """The difference in units of the spread, and the weight (0 to 1); both are 0 in bad pixels."""
         with torch.autocast(flux_BP.device.type, enabled=False):  # stars differ by a few thousandths only
             signal_to_noise_BP = self.spread**2 * ivar_BP
-            difference_BP = torch.where(ivar_BP > 0, (flux_BP - self.mean_P) / self.spread, 0.0)
-            return difference_BP, signal_to_noise_BP / (1 + signal_to_noise_BP)
+            return self.of(flux_BP, ivar_BP), signal_to_noise_BP / (1 + signal_to_noise_BP)
+
+    def of(self, flux_BP: Tensor, ivar_BP: Tensor) -> Tensor:
+        """The difference alone."""
+        return torch.where(ivar_BP > 0, (flux_BP - self.mean_P) / self.spread, 0.0)

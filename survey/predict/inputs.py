@@ -167,7 +167,7 @@ def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str) -> None:
 
 def without_good_pixels(spectra: Spectra) -> NDArray[np.bool_]:
     """Which objects have neither a good pixel nor an image; an answer would be about nothing."""
-    empty_N = (spectra.ivar > 0).sum(1) == 0
+    empty_N = ~(spectra.ivar.numpy() > 0).any(1)  # numpy, because torch takes six times as long
     if spectra.image is not None:
-        empty_N &= spectra.image.flatten(1).amax(1) == 0
-    return np.asarray(empty_N.numpy())
+        empty_N &= (spectra.image.flatten(1).amax(1) == 0).numpy()
+    return np.asarray(empty_N)
