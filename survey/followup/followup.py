@@ -176,7 +176,7 @@ def _strata(
     """The strata. A star that cannot be observed counts to that of the star with the nearest probability."""
     p_K, snr_K = stars.p_N[rows], stars.snr_N[rows]
     outside = np.flatnonzero(vetted_N & (stars.reason_N != ""))
-    nearest = np.abs(stars.p_N[outside][:, None] - p_K[None, :]).argmin(1) if len(outside) else outside
+    nearest = _nearest(p_K, stars.p_N[outside])
     outside_H = np.bincount(choice.stratum_N[nearest], minlength=choice.strata)
     records = []
     for number in range(choice.strata):
@@ -197,6 +197,17 @@ def _strata(
             )
         )
     return records
+
+
+def _nearest(values_K: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The row of the nearest value, for each wanted one."""
+    order = np.argsort(values_K)
+    ordered = values_K[order]
+    above = np.clip(np.searchsorted(ordered, wanted), 1, max(len(ordered) - 1, 1))
+    below = above - 1
+    above = np.minimum(above, len(ordered) - 1)
+    is_above = ordered[above] - wanted < wanted - ordered[below]
+    return np.asarray(order[np.where(is_above, above, below)], np.int64)
 
 
 def _expected_error(strata: tuple[StratumRecord, ...]) -> float | None:

@@ -131,7 +131,7 @@ def _document(
     n, true = int(counts.n_PH.sum()), int(counts.true_PH.sum())
     purity, merged = counts.purity("observable", with_outside=False)
     list_purity, _ = counts.purity("list", with_outside=True)
-    strata = tuple(_stratum_results(sample, counts))
+    strata, not_certified = tuple(_stratum_results(sample, counts)), _not_certified(counts)
     remaining = sum((record.stars - record.observed) * record.now for record in strata)
     outside = sum(record.outside * result.now for record, result in zip(sample.strata, strata, strict=True))
     return ResultsDocument(
@@ -146,10 +146,10 @@ def _document(
         purity=_interval(purity),
         list_purity=_interval(list_purity),
         before=sample.purity,
-        expected=true + remaining + outside,
+        expected=true + remaining + outside if not_certified else list_purity.value * sample.listed,
         strata=strata,
         by_verdict=_by_verdict(observed),
-        not_certified=_not_certified(counts),
+        not_certified=not_certified,
         notes=tuple(_notes(sample, counts, merged)),
     )
 
@@ -219,7 +219,7 @@ def _notes(sample: FollowupDocument, counts: _Counts, merged: int) -> list[str]:
         notes.append(f"{merged} strata without a result were joined with the next one")
     if outside := int(counts.outside_H.sum()):
         notes.append(
-            f"{outside:,} stars of the list cannot be observed; for the purity of the list they count as "
-            "stars of equal probability that can"
+            f"stars of the list that cannot be observed: {outside:,}; for the purity of the list they count "
+            "as stars of equal probability that can"
         )
     return notes

@@ -81,7 +81,7 @@ def _with_verdicts(table: pa.Table, settings: FollowupSettings) -> tuple[pa.Tabl
             f"followup: verdicts: {settings.verdicts}: none of its {elsewhere:,} stars is in the list "
             f"{settings.list_} of {settings.of}; give the verdicts about this list"
         )
-    note = f"{elsewhere:,} verdicts are about stars that are not in this list" if elsewhere else ""
+    note = f"verdicts about stars that are not in this list: {elsewhere:,}" if elsewhere else ""
     return vetted.add_to(table), (note,) if note else ()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def test_a_sample_and_its_results_in_two_commands(
     assert purity.low is not None
     assert purity.high is not None
     assert purity.low <= np.mean(listed) <= purity.high
+    assert purity.value is not None
+    assert document.expected == pytest.approx(purity.value * vetted.table.num_rows)
     assert document.counts["used"] == len(rows)
     assert document.counts["of the list, but not in the sample"] == others.num_rows
     assert "of all stars that can be observed (stratified, without bias" in done.stdout
@@ -90,7 +93,7 @@ def test_the_sample_stays_when_its_nights_are_over(
     draw: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "f")
-    monkeypatch.setattr(followup, "today", lambda: followup.date(2028, 1, 1))
+    monkeypatch.setattr(followup, "today", lambda: date(2028, 1, 1))
     assert "was drawn before" in draw(tmp_path / "f")
     assert "the night of 2027-01-10 is over; give nights from 2028-01-01 on" in draw(tmp_path / "g")
 
@@ -101,14 +104,10 @@ def test_a_sample_that_was_stopped_is_drawn_again_and_is_the_same(
     draw(tmp_path / "f")
     with monkeypatch.context() as patch:
         patch.setattr(followup, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert "stopped; run the same command again" in survey_stopped(draw, tmp_path / "g")
+        assert "stopped; run the same command again" in draw(tmp_path / "g")
     assert not Folder(str(tmp_path / "g"), FOLLOWUP).is_finished()
     draw(tmp_path / "g")
     assert rows_of(tmp_path / "g" / "followup.csv") == rows_of(tmp_path / "f" / "followup.csv")
-
-
-def survey_stopped(draw: Command, folder: Path) -> str:
-    return draw(folder)
 
 
 def test_verdicts_change_what_is_observed(draw: Command, vetted: VettedCatalog, tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_verdicts_change_what_is_observed(draw: Command, vetted: VettedCatalog, 
     table.write_text("\n".join(["star,verdict,people,quality", *lines, "J999999,accept,1,4"]) + "\n")
     text = draw(tmp_path / "f", f"verdicts={table}")
     assert f"{len(stars) - 10} stars, 10 rejected ones left out" in text
-    assert "1 verdicts are about stars that are not in this list" in text
+    assert "verdicts about stars that are not in this list: 1" in text
     names = [row["star"] for row in rows_of(tmp_path / "f" / "followup.csv")]
     assert not set(names) & set(stars[:10])
     others = pq.ParquetFile(tmp_path / "f" / "not_chosen.parquet").read().to_pylist()
@@ -221,6 +220,13 @@ def test_without_a_random_part_nothing_is_certified(
     assert "cannot be certified: no star that was drawn at random has a result" in done.stdout
     document = Folder(str(tmp_path / "f" / "results"), RESULTS).document()
     assert document.purity.value is None
+
+
+def test_stars_that_cannot_be_observed_count_to_the_stratum_of_the_nearest_probability() -> None:
+    values, wanted = np.array([0.3, 0.9, 0.5]), np.array([0.0, 0.39, 0.41, 0.8, 1.0])
+    expected = [int(np.abs(values - value).argmin()) for value in wanted]
+    assert followup._nearest(values, wanted).tolist() == expected
+    assert followup._nearest(np.array([0.7]), wanted).tolist() == [0] * 5
 
 
 def test_status_knows_a_sample_and_its_results(draw: Command, vetted: VettedCatalog, tmp_path: Path) -> None:
