@@ -175,7 +175,7 @@ def test_stars_without_a_magnitude_are_named(draw: Command, vetted: VettedCatalo
         (["verdicts={tmp}/none.csv"], "none.csv: no such file"),
         (["list=next_cemp"], "no star has a magnitude: gmag is empty, or of other stars; give magnitudes="),
         (["hours=0.1"], "give more hours="),
-        (["of={tmp}"], "no catalog.json in it"),
+        (["of={tmp}"], "so no finished catalog"),
         (["certify=1.5"], "certify: 1.5:"),
     ],
 )
@@ -204,7 +204,7 @@ def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
 def test_results_without_a_sample_and_a_sample_without_a_catalog_are_errors(tmp_path: Path) -> None:
     assert "of: not given; give of=CATALOG" in survey("followup", f"followup={tmp_path}").stderr
     done = survey("followup", f"followup={tmp_path / 'f'}", f"results={tmp_path}/r.csv")
-    assert "no followup.json in it, so no finished followup" in done.stderr
+    assert "so no finished followup" in done.stderr
 
 
 def test_other_settings_for_a_finished_sample_are_an_error(draw: Command, tmp_path: Path) -> None:
