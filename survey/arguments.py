@@ -6,6 +6,8 @@ Each argument changes what stands before it. An argument that is nothing of this
 to write what was probably meant.
 """
 
+import difflib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +47,43 @@ class Arguments:
 
 def load(cls: type[S], job: str, arguments: list[str]) -> S:
     """The settings of a job from its command line."""
-    return cls.from_dict(job, values(cls, job, sort(cls, job, arguments)))
+    found = sort(cls, job, arguments)
+    given = values(cls, job, found)
+    try:
+        settings = cls.from_dict(job, given)
+    except SettingsError as error:
+        raise SettingsError(_with_recipe(str(error), job, found)) from None
+    if cls.SAYS_DEFAULTS and found.recipes and job not in read_recipe(found.recipes[0], job)[1]:
+        logging.getLogger(__name__).warning(
+            "%s: the recipe %s has no section %s: its settings are the defaults",
+            job,
+            found.recipe_name(),
+            job,
+        )
+    return settings
+
+
+def _with_recipe(message: str, job: str, found: Arguments) -> str:
+    """A message about settings, with the file of the recipe in the lines about values that come from it."""
+    lines = []
+    on_command_line = {key.removeprefix(f"{job}.") for key, _ in found.settings}
+    for line in message.split("\n"):
+        key = line.removeprefix(f"{job}: ").partition(": ")[0]
+        for path in [*found.changes[::-1], *found.recipes]:
+            if key not in on_command_line and _has(read_section(path, job), key.split(".")):
+                line = f"{find_file(path)}: {line}"
+                break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _has(section: Any, names: list[str]) -> bool:
+    """Whether a section gives a value at a dotted key, or above it a value that is no section."""
+    for name in names:
+        if not isinstance(section, dict) or name not in section:
+            return False
+        section = section[name]
+    return True
 
 
 def values(cls: type[Settings], job: str, arguments: Arguments) -> dict[str, Any]:
@@ -60,11 +98,23 @@ def values(cls: type[Settings], job: str, arguments: Arguments) -> dict[str, Any
         given = merge_recipes(given, section)
     if arguments.recipes and "tracking" in cls.model_fields:
         given = merge({"tracking": {"recipe": arguments.recipe_name()}}, given)
+    _check_twice(job, arguments)
     for key, text in arguments.settings:
         names = key.removeprefix(f"{job}.").split(".")
         where = f"{job}: {shorten(key)}"
         _put(given, names, _value(_annotation(cls, names), text, where), where)
     return given
+
+
+def _check_twice(job: str, arguments: Arguments) -> None:
+    """An error if a setting is given twice: one of both is a mistake."""
+    before: dict[str, str] = {}
+    for key, text in arguments.settings:
+        name = key.removeprefix(f"{job}.")
+        if name in before:
+            shown = " and ".join(f"{name}={shorten(value, 100)}" for value in (before[name], text))
+            raise SettingsError(f"{job}: {shorten(name)}: given twice ({shown}); keep one")
+        before[name] = text
 
 
 def _annotation(cls: type[BaseModel], names: list[str]) -> Any:
@@ -128,6 +178,8 @@ def _what_to_write(cls: type[Settings], arguments: list[str], number: int) -> st
         return f"{pieces}: a value with spaces needs quotation marks: '{pieces}'"
     if item.startswith("-"):
         name, equals, text = item.lstrip("-").partition("=")
+        if not equals and is_like_help(item):
+            return f"{item}: did you mean --help?"
         text = text if equals else ("" if "=" in following else following)
         return f"{item}: settings have no dashes; give {name.replace('-', '_')}={text or '...'}"
     if item.startswith("="):
@@ -146,6 +198,14 @@ def _what_to_write(cls: type[Settings], arguments: list[str], number: int) -> st
     return (
         f"{item}: neither a recipe nor a setting; {similar(item, [*recipe_names(), *cls.model_fields])} "
         "(settings are written as key=value)"
+    )
+
+
+def is_like_help(item: str) -> bool:
+    """Whether an argument with dashes seems to be a misspelt --help."""
+    name = item.lstrip("-").lower()
+    return item.startswith("-") and bool(
+        name in ("h", "?") or difflib.get_close_matches(name, ["help", "usage"], 1)
     )
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 import yaml
 
 from survey import files
-from survey.arguments import load, sort, values
+from survey.arguments import is_like_help, load, sort, values
 from survey.help import WIDTH, help_text
 from survey.messages import shorten, without_secrets
 from survey.recipes import recipe_names, shipped
@@ -39,6 +39,8 @@ def main() -> None:
     """Run the job that is named first; the other arguments are its own."""
     _open_closed_streams()
     arguments = sys.argv[1:]
+    if len(arguments) > 1 and arguments[0] in HELP and arguments[1] in JOBS:
+        arguments = [arguments[1], "--help", *arguments[2:]]
     if not arguments or arguments[0] in HELP:
         sys.stdout.write(overview())
         return
@@ -48,6 +50,8 @@ def main() -> None:
         sys.stdout.write(f"survey {__version__}\n")
         return
     name = arguments[0]
+    if name not in JOBS and is_like_help(name):
+        raise SystemExit(f"survey: {shorten(name, 300)}: did you mean --help?")
     if name not in JOBS:
         raise SystemExit(f"survey: {shorten(name, 300)}: there is no such job; {similar(name, JOBS)}")
     sys.argv = [f"survey {name}", *arguments[1:]]

@@ -11,8 +11,8 @@ of the other files: what was changed since is an error for its readers, and the 
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +154,19 @@ class Folder(Generic[D]):
         }
         files.write_json(self.file(SETTINGS), written, durable=True)
 
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """If the work inside fails before it writes anything else, the settings that it wrote are removed:
+        what could not begin leaves no folder.
+        """
+        existed = files.exists(self.file(SETTINGS))
+        try:
+            yield
+        except Exception:
+            if not existed and files.names(self.path) == [SETTINGS]:
+                files.remove(self.file(SETTINGS))
+            raise
+
     def begun(self) -> datetime:
         """When the folder was begun. A work that was stopped and continued keeps this time."""
         return datetime.fromisoformat(files.read_json(self.file(SETTINGS))["begun"])
@@ -178,8 +191,11 @@ class Folder(Generic[D]):
         path = self.file(self.kind.file)
         if not files.exists(path):
             self._check_kind()
+            found = f"no {self.kind.file} in it, so no finished {self.kind.name}"
+            if not files.exists(self.path):
+                found = f"no such folder, so no finished {self.kind.name} (no {self.kind.file})"
             raise FileNotFoundError(
-                f"{self.path}: no {self.kind.file} in it, so no finished {self.kind.name}; "
+                f"{self.path}: {found}; "
                 f"run survey {self.kind.job} with {self.kind.key}={self.path} to the end"
             )
         written = files.read_json(path)
@@ -272,3 +288,10 @@ class Folder(Generic[D]):
                 f"{self._where}: holds {', '.join(others[:3])} but is no {self.kind.name}; "
                 "give an empty or a new folder"
             )
+
+
+def kind_of(path: str) -> str:
+    """The kind of a folder of a job, from its settings; empty if it is none."""
+    file = files.join(path, SETTINGS)
+    written = files.read_json(file) if files.exists(file) else {}
+    return str(written.get("kind", "")) if isinstance(written, dict) else ""

@@ -114,18 +114,21 @@ MISSING = -1
 
 def label(name: str) -> Label:
     """The row of that name or alias. Letter case is ignored unless it decides: SFe is sulphur, sFe the
-    s-process."""
+    s-process; and in names of two letters: FE is [Fe/H] in LAMOST's tables, Fe may be anything."""
     exact = [row for row in LABELS if name in (row.name, *row.aliases)]
     matching = exact or [
-        row for row in LABELS if name.lower() in (alias.lower() for alias in (row.name, *row.aliases))
+        row
+        for row in LABELS
+        if len(name) > 2 and name.lower() in (alias.lower() for alias in (row.name, *row.aliases))
     ]
     if len(matching) == 1:
         return matching[0]
     if matching:
         names = " or ".join(row.name for row in matching)
         raise ValueError(f"{name!r} may be the label {names}; give one of these")
+    begun = [row.name for row in LABELS if row.name.lower().startswith(name.lower())]
     raise ValueError(
-        f"there is no label {name!r}; {similar(name, (row.name for row in LABELS))} "
+        f"there is no label {name!r}; {similar(name, begun or (row.name for row in LABELS))} "
         "(a new label is a row of survey/labels.py)"
     )
 

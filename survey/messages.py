@@ -4,6 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+OTHER_PLACES = re.compile(
+    r"(gs|gcs|az|abfss?|adl|wasbs?|hdfs|oss|cos|swift|s?ftp|s3[an]|S3):/|s3:/(?!/)", re.ASCII
+)
+"""Beginnings of paths that name another place than a disk or an s3:// bucket."""
 MOST_LETTERS = 1000
 """Letters of one line of a message."""
 MOST_LINES = 20
@@ -33,6 +37,11 @@ def shorten(text: str, most: int = MOST_LETTERS) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} letters)"
 
 
+def counted(number: int, word: str) -> str:
+    """A number with its word, which gets an s where it is not one: 1 shard, 2 shards."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def join_lines(lines: list[str], more: int) -> str:
     """The lines of a message, none too long and without secrets; `more` mistakes are only counted."""
     kept = [shorten(line) for line in lines]
@@ -55,6 +64,8 @@ def find_unusable(value: Any, key: str = "", level: int = 0) -> str:
         pairs = enumerate(value)
     elif isinstance(value, str) and has_bucket_secret(value):
         return f"{key}: {KEY_IN_ADDRESS}"
+    elif isinstance(value, str) and OTHER_PLACES.match(value):
+        return f"{key}: {shorten(value, 100)}: {_other_place(value)}"
     elif isinstance(value, str) and len(value) > MOST_TEXT:
         return f"{key}: {shorten(value, 100)}: give text of at most {MOST_TEXT:,} letters"
     elif isinstance(value, str) and not _is_utf8(value):
@@ -63,6 +74,15 @@ def find_unusable(value: Any, key: str = "", level: int = 0) -> str:
         return f"{key}: a whole number of {value.bit_length()} bits; give one of at most {MOST_BITS} bits"
     inner = (find_unusable(item, f"{key}.{name}".lstrip("."), level + 1) for name, item in pairs)
     return next(filter(None, inner), "")
+
+
+def _other_place(path: str) -> str:
+    """What to give for a path that is on no disk and in no s3:// bucket."""
+    scheme, _, rest = path.partition(":")
+    rest = rest.lstrip("/")
+    if scheme.lower() in ("s3", "s3a", "s3n"):
+        return f"did you mean s3://{rest}?"
+    return f"{scheme}:// is not supported, only s3:// and paths on a disk; copy it there"
 
 
 def _is_utf8(text: str) -> bool:

@@ -138,6 +138,10 @@ def read_recipe(name: str, job: str) -> tuple[Path, dict[str, Any]]:
             "(a recipe is the path of a YAML file, or the name of one that comes with the program)"
         )
     content = parse(_read_text(path), str(path))
+    if content is None:
+        raise SettingsError(
+            f"{path}: is empty, or holds comments only; a recipe has sections of settings, such as train:"
+        )
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: holds {type(content).__name__}; a recipe maps jobs to settings")
     for section in content:

@@ -66,9 +66,10 @@ class Settings(BaseModel):
     """Other sections of the recipe that the job reads too, each into its field of the same name."""
     NEEDED_SECTIONS: ClassVar[tuple[str, ...]] = ()
     """Sections that a recipe must have for this job: without them, it is a recipe for something else."""
+    SAYS_DEFAULTS: ClassVar[bool] = False
+    """Whether it is said that a recipe has no section of the job, so that the defaults count."""
     COMMON: ClassVar[tuple[str, ...]] = ()
     """The settings that are often changed: ``--help`` shows them and those that are needed. None = all."""
-
     OUTPUT: ClassVar[str] = ""
     """The setting that names the folder which the job makes."""
     ARGUMENT: ClassVar[str] = ""

@@ -50,6 +50,19 @@ def error_of(*arguments: str, cls: type[Settings] = Train, job: str = "train") -
         (["cenp"], "cenp: neither a recipe nor a setting; did you mean cemp?"),
         (["recipes/cem.yaml"], "recipes/cem.yaml: no such recipe; did you mean cemp?"),
         (["cemp", "parameters"], "cemp parameters: 2 recipes; give one"),
+        (["-help"], "-help: did you mean --help?"),
+        (["--hlp"], "--hlp: did you mean --help?"),
+        ([*PATHS, "epochs=2", "train.epochs=3"], "epochs: given twice (epochs=2 and epochs=3); keep one"),
+        (
+            ["store=gs://b/s"],
+            "store: gs://b/s: gs:// is not supported, only s3:// and paths on a disk; copy it",
+        ),
+        (["store=s3:/b/s"], "store: s3:/b/s: did you mean s3://b/s?"),
+        (["labels=S3://b/s"], "labels: S3://b/s: did you mean s3://b/s?"),
+        (
+            [*PATHS, "targets=[Teff,logg,Fe]"],
+            "targets: [Teff, logg, Fe]: there is no label 'Fe'; did you mean FeH?",
+        ),
         (["a/b", "labels=l", "run=r"], "a/b: which setting is this for? give store=a/b"),
     ],
 )
@@ -152,6 +165,36 @@ def test_a_recipe_without_the_section_of_the_job_is_an_error(tmp_path: Path) -> 
     (tmp_path / "files.yaml").write_text("mock: {n: 5}\ningest: {}\n")
     message = error_of(str(tmp_path / "files.yaml"), *PATHS)
     assert "this recipe has no section train, only mock, ingest;" in message
+
+
+def test_a_wrong_setting_of_a_recipe_is_named_with_the_file(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("train: {epohcs: 5, batch: many, split: {seeed: 1}}\n")
+    lines = error_of(str(recipe), *PATHS, "gpu=yes").splitlines()
+    assert [line for line in lines if line.startswith("train: ")] == [
+        next(line for line in lines if "gpu" in line)
+    ]
+    assert any(line.startswith(f"{recipe}: train: epohcs: unknown setting") for line in lines)
+    assert any(line.startswith(f"{recipe}: train: batch: 'many'") for line in lines)
+    assert any(line.startswith(f"{recipe}: train: split.seeed: unknown setting") for line in lines)
+    recipe.write_text("train: {batch: many}\n")
+    assert error_of(str(recipe), *PATHS, "batch=few").startswith("train: batch: 'few'")
+
+
+def test_an_empty_recipe_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("# nothing yet\n")
+    assert "mine.yaml: is empty, or holds comments only" in error_of(str(tmp_path / "mine.yaml"), *PATHS)
+
+
+def test_a_catalog_by_a_recipe_of_something_else_is_said_to_use_the_defaults(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arguments = ["predictions=p", "catalog=c"]
+    load(CatalogSettings, "catalog", ["cemp", *arguments])
+    load(CatalogSettings, "catalog", arguments)
+    assert not caplog.text
+    load(CatalogSettings, "catalog", ["mstars", *arguments])
+    assert "the recipe mstars has no section catalog: its settings are the defaults" in caplog.text
 
 
 def test_a_recipe_is_found_by_its_path_or_its_name_alone_from_anywhere(

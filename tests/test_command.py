@@ -31,6 +31,18 @@ def test_the_command_lists_all_jobs_and_recipes(tmp_path: Path) -> None:
     )
 
 
+def test_help_of_a_job_is_shown_in_either_order_and_misspelt_help_is_understood(tmp_path: Path) -> None:
+    assert survey("help", "predict", cwd=tmp_path).stdout == survey("predict", "--help", cwd=tmp_path).stdout
+    for item in ("--hlp", "-help", "-H"):
+        assert survey(item, cwd=tmp_path).stderr == f"survey: {item}: did you mean --help?\n"
+
+
+def test_a_job_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    done = survey("ingest", "cemp", "input=nowhere", "store=store", cwd=tmp_path)
+    assert (done.returncode, "nowhere" in done.stderr) == (1, True)
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_job_runs_from_any_folder_with_a_recipe_by_name(tmp_path: Path) -> None:
     done = survey("mock", "cemp", "out=files", "n=20", "workers=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -68,7 +80,7 @@ def test_show_prints_the_settings_as_a_recipe_and_the_plan_and_does_nothing(tmp_
     settings, _, plan = done.stdout.partition("\n\n")
     assert yaml.safe_load(settings)["ingest"]["prepare"]["grid"] == "cemp4900"
     assert "store: store would be made" in plan
-    assert "input: 20 rows in 1 shards, 20 of them new" in plan
+    assert "input: 20 rows in 1 shard, 20 of them new" in plan
     assert not (tmp_path / "store").exists()
     wrong = survey("ingest", "cemp", "input=files", "store=store", "show=yes", cwd=tmp_path)
     advice = "give show=true to see what would be done, or show=plan for the time that it would take"

@@ -113,6 +113,7 @@ class CatalogSettings(Settings):
     NOT_IN_RESULT: ClassVar[frozenset[str]] = frozenset({"predictions", "catalog"})
 
     OUTPUT: ClassVar[str] = "catalog"
+    SAYS_DEFAULTS: ClassVar[bool] = True
     COMMON: ClassVar[tuple[str, ...]] = (
         "criterion",
         "mp.goal",

@@ -99,7 +99,7 @@ def build(settings: Build, train: Callable[[Train], object] = run_locally) -> Bu
         settings.runs or [one.run for one in planned]
     )  # a run that is given twice is an error, before any work
     folder = Folder(settings.ensemble, ENSEMBLE)
-    with folder.claim(settings.plain()):
+    with folder.claim(settings.plain()), folder.undone_on_error():
         return _build(settings, planned, folder, train)
 
 

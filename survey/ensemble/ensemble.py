@@ -28,11 +28,12 @@ from survey.ensemble.member_names import full_path, short_names
 from survey.ensemble.members import Latents, Members, open_members
 from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
 from survey.ensemble.recalibration import Recalibration
-from survey.folder import Document, Folder, Kind
+from survey.folder import Document, Folder, Kind, kind_of
 from survey.labelling import samples
 from survey.labelling.samples import Samples
 from survey.labels import label
 from survey.models.settings import Task
+from survey.settings import SettingsError
 from survey.spectrum import Grid
 from survey.store.store import STORE
 from survey.stored_paths import LostFolderError, find_folder, places
@@ -222,6 +223,12 @@ def open_ensemble(path: str, device: torch.device | None = None) -> Ensemble:
         return _open(path, device)
     if Folder(path, RUN).is_finished():
         return single_member(open_run(path, device))
+    if not files.exists(path):
+        raise FileNotFoundError(f"{path}: no such folder; give the folder of a finished ensemble or run")
+    if (kind := kind_of(path)) not in ("", ENSEMBLE.name, RUN.name):
+        raise SettingsError(
+            f"{path}: is a folder of the kind {kind}, no ensemble and no run; give the folder of one of these"
+        )
     raise FileNotFoundError(
         f"{path}: no {ENSEMBLE.file} and no {RUN.file} in it, so it is no finished ensemble and no "
         "finished run; "

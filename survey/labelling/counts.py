@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from survey import labels
 from survey.labels import CLASSES
+from survey.messages import counted
 
 REFUSED = {
     "plan": "the file name is of another visit than the row's plan, spectrograph and fibre",
@@ -80,7 +81,7 @@ class Counts:
     def classes_text(self) -> str:
         """The number of spectra and stars of each class."""
         classes = [
-            f"{name} {count:,} ({self.stars_per_class[name]:,} stars)"
+            f"{name} {count:,} ({counted(self.stars_per_class[name], 'star')})"
             for name, count in self.per_class.items()
             if count
         ]
@@ -94,7 +95,7 @@ class Counts:
         yield "store", f"{self.store}: {self.spectra:,} spectra"
         by_others = self.by_other_keys.items()
         others = "".join(f", {count:,} without {self.key} by {key}" for key, count in by_others)
-        yield "matched", f"{self.matched:,} spectra of {self.stars:,} stars, by {self.key}{others}"
+        yield "matched", f"{self.matched:,} spectra of {counted(self.stars, 'star')}, by {self.key}{others}"
         rows = {"used": self.used, "duplicates": self.merged, "without a spectrum in the store": self.unused}
         yield "rows", _listed(rows)
         yield "", _listed({f"refused: {REFUSED[name]}": count for name, count in self.refused.items()})

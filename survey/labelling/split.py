@@ -165,7 +165,10 @@ def check_parts(settings: Split, part_N: Parts, star_N: NDArray[np.object_]) -> 
     small = [name for name in settings.filled_parts() if stars[name] < MIN_STARS]
     if small:
         counts = ", ".join(f"{name} {count}" for name, count in stars.items())
+        advice = "or change the shares split.parts="
+        if not settings.stratify and settings.column is None:
+            advice = "change the shares split.parts=, or give split.stratify=true"
         raise ValueError(
             f"split: {' and '.join(small)} would hold fewer than {MIN_STARS} of {len(names_S)} stars "
-            f"({counts}); label more stars, change the shares split.parts=, or give split.stratify=true"
+            f"({counts}); label more stars, {advice}"
         )

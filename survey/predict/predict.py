@@ -99,7 +99,8 @@ def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
 
 
 def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Workers) -> PredictResult:
-    begun = begin(settings)
+    with folder.undone_on_error():
+        begun = begin(settings)
     spec = make_spec(settings, begun, workers)
     before = folder.sound_document()
     done = _finished_shards(spec, settings)

@@ -10,6 +10,7 @@ from survey.catalog.candidates import NOT_SELECTED
 from survey.catalog.catalog import KNOWN, TRUTH, CatalogResult
 from survey.catalog.document import CatalogDocument, ExpectedRecord, IntervalRecord
 from survey.catalog.settings import LIST_NAMES, ListName
+from survey.messages import counted
 from survey.reports import (
     asked_plots,
     candidate_plots,
@@ -84,7 +85,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         *(line for name in LIST_NAMES for line in _short_lines(document, name)),
         *([_line("warning", f"the CEMP list is {too_long}")] if (too_long := _too_long(document)) else []),
         f"from       {predictions.path}  {predictions.rows:,} spectra, "
-        f"{len(document.ensemble.members)} members",
+        f"{counted(len(document.ensemble.members), 'member')}",
         f"stars      {document.stars:,}, {visits.get('stars with several', 0):,} with several visits, "
         f"{document.no_position:,} without a position",
     ]

@@ -1,11 +1,12 @@
 """The summary that survey ingest prints, in plain lines for a terminal and a log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from survey import files
+from survey import files, plugins
 from survey.spectrum import REASONS
 from survey.store.ingest import IngestResult
 from survey.store.schema import FLAG_MEANINGS
+from survey.store.store import StoreSettings
 
 
 def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
@@ -28,6 +29,7 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         lines.append("velocity   give prepare.velocity=rest if the spectra are in the rest frame already")
     if result.note:
         lines.append(f"assumed    {result.note}")
+    lines += _media(document.settings)
     if plan.changed:
         lines.append(
             f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
@@ -47,3 +49,14 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
     if document.written:
         lines.append(f"next       survey train RECIPE store={result.path} labels=TABLE run=RUN")
     return "\n".join(lines)
+
+
+def _media(settings: StoreSettings) -> Iterator[str]:
+    """In which medium the wavelengths of files were taken to be, whose format does not say it."""
+    for name in settings.sources:
+        options = plugins.options("sources", name)
+        if "medium" in options.model_fields:
+            medium = options.from_dict(name, settings.options.get(name, {})).model_dump()["medium"]
+            yield f"medium     wavelengths of {name} were taken as in {medium} (options.{name}.medium=)"
+        elif name == "arrays":
+            yield "medium     wavelengths of arrays were taken as in vacuum; convert those in air before"

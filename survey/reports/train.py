@@ -117,7 +117,7 @@ def summary(settings: Train, was_trained: bool, pictures: Sequence[str]) -> str:
         )
     if settings.tracking.is_on:
         uri = tracking_uri(settings.tracking, settings.run)
-        view = f"mlflow ui --backend-store-uri {uri}"
+        view = f"mlflow ui --backend-store-uri {uri}  (tracking.use=never: without MLflow)"
         unsent = f"not all was sent to {uri}; run the same command again to send it"
         lines.append(f"tracked    {unsent if is_unsent(settings.run) else view}")
     next_job = f"evaluate of={settings.run}"

@@ -119,9 +119,10 @@ def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
     settings = settings.model_copy(update={"store": store})
     folder, plain = Folder(store, STORE), settings.plain()
     is_started = bool(files.names(files.join(store, "markers")))
-    if not folder.agree(plain, started=is_started):
-        folder.begin(plain, fingerprint=settings.fingerprint())
-    plan = manifest.plan(settings, store, partial(_checksums, store))
+    with folder.undone_on_error():
+        if not folder.agree(plain, started=is_started):
+            folder.begin(plain, fingerprint=settings.fingerprint())
+        plan = manifest.plan(settings, store, partial(_checksums, store))
     return plan, ShardSpec.from_settings(settings)
 
 

@@ -18,7 +18,8 @@ from survey.fetch import fetch
 from survey.images.settings import PrepareImages
 from survey.images.stretch import prepare
 from survey.sources import reading
-from survey.sources.reading import Found, Sources
+from survey.sources.checking import Found
+from survey.sources.reading import Sources
 from survey.spectrum import ImageOfObject, Refused, Spectrum
 from survey.store.schema import Flag
 

@@ -120,11 +120,12 @@ def why_no_good_pixel(spectrum: Spectrum, mask: np.ndarray | None, largest: floa
         return "no pixel has a positive, finite inverse variance"
     if mask is not None and not (positive & ~mask).any():
         return "the survey masks all pixels (prepare.masks=none ignores that)"
-    limits, size = np.finfo(np.float32), f"up to {ivar[positive].max():.3g}: give the flux in other units"
+    limits, most = np.finfo(np.float32), ivar[positive].max()
+    size = f"up to {high:.3g}, with an inverse variance up to {most:.3g}: give it in other units"
     if (ivar[positive] > limits.max).all():
-        return f"the inverse variance is too large, {size}"
+        return f"the flux is too small, {size}"
     if (ivar[positive] < limits.tiny).all():
-        return f"the inverse variance is too small, {size}"
+        return f"the flux is too large, {size}"
     return REASONS["no_good_pixel"]
 
 

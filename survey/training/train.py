@@ -139,10 +139,10 @@ def _check_plan(settings: Train, planned: Plan) -> Plan:
     counts = planned.parts["train"].classes
     if planned.task.classifies and not settings.start_from and min(counts.values()) < 1:
         found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise SettingsError(
-            f"train: split: a class has no spectrum in the training part ({found}); "
-            "give split.stratify=true, or more labels"
-        )
+        advice = "label more stars of it, or give task=reg"
+        if not settings.split.stratify and settings.split.column is None:
+            advice = "give split.stratify=true, or more labels"
+        raise SettingsError(f"train: split: a class has no spectrum in the training part ({found}); {advice}")
     TaskLoss(settings.loss, planned.task, list(counts.values()))
     if planned.task.kind == "none" and not net.terms:
         raise SettingsError(

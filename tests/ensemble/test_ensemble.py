@@ -166,6 +166,16 @@ def test_a_folder_that_is_no_ensemble_and_no_run_is_an_error(tmp_path: Path) -> 
         open_ensemble(str(tmp_path))
 
 
+def test_a_folder_of_another_job_and_a_missing_one_are_named_as_such(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"gone: no such folder; give the folder of a finished ensemble"
+    ):
+        open_ensemble(str(tmp_path / "gone"))
+    (tmp_path / "settings.json").write_text('{"kind": "store", "settings": {}}')
+    with pytest.raises(SettingsError, match=r": is a folder of the kind store, no ensemble and no run; give"):
+        open_ensemble(str(tmp_path))
+
+
 def test_names_are_the_ends_of_paths_as_long_as_needed() -> None:
     assert short_names(["/a/b", "/a/c/"]) == ["b", "c"]
     assert short_names(["/a/run", "/b/run", "s3://x/c/d"]) == ["a/run", "b/run", "c/d"]

@@ -547,7 +547,7 @@ def test_labels_that_cannot_train_a_task_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
         match=r"no spectrum of class CEMP "
-        r"\(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 stars\)\); add such stars",
+        r"\(from FeH and CFe by carbon_0\.7: MP 2 \(2 stars\), NMP 1 \(1 star\)\); add such stars",
     ):
         check_task(found, "cls")
     with pytest.raises(
@@ -569,7 +569,7 @@ def test_the_counts_are_written_as_aligned_lines(tmp_path: Path) -> None:
         "matched  2 spectra of 2 stars, by obsid",
         "rows     2 used; 1 duplicates; 1 without a spectrum in the store",
         "spectra  8 without labels",
-        "classes  CEMP 1 (1 stars), NMP 1 (1 stars) (from FeH and CFe by carbon_0.7)",
+        "classes  CEMP 1 (1 star), NMP 1 (1 star) (from FeH and CFe by carbon_0.7)",
         "labels   FeH: 2 spectra",
     ]
 

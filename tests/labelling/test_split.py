@@ -160,3 +160,16 @@ def test_a_part_of_fewer_than_two_stars_is_an_error_that_counts() -> None:
         check_parts(Split(), part_N, stars)
     check_parts(Split(parts=(0.8, 0.0, 0.2)), np.array([0] * 8 + [2] * 2, np.int8), stars)
     check_parts(Split(column="part"), np.array([0] * 8 + [1] * 2, np.int8), stars)
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (Split(), "label more stars, change the shares split.parts=, or give split.stratify=true"),
+        (Split(stratify=True), "label more stars, or change the shares split.parts="),
+    ],
+)
+def test_too_few_stars_are_answered_with_what_is_not_given_yet(settings: Split, advice: str) -> None:
+    with pytest.raises(ValueError, match=r"split: validation would hold fewer than 2 of 12 stars") as caught:
+        check_parts(settings, np.array([0] * 9 + [1] + [2] * 2, np.int8), star_names(12))
+    assert str(caught.value).endswith(advice)

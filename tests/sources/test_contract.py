@@ -19,7 +19,7 @@ from survey.mock import mock
 from survey.mock.settings import Mock
 from survey.settings import Settings, SettingsError
 from survey.sources import fits, reading
-from survey.sources.reading import Found
+from survey.sources.checking import Found
 from survey.spectrum import GRIDS, REASONS, VISIT_COLUMNS, ImageOfObject, LogWave, Refused, Spectrum
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest

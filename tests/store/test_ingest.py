@@ -592,6 +592,29 @@ def test_wavelengths_that_are_guessed_are_logged_once_and_are_in_the_summary(
     assert f"\nassumed    {note}\n" in summary(result)
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sources": ["ascii"]}, "wavelengths of ascii were taken as in vacuum (options.ascii.medium=)"),
+        (
+            {"sources": ["ascii"], "options": {"ascii": {"medium": "air"}}},
+            "wavelengths of ascii were taken as in air (options.ascii.medium=)",
+        ),
+        (
+            {"sources": ["arrays"]},
+            "wavelengths of arrays were taken as in vacuum; convert those in air before",
+        ),
+    ],
+)
+def test_the_medium_of_wavelengths_that_was_assumed_is_in_the_summary(
+    tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "X.npy", np.ones((1, 4900), "f4"))
+    np.savetxt(tmp_path / "in" / "a.txt", np.stack([np.linspace(3800, 9000, 600), np.ones(600)], 1))
+    assert f"\nmedium     {line}\n" in summary(ingest(settings(tmp_path, **changes)))
+
+
 def test_a_catalogue_names_the_files_and_gives_velocities(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "files", range(3))
     lines = [f"{survey_files.name(number)},{100.0 * number},star-{number}" for number in range(3)] + [

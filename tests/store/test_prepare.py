@@ -382,7 +382,8 @@ def test_unusable_spectra_are_refused_with_a_reason(reason: str, kind: str, list
     ("factor", "changes", "why"),
     [
         (1e30, {}, r"the flux is too large, up to 1.*e\+32: give it in other units"),
-        (1e-25, {}, r"the inverse variance is too large, up to .*: give the flux in other units"),
+        (1e25, {}, r"the flux is too large, up to 1.*e\+27, with an inverse variance up to .*e-51: give it"),
+        (1e-25, {}, r"the flux is too small, up to 1.*e-23, with an inverse variance up to .*e\+"),
         (0.0, {}, "all flux is 0"),
         (1.0, {"ivar": np.full(PIXELS, -1.0)}, "no pixel has a positive, finite inverse variance"),
         (1.0, {"flux": np.full(PIXELS, np.nan)}, "no flux is finite"),

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from survey import files
+from survey.messages import counted
 from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.manifest.changes import Changes, Checksums
@@ -71,14 +72,14 @@ class IngestPlan:
             "vanished": self.vanished,
             "taken out": self.forgotten,
         }
-        texts = [f"{self.rows:,} rows in {self.shards:,} shards, {self.new_rows:,} of them new"]
+        texts = [f"{self.rows:,} rows in {counted(self.shards, 'shard')}, {self.new_rows:,} of them new"]
         texts += [f"{count:,} {text}" for text, count in counts.items() if count]
         if self.known and self.compared:
             texts.append(f"{self.changed:,} of {self.compared:,} compared files changed")
         elif self.known:
             texts.append(f"{self.known:,} known files not compared")
         if self.redo:
-            texts.append(f"{len(self.redo):,} shards to read again")
+            texts.append(f"{counted(len(self.redo), 'shard')} to read again")
         return ", ".join(texts)
 
 
