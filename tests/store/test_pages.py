@@ -126,7 +126,7 @@ def test_duckdb_and_pandas_read_the_arrays_of_a_store_as_numbers(tmp_path: Any) 
     made, path = table(), tmp_path / "part.parquet"
     path.write_bytes(to_parquet(made))
     expected = np.asarray(made["flux"].to_pylist(), np.float32)
-    by_duckdb = duckdb.sql(f"select flux from '{path}' order by row").fetchall()
+    by_duckdb = duckdb.connect().execute(f"select flux from '{path}' order by row").fetchall()
     assert np.array_equal(np.array([row[0] for row in by_duckdb], np.float32), expected)
     assert np.array_equal(np.stack(pq.read_table(path).to_pandas()["flux"].to_list()), expected)
 
