@@ -193,7 +193,7 @@ class Folder(Generic[D]):
             self._check_kind()
             found = f"no {self.kind.file} in it, so no finished {self.kind.name}"
             if not files.exists(self.path):
-                found = f"no such folder, so no finished {self.kind.name} (no {self.kind.file})"
+                found = f"no such folder, so no finished {self.kind.name}; give the folder of one"
             raise FileNotFoundError(
                 f"{self.path}: {found}; "
                 f"run survey {self.kind.job} with {self.kind.key}={self.path} to the end"

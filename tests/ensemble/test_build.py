@@ -250,9 +250,9 @@ def test_a_wrong_setting_is_an_error(
         ({"passes": 1}, "passes=1: one pass has no scatter"),
         (
             {"metric": "f1_cemp", "combine": "vote", "runs": ["nowhere"]},
-            r"nowhere: no run.json in it, so no finished run",
+            r"nowhere: no such folder, so no finished run; give the folder of one",
         ),
-        ({"store": "nowhere"}, r"nowhere: no store.json in it"),
+        ({"store": "nowhere"}, r"nowhere: no such folder, so no finished store; give the folder of one"),
         ({"store": "nowhere", "weights": [0, 0, 1]}, r"weights: all members that give FeH have the weight 0"),
         (
             {"store": "nowhere", "runs": ["{folder}/both", "{folder}/both/"]},

@@ -135,7 +135,9 @@ def test_runs_that_cannot_be_compared_are_an_error(
 
 
 def test_a_missing_run_is_an_error(place: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no ensemble.json and no run.json in it"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere: no such folder; give the folder of a finished ensemble or run"
+    ):
         evaluate(place, "both", "nowhere")
 
 

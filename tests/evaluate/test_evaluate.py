@@ -138,8 +138,8 @@ def test_an_evaluation_of_another_version_is_an_error(place: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"store": "elsewhere"}, "no store.json in it"),
-        ({"of": "nowhere"}, "no run.json in it"),
+        ({"store": "elsewhere"}, "elsewhere: no such folder, so no finished store; give the folder of one"),
+        ({"of": "nowhere"}, "nowhere: no such folder; give the folder of a finished ensemble or run"),
     ],
 )
 def test_a_missing_folder_is_an_error(place: Path, changes: dict[str, str], message: str) -> None:

@@ -24,7 +24,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         "monitor=mae_Mg: there is no such metric; did you mean mae_",
     ),
     ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
-    ({"start_from": "nowhere"}, "no run.json in it"),
+    ({"start_from": "nowhere"}, "nowhere: no such folder, so no finished run; give the folder of one"),
     ({"view": {"windows": [[8490, 8670]]}}, "no pixel .*4000"),
 ]
 
