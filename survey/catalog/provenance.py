@@ -5,8 +5,9 @@ import pyarrow.compute as pc
 
 from survey import __version__, files
 from survey.catalog.document import EnsembleRecord, MemberRecord, PredictionsRecord
-from survey.predict.output import Predictions
+from survey.predict.output import PREDICTIONS, Predictions
 from survey.store.manifest.manifest import Manifest, has_manifest, open_manifest
+from survey.stored_paths import LostFolderError, find_folder
 
 
 def origin(predictions: Predictions) -> dict[str, str]:
@@ -39,6 +40,14 @@ def records(predictions: Predictions) -> tuple[PredictionsRecord, EnsembleRecord
             calibrated=ensemble.calibrated,
         ),
     )
+
+
+def predictions_path(catalog: str, record: PredictionsRecord) -> str:
+    """Where the predictions of a catalog are now; the path of the catalog's document if they are nowhere."""
+    try:
+        return find_folder(record.path, catalog, PREDICTIONS, record.id)
+    except LostFolderError:
+        return record.path
 
 
 def input_manifest(predictions: Predictions) -> Manifest | None:

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from survey.catalog.catalog import CatalogResult
+from survey.catalog.provenance import predictions_path
 from survey.catalog.settings import ListName
 from survey.catalog.visits import float_column
 from survey.labels import label
@@ -116,7 +117,8 @@ def plot_spectra(result: CatalogResult, shown_list: ShownList) -> tuple[bytes | 
         normal.add(stars)
     pairs = list(zip(candidates.to_pylist(), normal.rows, strict=True))
     places = [_place(row) for pair in pairs for row in pair if row]
-    spectra = read_spectra_of(result.document.predictions.path, places)
+    path = predictions_path(result.folder, result.document.predictions)
+    spectra = read_spectra_of(path, places)
     if spectra.why:
         return None, spectra.why
     shown = [pair for pair in pairs if _place(pair[0]) in spectra.flux]

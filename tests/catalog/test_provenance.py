@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import make_catalog
+from survey.catalog.document import CATALOG
+from survey.catalog.provenance import predictions_path
 from survey.catalog.settings import CatalogSettings
 from survey.folder import Folder
 from survey.predict import output
@@ -59,6 +61,21 @@ def test_no_file_of_a_catalog_holds_an_absolute_path(tmp_path: Path, monkeypatch
     assert record["predictions"]["source"]["path"] == "files"
     assert record["ensemble"]["path"] == "ensemble"
     assert record["settings"]["truth"] == "truth.csv"
+
+
+def test_predictions_are_found_from_another_folder_than_that_of_the_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_survey(tmp_path)
+    catalog = make_in(tmp_path, monkeypatch)
+    record = Folder(str(catalog), CATALOG).document().predictions
+    assert record.path == "predictions"
+    assert predictions_path(str(catalog), record) == "predictions"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert predictions_path(str(catalog), record) == str(tmp_path / "predictions")
+    (tmp_path / "predictions").rename(tmp_path / "gone")
+    assert predictions_path(str(catalog), record) == "predictions"
 
 
 def test_paths_of_an_input_that_is_not_there_any_more_stay_as_they_are(
