@@ -35,6 +35,10 @@ class Workplace:
             "OMP_NUM_THREADS": "1",
             MARK: self.mark,
         }
+        # another kernel of BLAS than in this process would give other last bits
+        self.environment |= {
+            name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")
+        }
 
     def start(self, *command: str, **environment: str) -> "Job":
         """Start a command without standard input, in its own session."""

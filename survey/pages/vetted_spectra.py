@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from survey.catalog.provenance import predictions_path
 from survey.catalog.stars import find_stars
 from survey.pages.html import Attachments
 from survey.pages.page_text import cell_text, digits_of, plain_symbol
@@ -76,7 +77,7 @@ def attach_spectra(
     attachments: Attachments, stars: VettedStars, *, comparison: bool, visits: bool
 ) -> PageSpectra:
     """Put the spectra of a list into a page."""
-    path = stars.document.predictions.path
+    path = predictions_path(stars.folder, stars.document.predictions)
     if not {"shard", "row_in_shard", "visit", "row"} <= set(stars.table.column_names):
         return PageSpectra(why="the list does not say where its spectra are")
     if isinstance(missing := open_spectra_of(path, ()), str):
@@ -185,7 +186,7 @@ def _visits(stars: VettedStars, places: Sequence[Place]) -> list[list[tuple[Plac
     visits: list[list[tuple[Place, str]]] = [[] for _ in places]
     if not several:
         return visits
-    predictions = open_predictions(stars.document.predictions.path)
+    predictions = open_predictions(predictions_path(stars.folder, stars.document.predictions))
     found = find_stars(predictions)
     star_K = np.array([found.star_N[found.start_K[places[n][0]] + places[n][1]] for n in several])
     rows_N = np.flatnonzero(np.isin(found.star_N, star_K))

@@ -33,8 +33,10 @@ QUICK = ["rate=1000", "timeout=1", "first_wait=0.01", "retries=4", "missing_abov
 
 
 def arguments(server: Server, out: Path, *more: str) -> list[str]:
-    """A download from this archive."""
-    return ["download", "archive=lamost", f"options.base={server.base}", f"out={out}", *QUICK, *more]
+    """A download from this archive; what is given counts in place of `QUICK`."""
+    given = {item.partition("=")[0] for item in more}
+    quick = [item for item in QUICK if item.partition("=")[0] not in given]
+    return ["download", "archive=lamost", f"options.base={server.base}", f"out={out}", *quick, *more]
 
 
 def give_troubles(files: list[Served], seed: int, stalls: int) -> dict[str, str]:

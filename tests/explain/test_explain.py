@@ -213,7 +213,7 @@ def test_attention_is_told_where_there_is_some(place: Path) -> None:
 def wrong() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"spectra": ["9999999"]}, "explain: spectra: 9999999: no spectrum of"
     yield {"least_snr": 1e6}, "spectra have a signal to noise of 1e.06 or more, 8 are needed"
-    yield {"of": "{place}/nothing"}, "no finished ensemble and no finished"
+    yield {"of": "{place}/nothing"}, "no such folder; give the folder of a finished ensemble or run"
 
 
 @pytest.mark.parametrize(("values", "message"), list(wrong()), ids=lambda value: str(value)[:30])
