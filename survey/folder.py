@@ -162,7 +162,7 @@ class Folder(Generic[D]):
         existed = files.exists(self.file(SETTINGS))
         try:
             yield
-        except Exception:
+        except Exception:  # whatever it is, it is raised again
             if not existed and files.names(self.path) == [SETTINGS]:
                 files.remove(self.file(SETTINGS))
             raise

@@ -2,36 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 
-from survey import files
 from survey.catalog.document import IntervalRecord
 from survey.followup.followup import SAMPLE, Followup
 from survey.followup.followup_document import FollowupDocument, ResultsDocument
 from survey.followup.observed import Observed
 from survey.reports import followup_plots
+from survey.reports.kept_pictures import keep_pictures
 
-ENDING = ".png"
 FIRST_ROWS = 5
 
 
 def pictures(sample: Followup, results: Observed | None) -> list[str]:
     """Draw the plots, unless they are there; their paths."""
-    paths = _draw(sample.folder, sample.created, lambda: followup_plots.draw_sample_plots(sample))
+    paths = keep_pictures(sample.folder, sample.created, followup_plots.draw_sample_plots(sample))
     if results:
-        paths += _draw(
-            results.folder, results.created, lambda: followup_plots.draw_result_plots(sample, results)
-        )
+        drawn = followup_plots.draw_result_plots(sample, results)
+        paths += keep_pictures(results.folder, results.created, drawn)
     return paths
-
-
-def _draw(folder: str, created: bool, plots: followup_plots.Draw) -> list[str]:
-    drawn = [name for name in files.names(folder) if name.endswith(ENDING)]
-    if drawn and not created:
-        return [files.join(folder, name) for name in sorted(drawn)]
-    paths = []
-    for name, data in plots():
-        paths.append(files.join(folder, name + ENDING))
-        files.write(paths[-1], data)
-    return sorted(paths)
 
 
 def summary(sample: Followup, results: Observed | None, pictures: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Plots of a follow-up: yield against hours, the sky and the night, strata, and the purity that follows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -16,7 +16,6 @@ from survey.followup.followup_document import FollowupDocument
 from survey.followup.observed import Observed
 from survey.reports.style import BLUE, GREY, INK, RED, count_text, png
 
-Draw = Callable[[], Iterator[tuple[str, bytes]]]
 Floats = NDArray[np.float64]
 SHUFFLES = 200
 """Random orders whose mean is drawn beside the sample's own order."""

@@ -14,7 +14,7 @@ def keep_pictures(folder: str, created: bool, drawn: Iterable[tuple[str, bytes]]
     """
     before = [files.join(folder, name) for name in files.names(folder) if name.endswith(ENDING)]
     if before and not created:
-        return before
+        return sorted(before)
     for path in before:
         files.remove(path)
     paths = []
