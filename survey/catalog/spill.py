@@ -5,12 +5,11 @@ A folder of thousands of files cannot be written at once. So it is made in a scr
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from survey import files
+from survey import files, scratch
 
 WORK = ".work"
 
@@ -22,7 +21,7 @@ def scratch_folder(catalog: str) -> Iterator[Path]:
     It is in the catalog's own folder; for a bucket among this machine's temporary files.
     """
     if files.is_remote(catalog):
-        with tempfile.TemporaryDirectory(prefix="survey-catalog-") as folder:
+        with scratch.scratch_folder("catalog") as folder:
             yield Path(folder)
         return
     work = Path(catalog, WORK)

@@ -36,7 +36,7 @@ from ray.tune.stopper import Stopper
 
 from survey import machine
 from survey.cluster import connection
-from survey.cluster.scratch import scratch_folder
+from survey.scratch import scratch_folder
 from survey.search.queue import TrainingQueue, run_locally
 from survey.search.settings import Tune
 from survey.search.trial import TrainingEnd, run_training

@@ -26,10 +26,10 @@ from ray.util.queue import Queue
 
 from survey import files, machine, plugins
 from survey.cluster import connection, stream
-from survey.cluster.scratch import scratch_folder
 from survey.folder import Folder
 from survey.models.baseline import Baseline
 from survey.progress import Progress
+from survey.scratch import scratch_folder
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training.batches import ExtraInputs, Places, Spectra, read_spectra

@@ -1,6 +1,5 @@
 """What an ingest or a prediction would take: some of its shards are really made, into a temporary folder."""
 
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from survey.predict.predict import begin, make_spec, shipped_ensemble
 from survey.predict.settings import Predict
 from survey.predict.worker import Worker
 from survey.predict.workers import local_workers
+from survey.scratch import scratch_folder
 from survey.status.look import look
 from survey.store import manifest
 from survey.store.make import ShardSpec, make_shard
@@ -42,7 +42,7 @@ class _Measured:
 
 def estimate_ingest(settings: Ingest, prices: Prices) -> Cost:
     """An ingest: its input is listed and some shards are made, in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="survey-plan-") as folder:
+    with scratch_folder("plan") as folder:
         here = settings.model_copy(update={"store": folder})
         started = time.monotonic()
         plan = manifest.plan(here, folder)
@@ -76,7 +76,7 @@ def _add_requests(
 
 def estimate_prediction(settings: Predict, prices: Prices) -> Cost:
     """A prediction: the ensemble is opened, and some shards are predicted into a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="survey-plan-") as folder:
+    with scratch_folder("plan") as folder:
         here = settings.model_copy(update={"predictions": folder})
         gpu = settings.gpu == "auto" and machine.device().type == "cuda"
         begun = begin(here, files.absolute(settings.ensemble or shipped_ensemble()))

@@ -1,6 +1,5 @@
 """What trainings would take: some steps are really done, in a temporary folder."""
 
-import tempfile
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -11,6 +10,7 @@ from survey.ensemble.settings import Build, trainings
 from survey.estimate.cost import Cost
 from survey.estimate.settings import Prices
 from survey.models.options import is_baseline
+from survey.scratch import scratch_folder
 from survey.search.settings import Tune
 from survey.search.target import read_targets
 from survey.settings import JobError, SettingsError
@@ -63,7 +63,7 @@ class _Steps:
 
 def estimate_training(settings: Train, prices: Prices) -> Cost:
     """A training, by the mean time of a spectrum in some of its steps."""
-    with tempfile.TemporaryDirectory(prefix="survey-plan-") as folder:
+    with scratch_folder("plan") as folder:
         return _measure(settings, folder, prices)
 
 

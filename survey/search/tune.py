@@ -17,7 +17,6 @@ import hashlib
 import logging
 import re
 import secrets
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from survey import files
 from survey.claim import holder
 from survey.folder import SETTINGS, Document, Folder, Kind
 from survey.progress import Progress
+from survey.scratch import scratch_folder
 from survey.search import results, storage
 from survey.search.queue import TrainingQueue, run_locally
 from survey.search.results import TargetResult
@@ -157,7 +157,7 @@ def _try_plan(target: Target) -> None:
     """Report what is wrong with the trainings of a target before the first one: missing labels, an empty
     part.
     """
-    with tempfile.TemporaryDirectory(prefix="survey-tune-") as folder:
+    with scratch_folder("tune") as folder:
         try:
             plan(target.training(folder, {}))
         except (ValueError, JobError) as error:

@@ -7,7 +7,6 @@ in this process, or Ray on a cluster. `store.json` is written last.
 
 import hashlib
 import logging
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ import pyarrow as pa
 from survey import files
 from survey.folder import Folder
 from survey.progress import Progress
+from survey.scratch import scratch_folder
 from survey.settings import JobError
 from survey.sources import reading
 from survey.store import manifest
@@ -108,7 +108,7 @@ def _ingest(settings: Ingest, folder: Folder[StoreDocument], run: ShardMap) -> I
 
 def describe(settings: Ingest) -> str:
     """What an ingest would read: its input is listed, nothing is written."""
-    with tempfile.TemporaryDirectory(prefix="survey-ingest-") as folder:
+    with scratch_folder("ingest") as folder:
         plan = manifest.plan(settings.model_copy(update={"store": folder}), folder)
     return f"input: {plan}"
 

@@ -5,7 +5,6 @@ run. Workers train as it is written there. So a training that was killed continu
 a finished run is left alone.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +23,7 @@ from survey.labels import label
 from survey.models.baseline import Baseline
 from survey.models.options import is_baseline
 from survey.recipes import merge
+from survey.scratch import scratch_folder
 from survey.settings import SettingsError, differences
 from survey.store.store import STORE, Store, open_store
 from survey.training import run as runs
@@ -77,7 +77,7 @@ def _has_sound_plan(run: str) -> bool:
 
 def describe(settings: Train) -> str:
     """What a training would do: labels that it would join, its parts, its network. Nothing is written."""
-    with tempfile.TemporaryDirectory(prefix="survey-train-") as folder:
+    with scratch_folder("train") as folder:
         new_plan, _, counts = _prepare(settings, folder)
     size = runs.network(new_plan).size()
     parts = ", ".join(f"{count.spectra:,} {name}" for name, count in new_plan.parts.items())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from survey.cluster.scratch import scratch_folder
+from survey.scratch import scratch_folder
 
 
 def test_the_folder_of_a_job_that_was_killed_is_removed_by_the_next(
