@@ -114,7 +114,8 @@ def compared_sources(samples: Samples, align: Align) -> NDArray[np.int64]:
 
 def pair_numbers(samples: Samples) -> NDArray[np.int64]:
     """A number that the samples of a star share, if the star is in several sources; -1 if it is in one."""
-    if SOURCE not in samples.extra.column_names or "star" not in samples.extra.column_names:
+    columns = samples.extra.column_names
+    if SOURCE not in columns or "star" not in columns or not len(samples):
         return np.full(len(samples), MISSING, np.int64)
     star_N = np.unique(samples.extra["star"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
     source_N = np.unique(source_names(samples).astype(str), return_inverse=True)[1]

@@ -19,7 +19,7 @@ from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.learning_settings import Loss
 from survey.training.losses import Targets, TaskLoss
-from survey.training.run import open_run, read_plan
+from survey.training.run import open_run, read_plan, run_document
 from survey.training.settings import Train
 from survey.training.source_settings import Source
 from survey.training.sources import draw_weights, known, loss_weights, other_classes, source_names
@@ -89,6 +89,14 @@ def test_a_source_may_be_for_training_only(place: Path, tmp_path: Path) -> None:
     plan(chosen)
     both = samples.read(chosen.run)
     assert set(both.part_N[source_names(both) == "real"].tolist()) == {0}
+
+
+def test_several_sources_may_be_learned_without_a_validation_part(place: Path, tmp_path: Path) -> None:
+    chosen = settings(place, tmp_path / "run", learn_from="train+validation", keep="last", epochs=1)
+    assert plan(chosen)
+    learn(chosen)
+    assert not len(samples.read(chosen.run).part("validation"))
+    assert run_document(chosen.run).best_epoch == 1
 
 
 def test_an_autoencoder_has_validation_spectra_of_each_source(place: Path, tmp_path: Path) -> None:
