@@ -52,16 +52,13 @@ def export_table(
     """Write the table in these formats to a folder or prefix, with `columns.csv`; returns all paths."""
     table = table.cast(described_schema(table.schema, origin))
     renamed = table.rename_columns(exported_names(table.column_names, names))
-    data = {
-        files.join(folder, f"{about.name}.{ENDINGS[format_]}"): _ENCODERS[format_](
-            table if format_ == "parquet" else renamed, about, origin
-        )
-        for format_ in formats
-    }
-    data[files.join(folder, COLUMNS_FILE)] = csv_bytes(with_lamost_names(column_table(table.schema)))
-    for path, content in data.items():
-        files.write(path, content)
-    return list(data)
+    paths = []
+    for format_ in formats:  # one after the other: a long list takes gigabytes in each
+        paths.append(files.join(folder, f"{about.name}.{ENDINGS[format_]}"))
+        files.write(paths[-1], _ENCODERS[format_](table if format_ == "parquet" else renamed, about, origin))
+    paths.append(files.join(folder, COLUMNS_FILE))
+    files.write(paths[-1], csv_bytes(with_lamost_names(column_table(table.schema))))
+    return paths
 
 
 def csv_bytes(table: pa.Table) -> memoryview:
