@@ -79,9 +79,10 @@ def plan_pool(
     if gpu and gpus:
         share = fixed or max(1, cpus // gpus)
         return Pool(min(workers or gpus, gpus, items), share, threads, True)
-    if wish and wish > cpus:
-        return Pool(min(wish, items), fixed or 1, threads, False)
     largest_node = max(int(node.get("CPU", 1)) for node in alive)
+    if wish and wish > cpus:
+        share = min(fixed or 1, max(largest_node, 1))
+        return Pool(min(wish, items), share, threads if fixed is None else share, False)
     in_memory = sum(int(node.get("memory", 0)) for node in alive) // MEMORY
     wanted = min(workers or cpus, max(in_memory, 1), cpus)
     share = min(fixed or max(1, cpus // wanted), largest_node)

@@ -35,6 +35,9 @@ RAY_ENDED = (
 GROW_S, PAUSE_S = 600.0, 5
 """Seconds in which a machine of a cloud has to come, and between two looks."""
 
+REPORTED_S = 2.0
+"""Seconds after which Ray knows of CPUs that were given back."""
+
 HEAD_S = 20.0
 """Seconds after which a head that does not answer counts as lost."""
 
@@ -81,10 +84,12 @@ def await_cpus(wanted: int) -> float:
     """
     cpus = float(ray.cluster_resources().get("CPU", 0))
     if cpus >= wanted or not may_grow():
+        _report_busy(cpus, wanted)
         return cpus
     group = placement_group([{"CPU": 1}] * wanted)
     log, end = logging.getLogger(__name__), time.monotonic() + GROW_S
-    log.warning("the cluster has %d CPUs, %d are needed: waiting for machines", cpus, wanted)
+    text = "the cluster has %d CPUs, %d are needed: waiting for machines, up to %d minutes"
+    log.warning(text, cpus, wanted, GROW_S / 60)
     while not group.wait(PAUSE_S) and time.monotonic() < end:
         pass
     remove_placement_group(group)
@@ -95,6 +100,24 @@ def await_cpus(wanted: int) -> float:
             "`ray status` shows why; start a machine for it, then run the same command again"
         )
     return cpus
+
+
+def _report_busy(cpus: float, wanted: int) -> None:
+    """Say that other jobs have the CPUs: this one may wait for them, for hours without another word."""
+    needed = min(wanted, cpus)
+    if _free_cpus() >= needed:
+        return
+    time.sleep(REPORTED_S)
+    if (free := _free_cpus()) < needed:
+        logging.getLogger(__name__).warning(
+            "other jobs use %g of the %g CPUs of the cluster: this one waits where they are not enough",
+            cpus - free,
+            cpus,
+        )
+
+
+def _free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0))
 
 
 def hide_token() -> None:

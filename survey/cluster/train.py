@@ -109,13 +109,13 @@ def _scaling_config(settings: Train) -> ScalingConfig:
             "give fewer"
         )
     use_gpu = settings.gpu == "auto" and not _library(settings) and gpus >= settings.workers
-    # Ray Data needs a CPU for itself, or all wait for ever.
+    # Where CPUs are few, two workers share one; other jobs find room beside them.
     cpus_per_worker = 1.0 if cpus > settings.workers else 0.5
     return ScalingConfig(
         num_workers=settings.workers,
         use_gpu=use_gpu,
         resources_per_worker={"CPU": cpus_per_worker},
-        # Where CPUs are few, two workers shall not share one while another machine's is free.
+        # Two workers shall not share a CPU while another machine's is free.
         placement_strategy="PACK" if cpus > settings.workers else "SPREAD",
     )
 
@@ -191,8 +191,8 @@ class RayReader:
         # Blocks that are there already: those of ray.data.range would be made by tasks that want a CPU each.
         numbers = [{"id": number} for number in range(len(waiting))]
         blocks = ray.data.from_items(numbers, override_num_blocks=len(waiting))
-        # So small a share of a CPU that the reading never waits for a CPU that waits for it.
-        spectra = blocks.map_batches(read, batch_size=None, num_cpus=0.01)
+        # Without a CPU of Ray: the workers may have reserved all, and wait for the reading.
+        spectra = blocks.map_batches(read, batch_size=None, num_cpus=0)
         for block in spectra.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
             tensors = {name: torch.tensor(np.asarray(values)) for name, values in block.items()}
             yield Spectra(**tensors)

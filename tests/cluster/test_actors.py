@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from survey.cluster import actors, connection, stream
 from survey.cluster.actors import Pool, plan_pool, ray_workers
@@ -117,6 +120,7 @@ def node(alive: bool = True, **resources: float) -> dict[str, Any]:
         ([node(), node(CPU=16)], {"workers": 40, "wish": 40}, Pool(40, 1, "auto", False)),
         ([node(CPU=16)], {"workers": 40, "wish": 40, "items": 20}, Pool(20, 1, "auto", False)),
         ([node(CPU=16)], {"workers": 4, "wish": 4}, Pool(4, 4, "auto", False)),
+        ([node(CPU=2)] * 2, {"workers": 8, "wish": 8, "threads": 4}, Pool(8, 2, 2, False)),
     ],
 )
 def test_a_pool_shares_the_cpus_gpus_and_memory_of_a_cluster(
@@ -124,6 +128,24 @@ def test_a_pool_shares_the_cpus_gpus_and_memory_of_a_cluster(
 ) -> None:
     values: dict[str, Any] = {"workers": None, "threads": "auto", "gpu": True, "items": 100}
     assert plan_pool(nodes, **(values | changes)) == pool
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_a_job_says_that_it_waits_for_cpus_of_other_jobs(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REPORTED_S", 0.5)
+    taken = placement_group([{"CPU": 1}] * 2)
+    assert taken.wait(60)
+    while connection.await_cpus(1) and not caplog.messages:
+        time.sleep(0.1)
+    assert caplog.messages[0].startswith("other jobs use 2 of the 2 CPUs of the cluster: this one waits")
+    remove_placement_group(taken)
+    while ray.available_resources().get("CPU") != 2:
+        time.sleep(0.1)
+    caplog.clear()
+    assert connection.await_cpus(1) == 2
+    assert not caplog.messages
 
 
 @pytest.fixture

@@ -58,6 +58,13 @@ def test_two_workers_end_like_one(
 
 
 @pytest.mark.long
+def test_workers_that_have_reserved_all_cpus_still_get_their_spectra(place: Path) -> None:
+    four = history(place, "four", workers=4, data="streaming")
+    one = history(place, "one", data="streaming")
+    assert four[-1]["validation_loss"] == pytest.approx(one[-1]["validation_loss"], rel=2e-4)
+
+
+@pytest.mark.long
 def test_ray_reads_the_spectra_of_the_store_in_the_order_of_the_lists(place: Path) -> None:
     """Compared with the columns of the shards, and with the reader of one process."""
     rng, store = np.random.default_rng(3), open_store(str(place / "store"))
