@@ -116,6 +116,16 @@ class Answers:
         arrays: dict[str, Any] = {name: array[index_N] for name, array in self.arrays().items()}
         return replace(self, rows=len(np.arange(len(self))[index_N]), **arrays)
 
+    def with_rows(self, row_N: NDArray[np.int64], others: Self) -> Self:
+        """The answers, with those of `others`, one for each of these rows, in place of their own."""
+        arrays: dict[str, Any] = {}
+        for name in dict.fromkeys((*self.arrays(), *others.arrays())):
+            before, new = getattr(self, name), getattr(others, name)
+            width = (before if new is None else new).shape[1:]
+            arrays[name] = np.full((len(self), *width), np.nan) if before is None else before.copy()
+            arrays[name][row_N] = np.nan if new is None else new
+        return replace(self, **arrays)
+
     def with_labels(self, labels: Sequence[str]) -> Self:
         """The answers with these labels only."""
         columns = [self.labels.index(name) for name in labels]
@@ -244,6 +254,15 @@ ANOMALY_COLUMN: ColumnSpec = (
 BASE, BLANKED = "base", "blanked"
 """Columns of a test population: the row of the validation spectrum that was drawn, and whether its bands of
 carbon are blanked."""
+RULED_OUT = "ruled_out"
+RULED_OUT_COLUMN: dict[str, ColumnSpec] = {
+    RULED_OUT: (
+        "bool",
+        "far from every list by the fastest member of the ensemble, which alone answered; only of a cascade",
+        "",
+        "meta.code",
+    )
+}
 LINE_COLUMNS: dict[str, ColumnSpec] = {
     "FeH_lines": (
         "float32",

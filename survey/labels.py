@@ -108,6 +108,9 @@ LABELS = (
 CLASSES = ("MP", "CEMP", "NMP")
 """Classes by number, as in the column f_CEMP: 0 metal-poor, 1 carbon-enhanced metal-poor, 2 neither."""
 
+LIST_CLASSES: dict[Literal["MP", "CEMP"], tuple[str, ...]] = {"MP": ("MP", "CEMP"), "CEMP": ("CEMP",)}
+"""The classes that belong in each list of candidates."""
+
 MISSING = -1
 """The class number of a star whose labels do not decide it."""
 

@@ -12,7 +12,9 @@ import torch
 
 from survey import files
 from survey.ensemble.build import build
+from survey.ensemble.cascade import open_cascade
 from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.fit_cascade import fitted_cascade
 from survey.ensemble.settings import Build
 from survey.predict.output import open_predictions
 from survey.predict.predict import predict
@@ -25,7 +27,7 @@ from tests.ensemble import small_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "weights" / "cemp"
-LARGEST = 12e6
+LARGEST = 14e6
 PATH = re.compile(r"""["'=]/\w""")
 """The beginning of a path of a machine, in a value or inside a text."""
 
@@ -49,13 +51,16 @@ def test_a_packed_ensemble_answers_as_the_whole_one_and_holds_no_path(
     values = {"ensemble": str(place / "whole"), "runs": runs, "threads": 1, "gpu": "never"}
     build(Build.from_dict("ensemble", values))
     spectra = read_spectra(open_store(str(place / "store")), np.array([[0, 3], [1, 7]]))
-    expected = open_ensemble(str(place / "whole")).predict(spectra, np.array([30.0, 40.0]))
+    whole = open_ensemble(str(place / "whole"))
+    expected = whole.predict(spectra, np.array([30.0, 40.0]))
+    fitted_cascade(whole, 1)
     make.pack(place / "whole", tmp_path / "packed")
     shutil.rmtree(place)
     packed = open_ensemble(str(tmp_path / "packed"))
     answers = packed.predict(spectra, np.array([30.0, 40.0])).answers.to_columns()
     for name, values_N in expected.answers.to_columns().items():
         assert np.array_equal(values_N, answers[name], equal_nan=values_N.dtype.kind == "f"), name
+    assert open_cascade(packed).document.ensemble == whole.id
     for file in (tmp_path / "packed").rglob("*.json"):
         assert not PATH.search(file.read_text()), file
 
@@ -67,8 +72,9 @@ def test_the_shipped_ensemble_is_small_and_holds_no_path() -> None:
     assert not list(SHIPPED.rglob("*.pt")), "safetensors only"
 
 
+@pytest.mark.parametrize("cascade", [False, True])
 def test_real_files_are_predicted_with_the_shipped_ensemble_without_naming_it(
-    shared: Path, tmp_path: Path
+    shared: Path, tmp_path: Path, cascade: bool
 ) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
@@ -76,7 +82,8 @@ def test_real_files_are_predicted_with_the_shipped_ensemble_without_naming_it(
         shutil.copy(file, folder)
     settings = Predict.from_dict(
         "predict",
-        {"input": str(folder), "predictions": str(tmp_path / "said"), "workers": 1, "gpu": "never"},
+        {"input": str(folder), "predictions": str(tmp_path / "said"), "workers": 1, "gpu": "never"}
+        | {"cascade": cascade},
     )
     torch.set_num_threads(1)
     result = predict(settings)
@@ -84,6 +91,7 @@ def test_real_files_are_predicted_with_the_shipped_ensemble_without_naming_it(
     said = open_predictions(str(tmp_path / "said"))
     assert said.document.ensemble.id == open_ensemble(str(SHIPPED)).id
     assert files.exists(files.join(said.path, "population.parquet"))
+    assert (said.document.cascade is not None) == cascade
 
 
 def test_without_a_shipped_ensemble_it_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,10 @@
     make weights
     python weights/make.py [data=../shared/data] [work=benchmarks/work/weights] [spectra=250000]
 
-`data` holds the public sets: physics/reference.parquet and realstars/realstars.parquet. The stores and the
-whole ensemble stay in `work`; what a prediction needs is copied to weights/cemp, with a part of the test
-population. A step that is finished is not done again. It takes about half an hour on two cores.
+`data` holds the public sets: physics/reference.parquet, physics/wide.parquet (more carbon-rich stars, more
+dwarfs) and realstars/realstars.parquet. The stores and the whole ensemble stay in `work`; what a prediction
+needs is copied to weights/cemp, with its cascade and a part of the test population. A step that is finished
+is not done again. It takes about half an hour on two cores.
 """
 
 import json
@@ -16,10 +17,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from survey import checked, files
 from survey.ensemble.build import build
-from survey.ensemble.ensemble import ENSEMBLE, POPULATION
+from survey.ensemble.cascade import CASCADE
+from survey.ensemble.ensemble import ENSEMBLE, POPULATION, open_ensemble
+from survey.ensemble.fit_cascade import fitted_cascade
 from survey.ensemble.member_names import INSIDE
 from survey.ensemble.settings import Build
 from survey.folder import SETTINGS, Folder
@@ -29,7 +33,9 @@ from survey.store.settings import Ingest
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "weights" / "cemp"
-SETS = {"computed": "physics/reference.parquet", "real": "realstars/realstars.parquet"}
+COMPUTED = ("physics/reference.parquet", "physics/wide.parquet")
+"""Computed stars; both tables have the same columns, and other stars."""
+REAL = "realstars/realstars.parquet"
 SPLIT = {"parts": [0.8, 0.15, 0.05], "stratify": True}
 """More validation stars than the recipe has: lists and errors are tested on them."""
 DRAWS = 150_000
@@ -44,25 +50,36 @@ def main(data: str = "", work: str = "", spectra: str = "250000") -> None:
         Path(data or ROOT.parent / "shared" / "data"),
         Path(work or ROOT / "benchmarks/work/weights"),
     )
-    for name, file in SETS.items():
-        make_store(name, sets / file, place)
+    computed = one_table([sets / name for name in COMPUTED], place / "computed.parquet")
+    make_store("computed", computed, place)
+    make_store("real", sets / REAL, place)
     folder = place / "ensemble"
     section = read_section(ROOT / "recipes" / "cemp.yaml", "ensemble")
     train = read_section(ROOT / "recipes" / "cemp.yaml", "train")
-    real = {"store": str(place / "real"), "labels": str(sets / SETS["real"])}
+    real = {"store": str(place / "real"), "labels": str(sets / REAL)}
     train = merge(train, {"split": SPLIT, "sources": {"real": real}, "tracking": {"use": "never"}})
     own = {
         "ensemble": str(folder),
         "store": str(place / "computed"),
-        "labels": str(sets / SETS["computed"]),
+        "labels": str(computed),
         "members": [member for member in section["members"] if member["model"] in ("echelle", "prism")],
         "population": {"spectra": int(spectra)},
         "train": train,
     }
     build(Build.from_dict("weights", section | own))
+    fitted_cascade(open_ensemble(str(folder)))
     pack(folder, TARGET)
     size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
     print(f"{TARGET}: {size / 1e6:.1f} MB")
+
+
+def one_table(tables: list[Path], together: Path) -> Path:
+    """The rows of several tables as one Parquet file."""
+    if not together.exists():
+        together.parent.mkdir(parents=True, exist_ok=True)
+        parts = [pq.ParquetFile(path).read() for path in tables]
+        files.write_table(str(together), pa.concat_tables(parts, promote_options="default"))
+    return together
 
 
 def make_store(name: str, table: Path, place: Path) -> None:
@@ -79,6 +96,9 @@ def pack(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     document = Folder(str(source), ENSEMBLE).document()
     copy_folder(source, target, (SETTINGS, ENSEMBLE.file, *document.content), source.parent)
+    if (cascade := Folder(str(source / CASCADE.name), CASCADE)).is_finished():
+        names = (SETTINGS, CASCADE.file, *cascade.document().content)
+        copy_folder(source / CASCADE.name, target / CASCADE.name, names, source.parent)
     for path in document.paths(str(source)):
         run = Path(path)
         copy_folder(run, target / "runs" / run.name, OF_A_RUN, source.parent)

@@ -19,7 +19,7 @@ from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import DEFINITIONS, FlagRules
 from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, inner_lists, list_classes
 from survey.catalog.thresholds import Threshold
-from survey.catalog.visits import Flags, class_probabilities, combine_visits, float_column
+from survey.catalog.visits import Flags, class_probabilities, combine_visits, float_column, is_ruled_out
 from survey.labelling.star_id import Codes
 from survey.labels import CLASSES, MISSING, Criterion, metal_poor
 from survey.tables.columns import described_field
@@ -88,10 +88,12 @@ class CandidateRules:
     def selected(self, stars: pa.Table, name: ListName) -> Flags:
         """Stars that belong in a list by their score (without scores by their labels), whatever their flags.
 
-        Stars that belong in an inner list belong in this one too: a CEMP star is metal-poor.
+        Stars that belong in an inner list belong in this one too: a CEMP star is metal-poor. Stars that a
+        cascade has ruled out belong in none: not all members have seen them.
         """
         lists = (name, *inner_lists(name))
-        return np.asarray(np.logical_or.reduce([self._selected(stars, one) for one in lists]))
+        selected = np.logical_or.reduce([self._selected(stars, one) for one in lists])
+        return np.asarray(selected & ~is_ruled_out(stars))
 
     def selected_by(self, name: ListName, labels: Collection[str]) -> str:
         """What selects the candidates of a list, in words."""

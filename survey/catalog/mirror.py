@@ -21,9 +21,8 @@ from survey.catalog.candidates import CandidateRules
 from survey.catalog.check_settings import MirrorSettings
 from survey.catalog.document import IntervalRecord, MirrorGroup, MirrorRecord
 from survey.catalog.settings import LIST_NAMES, ListName
-from survey.catalog.validation_stars import independent_share
-from survey.catalog.visits import Flags, class_probabilities, float_column
-from survey.metrics.intervals import wilson
+from survey.catalog.visits import Flags, class_probabilities, float_column, is_ruled_out
+from survey.metrics.intervals import independent_share, wilson
 from survey.predict.output import POPULATION, Predictions
 
 GROUPS: tuple[MirrorGroup, ...] = get_args(MirrorGroup)
@@ -85,7 +84,7 @@ class Mirror:
         threshold = self.rules.thresholds.get("CEMP")
         if self.blanked is None or not self.blanked.num_rows or threshold is None:
             return
-        passed_N = threshold.passes(class_probabilities(self.blanked))
+        passed_N = threshold.passes(class_probabilities(self.blanked)) & ~is_ruled_out(self.blanked)
         flags = self.rules.flags
         allowed_N = flags.excluding(self.blanked, *flags.flags(self.blanked)) == 0
         independent = independent_share(passed_N.astype(np.float64), self.blanked[BASE].to_numpy())

@@ -26,6 +26,10 @@ NOT_LISTED: ColumnSpec = (
 )
 
 
+RULED_OUT_BY = "a visit was ruled out by the cascade"
+"""Why a star with a high enough score that no flag excludes is not in the list."""
+
+
 @dataclass
 class NextBest:
     """The best stars so far that are not in a list: at most `size` below the threshold, and as many excluded.
@@ -93,7 +97,10 @@ class NextBest:
             return [text] * stars.num_rows
         threshold = self.rules.thresholds[self.name]
         text = f"is below the threshold {threshold.value:.4g}"
-        return [f"{threshold.column} {score:.4g} {text}" for score in stars[threshold.column].to_pylist()]
+        return [
+            RULED_OUT_BY if score >= threshold.value else f"{threshold.column} {score:.4g} {text}"
+            for score in stars[threshold.column].to_pylist()
+        ]
 
     def _flag_reasons(self, stars: pa.Table) -> list[str]:
         return [f"excluded by {reasons}" for reasons in stars["asked_why"].to_pylist()]

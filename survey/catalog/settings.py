@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from survey import labels
 from survey.catalog.check_settings import CempFrequency, GroundSettings, MirrorSettings
 from survey.catalog.flag_settings import DEFAULT_KINDS, FlagLimits, Kind, SecondKey, flag_bits
 from survey.catalog.selection_settings import SelectionBins
@@ -18,7 +19,7 @@ ListName = Literal["MP", "CEMP"]
 LIST_NAMES: tuple[ListName, ...] = get_args(ListName)
 """The two lists of candidates: metal-poor stars, and carbon-enhanced ones among them."""
 
-LIST_CLASSES: dict[ListName, tuple[str, ...]] = {"MP": ("MP", "CEMP"), "CEMP": ("CEMP",)}
+LIST_CLASSES: dict[ListName, tuple[str, ...]] = labels.LIST_CLASSES
 """The classes that belong in each list."""
 
 ColumnNames = Literal["survey", "lamost"]

@@ -38,7 +38,7 @@ from survey.catalog.validation_stars import ValidationStars
 from survey.catalog.visits import Flags, Floats
 from survey.labels import CLASSES
 from survey.metrics.intervals import Measure, wilson
-from survey.predict.output import Predictions
+from survey.predict.output import Predictions, PredictionsDocument
 from survey.settings import SettingsError
 
 FALLBACK = 0.5
@@ -159,8 +159,26 @@ def choose_thresholds(
         mix, mix_notes = cautious(mixes[prior], name)
         inner = tuple(chosen[other] for other in inner_lists(name) if other in chosen)
         threshold = choose_threshold(validation, name, goal, mix, inner)
-        chosen[name] = replace(threshold, notes=threshold.notes + mix_notes)
+        notes = threshold.notes + mix_notes + _cascade_notes(predictions.document, name)
+        chosen[name] = replace(threshold, notes=notes)
     return {name: chosen[name] for name in goals}
+
+
+def _cascade_notes(document: PredictionsDocument, name: ListName) -> tuple[str, ...]:
+    """What a cascade leaves to its fastest member, and what that means for a list."""
+    if document.cascade is None:
+        return ()
+    cascade, missed = document.cascade, document.cascade.missed[name]
+    text = (
+        f"cascade: {cascade.ruled_out:,} of {document.rows:,} spectra were ruled out by {cascade.fastest} "
+        "alone; their stars are in no list"
+    )
+    if missed.share is not None and missed.high is not None:
+        text += (
+            f", and the promises count that. It rules out {missed.share:.2%} (at most {missed.high:.2%}) of "
+            "the validation spectra that all members together put in the list or near it"
+        )
+    return (text,)
 
 
 def mix_of_stars(validation: pa.Table, prior: Prior, survey: BinnedProbabilities | None = None) -> ClassMix:

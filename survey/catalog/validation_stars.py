@@ -18,9 +18,17 @@ from survey.answers import BASE, BLANKED
 from survey.catalog.flags import FlagRules
 from survey.catalog.prior import ClassMix
 from survey.catalog.settings import ListName, VisitSettings, list_classes
-from survey.catalog.visits import PROBABILITIES, Flags, Floats, class_probabilities, combine_visits
+from survey.catalog.visits import (
+    PROBABILITIES,
+    Flags,
+    Floats,
+    class_probabilities,
+    combine_visits,
+    is_ruled_out,
+)
 from survey.labelling.star_id import encode
 from survey.labels import CLASSES, MISSING
+from survey.metrics.intervals import independent_share
 from survey.predict.output import POPULATION, VALIDATION, Predictions
 
 SMALLEST = 1e-7
@@ -44,7 +52,8 @@ class ValidationStars:
     def from_table(cls, validation: pa.Table) -> Self:
         """From a table with `p_*` and `true_class`.
 
-        Stars with a `flag_bad` are never listed, but count among the stars that a complete list has.
+        Stars with a `flag_bad`, and those that a cascade rules out, are never listed, but count among the
+        stars that a complete list has.
         """
         missing = [name for name in (*PROBABILITIES, "true_class") if name not in validation.column_names]
         if missing:
@@ -57,6 +66,7 @@ class ValidationStars:
         allowed_N = np.ones(len(class_N), bool)
         if "flag_bad" in validation.column_names:
             allowed_N = validation["flag_bad"].fill_null(0).to_numpy() == 0
+        allowed_N &= ~is_ruled_out(validation)
         row_N = np.flatnonzero(np.isfinite(p_NC).all(1) & (class_N != MISSING))
         base_N = validation[BASE].to_numpy()[row_N] if BASE in validation.column_names else None
         return cls(row_N, p_NC[row_N], class_N[row_N], allowed_N[row_N], base_N)
@@ -101,25 +111,6 @@ class ValidationStars:
         if always_N is not None:
             score_N = np.where(always_N, 1.0, score_N)
         return np.where(self.allowed_N, score_N, -1.0)
-
-
-def independent_share(value_N: Floats, group_N: NDArray[np.int64]) -> float:
-    """How many independent values so many values in groups are worth, as a share of their number.
-
-    With groups of m values and the intraclass correlation r it is 1 / (1 + (m - 1) r).
-    """
-    _, code_N, size_G = np.unique(group_N, return_inverse=True, return_counts=True)
-    count, groups = len(value_N), len(size_G)
-    if groups in (1, count):
-        return 1 / count if groups == 1 else 1.0
-    mean_G = np.bincount(code_N, value_N) / size_G
-    between = float((size_G * (mean_G - value_N.mean()) ** 2).sum()) / (groups - 1)
-    within = float(((value_N - mean_G[code_N]) ** 2).sum()) / (count - groups)
-    size = (count - float((size_G**2).sum()) / count) / (groups - 1)
-    if between + within == 0:
-        return groups / count
-    alike = min(max((between - within) / (between + (size - 1) * within), 0.0), 1.0)
-    return 1 / (1 + (size - 1) * alike)
 
 
 def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:

@@ -6,8 +6,8 @@ disagreement of the members about the star (`_err_model`) is the same in each vi
 [Fe/H] from lines is weighted by its inverse variance.
 Class probabilities are averaged with the square of the signal to noise as weight. They are not multiplied:
 what misleads the networks in one visit misleads them in the next, so visits are not independent. A visit
-that occurs more than once (in two releases, say) counts once, with its best spectrum. All other columns are
-those of the best visit.
+that occurs more than once (in two releases, say) counts once, with its best spectrum. A cascade has ruled out
+a star if it has ruled out one of its visits. All other columns are those of the best visit.
 
 Shapes: N visits (rows), V rows of stars with several visits, M such stars, S stars, C classes.
 """
@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, entr
 
-from survey.answers import LINE_COLUMNS, ColumnSpec
+from survey.answers import LINE_COLUMNS, RULED_OUT, ColumnSpec
 from survey.catalog.settings import VisitSettings
 from survey.catalog.visit_groups import VisitGroups
 from survey.labelling.star_id import encode, has_position, unit_vectors
@@ -85,6 +85,13 @@ def class_probabilities(table: pa.Table) -> Floats:
         return np.empty((table.num_rows, 0))
     p_NC = np.stack([float_column(table, name) for name in PROBABILITIES], 1)
     return np.where(np.isfinite(p_NC).all(1, keepdims=True), p_NC, np.nan)
+
+
+def is_ruled_out(table: pa.Table) -> Flags:
+    """Spectra that one member of a cascade answered alone, and stars with such a visit."""
+    if RULED_OUT not in table.column_names:
+        return np.zeros(table.num_rows, bool)
+    return np.asarray(table[RULED_OUT].to_numpy(), bool)
 
 
 def combine_visits(table: pa.Table, star_N: ArrayLike, settings: VisitSettings | None = None) -> pa.Table:
@@ -153,7 +160,9 @@ def _used_visits(table: pa.Table, code_N: Rows, settings: VisitSettings) -> tupl
 def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
     """What replaces the values of the best visit, by column, and which stars have visits that disagree."""
     needed = [
-        field.name for field in table.schema if pa.types.is_floating(field.type) or field.name == "flags"
+        field.name
+        for field in table.schema
+        if pa.types.is_floating(field.type) or field.name in ("flags", RULED_OUT)
     ]
     rows = table.select(needed).take(pa.array(groups.row_V))
     values, disagree_M = _combined_classes(class_probabilities(rows), groups, settings)
@@ -169,6 +178,8 @@ def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettin
     if "anomaly" in rows.column_names:
         anomaly_V = np.where(groups.used_V, float_column(rows, "anomaly"), np.nan)
         values["anomaly"] = groups.reduce(np.fmin, anomaly_V)
+    if RULED_OUT in rows.column_names:
+        values[RULED_OUT] = groups.reduce(np.logical_or, groups.used_V & is_ruled_out(rows))
     if "flags" in rows.column_names:
         any_used_M = groups.reduce(np.logical_or, groups.used_V)
         counts_V = groups.used_V | ~any_used_M[groups.group_V]

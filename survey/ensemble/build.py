@@ -14,21 +14,16 @@ ensemble.json        the document of the ensemble, written last
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 
 from survey import files, machine
-from survey.ensemble import diversity, holdout, member_scores, weights
-from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
-from survey.ensemble.combine import Weights, anomaly_unit, combine
-from survey.ensemble.domain import Domain
-from survey.ensemble.drawn_stars import TestPopulation, predict_population
+from survey.ensemble import diversity, member_scores, weights
+from survey.ensemble.drawn_stars import predict_population
 from survey.ensemble.ensemble import (
     DOMAIN,
     ENSEMBLE,
@@ -38,24 +33,21 @@ from survey.ensemble.ensemble import (
     VALIDATION,
     Ensemble,
     EnsembleDocument,
-    ValidationSize,
-    member_fields,
     member_paths,
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
-from survey.ensemble.line_key import LineKey, read_indices
+from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
+from survey.ensemble.line_key import read_indices
 from survey.ensemble.member_names import path_from, short_names
-from survey.ensemble.members import Members, check_passes, open_members
-from survey.ensemble.other_kinds import OtherKinds
+from survey.ensemble.members import check_passes, open_members
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
-from survey.labelling.settings import Join
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
 from survey.recipes import merge
-from survey.settings import SettingsError, differences
+from survey.settings import differences
 from survey.store.store import open_store
 from survey.training import checkpoint
 from survey.training.run import network, read_plan
@@ -126,31 +118,9 @@ def _build(
     if isinstance(settings.weights, tuple):  # report wrong weights before any spectrum is read
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
-    ensemble = _fit(settings, members, data)
-    _write(settings, ensemble, data, _recalibration(settings, ensemble, threads))
+    ensemble = fit_ensemble(settings, members, data)
+    _write(settings, ensemble, data, fit_recalibration(settings, ensemble, threads))
     return _read(folder, is_new=True)
-
-
-def _recalibration(settings: Build, ensemble: Ensemble, threads: machine.ThreadChooser) -> Recalibration:
-    """The corrections of labels, from stars of a survey that no member was trained or validated on."""
-    wanted, members = settings.recalibrate, ensemble.members
-    if not wanted.store:
-        return Recalibration()
-    store = open_store(wanted.store)
-    members.check_store(store)
-    stars = holdout.label_samples(members, store, wanted.join.model_copy(update={"table": wanted.labels}))
-    stars = stars.at(holdout.unseen(members, stars.extra))
-    if not len(stars):
-        raise SettingsError(
-            f"ensemble: recalibrate: {wanted.store}: every labelled star of it was learned or validated on; "
-            "give stars that the members have not seen"
-        )
-    answers, latents = members.predict_store(
-        store.path, stars.shard_row_N2, "predict stars of the survey", threads=threads
-    )
-    result = ensemble.conclude(answers, latents, member_scores.snr(stars)).answers
-    star_N = np.array(stars.extra["star"].to_pylist(), object)
-    return Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
 
 
 def _with_absolute_paths(settings: Build) -> Build:
@@ -184,78 +154,6 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in filled.items() if name != RUNS or RUNS in settings}
 
 
-def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
-    """The weight of each member."""
-    predicts = bool(members.classes or members.labels)
-    if settings.weights == "validation" and data.member_answers and predicts:
-        truth = data.validation.class_N, data.validation.label_NL
-        return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine)
-    if isinstance(settings.weights, tuple):
-        return weights.user_weights(members.placeholder_answers(), settings.weights, settings.combine)
-    return weights.equal_weights(members.placeholder_answers(), settings.combine)
-
-
-def _fit(settings: Build, members: Members, data: FitData) -> Ensemble:
-    """The ensemble, fitted to the validation spectra."""
-    member_weights = _fit_weights(settings, members, data)
-    calibration, samples = no_calibration(members.labels, settings.coverage), data.validation
-    predicts = bool(members.classes or members.labels)
-    if settings.calibrate and data.member_answers and predicts:
-        calibration = fit_calibration(
-            combine(data.member_answers, member_weights),
-            samples.class_N,
-            data.labels_for_errors(settings.errors_from),
-            member_scores.snr(samples),
-            settings.coverage,
-        )
-    domain = None
-    if settings.domain:
-        classes = data.training_class_N, samples.class_N
-        domain = Domain.fit(data.training_latents, data.latents or None, *classes)
-    stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
-    size = ValidationSize(spectra=len(samples), stars=stars) if predicts else ValidationSize()
-    (key, key_record), (others, others_record) = data.line_key, data.other_kinds
-    document = EnsembleDocument(
-        version=ENSEMBLE.version,
-        id=_id(settings, members, member_weights, calibration, (domain, key, others)),
-        **member_fields(members, member_weights),
-        passes=settings.passes,
-        calibrated=settings.calibrate,
-        calibration=calibration,
-        domain=domain is not None,
-        anomaly=anomaly_unit(data.member_answers),
-        line_key=key_record,
-        other_kinds=others_record,
-        store=data.store,
-        ranges=data.ranges,
-        validation=size,
-        settings=settings.plain(),
-        fingerprint=settings.fingerprint(),
-    )
-    return Ensemble(settings.ensemble, document, members, domain, key, others)
-
-
-def _id(
-    settings: Build,
-    members: Members,
-    weights: Weights,
-    calibration: Calibration,
-    parts: tuple[Domain | LineKey | OtherKinds | None, ...],
-) -> str:
-    """A hash of all that decides the answers."""
-    values = {
-        "members": [run.document.id for run in members.runs],
-        "weights": weights.to_dict(),
-        "passes": settings.passes,
-        "calibration": calibration.to_dict(),
-    }
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for part in (part for part in parts if part):
-        for name, array in part.to_tensors().items():
-            digest.update(name.encode() + array.tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Recalibration) -> None:
     """Write all files of an ensemble, its document last.
 
@@ -285,7 +183,7 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Re
             index_NI = read_indices(open_store(data.store.path), samples.shard_row_N2)
             tables[VALIDATION] = key.add_columns(tables[VALIDATION], index_NI)
         if settings.population.spectra:
-            tables[POPULATION] = _predict_population(settings, ensemble, data)
+            tables[POPULATION] = predict_population(ensemble, population_of(settings, ensemble.members, data))
         for name, table in tables.items():
             files.write_table(folder.file(name), table)
             content.append(name)
@@ -298,17 +196,6 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Re
         text = document.id + recalibration.model_dump_json()
         changes["id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     folder.finish(document.model_copy(update=changes), content)
-
-
-def _predict_population(settings: Build, ensemble: Ensemble, data: FitData) -> pa.Table:
-    """The answers about the test population. The definition of CEMP is that of the first member."""
-    values = ensemble.members.runs[0].document.settings
-    criterion = Join.from_dict("ensemble: join", values.get("join", {})).criterion
-    store = open_store(data.store.path)
-    population = TestPopulation(
-        settings.population, store, data.train, data.validation, criterion, settings.seed
-    )
-    return predict_population(ensemble, population)
 
 
 def _read(folder: Folder[EnsembleDocument], is_new: bool) -> BuiltEnsemble:

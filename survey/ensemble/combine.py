@@ -7,7 +7,8 @@ the weights of the others are divided by their sum. Where no member has an answe
 Shapes: M members, N spectra, C classes, L labels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -113,6 +114,40 @@ class MemberAnswers:
     def gives_label(self) -> Flags:
         """Which members (M) give which label (L) of at least one spectrum."""
         return np.asarray(self.has_label().any(1))
+
+    def at(self, number_M: NDArray[np.int64], row_N: NDArray[np.int64]) -> Self:
+        """The answers of some members about some spectra, by their numbers."""
+        arrays: dict[str, Any] = {
+            name: array[np.ix_(number_M, row_N)]
+            for name, array in vars(self).items()
+            if isinstance(array, np.ndarray)
+        }
+        return replace(self, **arrays)
+
+
+def place(
+    parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], MemberAnswers]],
+    labels: tuple[str, ...],
+    classes: tuple[str, ...],
+    rows: int,
+) -> MemberAnswers:
+    """Answers of several groups of members, each about some of the spectra: (numbers of the members, rows,
+    their answers). Where a member has not seen a spectrum, its answer is NaN.
+    """
+    members = sum(len(number_M) for number_M, _, _ in parts)
+    p_MNC = np.full((members, rows, len(classes)), np.nan)
+    value_MNL, data_MNL, passes_MNL = (np.full((members, rows, len(labels)), np.nan) for _ in range(3))
+    entropy_MN = np.full((members, rows), np.nan)
+    for number_M, row_N, answers in parts:
+        column_L = np.array([labels.index(name) for name in answers.labels], np.int64)
+        place_MN, place_MNL = np.ix_(number_M, row_N), np.ix_(number_M, row_N, column_L)
+        value_MNL[place_MNL] = answers.value_MNL
+        data_MNL[place_MNL], passes_MNL[place_MNL] = answers.var_data_MNL, answers.var_passes_MNL
+        if answers.classes:
+            p_MNC[place_MN] = answers.p_MNC
+        if answers.pass_entropy_MN is not None:
+            entropy_MN[place_MN] = answers.pass_entropy_MN
+    return MemberAnswers(labels, classes, p_MNC, value_MNL, data_MNL, passes_MNL, entropy_MN)
 
 
 @dataclass(frozen=True)

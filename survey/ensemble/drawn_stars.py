@@ -12,16 +12,17 @@ calls them carbon-rich looks at something else. They decide nothing.
 Shapes: N spectra of the samples, D draws, B draws of a portion, I input labels, P pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from survey.answers import BASE, BLANKED, LINE_COLUMNS, Floats
-from survey.ensemble.ensemble import Ensemble
+from survey.answers import BASE, BLANKED, LINE_COLUMNS, Answers, Floats
+from survey.ensemble.ensemble import Ensemble, EnsembleAnswers
 from survey.ensemble.line_key import index_array, read_columns, signal_to_noise
 from survey.ensemble.settings import Population
 from survey.labelling.samples import Samples
@@ -196,9 +197,20 @@ class TestPopulation:
         return np.where(np.isfinite(draws.after_DI).all(1), by_label_D, class_D).astype(np.int8)
 
 
+Conclude = Callable[[EnsembleAnswers, Floats], Answers]
+"""The answers that follow from what the members say about spectra, and their signal to noise."""
+
+
 def predict_population(ensemble: Ensemble, population: TestPopulation) -> pa.Table:
     """The answers of the ensemble about the draws, one row each, with the truth."""
-    draws, tables = population.draw(), []
+    return predict_draws(ensemble, population, [lambda result, _: result.answers])[0]
+
+
+def predict_draws(
+    ensemble: Ensemble, population: TestPopulation, conclusions: Sequence[Conclude]
+) -> list[pa.Table]:
+    """A table of the draws, one row each, with the truth, for each way to conclude from the members."""
+    draws, tables = population.draw(), [list[pa.Table]() for _ in conclusions]
     measure = IndexChanges(population)
     snr_N = signal_to_noise(population.base.extra)
     with Progress("predict test population", len(draws), "spectra") as bar:
@@ -212,14 +224,20 @@ def predict_population(ensemble: Ensemble, population: TestPopulation) -> pa.Tab
             }
             for name, label_B in zip(population.inputs, portion.after_DI.T, strict=True):
                 columns[f"{TRUE}{name}"] = label_B.astype(np.float32)
-            indices = measure(portion, before, after)
-            columns |= ensemble.predict(after, snr_B).answers.to_columns() | indices
-            table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-            if ensemble.line_key is not None:
-                table = ensemble.line_key.add_columns(table, index_array(table))
-            tables.append(table.select([name for name in KEPT if name in table.column_names]))
+            columns |= measure(portion, before, after)
+            result = ensemble.predict(after, snr_B)
+            for conclude, of_conclusion in zip(conclusions, tables, strict=True):
+                of_conclusion.append(_table(columns | conclude(result, snr_B).to_columns(), ensemble))
             bar.add(len(portion))
-    return _rounded(pa.concat_tables(tables).combine_chunks())
+    return [_rounded(pa.concat_tables(each).combine_chunks()) for each in tables]
+
+
+def _table(columns: dict[str, NDArray[Any]], ensemble: Ensemble) -> pa.Table:
+    """The columns that are kept, with [Fe/H] from lines."""
+    table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
+    if ensemble.line_key is not None:
+        table = ensemble.line_key.add_columns(table, index_array(table))
+    return table.select([name for name in KEPT if name in table.column_names])
 
 
 def _rounded(table: pa.Table) -> pa.Table:

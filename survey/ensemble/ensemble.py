@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from survey import files
@@ -46,6 +47,7 @@ from survey.training.validation import BATCH
 DOMAIN, LINE_KEY, OTHER_KINDS = "domain.safetensors", "line_key.safetensors", "other_kinds.safetensors"
 VALIDATION, POPULATION = "validation.parquet", "population.parquet"
 T = TypeVar("T", Weights, Calibration)
+D = TypeVar("D", bound=Document)
 
 
 def _reader(kind: type[T]) -> PlainValidator:
@@ -114,13 +116,14 @@ ENSEMBLE = Kind("ensemble", EnsembleDocument, version=3, job="ensemble")
 @dataclass(frozen=True)
 class EnsembleAnswers:
     """The answers of an ensemble, calibrated and not, with the answers and the
-    last features of its members.
+    last features of its members. In a cascade, `ruled_out_N` are the spectra that one member alone answered.
     """
 
     answers: Answers
     uncalibrated: Answers
     member_answers: MemberAnswers
     latents: Latents
+    ruled_out_N: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -240,17 +243,17 @@ def _open(path: str, device: torch.device | None) -> Ensemble:
     folder = Folder(path, ENSEMBLE)
     document = folder.document()
     members = open_members(member_paths(path, document), device)
-    domain = Domain.from_tensors(_arrays(folder, DOMAIN, document)) if document.domain else None
+    domain = Domain.from_tensors(read_arrays(folder, DOMAIN, document)) if document.domain else None
     has_key = bool(document.line_key.spectra)
-    key = LineKey.from_tensors(_arrays(folder, LINE_KEY, document)) if has_key else None
+    key = LineKey.from_tensors(read_arrays(folder, LINE_KEY, document)) if has_key else None
     others = None
     if document.other_kinds.others:
-        others = OtherKinds.from_tensors(_arrays(folder, OTHER_KINDS, document))
+        others = OtherKinds.from_tensors(read_arrays(folder, OTHER_KINDS, document))
     return Ensemble(path, document, members, domain, key, others)
 
 
-def _arrays(folder: Folder[EnsembleDocument], name: str, document: EnsembleDocument) -> dict[str, Floats]:
-    """The arrays of a safetensors file of an ensemble."""
+def read_arrays(folder: Folder[D], name: str, document: D) -> dict[str, Floats]:
+    """The arrays of a safetensors file of a folder."""
     tensors, _ = checkpoint.parse_tensors(folder.read(name, document), folder.file(name))
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 

@@ -73,16 +73,19 @@ class FitData:
         return label_NL
 
 
-def predict_fit_data(settings: Build, members: Members, threads: machine.ThreadChooser) -> FitData:
-    """The members' answers about validation and training spectra."""
+def predict_fit_data(
+    settings: Build, members: Members, threads: machine.ThreadChooser, seen_by: Members | None = None
+) -> FitData:
+    """The members' answers about validation and training spectra: those of `seen_by`, else of the members."""
+    seen_by = seen_by or members
     store = open_store((settings.store if settings.runs else "") or members.runs[0].store_path)
     members.check_store(store)
     if settings.runs and settings.labels:
         join = settings.join.model_copy(update={"table": settings.labels})
-        pool = holdout.label_samples(members, store, join)
+        pool = holdout.label_samples(seen_by, store, join)
     else:
-        pool = holdout.pool_samples(members, store)
-    seen = holdout.seen_parts(members, pool.extra)
+        pool = holdout.pool_samples(seen_by, store)
+    seen = holdout.seen_parts(seen_by, pool.extra)
     validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
     if members.classes or members.labels:
         train = known(train)

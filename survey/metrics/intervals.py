@@ -86,3 +86,22 @@ def resample_means(values_NK: Floats, draws: int = DRAWS) -> Floats:
         index = generator.integers(size, size=(min(chunk, draws - start), size))
         means.append(values_NK[index].mean(1))
     return np.concatenate(means)
+
+
+def independent_share(value_N: Floats, group_N: NDArray[np.int64]) -> float:
+    """How many independent values so many values in groups are worth, as a share of their number.
+
+    With groups of m values and the intraclass correlation r it is 1 / (1 + (m - 1) r).
+    """
+    _, code_N, size_G = np.unique(group_N, return_inverse=True, return_counts=True)
+    count, groups = len(value_N), len(size_G)
+    if groups in (1, count):
+        return 1 / count if groups == 1 else 1.0
+    mean_G = np.bincount(code_N, value_N) / size_G
+    between = float((size_G * (mean_G - value_N.mean()) ** 2).sum()) / (groups - 1)
+    within = float(((value_N - mean_G[code_N]) ** 2).sum()) / (count - groups)
+    size = (count - float((size_G**2).sum()) / count) / (groups - 1)
+    if between + within == 0:
+        return groups / count
+    alike = min(max((between - within) / (between + (size - 1) * within), 0.0), 1.0)
+    return 1 / (1 + (size - 1) * alike)

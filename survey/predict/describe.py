@@ -4,13 +4,16 @@ import hashlib
 from collections import Counter
 from typing import Any
 
+from survey.ensemble.cascade import Cascade
 from survey.ensemble.ensemble import Ensemble
 from survey.predict import numpy_arrays
 from survey.predict.output import (
     PREDICTIONS,
+    CascadeReference,
     EnsembleReference,
     InputReference,
     MemberReference,
+    MissedShare,
     PredictionMarker,
     PredictionsDocument,
 )
@@ -23,6 +26,7 @@ def describe(
     settings: dict[str, Any],
     arrays: bool,
     done: list[PredictionMarker],
+    cascade: Cascade | None = None,
 ) -> PredictionsDocument:
     """The document of predictions; every row of the input must be predicted or refused."""
     refused, per_class = Counter[str](), Counter[str]()
@@ -52,11 +56,25 @@ def describe(
         classes=ensemble.classes,
         units=ensemble.units,
         ensemble=_ensemble_reference(spec.ensemble, ensemble),
+        cascade=_cascade_reference(cascade, done) if cascade else None,
         source=InputReference(kind=spec.inputs.kind, path=spec.inputs.path, id=spec.inputs.id),
         choice=spec.choice,
         arrays=arrays or numpy_arrays.exist(spec.folder),
         settings=settings,
         fingerprint=spec.fingerprint,
+    )
+
+
+def _cascade_reference(cascade: Cascade, done: list[PredictionMarker]) -> CascadeReference:
+    document = cascade.document
+    return CascadeReference(
+        id=document.id,
+        fastest=document.fastest.names[0],
+        ruled_out=sum(marker.ruled_out or 0 for marker in done),
+        missed={
+            name: MissedShare(share=bound.share, high=bound.high)
+            for name, bound in document.bounds.lists.items()
+        },
     )
 
 

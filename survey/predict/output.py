@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from survey.answers import LINE_COLUMNS, ColumnSpec, answer_columns
+from survey.answers import LINE_COLUMNS, RULED_OUT_COLUMN, ColumnSpec, answer_columns
 from survey.checked import WrittenFile
 from survey.folder import Document, Folder, Kind
 from survey.labels import label
@@ -129,6 +129,25 @@ class EnsembleReference(_Part):
     ranges: dict[str, tuple[float, float]]
 
 
+class MissedShare(_Part):
+    """The share of the tested spectra near a list that a cascade rules out, and the most that is likely."""
+
+    share: float | None
+    high: float | None
+
+
+class CascadeReference(_Part):
+    """The cascade that predicted: its id, the member that saw all spectra, and what it misses of each list.
+
+    `ruled_out` counts the spectra that this member alone answered.
+    """
+
+    id: str
+    fastest: str
+    ruled_out: int
+    missed: dict[str, MissedShare]
+
+
 class InputReference(_Part):
     """The spectra that were predicted: a store, or survey files."""
 
@@ -156,6 +175,7 @@ class PredictionsDocument(Document):
     classes: tuple[str, ...]
     units: dict[str, str]
     ensemble: EnsembleReference
+    cascade: CascadeReference | None = None
     source: InputReference
     choice: Choice
     arrays: bool = False
@@ -170,6 +190,7 @@ class PredictionMarker(Marker):
     no_answer: int
     outside_training: int
     per_class: dict[str, int]
+    ruled_out: int | None = None
     predictions: WrittenFile
     refused_files: WrittenFile | None = None
 
@@ -183,10 +204,14 @@ def schema(
     members: Sequence[str] = (),
     features: int = 0,
     metadata: dict[str, str] | None = None,
+    cascade: bool = False,
 ) -> pa.Schema:
-    """The columns of predictions; also those of these members and of so many features, where wanted."""
+    """The columns of predictions; also those of these members, of so many features, and of a cascade, where
+    wanted.
+    """
     columns = {name: (*column, UNITS.get(name, ""), UCDS[name]) for name, column in IDENTITY_COLUMNS.items()}
     columns |= POSITION_COLUMNS | answer_columns(labels, classes) | LINE_COLUMNS
+    columns |= RULED_OUT_COLUMN if cascade else {}
     for number, name in enumerate(members):
         columns |= _member_columns(number, name, classes, labels)
     fields = [described_field(name, *column) for name, column in columns.items()]

@@ -15,7 +15,9 @@ from typing import Any
 
 from survey import checked, files
 from survey.ensemble.calibrated_run import calibrated
+from survey.ensemble.cascade import Cascade, folder_of
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, open_ensemble
+from survey.ensemble.fit_cascade import fitted_cascade
 from survey.folder import Folder
 from survey.predict import inputs, numpy_arrays
 from survey.predict.autotune import Autotuner, TrialRequest
@@ -85,6 +87,12 @@ class Begun:
     settings: dict[str, Any]
     plan: manifest.IngestPlan | None
     note: str = ""
+    cascade: Cascade | None = None
+
+    @property
+    def tested(self) -> str:
+        """The folder with the tables of tested stars: that of the cascade, or of the ensemble."""
+        return folder_of(self.ensemble).path if self.cascade else self.ensemble.path
 
 
 def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
@@ -116,9 +124,9 @@ def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Wo
             "please report this"
         )
     markers = [done[shard] for shard in sorted(done)]
-    document = describe(spec, begun.ensemble, begun.settings, settings.arrays, markers)
+    document = describe(spec, begun.ensemble, begun.settings, settings.arrays, markers, begun.cascade)
     if before is None or before.model_copy(update={"content": {}}) != document:
-        before = _finish(folder, spec.ensemble, document, done)
+        before = _finish(folder, begun.tested, document, done)
     return PredictResult(spec.folder, before, len(missing), begun.plan, begun.inputs.paths, begun.note)
 
 
@@ -131,19 +139,20 @@ def begin(settings: Predict, ensemble_path: str = "") -> Begun:
     if settings.calibrate and not ensemble_path:
         path = calibrated(path, settings.threads, settings.gpu == "auto")
     ensemble = open_ensemble(path)
-    plain = settings.plain()
+    cascade = fitted_cascade(ensemble, settings.threads) if settings.cascade else None
+    plain = settings.plain() | ({"cascade": cascade.document.id} if cascade else {})
     if settings.store is not None:
         store_input = _store_input(settings, ensemble)
         first = store_input.version(0) if store_input.shards else None
         source = {"kind": store_input.kind, "path": store_input.path, "first_version": first}
         _agree(settings, plain | {"ensemble": ensemble.id, "source": source})
-        return Begun(ensemble, store_input, plain, None)
+        return Begun(ensemble, store_input, plain, None, cascade=cascade)
     ingest = _ingest_settings(settings, ensemble)
     plain |= {"ingest": ingest.plain()}
     source = {"kind": "files", "path": ingest.input, "first_version": None}
     _agree(settings, plain | {"ensemble": ensemble.id, "source": source})
     files_input, plan, note = inputs.list_files(ingest)
-    return Begun(ensemble, files_input, plain, plan, note)
+    return Begun(ensemble, files_input, plain, plan, note, cascade)
 
 
 def shipped_ensemble() -> str:
@@ -213,6 +222,7 @@ def make_spec(settings: Predict, begun: Begun, workers: Workers) -> PredictionSp
         members=settings.members,
         embeddings=settings.embeddings,
         compares_threads=plan.shards >= MIN_SHARDS_TO_COMPARE_THREADS,
+        cascade_id=begun.cascade.document.id if begun.cascade else "",
     )
     choice = _choice(spec, request, rows, workers)
     decisive = choice.model_dump(mode="json", exclude={"notes"})
@@ -276,7 +286,7 @@ def _predict_shards(
 
 def _finish(
     folder: Folder[PredictionsDocument],
-    ensemble: str,
+    tested: str,
     document: PredictionsDocument,
     done: dict[int, PredictionMarker],
 ) -> PredictionsDocument:
@@ -290,8 +300,8 @@ def _finish(
         numpy_arrays.write(Predictions(folder.path, document, markers))
         content.append(f"{ARRAYS}/")
     for name in (VALIDATION, POPULATION):  # the catalog needs them, and not the ensemble
-        if files.exists(tested := files.join(ensemble, name)):
-            files.write(folder.file(name), files.read(tested))
+        if files.exists(table := files.join(tested, name)):
+            files.write(folder.file(name), files.read(table))
             content.append(name)
     return folder.finish(document, content)
 

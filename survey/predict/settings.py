@@ -28,6 +28,7 @@ class Predict(Settings):
             "predictions",
             "prepared",
             "calibrate",
+            "cascade",
             "workers",
             "threads",
             "gpu",
@@ -45,6 +46,7 @@ class Predict(Settings):
         "workers",
         "threads",
         "gpu",
+        "cascade",
         "batch",
         "precision",
         "embeddings",
@@ -78,6 +80,11 @@ class Predict(Settings):
         True,
         description="calibrate a run that is given as ensemble=, on its own validation part; "
         "false = it predicts alone, for example where its store is lost",
+    )
+    cascade: bool = Field(
+        False,
+        description="all spectra by the fastest member, and by all members only those that it cannot rule "
+        "out as far from the lists of metal-poor stars; column ruled_out (docs/folders.md)",
     )
     precision: Literal["float32", "bf16", "fp16", "auto"] = Field(
         "auto",

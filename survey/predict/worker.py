@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from survey import __version__, checked, machine
-from survey.answers import LINE_COLUMNS
+from survey.answers import LINE_COLUMNS, RULED_OUT
 from survey.ensemble import line_key
+from survey.ensemble.cascade import Cascade, open_cascade
 from survey.ensemble.combine import MemberAnswers
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble
 from survey.labels import MISSING
@@ -39,6 +40,7 @@ class PredictionSpec:
     """What every shard is predicted with; sent to the workers.
 
     `compares_threads`: there are enough shards to measure which number of threads is the fastest.
+    `cascade_id`: the cascade of the ensemble answers; empty if all members see all spectra.
     """
 
     folder: str
@@ -51,6 +53,7 @@ class PredictionSpec:
     members: bool
     embeddings: bool
     compares_threads: bool = False
+    cascade_id: str = ""
 
 
 def open_on_device(spec: PredictionSpec, gpu: bool) -> Ensemble:
@@ -67,6 +70,17 @@ def open_on_device(spec: PredictionSpec, gpu: bool) -> Ensemble:
     return ensemble
 
 
+def _open_cascade(spec: PredictionSpec, ensemble: Ensemble) -> Cascade:
+    """The cascade of the ensemble; one that has changed since the job began is an error."""
+    cascade = open_cascade(ensemble)
+    if cascade.document.id != spec.cascade_id:
+        raise JobError(
+            f"predict: {spec.ensemble}: its cascade has changed since the job began; "
+            "run the same command again, or predict into another folder"
+        )
+    return cascade
+
+
 class Worker:
     """Makes the tables and the marker of one shard after another."""
 
@@ -75,6 +89,7 @@ class Worker:
         is_compared = threads == "auto" and spec.compares_threads and not gpu
         self.chooser = machine.settle(threads if threads != "auto" or is_compared else cpus, cpus)
         self.ensemble = open_on_device(spec, gpu)
+        self.cascade = _open_cascade(spec, self.ensemble) if spec.cascade_id else None
         self.lock = threading.Lock()
         if spec.choice.compiled:
             compile_networks(self.ensemble)
@@ -88,7 +103,7 @@ class Worker:
         )
         seed = int(random_generator(spec.seed, shard).integers(1 << 62))
         with self.lock, self.chooser.timed(max(len(spectra), 1)):
-            answers = self.ensemble.predict(
+            answers = (self.cascade or self.ensemble).predict(
                 spectra,
                 line_key.signal_to_noise(tables.spectra),
                 batch=spec.choice.batch,
@@ -139,8 +154,10 @@ def _counts(
     is_far_N = np.zeros(len(no_pixels_N), bool)
     if domain_N is not None:
         is_far_N = np.isfinite(domain_N) & (domain_N.astype(np.float32) > 1) & ~no_pixels_N
+    ruled_out = None if answers.ruled_out_N is None else int(answers.ruled_out_N.sum())
     return {
         "per_class": per_class,
+        "ruled_out": ruled_out,
         "no_answer": int((no_pixels_N | ~final.is_complete_N).sum()),
         "outside_training": int(is_far_N.sum()),
     }
@@ -158,6 +175,8 @@ def prediction_table(
     rows = len(no_pixels_N)
     columns = answers.answers.to_columns()
     columns |= _line_columns(ensemble, spectra)
+    if answers.ruled_out_N is not None:
+        columns[RULED_OUT] = answers.ruled_out_N
     columns |= {"shard": np.full(rows, shard, np.int32), "row_in_shard": np.arange(rows, dtype=np.int32)}
     if spec.members:
         columns |= _member_columns(answers.member_answers)
@@ -170,6 +189,7 @@ def prediction_table(
         ensemble.names if spec.members else (),
         latent_ND.shape[1],
         _provenance(spec),
+        cascade=bool(spec.cascade_id),
     )
     arrays = []
     for field in schema:
@@ -196,7 +216,7 @@ def _array(values: NDArray[Any], no_pixels_N: NDArray[np.bool_], field: pa.Field
     """The numbers of a column; null where a number is unknown or the spectrum has no good pixel."""
     if field.name == "predicted_class":
         return pa.array(np.where(no_pixels_N, MISSING, values), field.type)
-    if field.name in POSITION_COLUMNS:
+    if field.name in POSITION_COLUMNS or field.name == RULED_OUT:
         return pa.array(values, field.type)
     numbers = np.asarray(values, np.float32)
     return pa.array(numbers, field.type, mask=no_pixels_N | ~np.isfinite(numbers))

@@ -61,6 +61,15 @@ def _counts(document: PredictionsDocument) -> Iterator[tuple[str, str]]:
         yield "refused", f"{refused:,} ({refused / document.rows_in:.2%})"
         for reason, count in document.refused.items():
             yield "", f"{count:>9,}  {reason}: {REASONS[reason]}"
+    if cascade := document.cascade:
+        yield "cascade", f"{cascade.fastest} alone: {_share(cascade.ruled_out, document.rows)} (ruled_out)"
+        for name, missed in cascade.missed.items():
+            if missed.share is not None and missed.high is not None:
+                yield (
+                    "",
+                    f"of the validation spectra near the {name} list it rules out {missed.share:.2%} "
+                    f"(at most {missed.high:.2%})",
+                )
     if document.classes:
         yield "classes", ", ".join(f"{name} {count:,}" for name, count in document.per_class.items())
     if document.ensemble.domain:
@@ -71,6 +80,10 @@ def _counts(document: PredictionsDocument) -> Iterator[tuple[str, str]]:
         )
     if document.no_answer:
         yield "no answer", f"{document.no_answer:,} rows, which have nulls"
+
+
+def _share(count: int, rows: int) -> str:
+    return f"{count:,} rows, {count / max(rows, 1):.1%}"
 
 
 def _choice(document: PredictionsDocument) -> Iterator[tuple[str, str]]:

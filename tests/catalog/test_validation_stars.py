@@ -12,8 +12,9 @@ import pytest
 from survey.catalog.flags import FlagRules
 from survey.catalog.settings import ListGoal, VisitSettings
 from survey.catalog.thresholds import choose_threshold
-from survey.catalog.validation_stars import ValidationStars, independent_share, read_validation
+from survey.catalog.validation_stars import ValidationStars, read_validation
 from survey.labels import CLASSES
+from survey.metrics.intervals import independent_share
 from survey.predict.output import POPULATION, VALIDATION
 
 

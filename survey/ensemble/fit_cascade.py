@@ -1,0 +1,237 @@
+"""An ensemble -> its cascade, fitted to the spectra that the ensemble was fitted to, on the first use.
+
+The fastest member is calibrated alone, as an ensemble of one, on the validation stars of the ensemble. Bounds
+are fitted to these stars and to draws of the test population, if the ensemble has one.
+Shapes: N spectra, M members.
+"""
+
+import hashlib
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+
+from survey import files, machine
+from survey.answers import BASE, BLANKED, RULED_OUT, Answers, Floats
+from survey.ensemble import member_scores
+from survey.ensemble.bounds import Bounds
+from survey.ensemble.cascade import (
+    CASCADE,
+    Cascade,
+    CascadeDocument,
+    fastest_member,
+    folder_of,
+    open_cascade,
+)
+from survey.ensemble.drawn_stars import predict_draws
+from survey.ensemble.ensemble import (
+    DOMAIN,
+    OTHER_KINDS,
+    POPULATION,
+    VALIDATION,
+    Ensemble,
+    EnsembleAnswers,
+)
+from survey.ensemble.fit_data import FitData, predict_fit_data
+from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
+from survey.ensemble.line_key import read_indices
+from survey.ensemble.members import Members
+from survey.ensemble.settings import RUNS, Build
+from survey.folder import Folder
+from survey.labelling.star_id import encode
+from survey.labels import CLASSES, MISSING
+from survey.metrics.score import TRUE_CLASS
+from survey.settings import JobError, Threads
+from survey.store.store import open_store
+from survey.stored_paths import LostFolderError
+from survey.training import checkpoint
+
+DRAWS = 50_000
+"""Draws of the test population at most. More would hardly make a bound better known: they are of the same
+validation spectra."""
+
+Pair = tuple[pa.Table, pa.Table]
+"""Tables of the same spectra: the answers of the fastest member alone, and those of the ensemble."""
+
+
+def fitted_cascade(ensemble: Ensemble, threads: Threads = "auto") -> Cascade:
+    """The cascade of an ensemble, which is fitted if it is not there."""
+    fastest_member(ensemble)  # an ensemble that can have none is an error, before any work
+    folder = folder_of(ensemble)
+    if not _is_there(folder, ensemble):
+        with folder.claim({"ensemble": ensemble.id}):
+            _fit(ensemble, folder, threads)
+    return open_cascade(ensemble)
+
+
+def _is_there(folder: Folder[CascadeDocument], ensemble: Ensemble) -> bool:
+    """Whether the folder has a sound cascade of this ensemble."""
+    document = folder.sound_document()
+    return document is not None and document.ensemble == ensemble.id
+
+
+def _fit(ensemble: Ensemble, folder: Folder[CascadeDocument], threads: Threads) -> None:
+    logging.getLogger(__name__).info("predict: %s: is fitted, once for this ensemble", folder.path)
+    number = fastest_member(ensemble)
+    settings = _settings(ensemble, folder.path, number)
+    chooser = machine.settle(threads)
+    alone = Members((ensemble.members.runs[number],))
+    data = predict_fit_data(settings, alone, chooser, seen_by=ensemble.members)
+    if not len(data.validation) or not ensemble.document.calibrated:
+        raise JobError(
+            f"cascade: {ensemble.path}: has no validation spectra, or is not calibrated, so nothing tells "
+            "what may be ruled out; make it again with calibrate=true, or leave out cascade="
+        )
+    folder.withdraw()
+    folder.begin({"ensemble": ensemble.id})
+    fastest = fit_ensemble(settings, alone, data)
+    recalibration = fit_recalibration(settings, fastest, chooser)
+    document = fastest.document.model_copy(update={"recalibration": recalibration})
+    fastest = replace(fastest, document=document)
+    pairs = _tested(ensemble, fastest, data, settings)
+    bounds = Bounds.fit(*_all_answers(pairs, ensemble.labels), _stars(pairs))
+    _write(folder, ensemble, fastest, bounds, pairs)
+
+
+def _settings(ensemble: Ensemble, folder: str, number: int) -> Build:
+    """The settings of the fastest member as an ensemble of its own: those of the ensemble, its store."""
+    document = ensemble.document
+    values = {name: value for name, value in document.settings.items() if name != RUNS}
+    if isinstance(document.settings.get(RUNS), dict):  # members that were trained know their labels
+        values["labels"] = None
+    runs = [ensemble.members.runs[number].path]
+    values |= {"ensemble": folder, "runs": runs, "store": _store(ensemble), "weights": "equal"}
+    settings = Build.from_dict("cascade", values)
+    draws = min(settings.population.spectra, DRAWS)
+    population = settings.population.model_copy(update={"spectra": draws})
+    return settings.model_copy(update={"population": population})
+
+
+def _store(ensemble: Ensemble) -> str:
+    """The store with the validation spectra of the ensemble."""
+    try:
+        return ensemble.store_path
+    except LostFolderError as error:
+        raise LostFolderError(
+            f"predict: cascade=true: {ensemble.path} has no cascade yet, and cannot be given one: {error}"
+        ) from error
+
+
+def _tested(ensemble: Ensemble, fastest: Ensemble, data: FitData, settings: Build) -> dict[str, Pair]:
+    """The answers about the validation spectra and the test population, by the names of their files."""
+    samples, store = data.validation, open_store(data.store.path)
+    snr_N, passes = member_scores.snr(samples), ensemble.document.passes
+    assert data.member_answers is not None  # there are validation spectra
+    results = (
+        fastest.conclude(data.member_answers, data.latents, snr_N),
+        ensemble.conclude(
+            *ensemble.members.predict_store(
+                store.path, samples.shard_row_N2, "predict validation part", passes=passes, seed=settings.seed
+            ),
+            snr_N,
+        ),
+    )
+    alone, together = (member_scores.answers_table(one, {}, samples, samples.labels) for one in results)
+    if (key := ensemble.line_key) is not None:
+        index_NI = read_indices(store, samples.shard_row_N2)
+        alone, together = (key.add_columns(table, index_NI) for table in (alone, together))
+    pairs = {VALIDATION: (alone, together)}
+    if settings.population.spectra:
+        number = ensemble.members.runs.index(fastest.members.runs[0])
+
+        def conclude_alone(result: EnsembleAnswers, snr_N: Floats) -> Answers:
+            answers = result.member_answers.at(np.array([number]), np.arange(len(result)))
+            return fastest.conclude(answers, [result.latents[number]], snr_N).answers
+
+        population = population_of(settings, ensemble.members, data)
+        conclusions = [conclude_alone, lambda result, _: result.answers]
+        alone, together = predict_draws(ensemble, population, conclusions)
+        pairs[POPULATION] = alone, together
+    return pairs
+
+
+def _all_answers(pairs: dict[str, Pair], labels: tuple[str, ...]) -> tuple[Answers, Answers]:
+    """The answers of the fastest member and of the ensemble about all tested spectra."""
+    there = set.intersection(*(set(table.column_names) for pair in pairs.values() for table in pair))
+    names = (
+        [f"p_{name.lower()}" for name in CLASSES] + ["domain"] + [name for name in labels if name in there]
+    )
+    alone, together = (
+        Answers.from_table(
+            pa.concat_tables([_to_test(pair[side]).select(names) for pair in pairs.values()]), labels, CLASSES
+        )
+        for side in (0, 1)
+    )
+    return alone, together
+
+
+def _to_test(table: pa.Table) -> pa.Table:
+    """The spectra that decide: not those without bands of carbon."""
+    return table.filter(pc.invert(table[BLANKED])) if BLANKED in table.column_names else table
+
+
+def _stars(pairs: dict[str, Pair]) -> NDArray[np.int64]:
+    """The stars of all tested spectra, by number; a draw is of the star of its base."""
+    code_N, _ = encode(pairs[VALIDATION][0]["star"].combine_chunks().cast(pa.string()))
+    code_N = np.where(code_N < 0, code_N.max(initial=-1) + 1 + np.arange(len(code_N)), code_N)
+    if POPULATION not in pairs:
+        return code_N
+    return np.concatenate([code_N, code_N[_to_test(pairs[POPULATION][0])[BASE].to_numpy()]])
+
+
+def _write(
+    folder: Folder[CascadeDocument],
+    ensemble: Ensemble,
+    fastest: Ensemble,
+    bounds: Bounds,
+    pairs: dict[str, Pair],
+) -> None:
+    """Write all files of a cascade, its document last."""
+    content, went_on = [], dict[str, float]()
+    for file, part in ((DOMAIN, fastest.domain), (OTHER_KINDS, fastest.other_kinds)):
+        if part:
+            content.append(file)
+            tensors = {name: torch.from_numpy(array) for name, array in part.to_tensors().items()}
+            checkpoint.write_tensors(folder.file(file), tensors, {"version": CASCADE.version})
+    for name, pair in pairs.items():
+        ruled_out_N = bounds.rules_out(Answers.from_table(pair[0], ensemble.labels, CLASSES))
+        table = _of_cascade(pair, ruled_out_N)
+        files.write_table(folder.file(name), table)
+        content.append(name)
+        went_on = _shares(table)  # those of the population, if there is one
+    member = fastest.document.members[0].model_copy(update={"path": fastest.names[0]})
+    document = fastest.document.model_copy(update={"members": (member,), "settings": {}, "fingerprint": ""})
+    text = f"{ensemble.id} {fastest.id} {document.recalibration} {bounds.model_dump_json()}"
+    identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.finish(
+        CascadeDocument(
+            version=CASCADE.version,
+            id=identity,
+            ensemble=ensemble.id,
+            fastest=document,
+            bounds=bounds,
+            went_on=went_on,
+        ),
+        content,
+    )
+
+
+def _of_cascade(pair: Pair, ruled_out_N: NDArray[np.bool_]) -> pa.Table:
+    """The answers of the cascade: those of the fastest member where it rules out, else of the ensemble."""
+    alone, together = pair
+    mask = pa.array(ruled_out_N)
+    columns = [pc.if_else(mask, alone[name], together[name]) for name in together.column_names]
+    return pa.table(columns, names=together.column_names).append_column(RULED_OUT, mask)
+
+
+def _shares(table: pa.Table) -> dict[str, float]:
+    """The share of the spectra of each true class that all members see."""
+    table = _to_test(table)
+    class_N = table[TRUE_CLASS].fill_null(MISSING).to_numpy()
+    went_on_N = ~table[RULED_OUT].to_numpy(zero_copy_only=False)
+    shares = ((name, went_on_N[class_N == number]) for number, name in enumerate(CLASSES))
+    return {name: float(of_class_N.mean()) for name, of_class_N in shares if len(of_class_N)}

@@ -1,0 +1,125 @@
+"""An ensemble, fitted to the spectra that no member has seen: weights, calibration, distances."""
+
+import hashlib
+import json
+
+import numpy as np
+
+from survey import machine
+from survey.ensemble import holdout, member_scores, weights
+from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
+from survey.ensemble.combine import Weights, anomaly_unit, combine
+from survey.ensemble.domain import Domain
+from survey.ensemble.drawn_stars import TestPopulation
+from survey.ensemble.ensemble import ENSEMBLE, Ensemble, EnsembleDocument, ValidationSize, member_fields
+from survey.ensemble.fit_data import FitData
+from survey.ensemble.line_key import LineKey
+from survey.ensemble.members import Members
+from survey.ensemble.other_kinds import OtherKinds
+from survey.ensemble.recalibration import Recalibration
+from survey.ensemble.settings import Build
+from survey.labelling.settings import Join
+from survey.settings import SettingsError
+from survey.store.store import open_store
+
+
+def fit_ensemble(settings: Build, members: Members, data: FitData) -> Ensemble:
+    """The ensemble, fitted to the validation spectra."""
+    member_weights = _fit_weights(settings, members, data)
+    calibration, samples = no_calibration(members.labels, settings.coverage), data.validation
+    predicts = bool(members.classes or members.labels)
+    if settings.calibrate and data.member_answers and predicts:
+        calibration = fit_calibration(
+            combine(data.member_answers, member_weights),
+            samples.class_N,
+            data.labels_for_errors(settings.errors_from),
+            member_scores.snr(samples),
+            settings.coverage,
+        )
+    domain = None
+    if settings.domain:
+        classes = data.training_class_N, samples.class_N
+        domain = Domain.fit(data.training_latents, data.latents or None, *classes)
+    stars = len(set(samples.extra["star"].to_pylist())) if len(samples) else 0
+    size = ValidationSize(spectra=len(samples), stars=stars) if predicts else ValidationSize()
+    (key, key_record), (others, others_record) = data.line_key, data.other_kinds
+    document = EnsembleDocument(
+        version=ENSEMBLE.version,
+        id=_id(settings, members, member_weights, calibration, (domain, key, others)),
+        **member_fields(members, member_weights),
+        passes=settings.passes,
+        calibrated=settings.calibrate,
+        calibration=calibration,
+        domain=domain is not None,
+        anomaly=anomaly_unit(data.member_answers),
+        line_key=key_record,
+        other_kinds=others_record,
+        store=data.store,
+        ranges=data.ranges,
+        validation=size,
+        settings=settings.plain(),
+        fingerprint=settings.fingerprint(),
+    )
+    return Ensemble(settings.ensemble, document, members, domain, key, others)
+
+
+def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
+    """The weight of each member."""
+    predicts = bool(members.classes or members.labels)
+    if settings.weights == "validation" and data.member_answers and predicts:
+        truth = data.validation.class_N, data.validation.label_NL
+        return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine)
+    if isinstance(settings.weights, tuple):
+        return weights.user_weights(members.placeholder_answers(), settings.weights, settings.combine)
+    return weights.equal_weights(members.placeholder_answers(), settings.combine)
+
+
+def _id(
+    settings: Build,
+    members: Members,
+    weights: Weights,
+    calibration: Calibration,
+    parts: tuple[Domain | LineKey | OtherKinds | None, ...],
+) -> str:
+    """A hash of all that decides the answers."""
+    values = {
+        "members": [run.document.id for run in members.runs],
+        "weights": weights.to_dict(),
+        "passes": settings.passes,
+        "calibration": calibration.to_dict(),
+    }
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for part in (part for part in parts if part):
+        for name, array in part.to_tensors().items():
+            digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def fit_recalibration(settings: Build, ensemble: Ensemble, threads: machine.ThreadChooser) -> Recalibration:
+    """The corrections of labels, from stars of a survey that no member was trained or validated on."""
+    wanted, members = settings.recalibrate, ensemble.members
+    if not wanted.store:
+        return Recalibration()
+    store = open_store(wanted.store)
+    members.check_store(store)
+    stars = holdout.label_samples(members, store, wanted.join.model_copy(update={"table": wanted.labels}))
+    stars = stars.at(holdout.unseen(members, stars.extra))
+    if not len(stars):
+        raise SettingsError(
+            f"ensemble: recalibrate: {wanted.store}: every labelled star of it was learned or validated on; "
+            "give stars that the members have not seen"
+        )
+    answers, latents = members.predict_store(
+        store.path, stars.shard_row_N2, "predict stars of the survey", threads=threads
+    )
+    result = ensemble.conclude(answers, latents, member_scores.snr(stars)).answers
+    star_N = np.array(stars.extra["star"].to_pylist(), object)
+    return Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
+
+
+def population_of(settings: Build, members: Members, data: FitData) -> TestPopulation:
+    """The test population of an ensemble. The definition of CEMP is that of the first member."""
+    values = members.runs[0].document.settings
+    criterion = Join.from_dict("ensemble: join", values.get("join", {})).criterion
+    store = open_store(data.store.path)
+    return TestPopulation(settings.population, store, data.train, data.validation, criterion, settings.seed)
