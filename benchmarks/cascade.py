@@ -10,6 +10,7 @@ the training spectra of this ensemble, so that their share is not that of a surv
 test population, whose [Fe/H] is spread as in a survey. Stores that are missing are made. Some minutes.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -20,12 +21,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import realsky  # the programs in the same folder
 import shipped
 
 from survey import machine
 from survey.answers import Answers
+from survey.catalog.catalog import make_catalog
+from survey.catalog.document import ThresholdRecord
+from survey.catalog.settings import CatalogSettings
 from survey.ensemble.bounds import NEAR
 from survey.ensemble.cascade import Cascade, open_cascade
 from survey.ensemble.ensemble import Ensemble, open_ensemble
@@ -34,6 +39,8 @@ from survey.labels import CLASSES, LIST_CLASSES
 from survey.metrics.intervals import wilson
 from survey.mock.mock import make
 from survey.mock.settings import Mock
+from survey.predict.predict import predict
+from survey.predict.settings import Predict
 from survey.recipes import read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
@@ -227,6 +234,39 @@ def cost_rows(one: Compared, cascade: Cascade) -> Iterator[tuple[str, str]]:
         yield f"{one.name}, {name}", f"{median(seconds) / len(one.spectra) * 1e6:.0f}"
 
 
+def list_rows(work: Path, name: str) -> Iterator[tuple[str, str]]:
+    """The lists of candidates of whole catalogs, by the ensemble and by the cascade."""
+    listed, promised = [], []
+    for is_cascade in (False, True):
+        folder = work / "lists" / f"{name}-{is_cascade}"
+        shutil.rmtree(folder, ignore_errors=True)
+        values = {"store": str(work / name), "predictions": str(folder / "predictions"), "workers": 1}
+        how = {"cascade": is_cascade, "gpu": "never", "threads": 1}
+        predict(Predict.from_dict("cascade", values | how))
+        values = {"predictions": str(folder / "predictions"), "catalog": str(folder / "catalog")}
+        result = make_catalog(CatalogSettings.from_dict("cascade", values | {"exports": []}))
+        promised.append(result.document.thresholds)
+        tables = {key: result.table(f"{key.lower()}_candidates.parquet") for key in LIST_CLASSES}
+        listed.append({key: names(table) for key, table in tables.items()})
+    for key in LIST_CLASSES:
+        before, after = (lists[key] for lists in listed)
+        texts = [f"{len(before)} | {len(after)} | {len(before & after)}"]
+        texts += [f"{thresholds[key].value:.3f}: {promise(thresholds[key])}" for thresholds in promised]
+        yield f"{name}: {key} list", " | ".join(texts)
+
+
+def names(table: pa.Table | None) -> set[tuple[str, int]]:
+    """The spectra of a list: file and row."""
+    rows = table.select(["path", "row"]).to_pylist() if table is not None else []
+    return {(row["path"], row["row"]) for row in rows}
+
+
+def promise(record: ThresholdRecord) -> str:
+    """Expected purity and completeness."""
+    measures = (record.purity, record.completeness)
+    return ", ".join("-" if one.value is None else f"{one.value:.2f}" for one in measures)
+
+
 def main(work: str = "", mock: str = "2000") -> None:
     """Print the tables."""
     machine.settle(1)
@@ -241,6 +281,8 @@ def main(work: str = "", mock: str = "2000") -> None:
     show("F1 | ensemble | cascade", (row for one in known for row in f1_rows(one)))
     head = "mean absolute error; within one error, in the 95 % interval | ensemble | cascade"
     show(head, (row for one in known for row in label_rows(one)))
+    head = "candidates | ensemble | cascade | both | threshold: purity, completeness | the same, cascade"
+    show(head, (row for name in ("computed", "lamost") for row in list_rows(place, name)))
     show("µs of CPU for a spectrum in memory | ", (row for one in sets for row in cost_rows(one, cascade)))
 
 

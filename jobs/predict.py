@@ -6,7 +6,8 @@
         store=s3://BUCKET/store predictions=s3://BUCKET/predictions
 
 All members in one pass over the data. A CPU core does 1,000 spectra per second for an ensemble like that of
-the recipe, 5,000 for a small network; a spectrum takes 0.3 kB. Without `ensemble` the one for LAMOST that
+the recipe, 5,000 for a small network; a spectrum takes 0.3 kB. With `cascade=true` only the fastest member of
+the ensemble sees all spectra, the others what it cannot rule out. Without `ensemble` the one for LAMOST that
 comes with the program answers. `ensemble` may be a run, `input` may be a catalogue. Run it again to complete
 the predictions, or to add what is new in the store or the input. Then: survey catalog.
 """

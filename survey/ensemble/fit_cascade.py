@@ -1,7 +1,8 @@
 """An ensemble -> its cascade, fitted to the spectra that the ensemble was fitted to, on the first use.
 
 The fastest member is calibrated alone, as an ensemble of one, on the validation stars of the ensemble. Bounds
-are fitted to these stars and to draws of the test population, if the ensemble has one.
+are fitted to these stars and to the draws of the test population, if the ensemble has one: the same draws, so
+that catalogs of both choose nearly the same thresholds.
 Shapes: N spectra, M members.
 """
 
@@ -49,10 +50,6 @@ from survey.settings import JobError, Threads
 from survey.store.store import open_store
 from survey.stored_paths import LostFolderError
 from survey.training import checkpoint
-
-DRAWS = 50_000
-"""Draws of the test population at most. More would hardly make a bound better known: they are of the same
-validation spectra."""
 
 Pair = tuple[pa.Table, pa.Table]
 """Tables of the same spectra: the answers of the fastest member alone, and those of the ensemble."""
@@ -105,10 +102,7 @@ def _settings(ensemble: Ensemble, folder: str, number: int) -> Build:
         values["labels"] = None
     runs = [ensemble.members.runs[number].path]
     values |= {"ensemble": folder, "runs": runs, "store": _store(ensemble), "weights": "equal"}
-    settings = Build.from_dict("cascade", values)
-    draws = min(settings.population.spectra, DRAWS)
-    population = settings.population.model_copy(update={"spectra": draws})
-    return settings.model_copy(update={"population": population})
+    return Build.from_dict("cascade", values)
 
 
 def _store(ensemble: Ensemble) -> str:

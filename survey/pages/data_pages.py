@@ -134,6 +134,11 @@ def predictions_page(page: ReportPage, document: PredictionsDocument, folder: st
                     "domain above 1",
                 ),
                 ("without an answer", document.no_answer, ""),
+                (
+                    "ruled out by the fastest member alone",
+                    document.cascade.ruled_out if document.cascade else None,
+                    "cascade=true; in no list",
+                ),
                 *((name, count, "by class") for name, count in document.per_class.items()),
             ]
         ),

@@ -75,3 +75,16 @@ def test_the_test_population_comes_before_the_validation_stars(tmp_path: Path) -
     assert read is not None
     assert read.num_rows == 3
     assert np.all(ValidationStars.from_table(read).independent_C == 1)
+
+
+def test_stars_that_a_cascade_rules_out_are_never_listed_and_count_as_lost() -> None:
+    tested = table(300, 1)
+    ruled_out = np.arange(300) % 4 == 0
+    reduced = tested.append_column("ruled_out", pa.array(ruled_out))
+    stars = ValidationStars.from_table(reduced)
+    assert np.array_equal(stars.allowed_N, ~ruled_out)
+    assert np.array_equal(stars.n_C, ValidationStars.from_table(tested).n_C)
+    goal = ListGoal(goal="completeness", level=0.99)
+    lists = [choose_threshold(one, "MP", goal).completeness.value for one in (tested, reduced)]
+    assert lists[0] > 0.95
+    assert lists[1] < 0.8

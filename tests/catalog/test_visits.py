@@ -295,3 +295,11 @@ def test_a_visit_that_occurs_twice_counts_once_with_its_best_spectrum() -> None:
 def test_rows_of_one_table_are_different_spectra_even_with_equal_visit_names() -> None:
     table = visits([0, 0, 0], visit=["night", "night", None], row=[0, 1, 2])
     assert combine_visits(table, [0, 0, 0])["n_visits"].to_pylist() == [3]
+
+
+def test_a_star_is_ruled_out_if_a_visit_that_counts_is() -> None:
+    table = visits([0, 0, 1, 1, 2, 2, 3], snr=[50.0] * 7, domain=[0.1] * 5 + [9.0, 0.1])
+    ruled_out = pa.array([True, False, False, False, False, True, True])
+    stars = combine_visits(table.append_column("ruled_out", ruled_out), [0, 0, 1, 1, 2, 2, 3])
+    assert stars["ruled_out"].to_pylist() == [True, False, False, True]
+    assert "ruled_out" not in combine_visits(table, [0, 0, 1, 1, 2, 2, 3]).column_names
