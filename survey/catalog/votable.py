@@ -2,11 +2,12 @@
 in the metadata of a Parquet file.
 
 The document names and describes its table, and gives the frame of its positions (COOSYS), the scale of its
-times (TIMESYS) and numbers about the whole table (PARAM). It is written column by column: the usual writers
-go through the cells one at a time, minutes for a million stars.
+times (TIMESYS) and numbers about the whole table (PARAM). Its rows are made column by column: the usual
+writers go through the cells one at a time, minutes for a million stars.
 """
 
 import base64
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from survey.tables.columns import Column, read_columns
 
@@ -32,6 +34,10 @@ NUMBERS = {
     pa.bool_(): ("boolean", "S1"),
 }
 """The name of each type in a VOTable, and its form in BINARY2."""
+
+EMPTY_STREAM = '<DATA><BINARY2><STREAM encoding="base64">\n</STREAM></BINARY2></DATA>'
+PORTION = 57 * 500
+"""Rows that are encoded together: a multiple of 57, the bytes of a line of base64, so that no line is broken."""
 
 PARQUET_VERSION, PARQUET_CONTENT = "IVOA.VOTable-Parquet.version", "IVOA.VOTable-Parquet.content"
 
@@ -69,22 +75,37 @@ class TableInfo:
     notes: tuple[str, ...] = ()
 
 
-def votable_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> bytes:
-    """The whole document: descriptions of the table and its columns, origin, rows."""
+def votable_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> memoryview:
+    """The whole document: descriptions of the table and its columns, origin, rows.
+
+    The rows are encoded in portions, so that no more than the document itself is in memory.
+    """
     columns = [
         _ColumnData(column, table[column.name].combine_chunks()) for column in read_columns(table.schema)
     ]
-    null_bytes = -(-len(columns) // 8)
+    page = _page([column.field() for column in columns], about, origin, EMPTY_STREAM, table.num_rows)
+    head, end, tail = page.partition("</STREAM>")
+    document = io.BytesIO()
+    document.write(head.encode())
+    for start in range(0, table.num_rows, PORTION):
+        rows = _binary2(columns, start, min(start + PORTION, table.num_rows))
+        document.write(base64.encodebytes(rows.tobytes()))
+    document.write((end + tail).encode())
+    return document.getbuffer()
+
+
+def _binary2(columns: list["_ColumnData"], start: int, stop: int) -> NDArray[np.void]:
+    """Some rows in the form BINARY2: a bit for each null, then the cells."""
+    null_bytes, count = -(-len(columns) // 8), stop - start
     types = [(f"f{number}", column.dtype) for number, column in enumerate(columns)]
-    rows = np.zeros(table.num_rows, [("nulls", "u1", (null_bytes,)), *types])
-    nulls = np.zeros((table.num_rows, null_bytes * 8), bool)
+    rows = np.zeros(count, [("nulls", "u1", (null_bytes,)), *types])
+    nulls = np.zeros((count, null_bytes * 8), bool)
     for number, column in enumerate(columns):
-        nulls[:, number] = column.array.is_null().to_numpy(zero_copy_only=False)
-        rows[f"f{number}"] = column.values()
+        cells = column.array.slice(start, count)
+        nulls[:, number] = cells.is_null().to_numpy(zero_copy_only=False)
+        rows[f"f{number}"] = column.values(cells)
     rows["nulls"] = np.packbits(nulls, axis=1)
-    stream = base64.encodebytes(rows.tobytes()).decode()
-    data = f'<DATA><BINARY2><STREAM encoding="base64">\n{stream}</STREAM></BINARY2></DATA>'
-    return _page([column.field() for column in columns], about, origin, data, table.num_rows).encode()
+    return rows
 
 
 def parquet_metadata(of: pa.Schema | pa.Table, about: TableInfo, origin: Mapping[str, str]) -> dict[str, str]:
@@ -107,30 +128,33 @@ class _ColumnData:
     """A column on its way into BINARY2. Text has as many bytes as the longest text needs."""
 
     def __init__(self, column: Column, array: pa.Array) -> None:
-        self.column, self.array = column, array
+        self.column, self.array, self.encoding = column, array, ""
         self.datatype, self.size = _datatype(column)
         self.dtype = NUMBERS.get(column.type, ("", ""))[1]
         if self.size:
             is_ascii = pc.all(pc.string_is_ascii(array)).as_py() is not False
-            self.datatype, encoding, unit = (
+            self.datatype, self.encoding, unit = (
                 ("char", "ascii", 1) if is_ascii else ("unicodeChar", "utf-16-be", 2)
             )
-            self.text = [text.encode(encoding) for text in array.fill_null("").to_pylist()]
             # a size of 1 would be a single letter, which is another type
-            longest = max([2 * unit, *map(len, self.text)])
+            longest = max([2 * unit, *(len(text) for part in _portions(array) for text in self.values(part))])
             self.size, self.dtype = str(longest // unit), f"S{longest}"
 
     def field(self) -> str:
         return _field(self.column, self.datatype, self.size)
 
-    def values(self) -> Any:
-        """The cells; nulls hold any value, because separate flags mark them."""
-        if self.size:
-            return self.text
-        if pa.types.is_boolean(self.array.type):
-            return np.where(self.array.fill_null(False).to_numpy(zero_copy_only=False), b"T", b"F")
-        filled = self.array.fill_null(np.nan if pa.types.is_floating(self.array.type) else 0)
+    def values(self, cells: pa.Array) -> Any:
+        """Some cells of it; nulls hold any value, because separate flags mark them."""
+        if self.encoding:
+            return [text.encode(self.encoding) for text in cells.fill_null("").to_pylist()]
+        if pa.types.is_boolean(cells.type):
+            return np.where(cells.fill_null(False).to_numpy(zero_copy_only=False), b"T", b"F")
+        filled = cells.fill_null(np.nan if pa.types.is_floating(cells.type) else 0)
         return filled.to_numpy(zero_copy_only=False)
+
+
+def _portions(array: pa.Array) -> Iterator[pa.Array]:
+    return (array.slice(start, PORTION) for start in range(0, len(array), PORTION))
 
 
 def _datatype(column: Column) -> tuple[str, str]:
