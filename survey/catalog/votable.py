@@ -37,7 +37,7 @@ NUMBERS = {
 
 EMPTY_STREAM = '<DATA><BINARY2><STREAM encoding="base64">\n</STREAM></BINARY2></DATA>'
 PORTION = 57 * 500
-"""Rows that are encoded together: a multiple of 57, the bytes of a line of base64, so that no line is broken."""
+"""Rows that are encoded together: a multiple of 57, the bytes of a line of base64, which stays unbroken."""
 
 PARQUET_VERSION, PARQUET_CONTENT = "IVOA.VOTable-Parquet.version", "IVOA.VOTable-Parquet.content"
 
