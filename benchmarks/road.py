@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import catalog
 import numpy as np
 import predict  # the programs in the same folder
 import psutil
@@ -35,6 +36,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from survey import machine
 from survey.answers import Answers
+from survey.catalog.catalog import make_catalog
+from survey.catalog.settings import CatalogSettings
 from survey.ensemble.bounds import Bounds, ListBound
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.fit_cascade import fitted_cascade
@@ -54,6 +57,8 @@ PASSED = 0.2
 """The share of the spectra that all members see in a cascade: a little more than in a survey of which 4 % are
 metal-poor, by the shipped ensemble."""
 BATCH = 64
+SKY = 300_000
+"""Rows of the predictions that a catalog is made of."""
 GRID = np.arange(3900.0, 8800.0)
 """Angstrom: the grid cemp4900, which the networks are trained on."""
 
@@ -185,8 +190,7 @@ def with_share(worker: Worker, spectra: Spectra, share: float) -> Worker:
     p_N = alone.p_NC[:, [ensemble.classes.index(name) for name in ("MP", "CEMP")]].sum(1)
     bound = ListBound(value=float(np.quantile(p_N, 1 - share)), near=0, stars=0, missed=0)
     document = fitted.document.model_copy(update={"bounds": AnyBound(lists={"MP": bound, "CEMP": bound})})
-    worker.cascade = replace(fitted, document=document)
-    worker.spec = replace(worker.spec, cascade_id=document.id)
+    worker.cascade, worker.spec = replace(fitted, document=document), replace(worker.spec, cascade_id="x")
     return worker
 
 
@@ -257,6 +261,23 @@ class Road:
             )
         worker = with_share(Worker(spec, 1, 1, False), self.spectra, PASSED)
         self.measure(f"files → predictions, cascade ({PASSED:.0%})", partial(all_shards, worker), turns=3)
+        self.candidates()
+
+    def candidates(self) -> None:
+        """The catalog, of many made-up predictions because its fixed costs are seconds, and whole roads."""
+        sky = self.work / "sky"
+        if not sky.exists():
+            catalog.write_predictions(sky, SKY)
+
+        def make_one() -> None:
+            shutil.rmtree(self.work / "catalog", ignore_errors=True)
+            values = {"predictions": str(sky), "catalog": str(self.work / "catalog")}
+            make_catalog(CatalogSettings.from_dict("road", values))
+
+        self.measure("predictions → candidates", make_one, SKY, turns=1)
+        roads = [row for row in self.rows if row[0].startswith("files → predictions")]
+        last = self.rows[-1][1]
+        self.rows += [(name.replace("predictions", "candidates"), ms + last) for name, ms in roads]
 
     def others(self) -> None:
         """What one would write instead, on fewer files."""
