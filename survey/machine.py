@@ -156,8 +156,8 @@ class ThreadChooser:
 def release_memory() -> None:
     """Give free memory back to the system.
 
-    Where trainings run one after the other, each in its own thread, the memory that `settle` keeps adds up:
-    0.4 GB for each.
+    Where trainings or predictions run one after the other in one process, each in its own threads, the memory
+    that `settle` keeps adds up: 0.4 GB for each training.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from survey import checked, files
+from survey import checked, files, machine
 from survey.ensemble.calibrated_run import calibrated
 from survey.ensemble.cascade import Cascade, folder_of
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, open_ensemble
@@ -102,6 +102,7 @@ def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
         result = _predict(
             settings, folder, workers or local_workers(settings.threads, settings.gpu == "auto")
         )
+    machine.release_memory()
     _check_refusals(settings, folder.path, result.document)
     return result
 
