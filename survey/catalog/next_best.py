@@ -26,7 +26,7 @@ NOT_LISTED: ColumnSpec = (
 )
 
 
-RULED_OUT_BY = "a visit was ruled out by the cascade"
+RULED_OUT_BY = "all its visits were ruled out by the cascade"
 """Why a star with a high enough score that no flag excludes is not in the list."""
 
 

@@ -171,7 +171,7 @@ def _cascade_notes(document: PredictionsDocument, name: ListName) -> tuple[str, 
     cascade, missed = document.cascade, document.cascade.missed[name]
     text = (
         f"cascade: {cascade.ruled_out:,} of {document.rows:,} spectra were ruled out by {cascade.fastest} "
-        "alone; their stars are in no list"
+        "alone; stars without another visit are in no list"
     )
     if missed.share is not None and missed.high is not None:
         text += (

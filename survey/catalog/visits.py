@@ -7,7 +7,7 @@ disagreement of the members about the star (`_err_model`) is the same in each vi
 Class probabilities are averaged with the square of the signal to noise as weight. They are not multiplied:
 what misleads the networks in one visit misleads them in the next, so visits are not independent. A visit
 that occurs more than once (in two releases, say) counts once, with its best spectrum. A cascade has ruled out
-a star if it has ruled out one of its visits. All other columns are those of the best visit.
+a star if it has ruled out all its visits. All other columns are those of the best visit.
 
 Shapes: N visits (rows), V rows of stars with several visits, M such stars, S stars, C classes.
 """
@@ -88,7 +88,7 @@ def class_probabilities(table: pa.Table) -> Floats:
 
 
 def is_ruled_out(table: pa.Table) -> Flags:
-    """Spectra that one member of a cascade answered alone, and stars with such a visit."""
+    """Spectra that one member of a cascade answered alone, and stars of which all visits are so."""
     if RULED_OUT not in table.column_names:
         return np.zeros(table.num_rows, bool)
     return np.asarray(table[RULED_OUT].to_numpy(), bool)
@@ -179,7 +179,7 @@ def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettin
         anomaly_V = np.where(groups.used_V, float_column(rows, "anomaly"), np.nan)
         values["anomaly"] = groups.reduce(np.fmin, anomaly_V)
     if RULED_OUT in rows.column_names:
-        values[RULED_OUT] = groups.reduce(np.logical_or, groups.used_V & is_ruled_out(rows))
+        values[RULED_OUT] = ~groups.reduce(np.logical_or, groups.used_V & ~is_ruled_out(rows))
     if "flags" in rows.column_names:
         any_used_M = groups.reduce(np.logical_or, groups.used_V)
         counts_V = groups.used_V | ~any_used_M[groups.group_V]

@@ -297,9 +297,9 @@ def test_rows_of_one_table_are_different_spectra_even_with_equal_visit_names() -
     assert combine_visits(table, [0, 0, 0])["n_visits"].to_pylist() == [3]
 
 
-def test_a_star_is_ruled_out_if_a_visit_that_counts_is() -> None:
+def test_a_star_is_ruled_out_if_all_visits_that_count_are() -> None:
     table = visits([0, 0, 1, 1, 2, 2, 3], snr=[50.0] * 7, domain=[0.1] * 5 + [9.0, 0.1])
-    ruled_out = pa.array([True, False, False, False, False, True, True])
+    ruled_out = pa.array([True, False, True, True, True, False, True])
     stars = combine_visits(table.append_column("ruled_out", ruled_out), [0, 0, 1, 1, 2, 2, 3])
-    assert stars["ruled_out"].to_pylist() == [True, False, False, True]
+    assert stars["ruled_out"].to_pylist() == [False, True, True, True]
     assert "ruled_out" not in combine_visits(table, [0, 0, 1, 1, 2, 2, 3]).column_names

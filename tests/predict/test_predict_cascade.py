@@ -143,7 +143,7 @@ def test_a_catalog_lists_no_star_that_was_ruled_out(place: Path, tmp_path: Path)
     assert len(both[0] & both[1]) > 0.95 * len(both[0] | both[1])
     assert plain.num_rows == table.num_rows
     (note,) = [text for text in catalogs["said"].document.thresholds["MP"].notes if "cascade" in text]
-    assert "were ruled out by fast alone; their stars are in no list" in note
+    assert "were ruled out by fast alone; stars without another visit are in no list" in note
     assert not [text for text in catalogs["plain"].document.thresholds["MP"].notes if "cascade" in text]
     mixes = [result.document.thresholds["MP"].mix.classes for result in catalogs.values()]
     assert mixes[0]["NMP"].share == pytest.approx(mixes[1]["NMP"].share, abs=0.02)
