@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from survey import files
 from survey.claim import holder
 from survey.folder import SETTINGS, Document, Folder, Kind
+from survey.labelling.unlabelled import NONE
 from survey.progress import Progress
 from survey.scratch import scratch_folder
 from survey.search import results, storage
@@ -113,11 +114,11 @@ def _with_absolute_paths(settings: Tune) -> Tune:
     paths = {
         name: files.absolute(path)
         for name in ("study", "store", "labels", "winners")
-        if (path := getattr(settings, name))
+        if (path := getattr(settings, name)) and path != NONE
     }
     train = {
         name: files.absolute(value)
-        if name in ("store", "labels", "start_from") and isinstance(value, str)
+        if name in ("store", "labels", "start_from") and isinstance(value, str) and value != NONE
         else value
         for name, value in settings.train.items()
     }
@@ -167,7 +168,8 @@ def _try_plan(target: Target) -> None:
 def _result_settings(settings: Tune, target: Target) -> Values:
     """The settings that decide the results; store and labels by what they hold, not by where they are now."""
     train = Train.from_dict("tune: train", target.train)
-    if not files.exists(train.labels):
+    has_labels = train.labels != NONE
+    if has_labels and not files.exists(train.labels):
         raise SettingsError(f"tune: labels: {train.labels}: no such file; give labels=TABLE")
     recipe = settings.train | {"store": train.store, "labels": train.labels, "run": train.run}
     kept = {
@@ -175,7 +177,7 @@ def _result_settings(settings: Tune, target: Target) -> Values:
     }
     data = {
         "store": open_store(train.store).id,
-        "labels": hashlib.sha256(files.read(train.labels)).hexdigest()[:16],
+        "labels": hashlib.sha256(files.read(train.labels)).hexdigest()[:16] if has_labels else NONE,
     }
     return kept | {
         "train": Train.from_dict("tune: train", recipe).plain() | data,

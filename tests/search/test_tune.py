@@ -66,6 +66,25 @@ def study_of(outcome: SearchOutcome) -> Path:
     return Path(outcome.settings.study)
 
 
+def test_a_search_for_a_network_that_learns_by_itself_needs_no_labels(toys: Path, tmp_path: Path) -> None:
+    space = sweeps.write_space(tmp_path, {"options.latent": {"choices": [2, 4]}})
+    train = {"model": "specvae", "task": "none", "options": {"channels": [4, 4, 4]}, "epochs": 1}
+    settings = search_settings(
+        toys,
+        tmp_path,
+        space=str(space),
+        train=train,
+        labels="none",
+        elements=[],
+        sampler="grid",
+        metrics=["chi2", "active"],
+    )
+    outcome = tune.tune(settings)
+    table = files.read_table(str(study_of(outcome) / tune.TABLE))
+    assert {2, 4} <= set(table["set_options.latent"].to_pylist())
+    assert not tune.tune(settings).is_new
+
+
 def test_a_search_ends_with_the_best_two_of_each_element(searched: SearchOutcome) -> None:
     study = study_of(searched)
     assert searched.is_new
