@@ -238,6 +238,11 @@ class Train(Settings):
                 f"freeze: {', '.join(self.freeze)} of a model that is not trained yet; "
                 "give start_from=RUN, or leave freeze out"
             )
+        if self.align.method != "none" and self.align.warm_up >= self.epochs:
+            raise SettingsError(
+                f"align.warm_up: {self.align.warm_up:g} of {self.epochs} epochs leaves none with alignment; "
+                "give a smaller one, or more epochs"
+            )
         self._check_keep()
         for name, source in self.sources.items():
             if not source.store:

@@ -18,14 +18,14 @@ class Align(Settings):
         "covariances, mmd = kernels, sinkhorn = transport, adversary = how well a classifier recognises the "
         "source, pairs = between the same objects in both",
     )
-    weight: float = Field(0.1, gt=0, description="how much it counts in the loss")
+    weight: float = Field(0.3, gt=0, description="how much it counts in the loss")
     balance: bool = Field(
         False,
         description="true = weight is the share of the rest of the loss that it has, whatever its size "
         "(by a factor of at most 10)",
     )
     warm_up: float = Field(
-        0.0, ge=0, description="epochs without it, after which it rises for as many epochs again"
+        2.0, ge=0, description="epochs without it, after which it rises for as many epochs again"
     )
     teff: tuple[float, float] = Field(
         (4000.0, 7000.0),

@@ -150,6 +150,11 @@ def test_a_wrong_method_is_reported() -> None:
         Align.from_dict("train: align", {"method": "coarl"})
 
 
+def test_a_warm_up_that_leaves_no_epoch_with_alignment_is_an_error(place: Path) -> None:
+    with pytest.raises(SettingsError, match=r"align.warm_up: 3 of 3 epochs leaves none with alignment"):
+        lessons.training(place, run="run", align={"method": "coral", "warm_up": 3}, epochs=3)
+
+
 def test_an_alignment_waits_until_something_is_learned() -> None:
     settings = Align(method="coral", weight=2.0, warm_up=4)
     assert [settings.weight_at(epoch) for epoch in (0, 3.9, 4, 6, 8, 99)] == [0, 0, 0, 1, 2, 2]

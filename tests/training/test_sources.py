@@ -110,7 +110,7 @@ def test_an_autoencoder_has_validation_spectra_of_each_source(place: Path, tmp_p
 
 def test_spectra_without_labels_are_aligned_and_decide_nothing_else(place: Path, tmp_path: Path) -> None:
     """Their labels and classes are unknown, they train only, and no domain or range knows them."""
-    align = {"method": "coral", "weight": 0.1}
+    align = {"method": "coral", "weight": 0.1, "warm_up": 0}
     chosen = settings(place, tmp_path / "run", {"labels": "none", "share": 0.3}, align=align)
     plan(chosen)
     both = samples.read(chosen.run)
