@@ -89,6 +89,7 @@ def await_cpus(wanted: int) -> float:
     group = placement_group([{"CPU": 1}] * wanted)
     log, end = logging.getLogger(__name__), time.monotonic() + GROW_S
     text = "the cluster has %d CPUs, %d are needed: waiting for machines, up to %d minutes"
+    text += "; or stop this and give fewer workers=" if wanted > 1 else ""
     log.warning(text, cpus, wanted, GROW_S / 60)
     while not group.wait(PAUSE_S) and time.monotonic() < end:
         pass
