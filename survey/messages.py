@@ -72,6 +72,9 @@ def find_unusable(value: Any, key: str = "", level: int = 0) -> str:
         return f"{key}: {shorten(ascii(value), 100)}: holds a letter that is no UTF-8; give other text"
     elif isinstance(value, int) and value.bit_length() > MOST_BITS:
         return f"{key}: a whole number of {value.bit_length()} bits; give one of at most {MOST_BITS} bits"
+    elif isinstance(value, bytes | set | frozenset):
+        kind = "bytes (!!binary)" if isinstance(value, bytes) else "a set (!!set)"
+        return f"{key}: {kind}; give text, a number, true, false, null, a list, or names with values"
     inner = (find_unusable(item, f"{key}.{name}".lstrip("."), level + 1) for name, item in pairs)
     return next(filter(None, inner), "")
 

@@ -1,6 +1,7 @@
 """What messages show of values from outside."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,11 @@ def test_a_text_without_a_password_stays(text: str) -> None:
 def test_a_key_of_a_bucket_is_found_in_nested_settings() -> None:
     assert find_unusable({"a": {"b": ["x", "s3://k:s@c/d"]}}).startswith("a.b.1: the s3:// address holds")
     assert find_unusable({"a": "s3://arn:aws:s3:eu:1:accesspoint/p", "b": 3}) == ""
+
+
+@pytest.mark.parametrize(("value", "kind"), [({1, 2}, "a set (!!set)"), (b"\xff", "bytes (!!binary)")])
+def test_values_that_no_document_can_hold_are_named(value: Any, kind: str) -> None:
+    assert find_unusable({"train": {"clip": value}}).startswith(f"train.clip: {kind}; give text, a number")
 
 
 def test_a_message_about_many_mistakes_stays_short() -> None:
