@@ -101,7 +101,7 @@ weights: $(READY)
 cluster-demo: $(READY)
 	$(RUN) -m tests.cluster.demo
 
-# the same hosts while cables, disks, drivers and the bucket fail: 40 minutes; root
+# the same hosts while cables, disks, drivers and the bucket fail: an hour and a half; root
 test-cluster: $(READY)
 	$(RUN) -m benchmarks.chaos
 

@@ -7,7 +7,8 @@ without a fault), storm (a run for each fault, which strikes in the middle). Aft
 to be those of the calm run, byte for byte; all CPUs of the cluster are free again, and no half-written file,
 claim or temporary folder is left in the bucket or on a host. Ensembles and catalogs are made by the driver
 alone: their faults strike the head. Hosts are namespaces of this machine (tests/cluster/hosts.py), the bucket
-is moto's S3 at the desk. Needs root and openssh-server; takes an hour. Prints a table for RESULTS.md.
+is moto's S3 at the desk. Needs root and openssh-server; takes an hour and a half. Prints a table for
+RESULTS.md.
 """
 
 import hashlib
