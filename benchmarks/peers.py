@@ -1,7 +1,9 @@
 """What one would pick instead, on one core: laspec for files of LAMOST, hats-import for a catalog.
 
-    pip install laspec hats-import                # into an environment of their own: they want other versions
-    python benchmarks/peers.py files=FOLDER [rows=300000] [few=300] [scratch=FOLDER]
+    pip install hats-import                       # into an environment of its own
+    python benchmarks/peers.py rows=300000 [scratch=FOLDER]
+    pip install laspec joblib scikit-learn matplotlib lmfit emcee 'numpy<2' 'scipy<1.13' 'astropy<7'
+    python benchmarks/peers.py files=FOLDER [few=300]
 
 laspec reads a file and divides its flux by a polynomial (`normalize_spectrum_general`); it writes nothing and
 measures no quality. It reads one of the layouts: files that it cannot read are counted. hats-import makes a
@@ -36,6 +38,8 @@ def spent() -> float:
 
 def laspec(paths: list[Path]) -> str:
     """Files to normalised spectra."""
+    for name, kind in (("int", int), ("bool", bool)):
+        setattr(np, name, kind)  # laspec uses these, which numpy has no more
     from laspec.normalization import normalize_spectrum_general
     from laspec.read_spectrum import read_spectrum
 
@@ -86,15 +90,16 @@ def hats_import(rows: int, scratch: Path) -> str:
     return f"| hats-import {version('hats-import')}: rows → HATS | {cost:.4f} | {text} |"
 
 
-def main(files: str, rows: str = "300000", few: str = "300", scratch: str = "") -> None:
-    """Print the two rows."""
+def main(files: str = "", few: str = "300", rows: str = "0", scratch: str = "") -> None:
+    """Print a row for each program that is asked for."""
     warnings.simplefilter("ignore")
     folder = Path(scratch or tempfile.mkdtemp(prefix="survey-peers-"))
     print("| what | ms of CPU per file or row | |\n| --- | --- | --- |")
-    print(laspec(sorted(Path(files).rglob("*.fits.gz"))[: int(few)]), flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    print(hats_import(int(rows), folder), flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    if files:
+        print(laspec(sorted(Path(files).rglob("*.fits.gz"))[: int(few)]), flush=True)
+    if int(rows):
+        print(hats_import(int(rows), folder), flush=True)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
