@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from survey.ensemble.calibrated_run import calibrated
@@ -42,7 +43,10 @@ INPUTS = {
     "real": DATA / "realstars" / "realstars.parquet",
     "lamost": DATA / "lamost",
 }
+MORE = ("reference", "wide")
+"""Tables of computed stars that are learned as one; `wide` has a wider range of labels and 450 CEMP stars."""
 LABELS = ("Teff", "logg", "FeH")
+LEARN_MORE = {"store": "more", "labels": "more.parquet"}
 WRONG = [
     *([3900, 3950], [4330, 4352], [4852, 4872], [5885, 5902], [6555, 6575]),
     *([6770, 6880], [7050, 7300], [8490, 8510], [8534, 8554], [8654, 8674]),
@@ -53,6 +57,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "computed": {},
     "real": REAL | {"task": "reg", "targets": [*LABELS], "synthesis": {"probability": 0.0}},
     "both": {"sources": {"real": REAL}},
+    "more": {"sources": {"real": REAL}} | LEARN_MORE,
+    "more_robust": {"sources": {"real": REAL}, "scale": "robust"} | LEARN_MORE,
+    "more_alike": {"sources": {"real": REAL}, "loss": {"class_weights": [1, 1, 1]}} | LEARN_MORE,
     "no_drift": {"sources": {"real": REAL}, "augment": {"drift": {"probability": 0.0}}},
     "no_smoothing": {"sources": {"real": REAL}, "augment": {"smoothing": {"probability": 0.0}}},
     "no_share": {"sources": {"real": REAL | {"share": None}}},
@@ -79,7 +86,12 @@ def make_stores(work: Path) -> None:
     """Make a store of each input. MILES ends at 7402 angstrom, so the gate of coverage is open for it."""
     recipe = read_section(ROOT / "recipes" / "cemp.yaml", "ingest")
     open_gate = merge(recipe["prepare"], {"gates": {"coverage": {"limit": 0.6, "then": "flag"}}})
-    for name, path in INPUTS.items():
+    more = work / LEARN_MORE["labels"]
+    if not more.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        tables = [pq.read_table(DATA / "physics" / f"{name}.parquet") for name in MORE]
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), more)
+    for name, path in (INPUTS | {"more": more}).items():
         given = {"input": str(path), "store": str(work / name), "workers": 1, "refuse_above": 1.0}
         if name == "real":
             given["prepare"] = open_gate
@@ -100,7 +112,7 @@ def train(work: Path, net: str, variant: str, fold: int) -> None:
     changes = VARIANTS[variant]
     values = merge(values, {name: value for name, value in changes.items() if name != "sources"})
     values["sources"] = merge(values["sources"], changes["sources"]) if changes.get("sources") else {}
-    values["store"] = str(work / values["store"])
+    values["store"], values["labels"] = str(work / values["store"]), str(work / values["labels"])
     for source in values["sources"].values():
         source["store"] = str(work / source["store"])
     settings = Train.from_dict("realsky", merge(values, NETS[net]))
