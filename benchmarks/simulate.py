@@ -1,46 +1,47 @@
 """A model of the full survey on 1 to 100 machines: hours, dollars, bytes, and what limits it.
 
-    python benchmarks/simulate.py [n=8000] [scratch=FOLDER] [key=value ...]
+    python -m benchmarks.simulate [n=32000] [scratch=FOLDER] [key=value ...]
 
-The cost of a row in each stage, its bytes, and the work of the driver for a shard are measured here, in some
-minutes. What cannot be measured on one machine is assumed, and printed: latency and limits of S3, prices,
-networks, losses of spot machines; each of these is a setting (see `Assumed`). What can be tested is tested:
-predicted rates of one and two workers beside those of real jobs, by the times of their markers. On a busy
-machine the table uses CPU seconds, and the test needs a quiet minute. It prints tables for
-benchmarks/RESULTS.md.
+The cost of a row in each stage is measured here, in some minutes: for one process, and for as many as there
+are CPUs, beside each other and without Ray (benchmarks/side_by_side.py), because the CPUs of a machine share
+caches, memory and perhaps their units. The model takes the second, as all CPUs of a machine work. What Ray
+does for a shard is measured with shards of empty work. What cannot be measured on one machine is assumed, and
+printed: latency and limits of S3, prices, networks, losses of spot machines; each of these is a setting (see
+`Assumed`). What can be tested is tested: predicted rates of one and two workers beside those of real jobs, by
+the times of their markers. The test needs a quiet machine. It prints tables for benchmarks/RESULTS.md.
 """
 
 import math
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ray
+
+from benchmarks import side_by_side
+from benchmarks.real_jobs import cpu_by_process, run_job
+from benchmarks.side_by_side import SHARD, ingest_settings, predict_settings
 from survey.catalog.catalog import make_catalog
 from survey.catalog.settings import CatalogSettings
 from survey.cluster import stream
+from survey.cluster.actors import ray_workers
 from survey.mock.mock import make
 from survey.mock.settings import Mock
-from survey.predict.predict import begin, make_spec, shipped_ensemble
+from survey.predict.predict import predict
 from survey.predict.settings import Predict
-from survey.predict.worker import Worker
-from survey.predict.workers import local_workers
 from survey.status.look import look
-from survey.store.ingest import ingest, plan_shards
-from survey.store.make import make_shard
+from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 
-ROOT = Path(__file__).resolve().parents[1]
 NODES = (1, 2, 5, 10, 20, 50, 100)
-SHARD = 500
-"""Rows of a shard in the measurements."""
+CPUS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,20 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Overhead:
+    """What Ray takes for a shard: seconds of the driver, CPU seconds of all processes."""
+
+    clock: float
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Stage:
-    """A stage of the model: its measured costs, GET and PUT requests of a shard, and bytes read of a row."""
+    """A stage of the model: its measured costs, those of Ray, and the GET and PUT requests of a shard."""
 
     name: str
     cost: Measured
+    ray: Overhead
     gets: float
     puts: float
 
@@ -106,59 +116,22 @@ def processor_seconds() -> float:
     )
 
 
-def measure(work: Callable[[int], Any], shards: Iterable[int], rows: Callable[[int], int]) -> Measured:
-    """Costs of a row: the first shard is made before, because it sets up."""
-    shards = list(shards)
-    work(shards[0])
-    cpu, clock = processor_seconds(), time.monotonic()
-    for shard in shards:
-        work(shard)
-    count = sum(map(rows, shards))
-    return Measured((processor_seconds() - cpu) / count, (time.monotonic() - clock) / count, 0.0, 0.0, count)
-
-
 def size_of(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def ingest_settings(scratch: Path, name: str) -> Ingest:
-    """The ingest of the mock survey."""
-    values = {
-        "input": str(scratch / "files"),
-        "store": str(scratch / name),
-        "shard": SHARD,
-        "refuse_above": 1.0,
-    }
-    return Ingest.from_dict("ingest", values)
-
-
-def predict_settings(scratch: Path, store: str, name: str) -> Predict:
-    """The prediction of a store with the shipped ensemble."""
-    values = {"store": str(scratch / store), "predictions": str(scratch / name), "threads": 1, "gpu": "never"}
-    return Predict.from_dict("predict", values | {"batch": 256, "precision": "float32"})
-
-
-def measure_ingest(scratch: Path, shards: Iterable[int]) -> Measured:
-    """Files -> a store, by one worker."""
-    shutil.rmtree(scratch / "part", ignore_errors=True)
-    _, spec = plan_shards(ingest_settings(scratch, "part"))
-    cost = measure(lambda shard: make_shard(spec, shard), shards, spec.manifest.rows_in)
-    written = sum(size_of(scratch / "part" / kind) for kind in ("spectra", "refused", "markers"))
-    files = [path.stat().st_size for path in (scratch / "files").rglob("spec-*") if path.is_file()]
-    return replace(cost, read=sum(files) / len(files), written=written / cost.rows)
-
-
-def measure_predict(scratch: Path, shards: Iterable[int]) -> Measured:
-    """A store -> predictions, by one worker with one thread."""
-    shutil.rmtree(scratch / "answers", ignore_errors=True)
-    settings = predict_settings(scratch, "store", "answers")
-    begun = begin(settings, shipped_ensemble())
-    spec = replace(make_spec(settings, begun, local_workers(1, False)), compares_threads=False)
-    cost = measure(Worker(spec, 1, 1, False), shards, begun.inputs.rows_in)
-    rows = sum(map(begun.inputs.rows_in, range(begun.inputs.shards)))
-    written = sum(size_of(scratch / "answers" / kind) for kind in ("predictions", "markers"))
-    return replace(cost, read=size_of(scratch / "store" / "spectra") / rows, written=written / cost.rows)
+def measure(work: str, scratch: Path, shards: list[int], processes: int) -> Measured:
+    """What a row costs while so many processes make shards beside each other."""
+    cost = side_by_side.measure(work, scratch, shards, processes)
+    store = scratch / "store" / "spectra"
+    read = 0.0
+    if work == "ingest":
+        sizes = [path.stat().st_size for path in (scratch / "files").rglob("spec-*") if path.is_file()]
+        read = sum(sizes) / len(sizes)
+    elif work == "predict":
+        read = size_of(store) / look(str(scratch / "store")).rows["spectra"]
+    return Measured(cost.cpu, cost.clock, read, cost.written, cost.rows)
 
 
 def measure_catalog(scratch: Path, small: str, large: str) -> Measured:
@@ -178,20 +151,37 @@ def measure_catalog(scratch: Path, small: str, large: str) -> Measured:
     return Measured((cpu_2 - cpu) / more, (clock_2 - clock) / more, read, (size_2 - size) / more, more)
 
 
-def driver_seconds() -> float:
-    """Seconds of the driver for a shard without work: what no number of workers makes faster."""
-    run = stream.make_map(2)
-    list(run(_nothing, range(32)))
-    started = time.monotonic()
-    count = sum(1 for _ in run(_nothing, range(1000)))
-    return (time.monotonic() - started) / count
+def overhead(how: str) -> Overhead:
+    """What Ray takes for a shard without work: for tasks as in an ingest, or actors as in a prediction."""
+
+    def run(shards: range) -> int:
+        if how == "ingest":
+            return sum(1 for _ in stream.make_map(CPUS)(_nothing, shards))
+        return sum(1 for _ in ray_workers(CPUS, 1, False)(_worker, shards))
+
+    run(range(32))
+    cpu, clock = cpu_of_all(), time.monotonic()
+    count = run(range(1000))
+    found = Overhead((time.monotonic() - clock) / count, (cpu_of_all() - cpu) / count)
+    ray.shutdown()
+    return found
+
+
+def cpu_of_all() -> float:
+    """CPU seconds of this process and all that it has started."""
+    return sum(processor.seconds for processor in cpu_by_process(os.getpid()).values())
 
 
 def _nothing(shard: int) -> dict[str, Any]:
     return {"shard": shard}
 
 
-def limits(stage: Stage, nodes: int, driver: float, assumed: Assumed) -> dict[str, float]:
+def _worker(threads: Any, cpus: int, gpu: bool) -> Callable[[int], dict[str, Any]]:
+    del threads, cpus, gpu
+    return _nothing
+
+
+def limits(stage: Stage, nodes: int, assumed: Assumed) -> dict[str, float]:
     """Seconds that a stage needs on so many machines if only one resource were limited."""
     workers, shards = nodes * assumed.cpus, math.ceil(assumed.rows / assumed.shard)
     waves = math.ceil(shards / workers)
@@ -199,12 +189,12 @@ def limits(stage: Stage, nodes: int, driver: float, assumed: Assumed) -> dict[st
     each = assumed.latency + stage.cost.read * assumed.shard / stage.gets / assumed.connection_mb / 1e6
     read = stage.cost.read * assumed.rows / 1e9
     return {
-        "CPU": waves * assumed.shard * stage.cost.cpu,
+        "CPU": waves * (assumed.shard * stage.cost.cpu + stage.ray.cpu),
         "latency": waves * stage.gets * each / min(assumed.parallel, stage.gets),
         "network": read / (nodes * assumed.network_gb),
         "S3 requests": gets / (assumed.s3_gets * assumed.prefixes)
         + puts / (assumed.s3_puts * assumed.prefixes),
-        "driver": shards * driver,
+        "driver": shards * stage.ray.clock,
     }
 
 
@@ -215,12 +205,12 @@ def spot_seconds(stage: Stage, seconds: float, nodes: int, assumed: Assumed) -> 
     return lost * each / nodes
 
 
-def simulate(stages: list[Stage], catalog: Measured, nodes: int, driver: float, assumed: Assumed) -> str:
+def simulate(stages: list[Stage], catalog: Measured, nodes: int, assumed: Assumed) -> str:
     """A row of the table: the stages one after the other, then the catalog on one machine."""
     cells, seconds, lost = [], assumed.start, 0.0
     dollars = 0.0
     for stage in stages:
-        found = limits(stage, nodes, driver, assumed)
+        found = limits(stage, nodes, assumed)
         name = max(found, key=lambda key: found[key])
         seconds, lost = seconds + found[name], lost + spot_seconds(stage, found[name], nodes, assumed)
         cells.append(f"{found[name] / 3600:.2f} h ({name})")
@@ -237,49 +227,32 @@ def simulate(stages: list[Stage], catalog: Measured, nodes: int, driver: float, 
     )
 
 
-def real_rate(job: str, folder: Path, workers: int, *arguments: str) -> tuple[float, float]:
-    """Rows per second of a real job by the times of its markers, and its seconds with start and end."""
-    shutil.rmtree(folder, ignore_errors=True)
-    started = time.monotonic()
-    command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *arguments, f"workers={workers}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
-    state = look(str(folder))
-    return (state.rate or 0.0) * state.rows_each, time.monotonic() - started
+def predicted_rate(cost: Measured, of_ray: Overhead, workers: int) -> float:
+    """Rows per second of so many workers. One needs no Ray; where they have all CPUs, Ray shares these."""
+    seconds = SHARD * cost.clock + (of_ray.cpu if 1 < workers >= CPUS else 0.0)
+    return workers * SHARD / seconds
 
 
-def checks(scratch: Path, shards: list[int]) -> Iterator[str]:
+def checks(scratch: Path, shards: list[int], rays: dict[str, Overhead]) -> Iterator[str]:
     """Predicted and real rates of one and two workers. The costs are measured before and after each job."""
-    yield "| real job | workers | predicted | real | predicted / real | all of it, with start and end |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    sources = {
-        "ingest": (
-            measure_ingest,
-            [f"input={scratch / 'files'}", f"store={scratch / 'real'}", "refuse_above=1.0"],
-        ),
-        "predict": (
-            measure_predict,
-            [
-                f"store={scratch / 'store'}",
-                f"predictions={scratch / 'real'}",
-                "threads=1",
-                "gpu=never",
-                "batch=256",
-            ],
-        ),
+    yield "| real job | workers | predicted | real | predicted / real | CPU of a row | with start and end |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    arguments = {
+        "ingest": ingest_settings(scratch, "real"),
+        "predict": predict_settings(scratch, "store", "real"),
     }
-    for job, (cost_of, arguments) in sources.items():
-        extra = [f"shard={SHARD}"] if job == "ingest" else ["precision=float32"]
+    for job, settings in arguments.items():
+        words = [f"{key}={value}" for key, value in settings.items()]
         for workers in (1, 2):
-            before = cost_of(scratch, shards).clock
-            rate, seconds = real_rate(job, scratch / "real", workers, *arguments, *extra)
-            mean = (before + cost_of(scratch, shards).clock) / 2
-            predicted = workers / mean
+            before = measure(job, scratch, shards, workers)
+            real = run_job(job, scratch / "real", workers, *words)
+            after = measure(job, scratch, shards, workers)
+            mean = replace(before, clock=(before.clock + after.clock) / 2)
+            predicted = predicted_rate(mean, rays[job], workers)
             yield (
-                f"| {job} | {workers} | {predicted:,.0f} rows/s | {rate:,.0f} rows/s "
-                f"| {predicted / rate:.2f} | {seconds:.1f} s |"
+                f"| {job} | {workers} | {predicted:,.0f} rows/s | {real.rate:,.0f} rows/s "
+                f"| {predicted / real.rate:.2f} | workers {1000 * real.of_workers:.3f} ms, "
+                f"rest {1000 * real.of_ray:.3f} ms | {real.seconds:.1f} s |"
             )
 
 
@@ -287,53 +260,60 @@ def prepare(scratch: Path, n: int) -> None:
     """A mock survey, its store, and predictions of a part and of all of it."""
     make(Mock(out=str(scratch / "files"), n=n))
     make(Mock(out=str(scratch / "files-small"), n=max(n // 8, 200)))
-    ingest(ingest_settings(scratch, "store"))
-    small = ingest_settings(scratch, "store-small")
-    ingest(small.model_copy(update={"input": str(scratch / "files-small")}))
-    from survey.predict.predict import predict
-
-    for store, name in (("store", "predictions"), ("store-small", "predictions-small")):
-        predict(predict_settings(scratch, store, name))
+    for name in ("", "-small"):
+        settings = ingest_settings(scratch, f"store{name}") | {"input": str(scratch / f"files{name}")}
+        ingest(Ingest.from_dict("ingest", settings))
+        settings = predict_settings(scratch, f"store{name}", f"predictions{name}")
+        predict(Predict.from_dict("predict", settings))
 
 
 def tables(scratch: Path, assumed: Assumed) -> Iterator[str]:
     """The inputs, the model, and its checks."""
     shards = look(str(scratch / "store")).done
-    chosen = list(range(0, shards, max(shards // 4, 1)))[:4]
-    costs = {
-        "ingest": measure_ingest(scratch, chosen),
-        "predict": measure_predict(scratch, chosen),
-        "catalog": measure_catalog(scratch, "predictions-small", "predictions"),
-    }
-    driver = driver_seconds()
-    yield "| measured here | CPU per row | clock per row | bytes read per row | written per row | rows |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for name, cost in costs.items():
-        times = f"{1000 * cost.cpu:.3f} ms | {1000 * cost.clock:.3f} ms"
-        sizes = f"{cost.read / 1000:.1f} kB | {cost.written / 1000:.2f} kB"
-        yield f"| {name} | {times} | {sizes} | {cost.rows:,} |"
-    yield f"| driver | | {1000 * driver:.1f} ms per shard | | | 1,000 shards |"
+    chosen = list(range(0, shards, max(shards // 8, 1)))[:8]
+    yield "| measured here | processes | CPU per row | clock per row | read per row | written | rows |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    costs: dict[str, Measured] = {}
+    for work in ("count", "copy", "ingest", "predict"):
+        for processes in sorted({1, CPUS}):
+            costs[work] = measure(work, scratch, chosen, processes)
+            yield row_of(work, processes, costs[work])
+    costs["catalog"] = measure_catalog(scratch, "predictions-small", "predictions")
+    yield row_of("catalog", 1, costs["catalog"])
+    rays = {job: overhead(job) for job in ("ingest", "predict")}
+    for job, cost in rays.items():
+        yield (
+            f"| Ray, {job} | | {1000 * cost.cpu:.1f} ms per shard | {1000 * cost.clock:.1f} ms per shard | | "
+            "| 1,000 shards |"
+        )
     yield "\nassumed: " + ", ".join(f"{name}={value:g}" for name, value in asdict(assumed).items()) + "\n"
     costs["ingest"] = replace(costs["ingest"], read=1000 * assumed.file_kb)
     stages = [
-        Stage("ingest", costs["ingest"], gets=assumed.shard + 3, puts=3),
-        Stage("predict", costs["predict"], gets=1, puts=2),
+        Stage("ingest", costs["ingest"], rays["ingest"], gets=assumed.shard + 3, puts=3),
+        Stage("predict", costs["predict"], rays["predict"], gets=1, puts=2),
     ]
     yield "| machines | ingest (limit) | predict (limit) | catalog | all | all, spot | $ | $, spot |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for nodes in NODES:
-        yield simulate(stages, costs["catalog"], nodes, driver, assumed)
+        yield simulate(stages, costs["catalog"], nodes, assumed)
     rows = assumed.rows / 1e9
     read = [f"{stage.name} {stage.cost.read * rows:,.0f}" for stage in stages]
-    written = [f"{name} {cost.written * rows:,.0f}" for name, cost in costs.items()]
+    written = [f"{name} {costs[name].written * rows:,.0f}" for name in ("ingest", "predict", "catalog")]
     yield f"\nGB read: {', '.join(read)}; written: {', '.join(written)}.\n"
-    yield from checks(scratch, chosen)
+    yield from checks(scratch, chosen, rays)
+
+
+def row_of(work: str, processes: int, cost: Measured) -> str:
+    """What was measured of some work, as a row of the table."""
+    times = f"{1000 * cost.cpu:.3f} ms | {1000 * cost.clock:.3f} ms"
+    sizes = f"{cost.read / 1000:.1f} kB | {cost.written / 1000:.2f} kB"
+    return f"| {work} | {processes} | {times} | {sizes} | {cost.rows:,} |"
 
 
 def main() -> None:
     """Measure, then print the tables."""
     arguments = dict(item.split("=", 1) for item in sys.argv[1:])
-    n, given = int(arguments.pop("n", 8000)), arguments.pop("scratch", "")
+    n, given = int(arguments.pop("n", 32000)), arguments.pop("scratch", "")
     kinds = {name: type(value) for name, value in asdict(Assumed()).items()}
     assumed = Assumed(**{name: kinds[name](value) for name, value in arguments.items()})
     scratch = Path(given or tempfile.mkdtemp(prefix="survey-bench-"))
