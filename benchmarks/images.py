@@ -65,9 +65,10 @@ class Place:
     def store(self, recipe: str, name: str, source: Path, **values: Any) -> str:
         """A store of a survey."""
         section = read_section(ROOT / "recipes" / f"{recipe}.yaml", "ingest")
-        own = {"input": str(source), "store": str(self.work / name), "refuse_above": 1.0}
+        path = str(self.work / name)
+        own = {"input": str(source), "store": path, "refuse_above": 1.0}
         ingest(Ingest.from_dict("ingest", merge(section, own | values)))
-        return own["store"]
+        return path
 
     def run(self, recipe: str, name: str, **values: Any) -> str:
         """A finished run."""
@@ -359,4 +360,4 @@ def main(parts: str = "mstars,galaxies,surveys", work: str = "", epochs: str = "
 
 
 if __name__ == "__main__":
-    main(**dict(argument.split("=", 1) for argument in sys.argv[1:]))  # type: ignore[arg-type]
+    main(**dict(argument.split("=", 1) for argument in sys.argv[1:]))
