@@ -163,7 +163,7 @@ def feature(store: Store, rows: Samples, table: Path) -> NDArray[np.float64]:
         row = {name: shards[shard][name][number].as_py() for name in ("path", *names)}
         colours = known[str(row["path"]).rpartition("/")[2]]
         values.append([*(np.nan if row[name] is None else row[name] for name in names), *colours])
-    return np.nan_to_num(np.array(values, float), nan=-9.0)
+    return np.asarray(np.nan_to_num(np.array(values, float), nan=-9.0), np.float64)
 
 
 def real_m_dwarfs(place: Place) -> tuple[Store, Samples]:
