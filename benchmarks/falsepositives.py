@@ -58,10 +58,9 @@ def main(ensemble: str = "", snr: str = "20", completeness: str = "0.5") -> None
     table = table.filter(pa.array(float_column(table, "snr") >= float(snr)))
     stars = ValidationStars.from_table(table)
     assert stars.base_N is not None, f"{folder}: has no test population"
-    share_C, assumed_C = (
-        stars.independent_C,
-        stars.one_of_each_base().n_C / len(stars.one_of_each_base().row_N),
-    )
+    share_C = stars.independent_C
+    counted_C = np.bincount(stars.class_N, stars.weight_N, minlength=len(CLASSES))
+    assumed_C = counted_C / counted_C.sum()
     p_NC = weigh(stars.p_NC, assumed_C)
     print(f"S/N from {snr} on; draws {len(stars.row_N):,}, of spectra {len(np.unique(stars.base_N)):,}")
     print("| list | completeness | not in the list | wrong | rate | 95 % interval | independent stars |")

@@ -125,12 +125,18 @@ def class_mix(
     class_N: ArrayLike,
     prior: Prior = "validation",
     survey: BinnedProbabilities | None = None,
+    weight_N: ArrayLike | None = None,
 ) -> ClassMix:
-    """The class shares that validation probabilities assume, and those of the survey; class -1 is unknown."""
+    """The class shares that validation probabilities assume, and those of the survey; class -1 is unknown.
+
+    `weight_N` says as how many stars each counts: draws of one spectrum count as one star together.
+    """
     star_NC, true_N = np.asarray(p_NC, np.float64), np.asarray(class_N).astype(np.int64)
     known_N = (true_N != MISSING) & np.isfinite(star_NC).all(1)
     star_NC = probabilities(star_NC[known_N], len(CLASSES))
     true_NC = np.eye(len(CLASSES))[class_numbers(true_N[known_N], len(CLASSES), len(star_NC))]
+    if weight_N is not None:
+        true_NC *= np.asarray(weight_N, np.float64)[known_N, None]
     n_C = true_NC.sum(0)
     p_BC, n_BC = _binned(star_NC, true_NC)
     assumed_C, size = _assumed(p_BC, n_BC[None])[0], len(survey) if survey else 0

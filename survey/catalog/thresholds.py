@@ -186,9 +186,9 @@ def mix_of_stars(validation: pa.Table, prior: Prior, survey: BinnedProbabilities
 
     Of fewer than `FEWEST_SPECTRA` spectra they are not estimated.
     """
-    stars = ValidationStars.from_table(validation).one_of_each_base()
+    stars = ValidationStars.from_table(validation)
     enough = survey if survey is not None and len(survey) >= FEWEST_SPECTRA else None
-    return class_mix(stars.p_NC, stars.class_N, prior, enough)
+    return class_mix(stars.p_NC, stars.class_N, prior, enough, stars.weight_N)
 
 
 def choose_threshold(

@@ -95,12 +95,13 @@ class ValidationStars:
                 share_C[number] = min(independent_share(odds_N, base_N) for odds_N in odds_NC.T)
         return share_C
 
-    def one_of_each_base(self) -> Self:
-        """The first draw of each base: they are independent."""
+    @property
+    def weight_N(self) -> Floats:  # noqa: N802
+        """How much each draw counts if each base counts once."""
         if self.base_N is None:
-            return self
-        first = np.sort(np.unique(self.base_N, return_index=True)[1])
-        return type(self)(*(values[first] for values in vars(self).values()))
+            return np.ones(len(self.row_N))
+        _, code_N, count = np.unique(self.base_N, return_inverse=True, return_counts=True)
+        return np.asarray(1 / count[code_N])
 
     def score(self, name: ListName, mix: ClassMix, always_N: Flags | None = None) -> Floats:
         """The scores with the class shares of the survey; -1 for stars that are never listed.

@@ -11,7 +11,7 @@ import pytest
 
 from survey.catalog.flags import FlagRules
 from survey.catalog.settings import ListGoal, VisitSettings
-from survey.catalog.thresholds import choose_threshold
+from survey.catalog.thresholds import choose_threshold, mix_of_stars
 from survey.catalog.validation_stars import ValidationStars, read_validation
 from survey.labels import CLASSES
 from survey.metrics.intervals import independent_share
@@ -55,6 +55,24 @@ def test_many_draws_of_few_stars_promise_no_more_than_the_stars() -> None:
     for one, other in ((many.purity, once.purity), (many.completeness, once.completeness)):
         assert one.value == pytest.approx(other.value, abs=0.02)
         assert one.high - one.low == pytest.approx(other.high - other.low, rel=0.3)
+
+
+def test_class_shares_do_not_hang_on_single_draws() -> None:
+    rng, bases, draws = np.random.default_rng(2), 300, 40
+    class_N = np.repeat(rng.choice(3, bases, p=[0.3, 0.1, 0.6]), draws)
+    p_NC = np.stack([rng.dirichlet(0.2 + 2 * np.eye(3)[number]) for number in class_N])
+    columns: dict[str, Any] = {f"p_{name.lower()}": p_NC[:, k] for k, name in enumerate(CLASSES)}
+    columns |= {
+        "true_class": class_N.astype(np.int8),
+        "base": np.repeat(np.arange(bases, dtype=np.int32), draws),
+    }
+    whole, order = pa.table(columns), rng.permutation(bases * draws)
+    shares = [
+        mix_of_stars(whole.take(np.sort(half)), "validation").assumed_C for half in np.array_split(order, 2)
+    ]
+    assert shares[0] == pytest.approx(shares[1], abs=0.01)
+    few = whole.take(np.arange(0, bases * draws, draws))  # one draw of each
+    assert np.abs(mix_of_stars(few, "validation").assumed_C - shares[0]).max() < 0.1
 
 
 def test_the_test_population_comes_before_the_validation_stars(tmp_path: Path) -> None:
