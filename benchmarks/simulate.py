@@ -18,20 +18,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import ray
 
 from benchmarks import side_by_side
-from benchmarks.real_jobs import cpu_by_process, run_job
+from benchmarks.real_jobs import CPUS, EMPTY_SHARDS, Overhead, overhead, run_job
 from benchmarks.side_by_side import SHARD, ingest_settings, predict_settings
 from survey.catalog.catalog import make_catalog
 from survey.catalog.settings import CatalogSettings
-from survey.cluster import stream
-from survey.cluster.actors import ray_workers
 from survey.mock.mock import make
 from survey.mock.settings import Mock
 from survey.predict.predict import predict
@@ -41,7 +36,6 @@ from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 
 NODES = (1, 2, 5, 10, 20, 50, 100)
-CPUS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -87,14 +81,6 @@ class Measured:
     read: float
     written: float
     rows: int
-
-
-@dataclass(frozen=True)
-class Overhead:
-    """What Ray takes for a shard: seconds of the driver, CPU seconds of all processes."""
-
-    clock: float
-    cpu: float
 
 
 @dataclass(frozen=True)
@@ -151,36 +137,6 @@ def measure_catalog(scratch: Path, small: str, large: str) -> Measured:
     return Measured((cpu_2 - cpu) / more, (clock_2 - clock) / more, read, (size_2 - size) / more, more)
 
 
-def overhead(how: str) -> Overhead:
-    """What Ray takes for a shard without work: for tasks as in an ingest, or actors as in a prediction."""
-
-    def run(shards: range) -> int:
-        if how == "ingest":
-            return sum(1 for _ in stream.make_map(CPUS)(_nothing, shards))
-        return sum(1 for _ in ray_workers(CPUS, 1, False)(_worker, shards))
-
-    run(range(32))
-    cpu, clock = cpu_of_all(), time.monotonic()
-    count = run(range(1000))
-    found = Overhead((time.monotonic() - clock) / count, (cpu_of_all() - cpu) / count)
-    ray.shutdown()
-    return found
-
-
-def cpu_of_all() -> float:
-    """CPU seconds of this process and all that it has started."""
-    return sum(processor.seconds for processor in cpu_by_process(os.getpid()).values())
-
-
-def _nothing(shard: int) -> dict[str, Any]:
-    return {"shard": shard}
-
-
-def _worker(threads: Any, cpus: int, gpu: bool) -> Callable[[int], dict[str, Any]]:
-    del threads, cpus, gpu
-    return _nothing
-
-
 def limits(stage: Stage, nodes: int, assumed: Assumed) -> dict[str, float]:
     """Seconds that a stage needs on so many machines if only one resource were limited."""
     workers, shards = nodes * assumed.cpus, math.ceil(assumed.rows / assumed.shard)
@@ -229,8 +185,9 @@ def simulate(stages: list[Stage], catalog: Measured, nodes: int, assumed: Assume
 
 def predicted_rate(cost: Measured, of_ray: Overhead, workers: int) -> float:
     """Rows per second of so many workers. One needs no Ray; where they have all CPUs, Ray shares these."""
-    seconds = SHARD * cost.clock + (of_ray.cpu if 1 < workers >= CPUS else 0.0)
-    return workers * SHARD / seconds
+    if workers == 1 or workers < CPUS:
+        return workers / cost.clock
+    return workers * SHARD / (SHARD * cost.clock + of_ray.cpu) * (1 - of_ray.idle / CPUS)
 
 
 def checks(scratch: Path, shards: list[int], rays: dict[str, Overhead]) -> Iterator[str]:
@@ -283,8 +240,8 @@ def tables(scratch: Path, assumed: Assumed) -> Iterator[str]:
     rays = {job: overhead(job) for job in ("ingest", "predict")}
     for job, cost in rays.items():
         yield (
-            f"| Ray, {job} | | {1000 * cost.cpu:.1f} ms per shard | {1000 * cost.clock:.1f} ms per shard | | "
-            "| 1,000 shards |"
+            f"| Ray, {job} | | {1000 * cost.cpu:.1f} ms per shard, {cost.idle:.2f} CPUs without work "
+            f"| {1000 * cost.clock:.1f} ms per shard | | | {EMPTY_SHARDS:,} shards |"
         )
     yield "\nassumed: " + ", ".join(f"{name}={value:g}" for name, value in asdict(assumed).items()) + "\n"
     costs["ingest"] = replace(costs["ingest"], read=1000 * assumed.file_kb)
