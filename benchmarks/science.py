@@ -31,7 +31,8 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from survey.answers import Answers
 from survey.evaluate.evaluate import predict_labelled
 from survey.labelling import samples
-from survey.labelling.join import available_labels, join
+from survey.labelling.join import join
+from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.settings import Join
 from survey.labels import CLASSES

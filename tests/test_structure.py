@@ -239,3 +239,29 @@ def test_parquet_is_read_without_threads_that_outlive_python() -> None:
     """`pyarrow.parquet.read_table` on bytes aborts some processes after their work is done."""
     calls = [name_of(path) for path in MODULES if re.search(r"\bpq\.read_table\(", path.read_text())]
     assert calls == []
+
+
+def names_of(path: Path) -> set[str]:
+    """What can be imported from a module, without importing it."""
+    names: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(("survey", "tests")):
+            continue
+        module = ROOT.joinpath(*str(node.module).split("."))
+        file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+        there = names_of(file) if file.exists() else set()
+        there |= {part.stem for part in module.iterdir()} if module.is_dir() else set()
+        missing = {alias.name for alias in node.names} - there
+        assert not missing, f"{where(path, node)}: {node.module} has no {', '.join(sorted(missing))}"
