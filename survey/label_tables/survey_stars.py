@@ -87,7 +87,7 @@ def _read_store(path: str) -> tuple[pa.Table, list[str]]:
         with files.open_file(store.file(shard)) as stream:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
             there = [name for name in wanted if name in file.schema_arrow.names]
-            tables.append(file.read(columns=there).replace_schema_metadata())
+            tables.append(file.read(columns=there, use_threads=False).replace_schema_metadata())
     table = pa.concat_tables(tables).combine_chunks()
     if not table.num_rows:
         raise ValueError(f"labels: to: {path}: the store has no spectra; give another one")

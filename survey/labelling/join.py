@@ -122,7 +122,7 @@ def read_store_rows(store: Shards, settings: Join) -> StoreRows:
             number_columns = [field.name for field in fields if str(field.type).startswith(NUMBER_TYPES)]
             limited = (name for name in settings.where if name in number_columns)
             names = dict.fromkeys((*KEY_COLUMNS, *STORE_COLUMNS, *limited))
-            tables.append(file.read(columns=list(names)).replace_schema_metadata())
+            tables.append(file.read(columns=list(names), use_threads=False).replace_schema_metadata())
     sizes = [table.num_rows for table in tables]
     if not sum(sizes):
         raise ValueError(

@@ -156,7 +156,8 @@ def write_chunk(settings: Mock, chunk: int) -> Done:
 def join_parts(settings: Mock, chunks: range) -> dict[str, Any]:
     """Join the parts to the tables of objects, of each survey, and of votes. Returns the counts."""
     data = (files.read(part_path(settings, number)) for number in chunks)
-    table = pa.concat_tables([pq.ParquetFile(io.BytesIO(part)).read().cast(SCHEMA) for part in data])
+    parts = (pq.ParquetFile(io.BytesIO(part)).read(use_threads=False) for part in data)
+    table = pa.concat_tables([part.cast(SCHEMA) for part in parts])
     second = table.filter(pa.compute.not_equal(table["image_bass"], ""))
     place = ["name", "ra", "dec", "class"]
     tables = {

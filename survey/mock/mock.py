@@ -286,7 +286,7 @@ def _join_parts(settings: Mock, chunks: range) -> dict[str, Any]:
     with pq.ParquetWriter(parquet, schema, compression="zstd") as writer:
         for number in chunks:
             data = files.read(part_path(settings, number))
-            part = pq.ParquetFile(io.BytesIO(data)).read().cast(schema)
+            part = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).cast(schema)
             writer.write_table(part)
             catalog.append(truth_table.catalog(part))
             if settings.n <= truth_table.CSV_LIMIT:

@@ -205,7 +205,8 @@ def _map_tables(folder: str, names: Iterable[str]) -> Iterator[pa.Table]:
     with files.open_file(files.join(folder, "map.parquet")) as stream:
         file = pq.ParquetFile(stream)
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, [name for name in names if name in file.schema_arrow.names])
+            there = [name for name in names if name in file.schema_arrow.names]
+            yield file.read_row_group(group, there, use_threads=False)
 
 
 def other_page(page: ReportPage, document: Mapping[str, Any], folder: str) -> None:

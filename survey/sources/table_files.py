@@ -137,10 +137,10 @@ class ParquetFile:
     def __init__(self, file: Any, path: str) -> None:
         self._path = path
         try:
-            self._file = pq.ParquetFile(file)
+            self._parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path}: no readable Parquet ({error}); give .npy or Parquet files") from error
-        schema = self._file.schema_arrow
+        schema = self._parquet.schema_arrow
         self.names: list[str] = list(schema.names)
         by_lower = {name.lower(): name for name in self.names}
         self._lists = [
@@ -158,7 +158,7 @@ class ParquetFile:
             raise ValueError(f"{path}: the column {flux} holds {kind}; give a list of numbers in each row")
         self.pixels: int | None = kind.list_size if fixed else None
         self.has_wave = wave is not None
-        self.count: int = self._file.metadata.num_rows
+        self.count: int = self._parquet.metadata.num_rows
         self.complete = self.count
 
     def check_complete(self) -> None:
@@ -167,8 +167,8 @@ class ParquetFile:
     def rows(self, numbers: list[int], columns: tuple[str, ...]) -> Iterator[tuple[int, SpectrumRow]]:
         """These rows with their numbers and these columns, row group by row group."""
         start = 0
-        for group in range(self._file.num_row_groups):
-            stop = start + self._file.metadata.row_group(group).num_rows
+        for group in range(self._parquet.num_row_groups):
+            stop = start + self._parquet.metadata.row_group(group).num_rows
             inside = [number for number in numbers if start <= number < stop]
             if inside:
                 rows = self._rows_of_group(group, [number - start for number in inside], columns)
@@ -180,7 +180,7 @@ class ParquetFile:
     ) -> Iterator[SpectrumRow]:
         needed = [name for name in (*self._lists, *columns) if name is not None]
         try:
-            table = self._file.read_row_group(group, columns=needed)
+            table = self._parquet.read_row_group(group, columns=needed, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"{self._path}: row group {group} is damaged ({error}); copy the file again"

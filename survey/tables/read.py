@@ -241,7 +241,7 @@ def _read_csv(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
 
 
 def _read_parquet(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
-    read = pq.ParquetFile(_seekable(stream)).read(columns=wanted)
+    read = pq.ParquetFile(_seekable(stream)).read(columns=wanted, use_threads=False)
     return pa.table({name: _parquet_column(read, name) for name in wanted})
 
 
