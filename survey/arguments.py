@@ -8,6 +8,8 @@ to write what was probably meant.
 
 import difflib
 import logging
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +18,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from survey.help import nested_settings, setting_names
-from survey.messages import shorten
+from survey.messages import shorten, without_secrets
 from survey.recipes import find_file, merge, merge_recipes, parse, read_recipe, read_section, recipe_names
-from survey.settings import Settings, SettingsError, similar
+from survey.settings import JOBS, Settings, SettingsError, similar
 
 WITH = "with="
 """The argument ``with=FILE.yaml`` changes the recipe by a second file, such as the winner of a search."""
@@ -284,3 +286,12 @@ def _put(values: dict[str, Any], path: list[str], value: Any, where: str) -> Non
             )
         values[name] = values = dict(inner)
     values[path[-1]] = value
+
+
+def given_command() -> str:
+    """The command that this process was started with, as one types it; empty if it is no job."""
+    name, arguments = Path(sys.argv[0]), sys.argv[1:]
+    job = sys.argv[0].removeprefix("survey ") if sys.argv[0].startswith("survey ") else name.stem
+    if job not in JOBS or (name.suffix != ".py" and job == sys.argv[0]):
+        return ""
+    return without_secrets(shlex.join(["survey", job, *arguments]))

@@ -5,7 +5,6 @@ import importlib
 import os
 import runpy
 import select
-import shlex
 import signal
 import sys
 import textwrap
@@ -57,15 +56,6 @@ def main() -> None:
     sys.argv = [f"survey {name}", *arguments[1:]]
     with report_errors():
         runpy.run_path(str(shipped("jobs") / f"{name}.py"), run_name="__main__")
-
-
-def given_command() -> str:
-    """The command that this process was started with, as one types it; empty if it is no job."""
-    name, arguments = Path(sys.argv[0]), sys.argv[1:]
-    job = sys.argv[0].removeprefix("survey ") if sys.argv[0].startswith("survey ") else name.stem
-    if job not in JOBS or (name.suffix != ".py" and job == sys.argv[0]):
-        return ""
-    return without_secrets(shlex.join(["survey", job, *arguments]))
 
 
 def overview() -> str:

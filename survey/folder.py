@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from survey import __version__, checked, files
+from survey.arguments import given_command
 from survey.checked import WrittenFile
 from survey.claim import claim
-from survey.command import given_command
 from survey.settings import SettingsError, differences
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from survey import __version__, files
+from survey.arguments import given_command
 from survey.catalog.document import CATALOG
-from survey.command import given_command
 from survey.ensemble.ensemble import ENSEMBLE
 from survey.evaluate.result import EVALUATION
 from survey.folder import SETTINGS, Folder, Kind
