@@ -13,6 +13,7 @@ from statistics import mean, median
 from typing import Any, Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 """Parameters of glibc's mallopt."""
@@ -38,13 +39,17 @@ def settle(threads: int | Literal["auto"], available: int | None = None) -> "Thr
     """Set this process up for batched array work, and return the chooser of its number of threads.
 
     With a fixed number, torch uses it from now on. With `auto`, torch uses all `available` CPUs (default:
-    those of this process), except inside `ThreadChooser.timed`. Large buffers are kept instead of mapped
-    anew each time: glibc gives each buffer over 128 kB back to the kernel, and fresh pages cost more than
-    the arithmetic on them (a factor of 1.5 to 3.5).
+    those of this process), except inside `ThreadChooser.timed`. The BLAS of numpy and scipy gets one thread:
+    its products are small here, and its other threads would spin while they wait for the next one, which took
+    a quarter of the CPU time of a prediction by an ensemble. Large buffers are kept instead of mapped anew
+    each time: glibc gives each buffer over 128 kB back to the kernel, and fresh pages cost more than the
+    arithmetic on them (a factor of 1.5 to 3.5).
     """
     most = available or cpus()
     chooser = ThreadChooser(candidate_threads(most) if threads == "auto" else [threads])
     torch.set_num_threads(most if threads == "auto" else threads)
+    threadpool_limits(1, user_api="blas")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of a library that is loaded later
     # Millions of small objects come and go without cycles; looking for cycles costs 3 %.
     gc.set_threshold(50_000, 20, 20)
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):

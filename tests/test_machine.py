@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from survey.machine import CHANGED, TURN_STEPS, TURNS, WINDOW, ThreadChooser, candidate_threads, settle
 
@@ -26,6 +28,17 @@ def quiet(threads: int) -> float:
 
 def busy(threads: int) -> float:
     return 1.5 if threads == 1 else 30.0
+
+
+def test_blas_has_one_thread_and_torch_as_many_as_it_is_given() -> None:
+    before = torch.get_num_threads()
+    try:
+        settle(2)
+        np.linalg.inv(np.eye(300))
+        assert {row["num_threads"] for row in threadpool_info() if row["user_api"] == "blas"} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_candidates_are_one_half_and_all() -> None:
