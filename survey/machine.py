@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from statistics import mean, median
 from typing import Any, Literal
 
@@ -48,8 +49,7 @@ def settle(threads: int | Literal["auto"], available: int | None = None) -> "Thr
     most = available or cpus()
     chooser = ThreadChooser(candidate_threads(most) if threads == "auto" else [threads])
     torch.set_num_threads(most if threads == "auto" else threads)
-    threadpool_limits(1, user_api="blas")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of a library that is loaded later
+    _bind_blas()
     # Millions of small objects come and go without cycles; looking for cycles costs 3 %.
     gc.set_threshold(50_000, 20, 20)
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
@@ -59,6 +59,13 @@ def settle(threads: int | Literal["auto"], available: int | None = None) -> "Thr
         library.mallopt(M_TRIM_THRESHOLD, 512 << 20)
         library.mallopt(M_TOP_PAD, 64 << 20)
     return chooser
+
+
+@cache
+def _bind_blas() -> None:
+    """One thread for the BLAS of numpy and scipy, once for a process: to look for the libraries takes 8 ms."""
+    threadpool_limits(1, user_api="blas")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of a library that is loaded later
 
 
 def candidate_threads(most: int) -> list[int]:
