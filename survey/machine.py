@@ -63,7 +63,7 @@ def settle(threads: int | Literal["auto"], available: int | None = None) -> "Thr
 
 @cache
 def _bind_blas() -> None:
-    """One thread for the BLAS of numpy and scipy, once for a process: to look for the libraries takes 8 ms."""
+    """One thread for the BLAS of numpy and scipy, once for a process: to find the libraries takes 8 ms."""
     threadpool_limits(1, user_api="blas")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of a library that is loaded later
 
