@@ -67,7 +67,7 @@ def _arrays(data: bytes, file: pq.ParquetFile, names: list[str]) -> Iterator[tup
             levels = file.schema.column(number)
             chunk = _Chunk(data, group.column(number), bool(levels.max_definition_level))
             values = chunk.values(group.num_rows * kind.list_size)
-        except (ValueError, LookupError, OverflowError, pa.ArrowException, OSError):
+        except (ValueError, TypeError, LookupError, OverflowError, pa.ArrowException, OSError):
             continue  # Arrow says what is wrong with it, if anything
         yield name, array_column(values.reshape(group.num_rows, kind.list_size))
 
