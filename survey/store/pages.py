@@ -47,10 +47,10 @@ def parse_spectra(
         fields = [schema.field(name) for name in names]
         arrays = dict(_arrays(data, file, [name for name in names if name in ARRAY_COLUMNS]))
         others = file.read([name for name in names if name not in arrays], use_threads=False)
+        values = [arrays[name] if name in arrays else others[name] for name in names]
+        return pa.table(values, schema=pa.schema(fields, metadata=schema.metadata))
     except (pa.ArrowException, ValueError, OSError, KeyError) as error:
         raise ValueError(f"{path}: damaged ({error}); put a copy back, or run its job again") from error
-    values = [arrays[name] if name in arrays else others[name] for name in names]
-    return pa.table(values, schema=pa.schema(fields, metadata=schema.metadata))
 
 
 def _arrays(data: bytes, file: pq.ParquetFile, names: list[str]) -> Iterator[tuple[str, pa.Array]]:
@@ -67,7 +67,7 @@ def _arrays(data: bytes, file: pq.ParquetFile, names: list[str]) -> Iterator[tup
             levels = file.schema.column(number)
             chunk = _Chunk(data, group.column(number), bool(levels.max_definition_level))
             values = chunk.values(group.num_rows * kind.list_size)
-        except (ValueError, TypeError, LookupError, OverflowError, pa.ArrowException, OSError):
+        except (ValueError, TypeError, LookupError, OverflowError, MemoryError, pa.ArrowException, OSError):
             continue  # Arrow says what is wrong with it, if anything
         yield name, array_column(values.reshape(group.num_rows, kind.list_size))
 
