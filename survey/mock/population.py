@@ -13,8 +13,9 @@ import numpy as np
 
 BLOCK = 1000
 """Files of a block. Four blocks share a field of the sky with 16 spectrographs x 250 fibres."""
-BALANCES = {"reference": (4865, 167, 4723), "balanced": (1, 1, 1)}
-"""Relative numbers of MP, CEMP and NMP: as in the published reference set, or a third each."""
+BALANCES = {"reference": (4865, 167, 4723), "balanced": (1, 1, 1), "survey": (38, 2, 960)}
+"""Relative numbers of MP, CEMP and NMP: as in the published reference set, a third each, or as a survey meets
+them."""
 M_BALANCES = {"reference": (47, 36, 49, 72, 58), "balanced": (1, 1, 1, 1, 1)}
 """Relative numbers of the subclasses M0 to M4: as in a published list of SDSS M stars, or a fifth each."""
 M_STEP = 125.0

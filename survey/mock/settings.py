@@ -46,8 +46,10 @@ class Mock(Settings):
     broken: float = Field(
         0.02, ge=0, le=1, description="share of defective files, all kinds equally often; images too"
     )
-    balance: Literal["reference", "balanced"] = Field(
-        "reference", description="shares of the classes: as in the published reference set, or all equal"
+    balance: Literal["reference", "balanced", "survey"] = Field(
+        "reference",
+        description="shares of the classes: as in the published reference set, all equal, or (of stars) as a "
+        "survey meets them: 4 % metal-poor",
     )
     layouts: dict[Layout, float] = Field(
         {"lrs_image": 0.6, "lrs_table": 0.25, "lrs_image_subcont": 0.15},
@@ -88,6 +90,10 @@ class Mock(Settings):
             raise ValueError(
                 f"image_missing={self.image_missing} and spectrum_missing={self.spectrum_missing}: "
                 "give shares with a sum of at most 1, because no star lacks both"
+            )
+        if self.balance == "survey" and self.objects != "stars":
+            raise ValueError(
+                f"balance=survey is for objects=stars; give balance=reference for {self.objects}"
             )
         return self
 

@@ -72,6 +72,11 @@ def test_a_rerun_does_nothing(done: tuple[Path, dict[str, Any]]) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in done[0].rglob("*")}
 
 
+def test_only_stars_have_the_shares_of_a_survey(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"balance=survey is for objects=stars; give balance=reference"):
+        mock(tmp_path, objects="galaxies", balance="survey", layouts={"sdss": 1})
+
+
 def test_other_settings_in_the_same_folder_are_refused_with_what_differs(
     done: tuple[Path, dict[str, Any]],
 ) -> None:

@@ -24,7 +24,12 @@ def test_the_balanced_survey_has_a_third_of_each_class() -> None:
     assert np.abs(np.bincount(table("balanced", visits=0.0)["f_CEMP"]) - 5000 / 3).max() <= 4
 
 
-@pytest.mark.parametrize("balance", ["reference", "balanced"])
+def test_of_a_survey_four_in_a_hundred_stars_are_metal_poor() -> None:
+    found = np.bincount(table("survey", visits=0.0)["f_CEMP"], minlength=3)
+    assert np.abs(found - np.array([190, 10, 4800])).max() <= 4
+
+
+@pytest.mark.parametrize("balance", ["reference", "balanced", "survey"])
 def test_classes_follow_from_the_labels(balance: str) -> None:
     found = table(balance)
     assert (classes(found["FeH"], found["CFe"]) == found["f_CEMP"]).all()
