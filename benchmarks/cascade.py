@@ -35,7 +35,7 @@ from survey.ensemble.bounds import NEAR
 from survey.ensemble.cascade import Cascade, open_cascade
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.ensemble.line_key import read_columns
-from survey.labels import CLASSES, LIST_CLASSES
+from survey.labels import CLASSES, LIST_CLASSES, metal_poor
 from survey.metrics.intervals import wilson
 from survey.mock.mock import make
 from survey.mock.settings import Mock
@@ -113,7 +113,8 @@ def true_classes(table: pd.DataFrame) -> np.ndarray:
     if "CFe" in table and "class" in table:
         return np.array([CLASSES.index(one) if isinstance(one, str) else int(one) for one in table["class"]])
     feh_N = table["FeH"].to_numpy(float)
-    return np.where(feh_N > -1, CLASSES.index("NMP"), np.where(feh_N <= -1, CLASSES.index("MP"), -1))
+    known = np.where(metal_poor(feh_N), CLASSES.index("MP"), CLASSES.index("NMP"))
+    return np.where(np.isnan(feh_N), -1, known)
 
 
 def answered(cascade: Cascade, name: str, store: Any, table: pd.DataFrame, tested_N: np.ndarray) -> Compared:

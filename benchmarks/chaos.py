@@ -181,9 +181,11 @@ class Storm:
     def strike(self, job: Job, fault: Fault) -> None:
         """Let the fault happen, for its time or until the job has ended."""
         fault.begin()
-        end = time.monotonic() + fault.seconds
-        self.wait(job, lambda: time.monotonic() > end)
-        fault.end()
+        try:
+            end = time.monotonic() + fault.seconds
+            self.wait(job, lambda: time.monotonic() > end)
+        finally:
+            fault.end()
 
     def wait(self, job: Job, condition: Callable[[], bool]) -> bool:
         """Wait until the condition holds, and watch the memory; false if the job has ended before."""

@@ -259,7 +259,8 @@ def main() -> None:
         for row in grow(scratch / how, how, minutes, n):
             print(row, flush=True)
         shutil.rmtree(scratch / how)
-    shutil.rmtree(scratch)
+    if "scratch" not in given:
+        shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

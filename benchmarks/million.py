@@ -174,10 +174,10 @@ def check(work: Path, files: Path, names: int) -> list[str]:
 
 
 def names_below(folder: Path) -> Iterator[str]:
-    """The paths of the spectra below a folder, relative to it."""
-    for place, _, names in os.walk(folder):
+    """The paths of the spectra below a folder, relative to it; some of the broken ones are folders."""
+    for place, folders, names in os.walk(folder):
         below = os.path.relpath(place, folder)
-        yield from (f"{below}/{name}" for name in names if name.startswith("spec-"))
+        yield from (f"{below}/{name}" for name in (*folders, *names) if name.startswith("spec-"))
 
 
 def link_names(files: Path, folder: Path, names: int) -> None:
@@ -190,7 +190,10 @@ def link_names(files: Path, folder: Path, names: int) -> None:
             target = folder / f"{copy:02d}" / below
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.hardlink_to(files / below)
+                if (files / below).is_dir():
+                    target.mkdir()
+                else:
+                    target.hardlink_to(files / below)
             given += 1
 
 

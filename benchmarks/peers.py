@@ -99,6 +99,7 @@ def main(files: str = "", few: str = "300", rows: str = "0", scratch: str = "") 
         print(laspec(sorted(Path(files).rglob("*.fits.gz"))[: int(few)]), flush=True)
     if int(rows):
         print(hats_import(int(rows), folder), flush=True)
+    if not scratch:
         shutil.rmtree(folder)
 
 

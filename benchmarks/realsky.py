@@ -3,10 +3,11 @@
     python benchmarks/realsky.py [net=prism] [use=5] [variants=computed,real,both] [work=FOLDER] [side=2]
 
 The same network is trained on computed stars alone, on real stars alone, and on both (the recipe); other
-variants leave one part of the recipe out. There are five folds by star, of which the first `use` are trained.
-Every star is predicted by the fold that has not seen it, and stars that no fold has set apart are left out;
-spectra of a set that a variant did not learn, those without labels and LAMOST's are predicted by all folds
-together. A finished run is not trained again. Needs ../shared/data.
+variants leave one part of the recipe out. `net=echelle+prism` is the ensemble of both, as the shipped one.
+There are five folds by star, of which the first `use` are trained. Every star is predicted by the fold that
+has not seen it, and stars that no fold has set apart are left out; spectra of a set that a variant did not
+learn, those without labels and LAMOST's are predicted by all folds together. A finished run is not trained
+again. Needs ../shared/data.
 """
 
 import sys
@@ -22,11 +23,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from survey.ensemble.build import build
 from survey.ensemble.calibrated_run import calibrated
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.line_key import read_columns
 from survey.ensemble.recalibration import left_out
-from survey.labels import CLASSES
+from survey.ensemble.settings import Build
+from survey.labels import CLASSES, metal_poor
 from survey.recipes import merge, read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
@@ -164,7 +167,7 @@ class Predicted:
     def is_mp(self) -> np.ndarray:
         """Called metal-poor, carbon-enhanced or not: by classes, or by [Fe/H] if there are none."""
         if not self.has_classes:
-            return np.asarray(self.value_NL[:, LABELS.index("FeH")] <= -1)
+            return metal_poor(self.value_NL[:, LABELS.index("FeH")])
         return np.asarray(self.p_NC[:, CLASSES.index("NMP")] < 0.5)
 
     @property
@@ -181,9 +184,17 @@ class Predicted:
         return self.p_NC.shape[1] > 0
 
 
-def fold_answers(work: Path, name: str, places: np.ndarray, run: str) -> list[np.ndarray]:
-    """What a run that is calibrated on its validation part predicts of a store: the arrays of `Predicted`."""
-    ensemble, store = open_ensemble(calibrated(run, 1, gpu=False)), open_store(str(work / name))
+def of_fold(work: Path, net: str, variant: str, fold: int) -> list[str]:
+    """The runs of a fold: one, or the members of an ensemble."""
+    return [str(work / f"{variant}-{name}-{fold}") for name in net.split("+")]
+
+
+def fold_answers(work: Path, name: str, places: np.ndarray, runs: list[str]) -> list[np.ndarray]:
+    """What runs, calibrated on their validation part, predict of a store: the arrays of `Predicted`."""
+    folder = runs[0] if len(runs) == 1 else "+".join([runs[0], *(Path(run).name for run in runs[1:])])
+    if len(runs) > 1:
+        build(Build(ensemble=folder, runs=tuple(runs), threads=1, gpu="never"))
+    ensemble, store = open_ensemble(calibrated(folder, 1, gpu=False)), open_store(str(work / name))
     member_answers, latents = ensemble.members.predict_store(store.path, places, "predict")
     snr_N = read_columns(store, places, ["snr"])["snr"]
     answers = ensemble.conclude(member_answers, latents, snr_N).answers
@@ -199,10 +210,10 @@ def fold_answers(work: Path, name: str, places: np.ndarray, run: str) -> list[np
 
 def predict(work: Path, net: str, variant: str, name: str, use: int) -> Predicted:
     """All spectra of a store by the mean of all folds, or by the fold that has set them apart."""
-    table, runs = spectra(work, name), [str(work / f"{variant}-{net}-{fold}") for fold in range(use)]
+    table, folds = spectra(work, name), [of_fold(work, net, variant, fold) for fold in range(use)]
     places = table[["shard", "row_in_shard"]].to_numpy(np.int64)
-    by_fold = [fold_answers(work, name, places, run) for run in runs]
-    apart = np.stack([np.isin(table["obsid"], sorted(test_spectra(run))) for run in runs])
+    by_fold = [fold_answers(work, name, places, runs) for runs in folds]
+    apart = np.stack([np.isin(table["obsid"], sorted(test_spectra(runs[0]))) for runs in folds])
     weight_FN = np.where(apart.any(0), apart, True).astype(float)[..., None]
     means = [
         (np.stack(arrays) * weight_FN).sum(0) / weight_FN.sum(0) for arrays in zip(*by_fold, strict=True)
@@ -210,8 +221,8 @@ def predict(work: Path, net: str, variant: str, name: str, use: int) -> Predicte
     predicted = Predicted(table, *means)
     if name not in ("computed", "real"):
         return predicted
-    reference = "both" if (work / f"both-{net}-{use - 1}" / "run.json").exists() else variant
-    runs = [str(work / f"{reference}-{net}-{fold}") for fold in range(use)]
+    is_both = Path(of_fold(work, net, "both", use - 1)[0], "run.json").exists()
+    runs = [of_fold(work, net, "both" if is_both else variant, fold)[0] for fold in range(use)]
     return predicted.at(np.isin(table["obsid"], sorted(set().union(*map(test_spectra, runs)))))
 
 
@@ -255,7 +266,7 @@ def real_rows(predicted: Predicted) -> dict[str, str]:
     table = predicted.table
     teff, feh = table["Teff"].to_numpy(), table["FeH"].to_numpy()
     fgk = predicted.at((teff > 4000) & (teff < 7000) & np.isfinite(feh))
-    stars, pairs = fgk.table["star"].to_numpy(), np.stack([fgk.is_mp, fgk.table["FeH"] <= -1], 1)
+    stars, pairs = fgk.table["star"].to_numpy(), np.stack([fgk.is_mp, metal_poor(fgk.table["FeH"])], 1)
     rows = {
         "real FGK: spectra": str(len(pairs)),
         "... MP search, F1": interval(pairs, stars, f1),
@@ -270,7 +281,8 @@ def real_rows(predicted: Predicted) -> dict[str, str]:
         shares = [(size <= array[known, number]).mean() for array in (fgk.err_NL, fgk.half_NL)]
         rows[f"... {name}: within one sigma; in the 95 % interval"] = "; ".join(f"{s:.0%}" for s in shares)
     is_m = table["sptype"].fillna("").str.contains("M").to_numpy() | (teff < 3900)
-    for text, chosen in (("hotter than 7,500 K, not metal-poor", (teff > 7500) & ~(feh <= -1)), ("M", is_m)):
+    is_hot = (teff > 7500) & ~metal_poor(feh)
+    for text, chosen in (("hotter than 7,500 K, not metal-poor", is_hot), ("M", is_m)):
         group = predicted.at(chosen)
         counts = f"{group.is_mp.sum()} of {len(group.p_NC)}"
         rows[f"real, {text}: called MP (without the kinds)"] = f"{counts} ({group.was_mp.sum()})"
@@ -323,7 +335,12 @@ def main(
     warnings.simplefilter("ignore")
     folder, names = Path(work) if work else ROOT / "benchmarks" / "work" / "realsky", variants.split(",")
     make_stores(folder)
-    jobs = [(folder, net, variant, fold) for fold in range(int(use)) for variant in names]
+    jobs = [
+        (folder, name, variant, fold)
+        for fold in range(int(use))
+        for variant in names
+        for name in net.split("+")
+    ]
     with ProcessPoolExecutor(int(side), get_context("spawn")) as pool:
         for future in [pool.submit(train, *job) for job in jobs]:
             future.result()

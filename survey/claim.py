@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import secrets
+import signal
 import socket
 import tempfile
 import threading
@@ -31,10 +32,16 @@ from survey.settings import JobError
 CLAIM = ".claim.json"
 RENEWED = 20.0
 """Seconds between two renewals of a claim."""
+WATCHED = 2.0
+"""Seconds between two looks at the claim of the process with which this one shares the work."""
 GONE_AFTER = 90.0
 """Seconds without a renewal after which the process of another machine counts as gone."""
 
 Values = dict[str, Any]
+
+
+class ClaimedError(JobError):
+    """Another process has the claim of a folder."""
 
 
 @contextmanager
@@ -46,11 +53,13 @@ def claim(folder: str, job: str, setting: str, settings: Any, shared: bool = Fal
     """
     values = _own_values(folder, job, settings)
     path = files.join(folder, CLAIM)
-    if not _may_write(path, values, f"{job}: {setting}: {files.absolute(folder)}", shared):
+    where = f"{job}: {setting}: {files.absolute(folder)}"
+    if not _may_write(path, values, where, shared):
         yield
         return
     ended = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(path, values, ended), daemon=True, name="claim")
+    arguments = (path, values, where, ended, shared)
+    renewal = threading.Thread(target=_renew, args=arguments, daemon=True, name="claim")
     renewal.start()
     try:
         yield
@@ -104,11 +113,8 @@ def look(folder: str) -> Holder | None:
 
 def holder(folder: str) -> str:
     """The process that has the claim of a folder, in words; empty if there is none."""
-    path = files.join(folder, CLAIM)
-    _, values = _read(path)
-    if values is None or _is_gone(path, values):
-        return ""
-    return f"process {values['process']} on {values['host']}"
+    found = look(folder)
+    return str(found) if found and found.is_alive else ""
 
 
 def _may_write(path: str, values: Values, where: str, shared: bool) -> bool:
@@ -177,7 +183,7 @@ def _take(path: str, values: Values, where: str, shared: bool) -> None:
         elif shared and other["settings"] == values["settings"]:
             return
         else:
-            raise JobError(
+            raise ClaimedError(
                 f"{where}: process {other['process']} on {other['host']} has been working in it since "
                 f"{other['since']} (survey {other['job']}); wait for its end, or give another folder; "
                 f"if that process is gone, remove {path}"
@@ -224,15 +230,29 @@ def _is_gone(path: str, other: Values, age: Callable[[str], float] | None = None
     return (age or _age)(path) > GONE_AFTER
 
 
-def _renew(path: str, values: Values, ended: threading.Event) -> None:
-    """Show again and again that this process is alive. A shared claim is taken over from who is gone."""
-    while not ended.wait(RENEWED):
+def _renew(path: str, values: Values, where: str, ended: threading.Event, shared: bool) -> None:
+    """Show again and again that this process is alive, and take over a shared claim that has been left.
+
+    A process that stood still for so long that another one has the folder now must not go on: it is
+    interrupted as by Ctrl-C.
+    """
+    owns = False
+    while not ended.wait(RENEWED if owns else WATCHED):
         with suppress(OSError):  # the work reports a lost disk or server; a claim need not
             text, now = _read(path)
             if now is None:
-                _create(path, _to_bytes(values))
+                owns = _create(path, _to_bytes(values))
             elif now["token"] == values["token"] or _is_gone(path, now):
-                _replace_if(path, text, _to_bytes(values | {"renewed": time.time_ns()}))
+                owns = _replace_if(path, text, _to_bytes(values | {"renewed": time.time_ns()}))
+            elif not shared:
+                logging.getLogger(__name__).error(
+                    "%s: this process stood still, and process %s on %s took its place",
+                    *(where, now["process"], now["host"]),
+                )
+                signal.raise_signal(signal.SIGINT)
+                return
+            else:
+                owns = False
 
 
 def _release(path: str, values: Values) -> None:

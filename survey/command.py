@@ -18,7 +18,7 @@ import yaml
 
 from survey import files
 from survey.arguments import is_like_help, load, sort, values
-from survey.help import WIDTH, help_text
+from survey.help import PLANNED, WIDTH, help_text
 from survey.messages import shorten, without_secrets
 from survey.recipes import recipe_names, shipped
 from survey.settings import JOBS, JobError, Settings, SettingsError, similar
@@ -30,8 +30,6 @@ STOPPED, TERMINATED = 130, 143
 
 HELP = ("-h", "--help", "help")
 SHOW, PLAN = "show", "plan"
-PLANNED = ("ingest", "train", "tune", "ensemble", "predict")
-"""Jobs that may take hours: show=plan measures how many."""
 
 
 def main() -> None:

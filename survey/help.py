@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 WIDTH = 110
 """Columns of a line."""
+PLANNED = ("ingest", "train", "tune", "ensemble", "predict")
+"""Jobs that may take hours: show=plan measures how many."""
 
 NAMES = {
     Any: "anything",
@@ -52,11 +54,8 @@ def help_text(
     if others:
         heading = "often changed" if common else "settings"
         blocks.append(f"{heading}{of_recipe}\n\n{rows_text(others)}")
-    endings = (
-        []
-        if argument
-        else ["show=true prints what a command would do, and does nothing; show=plan, how long it would take"]
-    )
+    plan = "; show=plan, how long it would take" if job in PLANNED else ""
+    endings = [] if argument else [f"show=true prints what a command would do, and does nothing{plan}"]
     if common:
         command = " ".join(filter(None, ("survey", job, recipe, "--help all")))
         endings.insert(0, f"{command} shows all {len(rows)} settings")

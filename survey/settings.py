@@ -303,21 +303,20 @@ def similar(name: str, names: Iterable[str]) -> str:
     names = list(names)
     by_lower = {other.lower(): other for other in names}
     near = difflib.get_close_matches(name.lower(), by_lower, 1)
-    if near:
-        return f"did you mean {by_lower[near[0]]}?"
-    return f"give one of {', '.join(names)}"
+    return f"did you mean {by_lower[near[0]]}?" if near else f"give one of {', '.join(names)}"
 
 
 def _value_text(value: Any) -> str:
     """A value as a recipe gives it. Text alone stands in quotation marks, which show blanks."""
-    return repr(value) if isinstance(value, str) else _inner_text(value)
+    return repr(value) if isinstance(value, str) else yaml_text(value)
 
 
-def _inner_text(value: Any) -> str:
+def yaml_text(value: Any) -> str:
+    """A value as it is typed after `key=`."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_inner_text(inner)}' for key, inner in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {yaml_text(inner)}' for key, inner in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_inner_text, value))}]"
+        return f"[{', '.join(map(yaml_text, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 

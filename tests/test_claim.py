@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from survey import claim as claims
-from survey.claim import CLAIM, claim, holder
+from survey.claim import CLAIM, ClaimedError, claim, holder
 from survey.settings import JobError
 
 
@@ -132,6 +133,38 @@ def test_a_claim_is_renewed_during_the_work(tmp_path: Path, monkeypatch: pytest.
         while (now := json.loads((tmp_path / CLAIM).read_text())) == before:
             pass
         assert now["token"] == before["token"]
+
+
+def test_a_process_that_shares_keeps_the_folder_when_the_first_one_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "WATCHED", 0.01)
+    first = claim(str(tmp_path), "ingest", "store", {"shard": 20}, shared=True)
+    with first, claim(str(tmp_path), "ingest", "store", {"shard": 20}, shared=True):
+        (tmp_path / CLAIM).unlink()  # what the first does at its end
+        while not (tmp_path / CLAIM).exists():
+            pass
+        with (
+            pytest.raises(ClaimedError, match="has been working in it"),
+            claim(str(tmp_path), "ingest", "store", {"shard": 30}, shared=True),
+        ):
+            pass
+
+
+def test_a_process_whose_folder_was_taken_while_it_stood_still_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(claims, "WATCHED", 0.01)
+
+    def work() -> None:
+        with claim(str(tmp_path), "train", "run", {}):
+            change_claim(tmp_path, {"token": "of another"})
+            while True:
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert f"{tmp_path}: this process stood still, and process {os.getpid()} on" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]"])

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, model_validator
 
 from survey.arguments import load
+from survey.ensemble.settings import Population
 from survey.help import help_text, nested_settings, type_name
 from survey.mock.settings import Mock
 from survey.recipes import NOTES, merge, merge_recipes, parse
 from survey.settings import JOBS, Settings, SettingsError
-from survey.store.settings import Ingest
+from survey.store.settings import Ingest, Prepare
 
 
 class Inner(Settings):
@@ -336,6 +337,38 @@ def test_help_shows_the_default_of_the_field_above() -> None:
     text = " ".join(help_text(Ingest, "ingest", "x").split())
     assert "prepare.gates.coverage.limit number or null, default 0.9" in text
     assert "prepare.gates.coverage.then one of flag | refuse, default refuse" in text
+
+
+def test_help_offers_a_plan_only_for_jobs_that_have_one() -> None:
+    assert "show=plan, how long" in help_text(Ingest, "ingest", "x")
+    assert "show=plan" not in help_text(Ingest, "catalog", "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"gates": {"coverage": {"limit": 90}}},
+            "coverage.limit=90: it is a share; give a number",
+        ),
+        ({"lowest": 5, "highest": 9}, "lowest=5, highest=9: the continuum is 1"),
+        ({"highest": 0.5}, "lowest=-1, highest=0.5: the continuum is 1"),
+    ],
+)
+def test_limits_that_would_refuse_every_spectrum_are_errors(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Prepare.from_dict("ingest", values)
+
+
+def test_changes_of_labels_in_a_test_population_have_names_of_labels() -> None:
+    def changed(sd: dict[str, float]) -> dict[str, float]:
+        return Population.from_dict("ensemble", {"sd": sd}).sd
+
+    assert changed({"teff": 100.0}) == changed({}) | {"Teff": 100.0}
+    with pytest.raises(SettingsError, match="Iron"):
+        changed({"Iron": 1.0})
+    with pytest.raises(SettingsError, match=r"FeH=-1: a standard deviation is 0 or more"):
+        changed({"FeH": -1.0})
 
 
 def test_a_job_prints_its_help_and_its_errors_without_a_traceback(tmp_path: Path) -> None:

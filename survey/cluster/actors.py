@@ -107,6 +107,7 @@ def _run_on_actors(pool: Pool, make_worker: MakeWorker, items: list[int]) -> Ite
     actors = [remote_class.remote(stream.MAX_DEATHS) for _ in range(pool.actors)]
     running = {actor.ready.remote(shared): actor for actor in actors for _ in range(SHARDS_AHEAD)}
     actors.clear()
+    actor = None
     try:
         while unfinished:
             (finished,), _ = ray.wait(list(running))
@@ -120,7 +121,7 @@ def _run_on_actors(pool: Pool, make_worker: MakeWorker, items: list[int]) -> Ite
         # Ray ends an actor when its last handle is gone; the traceback of an error would keep these
         running.clear()
         shared.clear()
-        del actor
+        actor = None
 
 
 class Actor:

@@ -83,7 +83,7 @@ def await_cpus(wanted: int) -> float:
     others for a group of CPUs that waits.
     """
     cpus = float(ray.cluster_resources().get("CPU", 0))
-    if cpus >= wanted or not may_grow():
+    if cpus >= wanted or (cpus and not may_grow()):
         _report_busy(cpus, wanted)
         return cpus
     group = placement_group([{"CPU": 1}] * wanted)

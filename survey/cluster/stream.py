@@ -94,7 +94,8 @@ def result_json(function: Function, item: Any, counter: Any, max_deaths: int) ->
         _check_deaths(item, deaths, max_deaths)
         return json.dumps({"result": function(item)})
     except Exception as error:  # noqa: BLE001 - it is raised again where the results are read
-        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+        builtin = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+        kind = JobError if isinstance(error, JobError) else builtin
         message = str(error)
         if kind is Exception:
             kind, message = RuntimeError, f"{type(error).__name__}: {message}"
@@ -112,12 +113,13 @@ def _check_deaths(item: Any, deaths: int, max_deaths: int) -> None:
 def read_result(text: str) -> dict[str, Any]:
     """The result of an item, or its error raised again.
 
-    The error has the built-in type that it had or was derived from, and the worker's trace as a note.
+    The error is a `JobError`, or has the built-in type that it had or was derived from, and the worker's
+    trace as a note.
     """
     values = json.loads(text)
     if "error" not in values:
         return dict(values["result"])
-    kind = getattr(builtins, values["error"])
+    kind = JobError if values["error"] == JobError.__name__ else getattr(builtins, values["error"])
     try:
         error = kind(values["message"])
     except TypeError:  # such as UnicodeDecodeError, which needs more than a message

@@ -152,10 +152,10 @@ def _work(config: dict[str, Any]) -> None:
     if files.exists(stopped):
         return
     context, library = ray.train.get_context(), _library(settings)
-    connection = ()
+    network = ()
     if library == "lightgbm":
-        connection = tuple(importlib.import_module("ray.train.lightgbm").get_network_params().items())
-    ranks = Ranks(context.get_world_rank(), context.get_world_size(), connection)
+        network = tuple(importlib.import_module("ray.train.lightgbm").get_network_params().items())
+    ranks = Ranks(context.get_world_rank(), context.get_world_size(), network)
     device = get_device() if settings.gpu == "auto" and not library else torch.device("cpu")
     cpus = max(machine.cpus() // context.get_local_world_size(), 1)
     try:

@@ -37,7 +37,7 @@ from survey.ensemble.ensemble import (
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
-from survey.ensemble.line_key import read_indices
+from survey.ensemble.line_key import read_indices, signal_to_noise
 from survey.ensemble.member_names import path_from, short_names
 from survey.ensemble.members import check_passes, open_members
 from survey.ensemble.recalibration import Recalibration
@@ -171,7 +171,7 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Re
             tensors = {name: torch.from_numpy(array) for name, array in part.to_tensors().items()}
             checkpoint.write_tensors(folder.file(file), tensors, {"version": ENSEMBLE.version})
     if data.member_answers and ensemble.document.validation.spectra:
-        result = ensemble.conclude(data.member_answers, data.latents, member_scores.snr(samples))
+        result = ensemble.conclude(data.member_answers, data.latents, signal_to_noise(samples.extra))
         labelled = member_scores.label_all(ensemble, result, samples)
         truth = samples.class_N, samples.label_NL
         tables = {

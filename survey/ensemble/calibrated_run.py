@@ -1,17 +1,22 @@
 """A run alone goes the whole road: as an ensemble of one member, calibrated on its own validation part."""
 
 import logging
+import time
 
-from survey import files
+from survey import claim, files
+from survey.claim import ClaimedError
 from survey.ensemble.build import build
 from survey.ensemble.ensemble import ENSEMBLE
 from survey.ensemble.fit_data import LEAST
 from survey.ensemble.settings import Build
+from survey.files import DiskFullError
 from survey.folder import Folder
 from survey.settings import JobError, Threads
 from survey.stored_paths import PRESENT, LostFolderError
 from survey.training.run import RUN, run_document, trained_store
 
+WAITED = 1.0
+"""Seconds between two looks whether another process has built the ensemble."""
 CALIBRATED = "calibrated"
 """The folder inside a run with the ensemble that has this run as its only member."""
 
@@ -20,7 +25,8 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
     """The ensemble to predict with: the given one, or that of a run, which is built on the first use.
 
     A run whose ensemble cannot be built predicts alone: without calibration and distances. A warning says so.
-    A store that is not found is an error: it is somewhere, and without it all later steps say less.
+    A store that is not found is an error: it is somewhere, and without it all later steps say less. While
+    another process builds the ensemble, this one waits.
     """
     if Folder(path, ENSEMBLE).is_finished() or not Folder(path, RUN).is_finished():
         return path
@@ -29,7 +35,7 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
     try:
         if not Folder(folder, ENSEMBLE).is_finished():
             _check_run(path)
-        build(settings)
+        _build_or_wait(settings)
     except LostFolderError as error:
         lost = str(error.args[0]).removesuffix(PRESENT)
         raise LostFolderError(
@@ -37,11 +43,9 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
             f"survey ensemble runs={path} store=ITS_PRESENT_PATH ensemble=NEW and predict with "
             "ensemble=NEW, or give calibrate=false (no distances, no catalog of candidates)"
         ) from error
-    except (
-        OSError,
-        ValueError,
-        JobError,
-    ) as error:
+    except (ConnectionError, TimeoutError, DiskFullError):
+        raise
+    except (OSError, ValueError, JobError) as error:
         logging.getLogger(__name__).warning(
             "%s: predicts alone, not calibrated and without distances from the training spectra, so no "
             "catalog of candidates can be made of its predictions: %s",
@@ -50,6 +54,19 @@ def calibrated(path: str, threads: Threads = "auto", gpu: bool = True) -> str:
         )
         return path
     return folder
+
+
+def _build_or_wait(settings: Build) -> None:
+    """Build the ensemble; if another process is at it, wait for its end."""
+    while True:
+        try:
+            build(settings)
+        except ClaimedError as error:
+            logging.getLogger(__name__).info("%s", error)
+            while claim.holder(settings.ensemble):
+                time.sleep(WAITED)
+        else:
+            return
 
 
 def _check_run(path: str) -> None:

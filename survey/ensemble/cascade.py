@@ -28,7 +28,7 @@ from survey import files
 from survey.answers import Floats
 from survey.ensemble.bounds import Bounds
 from survey.ensemble.combine import MemberAnswers, place
-from survey.ensemble.domain import Domain, Latents
+from survey.ensemble.domain import Domain, Latent
 from survey.ensemble.ensemble import (
     DOMAIN,
     OTHER_KINDS,
@@ -103,37 +103,37 @@ class Cascade:
         """
         how: Any = {"batch": batch, "precision": precision, "seed": seed}
         how["passes"] = self.ensemble.document.passes
-        alone = self.fastest.conclude(*self.fastest.members.predict(spectra, **how), snr_N)
-        ruled_out_N = self.document.bounds.rules_out(alone.answers)
+        fast = self.fastest.conclude(*self.fastest.members.predict(spectra, **how), snr_N)
+        ruled_out_N = self.document.bounds.rules_out(fast.answers)
         row_R = np.flatnonzero(~ruled_out_N)
         more, more_latents = self.others.predict(spectra[torch.from_numpy(row_R)], **how)
-        member_answers = self._placed(alone.member_answers, more, row_R)
+        member_answers = self._placed(fast.member_answers, more, row_R)
         latents = [_placed_rows(latent_RD, row_R, len(spectra)) for latent_RD in more_latents]
-        latents.insert(self.number, alone.latents[0])
-        together = self.ensemble.conclude(
+        latents.insert(self.number, fast.latents[0])
+        full = self.ensemble.conclude(
             member_answers.at(np.arange(member_answers.members), row_R),
             [latent_ND[row_R] for latent_ND in latents],
             np.asarray(snr_N)[row_R],
         )
         return EnsembleAnswers(
-            alone.answers.with_rows(row_R, together.answers),
-            alone.uncalibrated.with_rows(row_R, together.uncalibrated),
+            fast.answers.with_rows(row_R, full.answers),
+            fast.uncalibrated.with_rows(row_R, full.uncalibrated),
             member_answers,
             latents,
             ruled_out_N,
         )
 
-    def _placed(self, alone: MemberAnswers, more: MemberAnswers, row_R: Rows) -> MemberAnswers:
+    def _placed(self, fast: MemberAnswers, more: MemberAnswers, row_R: Rows) -> MemberAnswers:
         """The answers of all members about all spectra; NaN where the others have not seen a spectrum."""
         number_M = np.arange(1 + more.members)
         parts = [
-            (number_M[[self.number]], np.arange(len(alone)), alone),
+            (number_M[[self.number]], np.arange(len(fast)), fast),
             (np.delete(number_M, self.number), row_R, more),
         ]
-        return place(parts, self.ensemble.labels, self.ensemble.classes, len(alone))
+        return place(parts, self.ensemble.labels, self.ensemble.classes, len(fast))
 
 
-def _placed_rows(latent_RD: Latents, row_R: Rows, rows: int) -> Latents:
+def _placed_rows(latent_RD: Latent, row_R: Rows, rows: int) -> Latent:
     """The last features of a member about all spectra; NaN where it has not seen a spectrum."""
     latent_ND = np.full((rows, latent_RD.shape[1]), np.nan, np.float32)
     latent_ND[row_R] = latent_RD
@@ -160,6 +160,12 @@ def fastest_member(ensemble: Ensemble) -> int:
         raise SettingsError(
             f"{where}: one of its members is an autoencoder, which has to see every spectrum; "
             "leave out cascade="
+        )
+    document = ensemble.document
+    if not document.validation.spectra or not document.calibrated:
+        raise SettingsError(
+            f"{where}: has no validation spectra, or is not calibrated, so nothing tells what may be ruled "
+            "out; make it again with calibrate=true, or leave out cascade="
         )
     complete = [
         number
@@ -190,5 +196,5 @@ def open_cascade(ensemble: Ensemble) -> Cascade:
         others = OtherKinds.from_tensors(read_arrays(folder, OTHER_KINDS, document))
     names = [member.id for member in ensemble.document.members]
     run = ensemble.members.runs[names.index(fastest.members[0].id)]
-    alone = Ensemble(folder.path, fastest, Members((run,)), domain, ensemble.line_key, others)
-    return Cascade(ensemble, alone, document)
+    only = Ensemble(folder.path, fastest, Members((run,)), domain, ensemble.line_key, others)
+    return Cascade(ensemble, only, document)

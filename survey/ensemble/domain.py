@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from survey.answers import Floats
 from survey.labels import MISSING
 
-Latents = NDArray[Any]
+Latent = NDArray[Any]
+"""The last features of one member, (N, D)."""
 ClassNumbers = NDArray[Any]
 """The true class of each spectrum; -1 = unknown. Spectra of an unknown class are a class too."""
 
@@ -73,7 +74,7 @@ class MemberDomain:
     outside_G: Floats
     usual: float = 1.0
 
-    def distance(self, latent_ND: Latents) -> Floats:
+    def distance(self, latent_ND: Latent) -> Floats:
         """Distances (G, N) of spectra from each class; NaN where the latent is NaN."""
         if latent_ND.ndim != 2 or latent_ND.shape[1] != len(self.centre_D):
             raise ValueError(
@@ -108,8 +109,8 @@ class Domain:
     @classmethod
     def fit(
         cls,
-        train: Sequence[Latents],
-        validation: Sequence[Latents] | None = None,
+        train: Sequence[Latent],
+        validation: Sequence[Latent] | None = None,
         train_class_N: ClassNumbers | None = None,
         validation_class_N: ClassNumbers | None = None,
     ) -> Self:
@@ -139,7 +140,7 @@ class Domain:
         domain = replace(domain, usual_G=_usual_by_class(domain._mean_distance(chosen), class_N))
         return replace(domain, usual_G=domain.usual_G * _usual(domain.score(chosen)))
 
-    def score(self, latents: Sequence[Latents]) -> Floats:
+    def score(self, latents: Sequence[Latent]) -> Floats:
         """The distance (N) of spectra from the nearest class: the mean over the members with a latent."""
         if len(latents) != len(self.members):
             raise ValueError(
@@ -148,7 +149,7 @@ class Domain:
             )
         return np.asarray((self._mean_distance(latents) / self.usual_G[:, None]).min(0))
 
-    def _mean_distance(self, latents: Sequence[Latents]) -> Floats:
+    def _mean_distance(self, latents: Sequence[Latent]) -> Floats:
         """The mean over the members of the distances (G, N) from each class."""
         pairs = zip(self.members, latents, strict=True)
         distance_MGN = np.stack([member.distance(latent_ND) for member, latent_ND in pairs])
@@ -233,7 +234,7 @@ def _positions(numbers: tuple[int, ...], class_N: ClassNumbers) -> ClassNumbers:
 
 
 def _fit_member(
-    number: int, train_ND: Latents, usual_ND: Latents, references: _References, usual_class_N: ClassNumbers
+    number: int, train_ND: Latent, usual_ND: Latent, references: _References, usual_class_N: ClassNumbers
 ) -> MemberDomain:
     """The domain of one member.
 

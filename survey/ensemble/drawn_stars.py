@@ -40,7 +40,7 @@ from survey.training.synthesis_settings import Synthesis, input_labels, usable_o
 from survey.training.validation import portions
 
 PORTION = 1024
-"""StarDraws that are predicted together."""
+"""Draws that are predicted together."""
 SHARES = {"NMP": 0.7, "MP": 0.2, "CEMP": 0.1}
 """Shares of the draws by the class of their base; the classes that are there share them."""
 BLANKED_SHARE = 0.1
@@ -80,7 +80,7 @@ class StarDraws:
 
 
 class TestPopulation:
-    """StarDraws from labelled spectra that no member of an ensemble was trained on."""
+    """Draws of labelled spectra that no member of an ensemble was trained on."""
 
     __test__ = False  # it is no class of tests
 

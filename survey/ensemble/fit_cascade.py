@@ -39,14 +39,14 @@ from survey.ensemble.ensemble import (
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
-from survey.ensemble.line_key import read_indices
+from survey.ensemble.line_key import read_indices, signal_to_noise
 from survey.ensemble.members import Members
 from survey.ensemble.settings import RUNS, Build
 from survey.folder import Folder
 from survey.labelling.star_id import encode
 from survey.labels import CLASSES, MISSING
 from survey.metrics.score import TRUE_CLASS
-from survey.settings import JobError, Threads
+from survey.settings import Threads
 from survey.store.store import open_store
 from survey.stored_paths import LostFolderError
 from survey.training import checkpoint
@@ -76,16 +76,11 @@ def _fit(ensemble: Ensemble, folder: Folder[CascadeDocument], threads: Threads) 
     number = fastest_member(ensemble)
     settings = _settings(ensemble, folder.path, number)
     chooser = machine.settle(threads)
-    alone = Members((ensemble.members.runs[number],))
-    data = predict_fit_data(settings, alone, chooser, seen_by=ensemble.members)
-    if not len(data.validation) or not ensemble.document.calibrated:
-        raise JobError(
-            f"cascade: {ensemble.path}: has no validation spectra, or is not calibrated, so nothing tells "
-            "what may be ruled out; make it again with calibrate=true, or leave out cascade="
-        )
+    member = Members((ensemble.members.runs[number],))
+    data = predict_fit_data(settings, member, chooser, seen_by=ensemble.members)
     folder.withdraw()
     folder.begin({"ensemble": ensemble.id})
-    fastest = fit_ensemble(settings, alone, data)
+    fastest = fit_ensemble(settings, member, data)
     recalibration = fit_recalibration(settings, fastest, chooser)
     document = fastest.document.model_copy(update={"recalibration": recalibration})
     fastest = replace(fastest, document=document)
@@ -118,7 +113,7 @@ def _store(ensemble: Ensemble) -> str:
 def _tested(ensemble: Ensemble, fastest: Ensemble, data: FitData, settings: Build) -> dict[str, Pair]:
     """The answers about the validation spectra and the test population, by the names of their files."""
     samples, store = data.validation, open_store(data.store.path)
-    snr_N, passes = member_scores.snr(samples), ensemble.document.passes
+    snr_N, passes = signal_to_noise(samples.extra), ensemble.document.passes
     assert data.member_answers is not None  # there are validation spectra
     results = (
         fastest.conclude(data.member_answers, data.latents, snr_N),
@@ -129,22 +124,22 @@ def _tested(ensemble: Ensemble, fastest: Ensemble, data: FitData, settings: Buil
             snr_N,
         ),
     )
-    alone, together = (member_scores.answers_table(one, {}, samples, samples.labels) for one in results)
+    fast, full = (member_scores.answers_table(one, {}, samples, samples.labels) for one in results)
     if (key := ensemble.line_key) is not None:
         index_NI = read_indices(store, samples.shard_row_N2)
-        alone, together = (key.add_columns(table, index_NI) for table in (alone, together))
-    pairs = {VALIDATION: (alone, together)}
+        fast, full = (key.add_columns(table, index_NI) for table in (fast, full))
+    pairs = {VALIDATION: (fast, full)}
     if settings.population.spectra:
         number = ensemble.members.runs.index(fastest.members.runs[0])
 
-        def conclude_alone(result: EnsembleAnswers, snr_N: Floats) -> Answers:
+        def conclude_fast(result: EnsembleAnswers, snr_N: Floats) -> Answers:
             answers = result.member_answers.at(np.array([number]), np.arange(len(result)))
             return fastest.conclude(answers, [result.latents[number]], snr_N).answers
 
         population = population_of(settings, ensemble.members, data)
-        conclusions = [conclude_alone, lambda result, _: result.answers]
-        alone, together = predict_draws(ensemble, population, conclusions)
-        pairs[POPULATION] = alone, together
+        conclusions = [conclude_fast, lambda result, _: result.answers]
+        fast, full = predict_draws(ensemble, population, conclusions)
+        pairs[POPULATION] = fast, full
     return pairs
 
 
@@ -154,13 +149,13 @@ def _all_answers(pairs: dict[str, Pair], labels: tuple[str, ...]) -> tuple[Answe
     names = (
         [f"p_{name.lower()}" for name in CLASSES] + ["domain"] + [name for name in labels if name in there]
     )
-    alone, together = (
+    fast, full = (
         Answers.from_table(
             pa.concat_tables([_to_test(pair[side]).select(names) for pair in pairs.values()]), labels, CLASSES
         )
         for side in (0, 1)
     )
-    return alone, together
+    return fast, full
 
 
 def _to_test(table: pa.Table) -> pa.Table:
@@ -216,10 +211,10 @@ def _write(
 
 def _of_cascade(pair: Pair, ruled_out_N: NDArray[np.bool_]) -> pa.Table:
     """The answers of the cascade: those of the fastest member where it rules out, else of the ensemble."""
-    alone, together = pair
+    fast, full = pair
     mask = pa.array(ruled_out_N)
-    columns = [pc.if_else(mask, alone[name], together[name]) for name in together.column_names]
-    return pa.table(columns, names=together.column_names).append_column(RULED_OUT, mask)
+    columns = [pc.if_else(mask, fast[name], full[name]) for name in full.column_names]
+    return pa.table(columns, names=full.column_names).append_column(RULED_OUT, mask)
 
 
 def _shares(table: pa.Table) -> dict[str, float]:

@@ -6,14 +6,14 @@ import json
 import numpy as np
 
 from survey import machine
-from survey.ensemble import holdout, member_scores, weights
+from survey.ensemble import holdout, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
 from survey.ensemble.combine import Weights, anomaly_unit, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.drawn_stars import TestPopulation
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, EnsembleDocument, ValidationSize, member_fields
 from survey.ensemble.fit_data import FitData
-from survey.ensemble.line_key import LineKey
+from survey.ensemble.line_key import LineKey, signal_to_noise
 from survey.ensemble.members import Members
 from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.recalibration import Recalibration
@@ -33,7 +33,7 @@ def fit_ensemble(settings: Build, members: Members, data: FitData) -> Ensemble:
             combine(data.member_answers, member_weights),
             samples.class_N,
             data.labels_for_errors(settings.errors_from),
-            member_scores.snr(samples),
+            signal_to_noise(samples.extra),
             settings.coverage,
         )
     domain = None
@@ -112,7 +112,7 @@ def fit_recalibration(settings: Build, ensemble: Ensemble, threads: machine.Thre
     answers, latents = members.predict_store(
         store.path, stars.shard_row_N2, "predict stars of the survey", threads=threads
     )
-    result = ensemble.conclude(answers, latents, member_scores.snr(stars)).answers
+    result = ensemble.conclude(answers, latents, signal_to_noise(stars.extra)).answers
     star_N = np.array(stars.extra["star"].to_pylist(), object)
     return Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
 

@@ -137,11 +137,6 @@ def read_labelled(
     return final, before
 
 
-def snr(samples: Samples) -> Floats:
-    """The signal to noise that the calibration uses; NaN where unknown."""
-    return np.asarray(samples.extra["snr"].to_numpy(zero_copy_only=False), np.float64)
-
-
 def scores_table(labelled: Mapping[str, LabelledAnswers], settings: ScoreSettings) -> pa.Table:
     """The metrics of the ensemble and its members by name; of members only those of all spectra together.
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import entr
 from torch import nn
 
 from survey.answers import Floats
 from survey.ensemble.combine import MemberAnswers
+from survey.ensemble.domain import Latent
 from survey.machine import ThreadChooser, arithmetic
 from survey.models.network import FeatureDropout, Network, Outputs
 from survey.progress import Progress
@@ -32,7 +32,7 @@ from survey.training.batches import ExtraInputs, Places, Reader, Spectra, random
 from survey.training.run import Run, open_run, run_document
 from survey.training.validation import BATCH, OUTPUT_NAMES, in_units, portions
 
-Latents = list[NDArray[Any]]
+Latents = list[Latent]
 """The last features of each member, (N, D) in float32, each with its own D."""
 
 DROPOUT_LAYERS = (

@@ -21,10 +21,10 @@ from scipy.optimize import minimize
 from scipy.special import entr, expit
 
 from survey.answers import Answers, Floats
-from survey.ensemble.domain import Latents
+from survey.ensemble.domain import Latent
 from survey.labelling.samples import Samples
 from survey.labelling.survey_types import OTHER_KINDS, survey_kinds
-from survey.labels import CLASSES, MISSING
+from survey.labels import CLASSES, LIST_CLASSES, MISSING
 from survey.store.store import Store
 from survey.training.batches import random_generator
 
@@ -38,8 +38,6 @@ MOST = 5_000
 """At most this many spectra without a label are used for the type that the survey gives them."""
 PENALTY = 0.01
 """The penalty of the squared coefficients of standardised features."""
-METAL_POOR_CLASSES = ("MP", "CEMP")
-"""The classes of metal-poor stars."""
 KEPT = 0.995
 """This share of the metal-poor ordinary stars has a probability below one half of being another kind."""
 
@@ -70,7 +68,7 @@ class OtherKinds:
     constant: Floats
 
     @classmethod
-    def fit(cls, latents: Sequence[Latents], is_other_N: NDArray[np.bool_]) -> Self:
+    def fit(cls, latents: Sequence[Latent], is_other_N: NDArray[np.bool_]) -> Self:
         """From latents (N, D) of training spectra, one array per member.
 
         Ordinary stars and others count by the roots of their numbers: few others weigh more, each.
@@ -89,7 +87,7 @@ class OtherKinds:
             constant.append(fitted_D[-1])
         return cls(tuple(centre), tuple(scale), tuple(weight), np.array(constant))
 
-    def logit(self, latents: Sequence[Latents]) -> Floats:
+    def logit(self, latents: Sequence[Latent]) -> Floats:
         """The logarithm of the odds (N) of another kind: the mean over the members with a latent."""
         each_MN = []
         parts = zip(latents, self.centre, self.scale, self.weight, self.constant, strict=True)
@@ -108,7 +106,7 @@ class OtherKinds:
         excess = max(float(np.quantile(finite_N, KEPT)), 0.0) if len(finite_N) else 0.0
         return replace(self, constant=self.constant - excess)
 
-    def apply(self, answers: Answers, latents: Sequence[Latents]) -> Answers:
+    def apply(self, answers: Answers, latents: Sequence[Latent]) -> Answers:
         """The answers, with the probability of another kind taken from the classes of metal-poor stars.
 
         Where it is unknown the classes stay as they are.
@@ -194,17 +192,17 @@ def unlabelled_others(store: Store, labelled_N2: NDArray[np.int64], seed: int) -
 class KindSpectra:
     """The spectra of a fit: latents by member, and what is known of their kind and class."""
 
-    latents: list[Latents]
+    latents: list[Latent]
     is_ordinary_N: NDArray[np.bool_]
     is_other_N: NDArray[np.bool_]
     class_N: NDArray[Any]
 
     @classmethod
-    def of_samples(cls, samples: Samples, latents: Sequence[Latents]) -> Self:
+    def of_samples(cls, samples: Samples, latents: Sequence[Latent]) -> Self:
         """Labelled spectra."""
         return cls(list(latents), *kinds_by_temperature(samples), samples.class_N)
 
-    def with_others(self, latents: Sequence[Latents]) -> Self:
+    def with_others(self, latents: Sequence[Latent]) -> Self:
         """The same and further spectra, which are of other kinds."""
         count = len(latents[0]) if latents else 0
         return type(self)(
@@ -217,7 +215,7 @@ class KindSpectra:
     @property
     def is_metal_poor_N(self) -> NDArray[np.bool_]:  # noqa: N802
         """Ordinary metal-poor stars."""
-        numbers = [CLASSES.index(name) for name in METAL_POOR_CLASSES]
+        numbers = [CLASSES.index(name) for name in LIST_CLASSES["MP"]]
         return np.asarray(self.is_ordinary_N & np.isin(self.class_N, numbers))
 
 

@@ -4,6 +4,7 @@ to a recipe).
 This file imports nothing heavy, so that a job reports a wrong setting at once.
 """
 
+import math
 import re
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from survey import files
 from survey.labelling.settings import Join
+from survey.labels import label
 from survey.recipes import merge
 from survey.settings import Settings, SettingsError, Threads
 from survey.training.augment_settings import Augment
@@ -27,6 +29,10 @@ Metric = Literal["log_loss", "accuracy", "f1_cemp", "f1_mp", "f1_macro"]
 """The metric that weights for classes make best."""
 
 
+CHANGES = {"Teff": 120.0, "logg": 0.3, "FeH": 0.15, "CFe": 0.2}
+"""Standard deviations of the changes of labels, where none are given."""
+
+
 class Population(Settings):
     """A test population: validation spectra drawn many times, with other labels and other errors."""
 
@@ -39,12 +45,19 @@ class Population(Settings):
     feh_mean: float = Field(-0.2, description="mean [Fe/H] of the survey's stars that are not metal-poor")
     feh_sd: float = Field(0.35, gt=0, description="standard deviation of their [Fe/H]")
     sd: dict[str, float] = Field(
-        {"Teff": 120.0, "logg": 0.3, "FeH": 0.15, "CFe": 0.2},
-        description="standard deviation of the changes of labels",
+        CHANGES, description="standard deviation of the changes of labels; 0 = a label stays"
     )
     augment: Augment = Field(
         Augment(preset="survey"), description="how drawn spectra are distorted: as in training"
     )
+
+    @field_validator("sd")
+    @classmethod
+    def _check_changes(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, sd in value.items():
+            if not 0 <= sd < math.inf:
+                raise ValueError(f"{name}={sd:g}: a standard deviation is 0 or more")
+        return CHANGES | {label(name).name: sd for name, sd in value.items()}
 
 
 class Recalibrate(Settings):

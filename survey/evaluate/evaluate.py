@@ -15,6 +15,7 @@ from survey import files, machine
 from survey.ensemble import holdout, member_scores
 from survey.ensemble.diversity import ENSEMBLE_NAME
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers, open_ensemble, single_member
+from survey.ensemble.line_key import signal_to_noise
 from survey.ensemble.members import check_passes
 from survey.evaluate import compare, result
 from survey.evaluate.against_labels import evaluate_predictions, name_of_labels
@@ -147,7 +148,7 @@ def _predict(
     member_answers, latents = ensemble.members.predict_store(
         store, samples.shard_row_N2, "evaluate", precision=precision, passes=passes, threads=threads
     )
-    return ensemble.conclude(member_answers, latents, member_scores.snr(samples))
+    return ensemble.conclude(member_answers, latents, signal_to_noise(samples.extra))
 
 
 def _passes(settings: Evaluate, ensemble: Ensemble) -> int:

@@ -6,8 +6,9 @@ answers would be wrong without any sign of it.
 """
 
 import json
+import shlex
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from survey.checked import WrittenFile
 from survey.ensemble.ensemble import Ensemble
-from survey.settings import SettingsError
+from survey.settings import SettingsError, yaml_text
 from survey.store import manifest
 from survey.store.ingest import check_tables
 from survey.store.make import ShardSpec, ShardTables, make_tables
@@ -149,20 +150,27 @@ def _tensor(column: pa.ChunkedArray) -> torch.Tensor:
     return aligned.view(-1, column.type.list_size)
 
 
-def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str) -> None:
-    """Refuses spectra that were prepared differently from the training spectra of a member."""
-    section = "ingest.prepare" if where.endswith("ingest.prepare") else "prepare"
-    job = "" if section == "ingest.prepare" else " of survey ingest"
+def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str, section: str) -> None:
+    """Refuses spectra that were prepared differently from the training spectra of a member.
+
+    `section` is where their settings stand: `prepare` of an ingest, or `ingest.prepare` of a prediction.
+    """
+    job = " of survey ingest" if section == "prepare" else ""
     for name, run in zip(ensemble.names, ensemble.members.runs, strict=True):
         trained = run.document.store.prepare
         if differing := trained.differences(prepare):
             values = trained.plain()
             keys = [text.partition(" ")[0] for text in differing]
-            advice = " ".join(f"{section}.{key}={values[key]}" for key in keys)
+            advice = " ".join(_argument(f"{section}.{key}", values[key]) for key in keys)
             raise SettingsError(
                 f"{where}: the spectra are not prepared like the training spectra of the member {name}: "
                 f"{'; '.join(differing)}; prepare them with {advice}{job}, or give prepared=any"
             )
+
+
+def _argument(key: str, value: Any) -> str:
+    """A setting as it is typed: in quotation marks if the shell would change it."""
+    return shlex.quote(f"{key}={yaml_text(value)}")
 
 
 def without_good_pixels(spectra: Spectra) -> NDArray[np.bool_]:

@@ -59,6 +59,9 @@ MIN_ROWS_TO_MEASURE = 20_000
 MIN_ROWS_TO_COMPILE = 200_000
 """Compiling takes a minute or more on every worker; it pays from this many spectra on."""
 
+OF_THE_SHARDS = {"ensemble", "store", "input", "ingest", "calibrate", "cascade"}
+"""Settings besides those of the result that decide what is in a shard."""
+
 MIN_SHARDS_TO_COMPARE_THREADS = 100
 """Numbers of threads are compared on whole shards, about 30 of them."""
 
@@ -98,7 +101,7 @@ class Begun:
 def predict(settings: Predict, workers: Workers | None = None) -> PredictResult:
     """Makes, extends or completes predictions; if nothing is left to do, it changes nothing."""
     folder = Folder(files.absolute(settings.predictions), PREDICTIONS)
-    with folder.claim(settings.plain() | settings.model_dump(include={"ensemble", "store", "input"})):
+    with folder.claim(settings.plain() | settings.model_dump(mode="json", include=OF_THE_SHARDS)):
         result = _predict(
             settings, folder, workers or local_workers(settings.threads, settings.gpu == "auto")
         )
@@ -171,7 +174,7 @@ def _store_input(settings: Predict, ensemble: Ensemble) -> StoreInput:
     store = open_store(files.absolute(str(settings.store)))
     ensemble.check_grid(store.grid, f"predict: {store.path}")
     if settings.prepared == "same":
-        inputs.check_prepared(ensemble, store.prepare, f"predict: {store.path}")
+        inputs.check_prepared(ensemble, store.prepare, f"predict: {store.path}", "prepare")
     return StoreInput.from_store(store)
 
 
@@ -182,7 +185,7 @@ def _ingest_settings(settings: Predict, ensemble: Ensemble) -> Ingest:
     ingest = ingest.model_copy(update={"store": files.absolute(settings.predictions)})
     ensemble.check_grid(ingest.prepare.wavelengths(), "predict: ingest.prepare.grid")
     if settings.prepared == "same":
-        inputs.check_prepared(ensemble, ingest.prepare, "predict: ingest.prepare")
+        inputs.check_prepared(ensemble, ingest.prepare, "predict: ingest.prepare", "ingest.prepare")
     return ingest
 
 
@@ -207,8 +210,8 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 def make_spec(settings: Predict, begun: Begun, workers: Workers) -> PredictionSpec:
     """What every shard is predicted with; batch, precision and compilation come from a trial."""
-    plan, ensemble = begun.inputs, begun.ensemble
-    rows = sum(plan.rows_in(shard) for shard in range(plan.shards))
+    ensemble = begun.ensemble
+    rows = sum(begun.inputs.rows_in(shard) for shard in range(begun.inputs.shards))
     is_compiled = settings.compile == "always" or rows >= MIN_ROWS_TO_COMPILE
     compile_mode = settings.compile if is_compiled else "never"
     request = TrialRequest(settings.batch, settings.precision, compile_mode)
@@ -216,13 +219,13 @@ def make_spec(settings: Predict, begun: Begun, workers: Workers) -> PredictionSp
         folder=files.absolute(settings.predictions),
         ensemble=files.absolute(ensemble.path),
         ensemble_id=ensemble.id,
-        inputs=plan,
+        inputs=begun.inputs,
         choice=request.default_choice,
         fingerprint="",
         seed=settings.seed,
         members=settings.members,
         embeddings=settings.embeddings,
-        compares_threads=plan.shards >= MIN_SHARDS_TO_COMPARE_THREADS,
+        compares_threads=begun.inputs.shards >= MIN_SHARDS_TO_COMPARE_THREADS,
         cascade_id=begun.cascade.document.id if begun.cascade else "",
     )
     choice = _choice(spec, request, rows, workers)

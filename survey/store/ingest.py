@@ -35,7 +35,7 @@ from survey.store.markers import (
     read_part,
     refused_examples,
 )
-from survey.store.settings import Ingest
+from survey.store.settings import Ingest, Input
 from survey.store.store import STORE, StoreDocument, StoreSettings
 
 PARTS = {"spectra": "spectra", "refused": "refused_files"}
@@ -75,7 +75,8 @@ class IngestResult:
 def ingest(settings: Ingest, run: ShardMap = map) -> IngestResult:
     """Make, extend or complete the store. A finished store with nothing new in its input stays as it is."""
     folder = Folder(files.absolute(settings.store), STORE)
-    with folder.claim(settings.plain() | {"input": settings.input, "files": settings.files}):
+    of_the_plan = settings.model_dump(mode="json", include=set(Input.NOT_IN_RESULT))
+    with folder.claim(settings.plain() | of_the_plan):
         result = _ingest(settings, folder, run)
     if result.refused_share > settings.refuse_above:
         raise RefusalsError(_refusals_message(settings, result))

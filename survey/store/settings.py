@@ -35,6 +35,14 @@ class Gates(Settings):
     low_snr: Gate = Field(Gate(limit=3.0), description="lowest signal to noise (median per point)")
     outliers: Gate = Field(Gate(limit=0.1), description="largest share of good points that are outliers")
 
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        for name in ("coverage", "bad_pixels", "outliers"):
+            limit = getattr(self, name).limit
+            if limit is not None and not 0 <= limit <= 1:
+                raise ValueError(f"{name}.limit={limit:g}: it is a share; give a number from 0 to 1")
+        return self
+
 
 class Prepare(Settings):
     """How spectra are brought onto the grid."""
@@ -70,6 +78,15 @@ class Prepare(Settings):
     highest: float = Field(4.0, description="a normalised flux above this is set to it and marked bad")
     gates: Gates = Field(Gates(), description="limits of quality")
     image: PrepareImages = Field(PrepareImages(), description="how images are prepared")
+
+    @model_validator(mode="after")
+    def _keeps_the_continuum(self) -> Self:
+        if not self.lowest < 1 < self.highest:
+            raise ValueError(
+                f"lowest={self.lowest:g}, highest={self.highest:g}: the continuum is 1, so every pixel would "
+                "be marked bad; give lowest below 1 and highest above 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keeps_something(self) -> Self:

@@ -60,12 +60,12 @@ def failing(number: int) -> dict[str, Any]:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
-def test_an_error_of_a_worker_is_raised_as_the_built_in_exception_that_it_extends(
+def test_an_error_of_a_worker_is_raised_as_a_job_error_or_the_built_in_one_that_it_extends(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(FileNotFoundError, match="predict: ensemble: is missing; give another"):
         list(ONE_ACTOR(refusing, range(4)))
-    with pytest.raises(RuntimeError, match=r"shard .: found 7; give 8") as caught:
+    with pytest.raises(JobError, match=r"shard .: found 7; give 8") as caught:
         list(ONE_ACTOR(lambda threads, cpus, gpu: failing, range(4)))
     assert "on a worker:" in caught.value.__notes__[0]
     assert capfd.readouterr() == ("", "")

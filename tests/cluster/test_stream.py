@@ -15,7 +15,7 @@ import pytest
 from ray._private import ray_constants, services
 
 from survey.cluster import connection, stream
-from survey.settings import SettingsError
+from survey.settings import JobError, SettingsError
 from survey.store.ingest import ingest, plan_shards
 from survey.store.settings import Ingest
 from tests import survey_files
@@ -61,11 +61,12 @@ def test_one_worker_or_one_item_needs_no_ray(
     ("kind", "becomes"),
     [
         (SettingsError, ValueError),
+        pytest.param(JobError, JobError, marks=pytest.mark.long),
         pytest.param(FileNotFoundError, FileNotFoundError, marks=pytest.mark.long),
         pytest.param(ZeroDivisionError, ZeroDivisionError, marks=pytest.mark.long),
     ],
 )
-def test_an_error_on_a_worker_is_raised_as_its_built_in_type_with_the_trace_of_the_worker(
+def test_an_error_on_a_worker_is_raised_as_a_job_error_or_its_built_in_type_with_the_trace_of_the_worker(
     kind: type[Exception], becomes: type[Exception], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(becomes) as caught:

@@ -3,12 +3,19 @@
 import json
 import logging
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from survey.claim import claim
+from survey.ensemble import calibrated_run
 from survey.ensemble.calibrated_run import CALIBRATED, calibrated
 from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.settings import Build
+from survey.files import DiskFullError
 from survey.stored_paths import LostFolderError
 from tests.ensemble import small_runs
 from tests.predict.small_predictions import predicted
@@ -48,6 +55,36 @@ def test_a_run_that_was_calibrated_needs_its_store_no_more(run: Path) -> None:
     path = calibrated(str(run), threads=1, gpu=False)
     (run.parent / "store").rename(run.parent / "lost")
     assert calibrated(str(run), threads=1, gpu=False) == path
+
+
+def test_a_run_that_another_process_calibrates_is_waited_for(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(calibrated_run, "WAITED", 0.01)
+    caplog.set_level(logging.INFO)
+
+    def end_when_waited_for(other: ExitStack) -> None:
+        while "has been working in it" not in caplog.text:
+            time.sleep(0.01)
+        other.close()
+
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        other = stack.enter_context(ExitStack())
+        other.enter_context(claim(str(run / CALIBRATED), "ensemble", "ensemble", {}))
+        pool.submit(end_when_waited_for, other)
+        assert open_ensemble(calibrated(str(run), threads=1, gpu=False)).document.calibrated
+
+
+@pytest.mark.parametrize("error", [ConnectionError, DiskFullError])
+def test_a_run_is_not_predicted_alone_because_of_a_fault_that_ends(
+    run: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(settings: Build) -> None:
+        raise error("for a moment")
+
+    monkeypatch.setattr(calibrated_run, "build", fail)
+    with pytest.raises(error, match="for a moment"):
+        calibrated(str(run), threads=1, gpu=False)
 
 
 def test_calibrate_false_lets_a_run_predict_alone(run: Path) -> None:

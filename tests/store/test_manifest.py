@@ -24,7 +24,7 @@ from survey.fetch import fetch
 from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.spectrum import Refused
-from survey.store.manifest import IngestPlan, open_manifest, plan
+from survey.store.manifest import IngestPlan, Manifest, open_manifest, plan, planning
 from survey.store.manifest.catalogue import parse_pattern, write_paths
 from survey.store.manifest.forget import without_rows
 from survey.store.manifest.manifest import COLUMNS, SCHEMA, manifest_rows
@@ -371,7 +371,8 @@ def test_a_parquet_catalogue_and_a_manifest_are_inputs_too(tmp_path: Path) -> No
     root = spectra(tmp_path / "in", "a.fits")
     np.save(root / "X.npy", np.zeros((2, 3)))
     planned(tmp_path / "one", root)
-    planned(tmp_path / "two", tmp_path / "one" / "manifest" / "part-00000.parquet")
+    (part,) = (tmp_path / "one" / "manifest").iterdir()
+    planned(tmp_path / "two", part)
     assert everything(tmp_path / "two") == everything(tmp_path / "one")
 
 
@@ -482,7 +483,9 @@ def test_inputs_without_a_spectrum_are_refused_with_a_reason_and_advice(tmp_path
     assert "no such file or folder; give" in refused(tmp_path, tmp_path / "none")
     spectra(tmp_path / "in", "b/a.txt")
     message = refused(tmp_path, tmp_path / "in")
-    assert "holds no spectrum (1 other files, such as b/a.txt); give a folder with files .fits" in message
+    assert "holds no spectrum (1 other file, such as b/a.txt); give a folder with files .fits" in message
+    spectra(tmp_path / "hidden", ".a.fits")
+    assert "holds no spectrum (1 other file); give" in refused(tmp_path, tmp_path / "hidden")
     assert "if such a file is a spectrum, give sources=[ascii]" in message
     header_only = refused(tmp_path, catalogue(tmp_path / "head.csv", "file\n"))
     assert "head.csv: has no rows; give a table of spectra, or a catalogue with a row" in header_only
@@ -596,21 +599,16 @@ def test_a_second_night_comes_after_the_first_and_old_shards_stay(tmp_path: Path
     store = tmp_path / "store"
     planned(store, root, shard=2)
     before = [open_manifest(str(store)).shard(i) for i in range(3)]
-    part = (store / "manifest" / "part-00000.parquet").read_bytes()
+    (part,) = (store / "manifest").iterdir()
+    content = part.read_bytes()
     spectra(root, "night1/a.fits", "night1/b.fits", "night1/c.fits")
     result = planned(store, root, shard=2)
     manifest = open_manifest(str(store))
     assert [manifest.shard(i) for i in range(3)] == before
-    assert (store / "manifest" / "part-00000.parquet").read_bytes() == part
+    assert part.read_bytes() == content
     assert [manifest.rows_in(i) for i in range(manifest.shards)] == [2, 2, 1, 2, 1]
     assert names(store, root)[5:] == ["night1/a.fits", "night1/b.fits", "night1/c.fits"]
-    assert (result.new_first_shard, result.new_rows, result.known, result.rows, result.shards) == (
-        3,
-        3,
-        5,
-        8,
-        5,
-    )
+    assert (result.new_rows, result.known, result.rows, result.shards) == (3, 5, 8, 5)
     assert [(listed.input, listed.rows, listed.first_shard) for listed in manifest.inputs] == [
         (str(root), 5, 0),
         (str(root), 3, 3),
@@ -697,7 +695,7 @@ def test_reread_marks_only_the_shards_of_changed_files(tmp_path: Path) -> None:
     (root / "003.fits").write_bytes(b"and again")
     spectra(root, "zzzz.fits")
     result = planned(store, root, shard=2, reread=True)
-    assert (result.redo, result.new_rows, result.new_first_shard) == ((1,), 1, 101)
+    assert (result.redo, result.new_rows) == ((1,), 1)
     assert open_manifest(str(store)).versions == {1: 2, 75: 1, 100: 1}
 
 
@@ -737,7 +735,7 @@ def test_a_manifest_with_smaller_shards_is_saved_extended_and_compared(tmp_path:
     assert names(store, root) == ["3.fits", "5.fits", "6.fits"]
     (root / "5.fits").write_bytes(b"longer than it was before")
     result = planned(store, root, shard=3, reread=True)
-    assert (result.redo, result.new_rows, result.new_first_shard, result.rows) == ((1,), 4, 3, 7)
+    assert (result.redo, result.new_rows, result.rows) == ((1,), 4, 7)
     assert names(store, root) == [f"{i}.fits" for i in (3, 5, 6, 0, 1, 2, 4)]
 
 
@@ -807,7 +805,7 @@ def test_a_comparison_by_content_finds_changes_with_equal_size_and_time(tmp_path
 # Killed plans
 
 
-def test_parts_that_the_manifest_does_not_list_are_overwritten(tmp_path: Path) -> None:
+def test_parts_that_the_manifest_does_not_list_are_removed(tmp_path: Path) -> None:
     root = spectra(tmp_path / "in", "a.fits", "b.fits")
     store = tmp_path / "store"
     (store / "manifest").mkdir(parents=True)
@@ -815,7 +813,23 @@ def test_parts_that_the_manifest_does_not_list_are_overwritten(tmp_path: Path) -
         (store / "manifest" / name).write_bytes(b"half a part")
     planned(store, root)
     assert names(store, root) == ["a.fits", "b.fits"]
-    assert [path.name for path in (store / "manifest").iterdir()] == ["part-00000.parquet"]
+    (part,) = open_manifest(str(store)).parts
+    assert [path.name for path in (store / "manifest").iterdir()] == [part.file]
+
+
+def test_a_plan_that_comes_too_late_does_not_change_the_rows_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = spectra(tmp_path / "in", "b.fits", "c.fits")
+    store = tmp_path / "store"
+    planned(store, root)
+    first = everything(store)
+    spectra(root, "a.fits")
+    with monkeypatch.context() as late:  # it looked before the first was saved
+        late.setattr(planning, "_old_manifest", lambda settings, path, checksums: Manifest(path, 1000))
+        with pytest.raises(ValueError, match="another job has changed the manifest meanwhile"):
+            planned(store, root)
+    assert everything(store) == first
 
 
 @pytest.mark.kill
@@ -829,10 +843,7 @@ def test_a_killed_plan_is_made_again_with_the_same_rows(tmp_path: Path, parts: i
         f"plan(Input(input={str(source)!r}, shard=50), {str(tmp_path / 'killed')!r})"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
-        while (
-            process.poll() is None
-            and not (tmp_path / "killed" / "manifest" / f"part-{parts:05d}.parquet").exists()
-        ):
+        while process.poll() is None and not [*tmp_path.glob(f"killed/manifest/part-{parts:05d}-*")]:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL

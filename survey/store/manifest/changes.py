@@ -16,13 +16,7 @@ from isal import isal_zlib
 from survey import files
 from survey.fetch import fetch
 from survey.spectrum import Refused
-from survey.store.manifest.manifest import (
-    ITEM,
-    SCHEMA,
-    Manifest,
-    ManifestPart,
-    part_name,
-)
+from survey.store.manifest.manifest import ITEM, SCHEMA, Manifest, ManifestPart
 
 MAX_EXAMPLES = 20
 CHANGING_COLUMNS = ("path", "size", "stamp")
@@ -138,8 +132,7 @@ class Changes:
             old, new = table[name].combine_chunks(), changed[name].combine_chunks()
             column = pc.replace_with_mask(old, pa.array(mask), new)
             table = table.set_column(table.schema.get_field_index(name), SCHEMA.field(name), column)
-        new_part = replace(part, file=part_name(part))
-        return self._manifest.write(new_part, table)
+        return self._manifest.write(part, table)
 
 
 def _with_present_sizes(listed: pa.Table) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from survey import files
 from survey.fetch import other_name
-from survey.store.manifest.manifest import Manifest, ManifestPart, part_name
+from survey.store.manifest.manifest import Manifest, ManifestPart
 from survey.store.markers import missing_files
 
 
@@ -64,5 +64,5 @@ def _part_without(
     removed = np.bincount(shards[inside] - part.first_shard, minlength=part.shards)
     sizes = tuple((np.array(manifest.sizes(part)) - removed).tolist())
     table = manifest.read(part).filter(pa.array(kept))
-    smaller = replace(part, file=part_name(part), rows=table.num_rows, sizes=sizes)
+    smaller = replace(part, rows=table.num_rows, sizes=sizes)
     return manifest.write(smaller, table)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from survey import files, plugins
 from survey.fetch import fetch
 from survey.folder import SETTINGS
+from survey.messages import counted
 from survey.settings import SettingsError
 from survey.sources import reading
 from survey.sources.reading import FITS_ENDINGS, Sources, is_named
@@ -67,7 +68,8 @@ class Listing:
         advice = f"give a folder with files {', '.join(names)}, or a catalogue"
         if not self.ignored:
             return f"holds no spectrum at all; {advice}"
-        others = f"({self.ignored} other files, such as {self.first_ignored})"
+        example = f", such as {self.first_ignored}" if self.first_ignored else ""
+        others = f"({counted(self.ignored, 'other file')}{example})"
         return f"holds no spectrum {others}; {advice}{self._other_source(self.first_ignored)}"
 
     def _other_source(self, path: str) -> str:

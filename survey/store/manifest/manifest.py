@@ -1,8 +1,10 @@
-"""A manifest on disk: ``manifest/part-NNNNN.parquet``, one row group per shard, and ``manifest.json``.
+"""A manifest on disk: ``manifest/part-NUMBER-CHECKSUM.parquet``, one row group per shard, and
+``manifest.json``.
 
 A row says where one spectrum is, and what a listing or a catalogue knows of it. A part that ``manifest.json``
-does not list does not exist: a plan that was killed is made again and overwrites it. A part never changes;
-if rows have to change, another file replaces it.
+does not list does not exist: a plan that was killed left it. A part never changes; if rows have to change,
+another file replaces it. The checksum of the content is in the name, so that two plans that are made at once
+never write other rows into the same file.
 """
 
 import os
@@ -73,6 +75,11 @@ class ManifestPart:
     rows: int
     sizes: tuple[int, ...] = ()
     crc: int = 0
+
+    @property
+    def number(self) -> int:
+        """The number of the part, counted from 0."""
+        return int(self.file.removesuffix(".parquet").split("-")[1])
 
 
 @dataclass(frozen=True)
@@ -183,9 +190,12 @@ class Manifest:
         return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
 
     def write(self, part: ManifestPart, rows: pa.Table) -> ManifestPart:
-        """Write the file of a part; the part with its checksum."""
+        """Write these rows as a part of this number; the part with its checksum, in the name too."""
         data = to_parquet_part(rows, self.sizes(part))
-        return replace(part, crc=checked.write(self.path(part), data).crc)
+        crc = isal_zlib.crc32(data)
+        written = replace(part, crc=crc, file=f"part-{part.number:05d}-{crc:08x}.parquet")
+        checked.write(self.path(written), data)
+        return written
 
     def input_rows(self) -> Iterator[tuple[InputRecord, range]]:
         """Every plan with the numbers of its rows."""
@@ -269,19 +279,12 @@ def to_parquet_part(table: pa.Table, sizes: Sequence[int]) -> pa.Buffer:
     return sink.getvalue()
 
 
-def part_name(replaced: ManifestPart) -> str:
-    """The name of the file that replaces a part."""
-    stem, number, *version = replaced.file.removesuffix(".parquet").split("-")
-    return f"{stem}-{number}-{int(version[0]) + 1 if version else 1}.parquet"
-
-
 class PartWriter:
     """Writes rows as parts that follow those of a manifest. `close` gives the new parts."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        numbers = (int(part.file.removesuffix(".parquet").split("-")[1]) for part in manifest.parts)
-        self._number = 1 + max(numbers, default=-1)
+        self._number = 1 + max((part.number for part in manifest.parts), default=-1)
         self._shard = manifest.shards
         self._waiting: list[pa.Table] = []
         self._parts: list[ManifestPart] = []
@@ -305,7 +308,7 @@ class PartWriter:
     def _write(self, rows: pa.Table) -> None:
         size = self._manifest.shard_size
         shards = -(-rows.num_rows // size)
-        part = ManifestPart(f"part-{self._number:05d}.parquet", self._shard, shards, rows.num_rows)
+        part = ManifestPart(f"part-{self._number:05d}", self._shard, shards, rows.num_rows)
         self._parts.append(self._manifest.write(part, rows))
         self._number += 1
         self._shard += part.shards

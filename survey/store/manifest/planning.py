@@ -34,7 +34,7 @@ from survey.store.settings import Input
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """What a plan found and did: there are `rows` in `shards`, `new_rows` of them from `new_first_shard` on.
+    """What a plan found and did: there are `rows` in `shards`, `new_rows` of them in shards of their own.
 
     `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` rows of a catalogue
     name no file, `ignored` files are no spectra, such as `first_ignored`.
@@ -47,7 +47,6 @@ class IngestPlan:
     shards: int
     rows: int
     new_rows: int
-    new_first_shard: int
     known: int
     duplicates: int
     nameless: int
@@ -72,7 +71,8 @@ class IngestPlan:
             "vanished": self.vanished,
             "taken out": self.forgotten,
         }
-        texts = [f"{self.rows:,} rows in {counted(self.shards, 'shard')}, {self.new_rows:,} of them new"]
+        new = f", {self.new_rows:,} of them new" if self.new_rows < self.rows else ""
+        texts = [f"{self.rows:,} rows in {counted(self.shards, 'shard')}{new}"]
         texts += [f"{count:,} {text}" for text, count in counts.items() if count]
         if self.known and self.compared:
             texts.append(f"{self.changed:,} of {self.compared:,} compared files changed")
@@ -112,7 +112,6 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         shards=old.shards + sum(part.shards for part in parts),
         rows=old.rows + new_rows - forgotten.size,
         new_rows=new_rows,
-        new_first_shard=old.shards,
         known=sorter.known,
         duplicates=sorter.duplicates,
         nameless=listing.nameless,
