@@ -83,6 +83,8 @@ NETS: dict[str, dict[str, Any]] = {
 }
 TIMES = 1000
 """Bootstrap samples of an interval."""
+LABEL_ERROR = 0.09
+"""The error of [Fe/H] of MILES, in dex, as other work has found."""
 
 
 def make_stores(work: Path) -> None:
@@ -261,6 +263,26 @@ def robust(deviations: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(deviations - np.median(deviations))))
 
 
+def border_rows(fgk: Predicted, stars: np.ndarray, pairs_N2: np.ndarray) -> dict[str, str]:
+    """How much of what is missing lies at the border of [Fe/H] = -1, where labels err too."""
+    feh_N, true_N = fgk.table["FeH"].to_numpy(), pairs_N2[:, 1]
+    far_N = np.abs(feh_N + 1) >= LABEL_ERROR
+    by_feh = np.stack([metal_poor(fgk.value_NL[:, LABELS.index("FeH")]), true_N], 1)
+    rng, (_, code_N) = np.random.default_rng(0), np.unique(stars, return_inverse=True)
+    perfect = []
+    for _ in range(TIMES):
+        error_N = LABEL_ERROR * rng.standard_normal(code_N.max() + 1)[code_N]
+        perfect.append(f1(np.stack([metal_poor(feh_N + error_N), true_N], 1)))
+    low, high = np.quantile(perfect, [0.025, 0.975])
+    return {
+        "... by [Fe/H] < -1 in place of classes: F1": interval(by_feh, stars, f1),
+        "... ... precision": interval(by_feh, stars, precision),
+        "... labels 0.09 dex or more from -1: F1 by classes": interval(pairs_N2[far_N], stars[far_N], f1),
+        "... ... by [Fe/H]": interval(by_feh[far_N], stars[far_N], f1),
+        "... a perfect network, such labels: F1": f"{np.mean(perfect):.3f} [{low:.3f}, {high:.3f}]",
+    }
+
+
 def real_rows(predicted: Predicted) -> dict[str, str]:
     """The rows of the table for real stars of libraries."""
     table = predicted.table
@@ -271,7 +293,7 @@ def real_rows(predicted: Predicted) -> dict[str, str]:
         "real FGK: spectra": str(len(pairs)),
         "... MP search, F1": interval(pairs, stars, f1),
         "... precision": interval(pairs, stars, precision),
-    }
+    } | border_rows(fgk, stars, pairs)
     for number, name in enumerate(LABELS):
         deviation = fgk.value_NL[:, number] - fgk.table[name].to_numpy()
         known = np.isfinite(deviation)
