@@ -65,8 +65,7 @@ def overview() -> str:
         for name in JOBS
     )
     return (
-        "usage: survey JOB [RECIPE] [key=value ...]\n\n"
-        f"{jobs}\n\n"
+        f"usage: survey JOB [RECIPE] [key=value ...]\n\n{jobs}\n\n"
         f"recipes: {', '.join(recipe_names())}, or the path of your own YAML file\n"
         "survey JOB --help shows the settings of a job.\n"
     )

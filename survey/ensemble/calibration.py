@@ -70,8 +70,7 @@ class Calibration:
         if answers.labels != self.labels:
             raise ValueError(
                 f"calibration: it was fitted for {', '.join(self.labels)}, the answers have "
-                f"{', '.join(answers.labels)}; "
-                "fit it again"
+                f"{', '.join(answers.labels)}; fit it again"
             )
         usable_snr_N = _usable_snr(snr_N, self.snr, len(answers))
         answers = _with_temperature(answers, self.temperature)
@@ -138,8 +137,7 @@ def fit_calibration(
     if not 0 < coverage < 1:
         raise ValueError(
             f"calibration: coverage={coverage:g}; give the share of true values that an interval shall "
-            "contain, "
-            "above 0 and below 1"
+            "contain, above 0 and below 1"
         )
     truth_NL = np.asarray(label_NL, np.float64)
     shape = len(answers), len(answers.labels)
@@ -186,8 +184,7 @@ def _usable_snr(snr_N: Floats, middle: float, rows: int) -> Floats:
     if array.shape != (rows,):
         raise ValueError(
             f"calibration: signal to noise of shape {array.shape} for {rows} spectra; give one per "
-            "spectrum, NaN where "
-            "it is unknown"
+            "spectrum, NaN where it is unknown"
         )
     return np.maximum(np.where(np.isfinite(array), array, middle), 1.0)
 

@@ -61,8 +61,7 @@ class MemberAnswers:
             member, row = np.argwhere(wrong_MN)[0]
             raise ValueError(
                 f"combine: member {member}, row {row}: {np.round(self.p_MNC[member, row], 4).tolist()} are "
-                "no class "
-                "probabilities; apply a softmax to the logits first"
+                "no class probabilities; apply a softmax to the logits first"
             )
 
     def _check_arrays(self) -> None:
@@ -79,8 +78,7 @@ class MemberAnswers:
             if array.shape != (members, rows, width):
                 raise ValueError(
                     f"combine: {name} has shape {array.shape}; {members} members, {rows} spectra and "
-                    f"{width} columns "
-                    f"need {(members, rows, width)}"
+                    f"{width} columns need {(members, rows, width)}"
                 )
             if np.isinf(array).any():
                 member, row, _ = np.argwhere(np.isinf(array))[0]
@@ -184,8 +182,7 @@ def combine(answers: MemberAnswers, weights: Weights) -> Answers:
         if getattr(weights, name).shape != shape:
             raise ValueError(
                 f"combine: weights {name} have shape {getattr(weights, name).shape}; {answers.members} "
-                "members and "
-                f"{len(answers.labels)} labels need {shape}"
+                f"members and {len(answers.labels)} labels need {shape}"
             )
     arrays = _classes(answers, weights) if answers.classes else {}
     arrays |= _labels(answers, weights) if answers.labels else {}

@@ -35,8 +35,7 @@ COLUMNS = (
         "accuracy, log_loss, mae: of a member or of the ensemble; accuracy_gain, ...: by how much the "
         "ensemble is better "
         "than the best member; agreement: share of spectra with the same class from two members; "
-        "residual_correlation: "
-        "of two members",
+        "residual_correlation: of two members",
     ),
     ("one", pa.string(), "the member, or ensemble"),
     ("other", pa.string(), "the member that it is compared with; null where there is none"),

@@ -79,8 +79,7 @@ class MemberDomain:
         if latent_ND.ndim != 2 or latent_ND.shape[1] != len(self.centre_D):
             raise ValueError(
                 f"domain: latents of shape {latent_ND.shape}; give {len(self.centre_D)} features per "
-                "spectrum, as the "
-                "training stars had"
+                "spectrum, as the training stars had"
             )
         with np.errstate(invalid="ignore"):  # an infinite latent becomes NaN
             away_ND = np.asarray(latent_ND, np.float64) - self.centre_D
@@ -244,8 +243,7 @@ def _fit_member(
     if not finite_N.any():
         raise ValueError(
             f"domain: member {number} has no finite latent of {len(train_ND):,} training stars; leave the "
-            "member out, or "
-            "give domain=false"
+            "member out, or give domain=false"
         )
     latent_ND, class_N = np.asarray(train_ND[finite_N], np.float64), references.train_N[finite_N]
     centre_D = latent_ND.mean(0)

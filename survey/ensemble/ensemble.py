@@ -234,8 +234,7 @@ def open_ensemble(path: str, device: torch.device | None = None) -> Ensemble:
         )
     raise FileNotFoundError(
         f"{path}: no {ENSEMBLE.file} and no {RUN.file} in it, so it is no finished ensemble and no "
-        "finished run; "
-        f"run survey ensemble with ensemble={path}, or survey train with run={path}, to the end"
+        f"finished run; run survey ensemble with ensemble={path}, or survey train with run={path}, to the end"
     )
 
 
@@ -321,7 +320,6 @@ def member_paths(path: str, document: EnsembleDocument) -> list[str]:
         if (now := run_document(run).id) != member.id:
             raise ValueError(
                 f"{path}: its member {member.name} at {run} has changed ({member.id} before, {now} now); "
-                "put the old run back, "
-                "or make the ensemble again in another folder"
+                "put the old run back, or make the ensemble again in another folder"
             )
     return paths

@@ -24,7 +24,7 @@ from survey.ensemble.other_kinds import (
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
 from survey.settings import SettingsError
-from survey.store.store import open_store
+from survey.store.store import Store, open_store
 from survey.training.run import StoreSource
 from survey.training.source_settings import MAIN
 from survey.training.sources import known, source_names
@@ -77,19 +77,9 @@ def predict_fit_data(
     settings: Build, members: Members, threads: machine.ThreadChooser, seen_by: Members | None = None
 ) -> FitData:
     """The members' answers about validation and training spectra: those of `seen_by`, else of the members."""
-    seen_by = seen_by or members
     store = open_store((settings.store if settings.runs else "") or members.runs[0].store_path)
     members.check_store(store)
-    if settings.runs and settings.labels:
-        join = settings.join.model_copy(update={"table": settings.labels})
-        pool = holdout.label_samples(seen_by, store, join)
-    else:
-        pool = holdout.pool_samples(seen_by, store)
-    seen = holdout.seen_parts(seen_by, pool.extra)
-    validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
-    if members.classes or members.labels:
-        train = known(train)
-    _check_enough(settings, store.path, len(pool), len(validation), len(train))
+    pool, validation, train = _fit_samples(settings, seen_by or members, store)
     answers, latents, training_latents, class_N = None, Latents(), Latents(), None
     predict = partial(
         members.predict_store, store.path, precision=settings.precision, seed=settings.seed, threads=threads
@@ -114,6 +104,21 @@ def predict_fit_data(
     )
 
 
+def _fit_samples(settings: Build, seen_by: Members, store: Store) -> tuple[Samples, Samples, Samples]:
+    """All labelled spectra, those of the validation part, and those of the training part with labels."""
+    if settings.runs and settings.labels:
+        join = settings.join.model_copy(update={"table": settings.labels})
+        pool = holdout.label_samples(seen_by, store, join)
+    else:
+        pool = holdout.pool_samples(seen_by, store)
+    seen = holdout.seen_parts(seen_by, pool.extra)
+    validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
+    if seen_by.classes or seen_by.labels:
+        train = known(train)
+    _check_enough(settings, store.path, len(pool), len(validation), len(train))
+    return pool, validation, train
+
+
 def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:
     """There are enough validation spectra for what is fitted to them, and training spectra for the domain."""
     if settings.needs_validation() and not labelled:
@@ -130,6 +135,5 @@ def _check_enough(settings: Build, store: str, labelled: int, validation: int, t
     if settings.domain and not train:
         raise SettingsError(
             f"ensemble: {store}: no member was trained on a labelled spectrum in it, so the distance from "
-            "the training spectra is unknown; "
-            "give the store of a member, or domain=false"
+            "the training spectra is unknown; give the store of a member, or domain=false"
         )

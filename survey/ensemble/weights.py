@@ -108,8 +108,7 @@ def fit_class_weights(
     if not gives_M.any() or not usable_N.any():
         raise ValueError(
             f"ensemble: weights from validation: none of {len(answers):,} validation spectra has a known "
-            "class and an "
-            "answer of every member; give weights=equal, or validation stars with classes"
+            "class and an answer of every member; give weights=equal, or validation stars with classes"
         )
     truth_N, p_MNC = truth_N[usable_N], answers.p_MNC[gives_M][:, usable_N]
     weight_M = np.zeros(answers.members)
@@ -219,8 +218,7 @@ def fit_label_weights(answers: MemberAnswers, label_NL: Floats) -> Floats:
     if truth_NL.shape != answers.value_MNL.shape[1:]:
         raise ValueError(
             f"ensemble: true labels of shape {truth_NL.shape}, answers of shape "
-            f"{answers.value_MNL.shape[1:]}; "
-            "give one row per spectrum and one column per label"
+            f"{answers.value_MNL.shape[1:]}; give one row per spectrum and one column per label"
         )
     gives_ML = answers.gives_label()
     usable_NL = np.isfinite(truth_NL) & (answers.has_label() | ~gives_ML[:, None]).all(0)

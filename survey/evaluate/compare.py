@@ -85,8 +85,7 @@ def open_all(of: str, ensemble: Ensemble, against: Sequence[str]) -> dict[str, E
         if not _common([ensemble, other]):
             raise SettingsError(
                 f"evaluate: against: {name} predicts {', '.join(_predicted(other))}, {of} predicts "
-                f"{', '.join(_predicted(ensemble))}: "
-                "nothing in common; leave it out, or evaluate it alone"
+                f"{', '.join(_predicted(ensemble))}: nothing in common; leave it out, or evaluate it alone"
             )
     return ensembles
 

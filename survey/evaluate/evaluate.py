@@ -197,8 +197,7 @@ def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
     if not len(samples):
         raise SettingsError(
             f"evaluate: split={settings.split}: the {kind} {settings.of} has no spectra of this part in "
-            f"{store.path}; give another "
-            "split, or store= and labels= of stars that it has not seen"
+            f"{store.path}; give another split, or store= and labels= of stars that it has not seen"
         )
     return samples, store
 

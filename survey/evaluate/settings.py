@@ -35,8 +35,7 @@ class Evaluate(ScoreSettings):
 
     of: str = Field(
         description="the run, ensemble or predictions to evaluate; predictions, finished or not, without "
-        "labels: "
-        "their course from shard to shard"
+        "labels: their course from shard to shard"
     )
     against: tuple[str, ...] = Field(
         (),

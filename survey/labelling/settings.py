@@ -48,8 +48,7 @@ class Join(Settings):
     classes: str = Field(
         "auto",
         description="column of the classes, by number or name (0 or MP, 1 or CEMP, 2 or NMP); "
-        "none = no classes; "
-        "auto = the column f_CEMP or class, else computed from FeH and CFe",
+        "none = no classes; auto = the column f_CEMP or class, else computed from FeH and CFe",
     )
     class_names: tuple[str, ...] = Field(
         labels.CLASSES,

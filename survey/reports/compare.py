@@ -31,8 +31,7 @@ CAUTION = (
     "95 % intervals from bootstrap samples of stars, the same for all. Of twenty differences that are 0, "
     "about one\n"
     "is called better or worse by chance. The differences hold for these trained networks: another seed of "
-    "the same\n"
-    "network may differ as much."
+    "the same\nnetwork may differ as much."
 )
 
 
@@ -45,8 +44,7 @@ def summary(table: pa.Table, against: Against) -> str:
     first = overall[0]["who"]
     title = (
         f"comparison with {first} on {overall[0]['rows']:,} spectra of {overall[0]['stars']:,} stars that "
-        "none of them was "
-        "trained on or selected by"
+        "none of them was trained on or selected by"
     )
     tables = (_labels(overall, first), _classes(overall, first), _by_group(rows, first))
     return "\n\n".join([title + _not_compared(against), *(text for text in tables if text), CAUTION])

@@ -104,8 +104,7 @@ def _labels_used(document: EvaluationDocument, labels_name: str) -> list[str]:
     if document.missing_members:
         lines.append(
             f"warning    {document.missing_members} members are not at their paths any more: these spectra "
-            "may contain stars that "
-            "they were trained on"
+            "may contain stars that they were trained on"
         )
     return lines
 
