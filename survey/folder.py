@@ -177,9 +177,7 @@ class Folder(Generic[D]):
 
     def _check_kind(self) -> None:
         """An error if the folder is one of another job."""
-        path = self.file(SETTINGS)
-        written = files.read_json(path) if files.exists(path) else {}
-        kind = written.get("kind", self.kind.name) if isinstance(written, dict) else self.kind.name
+        kind = kind_of(self.path) or self.kind.name
         if kind != self.kind.name:
             raise SettingsError(
                 f"{self.path}: is the folder of another job ({kind}, not {self.kind.name}); "
@@ -290,8 +288,13 @@ class Folder(Generic[D]):
             )
 
 
-def kind_of(path: str) -> str:
-    """The kind of a folder of a job, from its settings; empty if it is none."""
+def settings_of(path: str) -> dict[str, Any]:
+    """The content of the settings.json of a folder; empty if it has none of a job."""
     file = files.join(path, SETTINGS)
     written = files.read_json(file) if files.exists(file) else {}
-    return str(written.get("kind", "")) if isinstance(written, dict) else ""
+    return written if isinstance(written, dict) else {}
+
+
+def kind_of(path: str) -> str:
+    """The kind of a folder of a job, from its settings; empty if it is none."""
+    return str(settings_of(path).get("kind", ""))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from survey import files
-from survey.folder import SETTINGS, Kind
+from survey.folder import Kind, settings_of
 
 PRESENT = "put it back, or give store= with its present path"
 
@@ -51,9 +51,7 @@ def places(path: str, owner: str) -> list[str]:
 
 def _command_folder(owner: str) -> str:
     """The folder in which the command was given that made a folder; empty if it is not known."""
-    path = files.join(owner, SETTINGS)
-    written = files.read_json(path) if files.exists(path) else {}
-    return str(written.get("command_folder", "")) if isinstance(written, dict) else ""
+    return str(settings_of(owner).get("command_folder", ""))
 
 
 def _identity(place: str, kind: Kind[Any]) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from survey import files, plugins
 from survey.fetch import fetch
-from survey.folder import SETTINGS
+from survey.folder import kind_of
 from survey.messages import counted
 from survey.settings import SettingsError
 from survey.sources import reading
@@ -261,11 +261,9 @@ def _kind_of_folder(root: str) -> str:
 
 def _kind_in_settings(root: str) -> str:
     """Which result of a job a folder is by its settings; empty if it is none."""
-    path = files.join(root, SETTINGS)
     with suppress(ValueError):  # a file of the user's own
-        written = files.read_json(path) if files.exists(path) else None
-        if isinstance(written, dict) and written.get("kind") in RESULTS:
-            return str(written["kind"])
+        if (kind := kind_of(root)) in RESULTS:
+            return kind
     return ""
 
 
