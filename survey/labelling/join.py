@@ -146,7 +146,8 @@ def _match(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -
             f"or another key: {', '.join(offered) or 'there is none'}"
         )
 
-    def match(key: Key, keep_R: NDArray[np.bool_] = rows.keep_R) -> Match:
+    def match(key: Key, free_R: NDArray[np.bool_] | None = None) -> Match:
+        keep_R = rows.keep_R if free_R is None else rows.keep_R & free_R
         return match_by(key, rows.columns, rows.key_columns, spectra, keep_R)
 
     best = best_match(offered if settings.key == "auto" else [settings.key], match)

@@ -539,6 +539,30 @@ def test_spectra_without_the_best_key_are_matched_by_the_next_one(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize("reason", ["no label", "where", "plan"])
+def test_a_refused_row_is_not_matched_again_by_the_next_key(tmp_path: Path, reason: str) -> None:
+    """Spectra 0 and 5 lack the best key; the row of spectrum 0 is refused, and that of 5 is matched."""
+    rows = [visit(number, obsid=1000 + number if number % 5 else None) for number in range(6)]
+    frame = pd.DataFrame({"obsid": range(1000, 1006), "star": [row["star"] for row in rows], "FeH": -1.0})
+    named = pd.DataFrame([ROWS["visit by plan"](row) | {"file": row["path"]} for row in rows])
+    rows = [row | {"path": f"/data/{row['star']}.fits", "visit": row["star"]} for row in rows]
+    given: dict[str, Any] = {}
+    if reason == "no label":
+        frame.loc[0, "FeH"] = np.nan
+    elif reason == "where":
+        frame.loc[0, "FeH"] = 0.5
+        given["where"] = {"FeH": [-4, 0]}
+    else:
+        frame = pd.concat([frame, named], axis=1)
+        frame.loc[0, "file"] = visit(8)["path"]
+    found = joined(tmp_path, frame, ["FeH"], rows, **given)
+    assert found.counts.key == "obsid"
+    assert found.row_in_shard_N.tolist() == [1, 2, 3, 0, 1]
+    assert sum(found.counts.refused.values()) + sum(found.counts.left_out_rows.values()) == 1
+    assert (found.counts.used, found.counts.unmatched) == (5, 1)
+    assert_all_are_counted(found.counts)
+
+
 def test_labels_that_cannot_train_a_task_are_an_error(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"obsid": [1000, 1001, 1002], "FeH": [-2.0, -0.5, -2.0], "CFe": [0.1, 0.1, 0.2], "Teff": -9999}
