@@ -53,11 +53,12 @@ def read_bytes(data: bytes, name: str, settings: Options) -> list[Spectrum] | No
     except UnicodeDecodeError:
         return None
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    first = next((index for index, (_, line) in enumerate(lines) if _is_row(line)), None)
-    if first is None:
+    first = next((index for index, (_, line) in enumerate(lines) if _begins_with_numbers(line, 1)), None)
+    if first is None or not any(_begins_with_numbers(line, 2) for _, line in lines[first:]):
         return None
     size = len(_cells(lines[first][1]))
-    names = _names(lines[first - 1][1], size) if first else []
+    header = next((line for _, line in reversed(lines[:first]) if not _begins_with_numbers(line, 0)), None)
+    names = [] if header is None else _names(header, size)
     columns = _columns(names, size, settings.third)
     if columns is None:
         return None
@@ -74,13 +75,14 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split(delimiter)]
 
 
-def _is_row(line: str) -> bool:
-    """Whether a line begins with two numbers."""
+def _begins_with_numbers(line: str, finite: int) -> bool:
+    """Whether a line begins with two numbers; so many of them must be finite, the others may be NaN."""
     cells = _cells(line)
     try:
-        return len(cells) > 1 and all(np.isfinite(_number(cell)) for cell in cells[:2])
+        numbers = [_number(cell) for cell in cells[:2]]
     except ValueError:
         return False
+    return len(numbers) == 2 and bool(np.isfinite(numbers[:finite]).all())
 
 
 def _number(cell: str) -> float:

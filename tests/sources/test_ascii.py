@@ -95,6 +95,26 @@ def test_cells_without_a_value_and_numbers_of_fortran_are_read() -> None:
     assert (spectrum.ivar > 0).sum() == 199
 
 
+@pytest.mark.parametrize("cell", ["nan", "", "inf"])
+def test_a_first_line_without_a_flux_keeps_the_names_of_the_columns(cell: str) -> None:
+    table = pd.DataFrame({"wave": WAVE, "flux": FLUX, "ivar": 1 / ERROR**2})
+    for frame in (table, table.assign(order=1), table.assign(loglam=np.log10(WAVE)).drop(columns="wave")):
+        columns = [name for name in ("loglam", "wave") if name in frame]
+        cells = frame[[*columns, "flux", *(name for name in frame if name not in (*columns, "flux"))]]
+        cells = cells.astype({"flux": object})
+        cells.loc[0, "flux"] = cell
+        spectrum = read(cells.to_csv(index=False))
+        assert not np.isfinite(spectrum.flux[0])
+        np.testing.assert_allclose(spectrum.flux[1:], FLUX[1:])
+        np.testing.assert_allclose(spectrum.ivar, 400)
+        np.testing.assert_allclose(spectrum.angstrom, WAVE, rtol=1e-6)
+
+
+def test_a_first_line_without_a_wavelength_keeps_the_names_of_the_columns() -> None:
+    text = pd.DataFrame({"wave": WAVE, "flux": FLUX, "ivar": 1 / ERROR**2}).to_csv(index=False)
+    check(read(text.replace("ivar\n", "ivar\nnan,nan,0\n")))
+
+
 def test_errors_that_are_all_0_are_no_errors() -> None:
     check(read(saved(WAVE, FLUX, 0 * ERROR)), has_errors=False)
 
@@ -105,10 +125,11 @@ def test_errors_that_are_all_0_are_no_errors() -> None:
         b"\x89HDF\r\n\x1a\n" + bytes(range(256)),
         "",
         "obsid,file\n1,a.fits\n",
+        "obsid,file\n" + "101,\n" * 90,
         "a b c\nd e f\n",
         "obsid,lmjd,teff,logg,feh\n" + "101,55859,5000,2.0,-1\n" * 90,
     ],
-    ids=["binary", "empty", "catalogue", "words", "labels"],
+    ids=["binary", "empty", "catalogue", "no files", "words", "labels"],
 )
 def test_what_is_no_table_of_wavelengths_and_fluxes_is_left_to_others(text: str | bytes) -> None:
     data = text.encode() if isinstance(text, str) else text
