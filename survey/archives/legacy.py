@@ -23,7 +23,7 @@ TOKEN = ""
 NEEDED = {
     "ra": ("ra", "raj2000", "target_ra"),
     "dec": ("dec", "dej2000", "target_dec"),
-    "name": ("name", "dr8_id", "iauname", "objid", "targetid", "uid"),
+    "name": ("name", "dr8_id", "iauname", "targetid", "uid"),  # objid is a number within a brick
 }
 OPTIONAL = ("name",)
 

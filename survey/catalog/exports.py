@@ -7,6 +7,7 @@ VOTable, FITS and CSV have LAMOST's names (`survey.catalog.names`); Parquet alwa
 """
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -102,16 +103,16 @@ def _fits(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> bytes
             body.data.view(np.ndarray)[column.name] = letters.fill_null(0).to_numpy()
     for number, column in enumerate(described, 1):
         body.header.update(_fits_cards(number, column))
-    body.header["EXTNAME"] = about.name
+    body.header["EXTNAME"] = _ascii(about.name)
     for parameter in about.parameters:
-        value = parameter.value
+        value = _ascii(parameter.value) if isinstance(parameter.value, str) else parameter.value
         known = isinstance(value, str) or np.isfinite(value)
         body.header[f"HIERARCH {parameter.name}"] = value if known else None
     for text in (about.description, *about.notes):
-        body.header.add_comment(text)
+        body.header.add_comment(_ascii(text))
     for hdu in (primary, body):
         for key, value in origin.items():
-            hdu.header.add_history(f"{key}: {value}".replace("\n", " "))
+            hdu.header.add_history(_ascii(f"{key}: {value}"))
     sink = io.BytesIO()
     fits.HDUList([primary, body]).writeto(sink)
     return sink.getbuffer()
@@ -123,7 +124,12 @@ def _fits_cards(number: int, column: Column) -> dict[str, str]:
     if unit == DEX:
         unit, text = "", f"{text}, in dex"
     cards = {"TUNIT": unit, "TUCD": column.ucd, "TCOMM": text}
-    return {f"{key}{number}": value for key, value in cards.items() if value}
+    return {f"{key}{number}": _ascii(value) for key, value in cards.items() if value}
+
+
+def _ascii(text: str) -> str:
+    """A text as a FITS header can hold it: other letters become question marks, line ends blanks."""
+    return re.sub(r"[^ -~]", "?", text.replace("\n", " "))
 
 
 def _fits_column(column: Column, array: pa.Array) -> fits.Column:

@@ -110,9 +110,10 @@ class ShortLists:
 
 def _why_threshold(threshold: Threshold) -> str:
     """What the threshold was chosen for, or why it could not be chosen."""
-    if min(threshold.true, threshold.other) < FEW:
+    if min(threshold.allowed, threshold.other) < FEW:
+        more = f" ({threshold.true} with flagged ones)" if threshold.allowed < threshold.true else ""
         return (
-            f"only {threshold.true} validation stars belong in it, too few to choose a threshold: "
+            f"only {threshold.allowed} validation stars belong in it{more}, too few to choose a threshold: "
             "train with more such stars"
         )
     mix, numbers = threshold.mix, list_classes(threshold.name)

@@ -72,7 +72,8 @@ class Threshold:
     `true` and `other` are the validation stars that belong in the list and that do not, `listed` those
     in the list. `optimism` says by how much, in log odds, purity and completeness look better on the stars
     that the threshold was chosen on than on others; it is subtracted. Candidates of the lists `inner` are in
-    this list too. If there are reasons in `withheld`, purity and completeness are not promised, and NaN.
+    this list too. No flag keeps the `allowed` ones of the true stars out. If there are reasons in `withheld`,
+    purity and completeness are not promised, and NaN.
     """
 
     name: ListName
@@ -82,6 +83,7 @@ class Threshold:
     purity: Measure
     completeness: Measure
     true: int
+    allowed: int
     other: int
     listed: int
     optimism: tuple[float, float]
@@ -221,8 +223,9 @@ def choose_threshold(
     purity = expected_purity(k_1C, n_C, name, mix, optimism[0])[0]
     completeness = expected_completeness(k_1C, n_C, name, mix, optimism[1])[0]
     notes = (*mix.notes, *([note] if note else []))
+    listed = int(k_1C.sum())
     return Threshold(
-        name, value, goal, mix, purity, completeness, true, other, int(k_1C.sum()), optimism, notes, inner
+        name, value, goal, mix, purity, completeness, true, allowed, other, listed, optimism, notes, inner
     )
 
 
@@ -284,15 +287,17 @@ def _optimism(
     chosen on.
 
     Each resample of the validation stars chooses a threshold, which is judged on the resample and on the
-    validation stars (Efron 1983).
+    validation stars (Efron 1983), both times with the same class shares: how sure these are is in the
+    intervals.
     """
     k_XC, n_C = k_XC * mix.independent_C, n_C * mix.independent_C
     cells_XC = np.diff(np.concatenate([k_XC, n_C[None]]), axis=0, prepend=0)
     drawn_RXC = np.cumsum(resample(cells_XC, "scores"), 1)
     total_RC = drawn_RXC[:, -1]
-    best_R = _best_list(drawn_RXC[:, :-1], total_RC, mix.drawn_RC, name, goal)
+    share_RC = np.broadcast_to(mix.share_C, total_RC.shape)
+    best_R = _best_list(drawn_RXC[:, :-1], total_RC, share_RC, name, goal)
     drawn_RC = drawn_RXC[np.arange(DRAWS), best_R]
-    on_resample = purity_completeness(drawn_RC + 0.5, total_RC + 1, mix.drawn_RC, name)
+    on_resample = purity_completeness(drawn_RC + 0.5, total_RC + 1, mix.share_C, name)
     on_stars = purity_completeness(k_XC[best_R] + 0.5, n_C + 1, mix.share_C, name)
     resample_2R, stars_2R = (
         logit(np.clip(shares, ROUNDING, 1 - ROUNDING)) for shares in (on_resample, on_stars)

@@ -60,7 +60,10 @@ class Vetted:
                     f"{job}: verdicts: {path}: row {number}: the verdict is {row['verdict']!r}; "
                     f"give {', '.join(VERDICTS)}"
                 )
-            by_star[str(row["star"])] = _verdict(row)
+            name, place = str(row["star"]), f"{job}: verdicts: {path}: row {number}"
+            if name in by_star:
+                raise ValueError(f"{place}: the star {name} is there twice; keep one row of each star")
+            by_star[name] = _verdict(row, place)
         return cls(by_star)
 
     def add_to(self, ranked: pa.Table) -> pa.Table:
@@ -78,10 +81,18 @@ class Vetted:
         return {name: _record(table) for name, table in ranked.items()} if self.by_star else {}
 
 
-def _verdict(row: dict[str, Any]) -> tuple[str, int, float | None, str | None]:
-    quality = row.get("quality")
-    known = None if quality in (None, "") else float(quality)
-    return row["verdict"], int(row["people"]), known, row.get("notes") or None
+def _verdict(row: dict[str, Any], place: str) -> tuple[str, int, float | None, str | None]:
+    people, quality = row["people"], row.get("quality")
+    try:
+        known = None if quality in (None, "") else float(quality)
+        if float(people) != int(people):
+            raise ValueError("half a person")  # noqa: TRY301 - the same sentence as for text
+        return row["verdict"], int(people), known, row.get("notes") or None
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{place}: people is {people!r}, quality {quality!r}; give a whole number of people, and a "
+            "quality from 1 to 4 or nothing"
+        ) from None
 
 
 def _record(table: pa.Table) -> VettedRecord:

@@ -106,4 +106,4 @@ def _place(text: str) -> Site:
             f"followup: site: {text!r}: is no place on the Earth; give the longitude in degrees east, the "
             "latitude in degrees north, the height in metres"
         )
-    return Site(text, longitude, latitude, height)
+    return Site(text, (longitude + 180) % 360 - 180, latitude, height)

@@ -115,7 +115,7 @@ def _degrees(
     ra_R, dec_R = (_without_sentinels(values) for values in keys.positions(table, named))
     factor = {"hour": (15.0, 1.0), "rad": (180 / np.pi, 180 / np.pi)}.get(sky.unit, (1.0, 1.0))
     known = has_position(ra_R, dec_R)
-    is_plain = np.isfinite(keys.to_floats(table[columns["ra"]].combine_chunks()))[known].all()
+    is_plain = _is_number(table[columns["ra"]])[known].all()
     if sky.unit == "auto" and known.sum() >= FEW and is_plain:
         widest = float(np.max(ra_R[known]))
         spread = float(np.ptp(dec_R[known]))
@@ -128,7 +128,15 @@ def _degrees(
                 f"labels: {path}: {columns['ra']}: no value above {widest:.4g}, with declinations over "
                 f"{spread:.3g}: these seem to be no degrees; give position.unit={unit}, or deg if they are"
             )
-    return ra_R * factor[0], dec_R * factor[1]
+    return (
+        np.where(_is_number(table[columns["ra"]]), ra_R * factor[0], ra_R),
+        np.where(_is_number(table[columns["dec"]]), dec_R * factor[1], dec_R),
+    )
+
+
+def _is_number(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which cells are plain numbers; others, such as 10 13 34.7, have become degrees already."""
+    return np.asarray(np.isfinite(keys.to_floats(column.combine_chunks())))
 
 
 def _without_sentinels(values: Floats) -> Floats:

@@ -117,6 +117,7 @@ def test_cutouts_have_the_addresses_of_the_services() -> None:
         "ra=150.1000000&dec=-2.2500000&layer=ls-dr10&pixscale=0.262&size=96&bands=griz"
     )
     assert cutout.path == "150/150.10000-2.25000.fits"
+    assert "objid" not in legacy.needed(legacy.Options())["name"], "it is a number within a brick of the sky"
 
 
 QUICK = ["rate=1000", "timeout=5", "first_wait=0.01", "missing_above=1"]

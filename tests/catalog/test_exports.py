@@ -5,6 +5,7 @@ import io
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,17 @@ def test_any_number_and_any_text_come_back(
         null = hdus[1].header.get("TNULL1")
         values = hdus[1].data["number"].tolist()
         assert [None if number == null else number for number in values] == numbers
+
+
+def test_letters_that_a_fits_header_cannot_hold_become_question_marks(tmp_path: Path) -> None:
+    field = column("mag_g", pa.float32(), [1.0, 2.0, 3.0], text="column mag_g of 目录.csv")
+    about = replace(ABOUT, notes=("étoile\nrouge",))
+    export_table(table_of([field]), str(tmp_path), about, {"members": "网络"}, formats=("fits",))
+    with fits.open(tmp_path / "list.fits") as hdus:
+        header = hdus[1].header
+        assert header["TCOMM1"] == "column mag_g of ??.csv"
+        assert "?toile rouge" in header["COMMENT"]
+        assert "members: ??" in header["HISTORY"]
 
 
 def test_an_empty_list_can_be_opened(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Thresholds against a search by hand, expected shares against surveys with another class mix."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from survey.catalog.prior import BinnedProbabilities
+from survey.catalog.prior import BinnedProbabilities, cautious
 from survey.catalog.purity import (
     expected_completeness,
     expected_purity,
@@ -211,6 +212,22 @@ def test_with_too_few_stars_the_threshold_is_a_half_with_a_note_and_wide_interva
         purity = threshold.purity
         assert np.isnan(purity.value) or purity.high - purity.low > 0.05
         assert json.loads(threshold.record().model_dump_json())["search"] == "MP"
+
+
+def test_a_vague_share_of_a_class_is_no_optimism() -> None:
+    table = mixed_stars.validation((500, 60, 1000), 4)
+    mix = mix_of_stars(table, SHARES)
+    cemp_R = np.geomspace(1e-4, 0.1, len(mix.drawn_RC))
+    drawn_RC = np.stack([np.full(len(cemp_R), 0.1), cemp_R, 0.9 - cemp_R], 1)
+    vague, notes = cautious(
+        replace(mix, how="estimated", share_C=drawn_RC.mean(0), drawn_RC=drawn_RC), "CEMP"
+    )
+    assert notes
+    sure = choose_threshold(table, "CEMP", ListGoal(), replace(vague, drawn_RC=vague.share_C[None]))
+    threshold = choose_threshold(table, "CEMP", ListGoal(), vague)
+    assert threshold.value == sure.value
+    assert threshold.optimism == sure.optimism
+    assert abs(threshold.optimism[0]) < 1
 
 
 def test_without_validation_stars_of_the_class_the_completeness_is_unknown() -> None:

@@ -74,6 +74,10 @@ def test_without_verdicts_nothing_is_added(judged: tuple[Path, list[str]]) -> No
             f"{HEAD}\n{verdict_line('a', 'maybe')}\n",
             "row 2: the verdict is 'maybe'; give accept, reject, unsure",
         ),
+        ("star,verdict,people\na,accept,\n", "row 2: people is None, quality None; give a whole number"),
+        ("star,verdict,people\na,accept,2.5\n", "row 2: people is '2.5', quality None; give a whole"),
+        ("star,verdict,people,quality\na,accept,1,good\n", "row 2: people is '1', quality 'good'; give"),
+        ("star,verdict,people\na,accept,1\na,reject,1\n", "row 3: the star a is there twice; keep one row"),
     ],
 )
 def test_what_is_no_merged_table_is_refused(text: str, message: str, judged: tuple[Path, list[str]]) -> None:

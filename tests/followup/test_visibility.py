@@ -127,6 +127,7 @@ def test_a_site_is_found_by_its_names(text: str, name: str) -> None:
 
 def test_a_site_is_given_by_coordinates() -> None:
     site = find_site("-70.4,-24.6,2635")
+    assert find_site("289.6,-24.6,2635").longitude == pytest.approx(site.longitude)
     assert (site.longitude, site.latitude, site.height) == (-70.4, -24.6, 2635)
 
 

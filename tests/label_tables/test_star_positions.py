@@ -110,3 +110,6 @@ def test_hours_and_degrees_as_text_become_degrees(tmp_path: Path) -> None:
     found = read(path)
     assert found.positions.ra_R.tolist() == [pytest.approx(153.394583), pytest.approx(1.42484)]
     assert found.positions.dec_R.tolist() == [pytest.approx(-2.132750), pytest.approx(13.39627)]
+    Path(path).write_text("ra|dec|feh\n10 13 34.7|-2 7 57.9|-2\n1.5|13.39627|-1\n")
+    found = read(path, position={"ra": "ra", "dec": "dec", "unit": "hour"})
+    assert found.positions.ra_R.tolist() == [pytest.approx(153.394583), pytest.approx(22.5)]
