@@ -37,9 +37,11 @@ ALIASES = {
     "fiber_mask": ("fiber_mask", "fibermask", "fibermas", "fib_mask"),
     "class": ("class", "combined_class"),
     "subclass": ("subclass", "combined_subclass", "sptype", "spectral_type"),
+    "rv": ("rv", "combined_rv", "radial_velocity", "helio_rv", "heliocentric_rv", "rv_helio", "vhelio"),
     "z": ("z", "combined_z", "redshift"),
     "z_err": ("z_err", "combined_z_err"),
     **{f"snr_{band}": (f"snr_{band}", f"snr{band}", f"sn_{band}", f"combined_snr{band}") for band in "ugriz"},
+    **{name: (name,) for name in ("gaia_source_id", "mag_g", "mag_r", "mag_i", "mag_gaia", "mag_system")},
 }
 """The names, in any case, that a table may use for a column of a visit. The first one in the table counts."""
 

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from survey.tables.cells import SENTINELS
+
 _NO_VALUE = {"", "-9999", "nan", "n/a", "none", "non", "null"}
 
 
@@ -48,6 +50,8 @@ def integer_between(low: int, high: int) -> Callable[[object], int | None]:
         number = value if type(value) is int else number_or_none(value)
         if number is None or not low <= number <= high or number != int(number):
             return None
+        if isinstance(number, float) and number > _EXACT:
+            return None
         return int(number)
 
     return check
@@ -64,6 +68,9 @@ def number_between(low: float, high: float) -> Callable[[object], float | None]:
 
 
 _INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
+_EXACT = 1 << 53
+"""A larger number has lost its last digits in a float: it names another source of Gaia."""
+_LIGHT = 299792.458
 _SNR = number_between(-999.0, 1e6)
 
 
@@ -71,6 +78,12 @@ def _magnitude(value: object) -> float | None:
     """A magnitude that was measured; surveys write 99, -9999 or 0 if it was not."""
     number = number_between(-5.0, 40.0)(value)
     return number if number else None
+
+
+def _velocity(value: object) -> float | None:
+    """A velocity in km/s that was measured; tables write -9999, 999 and the like if it was not."""
+    number = number_between(-_LIGHT, _LIGHT)(value)
+    return None if number in SENTINELS else number
 
 
 CHECKS: dict[str, Callable[[object], object | None]] = {
@@ -81,7 +94,7 @@ CHECKS: dict[str, Callable[[object], object | None]] = {
     "spid": integer_between(0, _INT32),
     "fiberid": integer_between(0, _INT32),
     "fiber_mask": integer_between(0, _INT64),  # some LAMOST files say -1: unknown
-    "rv": number_between(-299792.458, 299792.458),
+    "rv": _velocity,
     "z": number_between(-0.99, 20.0),
     "z_err": number_between(0.0, 20.0),
     **dict.fromkeys(("snr_u", "snr_g", "snr_r", "snr_i", "snr_z"), _SNR),
@@ -92,7 +105,7 @@ CHECKS: dict[str, Callable[[object], object | None]] = {
 
 
 def valid_values(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
-    """The valid values among these, by column of the visit."""
+    """The valid values among these, by column of the visit. An `rv` of exactly 0 beside another z is none."""
     visit = {}
     for column, value in values:
         if value is None:
@@ -100,6 +113,8 @@ def valid_values(values: Iterable[tuple[str, object]]) -> dict[str, Any]:
         valid = CHECKS.get(column, text_or_none)(value)
         if valid is not None:
             visit[column] = valid
+    if visit.get("rv") == 0 and visit.get("z"):
+        del visit["rv"]
     return visit
 
 

@@ -14,7 +14,8 @@ import pytest
 from survey import files
 from survey.settings import SettingsError
 from survey.sources import arrays, reading
-from survey.spectrum import GRIDS, VISIT_COLUMNS, LogWave, Refused, Spectrum
+from survey.sources.visit import valid_values
+from survey.spectrum import GRIDS, VISIT_KEYS, LogWave, Refused, Spectrum
 
 NULL = arrays.Options()
 CEMP4900 = arrays.Options(grid="cemp4900")
@@ -87,6 +88,38 @@ def test_the_csv_beside_an_array_describes_the_visits(tmp_path: Path, name: str)
     }
     assert visits[1] == {**base, "visit": "b", "ra": 2.5}
     assert visits[2] == {**base, "visit": "c", "obsid": 13, "z": 0.002, "class": "QSO"}
+
+
+def test_the_csv_beside_an_array_may_hold_velocities_gaia_numbers_and_magnitudes(tmp_path: Path) -> None:
+    gaia = 2147483647000000003
+    labels = {
+        "combined_rv": [-51.25, -9999, 0, 0, 999],
+        "z": [0.5, 0.001, 0.002, np.nan, -9999],
+        "gaia_source_id": [gaia, gaia + 1, -9999, 0, 1],
+        "mag_g": [15.5, 99, 0, -9999, 14],
+        "mag_r": 15.0,
+        "mag_i": 14.5,
+        "mag_gaia": 15.25,
+        "mag_system": "ps",
+    }
+    path = save_array(tmp_path, np.ones((5, PIXELS), "f4"), labels, "X")
+    visits = [spectrum.visit for spectrum in read_spectra(path, list(range(5)))]
+    columns = ("rv", "z", "gaia_source_id", "mag_g")
+    assert [tuple(visit.get(column) for column in columns) for visit in visits] == [
+        (-51.25, 0.5, gaia, 15.5),
+        (None, 0.001, gaia + 1, None),
+        (None, 0.002, None, None),  # 0 beside a redshift was not measured
+        (0.0, None, None, None),
+        (None, None, 1, 14.0),
+    ]
+    assert all({"mag_r": 15.0, "mag_i": 14.5, "mag_gaia": 15.25}.items() <= visit.items() for visit in visits)
+    assert {visit["mag_system"] for visit in visits} == {"ps"}
+
+
+def test_a_gaia_number_that_lost_digits_in_a_float_is_none() -> None:
+    given = [2147483647000000003.0, "2.1e18", "2147483647000000003", 9007199254740991.0]
+    read = [valid_values([("gaia_source_id", value)]).get("gaia_source_id") for value in given]
+    assert read == [None, None, 2147483647000000003, 9007199254740991]
 
 
 def test_a_grid_is_given_by_name_or_by_numbers(tmp_path: Path) -> None:
@@ -311,7 +344,7 @@ def test_the_computed_spectra_are_read_like_their_fits_files(shared: Path) -> No
             visit["visit"]
             == f"{wanted['lmjd']}-{wanted['planid']}-{wanted['spid']:02d}-{wanted['fiberid']:03d}"
         )
-        assert set(visit) <= set(VISIT_COLUMNS)
+        assert set(visit) <= set(VISIT_KEYS)
 
 
 class Bucket:

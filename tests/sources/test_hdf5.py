@@ -145,7 +145,8 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_folder_with_a_file_of_arrays_becomes_a_store(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    write(tmp_path / "in" / "a.h5", flux=FLUX, wave=WAVE, obsid=np.arange(1, 7), z=np.full(6, 1e-4))
+    rv = np.array([30.0, -9999.0, 0.0, np.nan, 60.0, 90.0])
+    write(tmp_path / "in" / "a.h5", flux=FLUX, wave=WAVE, obsid=np.arange(1, 7), z=np.full(6, 1e-4), rv=rv)
     values = {
         "input": str(tmp_path / "in"),
         "store": str(tmp_path / "store"),
@@ -154,5 +155,7 @@ def test_a_folder_with_a_file_of_arrays_becomes_a_store(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"such as a\.h5\).*give sources=\[hdf5\]"):
         ingest(Ingest.from_dict("ingest", values))
     ingest(Ingest.from_dict("ingest", values | {"sources": ["hdf5"]}))
-    (table,) = open_store(str(tmp_path / "store")).tables(["obsid", "z"])
+    (table,) = open_store(str(tmp_path / "store")).tables(["obsid", "z", "velocity"])
     assert table["obsid"].to_pylist() == list(range(1, 7))
+    by_z = 1e-4 * 299792.458
+    assert table["velocity"].to_pylist() == pytest.approx([30, by_z, by_z, by_z, 60, 90])
