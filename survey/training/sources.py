@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from survey import files
 from survey.labelling import join as labelling
+from survey.labelling import keys, star_id
 from survey.labelling.join import Labelled
 from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
@@ -74,6 +75,36 @@ def join_sources(settings: Train, labels: Sequence[str], optional: bool) -> list
         joined.append(JoinedSource(name, source, labelled, first_shard))
         first_shard += store.shards
     return joined
+
+
+def with_common_stars(joined: Sequence[JoinedSource]) -> list[JoinedSource]:
+    """The sources, with one name for a star in all of them; a single source keeps its names.
+
+    Tables name stars by different ids, or by none. A star is the same by its name, by its position, or by a
+    spectrum that two tables label. Its name is the smallest that a source gives.
+    """
+    if len(joined) == 1:
+        return list(joined)
+    each = [source.labelled for source in joined]
+    names = pa.array(np.concatenate([labelled.star_N for labelled in each]), pa.string())
+    places = pa.array([place for source in joined for place in _places(source)], pa.string())
+    ra, dec, visits = (
+        pa.concat_arrays([labelled.extra[name].combine_chunks() for labelled in each])
+        for name in ("ra", "dec", "visit")
+    )
+    star_N = star_id.identify([names, places], keys.to_floats(ra), keys.to_floats(dec), visits)
+    ends = np.cumsum([len(labelled) for labelled in each])[:-1]
+    return [
+        replace(source, labelled=replace(source.labelled, star_N=own_star_N))
+        for source, own_star_N in zip(joined, np.split(star_N, ends), strict=True)
+    ]
+
+
+def _places(source: JoinedSource) -> list[str]:
+    """The place of each spectrum: its store, its shard and its row."""
+    found = source.labelled
+    pairs = zip(found.shard_N.tolist(), found.row_in_shard_N.tolist(), strict=True)
+    return [f"{source.source.store} {shard} {row}" for shard, row in pairs]
 
 
 def concatenate(each: Sequence[tuple[JoinedSource, Samples]]) -> Samples:

@@ -39,6 +39,7 @@ from survey.training.sources import (
     learned_labels,
     open_training_store,
     used_sources,
+    with_common_stars,
 )
 from survey.training.synthesis import usable_synthesis
 
@@ -159,7 +160,7 @@ def _label(settings: Train) -> tuple[Train, Samples, str]:
     """
     task = settings.network_task()
     # fine-tuning may have some of the labels, and some of the classes, only
-    joined = join_sources(settings, task.labels, optional=bool(settings.start_from))
+    joined = with_common_stars(join_sources(settings, task.labels, optional=bool(settings.start_from)))
     text = "".join(f"{source.labelled.counts.text()}\n" for source in joined)
     if not settings.start_from:
         if settings.task == "cls_reg" and not any(

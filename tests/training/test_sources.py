@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -22,12 +24,23 @@ from survey.training.losses import Targets, TaskLoss
 from survey.training.run import open_run, read_plan, run_document
 from survey.training.settings import Train
 from survey.training.source_settings import Source
-from survey.training.sources import draw_weights, known, loss_weights, other_classes, source_names
+from survey.training.sources import (
+    draw_weights,
+    known,
+    loss_weights,
+    other_classes,
+    pair_numbers,
+    source_names,
+)
 from survey.training.train import plan
 from survey.training.worker import learn
 from tests.finished import change_document
+from tests.labelling import small_stores
+from tests.labelling.small_stores import visit
 from tests.training import lessons
 
+SMALL: dict[str, Any] = {"model": "mean", "options": {}}
+"""A model for spectra of 3 pixels."""
 MP, CEMP = CLASSES.index("MP"), CLASSES.index("CEMP")
 
 
@@ -187,6 +200,58 @@ def test_stores_that_were_prepared_in_different_ways_are_not_joined(place: Path,
 def test_a_source_without_matching_labels_is_named(place: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"train: sources.real: .*"):
         plan(settings(place, tmp_path / "run", {"labels": str(place / "labels.csv")}))
+
+
+@pytest.fixture
+def surveys(tmp_path: Path) -> Path:
+    """Two surveys of 160 stars. 120 stars are in both, 0.036 arcsec apart.
+
+    The first table names stars by a number of Gaia, the second does not name them.
+    """
+    rng = np.random.default_rng(4)
+    for folder, numbers, moved in ((tmp_path, range(160), 0.0), (tmp_path / "real", range(40, 200), 1e-5)):
+        rows = [visit(number, star=None, visit=f"{folder.name} {number}") for number in numbers]
+        rows = [row | {"obsid": 1 + place, "dec": row["dec"] + moved} for place, row in enumerate(rows)]
+        frame = pd.DataFrame({"obsid": [row["obsid"] for row in rows]})
+        frame["FeH"], frame["CFe"] = rng.uniform(-3, 0.3, len(rows)), rng.uniform(-0.3, 2, len(rows))
+        if not moved:
+            frame["gaia_source_id"] = 4_000_000_000 + np.arange(len(rows))
+        small_stores.store(folder / "store", rows, 100)
+        frame.to_csv(folder / "labels.csv", index=False)
+    return tmp_path
+
+
+def test_a_star_that_sources_name_differently_has_one_part(surveys: Path) -> None:
+    chosen = settings(surveys, surveys / "run", **SMALL)
+    plan(chosen)
+    both = samples.read(chosen.run)
+    sky = np.array([round(ra, 2) for ra in both.extra["ra"].to_pylist()])
+    real = source_names(both) == "real"
+    common = np.isin(sky[real], sky[~real])
+    assert common.sum() == 120
+    part_of = dict(zip(sky[~real].tolist(), both.part_N[~real].tolist(), strict=True))
+    assert [part_of[star] for star in sky[real][common].tolist()] == both.part_N[real][common].tolist()
+    assert set(both.part_N[~real].tolist()) == {0, 1, 2}
+    paired = pair_numbers(both)
+    assert len(set(paired[paired >= 0].tolist())) == 120
+    assert np.array_equal(paired[real] >= 0, common)
+    alone = settings(surveys, surveys / "alone", sources={}, **SMALL)
+    plan(alone)
+    main = samples.read(alone.run)
+    assert main.extra["star"].to_pylist() == both.extra["star"].filter(pa.array(~real)).to_pylist()
+    assert np.array_equal(main.part_N, both.part_N[~real])
+
+
+def test_a_spectrum_that_two_tables_label_is_of_one_star(place: Path, tmp_path: Path) -> None:
+    """The store has no positions; only the second table has names of stars."""
+    frame = pd.read_csv(place / "labels.csv").iloc[:60]
+    frame.assign(star=[f"S{number}" for number in range(60)]).to_csv(tmp_path / "weak.csv", index=False)
+    weak = {"store": str(place / "store"), "labels": str(tmp_path / "weak.csv")}
+    chosen = settings(place, tmp_path / "run", weak)
+    plan(chosen)
+    both = samples.read(chosen.run)
+    assert both.part_N[:60].tolist() == both.part_N[120:].tolist()
+    assert both.extra["star"].to_pylist()[120:] == [f"S{number}" for number in range(60)]
 
 
 def test_a_run_of_several_sources_may_be_moved(trained: Path, tmp_path: Path) -> None:
