@@ -67,8 +67,8 @@ class LatentOptions(Settings):
     )
 
     def beta_at(self, epoch: float) -> float:
-        """Beta at this point of the training."""
-        since = math.fmod(epoch, self.cycle) if self.cycle else epoch
+        """Beta at this point of the training; at infinity, the full one."""
+        since = math.fmod(epoch, self.cycle) if self.cycle and math.isfinite(epoch) else epoch
         rise = self.cycle / 2 if self.cycle else self.warm_up
         return self.beta * (min(1.0, since / rise) if rise else 1.0)
 

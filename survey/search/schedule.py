@@ -17,7 +17,7 @@ from survey.search.settings import Tune
 from survey.search.study import FINISHED, REASON, RECIPE, Study
 from survey.search.target import RETRAINING, Target
 from survey.search.trial import Row, TrainingEnd, remove_checkpoints
-from survey.settings import JobError
+from survey.settings import JobError, SettingsError
 from survey.training import run as runs
 from survey.training.settings import Train
 from survey.training.tracking_settings import Tracking
@@ -151,7 +151,12 @@ class TargetSchedule:
         if self.settings.retrain and best:
             values = RETRAINING | {"epochs": int(best.user_attrs["best_epoch"])}
             name = f"{WINNERS}/{self.target.name}"
-            yield Request(name, self.training(name, self.study.chosen(best) | values))
+            try:
+                request = Request(name, self.training(name, self.study.chosen(best) | values))
+            except SettingsError as error:  # such as an alignment that begins after the best epoch
+                self.failed_runs[name] = str(error)
+                return
+            yield request
 
     def report(self, key: str, row: Row) -> bool:
         """Record an epoch of a training; whether it is to stop."""

@@ -70,6 +70,8 @@ class Loop:
         self.distributed_net = ranks.distribute(net, device)
         self.generator = torch.Generator(device)
         methods = settings.augment.result_settings()
+        norms = (module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+        self.running = [buffer for norm in norms for buffer in norm.buffers()]
         self.augments = settings.augment.image.is_used or any(
             methods[name]["probability"] > 0 for name in METHODS
         )
@@ -154,6 +156,7 @@ class Loop:
             ranks = self.ranks
             spectra = augment(self.settings.augment, spectra, self.generator, ranks.rank, ranks.size)
         self.optimiser.zero_grad(set_to_none=True)
+        before = [tensor.clone() for tensor in self._changed_by_a_batch()]
         loss = self._gradients(spectra, local_targets, weights)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip or math.inf)
         if bool(torch.isfinite(norm)):
@@ -161,7 +164,13 @@ class Loop:
             self._update_mean_weights()
             return loss
         self._skip(step, number, spectra)
+        for tensor, kept in zip(self._changed_by_a_batch(), before, strict=True):
+            tensor.copy_(kept)
         return torch.zeros_like(loss)
+
+    def _changed_by_a_batch(self) -> list[Tensor]:
+        """What a batch has changed before its step may turn out to be one to skip."""
+        return [*self.running, self.terms] if self.settings.nan == "skip" else []
 
     def _gradients(self, spectra: Spectra, targets: Targets, weights: Tensor) -> Tensor:
         """Add up the gradients of all pieces of a step; returns the loss."""

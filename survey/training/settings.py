@@ -134,7 +134,8 @@ class Train(Settings):
     )
     initialise: Literal["rescaled", "plain"] = Field(
         "rescaled",
-        description="rescaled = scale layers by some training spectra; plain = as torch sets them",
+        description="rescaled = fit means and components to training spectra, scale layers by some of "
+        "them; plain = nothing is fitted: layers are as torch sets them",
     )
     start_from: str | None = Field(
         None, description="finished run to fine-tune: its model, weights and scaling are taken"
@@ -238,11 +239,7 @@ class Train(Settings):
                 f"freeze: {', '.join(self.freeze)} of a model that is not trained yet; "
                 "give start_from=RUN, or leave freeze out"
             )
-        if self.align.method != "none" and self.align.warm_up >= self.epochs:
-            raise SettingsError(
-                f"align.warm_up: {self.align.warm_up:g} of {self.epochs} epochs leaves none with alignment; "
-                "give a smaller one, or more epochs"
-            )
+        self.align.check(self.has_several_sources, self.epochs)
         self._check_keep()
         for name, source in self.sources.items():
             if not source.store:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from survey.labelling.settings import Join
-from survey.settings import Settings, similar
+from survey.settings import Settings, SettingsError, similar
 
 
 class Align(Settings):
@@ -33,6 +33,21 @@ class Align(Settings):
         description="only stars with temperatures in this range (K), or of unknown temperature, are "
         "compared: stars that one source does not have must not become like others",
     )
+
+    def check(self, has_several_sources: bool, epochs: int) -> None:
+        """Checks that there is something to align, and time for it."""
+        if self.method == "none":
+            return
+        if not has_several_sources:
+            raise SettingsError(
+                f"align.method: {self.method} makes the features of several sources alike, but there is one; "
+                "give sources.NAME.store= too, or align.method=none"
+            )
+        if self.warm_up >= epochs:
+            raise SettingsError(
+                f"align.warm_up: {self.warm_up:g} of {epochs} epochs leaves none with alignment; "
+                "give a smaller one, or more epochs"
+            )
 
     def weight_at(self, epoch: float) -> float:
         """The weight at this point of a training."""

@@ -189,21 +189,24 @@ def other_classes(
     return other_N
 
 
-def draw_weights(samples: Samples, sources: Mapping[str, Source]) -> NDArray[np.float64] | None:
+def draw_weights(
+    samples: Samples, sources: Mapping[str, Source], weight_N: NDArray[np.float64] | None = None
+) -> NDArray[np.float64] | None:
     """How often each sample comes in an epoch, so that sources have their shares; None = each once.
 
-    Spectra of the sources without a share come once: other stars are not learned at their cost.
+    Spectra of the sources without a share come as often as before, which is once or `weight_N`: other stars
+    are not learned at their cost. Within a source, `weight_N` decides.
     """
     shares = {name: source.share for name, source in sources.items() if source.share is not None}
     if not shares:
-        return None
+        return weight_N
     rest = 1 - sum(shares.values())
     if rest <= 0:
         raise SettingsError(f"train: sources: their shares add up to {1 - rest:g}; give less than 1 in all")
     name_N = source_names(samples)
-    weight_N = np.ones(len(samples))
-    once = max(int((~np.isin(name_N, list(shares))).sum()), 1)
+    weight_N = np.ones(len(samples)) if weight_N is None else weight_N.copy()
+    others = float(weight_N[~np.isin(name_N, list(shares))].sum()) or 1.0
     for name, share in shares.items():
         chosen = name_N == name
-        weight_N[chosen] = share / rest * once / max(int(chosen.sum()), 1)
+        weight_N[chosen] *= share / rest * others / (float(weight_N[chosen].sum()) or 1.0)
     return weight_N

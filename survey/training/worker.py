@@ -104,7 +104,7 @@ def _fit_baseline(
     targets = inputs.targets(inputs.train)
     weight_N = _sample_weights(inputs)
     if weight_N is not None:
-        targets = replace(targets, weight_B=torch.from_numpy(weight_N).float())
+        targets = replace(targets, weight_B=targets.weight_B * torch.from_numpy(weight_N).float())
     validation = _validation(inputs, None, Ranks(), cpu)
     fit = Fit(settings, net, inputs.loss, validation, epochs, ranks)
     train_part = Part(inputs.train.shard_row_N2, targets, inputs.read)
@@ -220,14 +220,13 @@ def _batches(
 def _sample_weights(inputs: Inputs) -> NDArray[np.float64] | None:
     """How often each training spectrum comes in an epoch; None = once."""
     settings, train = inputs.settings, inputs.train
-    source_weight_N = draw_weights(train, settings.sources)
     if settings.balance == "none":
-        return source_weight_N
+        return draw_weights(train, settings.sources)
     classes = inputs.plan.task.classes
     counts = [max(int((train.class_N == number).sum()), 1) for number in range(classes)]
     weight_C = class_weights(settings.balance, classes, counts)
     weight_N = np.where(train.class_N >= 0, np.asarray(weight_C, np.float64)[train.class_N], 1.0)
-    return weight_N if source_weight_N is None else weight_N * source_weight_N
+    return draw_weights(train, settings.sources, weight_N)
 
 
 def _synthesizer(inputs: Inputs, ranks: Ranks, device: torch.device) -> Synthesizer | None:

@@ -151,8 +151,14 @@ def test_a_wrong_method_is_reported() -> None:
 
 
 def test_a_warm_up_that_leaves_no_epoch_with_alignment_is_an_error(place: Path) -> None:
+    real = {"real": {"store": "s", "labels": "l"}}
     with pytest.raises(SettingsError, match=r"align.warm_up: 3 of 3 epochs leaves none with alignment"):
-        lessons.training(place, run="run", align={"method": "coral", "warm_up": 3}, epochs=3)
+        lessons.training(place, run="run", align={"method": "coral", "warm_up": 3}, epochs=3, sources=real)
+
+
+def test_one_source_alone_cannot_be_aligned(place: Path) -> None:
+    with pytest.raises(SettingsError, match=r"align.method: coral makes .* but there is one; give sources"):
+        lessons.training(place, run="run", align={"method": "coral"})
 
 
 def test_an_alignment_waits_until_something_is_learned() -> None:

@@ -190,11 +190,12 @@ def test_a_step_without_finite_gradients_ends_the_training(
         lessons.train(tmp_path, initialise="plain")
 
 
+@pytest.mark.parametrize("values", [{}, {"model": "bganet", "options": {}}], ids=["prism", "batch norm"])
 def test_a_step_without_finite_gradients_can_be_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("survey.training.batches.read_spectra", store_with_an_infinite_pixel(tmp_path))
-    run = lessons.train(tmp_path, nan="skip", initialise="plain")
+    run = lessons.train(tmp_path, nan="skip", initialise="plain", **values)
     assert runs.run_document(str(run)).skipped_steps == 6  # once in each epoch
 
 
