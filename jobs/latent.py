@@ -7,8 +7,8 @@
     survey latent predictions=PREDICTIONS latent=FOLDER other=PREDICTIONS_OF_A_SECOND_SURVEY
 
 Minutes, most of them for the maps umap and pacmap, which need a package each (pip install umap-learn pacmap);
-a million rows of 40 features take less than 4 GB. A finished folder of the same predictions and settings is
-left as it is.
+a million rows of 40 features take less than 4 GB. A finished folder of the same predictions, tables and
+settings is left as it is.
 """
 
 from survey.command import report_errors, start

@@ -18,8 +18,6 @@ truth_stars.parquet            the stars of known true class, listed or not (if 
 catalog.json                   definitions, thresholds, counts, and what it was made from; written last
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,9 +25,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from survey import files
+from survey.catalog import catalog_inputs as inputs
 from survey.catalog.asked import ENDING, NOT_ASKED, NotAsked
 from survey.catalog.candidates import CandidateLists, CandidateRules
-from survey.catalog.catalog_inputs import added_columns, check_criterion, default_columns, read_truth
 from survey.catalog.criteria import definitions
 from survey.catalog.crossmatch import crossmatch, read_list
 from survey.catalog.document import CATALOG, CatalogDocument, ExpectedRecord, FrequencyRecord, ThresholdRecord
@@ -85,16 +83,17 @@ class CatalogResult:
 
 
 def make_catalog(settings: CatalogSettings) -> CatalogResult:
-    """Make the catalog; a finished catalog of these predictions and settings is left as it is."""
+    """Make the catalog; a finished catalog of these predictions, tables and settings is left as it is."""
     predictions = open_predictions(files.absolute(settings.predictions))
     _check_subject(predictions)
+    identity = inputs.catalog_id(settings, predictions)
     folder = Folder(files.absolute(settings.catalog), CATALOG)
     with folder.claim(settings.plain()):
         before = folder.sound_document()
         agrees = folder.agree(settings.plain(), started=folder.is_finished())
-        if agrees and before is not None and before.predictions.id == predictions.document.id:
+        if agrees and before is not None and before.id == identity:
             return CatalogResult(folder.path, before, created=False)
-        job = _CatalogJob(settings, predictions, folder)
+        job = _CatalogJob(settings, predictions, folder, identity)
         if not agrees or before is not None:
             folder.withdraw()
             folder.begin(settings.plain())
@@ -133,13 +132,16 @@ class _CatalogJob:
     """The work on a catalog. All input is read first, so that an error in it comes before the work."""
 
     def __init__(
-        self, settings: CatalogSettings, predictions: Predictions, folder: Folder[CatalogDocument]
+        self,
+        settings: CatalogSettings,
+        predictions: Predictions,
+        folder: Folder[CatalogDocument],
+        identity: str,
     ) -> None:
-        check_criterion(settings, predictions)
-        self.settings, self.predictions, self.folder = settings, predictions, folder
+        inputs.check_criterion(settings, predictions)
+        self.settings, self.predictions, self.folder, self.identity = settings, predictions, folder, identity
         self.origin = origin(predictions)
-        ranges = predictions.document.ensemble.ranges
-        leave_out = flag_bits(settings.leave_out)
+        ranges, leave_out = predictions.document.ensemble.ranges, flag_bits(settings.leave_out)
         flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key, settings.ask)
         self.validation = read_validation(predictions, settings.visits, flags)
         thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags)
@@ -149,8 +151,8 @@ class _CatalogJob:
         self.known = crossmatch(lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
         manifest = input_manifest(predictions)
         self.input_folder = manifest.folder if manifest else ""
-        self.added = added_columns(settings, self.stars, manifest)
-        self.truth = read_truth(settings, predictions, self.stars) if settings.truth else None
+        self.added = inputs.added_columns(settings, self.stars, manifest)
+        self.truth = inputs.read_truth(settings, predictions, self.stars) if settings.truth else None
         self.truth_stars: list[pa.Table] = []
         self.kind_lists = KindLists(settings.limits)
         self.ground = Ground(self.validation, flags, settings.ground)
@@ -207,7 +209,7 @@ class _CatalogJob:
         settings, stars = self.settings, self.stars
         pixel_S = stars.pixel_S[: stars.with_position]
         tiles = make_tiles(pixel_S, settings.rows_per_file, margin_order(settings.margin))
-        shown = default_columns(self.predictions)
+        shown = inputs.default_columns(self.predictions)
         origin = {**self.origin, "begun": f"{self.folder.begun():%Y-%m-%dT%H:%MUTC}"}
         writer = HatsWriter(scratch, tiles, origin, settings.margin, shown)
         lists, not_asked = CandidateLists(), NotAsked(scratch, self.origin)
@@ -275,7 +277,7 @@ class _CatalogJob:
         written: HatsCounts,
         lists: CandidateLists,
         finished: FinishedLists,
-        truth_counts: dict[str, int] | None,
+        truth: dict[str, int] | None,
     ) -> CatalogDocument:
         thresholds, settings = self.rules.thresholds, self.settings.plain()
         predictions, ensemble = records(self.predictions)
@@ -283,10 +285,9 @@ class _CatalogJob:
             name: ExpectedRecord.of_list(finished.ranked[name].num_rows, threshold.record().purity)
             for name, threshold in thresholds.items()
         }
-        content = json.dumps([predictions.id, settings], sort_keys=True).encode()
         return CatalogDocument(
             version=CATALOG.version,
-            id=hashlib.sha256(content).hexdigest()[:16],
+            id=self.identity,
             created=f"{self.folder.begun():%Y-%m-%d %H:%M:%S %z}",
             predictions=predictions,
             ensemble=ensemble,
@@ -299,7 +300,7 @@ class _CatalogJob:
             expected=expected,
             thresholds=dict(self._threshold_records(finished)),
             counts={name: dict(counted) for name, counted in lists.counts.items()} | self.kind_lists.counts(),
-            truth=truth_counts,
+            truth=truth,
             settings=settings,
             why_short=finished.why_short,
             next_best={name: next_best.count for name, next_best in self.next_best.items()},

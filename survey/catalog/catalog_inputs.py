@@ -1,7 +1,10 @@
 """What a catalog is made from besides predictions: other columns, true labels, and what must fit."""
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
+from survey import checked
 from survey.catalog.added_columns import AddedColumns
 from survey.catalog.criteria import has_labels
 from survey.catalog.settings import LIST_NAMES, CatalogSettings
@@ -12,6 +15,14 @@ from survey.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from survey.catalog.truth import TrueLists
+
+
+def catalog_id(settings: CatalogSettings, predictions: Predictions) -> str:
+    """The same for the same predictions, settings, and content of the tables that the settings name."""
+    catalogue = "" if settings.catalogue in ("auto", "none") else settings.catalogue
+    tables = filter(None, (settings.verdicts, settings.truth, *settings.known, catalogue))
+    made_from = [predictions.document.id, settings.plain(), *checked.checksums(tables)]
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def added_columns(settings: CatalogSettings, stars: Stars, manifest: Manifest | None) -> AddedColumns:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from survey import files
+from survey import checked, files
 from survey.folder import Folder
 from survey.latent import groups, maps
 from survey.latent.classifiers import SCHEMA, labelled_rows, score_classifiers
@@ -72,13 +72,15 @@ class LatentResult:
 
 
 def look(settings: LatentSettings) -> LatentResult:
-    """Look at the latent space; a finished look at these predictions with these settings is left as it is."""
+    """Look at the latent space; a finished look at these predictions with these tables and settings is left
+    as it is."""
     usable, left_out = maps.usable_maps(settings)
     latents = open_latents(files.absolute(settings.predictions))
     other = open_latents(files.absolute(settings.other), "other") if settings.other else None
     _check(settings, latents, other)
-    made_from = json.dumps([latents.id, other.id if other else "", settings.plain()], sort_keys=True)
-    identity = hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    tables = filter(None, (settings.labels, settings.votes, settings.statistics))
+    made_from = [latents.id, other.id if other else "", settings.plain(), *checked.checksums(tables)]
+    identity = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = Folder(files.absolute(settings.latent), LATENT)
     with folder.claim(settings.plain()):
         before = folder.sound_document()

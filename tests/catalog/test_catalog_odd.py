@@ -185,3 +185,25 @@ def test_predictions_that_have_lost_a_shard_say_what_to_do(tmp_path: Path) -> No
         FileNotFoundError, match=r"part-00001\.parquet: .*; run survey predict with the settings"
     ):
         run(tmp_path)
+
+
+def test_a_catalog_is_made_again_only_if_the_content_of_a_given_table_has_changed(tmp_path: Path) -> None:
+    write_survey(tmp_path)
+    text = (tmp_path / "truth.csv").read_text()
+    tables = {name: tmp_path / f"{name}.csv" for name in ("truth", "known", "catalogue")}
+    for path in tables.values():
+        path.write_text(text)
+    tables["verdicts"] = tmp_path / "verdicts.csv"
+    tables["verdicts"].write_text("star,verdict,people\nJ1,accept,2\nJ2,reject,2\n")
+    given: dict[str, Any] = {name: str(path) for name, path in tables.items()}
+    given |= {"known": [given["known"]], "catalogue_columns": ["FeH"], "exports": []}
+    ids = {run(tmp_path, **given).document.id}
+    for name, path in tables.items():
+        before = path.read_text()
+        path.write_text(before)
+        assert not run(tmp_path, **given).created, f"{name}: another time, the same content"
+        path.write_text(before.rsplit("\n", 2)[0] + "\n")
+        again = run(tmp_path, **given)
+        assert again.created, name
+        ids.add(again.document.id)
+    assert len(ids) == 5

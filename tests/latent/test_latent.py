@@ -241,3 +241,20 @@ def test_what_cannot_be_is_one_sentence(
     }
     with pytest.raises((SettingsError, ValueError), match=message):
         look(settings(surveys, latent=str(tmp_path / "l"), **changes))
+
+
+def test_a_changed_table_makes_it_again(surveys: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"latent": str(tmp_path / "l")}
+    names = {"labels": "labels.csv", "votes": "votes.parquet", "statistics": "shapes.csv"}
+    for key, name in names.items():
+        given[key] = str(tmp_path / name)
+        (tmp_path / name).write_bytes((surveys / name).read_bytes())
+    assert look(settings(surveys, **given)).created
+    for name in names.values():
+        assert not look(settings(surveys, **given)).created
+        path = tmp_path / name
+        if path.suffix == ".csv":
+            path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
+        else:
+            pq.write_table(pq.read_table(path).slice(1), path)
+        assert look(settings(surveys, **given)).created, name
