@@ -65,13 +65,15 @@ class TrueLists:
     """For each list, whether a star belongs in it: 1, 0, or `MISSING` if unknown; and its true labels.
 
     `left_out` counts the stars that a member was trained on, `missing_members` the members whose training
-    stars are unknown.
+    stars are unknown, `contradicting` the stars whose visits have labels that contradict each other: they
+    count as unknown for the list.
     """
 
     belongs_S: Mapping[ListName, NDArray[np.int8]]
     label_S: Mapping[str, Floats]
     left_out: int
     missing_members: int
+    contradicting: int = 0
 
     def compare(self, lists: CandidateLists) -> tuple[pa.Table, dict[str, int]]:
         """Purity and completeness of each list among the stars of known class, and how many these are."""
@@ -81,6 +83,7 @@ class TrueLists:
         counts |= {
             "left out, as they were seen in training": self.left_out,
             "members whose training is unknown": self.missing_members,
+            "unknown, as the labels of their visits contradict each other": self.contradicting,
         }
         rows = [
             row
@@ -119,17 +122,34 @@ def read_truth(settings: Join, predictions: Predictions, stars: Stars) -> TrueLi
     spectra = samples.from_labelled(labelled, labelled.labels).extra
     seen_N, missing_members = seen_in_training(predictions.member_ids, predictions.path, spectra)
     belongs: dict[ListName, NDArray[np.int8]] = {}
+    contradicts_S = np.zeros(len(stars), bool)
     for name in LIST_NAMES:
-        belongs_S = np.full(len(stars), MISSING, np.int8)
-        belongs_N = _belongs(labelled, name)
-        belongs_S[star_N[belongs_N != MISSING]] = belongs_N[belongs_N != MISSING]
+        belongs_S, both_S = _of_stars(_belongs(labelled, name), star_N, len(stars))
         belongs_S[star_N[seen_N]] = MISSING
         belongs[name] = belongs_S
+        contradicts_S |= both_S
+    contradicts_S[star_N[seen_N]] = False
     label_S: dict[str, Floats] = {}
     for label, label_N in _true_labels(labelled):
         label_S[label] = np.full(len(stars), np.nan)
-        label_S[label][star_N] = label_N
-    return TrueLists(belongs, label_S, len(np.unique(star_N[seen_N])), missing_members)
+        known_N = np.isfinite(label_N)
+        label_S[label][star_N[known_N]] = label_N[known_N]
+    left_out = len(np.unique(star_N[seen_N]))
+    return TrueLists(belongs, label_S, left_out, missing_members, int(contradicts_S.sum()))
+
+
+def _of_stars(
+    belongs_N: NDArray[np.int8], star_N: NDArray[np.int64], stars: int
+) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+    """Whether each star belongs in a list, by what its visits say; and which stars have visits that
+    contradict each other: they count as unknown."""
+    in_S, out_S = np.zeros(stars, bool), np.zeros(stars, bool)
+    in_S[star_N[belongs_N == 1]] = True
+    out_S[star_N[belongs_N == 0]] = True
+    belongs_S = np.full(stars, MISSING, np.int8)
+    belongs_S[in_S & ~out_S] = 1
+    belongs_S[out_S & ~in_S] = 0
+    return belongs_S, in_S & out_S
 
 
 def _true_labels(labelled: Labelled) -> Iterator[tuple[str, Floats]]:

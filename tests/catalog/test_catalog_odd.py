@@ -207,3 +207,23 @@ def test_a_catalog_is_made_again_only_if_the_content_of_a_given_table_has_change
         assert again.created, name
         ids.add(again.document.id)
     assert len(ids) == 5
+
+
+def test_of_several_labelled_visits_known_labels_are_kept_and_contradicting_ones_count_as_unknown(
+    tmp_path: Path,
+) -> None:
+    """The first visits are the first rows; rows 1280, 1281 and 1282 are the second ones of J0, J4 and J8."""
+    write_survey(tmp_path)
+    visits = [(0, -2, 1.4), (1280, -2, ""), (4, -2, 0.2), (1281, 0, 0), (8, -2, 0.2), (1282, -2.1, 0.1)]
+    lines = [f"{10**15 + row},{feh},{cfe}" for row, feh, cfe in visits]
+    (tmp_path / "visits.csv").write_text("\n".join(["obsid,FeH,CFe", *lines]) + "\n")
+    result = run(tmp_path, truth=str(tmp_path / "visits.csv"), exports=[])
+    table, counts = result.table("truth_stars.parquet"), result.document.truth
+    assert table is not None
+    assert counts is not None
+    stars = {row["star"]: row for row in table.to_pylist()}
+    belongs = {star: (row["belongs_mp"], row["belongs_cemp"]) for star, row in stars.items()}
+    assert belongs == {"J0": (True, True), "J4": (None, False), "J8": (True, False)}
+    assert stars["J0"]["true_CFe"] == 1.4
+    assert [counts[name] for name in ("MP", "not MP", "CEMP", "not CEMP")] == [2, 0, 1, 2]
+    assert "1 unknown, as the labels of their visits contradict each other" in report.summary(result, [])
