@@ -46,7 +46,8 @@ class CombinedLabels:
     """One value for each star and label, and its error; NaN where unknown. `star_M` are codes of stars.
 
     `origin` says which source or sources a value is from. `contradicts_M` names the labels on which sources
-    contradict each other, separated by commas. `sources_M` counts the sources of a star.
+    contradict each other, separated by commas. `sources_M` counts the sources of a star. Where
+    `carbon_from_h_M`, [C/H] was measured, and [C/Fe] follows from it and [Fe/H].
     """
 
     star_M: Codes
@@ -58,6 +59,7 @@ class CombinedLabels:
     correction_M: Floats
     contradictions: pa.Table
     kept_M: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    carbon_from_h_M: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     def __len__(self) -> int:
         return len(self.star_M)
@@ -147,6 +149,7 @@ def _empty(star_M: Codes) -> CombinedLabels:
         np.full(count, np.nan),
         CONTRADICTIONS.empty_table(),
         np.ones(count, bool),
+        np.zeros(count, bool),
     )
 
 
@@ -261,7 +264,7 @@ def _corrections(
 
 
 def _complete_carbon(combined: CombinedLabels) -> None:
-    """[C/H] from [C/Fe] and [Fe/H] for every star that has both; [C/Fe] from [C/H] where it lacks."""
+    """[C/Fe] from [C/H] and [Fe/H] where it lacks; else [C/H] from [C/Fe] and [Fe/H]."""
     count = len(combined)
     for name in CARBON_LABELS:
         for part, empty in ((combined.label, np.nan), (combined.error, np.nan), (combined.origin, "")):
@@ -273,7 +276,8 @@ def _complete_carbon(combined: CombinedLabels) -> None:
     label["CFe"] = np.where(from_h_M, cfe_M, label["CFe"])
     error["CFe"] = np.where(from_h_M, error_M, error["CFe"])
     origin["CFe"] = np.where(from_h_M, origin["CH"], origin["CFe"])
-    both_M = np.isfinite(label["CFe"]) & np.isfinite(label["FeH"])
+    combined.carbon_from_h_M = from_h_M
+    both_M = np.isfinite(label["CFe"]) & np.isfinite(label["FeH"]) & ~from_h_M
     ch_M = labels.values(labels.label("CH"), labels.carbon_label("CH", label))
     label["CH"] = np.where(both_M, ch_M, label["CH"])
     error["CH"] = np.where(both_M, np.hypot(error["CFe"], error["FeH"]), error["CH"])
@@ -291,13 +295,16 @@ def _flag(combined: CombinedLabels, found: Sequence[dict[str, Any]], settings: C
         if settings.contradicting == "drop_star":
             combined.kept_M[place] = False
         if settings.contradicting == "drop_label":
-            for name in (*names, *_dependent(names)):
+            for name in (*names, *_dependent(combined, place, names)):
                 combined.label[name][place] = combined.error[name][place] = np.nan
                 combined.origin[name][place] = ""
     columns = {name: [record[name] for record in found] for name in CONTRADICTIONS.names}
     combined.contradictions = pa.table(columns, schema=CONTRADICTIONS)
 
 
-def _dependent(names: dict[str, None]) -> list[str]:
-    """[C/H] follows from [C/Fe] and [Fe/H]."""
-    return ["CH"] if {"CFe", "FeH"} & names.keys() else []
+def _dependent(combined: CombinedLabels, place: int, names: Mapping[str, None]) -> list[str]:
+    """The labels of a star that were computed from one of these."""
+    if combined.carbon_from_h_M[place]:
+        return ["CFe"] if {"CH", "FeH"} & names.keys() else []
+    is_computed = combined.origin["CH"][place] == DERIVED
+    return ["CH"] if is_computed and {"CFe", "FeH"} & names.keys() else []

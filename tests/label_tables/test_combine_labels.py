@@ -67,6 +67,40 @@ def test_carbon_over_hydrogen_of_one_source_and_iron_of_another_give_carbon_over
     assert row["source_CFe"] == "two"
 
 
+def measured_carbon(folder: Path, how: str, *iron: tuple[float, float]) -> dict[str, Any]:
+    """The labels of a star with a [C/H] of one source, and [Fe/H] with its error of others."""
+    carbon = write_csv(folder / "carbon.csv", "ra dec ch e_ch", [(10, 5, -1.5, 0.1)])
+    labels = {"CH": {"column": "ch", "error": "e_ch"}}
+    sources: dict[str, dict[str, Any]] = {"carbon": {"file": carbon, "labels": labels}}
+    for number, (value, error) in enumerate(iron):
+        path = write_csv(folder / f"{number}.csv", "ra dec feh e_feh", [(10, 5, value, error)])
+        sources[f"iron{number}"] = {"file": path}
+    table = make(folder, sources, combine={"contradicting": how}).table("labels.parquet")
+    assert table is not None
+    row: dict[str, Any] = table.to_pylist()[0]
+    return row
+
+
+def test_a_measured_carbon_over_hydrogen_keeps_its_error_and_source(tmp_path: Path) -> None:
+    row = measured_carbon(tmp_path, "keep", (-2.0, 0.1))
+    assert (row["CH"], row["e_CH"], row["source_CH"]) == (-1.5, 0.1, "carbon")
+    assert (row["CFe"], row["e_CFe"]) == (pytest.approx(0.5), pytest.approx(np.hypot(0.1, 0.1)))
+
+
+def test_what_was_computed_from_a_dropped_label_is_dropped_and_what_was_measured_stays(
+    tmp_path: Path,
+) -> None:
+    row = measured_carbon(tmp_path, "drop_label", (-2.0, 0.1), (-1.0, 0.1))
+    assert row["contradicts"] == "FeH"
+    assert (row["FeH"], row["CFe"], row["source_CFe"]) == (None, None, None)
+    assert (row["CH"], row["source_CH"]) == (-1.5, "carbon")
+    one = catalogue(tmp_path / "1.csv", [(1, 5000, -2.0, 0.5, 50)])
+    two = catalogue(tmp_path / "2.csv", [(1, 5000, -1.0, "", 50)])
+    frame, _ = table_of(tmp_path / "b", {"one": one, "two": two}, combine={"contradicting": "drop_label"})
+    assert frame.loc["s1", "CFe"] == 0.5
+    assert frame.loc["s1", ["FeH", "CH"]].isna().all()
+
+
 def test_a_weighted_mean_and_its_error_are_those_of_textbooks(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.csv" for number in range(3)]
     values = [(-2.00, 0.1), (-2.10, 0.2), (-2.06, 0.1)]
