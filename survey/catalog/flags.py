@@ -115,6 +115,10 @@ class FlagRules:
         may_be_asked_N = np.isin(kinds(table, warn_N | bad_N | info_N), self.ask)
         return np.where(may_be_asked_N, bits_N & ~np.int32(KIND_BITS), bits_N)
 
+    def keep_out(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Which rows may not be in the lists, because of their flags or their kind."""
+        return np.asarray((self.excluding(table, *self.flags(table)) != 0) | ~self.may_be_asked(table))
+
     def may_be_asked(self, table: pa.Table) -> NDArray[np.bool_]:
         """Which rows are of a kind that is asked."""
         return np.isin(kinds(table, np.bitwise_or.reduce(self.flags(table))), self.ask)

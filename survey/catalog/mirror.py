@@ -85,8 +85,7 @@ class Mirror:
         if self.blanked is None or not self.blanked.num_rows or threshold is None:
             return
         passed_N = threshold.passes(class_probabilities(self.blanked)) & ~is_ruled_out(self.blanked)
-        flags = self.rules.flags
-        allowed_N = flags.excluding(self.blanked, *flags.flags(self.blanked)) == 0
+        allowed_N = ~self.rules.flags.keep_out(self.blanked)
         independent = independent_share(passed_N.astype(np.float64), self.blanked[BASE].to_numpy())
         passed, listed = int(passed_N.sum()), int((passed_N & allowed_N).sum())
         yield _record("CEMP", "blanked", len(passed_N), passed, listed, independent)

@@ -37,7 +37,8 @@ SMALLEST = 1e-7
 
 @dataclass(frozen=True)
 class ValidationStars:
-    """Tested stars with a known class and an answer; `allowed_N`: no flag keeps the star out of lists.
+    """Tested stars with a known class and an answer; `allowed_N`: neither a flag nor its
+    kind keeps the star out of lists.
 
     Stars of one `base_N` are draws of one spectrum; None if each is a star of its own.
     """
@@ -117,7 +118,7 @@ class ValidationStars:
 def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:
     """The predictions of the ensemble for its test population, or for its validation stars, one row each.
 
-    None if it has neither. `flag_bad` is not 0 if the star's flags would keep it out of the lists.
+    None if it has neither. `flag_bad` is 1 if the star's flags or its kind would keep it out of the lists.
     """
     path = files.join(predictions.path, POPULATION)
     if files.exists(path):
@@ -132,4 +133,4 @@ def read_validation(predictions: Predictions, visits: VisitSettings, rules: Flag
     else:
         return None
     stars = combine_visits(table, code_N, visits)
-    return stars.append_column("flag_bad", pa.array(rules.excluding(stars, *rules.flags(stars))))
+    return stars.append_column("flag_bad", pa.array(rules.keep_out(stars).astype(np.int32)))

@@ -149,3 +149,7 @@ def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Pat
     [blanked] = [record for record in records if record.group == "blanked"]
     assert (blanked.search, blanked.n, blanked.passed, blanked.listed) == ("CEMP", 60, 30, 20)
     assert blanked.share.value == 0.5
+    only_known = run(tmp_path, exports=[], catalog=str(tmp_path / "fgk"), ask=["FGK"]).document.mirror
+    [blanked] = [record for record in only_known if record.group == "blanked"]
+    assert (blanked.n, blanked.listed) == (60, 0), "of no draw is the kind known"
+    assert blanked.passed > 0

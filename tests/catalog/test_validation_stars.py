@@ -106,3 +106,19 @@ def test_stars_that_a_cascade_rules_out_are_never_listed_and_count_as_lost() -> 
     lists = [choose_threshold(one, "MP", goal).completeness.value for one in (tested, reduced)]
     assert lists[0] > 0.95
     assert lists[1] < 0.8
+
+
+def test_stars_of_a_kind_that_is_not_asked_are_never_listed(tmp_path: Path) -> None:
+    """A star without a measured band is of unknown kind."""
+    tested = table(4, 1).append_column("star", pa.array(["a", "b", "c", "d"]))
+    tested = tested.append_column("snr", pa.array([50.0, 50.0, 50.0, 1.0]))
+    tested = tested.append_column("tio5", pa.array([1.0, None, 1.0, 1.0]))
+    pq.write_table(tested, tmp_path / VALIDATION)
+    place: Any = SimpleNamespace(path=str(tmp_path))
+    for rules, allowed in (
+        (FlagRules(), [True, True, True, False]),
+        (FlagRules(ask=("FGK",)), [True, False, True, False]),
+    ):
+        read = read_validation(place, VisitSettings(), rules)
+        assert read is not None
+        assert ValidationStars.from_table(read).allowed_N.tolist() == allowed
