@@ -171,7 +171,7 @@ class _ExplainJob:
         return np.asarray(np.array(names, object)[np.nan_to_num(p_BC, nan=-1.0).argmax(1)])
 
     def _dependence(self) -> tuple[list[dict[str, object]], dict[str, NDArray[np.float64]]]:
-        """How much each target changes without all lines of an element."""
+        """How much each target changes without all lines of an element; nothing if the grid has no lines."""
         masks = element_masks(self.ensemble.grid.wave)
         change = Change("occlusion", self.settings.seed)
         change_BTE = responses_without(
@@ -205,7 +205,7 @@ class _ExplainJob:
             found = features_between(low, high)
             is_plain = bool(found) and found[0].high - found[0].low > FILLS * (high - low)
             names[found[0].name if is_plain else f"{low:.0f} to {high:.0f} angstrom"] = None
-        element = max(by_element, key=lambda name: by_element[name][number])
+        element = max(by_element, key=lambda name: by_element[name][number], default="")
         own = OWN_ELEMENT.get(target.column, "")
         return TargetRecord(
             column=target.column,
@@ -213,7 +213,7 @@ class _ExplainJob:
             is_class=target.is_class,
             features=tuple(names),
             element=element,
-            change=float(by_element[element][number]),
+            change=float(by_element[element][number]) if element else 0.0,
             own_element=own,
             own_change=float(by_element[own][number]) if own in by_element else None,
         )

@@ -13,7 +13,7 @@ class _Record(BaseModel):
 
 class TargetRecord(_Record):
     """A label or a class that is explained. `features` are those of the most important blocks, best first;
-    `element` has the lines whose loss changes it most, by `change`."""
+    `element` has the lines whose loss changes it most, by `change`; empty if the grid has no lines."""
 
     column: str
     unit: str

@@ -90,6 +90,8 @@ def responses_without(
     threads: ThreadChooser | None = None,
 ) -> Floats:
     """How much each target changes (B, T, K) when a block of pixels is taken away."""
+    if not blocks:
+        return np.empty((len(spectra), len(targets(ensemble)), 0))
     before_BT = respond(ensemble, spectra, threads)
     changes = []
     with Progress(f"explain: {change.method}", len(blocks) * len(spectra), "spectra") as bar:

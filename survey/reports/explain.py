@@ -28,9 +28,7 @@ def summary(result: Explained, pictures: Sequence[str]) -> str:
         "what matters, most first (blocks that become continuum)",
         *(_line(f"  {target.column}", ", ".join(target.features), 12) for target in document.targets),
         "",
-        "what a label or class follows from (all lines of an element become continuum)",
         *_dependence(document.targets),
-        "",
         "test of strength: the most important blocks are taken away, or as many random ones",
         *_strength(result),
         "",
@@ -52,12 +50,18 @@ def _amount(value: float, target: TargetRecord) -> str:
 
 
 def _dependence(targets: Sequence[TargetRecord]) -> Iterator[str]:
+    """Nothing if the wavelengths have no line of any element."""
+    targets = [target for target in targets if target.element]
+    if not targets:
+        return
+    yield "what a label or class follows from (all lines of an element become continuum)"
     for target in targets:
         text = f"changes by {_amount(target.change, target)} without {target.element}"
         if target.own_change is not None and target.own_element != target.element:
             own = _amount(target.own_change, target)
             text += f", but by {own} without {target.own_element}: it is inferred from {target.element}"
         yield _line(f"  {target.column}", text, 12)
+    yield ""
 
 
 def _strength(result: Explained) -> Iterator[str]:

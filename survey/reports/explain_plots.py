@@ -30,7 +30,8 @@ def draw(result: Explained) -> Iterator[tuple[str, bytes]]:
         some = targets[start : start + MOST_ROWS]
         name = "importance" if not start else f"importance-{start // MOST_ROWS + 1}"
         yield name, _importance(importance, mean, some)
-    yield "dependence", _dependence(dependence, targets)
+    if len(dependence):
+        yield "dependence", _dependence(dependence, targets)
     groups = [group for group in importance["group"].unique() if group != "all"]
     if len(groups) > 1:
         yield "groups", _groups(importance, targets, groups)

@@ -13,6 +13,7 @@ import torch
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.explain.blocks import Blocks, ratio_interval
 from survey.explain.explain import Explained, explain
+from survey.explain.features import FEATURES
 from survey.explain.responses import (
     Change,
     integrated_gradients,
@@ -254,3 +255,21 @@ def test_an_importance_table_names_what_is_in_a_block(explained: Explained) -> N
     names = " ".join(pq.ParquetFile(path).read(["features"])["features"].to_pylist())
     assert "CH G band" in names
     assert "H delta" in names
+
+
+def test_wavelengths_without_any_known_line_are_explained_without_elements(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = tuple(replace(feature, low=feature.low + 11000, high=feature.high + 11000) for feature in FEATURES)
+    for module in ("survey.explain.blocks", "survey.explain.features", "survey.reports.explain_plots"):
+        monkeypatch.setattr(f"{module}.FEATURES", far)
+    result = explain(settings(place, explain=str(tmp_path / "far"), methods=["occlusion"]))
+    table = result.table("dependence.parquet")
+    assert table is not None
+    assert table.num_rows == 0
+    assert {target.element for target in result.document.targets} == {""}
+    pictures = report.pictures(result)
+    assert "dependence.png" not in {path.rpartition("/")[2] for path in pictures}
+    text = report.summary(result, pictures)
+    assert "follows from" not in text
+    assert "what matters, most first" in text
