@@ -1,5 +1,6 @@
 """Which spectra are explained: a random part of those with enough signal, and those that are named."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,18 +81,16 @@ def _random_shards(store: Store, seed: int) -> Places:
 
 
 def find(store: Store, names: tuple[str, ...]) -> Chosen:
-    """The first spectrum of each name: an obsid, a visit, a star, or a file with or without its folder."""
+    """The first spectrum of each name: an obsid, a visit, a star, or a file with or without its folders."""
     found: dict[str, tuple[int, int]] = {}
     examples: list[str] = []
     for shard in range(store.shards if names else 0):
         table = store.spectra(shard, list(NAMES))
         for column in NAMES:
             texts = pc.cast(table[column].combine_chunks(), pa.string())
-            if column == "path":
-                texts = pc.replace_substring_regex(texts, r"^.*/", "")
-            for row in pc.indices_nonzero(pc.is_in(texts, value_set=pa.array(names))).to_pylist():
-                found.setdefault(texts[row].as_py(), (shard, row))
-            examples += filter(None, texts[:1].to_pylist())
+            for name, row in (_files if column == "path" else _values)(texts, names):
+                found.setdefault(name, (shard, row))
+            examples += filter(None, (text and text.rpartition("/")[2] for text in texts[:1].to_pylist()))
     if missing := [name for name in names if name not in found]:
         raise SettingsError(
             f"explain: spectra: {missing[0]}: no spectrum of {store.path} has this {', '.join(NAMES[:3])} or "
@@ -99,6 +98,23 @@ def find(store: Store, names: tuple[str, ...]) -> Chosen:
         )
     place_N2 = np.array([found[name] for name in names], np.int64).reshape(-1, 2)
     return Chosen(store, place_N2, read_columns(store, place_N2, ["snr"])["snr"])
+
+
+def _values(texts: pa.Array, names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """The names that are values of a column, each with its row."""
+    for row in pc.indices_nonzero(pc.is_in(texts, value_set=pa.array(names))).to_pylist():
+        yield texts[row].as_py(), row
+
+
+def _files(paths: pa.Array, names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """The names that are files, with all, some or none of their folders, each with its row."""
+    last = pa.array([name.rpartition("/")[2] for name in names], pa.string())
+    bare = pc.replace_substring_regex(paths, r"^.*/", "")
+    for row in pc.indices_nonzero(pc.is_in(bare, value_set=last)).to_pylist():
+        path = paths[row].as_py()
+        for name in names:
+            if path == files.absolute(name) or f"/{path}".endswith(f"/{name.removeprefix('./')}"):
+                yield name, row
 
 
 def file_name(name: str) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.explain.blocks import Blocks, ratio_interval
+from survey.explain.chosen import find
 from survey.explain.explain import Explained, explain
 from survey.explain.features import FEATURES
 from survey.explain.responses import (
@@ -273,3 +274,14 @@ def test_wavelengths_without_any_known_line_are_explained_without_elements(
     text = report.summary(result, pictures)
     assert "follows from" not in text
     assert "what matters, most first" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["spec-1003.fits", "x/spec-1003.fits", "/x/spec-1003.fits", "./x/spec-1003.fits"]
+)
+def test_a_file_is_found_with_or_without_its_folder(place: Path, name: str) -> None:
+    store = open_store(str(place / "store"))
+    found, plain = find(store, (name,)), find(store, ("1003",))
+    assert found.place_N2.tolist() == plain.place_N2.tolist()
+    with pytest.raises(SettingsError, match=r"spectra: y/spec-1003.fits: no spectrum of .* such as "):
+        find(store, (name, "y/spec-1003.fits"))
