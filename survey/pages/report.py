@@ -15,6 +15,7 @@ from survey.arguments import given_command
 from survey.catalog.document import CATALOG
 from survey.ensemble.ensemble import ENSEMBLE
 from survey.evaluate.result import EVALUATION
+from survey.explain.explanation import EXPLANATION
 from survey.folder import SETTINGS, Folder, Kind
 from survey.latent.latent_document import LATENT
 from survey.pages import catalog_page, data_pages, training_pages
@@ -68,7 +69,8 @@ def make_page(settings: ReportSettings) -> PageResult:
         )
     document = _document(folder, kind)
     page = files.absolute(settings.page or _page_name(folder, settings))
-    mark = fingerprint(document.get("id"), document.get("checksum"), folder, settings.plain())
+    shown = [document.get("id"), document.get("checksum"), *_explanation_id(settings)]
+    mark = fingerprint(*shown, folder, settings.plain())
     shows = f"{settings.list_ or kind} of {settings.of}" if settings.list_ else f"the {kind} {settings.of}"
     old = _old_page(page)
     if old and fingerprint_of(old) == mark:
@@ -78,6 +80,13 @@ def make_page(settings: ReportSettings) -> PageResult:
     files.write(page, data)
     note = f"it has no spectra: {why}; {_where_from(folder)}" if why else ""
     return PageResult(page, len(data), shows, created=True, note=note)
+
+
+def _explanation_id(settings: ReportSettings) -> list[str]:
+    """What identifies the explanation that a vetting page shows, if it shows one."""
+    if not (settings.list_ and settings.explanation):
+        return []
+    return [Folder(files.absolute(settings.explanation), EXPLANATION).document().id]
 
 
 def _where_from(folder: str) -> str:

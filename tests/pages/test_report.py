@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import CatalogResult
+from survey.explain import tables
+from survey.explain.explanation import EXPLANATION, ExplanationDocument
 from survey.folder import Folder
 from survey.pages.html import to_json
-from survey.pages.report import KINDS
+from survey.pages.report import KINDS, make_page
+from survey.pages.settings import ReportSettings
 from survey.pages.vetted_list import FEWEST_BETWEEN, work_order
 from survey.status.look import JOB_OF
 from tests.commands import survey
@@ -131,6 +135,31 @@ def test_the_second_run_leaves_the_page_and_another_setting_makes_it_anew(
     assert page.stat().st_mtime_ns == before
     other = survey("report", f"of={vetted.folder}", "list=mp", f"page={page}", "visits=false")
     assert "written now" in other.stdout
+
+
+def write_explanation(folder: Path, identity: str, share: float) -> None:
+    """A finished explanation with one block, whose share is given."""
+    written = Folder(str(folder), EXPLANATION)
+    written.begin({})
+    row = {"method": "occlusion", "target": "p_CEMP", "group": "all", "spectra": 9, "block": 0}
+    row |= {"low": 4000.0, "high": 4600.0, "features": "", "size": 1.0, "change": 1.0, "share": share}
+    pq.write_table(tables.table([row], tables.IMPORTANCE), folder / "importance.parquet")
+    counts = {"spectra": 9, "blocks": 1, "left_out": {}, "settings": {}, "version": EXPLANATION.version}
+    names = dict.fromkeys(("of", "of_id", "store", "store_id"), "x")
+    empty = dict.fromkeys(("methods", "targets", "strength", "attention", "single"), ())
+    document = ExplanationDocument.model_validate({"id": identity, **counts, **names, **empty})
+    written.finish(document, ["importance.parquet"])
+
+
+def test_an_explanation_that_was_made_anew_makes_the_page_anew(vetted: CatalogResult, tmp_path: Path) -> None:
+    page, folder = tmp_path / "x.html", tmp_path / "explained"
+    given = {"of": vetted.folder, "list": "cemp", "page": str(page), "explanation": str(folder)}
+    settings = ReportSettings.from_dict("report", given | {"visits": False})
+    for identity, share in (("one", 0.25), ("two", 0.75)):
+        write_explanation(folder, identity, share)
+        assert make_page(settings).created
+        assert packed(page.read_text(), "about")["explanation"]["blocks"] == [[4000.0, 4600.0, share]]
+        assert not make_page(settings).created
 
 
 def test_a_file_that_is_no_page_is_not_replaced(vetted: CatalogResult, tmp_path: Path) -> None:
