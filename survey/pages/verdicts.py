@@ -1,8 +1,8 @@
 """Files of verdicts: read, and merged to one table, with the agreement of the people who gave them.
 
 A file is what a vetting page saves (CSV or JSON): one row for each star and look. All files are of the same
-list. Of two rows of the same person, star and look the newer counts. The merged verdict of a star is that of
-most people; without a majority it is unsure. Second looks say only how well people agree with themselves.
+list. Of two rows of the same person, star and look the newer counts. The merged verdict of a star is the most
+frequent verdict; of a tie, unsure. Second looks say only how well people agree with themselves.
 """
 
 import csv
@@ -28,7 +28,7 @@ LARGEST = 200 << 20
 """Bytes of a file of verdicts, at most."""
 COLUMNS = {
     "star": ("string", "name of the star"),
-    "verdict": ("string", "verdict of most people: accept, reject or unsure; unsure without a majority"),
+    "verdict": ("string", "the most frequent verdict: accept, reject or unsure; of a tie, unsure"),
     "people": ("int32", "people who gave a verdict"),
     "accept": ("int32", "people who accept it"),
     "reject": ("int32", "people who reject it"),

@@ -13,8 +13,9 @@ class Status(Settings):
     ARGUMENT: ClassVar[str] = "path"
 
     path: str = Field(
-        description="folder or s3:// prefix that a job makes or has made: a store, a run, a study, an "
-        "ensemble, an evaluation, predictions, a catalog or a mock survey"
+        description="folder or s3:// prefix that a job makes or has made: a download, a store, a run, "
+        "a study, an ensemble, an evaluation, predictions, a catalog, a latent space, an explanation, "
+        "a follow-up, labels or a mock survey"
     )
     watch: float | None = Field(
         None, ge=1, strict=False, description="look again every so many seconds, until the work ends"

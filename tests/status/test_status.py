@@ -18,7 +18,8 @@ from survey.predict.predict import predict
 from survey.reports.status import summary
 from survey.search.study_progress import read_progress
 from survey.search.tune import STUDY
-from survey.status.look import look, watch
+from survey.status.look import JOB_OF, look, watch
+from survey.status.settings import Status
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.store.store import STORE
@@ -301,3 +302,9 @@ def test_watching_ends_with_the_work(tmp_path: Path) -> None:
         assert next(states).state == "running"
         assert next(states).state == "running"
     assert [state.state for state in states] == ["stopped"]
+
+
+def test_the_help_names_every_kind_of_folder() -> None:
+    text = (Status.model_fields["path"].description or "").replace("-", "")
+    inside_of_others = {"observed"}  # the results of a followup
+    assert [kind for kind in JOB_OF if kind not in text and kind not in inside_of_others] == []
