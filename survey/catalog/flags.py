@@ -41,7 +41,7 @@ from survey.catalog.flag_tests import (
     survey_type,
     wide_interval,
 )
-from survey.catalog.kinds import KIND_BITS, kinds
+from survey.catalog.kinds import KIND_BITS, kinds, tells_kind
 from survey.store.schema import Flag
 
 Severity = Literal["warn", "bad", "info"]
@@ -116,8 +116,12 @@ class FlagRules:
         return np.where(may_be_asked_N, bits_N & ~np.int32(KIND_BITS), bits_N)
 
     def keep_out(self, table: pa.Table) -> NDArray[np.bool_]:
-        """Which rows may not be in the lists, because of their flags or their kind."""
-        return np.asarray((self.excluding(table, *self.flags(table)) != 0) | ~self.may_be_asked(table))
+        """Which rows may not be in the lists, because of their flags or their kind.
+
+        A table without any column that tells a kind says nothing about kinds: only flags count there.
+        """
+        excluded_N = np.asarray(self.excluding(table, *self.flags(table)) != 0)
+        return excluded_N | ~self.may_be_asked(table) if tells_kind(table) else excluded_N
 
     def may_be_asked(self, table: pa.Table) -> NDArray[np.bool_]:
         """Which rows are of a kind that is asked."""

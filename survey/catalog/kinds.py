@@ -37,6 +37,11 @@ NEEDED = tuple(dict.fromkeys((*INDICES, *BAND_COLUMNS, "class", "subclass", "snr
 """The columns that decide the kind."""
 
 
+def tells_kind(table: pa.Table) -> bool:
+    """Whether a table has a column that tells the kind of its rows, be it null in many."""
+    return not {*INDICES, "class", "subclass"}.isdisjoint(table.column_names)
+
+
 def kinds(table: pa.Table, bits_N: NDArray[np.int32]) -> NDArray[np.object_]:
     """The kind of each row with these flags (`flag_warn`, `flag_bad`, `flag_info` together).
 

@@ -141,6 +141,7 @@ def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Pat
     others = {"base": np.arange(tested.num_rows) + 100, "blanked": np.zeros(tested.num_rows, bool)}
     for name, values in others.items():
         tested = tested.append_column(name, pa.array(values))
+    tested = tested.append_column("tio5", pa.array(np.ones(tested.num_rows)))  # else their kind is unknown
     both = pa.concat_tables([population, tested], promote_options="permissive")
     pq.write_table(both, tmp_path / "predictions" / "population.parquet")
     result = run(tmp_path, exports=[])

@@ -122,3 +122,8 @@ def test_stars_of_a_kind_that_is_not_asked_are_never_listed(tmp_path: Path) -> N
         read = read_validation(place, VisitSettings(), rules)
         assert read is not None
         assert ValidationStars.from_table(read).allowed_N.tolist() == allowed
+    pq.write_table(tested.drop_columns(["tio5"]), tmp_path / VALIDATION)
+    read = read_validation(place, VisitSettings(), FlagRules(ask=("FGK",)))
+    assert read is not None
+    few = ValidationStars.from_table(read).allowed_N.tolist()
+    assert few == [True, True, True, False], "nothing in the table tells a kind"
