@@ -23,7 +23,7 @@ VERDICTS = ("accept", "reject", "unsure")
 COLUMNS: dict[str, ColumnSpec] = {
     "verdict": (
         "string",
-        "verdict of most people: accept, reject or unsure; empty if not judged",
+        "most frequent verdict: accept, reject or unsure; empty if not judged",
         "",
         "meta.code",
     ),
