@@ -16,6 +16,7 @@ from survey.ensemble import member_scores
 from survey.ensemble.diversity import ENSEMBLE_NAME
 from survey.ensemble.holdout import member_settings, seen_in_training, with_own_columns
 from survey.evaluate import result
+from survey.evaluate.own_criterion import with_own_criterion
 from survey.evaluate.result import MEMBERS, METRICS, PREDICTIONS, Evaluation, Key
 from survey.evaluate.settings import Evaluate
 from survey.labelling import join, samples
@@ -32,10 +33,13 @@ def evaluate_predictions(settings: Evaluate) -> Evaluation:
     table = str(settings.labels)
     predictions = open_predictions(settings.of)
     folder = settings.to or files.join(settings.of, "evaluations", name_of_labels(table, ""))
+    trainings = member_settings(predictions.member_ids, predictions.path)
     joining = settings.join.model_copy(update={"table": table, "class_names": predictions.classes or CLASSES})
-    joining = with_own_columns(joining, member_settings(predictions.member_ids, predictions.path))
-    columns = {"join": settings.join.model_copy(update={"columns": joining.columns})}
-    key: Key = {"run": predictions.id, "settings": settings.model_copy(update=columns).plain()}
+    joining = with_own_columns(joining, trainings)
+    join_settings = settings.join.model_copy(update={"columns": joining.columns})
+    settings = with_own_criterion(settings.model_copy(update={"join": join_settings}), trainings)
+    joining = joining.model_copy(update={"criterion": settings.join.criterion})
+    key: Key = {"run": predictions.id, "settings": settings.plain()}
     is_new = not result.is_finished(folder, key)
     if is_new:
         wanted = available_labels(joining, predictions.labels)

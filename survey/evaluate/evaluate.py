@@ -20,6 +20,7 @@ from survey.ensemble.members import check_passes
 from survey.evaluate import compare, result
 from survey.evaluate.against_labels import evaluate_predictions, name_of_labels
 from survey.evaluate.drift import Drift, is_predictions, measure_drift
+from survey.evaluate.own_criterion import with_own_criterion
 from survey.evaluate.result import AGAINST, MEMBERS, METRICS, PREDICTIONS, Evaluation, EvaluationDocument, Key
 from survey.evaluate.settings import Evaluate
 from survey.labelling.samples import Samples
@@ -65,11 +66,13 @@ def evaluate_ensemble(settings: Evaluate) -> Evaluation:
         )
     compared = compare.open_all(settings.of, ensemble, settings.against)
     passes = _passes(settings, ensemble)
+    trainings = [run.document.settings for run in ensemble.members.runs]
     if settings.labels:
         join = settings.join.model_copy(update={"table": settings.labels})
-        own = holdout.with_own_columns(join, [run.document.settings for run in ensemble.members.runs])
+        own = holdout.with_own_columns(join, trainings)
         join = settings.join.model_copy(update={"columns": own.columns})
         settings = settings.model_copy(update={"join": join})
+    settings = with_own_criterion(settings, trainings)
     folder = settings.to or files.join(settings.of, "evaluations", _name(settings))
     key = _key(settings, compared, ensemble, passes)
     is_new = not result.is_finished(folder, key)

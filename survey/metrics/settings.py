@@ -48,7 +48,9 @@ class ScoreSettings(Settings):
         MAPE_FLOOR, ge=0, description="a true value nearer to 0 is left out of the relative error (mape)"
     )
     criterion: Criterion = Field(
-        "carbon_0.7", description="[C/Fe] limit of carbon-enhanced stars, for classes by predicted labels"
+        "carbon_0.7",
+        description="[C/Fe] limit of carbon-enhanced stars, for classes by predicted labels; not "
+        "given = that of join, or else of the trainings, where they agree",
     )
 
     @field_validator("snr")

@@ -169,6 +169,21 @@ def test_the_names_of_columns_of_the_training_are_known(tmp_path: Path) -> None:
     assert document.no_truth == ()
 
 
+def test_predictions_are_compared_by_the_criterion_of_the_training(tmp_path: Path) -> None:
+    lessons.store(tmp_path / "store", small_runs.COUNT)
+    small_runs.train(tmp_path, "own", join={"criterion": "carbon_1.0"})
+    values = {"ensemble": str(tmp_path / "own"), "store": str(tmp_path / "store"), "threads": 1}
+    predict(Predict.from_dict("predict", values | {"predictions": str(tmp_path / "predicted")}))
+    evaluation = compare(tmp_path, labels=str(tmp_path / "labels.csv"), join={})
+    assert evaluation.criterion == "carbon_1.0"
+    assert "by carbon_1.0" in str(evaluation.document.joined)
+    test = samples.read(str(tmp_path / "own")).part("test")
+    assert sorted(evaluation.calibrated.class_N.tolist()) == sorted(test.class_N.tolist())
+    assert compare(tmp_path, labels=str(tmp_path / "labels.csv"), criterion="carbon_0.7").criterion == (
+        "carbon_0.7"
+    )
+
+
 def test_a_predicted_label_without_a_column_is_said_with_what_to_give(place: Path) -> None:
     evaluation = compare(place)
     assert evaluation.document.no_truth == ("FeH",)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from survey.evaluate.evaluate import evaluate_ensemble
+from survey.evaluate.own_criterion import with_own_criterion
 from survey.evaluate.result import EVALUATION, METRICS, PREDICTIONS, READS
 from survey.evaluate.settings import Evaluate
 from survey.labelling import samples
@@ -19,6 +21,8 @@ from survey.training.train import plan
 from survey.training.worker import learn
 from tests.finished import change_document
 from tests.training import lessons
+
+OTHER, AOKI = {"criterion": "carbon_1.0"}, {"criterion": "aoki2007"}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +116,50 @@ def test_label_tables_with_one_name_give_different_folders(place: Path, tmp_path
         new = {"store": str(tmp_path / name / "store"), "labels": str(tmp_path / name / "labels.csv")}
         folders.add(evaluate(place, **new).folder)
     assert len(folders) == 2
+
+
+def by_labels(evaluation: Any) -> list[dict[str, Any]]:
+    """The metrics of classes that follow from predicted labels."""
+    return [row for row in evaluation.metrics.to_pylist() if row["subject"].endswith(" by labels")]
+
+
+def test_classes_by_labels_follow_the_criterion_of_the_training(place: Path) -> None:
+    usual = evaluate(place)
+    change_document(place / "run" / "run.json", lambda run: run["settings"]["join"].update(OTHER))
+    given = evaluate(place, **OTHER)
+    own = evaluate(place)
+    assert (usual.criterion, given.criterion, own.criterion) == ("carbon_0.7", "carbon_1.0", "carbon_1.0")
+    assert by_labels(own) == by_labels(given) != by_labels(usual)
+    assert evaluate(place, criterion="carbon_0.7").criterion == "carbon_0.7"
+
+
+def test_true_classes_of_another_table_follow_the_criterion_of_the_training(
+    place: Path, folder: Path, tmp_path: Path
+) -> None:
+    def used(**changes: Any) -> tuple[str, str]:
+        """The criterion of the classes by labels, and of the true classes."""
+        evaluation = evaluate(place, **{"labels": str(folder / "labels.csv")} | changes)
+        return evaluation.criterion, evaluation.document.key["settings"]["join"]["criterion"]
+
+    change_document(place / "run" / "run.json", lambda run: run["settings"]["join"].update(OTHER))
+    assert used() == ("carbon_1.0", "carbon_1.0")
+    assert used(criterion="carbon_0.7") == ("carbon_0.7", "carbon_0.7")
+    assert used(join={"criterion": "aoki2007"}) == ("aoki2007", "aoki2007")
+    change_document(place / "run" / "run.json", lambda run: run["settings"]["join"].update(AOKI))
+    assert used() == ("aoki2007", "aoki2007")
+    frame = pd.read_csv(folder / "labels.csv").drop(columns=["Teff", "logg"])
+    frame.to_csv(tmp_path / "carbon.csv", index=False)
+    assert used(labels=str(tmp_path / "carbon.csv")) == ("carbon_0.7", "carbon_0.7")
+
+
+def test_trainings_that_differ_decide_no_criterion() -> None:
+    settings = Evaluate(of="run")
+    usual: dict[str, Any] = {"join": {}, "sources": {}}
+    other = {"join": OTHER, "sources": {"real": {"join": None}}}
+    mixed = {"join": OTHER, "sources": {"real": {"join": AOKI}}}
+    for runs in ([usual, other], [mixed], []):
+        assert with_own_criterion(settings, runs) == settings
+    assert with_own_criterion(settings, [other, other]).criterion == "carbon_1.0"
 
 
 def test_plots_are_drawn_once(place: Path) -> None:
