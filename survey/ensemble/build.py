@@ -36,7 +36,7 @@ from survey.ensemble.ensemble import (
     member_paths,
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
-from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
+from survey.ensemble.fit_ensemble import criterion_of, fit_ensemble, fit_recalibration, population_of
 from survey.ensemble.line_key import read_indices, signal_to_noise
 from survey.ensemble.member_names import path_from, short_names
 from survey.ensemble.members import check_passes, open_members
@@ -174,9 +174,10 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Re
         result = ensemble.conclude(data.member_answers, data.latents, signal_to_noise(samples.extra))
         labelled = member_scores.label_all(ensemble, result, samples)
         truth = samples.class_N, samples.label_NL
+        scoring = ScoreSettings(criterion=criterion_of(ensemble.members))
         tables = {
             VALIDATION: member_scores.answers_table(result, labelled, samples, samples.labels),
-            METRICS: member_scores.scores_table(labelled, ScoreSettings()),
+            METRICS: member_scores.scores_table(labelled, scoring),
             DIVERSITY: diversity.diversity_table(data.member_answers, result.answers, *truth, ensemble.names),
         }
         if key:

@@ -19,6 +19,7 @@ from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import Build
 from survey.labelling.settings import Join
+from survey.labels import Criterion
 from survey.settings import SettingsError
 from survey.store.store import open_store
 
@@ -117,9 +118,13 @@ def fit_recalibration(settings: Build, ensemble: Ensemble, threads: machine.Thre
     return Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
 
 
-def population_of(settings: Build, members: Members, data: FitData) -> TestPopulation:
-    """The test population of an ensemble. The definition of CEMP is that of the first member."""
+def criterion_of(members: Members) -> Criterion:
+    """The definition of CEMP of an ensemble: that of its first member."""
     values = members.runs[0].document.settings
-    criterion = Join.from_dict("ensemble: join", values.get("join", {})).criterion
-    store = open_store(data.store.path)
+    return Join.from_dict("ensemble: join", values.get("join", {})).criterion
+
+
+def population_of(settings: Build, members: Members, data: FitData) -> TestPopulation:
+    """The test population of an ensemble."""
+    store, criterion = open_store(data.store.path), criterion_of(members)
     return TestPopulation(settings.population, store, data.train, data.validation, criterion, settings.seed)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from survey.ensemble import build as building
 from survey.ensemble import holdout
 from survey.ensemble.build import BuiltEnsemble, build
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
+from survey.ensemble.fit_ensemble import criterion_of
 from survey.ensemble.settings import Build, trainings
 from survey.folder import SETTINGS
 from survey.labels import CLASSES
@@ -122,6 +124,15 @@ def test_a_spectrum_that_is_no_star_of_the_training_is_outside_of_each_class(
     answers = ensemble.predict(Spectra(flux, torch.full_like(flux, 100.0)), np.full(50, 50.0)).answers
     assert answers.domain_N is not None
     assert (answers.domain_N > 2).all()
+
+
+def test_the_definition_of_cemp_is_that_of_the_first_member(folder: Path) -> None:
+    members = open_ensemble(str(folder / RUNS[0])).members
+    assert criterion_of(members) == "carbon_0.7"
+    values = members.runs[0].document.settings | {"join": {"criterion": "aoki2007"}}
+    document = members.runs[0].document.model_copy(update={"settings": values})
+    run = replace(members.runs[0], document=document)
+    assert criterion_of(replace(members, runs=(run,))) == "aoki2007"
 
 
 def test_calibrated_errors_hold_on_validation(team: BuiltEnsemble) -> None:

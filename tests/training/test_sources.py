@@ -151,6 +151,11 @@ def test_weights_and_shares_are_those_of_the_source(place: Path, trained: Path) 
     assert drawn is not None
     assert drawn[real].sum() == pytest.approx(120), "half of the epoch"
     assert np.all(drawn[~real] == 1), "each spectrum of the main source comes once"
+    by_class = np.where(both.class_N == MP, 3.0, 0.5)
+    balanced = draw_weights(both, sources, by_class)
+    assert balanced is not None
+    assert balanced[real].sum() == pytest.approx(balanced[~real].sum()), "half of the epoch"
+    assert np.array_equal(balanced[~real], by_class[~real]), "the classes of the main source are balanced"
     assert draw_weights(both, {"real": Source(store="s", labels="l")}) is None
     assert np.array_equal(other_classes(both, sources, CLASSES) == CEMP, real & (both.class_N == MP))
 
