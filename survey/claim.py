@@ -233,8 +233,8 @@ def _is_gone(path: str, other: Values, age: Callable[[str], float] | None = None
 def _renew(path: str, values: Values, where: str, ended: threading.Event, shared: bool) -> None:
     """Show again and again that this process is alive, and take over a shared claim that has been left.
 
-    A process that stood still for so long that another one has the folder now must not go on: it is
-    interrupted as by Ctrl-C.
+    A process that stood still for so long that another one has the folder now must not go on: it is ended
+    as by SIGTERM. (What was started in the background ignores SIGINT.)
     """
     owns = False
     while not ended.wait(RENEWED if owns else WATCHED):
@@ -249,7 +249,7 @@ def _renew(path: str, values: Values, where: str, ended: threading.Event, shared
                     "%s: this process stood still, and process %s on %s took its place",
                     *(where, now["process"], now["host"]),
                 )
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)
                 return
             else:
                 owns = False

@@ -2,9 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -151,20 +151,19 @@ def test_a_process_that_shares_keeps_the_folder_when_the_first_one_leaves(
             pass
 
 
-def test_a_process_whose_folder_was_taken_while_it_stood_still_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(claims, "WATCHED", 0.01)
-
-    def work() -> None:
-        with claim(str(tmp_path), "train", "run", {}):
-            change_claim(tmp_path, {"token": "of another"})
-            while True:
-                time.sleep(0.01)
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert f"{tmp_path}: this process stood still, and process {os.getpid()} on" in caplog.text
+def test_a_process_whose_folder_was_taken_while_it_stood_still_is_ended(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from survey import claim; claim.WATCHED = 0.01\n"
+        "with claim.claim(sys.argv[1], 'train', 'run', {}): print('mine', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "mine\n"
+        change_claim(tmp_path, {"token": "of another"})
+        _, errors = job.communicate()
+    assert job.returncode == -signal.SIGTERM
+    assert f"{tmp_path}: this process stood still, and process {job.pid} on" in errors
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]"])
