@@ -33,7 +33,7 @@ CLAIM = ".claim.json"
 RENEWED = 20.0
 """Seconds between two renewals of a claim."""
 WATCHED = 2.0
-"""Seconds between two looks at the claim of the process with which this one shares the work."""
+"""Seconds until the first look at a claim, and between two looks where another process has it."""
 GONE_AFTER = 90.0
 """Seconds without a renewal after which the process of another machine counts as gone."""
 
