@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from survey.models.network import FeatureDropout, Heads, Network, Outputs
-from survey.models.options import Share, Size, Sizes
+from survey.models.options import Kernel, Share, Size, Sizes
 from survey.models.settings import Task
 from survey.models.statistics import Difference
 from survey.settings import Settings
@@ -25,7 +25,7 @@ class Options(Settings):
     channels: Sizes = Field((32, 64), description="channels after each strided convolution")
     steps: Sizes = Field((8, 4), description="stride of each of these convolutions, in pixels")
     blocks: Sizes = Field((1, 2), description="residual blocks after each of these convolutions")
-    kernel: Size = Field(7, description="width in pixels of the blocks' convolutions")
+    kernel: Kernel = Field(7, description="width in pixels of the blocks' convolutions, odd")
     group: Size = Field(16, description="channels per group of the blocks' convolutions")
     kept: Size = Field(12, description="channels that the dense layers read at every place")
     hidden: int = Field(256, ge=4, description="width of the dense layers")
