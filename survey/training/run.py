@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
 from torch import Tensor
 
 from survey import checked, files, plugins
@@ -62,19 +62,21 @@ class StartRun(_Fixed):
     id: str
 
 
-class PartCounts(BaseModel):
-    """How many spectra and stars a part has, and how many spectra of each class (`classes`)."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, int] = Field(init=False)
+class PartCounts(_Fixed):
+    """How many spectra and stars a part has, and how many spectra of each class."""
 
     spectra: int
     stars: int
+    classes: dict[str, int]
 
-    @property
-    def classes(self) -> dict[str, int]:
-        """Spectra by class."""
-        return dict(self.__pydantic_extra__)
+    @model_validator(mode="before")
+    @classmethod
+    def _read_flat(cls, values: Any) -> Any:
+        """Runs of earlier versions hold the counts of the classes beside the other two."""
+        if not isinstance(values, dict) or isinstance(values.get("classes"), dict):
+            return values
+        totals = {name: count for name, count in values.items() if name in ("spectra", "stars")}
+        return totals | {"classes": {name: count for name, count in values.items() if name not in totals}}
 
 
 def _read_scaling(value: Any) -> Any:

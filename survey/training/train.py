@@ -236,4 +236,4 @@ def _plan(settings: Train, store: Store, labelled: Samples) -> Plan:
 def _count(part: Samples, names: Sequence[str]) -> PartCounts:
     classes = {name: int((part.class_N == number).sum()) for number, name in enumerate(names)}
     stars = len(set(part.extra["star"].to_pylist()))
-    return PartCounts(spectra=len(part), stars=stars, **classes)
+    return PartCounts(spectra=len(part), stars=stars, classes=classes)

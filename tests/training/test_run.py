@@ -53,6 +53,14 @@ def test_the_document_comes_back_as_it_was_written(finished: Path) -> None:
     assert document.parts["train"].classes.keys() == {"MP", "CEMP", "NMP"}
 
 
+def test_the_counts_of_classes_are_read_from_earlier_runs_too() -> None:
+    earlier = {"spectra": 9, "stars": 7, "MP": 4, "CEMP": 5}
+    now = runs.PartCounts(spectra=9, stars=7, classes={"MP": 4, "CEMP": 5})
+    assert runs.PartCounts.model_validate(earlier) == now
+    assert runs.PartCounts.model_validate(now.model_dump()) == now
+    assert runs.PartCounts.model_validate({"spectra": 9, "stars": 7}).classes == {}
+
+
 def test_a_run_of_another_version_is_refused(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished / "run", run)

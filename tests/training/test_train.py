@@ -118,6 +118,24 @@ def test_without_any_class_in_the_table_labels_alone_are_learned(place: Path) ->
     assert runs.read_plan(settings.run).task.kind == "reg"
 
 
+def test_classes_may_have_any_name_and_are_counted_by_it(place: Path) -> None:
+    table = pd.read_csv(place / "labels.csv")
+    table["class"] = ["stars" if feh < -1 else "spectra" for feh in table["FeH"]]
+    table.to_csv(place / "objects.csv", index=False)
+    settings = lessons.training(
+        place,
+        labels=str(place / "objects.csv"),
+        run=str(place / "objects"),
+        task="cls",
+        join={"classes": "class", "class_names": ["stars", "spectra"]},
+    )
+    plan(settings)
+    parts = runs.read_plan(settings.run).parts
+    totals = {name: sum(part.classes[name] for part in parts.values()) for name in ("stars", "spectra")}
+    assert totals == table["class"].value_counts().to_dict()
+    assert sum(part.spectra for part in parts.values()) == len(table)
+
+
 def test_a_network_that_needs_continua_is_refused_before_the_training_if_there_are_none(place: Path) -> None:
     message = "model=freqinception: needs continua, the store .* has none; ingest with prepare.continuum=dual"
     with pytest.raises(SettingsError, match=message):
