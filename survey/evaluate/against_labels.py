@@ -39,7 +39,7 @@ def evaluate_predictions(settings: Evaluate) -> Evaluation:
     join_settings = settings.join.model_copy(update={"columns": joining.columns})
     settings = with_own_criterion(settings.model_copy(update={"join": join_settings}), trainings)
     joining = joining.model_copy(update={"criterion": settings.join.criterion})
-    key: Key = {"run": predictions.id, "settings": settings.plain()}
+    key: Key = {"run": predictions.id, "settings": settings.plain(), **result.labels_key(table)}
     is_new = not result.is_finished(folder, key)
     if is_new:
         wanted = available_labels(joining, predictions.labels)

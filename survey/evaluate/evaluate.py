@@ -75,6 +75,9 @@ def evaluate_ensemble(settings: Evaluate) -> Evaluation:
     settings = with_own_criterion(settings, trainings)
     folder = settings.to or files.join(settings.of, "evaluations", _name(settings))
     key = _key(settings, compared, ensemble, passes)
+    if settings.labels:
+        key |= {"store": open_store(settings.store or ensemble.store_path).id}
+        key |= result.labels_key(settings.labels)
     is_new = not result.is_finished(folder, key)
     if is_new:
         threads = machine.settle(settings.threads)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 from pydantic import BaseModel, ConfigDict
 
-from survey import files
+from survey import checked, files
 from survey.answers import Answers, Floats
 from survey.ensemble.member_scores import read_labelled
 from survey.folder import Document, Folder, Kind
@@ -29,7 +29,10 @@ READS = "evaluations.json"
 """The list of evaluations in the folder of what was evaluated."""
 
 Key = dict[str, Any]
-"""What decides the result of an evaluation: `run`, the id of what was evaluated, and the settings."""
+"""What decides the result of an evaluation: `run`, the id of what was evaluated, and the settings.
+
+With labels of another table also the content of that table and the id of the store.
+"""
 
 
 class Against(BaseModel):
@@ -99,6 +102,11 @@ class Evaluation:
     def answers(self, columns: list[str] | None = None) -> pa.Table:
         """The table of answers, one row per spectrum, with its names and the truth."""
         return Folder(self.folder, EVALUATION).table(PREDICTIONS, columns)
+
+
+def labels_key(table: str) -> Key:
+    """The content of a given table of labels, for the key: a corrected table gives another evaluation."""
+    return {"labels_crc": checked.checksums([table])[0]}
 
 
 def is_finished(folder: str, key: Key) -> bool:

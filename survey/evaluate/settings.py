@@ -3,14 +3,17 @@
 This file imports nothing heavy, so that a job reports a wrong setting at once.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from survey.labelling.settings import Join
 from survey.metrics.settings import ScoreSettings
 from survey.settings import Threads
 from survey.training.settings import Precision
+
+NEED_LABELS = ("table", "where", "criterion")
+"""Settings of `join` that would do nothing without `labels`, though they seem to change the result."""
 
 
 class Evaluate(ScoreSettings):
@@ -87,3 +90,16 @@ class Evaluate(ScoreSettings):
         if not value or min(value) <= 0:
             raise ValueError("an age is 0 or less, or none is given; give numbers of Gyr above 0")
         return value
+
+    @model_validator(mode="after")
+    def _check_join(self) -> Self:
+        """What selects spectra or names a table needs a table; a recipe may say how any table is read."""
+        usual = Join()
+        ignored = [name for name in NEED_LABELS if getattr(self.join, name) != getattr(usual, name)]
+        if ignored and not self.labels:
+            instead = "criterion=, " if ignored == ["criterion"] else ""
+            raise ValueError(
+                f"join.{', join.'.join(ignored)}: works on another label table, and none is given; give "
+                f"{instead}labels= too, or leave it out"
+            )
+        return self

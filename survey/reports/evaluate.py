@@ -36,11 +36,19 @@ def pictures(evaluation: Evaluation | Drift, curves: Sequence[Isochrone] = ()) -
     """Draw what is not drawn yet, and write the list of residuals; the paths of all plots."""
     if isinstance(evaluation, Drift):
         return drift.write(evaluation)
-    look = {"labels_name": evaluation.calibrated.labels_name, "isochrones": [curve.name for curve in curves]}
+    look = {
+        "evaluation": [evaluation.document.id, evaluation.document.date],
+        "labels_name": evaluation.calibrated.labels_name,
+        "isochrones": [curve.name for curve in curves],
+    }
     drawn = _drawn(evaluation.folder)
     if not evaluation.is_new and drawn.get("look") == look:
         return [files.join(evaluation.folder, name) for name in drawn["names"]]
-    return _draw(evaluation, curves, look)
+    old = set(drawn.get("names", []))
+    paths = _draw(evaluation, curves, look)
+    for name in sorted(old - {path.rpartition("/")[2] for path in paths}):
+        files.remove(files.join(evaluation.folder, name))  # a plot of another evaluation
+    return paths
 
 
 def _drawn(folder: str) -> dict[str, Any]:

@@ -112,6 +112,15 @@ def test_an_evaluation_is_shown_again_under_another_name_and_as_csv(place: Path)
     assert pd.read_csv(Path(again.folder) / CSV)["obsid"].tolist() == rows
 
 
+def test_a_corrected_table_is_compared_again(place: Path) -> None:
+    first = compare(place)
+    frame = pd.read_csv(place / "galah_C_FE.csv")
+    frame.assign(C_FE=frame["C_FE"] - 0.5).to_csv(place / "galah_C_FE.csv", index=False)
+    second = compare(place)
+    assert (first.folder, first.is_new, second.is_new) == (second.folder, True, True)
+    assert np.allclose(second.calibrated.label_NL, first.calibrated.label_NL - 0.5)
+
+
 def test_stars_of_a_missing_member_are_kept_with_a_warning(place: Path) -> None:
     path = place / "predicted" / "predictions.json"
 

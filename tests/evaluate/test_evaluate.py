@@ -170,6 +170,70 @@ def test_plots_are_drawn_once(place: Path) -> None:
     assert [Path(path).stat().st_mtime_ns for path in drawn] == times
 
 
+def test_plots_of_an_evaluation_that_was_replaced_are_drawn_anew(place: Path) -> None:
+    """The second evaluation was stopped before its plots."""
+    report.pictures(evaluate(place))
+    folder = Path(evaluate(place, gravity=3.5).folder)
+    (folder / "label_Old.png").write_bytes(b"")
+    pictures = json.loads((folder / report.PICTURES).read_text())
+    pictures["names"].append("label_Old.png")
+    (folder / report.PICTURES).write_text(json.dumps(pictures))
+    before = (folder / report.RESIDUALS).stat().st_mtime_ns
+    again = evaluate(place, gravity=3.5)
+    assert not again.is_new
+    names = {Path(path).name for path in report.pictures(again)}
+    assert (folder / report.RESIDUALS).stat().st_mtime_ns > before
+    assert {path.name for path in folder.glob("*.png")} == names
+
+
+def test_a_corrected_table_of_labels_is_evaluated_again(place: Path, folder: Path, tmp_path: Path) -> None:
+    frame, table = pd.read_csv(folder / "labels.csv"), tmp_path / "table.csv"
+    frame.to_csv(table, index=False)
+    first = evaluate(place, labels=str(table))
+    assert not evaluate(place, labels=str(table)).is_new
+    frame.assign(FeH=frame["FeH"] + 0.5, CFe=frame["CFe"] - 0.5).to_csv(table, index=False)
+    second = evaluate(place, labels=str(table))
+    assert second.is_new
+    bias = [
+        evaluation.metrics.to_pandas()
+        .query("kind == 'all' and subject == 'FeH' and metric == 'bias'")["value"]
+        .item()
+        for evaluation in (first, second)
+    ]
+    assert bias[1] == pytest.approx(bias[0] - 0.5)
+
+
+def test_another_store_at_the_same_path_is_evaluated_again(place: Path, folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    shutil.copy(folder / "labels.csv", table)
+    given = {"store": str(tmp_path / "new" / "store"), "labels": str(table)}
+    lessons.store(tmp_path / "new" / "store", count=60, seed=9)
+    first = evaluate(place, **given)
+    shutil.rmtree(tmp_path / "new")
+    lessons.store(tmp_path / "new" / "store", count=80, seed=10)
+    second = evaluate(place, **given)
+    assert (first.is_new, second.is_new) == (True, True)
+    assert second.document.spectra > first.document.spectra
+
+
+@pytest.mark.parametrize(
+    ("join", "message"),
+    [
+        (
+            {"where": {"FeH": [-7, -1]}},
+            r"join\.where: works on another label table, and none is given; give ",
+        ),
+        ({"criterion": "aoki2007"}, r"join\.criterion: .*give criterion=, labels= too, or leave it out"),
+        ({"table": "a.csv", "where": {"snr": [9, 99]}}, r"join\.table, join\.where: "),
+    ],
+)
+def test_settings_of_a_table_without_a_table_are_an_error(join: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Evaluate.from_dict("evaluate", {"of": "run", "join": join})
+    assert Evaluate.from_dict("evaluate", {"of": "run", "labels": "t.csv", "join": join}).labels == "t.csv"
+    assert Evaluate.from_dict("evaluate", {"of": "run", "join": {"classes": "subclass"}}).labels is None
+
+
 def test_an_unfinished_evaluation_is_made_again(place: Path) -> None:
     evaluation = evaluate(place)
     (Path(evaluation.folder) / EVALUATION.file).unlink()
