@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 KINDS = ("log", "range", "choices")
+ROUNDING = 1e-9
+"""Numbers that differ by this share of the range, or of a step, are the same."""
 DIGITS = 4
 """Numbers are tried with this many digits: a learning rate of 0.001873 is as good as one of 0.0018733472."""
 
@@ -75,9 +77,10 @@ class Dimension:
             return None
         steps = (value - self.low) / (self.step or 1)
         is_on_step = self.log or self.step is None or abs(steps - round(steps)) < 1e-8
-        if not (self.low <= value <= self.high and is_on_step):
+        slack = ROUNDING * (self.high - self.low)
+        if not (self.low - slack <= value <= self.high + slack and is_on_step):
             return None
-        return value if self.is_integer else float(value)
+        return value if self.is_integer else min(max(float(value), self.low), self.high)
 
     def ends(self) -> list[Any]:
         """The values that a check tries: both ends of the range, or all choices."""
@@ -90,8 +93,7 @@ class Dimension:
         if self.step and not self.log:
             steps = round((self.high - self.low) / self.step)
             taken = np.unique(np.linspace(0, steps, min(points, steps + 1)).round())
-            number = int if self.is_integer else float
-            return [self.low + number(count) * self.step for count in taken]
+            return [self._after(int(count)) for count in taken]
         spread = np.geomspace if self.log else np.linspace
         values = spread(self.low, self.high, points)
         if self.is_integer:
@@ -105,11 +107,18 @@ class Dimension:
         low, high = sorted((0.5 * best, 2 * best))
         low, high = max(self.low, low), min(self.high, high)
         if self.step and not self.log:
-            low = self.low + math.ceil((low - self.low) / self.step - 1e-9) * self.step
-            high = self.low + math.floor((high - self.low) / self.step + 1e-9) * self.step
+            low = self._after(math.ceil((low - self.low) / self.step - ROUNDING))
+            high = self._after(math.floor((high - self.low) / self.step + ROUNDING))
         if self.is_integer:
             low, high = math.ceil(low), math.floor(high)
         return replace(self, low=low, high=high)
+
+    def _after(self, steps: int) -> Any:
+        """The number that lies so many steps above the lower end: 0.3, not 0.1 + 2 * 0.1, which is above."""
+        value = self.low + steps * self.step
+        if self.is_integer:
+            return value
+        return min(round(value, 9 - math.floor(math.log10(self.step))), self.high)
 
 
 def _stored(value: Any) -> Any:

@@ -189,18 +189,16 @@ def comparable(schedule: TargetSchedule, metric: int = 0) -> optuna.Study | None
     None if that is too little to compare. A second stage has ranges of its own, so each trial gets those of
     the space.
     """
-    space = {
-        dimension.key: distribution(dimension)
-        for dimension in schedule.target.space.dimensions
-        if not dimension.when
-    }
+    dimensions = [dimension for dimension in schedule.target.space.dimensions if not dimension.when]
+    space = {dimension.key: distribution(dimension) for dimension in dimensions}
     trials = [trial for trial in schedule.study.complete() if space.keys() <= trial.params.keys()]
     if len(trials) < MIN_TRIALS or not space or len({trial.values[metric] for trial in trials}) < 2:
         return None
     direction = StudyDirection.MINIMIZE if schedule.target.signs[metric] > 0 else StudyDirection.MAXIMIZE
     study = optuna.create_study(direction=direction)
     for trial in trials:
-        params = {key: trial.params[key] for key in space}
+        # to_stored: Optuna refuses numbers that lie above a range by a rounding
+        params = {dimension.key: dimension.to_stored(trial.params[dimension.key]) for dimension in dimensions}
         study.add_trial(
             optuna.trial.create_trial(params=params, distributions=space, value=trial.values[metric])
         )

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
+from survey.search.dimension import read_dimension
 from survey.search.space import SearchSpace, Values, read_space, with_values
 from survey.search.study import recipe_params
 from survey.search.target import Target
@@ -175,6 +176,27 @@ def test_a_narrowed_dimension_goes_from_half_to_twice_the_best_within_its_range_
     assert (epochs.low, epochs.high, epochs.step) == (20, 60, 10)
     assert dimensions["batch"].narrowed(16) == dimensions["batch"]
     assert dimensions["options.dropout"].narrowed(0.0) == dimensions["options.dropout"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "step", "values"),
+    [
+        ([0.1, 0.3], 0.1, [0.1, 0.2, 0.3]),
+        ([0.1, 0.7], 0.2, [0.1, 0.3, 0.5, 0.7]),
+        ([-0.3, 0.3], 0.1, [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3]),
+        ([1e-5, 3e-5], 1e-5, [1e-5, 2e-5, 3e-5]),
+    ],
+)
+def test_steps_of_a_range_do_not_leave_it_by_a_rounding(
+    ends: list[float], step: float, values: list[float]
+) -> None:
+    dimension = read_dimension("x", "x", {"range": ends, "step": step}, is_integer=False)
+    assert dimension.grid(99) == values
+    assert [dimension.to_stored(value) for value in values] == values
+    assert dimension.to_stored(ends[1] * (1 + 1e-15)) == ends[1]
+    assert dimension.to_stored(ends[1] + step) is None
+    narrowed = dimension.narrowed(values[-2])
+    assert {narrowed.low, narrowed.high} <= set(values)
 
 
 def test_a_grid_has_every_combination_once_and_respects_conditions(tmp_path: Path) -> None:

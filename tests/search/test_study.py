@@ -11,7 +11,7 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from survey.search import queue, storage
+from survey.search import queue, results, storage
 from survey.search.queue import TrainingQueue, run_locally
 from survey.search.schedule import TargetSchedule
 from survey.search.study import RECIPE, STAGE, Study, Suggestion
@@ -187,6 +187,30 @@ def test_a_grid_ends_by_itself_and_skips_no_point(toys: Path, tmp_path: Path) ->
     assert len(study.trials()) == 2 * 2 * 2 + 1
     assert len({str(sorted(trial.params.items())) for trial in study.trials()}) == 9
     assert study.wanted == 9
+
+
+def test_a_grid_of_numbers_with_a_step_has_both_ends(toys: Path, tmp_path: Path) -> None:
+    space = str(sweeps.write_space(tmp_path, {"options.dropout": {"range": [0.1, 0.3], "step": 0.1}}))
+    study = open_study(search_settings(toys, tmp_path, space=space, sampler="grid"), journal(tmp_path))
+    tried = []
+    while suggestion := study.next():
+        study.succeed(suggestion.number, scores(0.5))
+        tried.append(suggestion.chosen)
+    assert tried[0] == {}  # the recipe itself
+    assert sorted(chosen["options.dropout"] for chosen in tried[1:]) == [0.1, 0.2, 0.3]
+
+
+def test_trials_of_both_stages_are_compared_in_the_ranges_of_the_space(toys: Path, tmp_path: Path) -> None:
+    space = str(sweeps.write_space(tmp_path, {"options.dropout": {"range": [0.1, 0.7], "step": 0.2}}))
+    settings = search_settings(toys, tmp_path, space=space, stages=2, trials=12, wide=0.5)
+    study = open_study(settings, journal(tmp_path))
+    while suggestion := study.next():  # the best has 0.5: the second stage tries 0.3 to 0.7
+        study.succeed(suggestion.number, scores(abs(0.5 - suggestion.chosen.get("options.dropout", 0.1))))
+    schedule = TargetSchedule(settings, study.target, study)
+    compared = results.comparable(schedule)
+    assert compared
+    assert {round(trial.params["options.dropout"], 9) for trial in compared.trials} <= {0.1, 0.3, 0.5, 0.7}
+    assert max(trial.params["options.dropout"] for trial in study.trials()[6:]) == 0.7
 
 
 def test_a_random_search_tries_new_values_each_time(toys: Path, tmp_path: Path) -> None:
