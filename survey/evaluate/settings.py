@@ -75,7 +75,8 @@ class Evaluate(ScoreSettings):
     odd: float = Field(
         5.0,
         gt=0,
-        description="a shard of predictions is marked if it is this many robust sigmas from the other shards",
+        description="a shard of predictions is marked if it is this many robust sigmas from the other "
+        "shards; sigma is larger among few shards",
     )
     isochrones: tuple[str, ...] = Field(
         (), strict=False, description="files of MIST isochrones (.iso, .iso.cmd) to draw in Kiel diagrams"

@@ -154,12 +154,30 @@ def test_a_shard_that_departs_is_found_and_a_short_one_is_not(predictions: Path,
 
 
 def test_a_value_departs_by_the_scatter_of_shards_or_by_its_own_noise() -> None:
-    value, rows = np.array([1.0, 1.1, 0.9, 1.0, 1.05, 2.0, np.nan]), np.full(7, 100.0)
+    value, rows = np.array([1.0, 1.1, 0.9, 1.0, 1.05, 3.0, np.nan]), np.full(7, 100.0)
     no_noise = np.zeros(7)
     assert departs(value, rows, no_noise, 5.0).tolist() == [False] * 5 + [True, False]
-    assert not departs(value, rows, np.full(7, 0.5), 5.0).any()
+    assert not departs(value, rows, np.full(7, 0.7), 5.0).any()
     assert not departs(value[3:], rows[3:], no_noise[3:], 5.0).any()  # too few shards
     assert not departs(np.ones(9) + 1e-9 * np.arange(9), np.ones(9), np.zeros(9), 5.0).any()
+
+
+@pytest.mark.parametrize("shards", [5, 6, 7, 8, 10, 20, 50])
+def test_equal_shards_seldom_depart_however_few_there_are(shards: int) -> None:
+    """Six columns of equal shards, without a known noise."""
+    rng, looks, alarms = np.random.default_rng(shards), 600, 0
+    rows, no_noise = np.full(shards, 1000.0), np.zeros(shards)
+    for values_KS in rng.normal(30, 0.1, (looks, 6, shards)):
+        alarms += any(departs(value_S, rows, no_noise, 5.0).any() for value_S in values_KS)
+    assert alarms / looks < 0.07
+
+
+@pytest.mark.parametrize("shards", [5, 10, 50])
+def test_a_fault_departs_also_among_few_shards(shards: int) -> None:
+    value_S = np.random.default_rng(0).normal(30, 0.1, shards)
+    value_S[1] = 10.0
+    flags = departs(value_S, np.full(shards, 1000.0), np.zeros(shards), 5.0)
+    assert np.flatnonzero(flags).tolist() == [1]
 
 
 def test_predictions_without_classes_or_domain_have_a_drift_too(tmp_path: Path) -> None:
