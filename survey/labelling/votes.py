@@ -2,7 +2,7 @@
 
 The table has a row for each galaxy and columns such as ``smooth-or-featured_smooth_fraction`` (Galaxy Zoo
 DECaLS, Walmsley et al. 2022; DESI: Walmsley et al. 2023). Its ending may also be ``_debiased``, or there may
-be none. A galaxy without a clear answer gets none. Shapes: R rows of the table.
+be none. A galaxy without a clear answer gets none. Shapes: R rows of the table, A answers to a question.
 """
 
 from collections.abc import Mapping
@@ -119,9 +119,13 @@ def _answered(
     before: tuple[str, ...],
     cuts: VoteCuts,
 ) -> pa.Array:
+    """The answer with the largest fraction, if that is above the cut; null where two are equally large."""
     asked_R = np.all([fraction[name] > cuts.before for name in before], axis=0) if before else True
-    answer_R = np.full(len(next(iter(fraction.values()))), None, object)
-    for name, parts in answers.items():
-        total_R = np.sum([fraction[part] for part in parts], axis=0)
-        answer_R[asked_R & (total_R > cuts.answer)] = name
+    total_RA = np.stack([np.sum([fraction[part] for part in parts], axis=0) for parts in answers.values()], 1)
+    total_RA = np.where(np.isfinite(total_RA), total_RA, -np.inf)
+    largest_R = total_RA.max(1)
+    is_clear_R = (total_RA == largest_R[:, None]).sum(1) == 1
+    names = np.array(list(answers), object)
+    answer_R = names[total_RA.argmax(1)]
+    answer_R[~(asked_R & is_clear_R & (largest_R > cuts.answer))] = None
     return pa.array(answer_R, pa.string())

@@ -90,6 +90,16 @@ def test_a_question_has_an_answer_where_it_was_reached(tmp_path: Path) -> None:
     assert "bulge" not in found  # the table has no such columns
 
 
+def test_of_two_answers_above_a_low_cut_the_larger_counts(tmp_path: Path) -> None:
+    galaxies = [
+        {"merging_merger": 0.45, "merging_none": 0.42},
+        {"merging_merger": 0.42, "merging_none": 0.45},
+        {"merging_merger": 0.45, "merging_none": 0.45},
+        {"merging_merger": 0.45, "merging_none": float("nan")},
+    ]
+    assert classes(tmp_path, galaxies, answer=0.4)["merger"] == ["yes", "no", None, "yes"]
+
+
 def test_a_table_without_votes_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"ra": [1.0], "smooth": [0.5]}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="no column of vote fractions, such as smooth-or-featured_smooth"):
