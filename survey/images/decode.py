@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from survey.images.damage import without_damage
 from survey.spectrum import Refused
 
 FORMATS = ("JPEG", "PNG")
@@ -47,7 +48,7 @@ def decode(data: bytes | bytearray, smallest: int, largest: int) -> NDArray[np.u
 def _to_colours(image: Image.Image) -> Image.Image:
     """An image in three colours of 8 bits. Grey of 16 bits is brought from its range to 0 ... 255."""
     if image.mode.startswith(("I", "F")):
-        grey = np.asarray(image, np.float64)
+        grey = without_damage(np.asarray(image, np.float32)[None])[0]
         low, high = float(grey.min()), float(grey.max())
         grey = (grey - low) * (255 / max(high - low, 1e-9))
         return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
@@ -58,17 +59,16 @@ def _to_colours(image: Image.Image) -> Image.Image:
 
 
 def from_planes(pixels: NDArray[np.generic], smallest: int, largest: int) -> NDArray[np.float32]:
-    """The planes of a FITS image as (C, H, W); what is not finite becomes the lowest finite value."""
+    """The planes of a FITS image as (C, H, W), without damaged pixels."""
     planes = pixels[None] if pixels.ndim == 2 else pixels
     if planes.ndim != 3 or not 1 <= len(planes) <= MOST_BANDS:
         raise Refused("image_shape", f"an image of shape {pixels.shape}; needed are (H, W) or (C, H, W)")
     check_size(planes.shape[1], planes.shape[2], smallest, largest)
     with np.errstate(all="ignore"):
         values = planes.astype(np.float32)
-    is_finite = np.isfinite(values)
-    if not is_finite.any():
+    if not np.isfinite(values).any():
         raise Refused("blank_image", "no pixel is finite")
-    return values if is_finite.all() else np.where(is_finite, values, values[is_finite].min())
+    return without_damage(values)
 
 
 def check_size(height: int, width: int, smallest: int, largest: int) -> None:

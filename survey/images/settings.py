@@ -53,7 +53,8 @@ class PrepareImages(Settings):
     stretch: Stretch = Field(
         "none",
         description="none = jpg and png as they are, FITS by joint; channel = each colour from its lowest to "
-        "its highest value; joint = all colours together; midtone = 0.1 % black, the median at 1/8",
+        "its highest value; joint = all colours together; midtone = 0.1 % black, the median at 1/8 (of the "
+        "pixels above the lowest value)",
     )
     missing: Literal["flag", "refuse"] = Field(
         "flag",

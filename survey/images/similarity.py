@@ -13,7 +13,16 @@ FIRST, SECOND = 0.01**2, 0.03**2
 
 
 def ssim(first_BCHW: Tensor, second_BCHW: Tensor, sigma: float = SIGMA) -> Tensor:
-    """The mean similarity of each pair of images with values from 0 to 1; 1 = equal."""
+    """The mean similarity of each pair of images with values from 0 to 1; 1 = equal.
+
+    It is a difference of nearly equal numbers, so it is computed in float32 at least, within an autocast too.
+    """
+    kind = torch.promote_types(torch.promote_types(first_BCHW.dtype, second_BCHW.dtype), torch.float32)
+    with torch.autocast(first_BCHW.device.type, enabled=False):
+        return _ssim(first_BCHW.to(kind), second_BCHW.to(kind), sigma)
+
+
+def _ssim(first_BCHW: Tensor, second_BCHW: Tensor, sigma: float) -> Tensor:
     side = min(WIDTH, *first_BCHW.shape[2:])
     side -= 1 - side % 2
     offset = torch.arange(side, device=first_BCHW.device, dtype=first_BCHW.dtype) - side // 2

@@ -15,6 +15,8 @@ from survey.spectrum import Refused
 
 SHADOW, MIDDLE = 0.001, 1 / 8
 """The midtone stretch: the share of pixels that become black, and where the median goes."""
+EMPTY = 1e-6
+"""Pixels so near to the lowest value, as a share of it, are empty: resizing leaves rounding errors."""
 
 
 def prepare(pixels: Pixels, settings: PrepareImages) -> NDArray[np.uint8]:
@@ -38,15 +40,23 @@ def stretch(image: NDArray[np.float32], method: Stretch) -> NDArray[np.float32]:
     """Brightness between 0 and 1."""
     axes = (1, 2) if method == "channel" else (0, 1, 2)
     if method == "midtone":
-        low = np.quantile(image, SHADOW)
-        scaled = ((image - low) / max(float(image.max() - low), 1e-30)).clip(0, 1)
-        return _midtone(scaled, float(np.median(scaled)))
+        return _midtone(image)
     low, high = image.min(axes, keepdims=True), image.max(axes, keepdims=True)
     return np.asarray((image - low) / np.maximum(high - low, 1e-30), np.float32)
 
 
-def _midtone(scaled: NDArray[np.float32], median: float) -> NDArray[np.float32]:
-    """The curve through (0, 0), (median, 1/8) and (1, 1), as programs that show images use it."""
+def _midtone(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The curve through (0, 0), (median, 1/8) and (1, 1), as programs that show images use it.
+
+    Where an image is empty, it has its lowest value; such pixels do not count for the median.
+    """
+    floor, high = float(image.min()), float(image.max())
+    filled = image[image > floor + EMPTY * abs(floor)]
+    low = float(np.quantile(filled, SHADOW)) if filled.size else floor
+    if low >= high:  # two values only
+        low = floor
+    scaled = ((image - low) / max(high - low, 1e-30)).clip(0, 1)
+    median = (float(np.median(filled)) - low) / max(high - low, 1e-30) if filled.size else 0.0
     if not 0 < median < 1:
         return scaled
     balance = median * (MIDDLE - 1) / (2 * MIDDLE * median - MIDDLE - median)
