@@ -16,7 +16,7 @@ from survey.search.seeds import SeedScores, read_seed_scores
 from survey.search.settings import Tune
 from survey.search.study import FINISHED, REASON, RECIPE, Study
 from survey.search.target import RETRAINING, Target
-from survey.search.trial import Row, TrainingEnd, remove_checkpoints
+from survey.search.trial import Row, TrainingEnd, differing, remove_checkpoints, remove_other_run
 from survey.settings import JobError, SettingsError
 from survey.training import run as runs
 from survey.training.settings import Train
@@ -63,18 +63,22 @@ class TargetSchedule:
             return None
         waiting = [request for request in self._seed_requests() if not self._has_ended(request.key)]
         if not waiting and not self.running:
-            waiting = [request for request in self._retraining() if not self._has_ended(request.key)]
-        request = next((request for request in waiting if request.key not in self.running), None)
-        if request:
-            self.running.add(request.key)
-        return request
+            waiting = [request for request in self._retraining() if not self._is_retrained(request)]
+            for request in waiting:
+                remove_other_run(request.settings)
+        first = next((request for request in waiting if request.key not in self.running), None)
+        if first:
+            self.running.add(first.key)
+        return first
 
     @property
     def is_done(self) -> bool:
         """Whether no training is left, and none is running."""
         if not self.study.is_done or self.running:
             return False
-        return all(self._has_ended(request.key) for request in (*self._seed_requests(), *self._retraining()))
+        if not all(self._has_ended(request.key) for request in self._seed_requests()):
+            return False
+        return all(map(self._is_retrained, self._retraining()))
 
     def training(self, name: str, chosen: dict[str, Any], **changes: Any) -> Train:
         """The settings of a training in a folder of the study."""
@@ -91,6 +95,11 @@ class TargetSchedule:
 
     def _has_ended(self, key: str) -> bool:
         return key in self.failed_runs or runs.is_finished(files.join(self.settings.study, key))
+
+    def _is_retrained(self, request: Request) -> bool:
+        """Whether the winner of now has been trained, and not one that was the best before."""
+        has_failed = request.key in self.failed_runs
+        return has_failed or (self._has_ended(request.key) and not differing(request.settings))
 
     def picked(self) -> dict[str, FrozenTrial]:
         """The trials in the results: `best` and `second`, with different values, and `recipe`, the recipe

@@ -6,24 +6,27 @@ training.
 """
 
 import gc
+import logging
 import math
+import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from survey import files, machine
-from survey.folder import SETTINGS
+from survey.folder import SETTINGS, Folder
 from survey.search.seeds import Scores, read_scores
 from survey.settings import JobError
 from survey.training import checkpoint
 from survey.training import run as runs
 from survey.training.epochs import StoppedError
 from survey.training.settings import Train
-from survey.training.train import plan
+from survey.training.train import plan, run_differences
 from survey.training.worker import learn
 
 ERROR = "error.txt"
@@ -120,3 +123,39 @@ def remove_checkpoints(run: str, and_weights: bool) -> None:
         files.remove(files.join(folder, name))
     if and_weights:
         files.remove(files.join(run, runs.MODEL))
+
+
+def differing(settings: Train) -> list[str]:
+    """How the settings that a run was begun with differ from these; nothing where no run was begun.
+
+    Paths of the store and the labels do not count: a study has the same ones, wherever they are now.
+    """
+    before = Folder(settings.run, runs.RUN).settings()
+    if before is None:
+        return []
+    now = settings.plain()
+    return run_differences(before | {name: now[name] for name in ("store", "labels")}, now)
+
+
+def remove_other_run(settings: Train) -> None:
+    """Remove the run in this folder if it was begun with other settings.
+
+    Its own settings go last, so that a removal that was stopped is completed by the next one.
+    """
+    if not (changes := differing(settings)):
+        return
+    logging.getLogger(__name__).warning(
+        "tune: %s: the best trial has other settings now (%s); the winner is trained anew",
+        settings.run,
+        "; ".join(changes),
+    )
+    folder = Folder(settings.run, runs.RUN)
+    folder.withdraw()
+    for entry in list(files.walk(settings.run)):
+        if entry.path != folder.file(SETTINGS):
+            files.remove(entry.path)
+    if not files.is_remote(settings.run):
+        for inner in Path(settings.run).iterdir():
+            if inner.is_dir():
+                shutil.rmtree(inner)
+    files.remove(folder.file(SETTINGS))

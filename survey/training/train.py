@@ -40,6 +40,7 @@ from survey.training.sources import (
     open_training_store,
     used_sources,
     with_common_stars,
+    with_input,
 )
 from survey.training.synthesis import usable_synthesis
 
@@ -52,7 +53,7 @@ def plan(settings: Train) -> bool:
     folder = Folder(settings.run, RUN)
     result_settings = _result_settings(settings, folder)
     planned = (samples.SAMPLES, LABEL_COUNTS, PLAN)  # these may be there without the settings, after a kill
-    if folder.agree(result_settings, allowed=planned, compare=_differences):
+    if folder.agree(result_settings, allowed=planned, compare=run_differences):
         if folder.sound_document() is not None:
             return False
         folder.withdraw()
@@ -94,6 +95,10 @@ def _prepare(settings: Train, folder: str) -> tuple[Plan, Samples, str]:
     """
     settings, labelled, text = _label(settings)
     store = open_training_store(settings, folder)
+    if store.image_shape is not None:  # else every row has a spectrum
+        net = runs.network(_plan(settings, store, labelled))
+        labelled, left_out_rows = with_input(labelled, net.answers_from, f"train: model={settings.model}")
+        text += f"objects  {left_out_rows}\n" if left_out_rows else ""
     train = labelled.part("train")
     new_plan = _check_plan(settings, _plan(settings, store, labelled))
     if not is_baseline(new_plan.model):
@@ -113,8 +118,8 @@ def _result_settings(settings: Train, folder: Folder[RunDocument]) -> dict[str, 
     return values | ({"store": before["store"]} if is_same else {})
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The differences of settings. A setting that did not exist when the run was
+def run_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The differences of two settings of a run. A setting that did not exist when the run was
     begun has its default there.
     """
     defaults = Train(store="", labels="", run="").plain()

@@ -13,6 +13,7 @@ from survey.search.trial import ERROR, Row, TrainingEnd, run_training
 from survey.training import run as runs
 from survey.training.epochs import StoppedError
 from survey.training.settings import Train
+from survey.training.train import plan
 from tests.training import lessons
 
 
@@ -118,3 +119,19 @@ def test_a_training_without_checkpoints_and_weights_keeps_its_history(toys: Path
     assert len(runs.history(settings.run)) == 4
     assert not files.exists(files.join(settings.run, runs.MODEL))
     assert len(trial.past_epochs(settings.run)) == 4
+
+
+def test_a_run_of_other_settings_gives_way_also_if_it_was_stopped(toys: Path, tmp_path: Path) -> None:
+    settings = training(toys, tmp_path)
+    folder = Path(settings.run)
+    assert plan(settings)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.safetensors").write_text("x")
+    moved = settings.model_copy(update={"labels": "/elsewhere/labels.csv"})
+    trial.remove_other_run(moved)
+    assert (folder / "plan.json").exists()
+    other = training(toys, tmp_path, batch=32)
+    assert trial.differing(other) == ["batch=16 there, 32 now"]
+    trial.remove_other_run(other)
+    assert not list(folder.iterdir())
+    assert plan(other)

@@ -180,6 +180,30 @@ def test_the_winner_is_trained_again_with_the_validation_stars(searched: SearchO
     assert winner["options"] == trial["options"]
 
 
+def test_the_winner_is_trained_anew_when_a_later_trial_is_better(
+    toys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = str(sweeps.write_space(tmp_path, {"model": {"choices": ["mean", "ridge"]}}))
+    train = {"model": "mean", "threads": 1}
+
+    def winner_after(trials: int) -> tuple[str, str]:
+        """The model of the best trial, and that of the winner."""
+        settings = search_settings(
+            toys, tmp_path, train=train, space=space, trials=trials, sampler="grid", retrain=True
+        )
+        best = tune.tune(settings).results["FE"].best
+        assert best
+        assert not tune.tune(settings).is_new
+        winner = runs.open_run(str(tmp_path / "study" / "winners" / "FE"))
+        assert winner.document.settings["learn_from"] == "train+validation"
+        return best.settings.get("model", "mean"), winner.document.model
+
+    assert winner_after(1) == ("mean", "mean")  # the recipe itself
+    assert not caplog.messages
+    assert winner_after(3) == ("ridge", "ridge")
+    assert sum("model=mean there, ridge now" in message for message in caplog.messages) == 1
+
+
 def test_a_study_that_has_all_its_trials_is_left_alone(searched: SearchOutcome) -> None:
     paths = [
         path
