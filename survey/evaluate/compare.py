@@ -40,6 +40,11 @@ BLOCKS = 2000
 """More stars than this are drawn in this many random blocks: as good for an interval, at a bounded cost."""
 BETTER, WORSE, OPEN = "better", "worse", "open"
 """The verdict: the interval of the difference is on one side of 0, or it contains 0."""
+LEAST_STARS = 20
+"""With fewer stars the verdict is open: their intervals are too narrow.
+
+Of two equal models 50 % of differences were called better or worse with 2 stars, 16 % with 5, 6 % with 20.
+"""
 
 COLUMNS = (
     ("kind", pa.string(), f"how spectra are grouped: {', '.join(KINDS)}"),
@@ -60,7 +65,12 @@ COLUMNS = (
     ),
     ("difference_low", pa.float64(), "lower end of its 95 % interval, from the same draws"),
     ("difference_high", pa.float64(), "upper end of that interval"),
-    ("verdict", pa.string(), f"{BETTER} or {WORSE} than the first if that interval excludes 0; else {OPEN}"),
+    (
+        "verdict",
+        pa.string(),
+        f"{BETTER} or {WORSE} than the first if that interval excludes 0 and at least {LEAST_STARS} stars "
+        f"have a true value; else {OPEN}",
+    ),
     ("few", pa.bool_(), "too few true values for a reliable number"),
 )
 SCHEMA = pa.schema(
@@ -192,7 +202,9 @@ def _rows(
         metrics = label_metrics if subject else class_metrics(labelled[first].classes)
         value_of = {name: metrics(sums.sum(0, keepdims=True)) for name, sums in sums_of.items()}
         drawn_of = {name: metrics(draw_RB @ sums) for name, sums in sums_of.items()}
-        n_of = {name: int(sums[:, 0 if subject else slice(None)].sum()) for name, sums in sums_of.items()}
+        known_of = {name: (sums[:, :1] if subject else sums).sum(1) for name, sums in sums_of.items()}
+        n_of = {name: int(known_B.sum()) for name, known_B in known_of.items()}
+        decides = int((known_of[first] > 0).sum()) >= LEAST_STARS
         for key in value_of[first]:
             class_subject, _, metric = key.rpartition("/")
             own, own_R = float(value_of[first][key][0]), drawn_of[first][key]
@@ -211,7 +223,10 @@ def _rows(
                     "low": _or_null(low),
                     "high": _or_null(high),
                 }
-                yield row if name == first else row | _difference(metric, own, own_R, value, drawn_R, varies)
+                if name != first:
+                    row |= _difference(metric, own, own_R, value, drawn_R, varies)
+                    row["verdict"] = row["verdict"] if decides else OPEN
+                yield row
 
 
 def _difference(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from survey.evaluate.compare import BETTER, OPEN, WORSE
+from survey.evaluate.compare import BETTER, LEAST_STARS, OPEN, WORSE
 from survey.evaluate.result import Against
 from survey.labels import label
 from survey.metrics.text import aligned, cell
@@ -30,8 +30,8 @@ LABEL_METRICS = {"mae": "MAE", "rmse": "RMSE", "bias": "bias", "scatter": "scatt
 CAUTION = (
     "95 % intervals from bootstrap samples of stars, the same for all. Of twenty differences that are 0, "
     "about one\n"
-    "is called better or worse by chance. The differences hold for these trained networks: another seed of "
-    "the same\nnetwork may differ as much."
+    f"is called better or worse by chance; with fewer than {LEAST_STARS} stars none is. The differences hold "
+    "for these trained\nnetworks: another seed of the same network may differ as much."
 )
 
 
@@ -124,7 +124,10 @@ def _by_group(rows: Rows, first: str) -> str:
                     cell(row, digits=_digits(subject)) + VERDICT_ARROWS[row["verdict"] if row else None]
                 )
             lines.append(["" if number else subject, who, *cells])
-    return f"{aligned(lines)}\n↓ smaller than that of {first}, ↑ larger, by an interval that excludes 0"
+    legend = (
+        f"↓ smaller than that of {first}, ↑ larger, of {LEAST_STARS} stars or more by an interval without 0"
+    )
+    return f"{aligned(lines)}\n{legend}"
 
 
 def _digits(subject: str) -> int:

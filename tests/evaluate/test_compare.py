@@ -181,3 +181,30 @@ def test_groups_are_those_of_the_first_and_one_star_has_no_interval() -> None:
     }
     alone = rows(found, kind="snr", group=">100", metric="mae", who="two")[0]
     assert (alone["low"], alone["difference_low"], alone["verdict"], alone["few"]) == (None, None, OPEN, True)
+
+
+def test_with_few_stars_nothing_is_called_better_or_worse() -> None:
+    """Of 30 stars, only 19 have a true value; the errors of the second are ten times as small."""
+    dice = np.random.default_rng(5)
+    for known, verdict in ((compare.LEAST_STARS - 1, OPEN), (compare.LEAST_STARS, BETTER)):
+        truth = np.where(np.arange(30) < known, dice.normal(-1, 0.5, 30), np.nan)
+        error = dice.normal(0.3, 0.02, 30)
+        labelled = {
+            "one": iron_answers(np.nan_to_num(truth) + error, truth),
+            "two": iron_answers(np.nan_to_num(truth) + 0.1 * error, truth),
+        }
+        mae = row(comparison_table(labelled, stars(30), ALL), metric="mae", who="two")
+        assert mae["difference_high"] < 0
+        assert mae["verdict"] == verdict
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 12, 20, 40])
+def test_equal_models_seldom_differ_however_few_stars_there_are(count: int) -> None:
+    dice, verdicts = np.random.default_rng(count), []
+    for _ in range(150):
+        truth = dice.normal(-1, 0.5, count)
+        labelled = {who: iron_answers(truth + dice.normal(0, 0.1, count), truth) for who in ("one", "two")}
+        verdicts.append(
+            row(comparison_table(labelled, stars(count), ALL), metric="mae", who="two")["verdict"]
+        )
+    assert sum(verdict != OPEN for verdict in verdicts) / 150 < 0.11
