@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from survey.images.damage import without_damage
+from survey.images.planes import reddest_first
 from survey.spectrum import Refused
 
 FORMATS = ("JPEG", "PNG")
@@ -58,8 +59,12 @@ def _to_colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def from_planes(pixels: NDArray[np.generic], smallest: int, largest: int) -> NDArray[np.float32]:
-    """The planes of a FITS image as (C, H, W), without damaged pixels."""
+def from_planes(
+    pixels: NDArray[np.generic], smallest: int, largest: int, bands: tuple[str, ...] = ()
+) -> NDArray[np.float32]:
+    """The planes of a FITS image as (C, H, W), without damaged pixels; the reddest first if their bands are
+    given.
+    """
     planes = pixels[None] if pixels.ndim == 2 else pixels
     if planes.ndim != 3 or not 1 <= len(planes) <= MOST_BANDS:
         raise Refused("image_shape", f"an image of shape {pixels.shape}; needed are (H, W) or (C, H, W)")
@@ -68,7 +73,8 @@ def from_planes(pixels: NDArray[np.generic], smallest: int, largest: int) -> NDA
         values = planes.astype(np.float32)
     if not np.isfinite(values).any():
         raise Refused("blank_image", "no pixel is finite")
-    return without_damage(values)
+    order = reddest_first(bands, len(values))
+    return without_damage(values if order == sorted(order) else values[order])
 
 
 def check_size(height: int, width: int, smallest: int, largest: int) -> None:

@@ -64,14 +64,16 @@ def _midtone(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _colours(image: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """One or three colours: the first three planes, reddest first as in a JPEG; two planes get their mean."""
+    """The mean of all planes, or three colours: the first plane, the middle one and the last.
+
+    Two planes get their mean between them.
+    """
     if channels == 1:
         return np.asarray(image.mean(0, keepdims=True))
     if len(image) == 1:
         return np.repeat(image, 3, 0)
-    if len(image) == 2:
-        image = np.stack([image[0], image.mean(0), image[1]])
-    return image[:3]
+    middle = image.mean(0) if len(image) == 2 else image[len(image) // 2]
+    return np.stack([image[0], middle, image[-1]])
 
 
 def _cropped(image: NDArray[np.float32], share: float) -> NDArray[np.float32]:
