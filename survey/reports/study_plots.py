@@ -110,7 +110,7 @@ def _draw_history(axis: Axes, trials: Rows, metric: str, sign: int) -> None:
         steps = [*x, len(trials) - 1], [*best, best[-1]]
         axis.step(*steps, where="post", color=INK, lw=1.2, label="best so far")
         axis.plot(x, y, "o", color=BLUE, ms=5, mew=0, label="complete")
-        _limit(axis, y)
+        _limit(axis, y, sign)
     x, y = _points(trials, "pruned", metric)
     if len(x):
         y = np.clip(y, *axis.get_ylim())
@@ -133,14 +133,18 @@ def _points(trials: Rows, state: str, metric: str) -> tuple[Floats, Floats]:
     return x, np.array([row[metric] for row in chosen], float)
 
 
-def _limit(axis: Axes, y: Floats) -> None:
-    """Limits between which the better trials are easy to distinguish; far worse ones lie on the edge."""
-    low, middle = float(y.min()), float(np.median(y))
-    high = max(float(np.quantile(y, 0.9)), middle)
-    margin = 0.08 * max(high - low, 1e-3 * abs(middle), 1e-9)
-    if y.max() <= high + 3 * (high - low):
-        high = float(y.max())
-    axis.set_ylim(low - margin, high + margin)
+def _limit(axis: Axes, y: Floats, sign: int) -> None:
+    """Limits between which the better trials are easy to distinguish; far worse ones lie on the edge.
+
+    The sign is 1 for a metric that is better when it is smaller, else -1.
+    """
+    score = sign * y
+    best, middle = float(score.min()), float(np.median(score))
+    worst = max(float(np.quantile(score, 0.9)), middle)
+    margin = 0.08 * max(worst - best, 1e-3 * abs(middle), 1e-9)
+    if score.max() <= worst + 3 * (worst - best):
+        worst = float(score.max())
+    axis.set_ylim(*sorted((sign * (best - margin), sign * (worst + margin))))
 
 
 def _positions(schedule: TargetSchedule, key: str, trials: Rows) -> tuple[Floats, list[tuple[float, str]]]:
@@ -206,7 +210,7 @@ def _write(axis: Axes, text: str, point: tuple[float, float]) -> None:
 
 def slices(schedule: TargetSchedule, trials: Rows, keys: Sequence[str]) -> bytes:
     """The metric against each setting; later trials are darker, those that were stopped early are hollow."""
-    metric = schedule.target.metrics[0]
+    metric, sign = schedule.target.metrics[0], schedule.target.signs[0]
     y = np.array([row[metric] for row in trials], float)
     is_complete = np.array([row["state"] == "complete" for row in trials])
     recipe = [row[metric] for row in rows(schedule) if row["recipe_as_it_is"] and np.isfinite(row[metric])]
@@ -217,7 +221,7 @@ def slices(schedule: TargetSchedule, trials: Rows, keys: Sequence[str]) -> bytes
         axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for axis in axes.ravel()[len(keys) :]:
             axis.set_visible(False)
-        _limit(axes[0, 0], y[is_complete])
+        _limit(axes[0, 0], y[is_complete], sign)
         shown_y = np.clip(y, *axes[0, 0].get_ylim())
         for axis, key in zip(axes.ravel(), keys, strict=False):
             x, ticks = _positions(schedule, key, trials)

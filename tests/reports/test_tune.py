@@ -99,6 +99,31 @@ def test_the_history_shows_each_trial_and_the_best_so_far(
     assert axis.get_ylabel() == "mean absolute error of [C/Fe] (dex)"
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_best_trial_is_inside_the_limits_and_a_very_poor_one_hides_no_difference(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: int
+) -> None:
+    metric = "mae" if sign > 0 else "r2"
+    outcome = searched(toys, tmp_path, monkeypatch, metrics=[metric], prune={"name": "none"})
+    schedule = outcome.schedules[0]
+    values = [0.5 + 0.01 * (row["trial"] % 7) for row in results.rows(schedule)]
+    values[3], values[7] = 0.5 - 0.4 * sign, 0.5 + 30.0 * sign  # the best and the worst one by far
+    trials = [
+        row | {f"{metric}_CFe": value, "state": "complete", "recipe_as_it_is": False}
+        for row, value in zip(results.rows(schedule), values, strict=True)
+    ]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    study_plots.history(schedule, trials)
+    study_plots.slices(schedule, trials, ["optimiser.lr"])
+    for figure in drawn:
+        low, high = figure.axes[0].get_ylim()
+        assert low < values[3] < high
+        assert low < min(values[:3]) < max(values[:3]) < high
+        assert high - low < 2
+    assert len(drawn) == 2
+
+
 def test_the_importances_name_the_setting_that_decides(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
