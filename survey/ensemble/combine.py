@@ -148,6 +148,17 @@ def place(
     return MemberAnswers(labels, classes, p_MNC, value_MNL, data_MNL, passes_MNL, entropy_MN)
 
 
+def concatenate(parts: Sequence[MemberAnswers]) -> MemberAnswers:
+    """The answers of the same members about several sets of spectra, one set after the other."""
+    names = ("p_MNC", "value_MNL", "var_data_MNL", "var_passes_MNL", "pass_entropy_MN", "anomaly_MN")
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts], 1)
+        for name in names
+        if getattr(parts[0], name) is not None
+    }
+    return replace(parts[0], **arrays)
+
+
 @dataclass(frozen=True)
 class Weights:
     """The weight of each member for the classes (M) and for each label (M, L).

@@ -8,6 +8,7 @@ the test part of a member and in the train or validation part of none. Shapes: N
 """
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from survey.store.store import Store
 from survey.stored_paths import LostFolderError, find_folder
 from survey.training import training_history
 from survey.training.run import RUN, run_document
+from survey.training.sources import with_input
 
 Flags = NDArray[np.bool_]
 
@@ -95,7 +97,9 @@ def pool_samples(members: Members, store: Store) -> Samples:
     extra = pa.concat_tables(tables, promote_options="default")  # members may have different extra columns
     shard_row_N2 = np.stack([key_N >> 32, key_N & 0xFFFFFFFF], 1)
     part_N = np.full(len(key_N), -1, np.int8)
-    return Samples(members.labels, shard_row_N2, part_N, class_N, extra=extra.take(pa.array(row_N)), **arrays)
+    extra = extra.take(pa.array(row_N))
+    pool = Samples(members.labels, shard_row_N2, part_N, class_N, extra=extra, **arrays)
+    return _with_answers(members, store, pool)
 
 
 def part_samples(members: Members, store: Store, name: str) -> Samples:
@@ -103,7 +107,7 @@ def part_samples(members: Members, store: Store, name: str) -> Samples:
     part.
     """
     if len(members.runs) == 1 and members.runs[0].document.store.id == store.id:
-        return samples.read(members.runs[0].path).part(name)
+        return _with_answers(members, store, samples.read(members.runs[0].path).part(name))
     pool = pool_samples(members, store)
     return pool.at(seen_parts(members, pool.extra).part(name)) if len(pool) else pool
 
@@ -157,4 +161,22 @@ def label_samples(members: Members, store: Store, settings: Join) -> Samples:
     settings = with_own_columns(settings, [run.document.settings for run in members.runs])
     wanted = available_labels(settings, members.labels)
     settings = settings.model_copy(update={"class_names": members.classes or CLASSES})
-    return samples.from_labelled(join.join(settings, store, wanted), members.labels)
+    labelled = samples.from_labelled(join.join(settings, store, wanted), members.labels)
+    return _with_answers(members, store, labelled)
+
+
+def _with_answers(members: Members, store: Store, labelled: Samples) -> Samples:
+    """The samples of objects about which members can give classes and every label: for each of these, a
+    member has its input. The log says how many others there are.
+    """
+    if store.image_shape is None or not len(labelled):  # without images every row has a spectrum
+        return labelled
+    predicting = [[run for run in members.runs if run.net.task.classifies]]
+    predicting += [[run for run in members.runs if name in run.labels] for name in members.labels]
+    groups = [group for group in predicting if group] or [list(members.runs)]
+    needed = {frozenset(name for run in group for name in run.net.answers_from) for group in groups}
+    for inputs in sorted(map(sorted, needed)):
+        labelled, left_out = with_input(labelled, inputs, store.path)
+        if left_out:
+            logging.getLogger(__name__).warning("%s: %s", store.path, left_out)
+    return labelled

@@ -4,15 +4,15 @@ network answers.
 With `passes`, a member that has dropout answers that many times more with its dropout layers on; batch norm
 stays in evaluation mode. The random numbers follow from the seed, the member and the number of the batch,
 so that the same batches get the same answers. Where a member's output is not finite, its answer about that
-spectrum is NaN, and the work goes on. Shapes: N spectra, M members, K passes, C classes, L labels, D
-features.
+spectrum is NaN, and the work goes on. Where an object lacks the spectrum or the image that a member answers
+from, the member's answer and its last features are NaN. Shapes: N spectra, M members, K passes, C classes, L
+labels, D features.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from scipy.special import entr
 from torch import nn
 
 from survey.answers import Floats
-from survey.ensemble.combine import MemberAnswers
+from survey.ensemble.combine import Flags, MemberAnswers, concatenate
 from survey.ensemble.domain import Latent
 from survey.machine import ThreadChooser, arithmetic
 from survey.models.network import FeatureDropout, Network, Outputs
@@ -90,6 +90,11 @@ class Members:
         """What members need besides flux and ivar."""
         return tuple(sorted({name for run in self.runs for name in run.net.extra_inputs}))
 
+    def have_input(self, spectra: Spectra) -> Flags:
+        """Which member (M) has an input of which object (N) that it can answer from."""
+        of_inputs = {inputs: spectra.have(inputs) for inputs in {run.net.answers_from for run in self.runs}}
+        return np.stack([of_inputs[run.net.answers_from] for run in self.runs])
+
     def predict(
         self,
         spectra: Spectra,
@@ -119,6 +124,8 @@ class Members:
             for parts in outputs
         ]
         latents = [output.pop("latent")[0].numpy() for output in joined]
+        for latent_ND, has_input_N in zip(latents, self.have_input(spectra[:count]), strict=True):
+            latent_ND[~has_input_N] = np.nan
         return self._answers(joined, latents), latents
 
     def _one_spectrum(self) -> Spectra:
@@ -165,7 +172,7 @@ class Members:
         """Outputs in physical units, each label in its column among the labels of all members."""
         count, labels = len(latents[0]), len(self.labels)
         p_MNC = np.full((len(self.runs), count, len(self.classes)), np.nan)
-        pass_entropy_MN = np.full((len(self.runs), count), np.nan)
+        pass_entropy_MN, anomaly_MN = (np.full((len(self.runs), count), np.nan) for _ in range(2))
         value_MNL, data_MNL, passes_MNL = (np.full((len(self.runs), count, labels), np.nan) for _ in range(3))
         for member, (run, output, latent_ND) in enumerate(zip(self.runs, outputs, latents, strict=True)):
             found, columns = _in_units(run, output), [self.labels.index(name) for name in run.labels]
@@ -177,7 +184,9 @@ class Members:
             judged = [value for name, value in output.items() if name not in ("own_loss", "terms")]
             finite = [torch.isfinite(value).all(2).all(0).numpy() for value in judged]
             failed_N = ~np.isfinite(latent_ND).all(1) | ~np.all(finite, 0)
-            for array in (p_MNC, value_MNL, data_MNL, passes_MNL, pass_entropy_MN):
+            if "anomaly" in output:
+                anomaly_MN[member] = output["anomaly"].double().mean(0)[:, 0].numpy()
+            for array in (p_MNC, value_MNL, data_MNL, passes_MNL, pass_entropy_MN, anomaly_MN):
                 array[member][failed_N] = np.nan
         return MemberAnswers(
             self.labels,
@@ -187,32 +196,8 @@ class Members:
             data_MNL,
             passes_MNL,
             pass_entropy_MN,
-            _anomalies(outputs, count),
+            anomaly_MN if any("anomaly" in output for output in outputs) else None,
         )
-
-
-def _anomalies(outputs: Sequence[Outputs], count: int) -> Floats | None:
-    """The anomaly by each member (M, N), NaN by those that are no autoencoder; None if none is one."""
-    if not any("anomaly" in output for output in outputs):
-        return None
-    unknown_N = np.full(count, np.nan)
-    rows = [
-        output["anomaly"].double().mean(0)[:, 0].numpy() if "anomaly" in output else unknown_N
-        for output in outputs
-    ]
-    anomaly_MN = np.stack(rows)
-    return np.where(np.isfinite(anomaly_MN), anomaly_MN, np.nan)
-
-
-def concatenate(parts: Sequence[MemberAnswers]) -> MemberAnswers:
-    """The answers of the same members about several sets of spectra, one set after the other."""
-    names = ("p_MNC", "value_MNL", "var_data_MNL", "var_passes_MNL", "pass_entropy_MN", "anomaly_MN")
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts], 1)
-        for name in names
-        if getattr(parts[0], name) is not None
-    }
-    return replace(parts[0], **arrays)
 
 
 def dropout_layers(net: Network) -> list[nn.Module]:

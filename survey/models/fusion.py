@@ -111,6 +111,7 @@ class Net(Network):
     def __init__(self, pixels: int, task: Task, options: Options, image: tuple[int, int, int]) -> None:
         super().__init__(pixels, task, options, image)
         self._check(options, pixels)
+        self.answers_from = ("spectrum", "image") if options.use == "both" else (options.use,)
         width = options.width
         self.spectrum = SpectrumEncoder(width, options.spectrum_tokens) if options.use != "image" else None
         self.encoder = make_encoder(options.encoder, image[0], options.channels)

@@ -38,6 +38,7 @@
   may be the same. It stands in `self.heads`, alone or at the end of another module. All else is the body.
 - A network that looks at images has `extra_inputs = ("image",)`. `Net` gets their shape as a fourth argument,
   and defines `compute_with_image` in place of `compute`; spectra have no pixels if there are only images.
+  `answers_from = ("image",)` says that it needs no spectrum; `("spectrum", "image")`: one of them will do.
 - A loss of the network's own (such as that of a reconstruction) is `own_loss` (B, 1), and its parts are
   `terms` (B, T) with the names in `TERMS` of the file and in `terms` of `Net`; they are in the history.
 - Dropout is `FeatureDropout` from this file, never torch's `nn.Dropout`: its choice does not depend on the
@@ -75,6 +76,8 @@ class Network(nn.Module):
 
     extra_inputs: tuple[str, ...] = ()
     """Inputs that are needed besides flux and ivar: `continuum`, `image`, both or nothing."""
+    answers_from: tuple[str, ...] = ("spectrum",)
+    """`spectrum`, `image` or both: an object that has none of these gets no answer and is not learned."""
     terms: tuple[str, ...] = ()
     """The names of losses of the network's own."""
     learning_rate: float = 1e-3

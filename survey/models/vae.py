@@ -36,6 +36,7 @@ class Net(Network):
     """Encoder, latent, decoder."""
 
     extra_inputs: tuple[str, ...] = ("image",)
+    answers_from: tuple[str, ...] = ("image",)
     terms: tuple[str, ...] = TERMS
     options: Options
 

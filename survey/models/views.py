@@ -43,6 +43,7 @@ class Net(Network):
     """Encoder, latent, and wider numbers that are compared in training."""
 
     extra_inputs: tuple[str, ...] = ("image",)
+    answers_from: tuple[str, ...] = ("image",)
     terms: tuple[str, ...] = TERMS
     options: Options
 

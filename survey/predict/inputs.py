@@ -10,10 +10,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from survey.checked import WrittenFile
 from survey.ensemble.ensemble import Ensemble
@@ -171,11 +169,3 @@ def check_prepared(ensemble: Ensemble, prepare: Prepare, where: str, section: st
 def _argument(key: str, value: Any) -> str:
     """A setting as it is typed: in quotation marks if the shell would change it."""
     return shlex.quote(f"{key}={yaml_text(value)}")
-
-
-def without_good_pixels(spectra: Spectra) -> NDArray[np.bool_]:
-    """Which objects have neither a good pixel nor an image; an answer would be about nothing."""
-    empty_N = ~(spectra.ivar.numpy() > 0).any(1)  # numpy, because torch takes six times as long
-    if spectra.image is not None:
-        empty_N &= (spectra.image.flatten(1).amax(1) == 0).numpy()
-    return np.asarray(empty_N)

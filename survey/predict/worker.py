@@ -110,8 +110,8 @@ class Worker:
                 precision=spec.choice.precision,
                 seed=seed,
             )
-        no_pixels_N = inputs.without_good_pixels(spectra)
-        table = prediction_table(spec, self.ensemble, answers, tables.spectra, shard, no_pixels_N)
+        no_input_N = np.asarray(~self.ensemble.members.have_input(spectra).any(0))
+        table = prediction_table(spec, self.ensemble, answers, tables.spectra, shard, no_input_N)
         _check_rows(tables, table, shard)
         refused_files = None
         if spec.inputs.kind == "files":
@@ -127,7 +127,7 @@ class Worker:
             version=spec.inputs.version(shard),
             predictions=checked.write(shard_file(folder, "predictions", shard), output.to_parquet(table)),
             refused_files=refused_files,
-            **_counts(answers, no_pixels_N, self.ensemble.classes),
+            **_counts(answers, no_input_N, self.ensemble.classes),
         )
         write_marker(folder, marker)
         return marker.model_dump(mode="json")
@@ -143,22 +143,22 @@ def _check_rows(tables: ShardTables, table: pa.Table, shard: int) -> None:
 
 
 def _counts(
-    answers: EnsembleAnswers, no_pixels_N: NDArray[np.bool_], classes: tuple[str, ...]
+    answers: EnsembleAnswers, no_input_N: NDArray[np.bool_], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """Counts of the answers: rows of each class, without an answer, far from the training spectra."""
     final = answers.answers
     class_N, domain_N = final.predicted_class_N, final.domain_N
     per_class = {}
     for number, name in enumerate(classes):
-        per_class[name] = 0 if class_N is None else int(((class_N == number) & ~no_pixels_N).sum())
-    is_far_N = np.zeros(len(no_pixels_N), bool)
+        per_class[name] = 0 if class_N is None else int(((class_N == number) & ~no_input_N).sum())
+    is_far_N = np.zeros(len(no_input_N), bool)
     if domain_N is not None:
-        is_far_N = np.isfinite(domain_N) & (domain_N.astype(np.float32) > 1) & ~no_pixels_N
+        is_far_N = np.isfinite(domain_N) & (domain_N.astype(np.float32) > 1) & ~no_input_N
     ruled_out = None if answers.ruled_out_N is None else int(answers.ruled_out_N.sum())
     return {
         "per_class": per_class,
         "ruled_out": ruled_out,
-        "no_answer": int((no_pixels_N | ~final.is_complete_N).sum()),
+        "no_answer": int((no_input_N | ~final.is_complete_N).sum()),
         "outside_training": int(is_far_N.sum()),
     }
 
@@ -169,10 +169,10 @@ def prediction_table(
     answers: EnsembleAnswers,
     spectra: pa.Table,
     shard: int,
-    no_pixels_N: NDArray[np.bool_],
+    no_input_N: NDArray[np.bool_],
 ) -> pa.Table:
-    """A row for each spectrum of a shard: its identity and its answers; no answer without good pixels."""
-    rows = len(no_pixels_N)
+    """A row for each spectrum of a shard: its identity and its answers; none if no member has its input."""
+    rows = len(no_input_N)
     columns = answers.answers.to_columns()
     columns |= _line_columns(ensemble, spectra)
     if answers.ruled_out_N is not None:
@@ -197,9 +197,9 @@ def prediction_table(
             missing = field.name not in spectra.column_names
             arrays.append(pa.nulls(rows, field.type) if missing else spectra[field.name])
         elif field.name == "latent":
-            arrays.append(_list_array(np.where(no_pixels_N[:, None], np.nan, latent_ND), field.type))
+            arrays.append(_list_array(np.where(no_input_N[:, None], np.nan, latent_ND), field.type))
         else:
-            arrays.append(_array(columns[field.name], no_pixels_N, field))
+            arrays.append(_array(columns[field.name], no_input_N, field))
     return pa.table(arrays, schema=schema)
 
 
@@ -212,14 +212,14 @@ def _provenance(spec: PredictionSpec) -> dict[str, str]:
     }
 
 
-def _array(values: NDArray[Any], no_pixels_N: NDArray[np.bool_], field: pa.Field) -> pa.Array:
-    """The numbers of a column; null where a number is unknown or the spectrum has no good pixel."""
+def _array(values: NDArray[Any], no_input_N: NDArray[np.bool_], field: pa.Field) -> pa.Array:
+    """The numbers of a column; null where a number is unknown or no member has its input."""
     if field.name == "predicted_class":
-        return pa.array(np.where(no_pixels_N, MISSING, values), field.type)
+        return pa.array(np.where(no_input_N, MISSING, values), field.type)
     if field.name in POSITION_COLUMNS or field.name == RULED_OUT:
         return pa.array(values, field.type)
     numbers = np.asarray(values, np.float32)
-    return pa.array(numbers, field.type, mask=no_pixels_N | ~np.isfinite(numbers))
+    return pa.array(numbers, field.type, mask=no_input_N | ~np.isfinite(numbers))
 
 
 def _list_array(values_ND: NDArray[np.float32], kind: pa.DataType) -> pa.Array:

@@ -7,7 +7,7 @@ however they are read and however many workers share them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +24,10 @@ from survey.training.learning_settings import Curriculum
 
 Places = NDArray[np.int64]
 """Rows of (shard, row in shard), or numbers of samples."""
+
+
+SPARSE = 64
+"""One of so many pixels is looked at first: nearly every spectrum has a good one among them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,18 @@ class Spectra:
     def arrays(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """What a network is called with."""
         return self.flux, self.ivar, self.continuum, self.image
+
+    def have(self, inputs: Sequence[str]) -> NDArray[np.bool_]:
+        """Which objects have one of these inputs: a `spectrum` with a good pixel, or an `image`."""
+        have_B = np.zeros(len(self), bool)
+        if "spectrum" in inputs:
+            ivar_BP = self.ivar.cpu().numpy()  # numpy, because torch takes six times as long
+            have_B = np.asarray((ivar_BP[:, ::SPARSE] > 0).any(1))
+            others = np.flatnonzero(~have_B)
+            have_B[others] = (ivar_BP[others] > 0).any(1)
+        if "image" in inputs and self.image is not None:
+            have_B |= (self.image.flatten(1).amax(1) > 0).cpu().numpy()
+        return np.asarray(have_B)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Spectra":
         more = (None if array is None else change(array) for array in (self.continuum, self.image))

@@ -19,8 +19,10 @@ from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
 from survey.labelling.unlabelled import NONE, unlabelled
 from survey.labels import MISSING
+from survey.messages import counted
 from survey.settings import SettingsError
 from survey.store.link import link_stores
+from survey.store.schema import Flag
 from survey.store.store import Store, open_store
 from survey.training.run import JOINED
 from survey.training.settings import Train
@@ -159,6 +161,23 @@ def pair_numbers(samples: Samples) -> NDArray[np.int64]:
 def known(samples: Samples) -> Samples:
     """The samples of which a class or a label is known."""
     return samples.at(np.flatnonzero((samples.class_N != MISSING) | np.isfinite(samples.label_NL).any(1)))
+
+
+def with_input(samples: Samples, inputs: Sequence[str], where: str) -> tuple[Samples, str]:
+    """The samples of objects that have one of these inputs, and a text about those that are left out."""
+    flag_N = samples.extra["flags"].combine_chunks().fill_null(0).to_numpy()
+    missing = {"spectrum": Flag.NO_SPECTRUM, "image": Flag.NO_IMAGE}
+    has_input_N = np.any([flag_N & missing[name] == 0 for name in inputs], 0)
+    left_out = len(samples) - int(has_input_N.sum())
+    if not left_out:
+        return samples, ""
+    if left_out == len(samples):
+        raise SettingsError(
+            f"{where}: none of {len(samples):,} labelled objects has the {' or the '.join(inputs)} that the "
+            "network answers from; give other options, or another store"
+        )
+    text = f"{counted(left_out, 'labelled object')} left out, without the {' or the '.join(inputs)}"
+    return samples.at(np.flatnonzero(has_input_N)), text
 
 
 def learned_labels(samples: Samples, ranges: Mapping[str, tuple[float, float]]) -> NDArray[np.float64]:

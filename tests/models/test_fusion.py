@@ -78,3 +78,12 @@ def test_an_input_that_is_missing_changes_no_output(missing: str) -> None:
             image_BCHW[1:] = torch.rand_like(image_BCHW[1:])
             after = net.compute_with_image(flux_BP, ivar_BP, None, image_BCHW)["logits"][0]
             torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("use", "inputs"), [("both", ("spectrum", "image")), ("spectrum", ("spectrum",)), ("image", ("image",))]
+)
+def test_the_inputs_that_it_answers_from_are_those_that_it_looks_at(
+    use: str, inputs: tuple[str, ...]
+) -> None:
+    assert network(use=use).answers_from == inputs

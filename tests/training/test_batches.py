@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from survey.store.store import open_store
-from survey.training.batches import Batches, Reader, Step, read_spectra, windows
+from survey.training.batches import Batches, Reader, Spectra, Step, read_spectra, windows
 from survey.training.learning_settings import Curriculum
 from tests.training import lessons
 
@@ -143,3 +143,15 @@ def test_samples_of_a_pair_follow_one_another_and_none_is_lost() -> None:
         assert abs(first - other) == 1
     assert order.tolist() != sorted(order)
     assert order.tolist() != next(windows(shard, None, 7, 4, 1000, pair)).tolist()
+
+
+@pytest.mark.parametrize("place", [0, 5, 63, 64, 199, None])
+def test_an_object_has_a_spectrum_if_any_of_its_pixels_is_good(place: int | None) -> None:
+    ivar_BP, image = torch.zeros(3, 200), torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    if place is not None:
+        ivar_BP[1, place] = 1e-3
+    image[2, 0, 3, 3] = 1
+    spectra = Spectra(torch.ones(3, 200), ivar_BP, image=image)
+    assert spectra.have(("spectrum",)).tolist() == [False, place is not None, False]
+    assert spectra.have(("image",)).tolist() == [False, False, True]
+    assert spectra.have(("spectrum", "image")).tolist() == [False, place is not None, True]
