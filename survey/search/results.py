@@ -8,7 +8,7 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -23,7 +23,7 @@ from survey import files
 from survey.recipes import merge_recipes
 from survey.search.dimension import Dimension
 from survey.search.schedule import TargetSchedule
-from survey.search.seeds import NO_GAIN, Gain, SeedSummary, gain, rounded
+from survey.search.seeds import NO_GAIN, Gain, SeedScores, SeedSummary, gain, rounded
 from survey.search.settings import Tune
 from survey.search.space import Values, with_values
 from survey.search.study import REASON, RECIPE, STAGE, last_epoch, seconds
@@ -92,7 +92,7 @@ def target_result(schedule: TargetSchedule) -> TargetResult:
     better_by = None
     if {"recipe", "best"} <= picked.keys():
         is_recipe = picked["recipe"].number == picked["best"].number
-        better_by = NO_GAIN if is_recipe else gain(scores["recipe"], scores["best"], schedule.target.signs[0])
+        better_by = NO_GAIN if is_recipe else _gain(schedule, picked, scores)
     several = len(schedule.target.metrics) > 1
     counts = {name: study.count(state) for state, name in STATES.items()}
     trials = {
@@ -116,6 +116,15 @@ def target_result(schedule: TargetSchedule) -> TargetResult:
         failed_runs=schedule.failed_runs,
         **trials,
     )
+
+
+def _gain(
+    schedule: TargetSchedule, picked: Mapping[str, FrozenTrial], scores: Mapping[str, SeedScores]
+) -> Gain | None:
+    """The gain of the best over the recipe. By a single metric, the same scores chose it of the best two."""
+    changed = {picked[role].number for role in ("best", "second") if role in picked}
+    choices = len(changed - {picked["recipe"].number}) if len(schedule.target.metrics) == 1 else 1
+    return gain(scores["recipe"], scores["best"], schedule.target.signs[0], choices)
 
 
 def reasons(trials: Sequence[FrozenTrial]) -> dict[str, int]:

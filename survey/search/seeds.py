@@ -101,8 +101,12 @@ def _rounded(*values: float) -> Any:
     return tuple(rounded(value) for value in values)
 
 
-def gain(recipe: SeedScores, best: SeedScores, sign: int) -> Gain | None:
-    """By how much the best is better, with Welch's interval; None if one of the two has no score."""
+def gain(recipe: SeedScores, best: SeedScores, sign: int, choices: int = 1) -> Gain | None:
+    """By how much the best is better, with Welch's interval; None if one of the two has no score.
+
+    If these scores chose the best of several, its gain is one of several: the interval is as wide as it has
+    to be to hold for all of them (Bonferroni).
+    """
     difference = sign * (recipe.mean - best.mean)
     if not math.isfinite(difference):
         return None
@@ -112,7 +116,8 @@ def gain(recipe: SeedScores, best: SeedScores, sign: int) -> Gain | None:
         counts = [len(recipe.values), len(best.values)]
         terms = [variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True)]
         freedom = sum(variances) ** 2 / sum(terms)
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * math.sqrt(sum(variances))
+        outside = (1 - LEVEL) / choices
+        half = float(stats.t.ppf(1 - outside / 2, freedom)) * math.sqrt(sum(variances))
         interval = _rounded(difference - half, difference + half)
     share = rounded(difference / abs(recipe.mean)) if recipe.mean else None
     return Gain(by=rounded(difference), share=share, interval=interval)

@@ -21,7 +21,7 @@ from survey.arguments import load
 from survey.folder import Folder
 from survey.search import queue, tune
 from survey.search.queue import TrainingQueue
-from survey.search.seeds import NO_GAIN
+from survey.search.seeds import NO_GAIN, SeedScores, gain
 from survey.search.settings import Tune
 from survey.search.tune import SearchOutcome
 from survey.settings import JobError, SettingsError
@@ -122,6 +122,14 @@ def test_the_gain_over_the_recipe_has_an_interval_and_the_recipe_gains_nothing_o
             assert result.gain.interval
             assert result.gain.by
             assert result.gain.interval[0] < result.gain.by < result.gain.interval[1]
+            assert result.second
+            choices = 1 if result.second.trial == result.recipe.trial else 2
+            recipe, best = (
+                SeedScores.from_values(trial.seeds.values) for trial in (result.recipe, result.best)
+            )
+            expected = gain(recipe, best, 1, choices)
+            assert expected
+            assert result.gain.interval == pytest.approx(expected.interval, rel=1e-2)
 
 
 def test_every_trial_is_a_row_of_the_table(searched: SearchOutcome) -> None:
