@@ -9,6 +9,7 @@ Shapes: B spectra, G grid points, S points of a segment, K coefficients, L produ
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -25,11 +26,14 @@ Fit = Callable[[Tensor, Tensor], Tensor]
 MAX_ROUNDS = 60
 """Most rounds of fit and clip in `msfl`. The computed reference set needs 8 in the median and at most 36."""
 
+CLIP = (3.0, 4.0)
+"""The limits of `msfl`, in sigma: below the fit and above it."""
 
-def make_fit(method: ContinuumMethod, grid: Grid, device: torch.device) -> Fit:
-    """The method, prepared for a grid."""
+
+def make_fit(method: ContinuumMethod, grid: Grid, device: torch.device, *, compiled: bool = False) -> Fit:
+    """The method, prepared for a grid; with a compiled loop if there is one for it."""
     makers: dict[ContinuumMethod, Callable[[Grid, torch.device], Fit]] = {
-        "msfl": msfl,
+        "msfl": partial(msfl, compiled=compiled),
         "segment": segment,
         "spline": spline,
         "dual": spline,
@@ -62,7 +66,7 @@ def good_mean(flux_BG: Tensor, good_BG: Tensor) -> Tensor:
     return mean_B1
 
 
-def msfl(grid: Grid, device: torch.device) -> Fit:
+def msfl(grid: Grid, device: torch.device, *, compiled: bool = False) -> Fit:
     """System 0: one polynomial of order 5 in log wavelength.
 
     Points more than 4 sigma above or 3 below the fit are set to the fit, until there are none. All spectra
@@ -73,6 +77,10 @@ def msfl(grid: Grid, device: torch.device) -> Fit:
     x = 2 * (x - x[0]) / (x[-1] - x[0]) - 1
     basis = np.linalg.qr(np.polynomial.legendre.legvander(x, 5))[0].T
     basis_KG = _constant(basis, device)
+    if compiled:
+        from survey.store.loops.clipped_fit import clipped_fit
+
+        return lambda flux_BG, ivar_BG: clipped_fit(flux_BG, ivar_BG, basis_KG, MAX_ROUNDS, CLIP)
 
     def fit(flux_BG: Tensor, ivar_BG: Tensor) -> Tensor:
         good_BG = ivar_BG.sign()
@@ -84,15 +92,14 @@ def msfl(grid: Grid, device: torch.device) -> Fit:
     return fit
 
 
-def _clipped_fit(
-    residual_BG: Tensor, good_BG: Tensor, basis_KG: Tensor, low: float = 3.0, high: float = 4.0
-) -> Tensor:
+def _clipped_fit(residual_BG: Tensor, good_BG: Tensor, basis_KG: Tensor) -> Tensor:
     """Coefficients of the clipped fit.
 
     The residual is kept in units of its sigma: to set a point to the fit is to set its residual to 0. No
     comparison makes a mask: shrinking to 0 within limits is several times faster on a CPU. Finished rows
     leave the arrays.
     """
+    low, high = CLIP
     points_B1 = good_BG.sum(1, keepdim=True).clamp_(min=1)
     coef_BK = (basis_KG @ residual_BG.T).T
     residual_BG = torch.addmm(residual_BG, coef_BK, basis_KG, alpha=-1).mul_(good_BG)

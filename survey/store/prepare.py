@@ -1,9 +1,9 @@
 """Spectra as their files give them -> spectra on the store's grid.
 
 They are shifted to the rest frame, cleaned of spikes, resampled, normalised, and their quality is measured.
-Everything is done by torch in batches of 128 spectra, on a CPU or a GPU. The numbers of a spectrum do not
-depend on its batch. A bad pixel has ivar 0 from the first step to the last, and flux 1 (the continuum) in the
-result.
+Everything is done by torch in batches of 128 spectra; on a CPU, the slowest steps are compiled loops (loops/)
+instead. The numbers of a spectrum do not depend on its batch. A bad pixel has ivar 0 from the
+first step to the last, and flux 1 (the continuum) in the result.
 
 Shapes: B spectra, W pixels of a window, P pixels, G grid points.
 """
@@ -56,18 +56,29 @@ class PreparedSpectra:
 
 
 class Preparer:
-    """Prepares spectra with fixed settings. `curves` keeps the continuum in any case."""
+    """Prepares spectra with fixed settings.
 
-    def __init__(self, settings: Prepare, device: torch.device | None = None, curves: bool = False) -> None:
+    `curves` keeps the continuum in any case. `compiled=False` does everything by torch on a CPU too.
+    """
+
+    def __init__(
+        self,
+        settings: Prepare,
+        device: torch.device | None = None,
+        *,
+        curves: bool = False,
+        compiled: bool = True,
+    ) -> None:
         self.settings = settings
         self.curves = curves or settings.continuum == "dual"
         self.device = device or torch.device("cpu")
         self.grid = settings.wavelengths()
-        self.fit = make_fit(settings.continuum, self.grid, self.device)
+        self.compiled = compiled and self.device.type == "cpu"
+        self.fit = make_fit(settings.continuum, self.grid, self.device, compiled=self.compiled)
         self.lattices: dict[float, resample.Lattice] = {}
         self.wave_G = torch.from_numpy(self.grid.wave).to(self.device)
         self.edges_E = resample.edges_of(self.wave_G)
-        self.index_meter = IndexMeter(self.grid, self.device)
+        self.index_meter = IndexMeter(self.grid, self.device, compiled=self.compiled)
         self.one = torch.ones((), device=self.device)
 
     @torch.inference_mode()
@@ -82,7 +93,7 @@ class Preparer:
                 flux_BG, ivar_BG, covered_B, unit_B1 = self._on_grid(
                     [spectra[row] for row in rows], [shifts[row] or 0.0 for row in rows]
                 )
-            numbers = measure_quality(flux_BG, ivar_BG, covered_B, self.grid)
+            numbers = measure_quality(flux_BG, ivar_BG, covered_B, self.grid, compiled=self.compiled)
             for name, values in self.index_meter(flux_BG, ivar_BG).items():
                 indices[name][rows] = values
             flux_BG, ivar_BG, curve_BG, scale_B = self._normalise(flux_BG, ivar_BG, numbers)
@@ -106,12 +117,8 @@ class Preparer:
         if len(batches) == 1:
             return [tensor.cpu().numpy() for tensor in batches[0][1]]
         points = (len(self.grid),)
-        widths: list[tuple[int, ...]] = [
-            points,
-            points,
-            (),
-            *[points] * self.curves,
-        ]  # flux, ivar, scale, continuum
+        # flux, ivar, scale, continuum
+        widths: list[tuple[int, ...]] = [points, points, (), *[points] * self.curves]
         arrays = [np.empty((size, *width), np.float32) for width in widths]
         for rows, tensors in batches:
             for array, tensor in zip(arrays, tensors, strict=True):
@@ -170,8 +177,14 @@ class Preparer:
             inside = slice(max(0, -column), min(len(spectrum.wave), lattice.width - column))
             if inside.start < inside.stop:
                 self._copy(spectrum, inside, flux_BW[row], ivar_BW[row], column + inside.start)
-        flux_BT, var_BT, unit_B1 = self._clean(flux_BW, ivar_BW)
-        flux_BG, ivar_BG = lattice.linear(flux_BT, var_BT, torch.from_numpy(offset_B).to(self.device))
+        if self.compiled:
+            from survey.store.loops.to_grid import to_grid
+
+            limits, despiking = (MAX_FLUX, MAX_IVAR), self.settings.despike
+            flux_BG, ivar_BG, unit_B1 = to_grid(flux_BW, ivar_BW, lattice, offset_B, despiking, limits)
+        else:
+            flux_BT, var_BT, unit_B1 = self._clean(flux_BW, ivar_BW)
+            flux_BG, ivar_BG = lattice.linear(flux_BT, var_BT, torch.from_numpy(offset_B).to(self.device))
         slack = np.array([-1, 1]) * resample.NEAR * step
         first_B, last_B = np.searchsorted(np.log10(self.grid.wave), (ends_B2 + slack).T)
         return flux_BG, ivar_BG, np.maximum(last_B - first_B, 0), unit_B1
@@ -237,7 +250,7 @@ class Preparer:
         good_BT = ivar_BT.sign()
         flux_BT.mul_(good_BT)
         mean_B1 = good_mean(flux_BT.abs(), good_BT)
-        if not bool((mean_B1 < MAX_FLUX).all()):
+        if not bool((mean_B1 < MAX_FLUX / flux_BT.shape[1]).all()):  # else no flux can be that large
             sound_BT = flux_BT.abs() < MAX_FLUX  # false for NaN
             ivar_BT *= sound_BT
             flux_BT = torch.where(sound_BT, flux_BT, 0.0)
@@ -258,17 +271,25 @@ class Preparer:
         Sets the numbers of quality that depend on the continuum.
         """
         curve_BG = self.fit(flux_BG, ivar_BG)
+        floor, lowest, highest = max(self.settings.floor, 1e-3), self.settings.lowest, self.settings.highest
+        if self.compiled:
+            from survey.store.loops.normalise import normalise
+
+            curve_BG = curve_BG.contiguous()
+            scale_B, counts_B2 = normalise(flux_BG, ivar_BG, curve_BG, (floor, lowest, highest))
+            quality.floored, quality.outliers = counts_B2.T
+            return flux_BG, ivar_BG, curve_BG, scale_B
         # relative to the mean |flux|: less than 1e-6 is no continuum
         scale_B1 = curve_BG.abs().mean(1, keepdim=True).clamp_(min=1e-6)
         curve_BG = curve_BG * (1 / scale_B1)
-        safe_BG = curve_BG.clamp(min=max(self.settings.floor, 1e-3))
+        safe_BG = curve_BG.clamp(min=floor)
         good_BG = ivar_BG.sign()
         good_B = good_BG.sum(1)
         good_BG.mul_(1 - (safe_BG - curve_BG).sign_())
         above_floor_B = good_BG.sum(1)
         divisor_BG = safe_BG.mul_(scale_B1)
         ratio_BG = flux_BG / divisor_BG
-        limited_BG = ratio_BG.clamp(self.settings.lowest, self.settings.highest)
+        limited_BG = ratio_BG.clamp(lowest, highest)
         good_BG.mul_(1 - ratio_BG.sub_(limited_BG).abs_().sign_())
         quality.floored = (good_B - above_floor_B).cpu().numpy()
         quality.outliers = (above_floor_B - good_BG.sum(1)).cpu().numpy()

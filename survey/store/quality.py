@@ -18,6 +18,9 @@ from survey.store.settings import Gate, Gates
 CH_BANDS = ((4200.0, 4400.0), (4425.0, 4520.0))
 """Angstrom: the CH G band and the continuum beside it, as in system 0."""
 
+SNR_EVERY = 8
+"""The median signal to noise is that of every so many points; that of all is the same within 2 %."""
+
 
 @dataclass
 class QualityNumbers:
@@ -129,22 +132,33 @@ def why_no_good_pixel(spectrum: Spectrum, mask: np.ndarray | None, largest: floa
     return REASONS["no_good_pixel"]
 
 
-def measure_quality(flux_BG: Tensor, ivar_BG: Tensor, covered_B: np.ndarray, grid: Grid) -> QualityNumbers:
+def measure_quality(
+    flux_BG: Tensor, ivar_BG: Tensor, covered_B: np.ndarray, grid: Grid, *, compiled: bool = False
+) -> QualityNumbers:
     """The numbers of flux and ivar on the grid, before normalisation."""
-    good_BG = ivar_BG.sign()
-    # every eighth point gives the same median within 2 %; NaN where bad
-    snr_BS = flux_BG[:, ::8] * ivar_BG[:, ::8].sqrt() / good_BG[:, ::8]
-    snr_B = snr_BS.nanmedian(1).values.nan_to_num_(0.0)
-    good_B = good_BG.sum(1)
-    # a flux of exactly 0 counts half
-    negative_B = (good_B - torch.linalg.vecdot(flux_BG.sign(), good_BG)) / 2
-    values = (good_B, snr_B, ch_index(flux_BG, good_BG, grid), negative_B)
-    good, snr, index, negative = (value.double().cpu().numpy() for value in values)
+    if compiled:
+        from survey.store.loops.measure import point_numbers
+
+        points = point_numbers(flux_BG, ivar_BG, SNR_EVERY)
+    else:
+        points = _point_numbers(flux_BG, ivar_BG)
+    values = (*points, ch_index(flux_BG, ivar_BG, grid))
+    good, negative, snr, index = (value.double().cpu().numpy() for value in values)
     zeros = np.zeros(len(covered_B))
     return QualityNumbers(covered_B.astype(np.float64), good, snr, index, negative, zeros, zeros, len(grid))
 
 
-def ch_index(flux_BG: Tensor, good_BG: Tensor, grid: Grid) -> Tensor:
+def _point_numbers(flux_BG: Tensor, ivar_BG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Good points, negative ones among them, and the median signal to noise."""
+    good_BG = ivar_BG.sign()
+    snr_BS = flux_BG * ivar_BG.sqrt() / good_BG  # NaN where bad
+    snr_B = snr_BS[:, ::SNR_EVERY].nanmedian(1).values.nan_to_num_(0.0)
+    good_B = good_BG.sum(1)
+    # a flux of exactly 0 counts half
+    return good_B, (good_B - torch.linalg.vecdot(flux_BG.sign(), good_BG)) / 2, snr_B
+
+
+def ch_index(flux_BG: Tensor, ivar_BG: Tensor, grid: Grid) -> Tensor:
     """The index of the CH G band of system 0: -2.5 log10 of the flux in 4200-4400 over that in 4425-4520
     angstrom; NaN where not covered."""
     sums = []
@@ -155,7 +169,7 @@ def ch_index(flux_BG: Tensor, good_BG: Tensor, grid: Grid) -> Tensor:
         if band.stop - band.start < 2:
             return torch.full((len(flux_BG),), torch.nan)
         width_S = torch.from_numpy(np.gradient(grid.wave[band]).astype(np.float32)).to(flux_BG.device)
-        weight_BS = good_BG[:, band] * width_S
+        weight_BS = ivar_BG[:, band].sign() * width_S
         share_B = weight_BS.sum(1) / width_S.sum()
         mean_B = torch.linalg.vecdot(flux_BG[:, band], weight_BS) / weight_BS.sum(1)
         sums.append(torch.where(share_B > 0.8, mean_B * (high - low), torch.nan))

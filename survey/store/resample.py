@@ -39,6 +39,8 @@ class Lattice:
         self.width = int(pixel_G[-1]) + 2 - self.first + 1
         self.column_G = torch.from_numpy((pixel_G - self.first).astype(np.int64)).to(device)
         self.offset_G = torch.from_numpy((position_G - pixel_G).astype(np.float32)).to(device)
+        # the line is straight in wavelength, not in its logarithm; the next term is 1e-8
+        self.curvature = 0.5 * math.log(10.0) * step
 
     def locate(self, start: float) -> tuple[int, float]:
         """For pixels that begin at 10**start: the column of the first one, and its offset to the right.
@@ -52,10 +54,8 @@ class Lattice:
     def linear(self, flux_BW: Tensor, var_BW: Tensor, offset_B: Tensor) -> tuple[Tensor, Tensor]:
         """Flux and inverse variance at the grid points; `offset_B` as from `locate`."""
         distance_BG = hardshrink(self.offset_G - offset_B[:, None], NEAR)  # -1 .. 1 pixels
-        # the line is straight in wavelength, not in its logarithm; the next term is 1e-8
-        curvature = 0.5 * np.log(10.0) * self.step
         bend_BG = distance_BG.abs().sub_(1).mul_(distance_BG.sign())
-        distance_BG.addcmul_(bend_BG, distance_BG, value=curvature)
+        distance_BG.addcmul_(bend_BG, distance_BG, value=self.curvature)
         here_BG = hardshrink(1 - distance_BG.abs(), NEAR)
         side_BG = torch.copysign(1 - here_BG, distance_BG)
         after_BG, before_BG = side_BG.clamp(min=0), side_BG.clamp_(max=0).neg_()
