@@ -24,7 +24,7 @@ from survey.evaluate.result import Against
 from survey.labelling.samples import Samples
 from survey.labels import MISSING
 from survey.metrics.classes import averages, rates, searches
-from survey.metrics.intervals import DRAWS, SEED, percentile_interval
+from survey.metrics.intervals import BLOCKS, block_sums, draw_blocks, percentile_interval
 from survey.metrics.score import LabelledAnswers, groups
 from survey.metrics.settings import ScoreSettings
 from survey.settings import SettingsError
@@ -36,8 +36,6 @@ Values = dict[str, Floats]
 
 KINDS = ("all", "snr", "gravity")
 """The groups in which all are compared."""
-BLOCKS = 2000
-"""More stars than this are drawn in this many random blocks: as good for an interval, at a bounded cost."""
 BETTER, WORSE, OPEN = "better", "worse", "open"
 """The verdict: the interval of the difference is on one side of 0, or it contains 0."""
 LEAST_STARS = 20
@@ -195,10 +193,10 @@ def _rows(
     """The rows of a group, subject by subject."""
     first = next(iter(labelled))
     block_N = star_N % BLOCKS
-    draw_RB = draws(int(block_N.max()) + 1)
+    draw_RB = draw_blocks(int(block_N.max()) + 1)
     varies = draw_RB.shape[1] > 1
     for subject, values_of in _subjects(labelled):
-        sums_of = {name: block_sums(values, block_N, draw_RB.shape[1]) for name, values in values_of.items()}
+        sums_of = {name: block_sums(values, block_N) for name, values in values_of.items()}
         metrics = label_metrics if subject else class_metrics(labelled[first].classes)
         value_of = {name: metrics(sums.sum(0, keepdims=True)) for name, sums in sums_of.items()}
         drawn_of = {name: metrics(draw_RB @ sums) for name, sums in sums_of.items()}
@@ -292,16 +290,6 @@ def _confusions(answers: LabelledAnswers) -> Floats:
     size = len(answers.classes)
     cell_N = answers.class_N * size + answers.p_NC.argmax(1)
     return np.eye(size * size + 1)[np.where(answers.class_N == MISSING, size * size, cell_N)][:, :-1]
-
-
-def block_sums(values_NK: Floats, block_N: Codes, size: int) -> Floats:
-    """Sums over the spectra of each block."""
-    return np.stack([np.bincount(block_N, column, size) for column in values_NK.T], 1)
-
-
-def draws(size: int, count: int = DRAWS) -> Floats:
-    """How often each block is in each bootstrap sample."""
-    return np.random.default_rng(SEED).multinomial(size, np.full(size, 1 / size), count).astype(np.float64)
 
 
 def label_metrics(sums_R4: Floats) -> Values:

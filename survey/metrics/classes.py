@@ -1,6 +1,7 @@
 """Metrics of classes: counts, shares with intervals, curves over all thresholds, calibration.
 
 The predicted class of a spectrum is the most probable one. Spectra whose true class is unknown are left out.
+`star_N` has a number per star: where stars have several spectra, intervals are those of stars.
 Shapes: N spectra, C classes, M bins, R draws, X any leading axes.
 """
 
@@ -17,12 +18,12 @@ from survey.metrics.intervals import (
     Floats,
     Measure,
     percentile_interval,
-    resample_confusions,
     resample_means,
     share_measure,
     wilson,
 )
 from survey.metrics.settings import SEARCHES
+from survey.metrics.visits import Visits, independent, is_positive
 
 Flags = NDArray[np.bool_]
 
@@ -117,37 +118,57 @@ def averages(counts_XCC: Counts) -> dict[str, Floats]:
         return averages_X | {"f1_macro": np.asarray(np.nan_to_num(f1_XC).sum(-1) / is_present_XC.sum(-1))}
 
 
-def measure_counts(counts_CC: Counts, names: Sequence[str], overall: str = "all") -> list[Measure]:
+def measure_predictions(
+    class_N: ArrayLike,
+    predicted_N: ArrayLike,
+    names: Sequence[str],
+    star_N: Counts | None = None,
+    overall: str = "all",
+) -> list[Measure]:
+    """Accuracy, averages, and precision, recall and F1 of each class, from predicted classes."""
+    counts_CC = confusion(class_N, predicted_N, len(names))
+    return measure_counts(counts_CC, names, overall, Visits.of(class_N, predicted_N, len(names), star_N))
+
+
+def measure_counts(
+    counts_CC: Counts, names: Sequence[str], overall: str = "all", visits: Visits | None = None
+) -> list[Measure]:
     """Accuracy, averages, and precision, recall and F1 of each class, from a confusion matrix."""
     n, hits = int(counts_CC.sum()), int(np.trace(counts_CC))
     if not n:
         return []
-    drawn_RCC = resample_confusions(counts_CC)
-    results = [share_measure(overall, "accuracy", hits, n)]
+    visits = visits or Visits.single(counts_CC)
+    worth, drawn_RCC = n * visits.all, visits.drawn_RCC
+    results = [share_measure(overall, "accuracy", hits, n, visits.all)]
     drawn = averages(drawn_RCC)
     for name, value in averages(counts_CC).items():
         low, high = percentile_interval(drawn[name], float(value))
         if low == high:  # every class was predicted as one class only: the bootstrap has no scatter
-            low, high = map(float, wilson(n * value, n)) if name.endswith("weighted") else (np.nan, np.nan)
+            low, high = (
+                map(float, wilson(worth * value, worth)) if name.endswith("weighted") else (np.nan, np.nan)
+            )
         results.append(Measure(overall, name, float(value), low, high, n))
-    results += _measure_each_class(counts_CC, drawn_RCC, names)
+    results += _measure_each_class(counts_CC, visits, names)
     return [measure for measure in results if np.isfinite(measure.value)]
 
 
-def _measure_each_class(counts_CC: Counts, drawn_RCC: Counts, names: Sequence[str]) -> list[Measure]:
-    f1_C, f1_RC = rates(counts_CC)[2], rates(drawn_RCC)[2]
+def _measure_each_class(counts_CC: Counts, visits: Visits, names: Sequence[str]) -> list[Measure]:
+    f1_C, f1_RC = rates(counts_CC)[2], rates(visits.drawn_RCC)[2]
     results = []
     for number, name in enumerate(names):
         hits = int(counts_CC[number, number])
         predicted, true = int(counts_CC[:, number].sum()), int(counts_CC[number].sum())
-        low, high = _f1_interval(f1_RC[:, number], float(f1_C[number]), hits, predicted + true - hits)
-        results.append(share_measure(name, "precision", hits, predicted))
-        results.append(share_measure(name, "recall", hits, true))
+        of_predicted, of_true = float(visits.predicted_C[number]), float(visits.true_C[number])
+        least = min(of_predicted, of_true)
+        union = (predicted + true - hits) * least
+        low, high = _f1_interval(f1_RC[:, number], float(f1_C[number]), hits * least, union)
+        results.append(share_measure(name, "precision", hits, predicted, of_predicted))
+        results.append(share_measure(name, "recall", hits, true, of_true))
         results.append(Measure(name, "f1", float(f1_C[number]), low, high, true))
     return results
 
 
-def _f1_interval(f1_R: Floats, value: float, hits: int, union: int) -> tuple[float, float]:
+def _f1_interval(f1_R: Floats, value: float, hits: float, union: float) -> tuple[float, float]:
     """The interval of the bootstrap, or one from Wilson's where the bootstrap has no width.
 
     That happens among few spectra without an error or without a hit. F1 is a function of hits / union.
@@ -227,36 +248,46 @@ def with_known_class(class_N: ArrayLike, p_NC: ArrayLike, classes: int) -> tuple
     return truth_N[is_known_N], p_NC[is_known_N]
 
 
-def measures(class_N: ArrayLike, p_NC: ArrayLike, names: Sequence[str] = CLASSES) -> list[Measure]:
+def measures(
+    class_N: ArrayLike, p_NC: ArrayLike, names: Sequence[str] = CLASSES, star_N: Counts | None = None
+) -> list[Measure]:
     """All metrics of class probabilities: over all classes, of each class, of each search."""
     truth_N, p_NC = with_known_class(class_N, p_NC, len(names))
     if not len(truth_N):
         return []
+    star_N = None if star_N is None else star_N[np.asarray(class_N) != MISSING]
     predicted_N = p_NC.argmax(1)
-    counts_CC = confusion(truth_N, predicted_N, len(names))
-    results = measure_counts(counts_CC, names) + _measure_probabilities(truth_N, p_NC, predicted_N)
+    results = measure_predictions(truth_N, predicted_N, names, star_N)
+    results += _measure_probabilities(truth_N, p_NC, predicted_N, star_N)
     for search, positives in searches(list(names)).items():
-        results += measure_search(search, merge_classes(counts_CC, positives))
-        results += measure_scores(search, np.isin(truth_N, positives), p_NC[:, positives].sum(1))
+        results += measure_search(search, truth_N, predicted_N, positives, star_N)
+        results += measure_scores(search, np.isin(truth_N, positives), p_NC[:, positives].sum(1), star_N)
     return results
 
 
-def measure_search(search: str, counts_22: Counts) -> list[Measure]:
+def measure_search(
+    search: str,
+    class_N: ArrayLike,
+    predicted_N: ArrayLike,
+    positives: Sequence[int],
+    star_N: Counts | None = None,
+) -> list[Measure]:
     """Accuracy, and precision, recall and F1 of the positives of a search."""
+    sides = is_positive(class_N, positives), is_positive(predicted_N, positives)
     return [
         measure._replace(subject=search)
-        for measure in measure_counts(counts_22, ("no", search))
+        for measure in measure_predictions(*sides, ("no", search), star_N)
         if measure.metric == "accuracy" or measure.subject == search
     ]
 
 
 def _measure_probabilities(
-    truth_N: NDArray[np.int64], p_NC: Floats, predicted_N: NDArray[np.int64]
+    truth_N: NDArray[np.int64], p_NC: Floats, predicted_N: NDArray[np.int64], star_N: Counts | None
 ) -> list[Measure]:
     """Log loss, Brier score and calibration error over all classes."""
     n = len(truth_N)
     scores_NK = np.stack([log_losses(truth_N, p_NC), brier_scores(truth_N, p_NC)], 1)
-    drawn_RK = resample_means(scores_NK)
+    drawn_RK = resample_means(scores_NK, star_N=star_N)
     results = []
     for name, score_N, drawn_R in zip(("log_loss", "brier"), scores_NK.T, drawn_RK.T, strict=True):
         value = float(score_N.mean())
@@ -264,7 +295,9 @@ def _measure_probabilities(
     return [*results, Measure("all", "ece", reliability(predicted_N == truth_N, p_NC.max(1)).ece, n=n)]
 
 
-def measure_scores(search: str, positive_N: Flags, score_N: Floats) -> list[Measure]:
+def measure_scores(
+    search: str, positive_N: Flags, score_N: Floats, star_N: Counts | None = None
+) -> list[Measure]:
     """Areas under the curves of a search, and its calibration error.
 
     Intervals are Wilson's, for the number of independent spectra that an area is worth: for the ROC curve by
@@ -275,14 +308,19 @@ def measure_scores(search: str, positive_N: Flags, score_N: Floats) -> list[Meas
     score_N = np.clip(score_N, 0, 1)
     area, average = roc(positive_N, score_N).area, precision_recall(positive_N, score_N).area
     results = [Measure(search, "ece", reliability(positive_N, score_N).ece, n=positives + negatives)]
+    of_positives, of_negatives = (
+        independent(score_N, star_N, side_N) for side_N in (positive_N, ~positive_N)
+    )
     if positives:
-        results.append(share_measure(search, "average_precision", average * positives, positives))
+        hits = average * positives
+        results.append(share_measure(search, "average_precision", hits, positives, of_positives))
     if positives and negatives:
+        few, many = positives * of_positives, negatives * of_negatives
         q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)  # as Hanley and McNeil name them
-        variance = area * (1 - area) + (positives - 1) * (q1 - area**2) + (negatives - 1) * (q2 - area**2)
-        worth: float = min(positives, negatives)
+        variance = area * (1 - area) + (few - 1) * (q1 - area**2) + (many - 1) * (q2 - area**2)
+        worth: float = min(few, many)
         if 0 < area < 1:
-            worth = positives * negatives * area * (1 - area) / variance
+            worth = few * many * area * (1 - area) / variance
         low, high = wilson(area * worth, worth)
         results.append(Measure(search, "auc", area, float(low), float(high), positives))
     return results

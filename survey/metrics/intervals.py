@@ -1,9 +1,11 @@
 """95 % intervals of shares, of means, and of metrics that follow from a confusion matrix.
 
-Spectra count as independent. Where stars have several visits, the true intervals are wider.
-Shapes: R draws, N rows, K columns, C classes.
+Visits of one star are alike. Where the stars of spectra are given and some have several spectra, stars are
+drawn with all their spectra, and the number of spectra in Wilson's intervals is that of independent ones.
+Shapes: R draws, N rows, K columns, B blocks of stars, C classes.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,9 @@ DRAWS, SEED = 1000, 2025
 
 NORMAL_LIMIT = 2000
 """From this many values on, means are drawn from the normal distribution that they follow."""
+
+BLOCKS = 2000
+"""More stars than this are drawn in this many blocks: as good for an interval, at a bounded cost."""
 
 CHUNK = 1 << 18
 
@@ -48,10 +53,19 @@ def wilson(hits: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
     return np.asarray(np.where(n > 0, low, np.nan)), np.asarray(np.where(n > 0, high, np.nan))
 
 
-def share_measure(subject: str, metric: str, hits: float, n: int) -> Measure:
-    """The share hits / n with Wilson's interval; NaN where n is 0."""
-    low, high = wilson(hits, n)
+def share_measure(subject: str, metric: str, hits: float, n: int, independent: float = 1.0) -> Measure:
+    """The share hits / n with Wilson's interval; NaN where n is 0.
+
+    `independent` is the share of the n that are independent.
+    """
+    low, high = wilson(hits * independent, n * independent)
     return Measure(subject, metric, hits / n if n else np.nan, float(low), float(high), n)
+
+
+def flag_measure(subject: str, metric: str, flag_N: NDArray[np.bool_], star_N: Counts | None) -> Measure:
+    """The share of spectra with a flag."""
+    independent = 1.0 if star_N is None else independent_share(flag_N.astype(np.float64), star_N)
+    return share_measure(subject, metric, int(flag_N.sum()), len(flag_N), independent)
 
 
 def percentile_interval(draws_R: Floats, value: float) -> tuple[float, float]:
@@ -73,19 +87,47 @@ def resample_confusions(counts_CC: Counts, draws: int = DRAWS) -> Counts:
     return np.stack(rows, 1)
 
 
-def resample_means(values_NK: Floats, draws: int = DRAWS) -> Floats:
-    """Means (R, K) of resampled rows."""
+def resample_means(values_NK: Floats, draws: int = DRAWS, star_N: Counts | None = None) -> Floats:
+    """Means (R, K) of resampled rows; of resampled stars where stars have several rows (NaN: of one star)."""
+    block_N = star_blocks(star_N)
+    if block_N is not None:
+        sums_BK = block_sums(np.column_stack([np.ones(len(values_NK)), values_NK]), block_N)
+        drawn_RK = draw_blocks(len(sums_BK), draws) @ sums_BK
+        return np.asarray(drawn_RK[:, 1:] / drawn_RK[:, :1] if len(sums_BK) > 1 else drawn_RK[:, 1:] * np.nan)
     generator = np.random.default_rng(SEED)
     size, columns = values_NK.shape
     if size >= NORMAL_LIMIT:
-        error_K = values_NK.std(0, ddof=1) / np.sqrt(size)
-        return np.asarray(values_NK.mean(0) + generator.standard_normal((draws, columns)) * error_K)
+        mean_K = values_NK.mean(0)
+        # the triangle of QR is a root of the covariance, also where columns depend on each other
+        root_KK = np.linalg.qr(values_NK - mean_K, mode="r") / np.sqrt(size * (size - 1))
+        return np.asarray(mean_K + generator.standard_normal((draws, columns)) @ root_KK)
     chunk = max(1, CHUNK // size)
     means = []
     for start in range(0, draws, chunk):
         index = generator.integers(size, size=(min(chunk, draws - start), size))
         means.append(values_NK[index].mean(1))
     return np.concatenate(means)
+
+
+def star_blocks(star_N: Counts | None) -> Counts | None:
+    """The block of stars that each spectrum belongs to; None where no star has several spectra."""
+    if star_N is None:
+        return None
+    stars, code_N = np.unique(star_N, return_inverse=True)
+    return None if len(stars) == len(star_N) else np.asarray(code_N % BLOCKS, np.int64)
+
+
+def block_sums(values_NK: Floats, block_N: Counts) -> Floats:
+    """Sums (B, K) over the spectra of each block."""
+    return np.stack([np.bincount(block_N, column) for column in values_NK.T], 1)
+
+
+@lru_cache(maxsize=2)
+def draw_blocks(size: int, count: int = DRAWS) -> Floats:
+    """How often each block is in each bootstrap sample (R, B)."""
+    draw_RB = np.random.default_rng(SEED).multinomial(size, np.full(size, 1 / size), count).astype(np.float64)
+    draw_RB.flags.writeable = False
+    return draw_RB
 
 
 def independent_share(value_N: Floats, group_N: NDArray[np.int64]) -> float:

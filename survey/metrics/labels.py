@@ -1,6 +1,7 @@
 """Metrics of labels in their own units: errors with intervals, and whether predicted errors are right.
 
-A residual is predicted minus true. Spectra whose true label is unknown are left out.
+A residual is predicted minus true. Spectra whose true label is unknown are left out. `star_N` has a number
+per star: where stars have several spectra, intervals are those of stars.
 Shapes: N spectra, L labels, R draws.
 """
 
@@ -22,8 +23,15 @@ from survey.labels import (
     classes,
 )
 from survey.metrics import checks
-from survey.metrics.classes import confusion, measure_counts, measure_search, merge_classes, searches
-from survey.metrics.intervals import Floats, Measure, percentile_interval, resample_means, share_measure
+from survey.metrics.classes import measure_predictions, measure_search, searches
+from survey.metrics.intervals import (
+    Counts,
+    Floats,
+    Measure,
+    flag_measure,
+    percentile_interval,
+    resample_means,
+)
 from survey.metrics.settings import MAPE_FLOOR
 
 IRON_CLASSES = (*sorted(METAL_POOR, key=lambda kind: METAL_POOR[kind]), "normal")
@@ -63,6 +71,7 @@ def measures(
     predicted_N: ArrayLike,
     sigma_N: ArrayLike | None = None,
     floor: float = MAPE_FLOOR,
+    star_N: Counts | None = None,
 ) -> list[Measure]:
     """All metrics of a predicted label; with predicted errors also metrics of these."""
     predicted_N = checks.finite(name, predicted_N)
@@ -71,6 +80,7 @@ def measures(
     if sigma_N is not None:
         sigma_N = _check_errors(name, sigma_N, predicted_N)[is_known_N]
     truth_N, predicted_N = truth_N[is_known_N], predicted_N[is_known_N]
+    star_N = None if star_N is None else star_N[is_known_N]
     n = len(truth_N)
     if not n:
         return []
@@ -82,14 +92,14 @@ def measures(
         "r2": r2(truth_N, predicted_N),
         "pearson": pearson(truth_N, predicted_N),
     }
-    results = _measure_means(name, residual_N)
+    results = _measure_means(name, residual_N, star_N)
     results += [Measure(name, metric, value, n=n) for metric, value in values.items()]
     is_far_N = np.abs(truth_N) > floor
     if is_far_N.any():
         mape = float(np.abs(residual_N[is_far_N] / truth_N[is_far_N]).mean())
         results.append(Measure(name, "mape", mape, n=int(is_far_N.sum())))
     if sigma_N is not None:
-        results += _measure_errors(name, residual_N, sigma_N)
+        results += _measure_errors(name, residual_N, sigma_N, star_N)
     return [measure for measure in results if np.isfinite(measure.value)]
 
 
@@ -104,9 +114,9 @@ def _check_errors(name: str, sigma_N: ArrayLike, predicted_N: Floats) -> Floats:
     return sigma_N
 
 
-def _measure_means(name: str, residual_N: Floats) -> list[Measure]:
+def _measure_means(name: str, residual_N: Floats, star_N: Counts | None) -> list[Measure]:
     n = len(residual_N)
-    drawn_R3 = resample_means(np.stack([np.abs(residual_N), residual_N**2, residual_N], 1))
+    drawn_R3 = resample_means(np.stack([np.abs(residual_N), residual_N**2, residual_N], 1), star_N=star_N)
     drawn = {
         "mae": drawn_R3[:, 0],
         "rmse": np.sqrt(np.maximum(drawn_R3[:, 1], 0)),
@@ -126,7 +136,7 @@ def _measure_means(name: str, residual_N: Floats) -> list[Measure]:
     return results
 
 
-def _measure_errors(name: str, residual_N: Floats, sigma_N: Floats) -> list[Measure]:
+def _measure_errors(name: str, residual_N: Floats, sigma_N: Floats, star_N: Counts | None) -> list[Measure]:
     """Coverage, scatter of residual / error, and mean negative log likelihood.
 
     Right errors cover a share of 0.683 within one error and 0.954 within two.
@@ -136,10 +146,10 @@ def _measure_errors(name: str, residual_N: Floats, sigma_N: Floats) -> list[Meas
     nll = float(nll_N.mean())
     interval = (np.nan, np.nan)
     if n > 1:
-        interval = percentile_interval(resample_means(nll_N[:, None])[:, 0], nll)
+        interval = percentile_interval(resample_means(nll_N[:, None], star_N=star_N)[:, 0], nll)
     return [
-        share_measure(name, "coverage_68", int((np.abs(pull_N) <= 1).sum()), n),
-        share_measure(name, "coverage_95", int((np.abs(pull_N) <= 2).sum()), n),
+        flag_measure(name, "coverage_68", np.abs(pull_N) <= 1, star_N),
+        flag_measure(name, "coverage_95", np.abs(pull_N) <= 2, star_N),
         Measure(name, "pull_scatter", float(pull_N.std()), n=n),
         Measure(name, "nll", nll, *interval, n),
     ]
@@ -152,14 +162,15 @@ def iron_classes(feh_N: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(np.where(np.isfinite(feh_N), np.searchsorted(limits, feh_N, side="right"), MISSING))
 
 
-def iron_measures(truth_N: ArrayLike, predicted_N: ArrayLike) -> list[Measure]:
+def iron_measures(truth_N: ArrayLike, predicted_N: ArrayLike, star_N: Counts | None = None) -> list[Measure]:
     """Metrics of the classes that follow from predicted [Fe/H].
 
     Subjects are `[Fe/H] EMP` and so on; over all classes `[Fe/H] classes`.
     """
     predicted_N = checks.finite("FeH", predicted_N)
-    counts_CC = confusion(iron_classes(truth_N), iron_classes(predicted_N), len(IRON_CLASSES))
-    return measure_counts(counts_CC, [f"[Fe/H] {kind}" for kind in IRON_CLASSES], "[Fe/H] classes")
+    names = [f"[Fe/H] {kind}" for kind in IRON_CLASSES]
+    numbers = iron_classes(truth_N), iron_classes(predicted_N)
+    return measure_predictions(*numbers, names, star_N, "[Fe/H] classes")
 
 
 def predicted_carbon(labels: Sequence[str], value_NL: Floats) -> Floats | None:
@@ -184,16 +195,19 @@ def classes_by_labels(
 
 
 def measures_of_label_classes(
-    truth_N: ArrayLike, labels: Sequence[str], value_NL: ArrayLike, criterion: Criterion = "carbon_0.7"
+    truth_N: ArrayLike,
+    labels: Sequence[str],
+    value_NL: ArrayLike,
+    criterion: Criterion = "carbon_0.7",
+    star_N: Counts | None = None,
 ) -> list[Measure]:
     """Metrics of the classes that follow from predicted labels; subjects end in `by labels`."""
     predicted_N = classes_by_labels(labels, value_NL, criterion)
     if predicted_N is None:
         return []
-    counts_CC = confusion(truth_N, predicted_N, len(CLASSES))
-    results = measure_counts(counts_CC, CLASSES)
+    results = measure_predictions(truth_N, predicted_N, CLASSES, star_N)
     for search, positives in searches(CLASSES).items():
-        results += measure_search(search, merge_classes(counts_CC, positives))
+        results += measure_search(search, truth_N, predicted_N, positives, star_N)
     return [measure._replace(subject=f"{measure.subject} by labels") for measure in results]
 
 

@@ -18,8 +18,9 @@ from survey.answers import Answers, Floats
 from survey.labels import CLASSES
 from survey.metrics import classes, labels
 from survey.metrics.checks import class_numbers, finite, probabilities, same_shape
-from survey.metrics.intervals import Measure, share_measure
+from survey.metrics.intervals import Measure, flag_measure
 from survey.metrics.settings import ScoreSettings
+from survey.metrics.visits import star_numbers
 
 UNKNOWN = "not known"
 KINDS = ("all", "snr", "gravity", "iron", "layout", "source")
@@ -27,8 +28,8 @@ KINDS = ("all", "snr", "gravity", "iron", "layout", "source")
 
 TRUE_CLASS, TRUE = "true_class", "true_"
 """The column of the true class, and the beginning of the columns of true labels."""
-EXTRA = ("snr", "snr_g", "layout", "source")
-"""Columns by which spectra are grouped; the true values of `EXTRA_LABELS` group them too."""
+EXTRA, STAR = ("snr", "snr_g", "layout", "source"), "star"
+"""Columns by which spectra are grouped; `EXTRA_LABELS` do so too. And the column of the star."""
 EXTRA_LABELS = ("Teff", "logg", "FeH")
 
 COLUMNS = (
@@ -39,8 +40,12 @@ COLUMNS = (
     ("metric", pa.string(), "the name of the metric"),
     ("n", pa.int64(), "true values that the metric rests on"),
     ("value", pa.float64(), "the metric, in the unit of the label where it has one"),
-    ("low", pa.float64(), "lower end of the 95 % interval; null where there is none"),
-    ("high", pa.float64(), "upper end of the 95 % interval; null where there is none"),
+    (
+        "low",
+        pa.float64(),
+        "lower end of the 95 % interval, in which visits of a star count together; or null",
+    ),
+    ("high", pa.float64(), "upper end of that interval"),
     ("few", pa.bool_(), "too few true values for a reliable number"),
 )
 SCHEMA = pa.schema(
@@ -54,7 +59,8 @@ class LabelledAnswers:
     unknown).
 
     `sigma_NL` are the errors that are compared with the residuals. `extra` may hold `snr` or `snr_g`,
-    `layout`, `source`, and the true `Teff`, `logg`, `FeH` where the answers have no such label.
+    `layout`, `source`, the true `Teff`, `logg`, `FeH` where the answers have no such label, and `star`, a
+    number per star: intervals count its visits together.
     `labels_name` is the name of the truth in texts and plots, such as the name of another survey.
     """
 
@@ -149,17 +155,15 @@ class LabelledAnswers:
         sigma_N = None if self.sigma_NL is None else self.sigma_NL[:, self.labels.index(name)]
         return None if sigma_N is None or np.isnan(sigma_N).all() else sigma_N
 
-    def in_interval(self, name: str) -> NDArray[np.bool_] | None:
-        """Whether the interval of a label contains the truth, for the spectra with both; None without
-        intervals.
-        """
+    def in_interval(self, name: str) -> Floats | None:
+        """1 where the interval of a label contains the truth, else 0; NaN: not known. None: no intervals."""
         low_NL, high_NL = self.answers.low_NL, self.answers.high_NL
         if low_NL is None or high_NL is None:
             return None
         number = self.labels.index(name)
         truth_N, low_N, high_N = (array[:, number] for array in (self.label_NL, low_NL, high_NL))
         inside_N = (low_N <= truth_N) & (truth_N <= high_N)
-        return np.asarray(inside_N[np.isfinite(truth_N) & np.isfinite(low_N)])
+        return np.where(np.isfinite(truth_N) & np.isfinite(low_N), inside_N, np.nan)
 
     def snr(self) -> Floats | None:
         """Signal to noise: of the g band if any spectrum has it, else of the whole spectrum; None without
@@ -224,9 +228,12 @@ def scoring_errors(answers: Answers) -> Floats | None:
 
 
 def extra_columns(table: pa.Table) -> dict[str, NDArray[Any]]:
-    """The columns of a table by which spectra are grouped."""
+    """The columns of a table by which spectra are grouped, and a number per star."""
     columns = {name: name for name in EXTRA} | {name: f"{TRUE}{name}" for name in EXTRA_LABELS}
-    return {name: _column(table, column) for name, column in columns.items() if column in table.column_names}
+    extra = {name: _column(table, column) for name, column in columns.items() if column in table.column_names}
+    if STAR in table.column_names:
+        extra[STAR] = star_numbers(table[STAR])
+    return extra
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
@@ -271,22 +278,24 @@ def snr_names(edges: tuple[float, ...]) -> list[str]:
 def measures(labelled: LabelledAnswers, settings: ScoreSettings) -> list[Measure]:
     """Every metric of these spectra."""
     found: list[Measure] = []
+    star_N = labelled.extra.get(STAR)
     if labelled.p_NC is not None:
-        found += classes.measures(labelled.class_N, labelled.p_NC, labelled.classes)
+        found += classes.measures(labelled.class_N, labelled.p_NC, labelled.classes, star_N)
     if labelled.value_NL is None:
         return found
     for number, name in enumerate(labelled.labels):
         truth_N, value_N = labelled.label_NL[:, number], labelled.value_NL[:, number]
-        found += labels.measures(name, truth_N, value_N, labelled.error(name), settings.floor)
+        found += labels.measures(name, truth_N, value_N, labelled.error(name), settings.floor, star_N)
         inside_N = labelled.in_interval(name)
-        if inside_N is not None and len(inside_N):
-            found.append(share_measure(name, "coverage_interval", int(inside_N.sum()), len(inside_N)))
+        if inside_N is not None and (known_N := np.isfinite(inside_N)).any():
+            stars = None if star_N is None else star_N[known_N]
+            found.append(flag_measure(name, "coverage_interval", inside_N[known_N] > 0, stars))
     true_feh, feh = labelled.true_label("FeH"), labelled.value("FeH")
     if true_feh is not None and feh is not None:
-        found += labels.iron_measures(true_feh, feh)
+        found += labels.iron_measures(true_feh, feh, star_N)
     if labelled.classes == CLASSES:
         found += labels.measures_of_label_classes(
-            labelled.class_N, labelled.labels, labelled.value_NL, settings.criterion
+            labelled.class_N, labelled.labels, labelled.value_NL, settings.criterion, star_N
         )
     return found + labels.identity_violation(labelled.labels, labelled.value_NL)
 

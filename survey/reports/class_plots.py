@@ -17,7 +17,7 @@ from survey.labels import CLASSES, MISSING, Criterion
 from survey.metrics import classes, labels
 from survey.metrics.classes import Reliability
 from survey.metrics.intervals import Measure
-from survey.metrics.score import LabelledAnswers
+from survey.metrics.score import STAR, LabelledAnswers
 from survey.reports.style import BLUE, GREY, INK, RED, SERIES, SHARE, count_text, png
 
 Matrix = tuple[str, NDArray[np.int64], Sequence[str]]
@@ -104,11 +104,14 @@ def threshold_curves(labelled: LabelledAnswers) -> bytes | None:
     scores = search_scores(labelled)
     if not scores:
         return None
+    star_N = labelled.extra.get(STAR)
+    star_N = None if star_N is None else star_N[labelled.class_N != MISSING]
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         for color, (name, (positive, score)) in zip(SERIES * len(scores), scores.items(), strict=False):
-            measures = {measure.metric: measure for measure in classes.measure_scores(name, positive, score)}
+            found = classes.measure_scores(name, positive, score, star_N)
+            measures = {measure.metric: measure for measure in found}
             size = f"{int(positive.sum()):,} of {len(positive):,}"
             auc, average = _interval(measures["auc"]), _interval(measures["average_precision"])
             _draw_roc(left, positive, score, color, f"{name} ({size}), area {auc}")

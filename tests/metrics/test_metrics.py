@@ -171,7 +171,7 @@ def test_intervals_of_f1_and_areas_have_the_stated_coverage() -> None:
         drawn = rng.normal(size=280) + 2 * positive
         found = by_name(
             classes.measure_scores("x", positive, 1 / (1 + np.exp(-drawn)))
-            + classes.measure_search("x", classes.confusion(positive, drawn > 1.5, 2))
+            + classes.measure_search("x", positive.astype(int), drawn > 1.5, [1])
         )
         for metric, value in truth.items():
             covered[metric] += found["x", metric].low <= value <= found["x", metric].high
@@ -240,6 +240,16 @@ def test_resampled_means_and_their_normal_limit_give_the_same_intervals(
         (values[:, 0],), np.mean, n_resamples=999, method="percentile", rng=0
     ).confidence_interval
     assert ends[0][:, 0] == pytest.approx([wanted.low, wanted.high], abs=0.015)
+
+
+@pytest.mark.parametrize("size", [1999, 2000])
+def test_the_interval_of_the_scatter_does_not_depend_on_the_bias(size: int) -> None:
+    residual = np.random.default_rng(0).normal(size=size)
+    small, large = (by_name(labels.measures("FeH", 0 * residual, residual + bias)) for bias in (0, 20))
+    for found in (small, large):
+        scatter = found["FeH", "scatter"]
+        assert scatter.high - scatter.low == pytest.approx(4 * 0.98 / np.sqrt(2 * size), rel=0.15)
+    assert large["FeH", "bias"].high - large["FeH", "bias"].low < 0.1
 
 
 def test_right_errors_have_the_right_coverage_and_halved_errors_do_not() -> None:
