@@ -107,12 +107,12 @@ class Tune(Settings):
         30,
         ge=1,
         description="number of trainings to finish for each element; "
-        "a larger number later continues the study",
+        "a larger number later continues the study; of a grid with more combinations a random part is tried",
     )
     sampler: Literal["tpe", "random", "grid"] = Field(
         "tpe",
         description="how the next values are chosen: by a tree-structured Parzen estimator, at random, "
-        "or every combination",
+        "or all combinations (grid), as far as trials= allows",
     )
     points: int = Field(3, ge=2, description="grid: number of values of each range")
     stages: int = Field(

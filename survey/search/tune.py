@@ -93,6 +93,7 @@ def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOut
             TargetSchedule(settings, target, Study.open(settings, target, f"{ident}-{target.name}", opened))
             for target in targets
         ]
+        _warn_of_partial_grids(schedules)
         if has_work := not all(schedule.is_done for schedule in schedules):
             _track(schedules, stack)
             _search(schedules, run_trainings)
@@ -107,6 +108,22 @@ def tune(settings: Tune, run_trainings: RunTrainings = run_locally) -> SearchOut
             target_progress(schedule.study.optuna_study, schedule.target.name) for schedule in schedules
         ]
         return SearchOutcome(settings, progress, schedules, found, winners, has_work or is_new)
+
+
+def _warn_of_partial_grids(schedules: Sequence[TargetSchedule]) -> None:
+    """Name the grids that have more combinations than the wanted trials."""
+    for schedule in schedules:
+        count, wanted = len(schedule.study.grid), schedule.study.wanted
+        if count + 1 > wanted:
+            _log.warning(
+                "tune: %s: the grid has %s combinations; trials=%d tries the recipe and %d of them, drawn at "
+                "random; trials=%d tries all",
+                schedule.target.name,
+                f"{count:,}",
+                wanted,
+                wanted - 1,
+                count + 1,
+            )
 
 
 def _with_absolute_paths(settings: Tune) -> Tune:

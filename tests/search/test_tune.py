@@ -212,6 +212,22 @@ def test_the_winner_is_trained_anew_when_a_later_trial_is_better(
     assert sum("model=mean there, ridge now" in message for message in caplog.messages) == 1
 
 
+def test_a_grid_that_is_tried_in_part_is_reported_with_both_numbers(
+    toys: Path, tmp_path: Path, simulate: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    space = str(
+        sweeps.write_space(tmp_path, {"batch": {"choices": [8, 16, 32]}, "epochs": {"range": [1, 2]}})
+    )
+    tune.tune(search_settings(toys, tmp_path, space=space, sampler="grid", trials=5))
+    assert caplog.messages == [
+        "tune: FE: the grid has 6 combinations; trials=5 tries the recipe and 4 of them, drawn at random; "
+        "trials=7 tries all"
+    ]
+    tune.tune(search_settings(toys, tmp_path, space=space, sampler="grid", trials=7))
+    tune.tune(search_settings(toys, tmp_path, space=space, sampler="grid", trials=99))
+    assert len(caplog.messages) == 1
+
+
 def test_a_study_that_has_all_its_trials_is_left_alone(searched: SearchOutcome) -> None:
     paths = [
         path
