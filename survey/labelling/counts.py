@@ -14,6 +14,7 @@ REFUSED = {
     "plan": "the file name is of another visit than the row's plan, spectrograph and fibre",
     "no label": "no label inside its range and no class",
     "no key": "no key of a spectrum",
+    "same name": "several files of the store have the name of its file, its path does not tell which it is",
     "contradicting": "contradict another row of the same spectrum or star",
 }
 """Why a row is not used. Rows outside the limits of `where` are counted separately."""

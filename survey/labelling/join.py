@@ -103,6 +103,10 @@ def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str 
     )
     rows = read_rows(settings, names, part_column, spectra.number_columns, counts, EXTRA_LABELS)
     match = _match(settings, rows, spectra.table, counts)
+    no_code_R = rows.keep_R & (match.code_R < 0)
+    if "file" in (counts.key, *counts.by_other_keys) and no_code_R.any():
+        unclear_R = keys.has_unclear_file(rows.columns, rows.key_columns, spectra.table)
+        counts.refused["same name"] = int((unclear_R & no_code_R).sum())
     keep_N = _inside_limits(rows, spectra.table, counts)
     groups = group_rows(names, rows.values, rows.part_R, match.code_R)
     chosen = _choose(counts, rows, groups, Match(match.code_R, np.where(keep_N, match.code_N, -1)))
@@ -217,7 +221,8 @@ def _choose(counts: Counts, rows: TableRows, groups: Groups, match: Match) -> Co
     has_spectrum_G[match.code_N[is_matched_N]] = True
     is_matched_N[is_matched_N] = groups.consistent_G[match.code_N[is_matched_N]]
     used_G = groups.consistent_G & has_spectrum_G
-    counts.refused["no key"] = int((rows.keep_R & (match.code_R < 0)).sum())
+    no_key = int((rows.keep_R & (match.code_R < 0)).sum())
+    counts.refused["no key"] = no_key - counts.refused.get("same name", 0)
     counts.refused["contradicting"] = int(groups.rows_G[~groups.consistent_G].sum())
     counts.used = int(used_G.sum())
     counts.merged = int((groups.rows_G - 1)[used_G].sum())

@@ -181,6 +181,57 @@ def store_keys(key: Key, spectra: pa.Table) -> pa.Array:
     return star_id.clean_ids(spectra["star"].combine_chunks())
 
 
+def file_keys(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """The values of the key `file` in a label table and in a store: the names of files, without folders.
+
+    Files of the store that share a name have their paths instead. A row of the table with such a name gets
+    the path that ends with what the table gives; none if this is the end of no path or of several.
+    """
+    name_R, name_N = table_keys("file", table, columns), store_keys("file", spectra)
+    is_own_file = pc.less(spectra["row"].combine_chunks(), 0)
+    name_of_file_N = pc.if_else(is_own_file, name_N, None)
+    if pc.count_distinct(name_of_file_N).as_py() == pc.sum(is_own_file).as_py():
+        return name_R, name_N
+    path_N = _paths(pc.if_else(is_own_file, spectra["path"].combine_chunks(), None))
+    files = pa.table({"name": name_of_file_N, "path": path_N}).drop_null()
+    counted = files.group_by("name", use_threads=False).aggregate([("path", "count_distinct")])
+    shared = counted.filter(pc.greater(counted["path_count_distinct"], 1))["name"].combine_chunks()
+    is_shared_R, is_shared_N = (pc.is_in(names, value_set=shared) for names in (name_R, name_N))
+    named = [name for name in (columns.file, columns.image) if name]
+    given_R = pc.coalesce(*(_null_if_empty(_paths(table[name].combine_chunks())) for name in named))
+    given_R, path_N = pc.if_else(is_shared_R, given_R, None), pc.if_else(is_shared_N, path_N, None)
+    whole_R = pa.array(
+        _whole_paths(given_R.to_pylist(), pc.unique(path_N.drop_null()).to_pylist()), pa.string()
+    )
+    return pc.if_else(is_shared_R, whole_R, name_R), pc.coalesce(path_N, name_N)
+
+
+def has_unclear_file(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> NDArray[np.bool_]:
+    """Rows with the name of several files of the store, and a path that does not tell which of them it is."""
+    if not (columns.file or columns.image):
+        return np.zeros(table.num_rows, bool)
+    key_R, name_R = file_keys(table, columns, spectra)[0], table_keys("file", table, columns)
+    unclear_R: NDArray[np.bool_] = pc.and_(key_R.is_null(), name_R.is_valid()).to_numpy(zero_copy_only=False)
+    return unclear_R
+
+
+def _paths(paths: pa.Array) -> pa.Array:
+    """Paths as they are compared: without ./ and ../ before them, the name as `file_stems` gives it."""
+    text = pc.replace_substring(pc.utf8_trim_whitespace(pc.cast(paths, pa.string())), "\\", "/")
+    folders = pc.replace_substring_regex(pc.replace_substring_regex(text, r"[^/]*$", ""), r"^(\.{1,2}/)+", "")
+    return pc.binary_join_element_wise(folders, file_stems(text), "")
+
+
+def _whole_paths(given: list[str | None], paths: list[str]) -> list[str | None]:
+    """For each end of a path the only path that ends so, None if there is none, or more than one."""
+    path_of: dict[str, str | None] = {}
+    for folders in {path.count("/") for path in given if path}:
+        for path in paths:
+            end = "/".join(path.split("/")[-folders - 1 :])
+            path_of[end] = path if path_of.get(end, path) == path else None
+    return [path_of.get(path) if path else None for path in given]
+
+
 def _is_text(column: pa.Array) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 

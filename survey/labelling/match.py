@@ -66,8 +66,12 @@ def match_by(
     if key == "position":
         code_R, code_N = _match_positions(*keys.positions(table, columns), spectra)
     else:
-        code_R, distinct = star_id.encode(keys.table_keys(key, table, columns))
-        in_table = pc.index_in(keys.store_keys(key, spectra), value_set=distinct, skip_nulls=True)
+        if key == "file":
+            key_R, key_N = keys.file_keys(table, columns, spectra)
+        else:
+            key_R, key_N = keys.table_keys(key, table, columns), keys.store_keys(key, spectra)
+        code_R, distinct = star_id.encode(key_R)
+        in_table = pc.index_in(key_N, value_set=distinct, skip_nulls=True)
         code_N = pc.fill_null(in_table, -1).to_numpy(zero_copy_only=False).astype(np.int64)
     is_kept_G = np.zeros(code_R.max(initial=-1) + 2, bool)  # the last element stands for code -1
     is_kept_G[code_R[keep_R & (code_R >= 0)]] = True

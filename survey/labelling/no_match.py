@@ -30,6 +30,8 @@ def no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts:
         f"{key}: {_examples(key, rows, None)} in the table, {_examples(key, rows, spectra)} in the store"
         for key in offered
     ]
+    unclear = int(keys.has_unclear_file(rows.columns, rows.key_columns, spectra).sum())
+    same_name = f"several files of the store have the name of the file of {unclear} rows: give their paths; "
     no_key = (
         f"the table has no column of a key; {rows.table.similar('obsid')}; add a column obsid, visit or star "
         f"(visit: {_examples('visit', rows, spectra)} in the store)"
@@ -38,6 +40,7 @@ def no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts:
         f"labels: {counts.table}: none of {counts.rows} rows matches any of {counts.spectra} spectra "
         f"of {counts.store}; {'; '.join(values) or no_key}"
         f"{f'; left out before: {left_out}' if left_out else ''}; "
+        f"{same_name if unclear else ''}"
         f"{_swapped(rows, spectra) if 'position' in offered else ''}"
         "give join.key= and join.columns={obsid: ...}, or the store of these stars"
     )
