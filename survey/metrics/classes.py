@@ -23,7 +23,7 @@ from survey.metrics.intervals import (
     wilson,
 )
 from survey.metrics.settings import SEARCHES
-from survey.metrics.visits import Visits, independent, is_positive
+from survey.metrics.star_visits import Visits, independent, is_positive
 
 Flags = NDArray[np.bool_]
 

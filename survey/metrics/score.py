@@ -20,7 +20,7 @@ from survey.metrics import classes, labels
 from survey.metrics.checks import class_numbers, finite, probabilities, same_shape
 from survey.metrics.intervals import Measure, flag_measure
 from survey.metrics.settings import ScoreSettings
-from survey.metrics.visits import star_numbers
+from survey.metrics.star_visits import star_numbers
 
 UNKNOWN = "not known"
 KINDS = ("all", "snr", "gravity", "iron", "layout", "source")
