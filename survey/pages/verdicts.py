@@ -1,7 +1,8 @@
 """Files of verdicts: read, and merged to one table, with the agreement of the people who gave them.
 
 A file is what a vetting page saves (CSV or JSON): one row for each star and look. All files are of the same
-list. Of two rows of the same person, star and look the newer counts. The merged verdict of a star is the most
+list. Of two rows of the same person, star and look the newer counts; one without a verdict takes back what
+that person said before. The merged verdict of a star is the most
 frequent verdict; of a tie, unsure. Second looks say only how well people agree with themselves.
 """
 
@@ -9,6 +10,7 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -44,7 +46,10 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a person says of a star at the first or the second look."""
+    """What a person says of a star at the first or the second look.
+
+    `verdict` is empty where there is a note or a quality only, or where the verdict was taken back.
+    """
 
     list_id: str
     list_name: str
@@ -85,7 +90,7 @@ def read_verdicts(path: str) -> list[Verdict]:
             f"report: merge: {path}: byte {error.start} is no text in UTF-8; save it again"
         ) from None
     rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
-    return [verdict for number, row in enumerate(rows, 2) if (verdict := _verdict(path, number, row))]
+    return [_verdict(path, number, row) for number, row in enumerate(rows, 2)]
 
 
 def _csv_rows(path: str, text: str) -> list[dict[str, Any]]:
@@ -121,8 +126,8 @@ def _json_rows(path: str, text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _verdict(path: str, number: int, row: dict[str, Any]) -> Verdict | None:
-    """The verdict of a row; None for a row with a note or a quality only."""
+def _verdict(path: str, number: int, row: dict[str, Any]) -> Verdict:
+    """The verdict of a row, checked."""
     values = {
         name: "" if row.get(name) is None else str(row[name]).strip() for name in (*NEEDED, "quality", "list")
     }
@@ -133,8 +138,6 @@ def _verdict(path: str, number: int, row: dict[str, Any]) -> Verdict | None:
         raise ValueError(f"{where}: the look is {values['look']!r}; give 1 or 2")
     if values["quality"] and values["quality"] not in map(str, QUALITIES):
         raise ValueError(f"{where}: the quality is {values['quality']!r}; give 1, 2, 3 or 4")
-    if not values["verdict"]:
-        return None
     return Verdict(
         list_id=values["list_id"],
         list_name=values["list"],
@@ -150,11 +153,33 @@ def _verdict(path: str, number: int, row: dict[str, Any]) -> Verdict | None:
 
 def merge_verdicts(settings: ReportSettings) -> MergedVerdicts:
     """Read all files, and write the merged table."""
+    newest = _newest(settings.merge)
+    looks: dict[int, dict[str, dict[str, str]]] = {1: {}, 2: {}}
+    for verdict in newest:
+        if verdict.verdict:
+            looks[verdict.look].setdefault(verdict.user, {})[verdict.star] = verdict.verdict
+    if not any(looks.values()):
+        raise ValueError(f"report: merge: {', '.join(settings.merge)}: no verdict in them")
+    merged = _merged_table([verdict for verdict in newest if verdict.look == 1])
+    path = files.absolute(settings.table or "")
+    _write(path, merged)
+    return MergedVerdicts(
+        path,
+        merged,
+        {who: len(verdicts) for who, verdicts in sorted(looks[1].items())},
+        pairs_agreement(looks[1]),
+        second_looks(looks[1], looks[2]),
+        group_agreement(looks[1], VERDICTS),
+    )
+
+
+def _newest(paths: Iterable[str]) -> list[Verdict]:
+    """The newest row of each person, star and look, with a verdict or without. All files are of one list."""
     newest: dict[tuple[str, str, int], Verdict] = {}
     first_path: dict[str, str] = {}
-    for path in settings.merge:
+    for path in paths:
         for verdict in read_verdicts(path):
-            if not verdict.user:
+            if verdict.verdict and not verdict.user:
                 raise ValueError(
                     f"report: merge: {path}: star {verdict.star}: the name of the person is missing; "
                     "open the file in the page, give your name, and save it"
@@ -169,45 +194,31 @@ def merge_verdicts(settings: ReportSettings) -> MergedVerdicts:
             f"report: merge: {path} is of the list {one}, {other_path} of the list {other}; "
             "merge files of one list"
         )
-    if not newest:
-        raise ValueError(f"report: merge: {', '.join(settings.merge)}: no verdict in them")
-    looks: dict[int, dict[str, dict[str, str]]] = {1: {}, 2: {}}
-    for verdict in newest.values():
-        looks[verdict.look].setdefault(verdict.user, {})[verdict.star] = verdict.verdict
-    merged = _merged_table([verdict for verdict in newest.values() if verdict.look == 1])
-    path = files.absolute(settings.table or "")
-    _write(path, merged)
-    return MergedVerdicts(
-        path,
-        merged,
-        {who: len(verdicts) for who, verdicts in sorted(looks[1].items())},
-        pairs_agreement(looks[1]),
-        second_looks(looks[1], looks[2]),
-        group_agreement(looks[1], VERDICTS),
-    )
+    return list(newest.values())
 
 
 def _merged_table(verdicts: list[Verdict]) -> pa.Table:
-    """One row per star, in the order of the stars' names."""
+    """One row per star with a verdict, in the order of the stars' names."""
     by_star: dict[str, list[Verdict]] = {}
     for verdict in sorted(verdicts, key=lambda found: (found.star, found.user)):
         by_star.setdefault(verdict.star, []).append(verdict)
-    rows = [_merged_row(star, found) for star, found in by_star.items()]
+    rows = [_merged_row(star, found) for star, found in by_star.items() if any(row.verdict for row in found)]
     schema = pa.schema([described_field(name, *column) for name, column in COLUMNS.items()])
     return pa.Table.from_pylist(rows, schema)
 
 
 def _merged_row(star: str, verdicts: list[Verdict]) -> dict[str, Any]:
-    counts = Counter(verdict.verdict for verdict in verdicts)
+    judged = [verdict for verdict in verdicts if verdict.verdict]
+    counts = Counter(verdict.verdict for verdict in judged)
     (best, most), *others = counts.most_common()
     qualities = [verdict.quality for verdict in verdicts if verdict.quality]
     return {
         "star": star,
         "verdict": "unsure" if others and others[0][1] == most else best,
-        "people": len(verdicts),
+        "people": len(judged),
         **{name: counts[name] for name in VERDICTS},
         "quality": float(median(qualities)) if qualities else None,
-        "verdicts": "; ".join(f"{verdict.user}: {verdict.verdict}" for verdict in verdicts),
+        "verdicts": "; ".join(f"{verdict.user}: {verdict.verdict}" for verdict in judged),
         "notes": "; ".join(f"{verdict.user}: {verdict.note}" for verdict in verdicts if verdict.note),
         "list": verdicts[0].list_name,
         "list_id": verdicts[0].list_id,

@@ -187,14 +187,15 @@ def test_dragging_over_the_spectrum_zooms_and_a_double_click_goes_back(
 
 def test_verdicts_by_keyboard_outlive_a_reload(visitor: Visitor, vetting_page: Path) -> None:
     page = visitor.open(vetting_page)
-    first, second = names(page)[:2]
+    first, second, third = names(page)[:3]
     press(page, "a", "3", "n")
     page.keyboard.type("strong G band")
     page.keyboard.press("Enter")
     press(page, "j", "r", "j", "u", "u")
     page = visitor.open(vetting_page)
     found = records(page)
-    assert set(found) == {f"1|{first}", f"1|{second}"}  # the third verdict was taken back
+    assert set(found) == {f"1|{first}", f"1|{second}", f"1|{third}"}
+    assert (found[f"1|{third}"]["verdict"], bool(found[f"1|{third}"]["time"])) == ("", True)  # taken back
     assert (found[f"1|{first}"]["verdict"], found[f"1|{first}"]["quality"]) == ("accept", 3)
     assert found[f"1|{first}"]["note"] == "strong G band"
     assert found[f"1|{second}"]["verdict"] == "reject"

@@ -77,6 +77,22 @@ def test_the_newer_of_two_verdicts_of_one_person_counts(tmp_path: Path) -> None:
         assert verdicts_of(merge(tmp_path, *paths)) == {"a": "reject"}
 
 
+def test_a_verdict_that_was_taken_back_later_does_not_count(tmp_path: Path) -> None:
+    early, late = "2026-11-29T10:00:00Z", "2026-11-30T10:00:00Z"
+    old = write(tmp_path / "old.csv", [row(star, "accept", "ann", time=early) for star in "abc"])
+    rows = [row("a", "", "ann", note="a blend", time=late), row("b", "", "ann", time=late)]
+    new = write(tmp_path / "new.csv", rows)
+    bob = write(tmp_path / "bob.csv", [row("a", "reject", "bob"), row("b", "", "bob", quality=2, time=early)])
+    for paths in ((old, new, bob), (bob, new, old)):
+        merged = merge(tmp_path, *paths)
+        assert verdicts_of(merged) == {"a": "reject", "c": "accept"}
+        assert merged.people == {"ann": 1, "bob": 1}
+        first = merged.table.to_pylist()[0]
+        assert (first["people"], first["verdicts"], first["notes"]) == (1, "bob: reject", "ann: a blend")
+    with pytest.raises(ValueError, match="no verdict in them"):
+        merge(tmp_path, new)
+
+
 def test_second_looks_change_no_verdict_and_show_how_a_person_agrees_with_himself(tmp_path: Path) -> None:
     rows = [
         row("a", "accept", "ann"),

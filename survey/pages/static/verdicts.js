@@ -73,15 +73,14 @@ class VerdictBook {
     return this.records.get(VerdictBook.id(star, look)) ?? null;
   }
 
-  /** Change a part of a record. The same verdict or quality again takes it back. */
+  /** Change a part of a record. The same verdict or quality again takes it back; the record stays, so that a
+   * saved file says so and an older file does not bring the verdict back. */
   change(star, look, part) {
     const before = this.get(star, look) ?? { verdict: "", quality: null, note: "" };
     const after = { ...before, ...part, time: new Date().toISOString() };
     if (part.verdict && part.verdict === before.verdict) after.verdict = "";
     if (part.quality && part.quality === before.quality) after.quality = null;
-    const id = VerdictBook.id(star, look);
-    if (!after.verdict && !after.quality && !after.note) this.records.delete(id);
-    else this.records.set(id, after);
+    this.records.set(VerdictBook.id(star, look), after);
     this.write();
   }
 

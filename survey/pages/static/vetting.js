@@ -51,7 +51,8 @@ class Vetting {
       value: (entry) => this.record(entry)?.verdict || null,
       text: (entry) => {
         const record = this.record(entry);
-        return record ? `${mark[record.verdict] ?? "·"}${record.quality ?? ""}` : "";
+        if (!(record?.verdict || record?.quality || record?.note)) return "";
+        return `${mark[record.verdict] ?? "·"}${record.quality ?? ""}`;
       },
       class: (entry) => `verdict-${this.record(entry)?.verdict || "none"}`,
     });
