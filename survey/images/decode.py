@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from survey.images.damage import without_damage
+from survey.images.bad_pixels import without_damage
 from survey.images.planes import reddest_first
 from survey.spectrum import Refused
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from survey.images import decode
-from survey.images.damage import without_damage
+from survey.images.bad_pixels import without_damage
 from survey.images.settings import PrepareImages, Stretch
 from survey.images.stretch import prepare
 
