@@ -5,6 +5,7 @@ An object of the first survey is compared with all rows of the second: where its
 of all, its rank is 1. Shapes: P pairs, N rows of the first survey, M of the second, C components.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,9 @@ class PairSummary(BaseModel):
     """How the pairs rank, and how far the two surveys are from each other.
 
     `distances` compare the two surveys; `within` compares two halves of the first survey, which shows how
-    large a distance is by chance. `chance` is the median rank of a random row. Without any pair, the ranks
-    are null. With another ensemble, the two latent spaces may have nothing in common.
+    large a distance is by chance; both are empty if a survey has one row with a latent only. `chance` is the
+    median rank of a random row. Without any pair, the ranks are null. With another ensemble, the two latent
+    spaces may have nothing in common.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +71,8 @@ def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
             found = FoundPairs(by, *_by_position(*tables, settings.radius))
         else:
             found = FoundPairs(by, *_by_name(by, *tables))
+            if settings.by == "auto":
+                found = _without_distant(found, *tables, settings.radius)
         if len(found.first_P) > len(best.first_P):
             best = found
     if not len(best.first_P) and settings.by != "auto":
@@ -95,6 +99,27 @@ def _by_name(column: str, first: pa.Table, other: pa.Table) -> tuple[Rows, Rows]
     partner_N = row_G[code_N]
     rows = np.flatnonzero(partner_N >= 0)
     return rows, partner_N[rows]
+
+
+def _without_distant(found: FoundPairs, first: pa.Table, other: pa.Table, radius: float) -> FoundPairs:
+    """The pairs without those whose positions are farther apart than the radius (arcsec).
+
+    Names such as 000001 may stand for other objects in another survey.
+    """
+    places = []
+    for table, rows_P in ((first, found.first_P), (other, found.other_P)):
+        places.append([keys.to_floats(table[name].combine_chunks())[rows_P] for name in ("ra", "dec")])
+    both_P = star_id.has_position(*places[0]) & star_id.has_position(*places[1])
+    first_P3, other_P3 = (star_id.unit_vectors(ra_P[both_P], dec_P[both_P]) for ra_P, dec_P in places)
+    kept_P = ~both_P
+    kept_P[both_P] = np.linalg.norm(first_P3 - other_P3, axis=1) <= star_id.chord(radius)
+    if distant := int((~kept_P).sum()):
+        logging.getLogger(__name__).warning(
+            "latent: other: %d rows with the same %s are more than %g arcsec apart, so they are no pairs; "
+            "pairs.by=%s takes them",
+            *(distant, found.by, radius, found.by),
+        )
+    return FoundPairs(found.by, found.first_P[kept_P], found.other_P[kept_P])
 
 
 def _by_position(first: pa.Table, other: pa.Table, radius: float) -> tuple[Rows, Rows]:
@@ -190,10 +215,14 @@ def summarise(
 def survey_distances(
     first_NC: Floats32, other_MC: Floats32, rows: int, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The distances between the distributions of two surveys, and between two halves of the first."""
+    """The distances between the distributions of two surveys, and between two halves of the first; none where
+    a survey has one row only, as that has no distribution.
+    """
     generator = np.random.default_rng(seed)
     first_NC, other_MC = _finite(first_NC), _finite(other_MC)
     count = min(rows, len(first_NC) // 2, len(other_MC))
+    if count < 2:
+        return {}, {}
     halves = generator.permutation(len(first_NC))[: 2 * count]
     one, two = first_NC[halves[:count]], first_NC[halves[count:]]
     third = other_MC[generator.permutation(len(other_MC))[:count]]

@@ -1,6 +1,6 @@
 """Finished predictions with latents that are drawn around known centres, for the tests of this room."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,17 @@ def write_predictions(
     rows: int = 0,
     name: str = "drawn",
     first: int = 0,
+    places: int | None = None,
+    members: Mapping[str, str] | None = None,
 ) -> str:
-    """Finished predictions of these latents, numbered from `first` on; the path of their folder."""
+    """Finished predictions of these latents, numbered from `first` on; the path of their folder.
+
+    `places` is where the numbers of the positions begin, `members` are the ids of runs by their paths.
+    """
     count = rows if latent_ND is None else len(latent_ND)
     width = 0 if latent_ND is None else latent_ND.shape[1]
     schema = output.schema(CLASSES, (), features=width)
-    ra_N, dec_N = positions(count, first)
+    ra_N, dec_N = positions(count, first if places is None else places)
     numbers = range(first, first + count)
     known = {
         "path": [f"/data/spec-{number:05d}.fits" for number in numbers],
@@ -68,7 +73,7 @@ def write_predictions(
         data = output.to_parquet(table)
         markers.append(_marker(folder, shard, table.num_rows, data))
     files.write_table(str(folder / SHARDS), marker_table(markers))
-    document = PredictionsDocument.model_validate(_document(name, len(markers), count))
+    document = PredictionsDocument.model_validate(_document(name, len(markers), count, members or {}))
     Folder(str(folder), PREDICTIONS).finish(document, [SHARDS])
     return str(folder)
 
@@ -112,11 +117,14 @@ def _marker(folder: Path, shard: int, rows: int, data: pa.Buffer) -> output.Pred
     )
 
 
-def _document(name: str, shards: int, rows: int) -> dict[str, object]:
+def _document(name: str, shards: int, rows: int, members: Mapping[str, str]) -> dict[str, object]:
     ensemble = {
         "path": "e",
         "id": "e",
-        "members": (),
+        "members": [
+            {"name": path, "path": path, "id": identity, "model": "prism"}
+            for path, identity in members.items()
+        ],
         "calibrated": True,
         "domain": False,
         "ranges": {},

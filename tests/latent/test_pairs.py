@@ -1,5 +1,6 @@
 """The same objects in two surveys."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,28 @@ def test_objects_are_found_by_star_visit_or_position(tmp_path: Path) -> None:
         found = find_pairs(first, other, Pairs(by=by))
         assert found.first_P.tolist() == found.other_P.tolist() == list(range(200))
     assert find_pairs(first, other, Pairs()).by == "visit"
+
+
+def test_equal_names_at_other_places_are_no_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both surveys count their files from 0."""
+    latent_ND, _ = drawn(100, width=4)
+    first = open_latents(write_predictions(tmp_path / "a", latent_ND))
+    other = open_latents(write_predictions(tmp_path / "b", latent_ND, places=60))
+    found = find_pairs(first, other, Pairs())
+    assert found.by == "position"
+    assert found.first_P.tolist() == list(range(60, 100))
+    assert found.other_P.tolist() == list(range(40))
+    assert "100 rows with the same visit are more than 3 arcsec apart, so they are no pairs" in caplog.text
+    far = open_latents(write_predictions(tmp_path / "c", latent_ND, places=5000))
+    assert len(find_pairs(first, far, Pairs()).first_P) == 0
+    assert len(find_pairs(first, far, Pairs(by="visit")).first_P) == 100
+
+
+def test_equal_names_without_positions_are_pairs(tmp_path: Path) -> None:
+    first, other = two_surveys(tmp_path)
+    placeless = replace(other, identity=tuple(name for name in other.identity if name not in ("ra", "dec")))
+    found = find_pairs(first, placeless, Pairs())
+    assert (found.by, len(found.first_P)) == ("visit", 200)
 
 
 def test_stars_of_other_names_are_no_pairs_by_star(tmp_path: Path) -> None:
@@ -93,3 +116,10 @@ def test_two_surveys_that_differ_are_farther_apart_than_two_halves_of_one() -> N
     for name in ("mmd", "sinkhorn", "coral"):
         assert abs(same[name]) < 5 * abs(within[name]) + 0.02
         assert moved[name] > 3 * abs(within[name])
+
+
+def test_a_survey_of_one_row_has_no_distances() -> None:
+    first_NC, _ = drawn(100, width=5)
+    other_MC = np.full((3, 5), np.nan, np.float32)
+    other_MC[1] = 0
+    assert survey_distances(first_NC, other_MC, 400, 0) == ({}, {})
