@@ -66,6 +66,18 @@ QUESTIONS = {
 }
 
 
+VOTES = (
+    *("smooth-or-featured_", "how-rounded_", "disk-edge-on_", "edge-on-bulge_", "has-spiral-arms_"),
+    *("spiral-winding_", "spiral-arm-count_", "bulge-size_", "bar_strong", "bar_weak", "bar_no", "merging_"),
+)
+"""What the columns of votes and of their fractions begin with."""
+
+
+def is_vote_column(name: str) -> bool:
+    """Whether a column of a table has votes or fractions of votes."""
+    return name.lower().startswith(VOTES)
+
+
 def vote_columns(table: TableFile) -> dict[str, str]:
     """The column of the fraction of each answer that the table has."""
     wanted = {name for _, answers in CLASSES.values() for name in answers}

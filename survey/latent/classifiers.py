@@ -45,12 +45,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows of a known class: the class, the star or object, and the features by name (latent, statistics)."""
+    """Rows of a known class: the class, the part (`TRAIN` or `TEST`), and the features by name (latent,
+    statistics).
+    """
 
     question: str
     classes: tuple[str, ...]
     class_N: NDArray[np.int64]
-    object_N: NDArray[np.object_]
+    part_N: NDArray[np.int8]
     features: Mapping[str, NDArray[np.float32]]
 
 
@@ -59,7 +61,7 @@ def labelled_rows(
     rows: NDArray[np.int64],
     object_N: NDArray[np.object_],
     features: Mapping[str, NDArray[np.float32]],
-    least: int,
+    settings: Classifiers,
 ) -> LabelledRows | str:
     """The rows to learn from; or why there are none. All features must be known, so that they compare."""
     known_N = np.all([np.isfinite(value_NF).all(1) for value_NF in features.values()], axis=0)
@@ -67,28 +69,36 @@ def labelled_rows(
     kept = [
         number
         for number in range(len(question.classes))
-        if len(set(object_N[known_N & (class_N == number)])) >= least
+        if len(set(object_N[known_N & (class_N == number)])) >= settings.least
     ]
     if len(kept) < 2:
         return (
-            f"{question.name}: {len(kept)} classes with {least} stars or objects or more; "
+            f"{len(kept)} classes with {settings.least} stars or objects or more; "
             "two are needed (classifiers.least)"
         )
     chosen_N = known_N & np.isin(class_N, kept)
+    number_N, names = np.searchsorted(kept, class_N[chosen_N]), [question.classes[number] for number in kept]
+    split = Split(parts=(1 - settings.test, 0.0, settings.test), stratify=True, seed=settings.seed)
+    part_N = parts_of_stars(split, object_N[chosen_N], number_N.astype(np.int8))
+    for part, purpose in ((TRAIN, "learn from"), (TEST, "test")):
+        counts_C = np.bincount(number_N[part_N == part], minlength=len(kept))
+        if not counts_C.all():
+            return (
+                f"no star or object of the class {names[int(counts_C.argmin())]} is left to {purpose} "
+                f"(classifiers.test={settings.test:g})"
+            )
     return LabelledRows(
         question.name,
-        tuple(question.classes[number] for number in kept),
-        np.searchsorted(kept, class_N[chosen_N]),
-        object_N[chosen_N],
+        tuple(names),
+        number_N,
+        part_N,
         {name: value_NF[chosen_N] for name, value_NF in features.items()},
     )
 
 
 def score_classifiers(rows: LabelledRows, settings: Classifiers) -> list[dict[str, Any]]:
     """The metrics of all classifiers on one question (see `SCHEMA`)."""
-    split = Split(parts=(1 - settings.test, 0.0, settings.test), stratify=True, seed=settings.seed)
-    part_N = parts_of_stars(split, rows.object_N, rows.class_N.astype(np.int8))
-    train_N, test_N = part_N == TRAIN, part_N == TEST
+    train_N, test_N = rows.part_N == TRAIN, rows.part_N == TEST
     true_N, found = rows.class_N[test_N], []
     common = int(np.bincount(rows.class_N[train_N]).argmax())
     answers = [("nothing", "majority", np.full(len(true_N), common))]

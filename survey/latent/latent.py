@@ -16,7 +16,9 @@ components, S rows of the sample, K neighbours.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from survey import checked, files
 from survey.folder import Folder
 from survey.latent import groups, maps
-from survey.latent.classifiers import SCHEMA, labelled_rows, score_classifiers
+from survey.latent.classifiers import SCHEMA
 from survey.latent.components import LatentSpace, apply_components, find_components
 from survey.latent.latent_document import (
     LATENT,
@@ -45,7 +47,10 @@ from survey.latent.pairs import (
     summarise,
     survey_distances,
 )
-from survey.latent.row_labels import RowLabels, object_names, read_labels
+from survey.latent.questions import LATENT_FEATURES as LATENT_FEATURES
+from survey.latent.questions import STATISTICS as STATISTICS
+from survey.latent.questions import Learned, learn_questions
+from survey.latent.row_labels import RowClasses, RowLabels, read_labels
 from survey.latent.settings import LatentSettings, MapName
 from survey.settings import SettingsError
 from survey.tables.columns import described_field
@@ -53,7 +58,6 @@ from survey.tables.columns import described_field
 MAP, OUTLIERS, CLASSIFIERS = "map.parquet", "outliers.parquet", "classifiers.parquet"
 NEIGHBOURS, PAIRS, SPACE = "neighbours.parquet", "pairs.parquet", "space.safetensors"
 CONTENT = (MAP, SPACE, OUTLIERS, CLASSIFIERS, NEIGHBOURS, PAIRS)
-STATISTICS, LATENT_FEATURES = "statistics", "latent"
 
 
 @dataclass(frozen=True)
@@ -78,26 +82,35 @@ def look(settings: LatentSettings) -> LatentResult:
     latents = open_latents(files.absolute(settings.predictions))
     other = open_latents(files.absolute(settings.other), "other") if settings.other else None
     _check(settings, latents, other)
-    tables = filter(None, (settings.labels, settings.votes, settings.statistics))
-    made_from = [latents.id, other.id if other else "", settings.plain(), *checked.checksums(tables)]
-    identity = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = Folder(files.absolute(settings.latent), LATENT)
+    made_from = _made_from(settings, latents, other)
     with folder.claim(settings.plain()):
         before = folder.sound_document()
         agrees = folder.agree(settings.plain(), started=folder.is_finished())
-        if agrees and before is not None and before.id == identity:
+        has_maps = before is not None and set(usable) <= set(before.maps)  # others of before are kept
+        if before and agrees and has_maps and before.id == _identity(made_from, before.maps):
             return LatentResult(folder.path, before, created=False)
         labels = read_labels(settings, latents)
+        job = _LatentJob(settings, latents, other, labels, folder)
         folder.withdraw()
         if not agrees or before is not None:
             folder.begin(settings.plain())
         for name in CONTENT:
             files.remove(folder.file(name))
-        job = _LatentJob(settings, latents, other, labels, folder, identity)
-        document = job.document(usable, left_out)
+        document = job.document(_identity(made_from, usable), usable, left_out)
         content = [name for name in CONTENT if files.exists(folder.file(name))]
         document = folder.finish(document, content)
     return LatentResult(folder.path, document, created=True)
+
+
+def _made_from(settings: LatentSettings, latents: Latents, other: Latents | None) -> list[Any]:
+    tables = filter(None, (settings.labels, settings.votes, settings.statistics))
+    return [latents.id, other.id if other else "", settings.plain(), *checked.checksums(tables)]
+
+
+def _identity(made_from: list[Any], names: Sequence[str]) -> str:
+    """The id of a look with these maps: a package that is installed later makes another map possible."""
+    return hashlib.sha256(json.dumps([*made_from, list(names)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check(settings: LatentSettings, latents: Latents, other: Latents | None) -> None:
@@ -126,18 +139,31 @@ class _LatentJob:
         other: Latents | None,
         labels: RowLabels,
         folder: Folder[LatentDocument],
-        identity: str,
     ) -> None:
         self.settings, self.latents, self.other = settings, latents, other
-        self.labels, self.folder, self.identity = labels, folder, identity
+        self.labels, self.folder = labels, folder
         self.rows_like = find_rows(latents, settings.like) if settings.like else {}
         self.space: LatentSpace = find_components(latents, settings.components, settings.scale != "none")
         self.component_NC = apply_components(self.space, latents)
+        self.sample_S = self._sample()
+        self.other_MC = apply_components(self.space, other) if other else None
+        self._check_counts()
 
-    def document(self, usable: list[MapName], left_out: dict[str, str]) -> LatentDocument:
+    def _check_counts(self) -> None:
+        """Whether there are rows enough."""
+        clusters, rows = self.settings.clusters, len(self.sample_S)
+        if clusters.method in ("kmeans", "gmm") and clusters.count > rows:
+            raise SettingsError(
+                f"latent: clusters.count: {clusters.count} clusters of {rows} rows; give at most {rows}"
+            )
+        if self.other_MC is not None and not np.isfinite(self.other_MC[:, 0]).any():
+            raise SettingsError(
+                f"latent: other: {self.settings.other}: no row has a latent; give other predictions"
+            )
+
+    def document(self, identity: str, usable: list[MapName], left_out: dict[str, str]) -> LatentDocument:
         """Write everything but the document, and return that."""
-        settings, component_NC = self.settings, self.component_NC
-        sample_S = self._sample()
+        settings, component_NC, sample_S = self.settings, self.component_NC, self.sample_S
         density = min(max(settings.density, maps.PLACED_BY), len(sample_S) - 1)
         nearest = nearest_in_sample(component_NC, sample_S, density)
         places: dict[str, Floats32] = {
@@ -157,10 +183,10 @@ class _LatentJob:
         self._write_space()
         write_map(self.folder.file(MAP), self.latents, columns)
         files.write_table(self.folder.file(OUTLIERS), outlier_table(self.latents, columns, settings.top))
-        why_not = self._classify()
+        learned = self._classify()
         self._write_neighbours()
-        pairs = self._write_pairs(self.other) if self.other else None
-        return self._describe(columns, by, len(sample_S), left_out, why_not, pairs)
+        pairs = self._write_pairs()
+        return self._describe(identity, columns, by, left_out, learned, pairs)
 
     def _sample(self) -> Rows:
         known = np.flatnonzero(np.isfinite(self.component_NC[:, 0]))
@@ -192,35 +218,13 @@ class _LatentJob:
         arrays = {name: np.ascontiguousarray(array) for name, array in self.space.arrays().items()}
         files.write(self.folder.file(SPACE), save(arrays))
 
-    def _classify(self) -> dict[str, str]:
-        """Write what classifiers learn; why nothing was learned of some questions."""
-        questions, settings = self.labels.questions, self.settings.classifiers
-        if not questions:
-            return {}
-        chosen = [self._labelled_rows(question.class_N) for question in questions]
-        every = np.unique(np.concatenate(chosen))
-        object_N = object_names(self.latents, every)
-        found, why_not = [], {}
-        for question, rows in zip(questions, chosen, strict=True):
-            features: dict[str, Floats32] = {LATENT_FEATURES: self.component_NC[rows]}
-            if self.labels.statistics:
-                features[STATISTICS] = self.labels.statistics.value_NS[rows]
-            objects = object_N[np.searchsorted(every, rows)]
-            known = labelled_rows(question, rows, objects, features, settings.least)
-            if isinstance(known, str):
-                why_not[question.name] = known
-            else:
-                found += score_classifiers(known, settings)
-        files.write_table(self.folder.file(CLASSIFIERS), pa.Table.from_pylist(found, SCHEMA))
-        return why_not
-
-    def _labelled_rows(self, class_N: NDArray[np.int32]) -> Rows:
-        """The rows with a class and a latent, or a random part of them."""
-        settings = self.settings.classifiers
-        rows = np.flatnonzero((class_N >= 0) & np.isfinite(self.component_NC[:, 0]))
-        if len(rows) <= settings.most:
-            return rows
-        return np.sort(np.random.default_rng(settings.seed).choice(rows, settings.most, replace=False))
+    def _classify(self) -> Learned:
+        """Write what classifiers learn of the questions, if there are any."""
+        if not self.labels.questions:
+            return Learned()
+        learned = learn_questions(self.latents, self.labels, self.component_NC, self.settings.classifiers)
+        files.write_table(self.folder.file(CLASSIFIERS), pa.Table.from_pylist(learned.scores, SCHEMA))
+        return learned
 
     def _write_neighbours(self) -> None:
         if not self.rows_like:
@@ -243,10 +247,11 @@ class _LatentJob:
             table = table.add_column(number, described_field(name, values.type, text), values)
         files.write_table(self.folder.file(NEIGHBOURS), table)
 
-    def _write_pairs(self, other: Latents) -> PairSummary:
-        settings = self.settings.pairs
+    def _write_pairs(self) -> PairSummary | None:
+        settings, other, other_MC = self.settings.pairs, self.other, self.other_MC
+        if other is None or other_MC is None:
+            return None
         found = find_pairs(self.latents, other, settings)
-        other_MC = apply_components(self.space, other)
         ranked, distance_P, rank_P = rank_pairs(
             found, self.component_NC, other_MC, settings.most, self.settings.seed
         )
@@ -260,38 +265,27 @@ class _LatentJob:
 
     def _describe(
         self,
+        identity: str,
         columns: MapColumns,
         by: str,
-        sample: int,
         left_out: dict[str, str],
-        why_not: dict[str, str],
+        learned: Learned,
         pairs: PairSummary | None,
     ) -> LatentDocument:
         clusters = {str(number): count for number, count in _counts(columns.cluster_N).items()}
         group_counts = _counts(columns.group_N)
-        questions = [
-            QuestionRecord(
-                name=question.name,
-                rows={
-                    name: _counts(question.class_N).get(number, 0)
-                    for number, name in enumerate(question.classes)
-                },
-                contradicting=question.contradicting,
-                why_not=why_not.get(question.name, ""),
-            )
-            for question in self.labels.questions
-        ]
+        questions = [_record(question, learned) for question in self.labels.questions]
         statistics = self.labels.statistics
         return LatentDocument(
             version=LATENT.version,
-            id=self.identity,
+            id=identity,
             predictions=files.relative(self.latents.predictions.path),
             predictions_id=self.latents.id,
             rows=len(self.latents),
             no_latent=int((~np.isfinite(self.component_NC[:, 0])).sum()),
             width=self.latents.width,
             shares=tuple(round(float(share), 6) for share in self.space.share_C),
-            sample=sample,
+            sample=len(self.sample_S),
             maps=tuple(columns.maps),
             left_out=left_out,
             clusters=clusters,
@@ -302,10 +296,23 @@ class _LatentJob:
             tables=tuple(self.labels.records),
             questions=tuple(questions),
             statistics=statistics.names if statistics else (),
+            missing_members=learned.missing_members,
             like=tuple(self.rows_like),
             pairs=pairs,
             settings=self.settings.plain(),
         )
+
+
+def _record(question: RowClasses, learned: Learned) -> QuestionRecord:
+    counts, left_out = _counts(question.class_N), learned.left_out[question.name]
+    return QuestionRecord(
+        name=question.name,
+        rows={name: counts.get(number, 0) for number, name in enumerate(question.classes)},
+        contradicting=question.contradicting,
+        why_not=learned.why_not.get(question.name, ""),
+        seen_in_training=left_out.seen,
+        unknown_statistics=dict(left_out.unknown),
+    )
 
 
 def _counts(number_N: NDArray[np.int32]) -> dict[int, int]:

@@ -14,12 +14,18 @@ class _Record(BaseModel):
 
 
 class QuestionRecord(_Record):
-    """A column of classes: how many rows have each; `why_not` says why nothing was learned of it."""
+    """A column of classes: how many rows have each; `why_not` says why nothing was learned of it.
+
+    Classifiers leave out the rows with a class that were `seen_in_training` by the network, and the rows of
+    which a statistic is unknown: how many, by the name of the statistic.
+    """
 
     name: str
     rows: dict[str, int]
     contradicting: int
     why_not: str = ""
+    seen_in_training: int = 0
+    unknown_statistics: dict[str, int] = {}
 
 
 class GroupRecord(_Record):
@@ -33,7 +39,8 @@ class LatentDocument(Document):
     """The document of a look at a latent space.
 
     `rows` counts the rows of the predictions, `no_latent` those without a latent. `shares` are the shares of
-    the variance of the components that are kept. `left_out` says why a map is not there.
+    the variance of the components that are kept. `left_out` says why a map is not there. `missing_members`
+    counts the members that are not found any more: classifiers may be tested on stars that these have seen.
     """
 
     predictions: str
@@ -50,6 +57,7 @@ class LatentDocument(Document):
     tables: tuple[JoinRecord, ...]
     questions: tuple[QuestionRecord, ...]
     statistics: tuple[str, ...]
+    missing_members: int = 0
     like: tuple[str, ...]
     pairs: PairSummary | None
     settings: dict[str, Any]

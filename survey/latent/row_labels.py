@@ -96,9 +96,19 @@ def read_labels(settings: LatentSettings, latents: Latents) -> RowLabels:
         columns, match = _joined(table, list(answers.values()), settings.join, spectra, found.records)
         decided = votes.classes_of_votes(columns, answers, settings.cuts)
         found.questions += [_question(name, texts, match) for name, texts in decided.items()]
+    _check_names([question.name for question in found.questions])
     if settings.statistics:
-        found.statistics = _statistics(settings, spectra, found.records)
+        found.statistics = _statistics(settings, spectra, found)
     return found
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """A question of the votes may have the name of a column of classes."""
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise SettingsError(
+            f"latent: classes: {twice[0]} is a question of votes= too; rename that column, or give "
+            "labels= and votes= to two looks in folders of their own"
+        )
 
 
 def key_table(latents: Latents, rows: Rows | None = None) -> pa.Table:
@@ -233,17 +243,25 @@ def _extremes(
     return np.minimum(lowest_G, highest_G), highest_G
 
 
-def _statistics(settings: LatentSettings, spectra: pa.Table, records: list[JoinRecord]) -> RowNumbers:
-    """The numbers of the table of statistics at the rows of predictions."""
+def _statistics(settings: LatentSettings, spectra: pa.Table, found: RowLabels) -> RowNumbers:
+    """The numbers of the table of statistics at the rows of predictions; never what a question asks."""
     table = open_table(settings.statistics, JOB)
     keys = set(key_columns(table, settings.join.columns, settings.join.star).names())
-    wanted = list(settings.statistics_columns) or [name for name in table.names if name not in keys]
+    asked = {question.name.lower() for question in found.questions}
+
+    def is_answer(name: str) -> bool:
+        return name.lower() in asked or bool(settings.votes and votes.is_vote_column(name))
+
+    wanted = list(settings.statistics_columns)
     if absent := [name for name in wanted if name not in table.names]:
         raise SettingsError(
             f"latent: statistics_columns: {table.path}: there is no column {absent[0]!r}; "
             f"{table.similar(absent[0])}"
         )
-    columns, match = _joined(table, wanted, settings.join, spectra, records)
+    if answers := [name for name in wanted if is_answer(name)]:
+        raise SettingsError(f"latent: statistics_columns: {answers[0]} is what a question asks; leave it out")
+    wanted = wanted or [name for name in table.names if name not in keys and not is_answer(name)]
+    columns, match = _joined(table, wanted, settings.join, spectra, found.records)
     groups = int(max(match.code_R.max(initial=-1), match.code_N.max(initial=-1))) + 1
     row_G = np.full(groups + 1, -1, np.int64)
     row_G[match.code_R[::-1]] = np.arange(len(match.code_R))[::-1]
@@ -252,9 +270,9 @@ def _statistics(settings: LatentSettings, spectra: pa.Table, records: list[JoinR
     numbers = {name: to_floats(columns[name].combine_chunks()) for name in wanted}
     names = [name for name, value_R in numbers.items() if np.isfinite(value_R).mean() > 0.5]
     if not names:
+        among = ", ".join(wanted[:40]) or "none"
         raise SettingsError(
-            f"latent: statistics: {table.path}: no column of numbers among {', '.join(wanted[:40])}; "
-            "give statistics_columns="
+            f"latent: statistics: {table.path}: no column of numbers among {among}; give statistics_columns="
         )
     value_NS = np.stack([np.append(numbers[name], np.nan)[row_N] for name in names], 1).astype(np.float32)
     return RowNumbers(tuple(names), value_NS)

@@ -3,7 +3,7 @@
 This file imports nothing heavy, so that the job reports a wrong setting at once.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -75,7 +75,9 @@ class Pairs(Settings):
     """How objects that two surveys have in common are found and ranked."""
 
     by: Literal["auto", "visit", "star", "position"] = Field(
-        "auto", description="what makes two rows the same object; auto = what gives the most pairs"
+        "auto",
+        description="what makes two rows the same object; auto = what gives the most pairs, without rows of "
+        "equal names that are farther apart on the sky",
     )
     radius: float = Field(3.0, gt=0, le=60, description="largest distance on the sky (arcsec)")
     most: int = Field(5000, ge=10, description="a random part of so many pairs is ranked, if more")
@@ -125,10 +127,13 @@ class LatentSettings(Settings):
     statistics: str = Field(
         "",
         description="table of other numbers of the same rows, such as shapes; the classifiers learn from "
-        "these too, to compare",
+        "these too, to compare; rows where one of them is unknown do not count",
     )
     statistics_columns: tuple[str, ...] = Field(
-        (), strict=False, description="the columns of that table to use; not given = all columns of numbers"
+        (),
+        strict=False,
+        description="the columns of that table to use; not given = all columns of numbers but keys, "
+        "given classes and votes",
     )
     like: tuple[str, ...] = Field(
         (), strict=False, description="stars, visits, obsids or files whose nearest neighbours are listed"
@@ -173,6 +178,21 @@ class LatentSettings(Settings):
     top: int = Field(20, ge=1, le=100_000, description="rows in each list of outliers and of typical rows")
     classifiers: Classifiers = Field(Classifiers(), description="how classifiers are trained and tested")
     seed: int = Field(0, ge=0, description="seed of the sample, the maps and the clusters")
+
+    @field_validator("like", mode="before")
+    @classmethod
+    def _numbers_as_text(cls, value: Any) -> Any:
+        """An obsid is a number in YAML."""
+        if not isinstance(value, list | tuple):
+            return value
+        return [str(item) if type(item) is int else item for item in value]
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := [name for number, name in enumerate(value) if name in value[:number]]:
+            raise ValueError(f"{twice[0]} is given twice; give each column once")
+        return value
 
     @field_validator("maps")
     @classmethod

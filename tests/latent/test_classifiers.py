@@ -19,7 +19,7 @@ def rows_of(
     count: int, features: dict[str, np.ndarray], class_N: np.ndarray, least: int = 10
 ) -> LabelledRows | str:
     objects = np.array([f"star {number}" for number in range(count)], object)
-    return labelled_rows(question(class_N), np.arange(count), objects, features, least)
+    return labelled_rows(question(class_N), np.arange(count), objects, features, Classifiers(least=least))
 
 
 def by_name(found: list[dict[str, object]], metric: str) -> dict[tuple[object, object], float]:
@@ -52,7 +52,8 @@ def test_all_visits_of_a_star_are_in_one_part() -> None:
     class_N = generator.integers(2, size=200)[star_N]
     latent_ND = generator.normal(size=(200, 6))[star_N].astype(np.float32)
     objects = np.array([f"star {number}" for number in star_N], object)
-    rows = labelled_rows(question(class_N, ("a", "b")), np.arange(1000), objects, {"latent": latent_ND}, 10)
+    latents = {"latent": latent_ND}
+    rows = labelled_rows(question(class_N, ("a", "b")), np.arange(1000), objects, latents, FEW_TREES)
     assert isinstance(rows, LabelledRows)
     found = by_name(score_classifiers(rows, FEW_TREES), "balanced_accuracy")
     assert found["latent", "forest"] < 0.65
@@ -67,7 +68,17 @@ def test_a_rare_class_is_left_out_and_one_class_is_nothing_to_learn() -> None:
     assert rows.classes == ("a", "b")
     assert len(rows.class_N) == 295
     why = rows_of(300, {"latent": latent_ND}, np.zeros(300, int))
-    assert "kind: 1 classes with 10 stars" in str(why)
+    assert "1 classes with 10 stars" in str(why)
+
+
+@pytest.mark.parametrize(("share", "purpose"), [(0.98, "learn from"), (0.01, "test")])
+def test_a_part_without_a_class_is_one_sentence(share: float, purpose: str) -> None:
+    latent_ND, _ = drawn(60, width=4)
+    objects = np.array([f"star {number}" for number in range(60)], object)
+    settings = Classifiers(test=share)
+    class_N = question(np.arange(60) % 3)
+    why = labelled_rows(class_N, np.arange(60), objects, {"latent": latent_ND}, settings)
+    assert why == f"no star or object of the class a is left to {purpose} (classifiers.test={share:g})"
 
 
 def test_rows_count_only_where_all_features_are_known() -> None:

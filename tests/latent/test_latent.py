@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from survey.latent import maps
 from survey.latent.latent import LatentResult, look
 from survey.latent.settings import LatentSettings
 from survey.reports import latent as report
@@ -44,6 +45,8 @@ def surveys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     predicted_N = np.where(np.arange(ROWS) % 50 == 0, -1, class_N)
     write_predictions(folder / "p", latent_ND, 150, predicted_N=predicted_N)
     write_predictions(folder / "q", latent_ND[:300] + np.float32(0.1), 150, name="other")
+    write_predictions(folder / "empty", latent_ND[:20] * np.float32(np.nan))
+    write_predictions(folder / "single", np.where(np.arange(20)[:, None] == 3, latent_ND[:20], np.nan))
     write_predictions(folder / "narrow", latent_ND[:, :5], 150)
     ra_N, dec_N = positions(ROWS)
     bar_N = np.where(latent_ND[:, 0] > 0, "yes", "no")
@@ -231,6 +234,12 @@ def test_votes_become_classes(surveys: Path, tmp_path: Path) -> None:
         ({"labels": "{}/shapes.csv"}, "no column of classes among obsid, size, text"),
         ({"labels": "{}/labels.csv", "join": {"key": "star"}}, "there is no column for star"),
         ({"like": ["nobody"]}, "like: nobody: no row of the predictions"),
+        ({"like": [90_000]}, "like: 90000: no row of the predictions"),
+        ({"other": "{}/empty"}, "other: .*/empty: no row has a latent"),
+        (
+            {"clusters": {"method": "kmeans", "count": 500}},
+            "clusters.count: 500 clusters of 200 rows; give at most 200",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
@@ -258,3 +267,47 @@ def test_a_changed_table_makes_it_again(surveys: Path, tmp_path: Path) -> None:
         else:
             pq.write_table(pq.read_table(path).slice(1), path)
         assert look(settings(surveys, **given)).created, name
+
+
+def test_a_map_that_has_become_possible_is_made(
+    surveys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without umap installed, the map is left out; a map that is there is kept."""
+    wanted = {**settings(surveys, latent=str(tmp_path / "l")).model_dump(mode="json")}
+    del wanted["maps"]
+    possible = ["pca"]
+    monkeypatch.setattr(maps, "usable_maps", lambda _: (list(possible), {}))
+    monkeypatch.setattr(maps, "make_map", lambda name, _settings, component_NC, *_: component_NC[:, :2])
+    given = LatentSettings.from_dict("latent", wanted)
+    assert look(given).document.maps == ("pca",)
+    possible.append("umap")
+    found = look(given)
+    assert found.created
+    assert found.document.maps == ("pca", "umap")
+    assert not look(given).created
+    possible.remove("umap")
+    assert not look(given).created
+
+
+def test_an_object_may_be_named_by_its_obsid(surveys: Path, tmp_path: Path) -> None:
+    document = look(settings(surveys, latent=str(tmp_path / "l"), like=[6, "star 9"])).document
+    assert document.like == ("6", "star 9")
+
+
+def test_a_second_survey_of_one_row_has_ranks_and_no_distances(surveys: Path, tmp_path: Path) -> None:
+    found = look(settings(surveys, latent=str(tmp_path / "l"), other=str(surveys / "single")))
+    pairs = found.document.pairs
+    assert pairs is not None
+    assert (pairs.pairs, pairs.ranked, pairs.distances, pairs.within) == (20, 1, {}, {})
+    assert "among the nearest 10 for 100.0%" in report.summary(found, [])
+
+
+def test_a_refused_setting_leaves_the_look_of_before(surveys: Path, tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {"latent": str(tmp_path / "l"), "other": str(tmp_path / "other")}
+    latent_ND, _ = drawn(ROWS, spread=3.0)
+    write_predictions(tmp_path / "other", latent_ND[:50])
+    assert look(settings(surveys, **wanted)).created
+    write_predictions(tmp_path / "other", latent_ND[:50] * np.float32(np.nan), name="new")
+    with pytest.raises(SettingsError, match="no row has a latent"):
+        look(settings(surveys, **wanted))
+    assert (tmp_path / "l" / "latent.json").exists()

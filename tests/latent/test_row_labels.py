@@ -95,6 +95,42 @@ def test_statistics_are_columns_of_numbers(tmp_path: Path, latents: Latents) -> 
         read(tmp_path, latents, table, statistics=str(tmp_path / "table.csv"), statistics_columns=["text"])
 
 
+def test_what_a_question_asks_is_no_statistic(tmp_path: Path, latents: Latents) -> None:
+    table: dict[str, list[object]] = {
+        "obsid": [1, 2, 4],
+        "isM3": [0, 1, 0],
+        "size": [1.5, 2.5, 3.5],
+        "merging_merger_fraction": [0.9, 0.1, 0.1],
+        "merging_none_fraction": [0.1, 0.8, 0.9],
+        "spiral-arm-count_2_fraction": [0.1, 0.8, 0.9],
+    }
+    path = str(tmp_path / "table.csv")
+    found = read(tmp_path, latents, table, classes=["isM3"], statistics=path, votes=path)
+    assert found.statistics is not None
+    assert found.statistics.names == ("size",)
+    found = read(tmp_path, latents, table, classes=["isM3"], statistics=path)
+    assert found.statistics is not None
+    assert "merging_none_fraction" in found.statistics.names, "no votes are asked"
+    with pytest.raises(SettingsError, match="statistics_columns: isM3 is what a question asks; leave it out"):
+        read(tmp_path, latents, table, classes=["isM3"], statistics=path, statistics_columns=["isM3"])
+    del table["size"]
+    with pytest.raises(SettingsError, match="no column of numbers among none"):
+        read(tmp_path, latents, table, classes=["isM3"], statistics=path, votes=path)
+
+
+def test_a_question_has_one_name(tmp_path: Path, latents: Latents) -> None:
+    table: dict[str, list[object]] = {
+        "obsid": [1, 2],
+        "merger": ["x", "y"],
+        "merging_merger": [0.9, 0.1],
+        "merging_none": [0.1, 0.9],
+    }
+    with pytest.raises(SettingsError, match="merger is given twice; give each column once"):
+        read(tmp_path, latents, table, classes=["merger", "merger"])
+    with pytest.raises(SettingsError, match="classes: merger is a question of votes= too; rename"):
+        read(tmp_path, latents, table, classes=["merger"], votes=str(tmp_path / "table.csv"))
+
+
 def test_a_table_of_other_objects_is_one_sentence(tmp_path: Path, latents: Latents) -> None:
     with pytest.raises(SettingsError, match=r"no row belongs to a row of the predictions \(keys: obsid"):
         read(tmp_path, latents, {"obsid": [900], "class": ["x"]})
