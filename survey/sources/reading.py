@@ -32,6 +32,8 @@ MOST_MEMBERS = 4096
 """Gzip members of a file. bgzip writes 1,024 members for 64 MiB; each costs some microseconds, however small
 it is."""
 
+MOST_EXPANSION = 1032
+"""Bytes that a byte of gzip can unpack to at most. A file that says more is damaged, and no bomb."""
 
 _PIECE = 1 << 16
 _DAMAGED: type[Exception] = isal_zlib.error  # type: ignore[assignment] # isal's stub calls it an instance
@@ -218,6 +220,8 @@ def _unpack_single_member(data: fits.Bytes) -> bytearray | None:
     add no HDU.
     """
     checksum, size = int.from_bytes(data[-8:-4], "little"), int.from_bytes(data[-4:], "little")
+    if LARGEST < size <= MOST_EXPANSION * len(data):
+        raise Refused("too_large", f"says that it unpacks to {size} bytes")  # a bomb that does not lie
     if not 0 < size <= LARGEST:
         return None
     try:

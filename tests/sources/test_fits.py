@@ -85,6 +85,21 @@ def test_a_gzip_bomb_is_refused_before_it_fills_the_memory(members: int) -> None
     assert peak < 300 << 20
 
 
+def test_a_gzip_bomb_that_states_its_size_is_refused_unopened() -> None:
+    bomb = gzip.compress(bytes(65 << 20))
+    tracemalloc.start()
+    with pytest.raises(Refused, match=f"says that it unpacks to {65 << 20} bytes"):
+        unpack(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_size_that_no_gzip_file_can_have_is_damage() -> None:
+    packed = gzip.compress(np.random.default_rng(0).bytes(5000))
+    assert reason(packed[:-4] + (80 << 20).to_bytes(4, "little")) == "bad_gzip"
+
+
 def test_copies_of_one_member_are_read_as_one_and_other_members_are_joined() -> None:
     first, second = gzip.compress(b"a" * 1000), gzip.compress(b"b" * 1000)
     assert unpack(first * 3) == b"a" * 1000
