@@ -32,10 +32,10 @@ CARBON_LIMIT = 0.7
 LABELS = ("Teff", "logg", "FeH", "CFe", "NFe", "MgFe", "CaFe", "sFe")
 GOLDEN = (
     *(0.6180339887498949, 0.7548776662466927, 0.5698402909980532),
-    *(0.4142135623730951, 0.2360679774997898, 0.6457513110645907),
+    *(0.4142135623730951, 0.7320508075688772, 0.6457513110645907),
 )
 """Steps of the sequences for classes, defects and kinds of defect; then of images: which are missing, which
-are defective, and how. All but the first are independent."""
+are defective, and how. No sum of whole multiples of them is a whole number, so that they are independent."""
 
 Table = dict[str, np.ndarray]
 

@@ -89,3 +89,14 @@ def test_a_position_has_the_designation_that_the_survey_would_give_it() -> None:
     assert population.designation(99.855658, 28.029314) == "LAMOST J063925.35+280145.5"
     assert population.designation(138.080956, 27.893459) == "LAMOST J091219.42+275336.4"
     assert population.designation(332.535456, -2.116436).startswith("LAMOST J221008.50-0206")
+
+
+def test_each_sequence_is_spread_evenly_over_the_parts_of_every_other() -> None:
+    """Defects of images followed the sequence of the classes, so that all fell into two of seven classes."""
+    count, purposes = 20_000, range(len(population.GOLDEN))
+    spread = [population.even_spread(0, purpose, 0, count) for purpose in purposes]
+    for one in purposes:
+        is_rare = spread[one] < 0.02
+        for other in set(purposes) - {one}:
+            per_class = np.bincount((spread[other][is_rare] * 7).astype(int), minlength=7)
+            assert per_class.min() > 0.6 * is_rare.sum() / 7, (one, other, per_class)
