@@ -2,8 +2,9 @@
 catalogue.
 
 The work is divided into chunks of files. A chunk writes its part of the label table last, so this part
-proves that the chunk is complete, and a run that was stopped continues where it was. Within a chunk, spectra
-are computed in batches of 100 files. A batch depends only on the seed and its number.
+proves that the chunk is complete, and a run that was stopped continues where it was. One process at a time
+makes a survey. Within a chunk, spectra are computed in batches of 100 files. A batch depends only on the seed
+and its number.
 """
 
 import io
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from survey import files
+from survey.claim import claim
 from survey.mock import (
     damage,
     galaxies,
@@ -50,6 +52,11 @@ def make(settings: Mock, run: Run = map) -> dict[str, Any]:
 
     Returns the content of mock.json, and as `new` how many files this run wrote.
     """
+    with claim(settings.out, "mock", "out", settings.plain()):
+        return _make(settings, run)
+
+
+def _make(settings: Mock, run: Run) -> dict[str, Any]:
     finished = files.join(settings.out, "mock.json")
     started = files.join(settings.out, "mock-begun.json")
     for path in (finished, started):

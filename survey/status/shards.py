@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from survey import checked, files
+from survey import checked, claim, files
 from survey.files import Entry
 from survey.status.state import FolderState
 
@@ -177,7 +177,7 @@ def _count(state: FolderState, markers: list[Marker], counts: dict[str, str]) ->
 
 
 def look_at_mock(path: str, names: list[str]) -> FolderState:
-    """A mock survey. Its job makes no claim: whether it runs is known by the age of its last part."""
+    """A mock survey."""
     state = FolderState(path, "mock survey", "mock", unit="chunks")
     is_finished = "mock.json" in names
     written = files.read_json(files.join(path, "mock.json" if is_finished else "mock-begun.json"))
@@ -195,8 +195,8 @@ def look_at_mock(path: str, names: list[str]) -> FolderState:
     state.done = len(parts)
     state.rows = {"files": min(state.done * int(settings["chunk"]), int(settings["n"]))}
     state.missing = [chunk for chunk in range(state.total) if chunk not in parts][:MOST_MISSING]
-    age = time.time() - max((entry.stamp for entry in parts.values()), default=0.0)
-    if parts and age < 60:
-        state.state, state.by = "running", "a process that makes no claim (the last part is new)"
+    holder = claim.look(path)
+    if holder and holder.is_alive:
+        state.state, state.by, state.since = "running", str(holder), holder.since
     state.measure((entry.stamp for entry in parts.values()), time.time())
     return state

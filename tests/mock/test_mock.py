@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from survey.claim import ClaimedError
 from survey.mock import damage
 from survey.mock.mock import describe, make
 from survey.mock.settings import Mock
@@ -109,6 +110,20 @@ def test_a_run_that_was_stopped_continues_where_it_was(
         name for name in contents(done[0]) if ".fits" in name
     }
     assert not list((tmp_path / "labels").iterdir())
+
+
+def test_of_two_processes_one_makes_a_survey(tmp_path: Path) -> None:
+    """The second one ended first and removed the parts that the first one was about to join."""
+
+    def meanwhile(function: Any, items: Any) -> Any:
+        for item in items:
+            yield function(item)
+            with pytest.raises(ClaimedError, match=r"mock: out: .*has been working in it .*survey mock"):
+                make(mock(tmp_path, chunk=100))
+
+    assert make(mock(tmp_path, chunk=100), run=meanwhile)["new"] == 250
+    assert not list((tmp_path / "labels").iterdir())
+    assert make(mock(tmp_path, chunk=100))["new"] == 0
 
 
 @pytest.mark.kill

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 
-from survey.claim import CLAIM
+from survey.claim import CLAIM, claim
 from survey.folder import Folder
 from survey.mock.mock import make
 from survey.mock.settings import Mock
@@ -246,6 +246,9 @@ def test_a_mock_survey_that_is_being_made_counts_its_chunks(tmp_path: Path) -> N
         make(settings, stopped_after(1))
     state = look(settings.out)
     assert (state.kind, state.done, state.total, state.missing) == ("mock survey", 1, 3, [1, 2])
+    assert state.state == "stopped"
+    with claim(settings.out, "mock", "out", {}):
+        assert look(settings.out).state == "running"
     make(settings)
     state = look(settings.out)
     assert (state.state, state.rows["files"]) == ("finished", 300)
