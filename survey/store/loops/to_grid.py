@@ -11,7 +11,6 @@ from survey.store.loops.compile_loop import NOTHING, NUMBER, ONE, ROW, ROWS, WHO
 from survey.store.resample import FAR, NEAR, Lattice
 
 DESPIKE = {"none": 0, "noise": 1, "clip": 2}
-_NEAR, _LEAST_VARIANCE, _LEAST_IVAR = np.float32(NEAR), np.float32(1 / FAR), np.float32(1e8 / FAR)
 
 
 def to_grid(
@@ -24,7 +23,8 @@ def to_grid(
     column_G, offset_G = lattice.column_G.numpy(), lattice.offset_G.numpy()
     flux_BG, ivar_BG = (np.empty((len(flux_BW), len(column_G)), np.float32) for _ in range(2))
     unit_B = np.empty(len(flux_BW), np.float32)
-    numbers = np.array((*most, lattice.curvature), np.float32)
+    # handed over, not used as constants: numba would keep their old values when another file changes them
+    numbers = np.array((*most, lattice.curvature, NEAR, 1 / FAR), np.float32)
     _to_grid(
         flux_BW, ivar_BW, column_G, offset_G, offset_B, DESPIKE[despike], numbers, flux_BG, ivar_BG, unit_B
     )
@@ -83,14 +83,14 @@ def _despike(flux_W: Array, ivar_W: Array, by_noise: bool, median_W: Array, test
         ivar_W[i] *= kept
 
 
-@compiled(NOTHING(ROW, ROW, WHOLE[::1], ROW, NUMBER, NUMBER, ROW, ROW, ROW))
+@compiled(NOTHING(ROW, ROW, WHOLE[::1], ROW, NUMBER, ROW, ROW, ROW, ROW))
 def _linear(
     flux_W: Array,
     ivar_W: Array,
     column_G: Array,
     offset_G: Array,
     offset: float,
-    curvature: float,
+    numbers_5: Array,
     side_G: Array,
     flux_G: Array,
     ivar_G: Array,
@@ -100,17 +100,18 @@ def _linear(
     `side_G` is room for the share of the neighbour: positive for the one after the pixel, negative for the
     one before.
     """
+    curvature, near, least = numbers_5[2], numbers_5[3], numbers_5[4]
     for i in range(len(ivar_W)):
         ivar = ivar_W[i]
-        ivar_W[i] = ONE / (ivar if ivar > _LEAST_VARIANCE else _LEAST_VARIANCE)
+        ivar_W[i] = ONE / (ivar if ivar > least else least)
     for g in range(len(column_G)):
         distance = offset_G[g] - offset
-        distance = distance if abs(distance) > _NEAR else ZERO
+        distance = distance if abs(distance) > near else ZERO
         bend = abs(distance) - ONE
         bend = bend if distance > 0 else -bend
         distance += curvature * distance * bend
         here = ONE - abs(distance)
-        here = here if here > _NEAR else ZERO
+        here = here if here > near else ZERO
         side_G[g] = (ONE - here) if distance > 0 else (here - ONE)
     for g in range(len(column_G)):
         side = side_G[g]
@@ -119,9 +120,10 @@ def _linear(
         here = ONE - after
         flux_G[g] = flux_W[i] * here + flux_W[i + 1] * after
         ivar_G[g] = ivar_W[i] * here * here + ivar_W[i + 1] * after * after
+    least *= np.float32(1e8)
     for g in range(len(column_G)):
         ivar = ONE / ivar_G[g]
-        ivar_G[g] = ivar if ivar > _LEAST_IVAR else ZERO
+        ivar_G[g] = ivar if ivar > least else ZERO
 
 
 @compiled(NOTHING(ROWS, ROWS, WHOLE[::1], ROW, ROW, WHOLE, ROW, ROWS, ROWS, ROW))
@@ -132,7 +134,7 @@ def _to_grid(
     offset_G: Array,
     offset_B: Array,
     despike: int,
-    numbers_3: Array,
+    numbers_5: Array,
     flux_BG: Array,
     ivar_BG: Array,
     unit_B: Array,
@@ -141,8 +143,8 @@ def _to_grid(
     side_G = np.empty_like(offset_G)
     for row in range(len(flux_BW)):
         flux_W, ivar_W = flux_BW[row], ivar_BW[row]
-        unit_B[row] = _clean(flux_W, ivar_W, numbers_3[0], numbers_3[1])
+        unit_B[row] = _clean(flux_W, ivar_W, numbers_5[0], numbers_5[1])
         if despike > 0:
             _despike(flux_W, ivar_W, despike == 1, median_W, test_W)
         to = (side_G, flux_BG[row], ivar_BG[row])
-        _linear(flux_W, ivar_W, column_G, offset_G, offset_B[row], numbers_3[2], *to)
+        _linear(flux_W, ivar_W, column_G, offset_G, offset_B[row], numbers_5, *to)
