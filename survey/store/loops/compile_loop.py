@@ -5,8 +5,8 @@ in the files that call them: read those first. A GPU runs them, and the tests co
 operation goes through the memory for a whole batch; in a loop, a spectrum stays in the cache from the first
 operation to the last.
 
-numba compiles a loop when it is first used on a machine, which takes a second or two, and keeps the result
-on the disk until the file of the loop changes. Only the order of sums differs from torch. NaN and infinity are
+numba compiles a loop when it is first used on a machine, which takes a second or two. It keeps the result on
+the disk until the file of the loop changes. Only the order of sums differs from torch. NaN and infinity are
 as there.
 
 A loop works on eight or sixteen pixels at a time if each line of it chooses between two numbers: `a if b
