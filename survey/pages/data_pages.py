@@ -31,6 +31,8 @@ from survey.spectrum import REASONS
 from survey.store.schema import FLAG_MEANINGS
 from survey.store.store import StoreDocument, open_store
 
+PREVIEW = "preview"
+"""The folder of a store with pictures of some of its spectra."""
 MOST_SHARDS = 24
 """Shards that are read for planes; of more, some that are evenly spread."""
 BINS = 40
@@ -95,7 +97,7 @@ def store_page(page: ReportPage, document: StoreDocument, folder: str) -> None:
         wanted = ["snr", "ra", "dec", "class"]
         parts = [store.spectra(shard, wanted) for shard in _some_shards(store.shards)]
         _add_spectra(page, parts, store.shards, [("Sky", "ra", "dec")])
-    page.add("Plots", pictures(folder, picture_names(folder, "preview")))
+    page.add("Plots", pictures(folder, picture_names(folder, PREVIEW)))
 
 
 def _add_spectra(

@@ -4,6 +4,7 @@ The kind of the folder decides what the page shows. A page of the same content, 
 code is left as it is.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +15,21 @@ from survey import __version__, files
 from survey.arguments import given_command
 from survey.catalog.document import CATALOG
 from survey.ensemble.ensemble import ENSEMBLE
-from survey.evaluate.result import EVALUATION
+from survey.evaluate.result import EVALUATION, READS
 from survey.explain.explanation import EXPLANATION
 from survey.folder import SETTINGS, Folder, Kind
 from survey.latent.latent_document import LATENT
 from survey.pages import catalog_page, data_pages, training_pages
+from survey.pages.data_pages import PREVIEW
 from survey.pages.html import HEAD_BYTES, fingerprint, fingerprint_of, render
 from survey.pages.page_text import now_text
 from survey.pages.report_blocks import ReportPage, as_json, facts
 from survey.pages.settings import ReportSettings
+from survey.pages.training_pages import EVALUATIONS
 from survey.pages.vetted_list import VettedStars, read_list_of
 from survey.pages.vetting import vetting_page
 from survey.predict.output import PREDICTIONS
+from survey.reports.tune import PLOTS
 from survey.search.tune import STUDY
 from survey.settings import SettingsError
 from survey.store.store import STORE
@@ -70,6 +74,8 @@ def make_page(settings: ReportSettings) -> PageResult:
     document = _document(folder, kind)
     page = files.absolute(settings.page or _page_name(folder, settings))
     shown = [document.get("id"), document.get("checksum"), *_explanation_id(settings)]
+    if not settings.list_:
+        shown += _files_beside(folder, document)
     mark = fingerprint(*shown, folder, settings.plain())
     shows = f"{settings.list_ or kind} of {settings.of}" if settings.list_ else f"the {kind} {settings.of}"
     old = _old_page(page)
@@ -87,6 +93,24 @@ def _explanation_id(settings: ReportSettings) -> list[str]:
     if not (settings.list_ and settings.explanation):
         return []
     return [Folder(files.absolute(settings.explanation), EXPLANATION).document().id]
+
+
+def _files_beside(folder: str, document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and checksums of what a page shows beside the document and the files that it lists: plots, texts,
+    and evaluations, which are made later than their run.
+    """
+    evaluations = files.join(folder, EVALUATIONS)
+    inner = [files.join(folder, name) for name in (PLOTS, PREVIEW)]
+    inner += [files.join(evaluations, name) for name in files.names(evaluations)]
+    found = []
+    for here in (folder, *inner):
+        endings = (".png", ".txt") if here in inner else (".png", ".txt", ".parquet")
+        for name in files.names(here):
+            is_shown = name.endswith(endings) or name in (READS, SETTINGS, EVALUATION.file)
+            if is_shown and name not in (document.get("content") or {}):
+                path = files.join(here, name)
+                found.append((path, hashlib.sha256(files.read(path)).hexdigest()))
+    return found
 
 
 def _where_from(folder: str) -> str:

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import CatalogResult
+from survey.evaluate.evaluate import evaluate
+from survey.evaluate.settings import Evaluate
 from survey.explain import tables
 from survey.explain.explanation import EXPLANATION, ExplanationDocument
 from survey.folder import Folder
@@ -24,6 +26,7 @@ from survey.pages.vetted_list import FEWEST_BETWEEN, work_order
 from survey.status.look import JOB_OF
 from tests.commands import survey
 from tests.pages.conftest import HOSTILE
+from tests.training import lessons
 
 
 class Elements(html.parser.HTMLParser):
@@ -160,6 +163,29 @@ def test_an_explanation_that_was_made_anew_makes_the_page_anew(vetted: CatalogRe
         assert make_page(settings).created
         assert packed(page.read_text(), "about")["explanation"]["blocks"] == [[4000.0, 4600.0, share]]
         assert not make_page(settings).created
+
+
+def test_an_evaluation_and_its_plots_make_the_page_of_their_run_anew(tmp_path: Path) -> None:
+    lessons.store(tmp_path / "store")
+    run = lessons.train(tmp_path, epochs=1)
+    settings = ReportSettings.from_dict("report", {"of": str(run)})
+
+    def page() -> str:
+        """The page, which was not up to date, and is now."""
+        result = make_page(settings)
+        assert result.created
+        assert not make_page(settings).created
+        return Path(result.page).read_text()
+
+    assert "Evaluation: validation" not in page()
+    evaluation = evaluate(
+        Evaluate.from_dict("evaluate", {"of": str(run), "split": "validation", "threads": 1})
+    )
+    assert "Evaluation: validation" in page()
+    (Path(evaluation.folder) / "kiel_of_mine.png").write_bytes(b"a picture")
+    assert "kiel of mine" in page()
+    (run / "curves.png").write_bytes(b"another picture")
+    assert base64.b64encode(b"another picture").decode() in page()
 
 
 def test_a_file_that_is_no_page_is_not_replaced(vetted: CatalogResult, tmp_path: Path) -> None:
