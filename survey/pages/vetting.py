@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from survey import files
+from survey.ensemble.ensemble import ENSEMBLE
 from survey.explain.explanation import EXPLANATION
 from survey.folder import Folder
 from survey.pages.html import SCRIPTS, VETTING_SCRIPTS, Attachments, fingerprint, render, squeezed_json
@@ -26,6 +27,7 @@ from survey.pages.vetted_spectra import attach_spectra
 from survey.reports.candidate_spectra import NORMAL_CARBON, NORMAL_IRON, NORMAL_SNR
 from survey.reports.lines import CARBON, LINES, TELLURIC
 from survey.settings import SettingsError
+from survey.stored_paths import find_folder
 
 IMPORTANCE = "importance.parquet"
 MOST_STARS = 12_000
@@ -58,8 +60,10 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
     planes = _attach_planes(attachments, stars, columns)
     wave = spectra.wave
     presets = [preset for preset in PRESETS if preset[1] is None or _is_inside(wave, preset)]
+    interval = interval_text(stars)
     about = {
         "why": spectra.why,
+        "interval": interval,
         "order": order,
         "labels": label_rows(stars),
         "members": stars.members,
@@ -93,9 +97,23 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
         about=list_text(stars),
         again=len(order) - stars.table.num_rows,
         comparison_text=_comparison_text(stars, settings),
+        interval=interval,
         command=command,
     )
     return data, spectra.why
+
+
+def interval_text(stars: VettedStars) -> str:
+    """What the interval of a label is, with the share of true values that it contains if the ensemble that
+    predicted is there to say it.
+    """
+    record = stars.document.ensemble
+    try:
+        path = find_folder(record.path, stars.folder, ENSEMBLE, record.id)
+        ensemble = Folder(path, ENSEMBLE).document()
+    except (OSError, ValueError):  # gone, or damaged
+        return "interval"
+    return f"{100 * ensemble.calibration.coverage:g} % interval" if ensemble.id == record.id else "interval"
 
 
 def _explanation(folder: str | None, search: str) -> dict[str, Any] | None:

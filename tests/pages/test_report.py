@@ -6,14 +6,18 @@ import hashlib
 import html.parser
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import CatalogResult
+from survey.catalog.document import EnsembleRecord
+from survey.ensemble.ensemble import ENSEMBLE
 from survey.evaluate.evaluate import evaluate
 from survey.evaluate.settings import Evaluate
 from survey.explain import tables
@@ -22,9 +26,11 @@ from survey.folder import Folder
 from survey.pages.html import to_json
 from survey.pages.report import KINDS, make_page
 from survey.pages.settings import ReportSettings
-from survey.pages.vetted_list import FEWEST_BETWEEN, work_order
+from survey.pages.vetted_list import FEWEST_BETWEEN, VettedStars, work_order
+from survey.pages.vetting import interval_text
 from survey.status.look import JOB_OF
-from tests.commands import survey
+from tests.commands import ROOT, survey
+from tests.finished import change_document
 from tests.pages.conftest import HOSTILE
 from tests.training import lessons
 
@@ -186,6 +192,26 @@ def test_an_evaluation_and_its_plots_make_the_page_of_their_run_anew(tmp_path: P
     assert "kiel of mine" in page()
     (run / "curves.png").write_bytes(b"another picture")
     assert base64.b64encode(b"another picture").decode() in page()
+
+
+def test_intervals_are_called_by_the_coverage_of_their_ensemble(
+    vetted: CatalogResult, vetting_page: Path, tmp_path: Path
+) -> None:
+    about = packed(vetting_page.read_text(), "about")
+    assert about["interval"] == "interval"  # this ensemble is nowhere
+    assert "line: interval; tick: value" in vetting_page.read_text()
+    shutil.copy(ROOT / "weights" / "cemp" / ENSEMBLE.file, tmp_path)
+    written = json.loads((tmp_path / ENSEMBLE.file).read_text())
+    calibration = written["calibration"] | {"coverage": 0.9}
+    change_document(tmp_path / ENSEMBLE.file, {"calibration": calibration})
+    record = EnsembleRecord(path=str(tmp_path), id=written["id"], members=())
+
+    def text(record: EnsembleRecord) -> str:
+        document = vetted.document.model_copy(update={"ensemble": record})
+        return interval_text(VettedStars(vetted.folder, document, "cemp", pa.table({}), 0))
+
+    assert text(record) == "90 % interval"
+    assert text(record.model_copy(update={"id": "another"})) == "interval"
 
 
 def test_a_file_that_is_no_page_is_not_replaced(vetted: CatalogResult, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Details {
     const [low, high] = [this.value(`${name}_low`, row), this.value(`${name}_high`, row)];
     const interval = low === null ? "" : `${show(low, digits)} to ${show(high, digits)}`;
     const answered = members.filter((number) => number !== null).map((number) => show(number, digits)).join(", ");
-    const title = [about, answered && `members: ${answered}`, interval && `95 %: ${interval}`].filter(Boolean).join("\n");
+    const title = [about, answered && `members: ${answered}`, interval && `${this.about.interval}: ${interval}`].filter(Boolean).join("\n");
     return element("tr", { title },
       element("th", { scope: "row", text }),
       element("td", { class: "number" }, `${show(value, digits)}${error === null ? "" : ` ± ${show(error, digits)}`}`,
