@@ -200,10 +200,10 @@ def file_keys(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> tuple[
     named = [name for name in (columns.file, columns.image) if name]
     given_R = pc.coalesce(*(_null_if_empty(_paths(table[name].combine_chunks())) for name in named))
     given_R, path_N = pc.if_else(is_shared_R, given_R, None), pc.if_else(is_shared_N, path_N, None)
-    whole_R = pa.array(
-        _whole_paths(given_R.to_pylist(), pc.unique(path_N.drop_null()).to_pylist()), pa.string()
+    full_R = pa.array(
+        _full_paths(given_R.to_pylist(), pc.unique(path_N.drop_null()).to_pylist()), pa.string()
     )
-    return pc.if_else(is_shared_R, whole_R, name_R), pc.coalesce(path_N, name_N)
+    return pc.if_else(is_shared_R, full_R, name_R), pc.coalesce(path_N, name_N)
 
 
 def has_unclear_file(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> NDArray[np.bool_]:
@@ -222,7 +222,7 @@ def _paths(paths: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(folders, file_stems(text), "")
 
 
-def _whole_paths(given: list[str | None], paths: list[str]) -> list[str | None]:
+def _full_paths(given: list[str | None], paths: list[str]) -> list[str | None]:
     """For each end of a path the only path that ends so, None if there is none, or more than one."""
     path_of: dict[str, str | None] = {}
     for folders in {path.count("/") for path in given if path}:
