@@ -1,9 +1,9 @@
 """Speed and memory of the ingest, compared with gunzip, an obvious loop and a plain process pool.
 
-    python benchmarks/ingest.py [n=100000] [scratch=FOLDER] [parts=cpu,ray,memory,plan]
+    python benchmarks/ingest.py [n=100000] [scratch=FOLDER] [parts=cpu,loops,ray,memory,plan]
 
-Takes about 20 minutes and 12 GB of scratch space for n=100000 on two cores. Prints a table for
-benchmarks/RESULTS.md.
+`loops` compares the preparation by compiled loops with the same by torch, per spectrum. All parts take about
+20 minutes and 12 GB of scratch space for n=100000 on two cores. Prints a table for benchmarks/RESULTS.md.
 """
 
 import multiprocessing
@@ -29,10 +29,13 @@ from survey.cluster import stream
 from survey.machine import settle
 from survey.mock.mock import make
 from survey.mock.settings import Mock
+from survey.sources import reading
 from survey.sources.lamost import CARDS
+from survey.spectrum import Spectrum
 from survey.store.ingest import ingest, plan_shards
-from survey.store.make import make_shard
-from survey.store.settings import Ingest
+from survey.store.make import SLICE, make_shard
+from survey.store.prepare import Preparer
+from survey.store.settings import Ingest, Prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 DR8 = 11_214_076
@@ -150,6 +153,45 @@ def rows_cpu(scratch: Path) -> list[str]:
     ]
 
 
+def rows_loops(scratch: Path, turns: int = 9) -> list[str]:
+    """The preparation of the same spectra by torch and by compiled loops, in turns; and how they differ."""
+    files = scratch / "few"
+    make(Mock(out=str(files), n=1000, broken=0.0, gz=1.0))
+    settle(1)
+    sources = reading.with_options(["lamost"], {})
+    spectra = [
+        spectrum
+        for path in sorted(files.rglob("*.fits.gz"))
+        for spectrum in reading.spectra(path.read_bytes(), path.name, sources)
+    ]
+    slices = [spectra[start : start + SLICE] for start in range(0, len(spectra), SLICE)]
+    rows = []
+    for continuum in ("msfl", "spline", "none"):
+        preparers = [Preparer(Prepare(continuum=continuum), compiled=compiled) for compiled in (False, True)]
+        seconds: list[list[float]] = [[], []]
+        for _ in range(turns):
+            for preparer, times in zip(preparers, seconds, strict=True):
+                work = partial(prepare_all, preparer, slices)
+                times.append(cpu_seconds(work) / len(spectra) * 1e6)
+        by_torch, by_loops = map(statistics.median, seconds)
+        ratio = statistics.median(one / other for one, other in zip(*seconds, strict=True))
+        made = [preparer(slices[0], [None] * len(slices[0])) for preparer in preparers]
+        good = [(each.ivar > 0) for each in made]
+        difference = np.abs(made[0].flux - made[1].flux).max()
+        rows.append(
+            f"| preparation, continuum={continuum}: by torch; by compiled loops | {by_torch:.0f}; "
+            f"{by_loops:.0f} µs CPU/spectrum | {ratio:.2f}; flux differs by {difference:.0e} at most, good "
+            f"points: {int((good[0] != good[1]).sum())} of {good[0].size} |"
+        )
+    return rows
+
+
+def prepare_all(preparer: Preparer, slices: list[list[Spectrum]]) -> None:
+    """Prepare spectra as an ingest does, some at a time."""
+    for spectra in slices:
+        preparer(spectra, [None] * len(spectra))
+
+
 def rows_ray(scratch: Path, n: int) -> list[str]:
     """(d) and (e) in turn, twice."""
     files = survey_files(scratch, n)
@@ -256,11 +298,15 @@ def rows_plan(scratch: Path, n: int) -> list[str]:
 def main() -> None:
     """The requested parts as one table."""
     arguments = dict(item.split("=", 1) for item in sys.argv[1:])
-    n, parts = int(arguments.get("n", 100_000)), arguments.get("parts", "cpu,ray,memory,plan").split(",")
+    n, parts = (
+        int(arguments.get("n", 100_000)),
+        arguments.get("parts", "cpu,loops,ray,memory,plan").split(","),
+    )
     scratch = Path(arguments.get("scratch") or tempfile.mkdtemp(prefix="survey-bench-"))
     scratch.mkdir(parents=True, exist_ok=True)
     makers = {
         "cpu": lambda: rows_cpu(scratch),
+        "loops": lambda: rows_loops(scratch),
         "ray": lambda: rows_ray(scratch, n),
         "memory": lambda: rows_memory(scratch, n),
         "plan": lambda: rows_plan(scratch, n),
