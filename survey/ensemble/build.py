@@ -8,6 +8,7 @@ line_key.safetensors the formula of [Fe/H] from indices of lines
 other_kinds.safetensors  the classifier of stars of other kinds
 validation.parquet   the answers about the validation spectra, calibrated and not (`_raw`), and the truth
 population.parquet   the answers about a test population drawn from them, and the truth (if it is asked for)
+samples.parquet      the stars of the recalibration, which do not test the ensemble (if it is asked for)
 metrics.parquet      metrics of the ensemble and of each member
 diversity.parquet    how alike the members are, and what the ensemble gains over the best member
 ensemble.json        the document of the ensemble, written last
@@ -43,6 +44,8 @@ from survey.ensemble.members import check_passes, open_members
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
+from survey.labelling.samples import SAMPLES, Samples
+from survey.labelling.samples import write as write_samples
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.models.network import Network
@@ -119,7 +122,7 @@ def _build(
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
     ensemble = fit_ensemble(settings, members, data)
-    _write(settings, ensemble, data, fit_recalibration(settings, ensemble, threads))
+    _write(settings, ensemble, data, *fit_recalibration(settings, ensemble, threads))
     return _read(folder, is_new=True)
 
 
@@ -154,7 +157,9 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in filled.items() if name != RUNS or RUNS in settings}
 
 
-def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Recalibration) -> None:
+def _write(
+    settings: Build, ensemble: Ensemble, data: FitData, recalibration: Recalibration, stars: Samples | None
+) -> None:
     """Write all files of an ensemble, its document last.
 
     Validation spectra are of other surveys than the one of the recalibration: their labels stay.
@@ -188,6 +193,9 @@ def _write(settings: Build, ensemble: Ensemble, data: FitData, recalibration: Re
         for name, table in tables.items():
             files.write_table(folder.file(name), table)
             content.append(name)
+    if stars is not None:
+        write_samples(folder.path, stars)
+        content.append(SAMPLES)
     document = ensemble.document
     members = tuple(
         member.model_copy(update={"path": path_from(folder.path, member.path)}) for member in document.members

@@ -18,6 +18,7 @@ from survey.ensemble.members import Members
 from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import Build
+from survey.labelling.samples import Samples
 from survey.labelling.settings import Join
 from survey.labels import Criterion
 from survey.settings import SettingsError
@@ -96,11 +97,16 @@ def _id(
     return digest.hexdigest()[:16]
 
 
-def fit_recalibration(settings: Build, ensemble: Ensemble, threads: machine.ThreadChooser) -> Recalibration:
-    """The corrections of labels, from stars of a survey that no member was trained or validated on."""
+def fit_recalibration(
+    settings: Build, ensemble: Ensemble, threads: machine.ThreadChooser
+) -> tuple[Recalibration, Samples | None]:
+    """The corrections of labels, and the stars of a survey that they come from.
+
+    No member was trained or validated on these stars.
+    """
     wanted, members = settings.recalibrate, ensemble.members
     if not wanted.store:
-        return Recalibration()
+        return Recalibration(), None
     store = open_store(wanted.store)
     members.check_store(store)
     stars = holdout.label_samples(members, store, wanted.join.model_copy(update={"table": wanted.labels}))
@@ -115,7 +121,8 @@ def fit_recalibration(settings: Build, ensemble: Ensemble, threads: machine.Thre
     )
     result = ensemble.conclude(answers, latents, signal_to_noise(stars.extra)).answers
     star_N = np.array(stars.extra["star"].to_pylist(), object)
-    return Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
+    fitted = Recalibration.fit(wanted.form, store.id, result, stars.labels, stars.label_NL, star_N)
+    return fitted, stars
 
 
 def criterion_of(members: Members) -> Criterion:

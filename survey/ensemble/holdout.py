@@ -4,7 +4,8 @@ different stars.
 Members may have different splits, folds, stores and label tables; a fine-tuned member has also seen the
 stars of the runs before it. Therefore a star is looked up in all of these, by name, visit or position.
 *Validation* stars are in the validation part of a member and in the train part of none. *Test* stars are in
-the test part of a member and in the train or validation part of none. Shapes: N spectra, L labels.
+the test part of a member and in the train or validation part of none. Stars that an ensemble was recalibrated
+with do not test it. Shapes: N spectra, L labels.
 """
 
 import functools
@@ -18,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from survey.ensemble.ensemble import ENSEMBLE, Ensemble
 from survey.ensemble.members import Members
+from survey.folder import Folder
 from survey.labelling import join, samples
 from survey.labelling.rows import add_columns, available_labels
 from survey.labelling.samples import Samples
@@ -116,6 +119,30 @@ def unseen(members: Members, spectra: pa.Table) -> NDArray[np.int64]:
     """The rows of the spectra whose stars no member, and no run before it, was trained or validated on."""
     unseen_of = [training_history.unseen(run.path, spectra) for run in members.runs]
     return functools.reduce(np.intersect1d, unseen_of)
+
+
+def unseen_by(ensemble: Ensemble, spectra: pa.Table) -> NDArray[np.int64]:
+    """The rows of `unseen`, without the stars that the ensemble was recalibrated with."""
+    rows = unseen(ensemble.members, spectra)
+    return rows[~recalibrated(ensemble.path, spectra)[rows]]
+
+
+def recalibrated(ensemble: str, spectra: pa.Table) -> Flags:
+    """Which spectra are of stars that the ensemble in this folder was recalibrated with; none of a run."""
+    folder, none_N = Folder(ensemble, ENSEMBLE), np.zeros(spectra.num_rows, bool)
+    document = folder.document() if folder.is_finished() else None
+    if document is None or not document.recalibration.labels:
+        return none_N
+    if samples.SAMPLES not in document.content:
+        logging.getLogger(__name__).warning(
+            "%s: does not say which stars it was recalibrated with, which may be among those that test it; "
+            "make the ensemble again",
+            ensemble,
+        )
+        return none_N
+    stars, names = training_history.common_names(samples.read(ensemble), spectra)
+    known = set(stars)
+    return np.array([name in known for name in names], bool)
 
 
 def seen_in_training(runs: Mapping[str, str], owner: str, spectra: pa.Table) -> tuple[Flags, int]:

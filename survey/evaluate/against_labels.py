@@ -1,11 +1,13 @@
 """Predictions compared with labels from another table, such as those of GALAH or LASP, for the spectra that
 both have.
 
-Stars that a member of the ensemble was trained on or selected by are left out. A member that is not found
-any more has unknown training stars; the document counts such members.
+Stars that a member of the ensemble was trained on or selected by, or that the ensemble was recalibrated
+with, are left out. A member that is not found any more has unknown training stars; the document counts such
+members.
 """
 
 import hashlib
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,8 @@ from survey import files
 from survey.answers import Answers, Floats
 from survey.ensemble import member_scores
 from survey.ensemble.diversity import ENSEMBLE_NAME
-from survey.ensemble.holdout import member_settings, seen_in_training, with_own_columns
+from survey.ensemble.ensemble import ENSEMBLE
+from survey.ensemble.holdout import member_settings, recalibrated, seen_in_training, with_own_columns
 from survey.evaluate import result
 from survey.evaluate.own_criterion import with_own_criterion
 from survey.evaluate.result import MEMBERS, METRICS, PREDICTIONS, Evaluation, Key
@@ -26,6 +29,7 @@ from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, extra_columns
 from survey.predict.output import Predictions, open_predictions
 from survey.settings import SettingsError
+from survey.stored_paths import LostFolderError, find_folder
 
 
 def evaluate_predictions(settings: Evaluate) -> Evaluation:
@@ -69,6 +73,7 @@ def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, fol
     all_samples = samples.from_labelled(labelled, labelled.labels)
     table = _rows(predictions, labelled)
     seen_N, missing = seen_in_training(predictions.member_ids, predictions.path, all_samples.extra)
+    seen_N |= recalibrated(_ensemble(predictions), all_samples.extra)
     answers = Answers.from_table(table, predictions.labels, predictions.classes)
     no_answer_N = ~answers.is_complete_N
     keep = np.flatnonzero(~seen_N & ~no_answer_N)
@@ -115,6 +120,14 @@ def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, fol
         no_truth=tuple(name for name in predictions.labels if name not in compared.labels),
     )
     result.write_evaluation(folder, tables, document)
+
+
+def _ensemble(predictions: Predictions) -> str:
+    """Where the ensemble or run that predicted lies now; its old path if that is not known."""
+    reference = predictions.document.ensemble
+    with suppress(LostFolderError):
+        return find_folder(reference.path, predictions.path, ENSEMBLE, reference.id)
+    return reference.path
 
 
 def _rows(predictions: Predictions, labelled: Labelled) -> pa.Table:

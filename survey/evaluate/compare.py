@@ -125,7 +125,7 @@ def fair_samples(
         fair_N = np.ones(len(samples), bool)
         if split == "test":
             fair_N[:] = False
-            fair_N[holdout.unseen(ensemble.members, samples.extra)] = True
+            fair_N[holdout.unseen_by(ensemble, samples.extra)] = True
         elif split == "validation":
             fair_N = ~holdout.seen_parts(ensemble.members, samples.extra).train_N
         left_out[name] = int((~fair_N).sum())

@@ -200,6 +200,8 @@ def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
             "are no labels to compare with; give labels= too, or store= with the present path of that store"
         )
     samples = holdout.part_samples(ensemble.members, store, settings.split)
+    if settings.split == "test" and len(samples):
+        samples = samples.at(np.flatnonzero(~holdout.recalibrated(ensemble.path, samples.extra)))
     if not len(samples):
         raise SettingsError(
             f"evaluate: split={settings.split}: the {kind} {settings.of} has no spectra of this part in "
@@ -210,16 +212,16 @@ def _samples(settings: Evaluate, ensemble: Ensemble) -> tuple[Samples, Store]:
 
 def _unseen_samples(settings: Evaluate, ensemble: Ensemble, store: Store, kind: str) -> Samples:
     """The spectra of a store with labels from another table, of stars that no member was trained on or
-    selected by.
+    selected by and that the ensemble was not recalibrated with.
     """
     ensemble.check_grid(store.grid, f"evaluate: {store.path}")
     join = settings.join.model_copy(update={"table": settings.labels})
     samples = holdout.label_samples(ensemble.members, store, join)
-    unseen = holdout.unseen(ensemble.members, samples.extra)
+    unseen = holdout.unseen_by(ensemble, samples.extra)
     if not len(unseen):
         raise SettingsError(
-            f"evaluate: labels={settings.labels}: the {kind} was trained on all of these stars, or "
-            "selected by them; give others"
+            f"evaluate: labels={settings.labels}: the {kind} was trained on all of these stars, selected by "
+            "them, or recalibrated with them; give others"
         )
     return samples.at(unseen)
 

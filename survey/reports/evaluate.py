@@ -106,7 +106,8 @@ def _labels_used(document: EvaluationDocument, labels_name: str) -> list[str]:
         return []
     lines = [
         f"truth      {labels_name}, from {document.key['settings']['labels']}",
-        f"left out   {document.seen_in_training:,} spectra of stars that a member was trained on, "
+        f"left out   {document.seen_in_training:,} spectra of stars that a member was trained on or that the "
+        "ensemble was recalibrated with, "
         f"{document.no_answer:,} without an answer",
     ]
     if document.missing_members:

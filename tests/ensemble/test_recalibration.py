@@ -8,12 +8,19 @@ import pytest
 from survey.answers import Answers
 from survey.ensemble.build import build
 from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.holdout import recalibrated
 from survey.ensemble.recalibration import Form, LabelCorrection, Recalibration, left_out
 from survey.ensemble.settings import Build
+from survey.evaluate.against_labels import evaluate_predictions
+from survey.evaluate.evaluate import evaluate_ensemble
+from survey.evaluate.settings import Evaluate
 from survey.labelling import samples
+from survey.predict.predict import predict
+from survey.predict.settings import Predict
 from survey.settings import SettingsError
 from survey.store.store import open_store
 from tests.ensemble import small_runs
+from tests.finished import change_document
 from tests.training import lessons
 
 COUNT = 120
@@ -128,6 +135,53 @@ def test_an_ensemble_answers_on_the_scale_of_the_survey_and_its_validation_stays
     assert np.median(second - first) == pytest.approx(correction.offset, abs=0.05)
     tables = [(place / name / "validation.parquet").read_bytes() for name in ("plain", "moved")]
     assert tables[0] == tables[1]
+
+
+def test_stars_of_the_recalibration_do_not_test_the_ensemble(place: Path, tmp_path: Path) -> None:
+    """The first 60 of 90 stars recalibrate; the table of all 90 tests."""
+    first, *lines = (place / "survey" / "shifted.csv").read_text().splitlines()
+    (tmp_path / "some.csv").write_text("\n".join([first, *lines[:60]]) + "\n")
+    given = {"store": str(place / "survey" / "store"), "labels": str(place / "survey" / "shifted.csv")}
+    moved = built(place, "partly", store=given["store"], labels=str(tmp_path / "some.csv"))
+    expected = {line.split(",")[first.split(",").index("obsid")] for line in lines[60:]}
+    settings = Evaluate.from_dict("evaluate", {"of": moved, "threads": 1} | given)
+    found = evaluate_ensemble(settings).answers(["obsid"])["obsid"]
+    assert {str(obsid) for obsid in found.to_pylist()} == expected
+    predicted = {"ensemble": moved, "store": given["store"], "predictions": str(tmp_path / "predicted")}
+    predict(Predict.from_dict("predict", predicted | {"threads": 1}))
+    values = {"of": str(tmp_path / "predicted"), "labels": given["labels"]}
+    compared = evaluate_predictions(Evaluate.from_dict("evaluate", values))
+    assert {str(obsid) for obsid in compared.answers(["obsid"])["obsid"].to_pylist()} == expected
+    assert compared.document.seen_in_training == 60
+    with pytest.raises(SettingsError, match="recalibrated with them; give others"):
+        evaluate_ensemble(settings.model_copy(update={"labels": str(tmp_path / "some.csv")}))
+
+
+def test_an_ensemble_without_a_list_of_these_stars_warns(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"store": str(place / "survey" / "store"), "labels": str(place / "survey" / "shifted.csv")}
+    folder = built(place, "earlier", **given)
+    change_document(
+        Path(folder) / "ensemble.json", lambda document: document["content"].pop("samples.parquet")
+    )
+    spectra = samples.read(folder).extra
+    assert not recalibrated(folder, spectra).any()
+    assert "which may be among those that test it; make the ensemble again" in caplog.text
+
+
+def test_test_stars_of_the_own_store_that_recalibrate_do_not_test_the_ensemble(place: Path) -> None:
+    own = samples.read(str(place / "both")).part("test").extra
+    lines = (place / "labels.csv").read_text().splitlines()
+    column, known = (
+        lines[0].split(",").index("obsid"),
+        {str(obsid) for obsid in own["obsid"].to_pylist()[:25]},
+    )
+    chosen = [line for line in lines[1:] if line.split(",")[column] in known]
+    (place / "half.csv").write_text("\n".join([lines[0], *chosen]) + "\n")
+    folder = built(place, "half", store=str(place / "store"), labels=str(place / "half.csv"))
+    evaluation = evaluate_ensemble(Evaluate.from_dict("evaluate", {"of": folder, "threads": 1}))
+    assert evaluation.document.spectra == len(own) - 25
 
 
 def test_stars_that_were_learned_cannot_recalibrate(place: Path) -> None:
