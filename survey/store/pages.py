@@ -19,8 +19,6 @@ from survey.store.schema import ARRAY_COLUMNS, array_column
 
 ALIGNMENT = 64
 """Bytes. The start of an array decides how vector units read it, and the last bit of a matrix product."""
-BLOCK = 1 << 16
-"""Values whose bytes are joined at a time: they stay in the cache."""
 CODECS = {"LZ4": "lz4_raw", "SNAPPY": "snappy", "ZSTD": "zstd", "UNCOMPRESSED": ""}
 DATA_PAGE = 0
 PLAIN, BYTE_STREAM_SPLIT = 0, 9
@@ -110,6 +108,8 @@ class _Chunk:
         if encoding == PLAIN:
             values[:count].view(np.uint8)[:] = page
         else:
+            from survey.store.loops.join_bytes import join_bytes  # numba takes a moment
+
             join_bytes(page.reshape(4, count), values[:count].view(np.uint32))
         return count
 
@@ -119,19 +119,6 @@ def aligned_array(count: int) -> NDArray[np.float32]:
     room = np.empty(4 * count + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + 4 * count].view(np.float32)
-
-
-def join_bytes(bytes_4N: NDArray[np.uint8], words_N: NDArray[np.uint32]) -> None:
-    """Joins the four bytes of each word, the lowest first. Rounded numbers have low bytes that are all 0."""
-    zeros = next((number for number in range(3) if bytes_4N[number].max(initial=0)), 3)
-    for start in range(0, len(words_N), BLOCK):
-        block = slice(start, start + BLOCK)
-        word_N, part_4N = words_N[block], bytes_4N[:, block]
-        np.copyto(word_N, part_4N[3])
-        for number in range(2, zeros - 1, -1):
-            word_N <<= 8
-            word_N |= part_4N[number]
-        word_N <<= 8 * zeros
 
 
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:

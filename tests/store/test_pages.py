@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from survey.predict.inputs import to_spectra
-from survey.store.pages import ALIGNMENT, join_bytes, parse_spectra
+from survey.store.loops.join_bytes import join_bytes
+from survey.store.pages import ALIGNMENT, parse_spectra
 from survey.store.schema import array_column
 from survey.store.store import round_mantissa, to_parquet
 

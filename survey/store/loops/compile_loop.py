@@ -1,9 +1,9 @@
 """Compiles a loop over the pixels of spectra for this CPU, by numba.
 
-The loops of this folder are the slowest steps of the preparation. The same steps are written for torch too,
-in the files that call them: read those first. A GPU runs them, and the tests compare both. In torch, every
-operation goes through the memory for a whole batch; in a loop, a spectrum stays in the cache from the first
-operation to the last.
+The loops of this folder are the slowest steps of preparing spectra and of reading stores. Those of preparing
+are written for torch too, in the files that call them: read those first. A GPU runs them, and the tests
+compare both. In torch, every operation goes through the memory for a whole batch; in a loop, a spectrum stays
+in the cache from the first operation to the last.
 
 numba compiles a loop when it is first used on a machine, which takes a second or two. It keeps the result on
 the disk until the file of the loop changes. Only the order of sums differs from torch. NaN and infinity are
