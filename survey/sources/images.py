@@ -1,8 +1,8 @@
 """Images of objects: JPEG, PNG and FITS cut-outs.
 
 FITS cut-outs have planes (C, H, W) or one plane in the first HDU that has an image, as the cut-out services
-of Legacy Survey and SDSS give them. What an image is of comes from the name of its file and, in FITS, from
-RA, DEC and OBJECT.
+of Legacy Survey and SDSS give them; the bands in its header put the planes in order, the reddest first. What
+an image is of comes from the name of its file and, in FITS, from RA, DEC and OBJECT.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from survey.images import decode
+from survey.images.planes import band_names
 from survey.images.settings import ImageFiles
 from survey.sources import fits
 from survey.sources.visit import valid_values
@@ -37,7 +38,8 @@ def read(hdus: fits.Hdus, name: str, settings: ImageFiles) -> list[ImageOfObject
     for hdu in hdus:
         if hdu.is_table or len(hdu.shape) not in (2, 3) or min(hdu.shape[-2:]) < FLATTEST:
             continue
-        pixels = decode.from_planes(hdu.image(), settings.smallest, settings.largest)
+        bands = band_names(hdu.cards.get)
+        pixels = decode.from_planes(hdu.image(), settings.smallest, settings.largest, bands)
         cards = {"ra": hdu.cards.get("RA"), "dec": hdu.cards.get("DEC"), "star": hdu.cards.get("OBJECT")}
         visit = visit_of(name, settings) | _given(cards)
         return [ImageOfObject(pixels, valid_values(visit.items()))]

@@ -9,6 +9,9 @@ from survey.images import decode
 from survey.images.planes import band_names, reddest_first
 from survey.images.settings import PrepareImages
 from survey.images.stretch import prepare
+from survey.mock.telescopes import fits_image
+from survey.sources import images
+from survey.sources.reading import image
 
 LEGACY = {"BANDS": "grz     ", "BAND0": "g", "BAND1": "r", "BAND2": "z"}
 
@@ -60,6 +63,15 @@ def test_a_red_galaxy_is_red(bands: tuple[str, ...]) -> None:
     pixels = decode.from_planes(red_galaxy(bands).astype(">f4"), 16, 512, bands)
     peaks = prepare(pixels, PrepareImages(size=32))[:, 16, 16].astype(float)
     assert peaks / 255 == pytest.approx(np.array([5, 3, 2]) / 5, abs=0.02)
+
+
+def test_the_bands_of_a_file_of_the_mock_survey_are_read() -> None:
+    """Its planes are g, r, z, as those of the Legacy Survey."""
+    values = {"survey": "decals", "ra": 10.0, "dec": 20.0}
+    data = fits_image(red_galaxy(("g", "r", "z")).astype("f4"), values)
+    found = image(data, "galaxy.fits", {"images": images.Options()})
+    red, _, blue = found.pixels[:, 16, 16].tolist()
+    assert red / blue == pytest.approx(5 / 2, abs=0.1)
 
 
 def test_planes_of_unknown_bands_keep_their_order() -> None:
