@@ -5,7 +5,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from survey.store.loops.compile_loop import NOTHING, NUMBER, ONE, ROW, ROWS, WHOLE, ZERO, Array, compiled
+from survey.store.loops.compile_loop import INTEGER, NOTHING, NUMBER, ONE, ROW, ROWS, ZERO, Array, compiled
 
 
 def clipped_fit(
@@ -36,7 +36,7 @@ def _start_fit(
     return mean, points
 
 
-@compiled(NOTHING(ROWS, ROWS, ROWS, WHOLE, NUMBER, NUMBER, ROWS))
+@compiled(NOTHING(ROWS, ROWS, ROWS, INTEGER, NUMBER, NUMBER, ROWS))
 def _clipped_fit(
     flux_BG: Array, ivar_BG: Array, basis_6G: Array, rounds: int, low: float, high: float, curve_BG: Array
 ) -> None:

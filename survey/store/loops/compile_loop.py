@@ -26,7 +26,7 @@ Array = np.ndarray
 Loop = Callable[..., Any]
 
 ROW, ROWS, NUMBER = types.float32[::1], types.float32[:, ::1], types.float32
-WHOLE = types.int64
+INTEGER = types.int64
 NOTHING = types.void
 ZERO, ONE = np.float32(0), np.float32(1)
 _FREE_SUMS = {"reassoc", "nsz", "contract"}

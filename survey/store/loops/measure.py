@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from survey.store.loops.compile_loop import NOTHING, ONE, ROW, ROWS, WHOLE, ZERO, Array, compiled
+from survey.store.loops.compile_loop import INTEGER, NOTHING, ONE, ROW, ROWS, ZERO, Array, compiled
 
 
 def point_numbers(flux_BG: Tensor, ivar_BG: Tensor, every: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -16,7 +16,7 @@ def point_numbers(flux_BG: Tensor, ivar_BG: Tensor, every: int) -> tuple[Tensor,
     return torch.from_numpy(good_B), torch.from_numpy(negative_B), torch.from_numpy(snr_B)
 
 
-@compiled(NOTHING(ROWS, ROWS, WHOLE, ROW, ROW, ROW))
+@compiled(NOTHING(ROWS, ROWS, INTEGER, ROW, ROW, ROW))
 def _point_numbers(
     flux_BG: Array, ivar_BG: Array, every: int, good_B: Array, negative_B: Array, snr_B: Array
 ) -> None:
@@ -50,7 +50,7 @@ def window_means(
     return torch.from_numpy(mean_BK)
 
 
-@compiled(NOTHING(ROWS, ROWS, WHOLE[:, ::1], ROW, ROW, ROWS))
+@compiled(NOTHING(ROWS, ROWS, INTEGER[:, ::1], ROW, ROW, ROWS))
 def _window_means(
     flux_BG: Array, ivar_BG: Array, bands_K2: Array, step_G: Array, least_K: Array, mean_BK: Array
 ) -> None:

@@ -7,7 +7,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from survey.store.loops.compile_loop import NOTHING, NUMBER, ONE, ROW, ROWS, WHOLE, ZERO, Array, compiled
+from survey.store.loops.compile_loop import INTEGER, NOTHING, NUMBER, ONE, ROW, ROWS, ZERO, Array, compiled
 from survey.store.resample import FAR, NEAR, Lattice
 
 DESPIKE = {"none": 0, "noise": 1, "clip": 2}
@@ -83,7 +83,7 @@ def _despike(flux_W: Array, ivar_W: Array, by_noise: bool, median_W: Array, test
         ivar_W[i] *= kept
 
 
-@compiled(NOTHING(ROW, ROW, WHOLE[::1], ROW, NUMBER, ROW, ROW, ROW, ROW))
+@compiled(NOTHING(ROW, ROW, INTEGER[::1], ROW, NUMBER, ROW, ROW, ROW, ROW))
 def _linear(
     flux_W: Array,
     ivar_W: Array,
@@ -126,7 +126,7 @@ def _linear(
         ivar_G[g] = ivar if ivar > least else ZERO
 
 
-@compiled(NOTHING(ROWS, ROWS, WHOLE[::1], ROW, ROW, WHOLE, ROW, ROWS, ROWS, ROW))
+@compiled(NOTHING(ROWS, ROWS, INTEGER[::1], ROW, ROW, INTEGER, ROW, ROWS, ROWS, ROW))
 def _to_grid(
     flux_BW: Array,
     ivar_BW: Array,
