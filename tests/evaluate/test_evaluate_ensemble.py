@@ -169,7 +169,8 @@ def test_dropout_passes_give_errors_to_a_run_without_errors(folder: Path, tmp_pa
         ({"passes": 8}, r"passes=8: the ensemble .*team was calibrated with 0; give 0 or null"),
         (
             {"labels": "{folder}/seen.csv"},
-            r"the ensemble was trained on all of these stars, or selected by them; give others",
+            r"the ensemble was trained on all of these stars, selected by them, or recalibrated with them; "
+            r"give others",
         ),
     ],
 )
