@@ -23,11 +23,13 @@ RUN pip install --constraint constraints.txt '.[tracking,trees-cpu]'
 
 FROM python:${PYTHON}
 # rsync: `ray up` copies files into the container with it; procps: the health check
+# survey.sh: `ray up` runs login shells, and their PATH is that of /etc/profile, not that of ENV
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends procps rsync \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 --shell /bin/bash survey
+    && useradd --create-home --uid 1000 --shell /bin/bash survey \
+    && echo "export PATH=/opt/survey/bin:\$PATH" > /etc/profile.d/survey.sh
 COPY --from=build /opt/survey /opt/survey
 ENV PATH=/opt/survey/bin:$PATH \
     PYTHONUNBUFFERED=1 \

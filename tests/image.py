@@ -27,6 +27,7 @@ JOBS = (
     "RAY_ADDRESS=local survey ingest cemp input=files store=store shard=50 workers=2",
     "survey predict cemp store=store predictions=predictions",
     "test $(id -u) = 1000 && ! touch /opt/survey/written",
+    "bash --login -c -i 'true && source ~/.bashrc; ray --version && survey --help >/dev/null'",  # as `ray up`
 )
 HEAD = "ray start --head --num-cpus=1 >/dev/null && sleep 5 && {check} && ray stop"
 

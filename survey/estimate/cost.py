@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from survey.estimate.settings import PREFIX, Prices
 from survey.progress import duration_text
 
+WORKER_IS_GPU = "a worker is a GPU: give its price per hour as plan.cpu_hour"
+
 
 @dataclass
 class Requests:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from survey import files, machine
-from survey.estimate.cost import Cost, Requests
+from survey.cluster.stream import is_few
+from survey.estimate.cost import WORKER_IS_GPU, Cost, Requests
 from survey.estimate.settings import Prices
 from survey.folder import SETTINGS
 from survey.predict.inputs import FilesInput
@@ -89,7 +92,8 @@ def estimate_prediction(settings: Predict, prices: Prices) -> Cost:
         written = _bytes_below(folder, ("predictions", "refused", "markers"))
         read = _prediction_bytes(inputs)
     rows, done = _rows(inputs), _done(settings.predictions)
-    cost = _cost(inputs.shards, rows, done, measured, settings.workers, prices)
+    gpus = torch.cuda.device_count() if gpu else 0
+    cost = _cost(inputs.shards, rows, done, measured, settings.workers, prices, gpus)
     share = max(inputs.shards - done, 0) / inputs.shards
     cost.measured += f"; a worker opens the ensemble in {opening:.1f} s"
     cost.bytes_read = None if read is None else read * share
@@ -129,19 +133,31 @@ def _measure(make: Callable[[int], Any], inputs: Any, prices: Prices) -> _Measur
 
 
 def _cost(
-    shards: int, rows: int, done: int, measured: _Measured, workers: int | None, prices: Prices
+    shards: int,
+    rows: int,
+    done: int,
+    measured: _Measured,
+    workers: int | None,
+    prices: Prices,
+    gpus: int = 0,
 ) -> Cost:
-    """The work of the shards that are left, by the rows of those that were measured."""
+    """The work of the shards that are left, by the rows of those that were measured.
+
+    Without a wish for workers, the job starts one for each GPU of the machine, or else for each CPU; few
+    shards are made by one.
+    """
     left = max(shards - done, 0)
     each = measured.seconds / measured.rows
-    count = min(prices.workers or workers or machine.cpus(), max(left, 1))
+    usual = 1 if is_few(left, workers) else gpus or machine.cpus()
+    count = min(prices.workers or workers or usual, max(left, 1))
+    assumed = ["all workers are as fast as this one, and have work all the time"]
     return Cost(
         work=f"{left:,} of {shards:,} shards, {rows:,} rows in all",
         measured=f"{measured.shards} shards ({measured.rows:,} rows) in {measured.seconds:.1f} s, one worker",
         seconds=each * rows * left / max(shards, 1),
         workers=count,
         requests=Requests(),
-        assumed=["all workers are as fast as this one, and have work all the time"],
+        assumed=[*assumed, WORKER_IS_GPU] if gpus else assumed,
     )
 
 

@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from survey import machine
+from survey.cluster.connection import may_grow
 from survey.ensemble.settings import Build, trainings
-from survey.estimate.cost import Cost
+from survey.estimate.cost import WORKER_IS_GPU, Cost
 from survey.estimate.settings import Prices
 from survey.models.options import is_baseline
 from survey.scratch import scratch_folder
@@ -89,18 +90,28 @@ def _measure(settings: Train, folder: str, prices: Prices) -> Cost:
         measured=f"{steps.times[-1][1]:,} spectra in {steps.times[-1][0] - steps.times[0][0]:.1f} s, "
         f"{seconds / settings.epochs:.3g} s per epoch",
         seconds=seconds,
-        workers=prices.workers or settings.workers,
-        cpus=1 if gpu or settings.workers > 1 else machine.cpus(),
+        workers=_machines(settings, prices, gpu),
+        cpus=1 if gpu else machine.cpus(),
         bytes_read=float(rows * len(planned.grid) * PIXEL_BYTES),
         assumed=["a validation spectrum takes a third of the time of a training spectrum"],
     )
     if cost.workers > 1:
-        cost.assumed.append("workers share each batch without loss")
+        alone = "a GPU" if gpu else f"{cost.cpus} CPUs as this machine has"
+        cost.assumed.append(f"workers share each batch without loss, and each has {alone}")
+    elif settings.workers > 1:
+        cost.assumed.append(
+            f"{settings.workers} workers here are as fast as one with all CPUs of this machine"
+        )
     if settings.patience:
         cost.assumed.append(f"all {settings.epochs} epochs are needed (patience={settings.patience})")
     if gpu:
-        cost.assumed.append("a worker is a GPU: give its price per hour as plan.cpu_hour")
+        cost.assumed.append(WORKER_IS_GPU)
     return cost
+
+
+def _machines(settings: Train, prices: Prices, gpu: bool) -> int:
+    """How many times as fast as here the training is: workers without GPUs share the CPUs of a machine."""
+    return prices.workers or (settings.workers if gpu or may_grow() else 1)
 
 
 def estimate_ensemble(settings: Build, prices: Prices) -> Cost:
@@ -117,7 +128,10 @@ def estimate_ensemble(settings: Build, prices: Prices) -> Cost:
             measured[_kind(training)] = estimate_training(training, prices)
     costs = [(measured[kind], count) for kind, count in counts.items()]
     work = "; ".join(f"{count} × {cost.work}" for cost, count in costs)
-    return _sum(costs, work, 1, ["the members are trained one after the other"])
+    most = max(cost.workers for cost, _ in costs)
+    total = _sum(costs, work, most, ["the members are trained one after the other"])
+    total.seconds = sum(cost.hours * 3600 * count for cost, count in costs) * most
+    return total
 
 
 def _kind(training: Train) -> str:

@@ -150,6 +150,21 @@ def test_hadolint_accepts_the_image(tmp_path: Path) -> None:
     assert "DL3014" in tool("hadolint", str(wrong)).stdout
 
 
+def test_a_login_shell_of_the_image_finds_the_program() -> None:
+    """`ray up` runs login shells in the container. /etc/profile of Debian forgets the PATH of the image."""
+    last_stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    path = re.findall(r"^ENV PATH=(.*?):\$PATH", last_stage, re.M)
+    line = re.findall(r"(echo .*) > /etc/profile.d/\w+\.sh", last_stage)
+    assert (len(path), len(line)) == (1, 1)
+    shown = subprocess.run(
+        ["sh", "-c", f'PATH=/usr/bin:/bin; eval "$({line[0]})"; echo "$PATH"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.strip() == f"{path[0]}:/usr/bin:/bin"
+
+
 def test_the_image_holds_the_package_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}

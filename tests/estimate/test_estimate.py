@@ -1,11 +1,14 @@
 """show=plan: what a job would take, measured on a part of its own work; its folders stay as they are."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from survey import machine
 from survey.ensemble.settings import Build
+from survey.estimate import shard_work
 from survey.estimate.cost import Cost, Requests, size_text
 from survey.estimate.settings import Prices
 from survey.estimate.shard_work import estimate_ingest, estimate_prediction
@@ -96,6 +99,41 @@ def test_an_ensemble_is_the_sum_of_its_members_and_a_search_of_its_trials(
     assert cost.work == "1 × 10 trainings (4 trials, the rest with other seeds)"
     assert not (tmp_path / "team").exists()
     assert not (tmp_path / "study").exists()
+
+
+def test_members_of_several_workers_take_the_time_of_each(place: Path, tmp_path: Path) -> None:
+    training = lessons.training(place, run="", epochs=40, split=small_runs.SPLIT)
+    train = {name: getattr(training, name) for name in training.model_fields_set - {"run", "store", "labels"}}
+    values: dict[str, Any] = {"ensemble": str(tmp_path / "team"), "seeds": 3, "train": train}
+    values |= {"store": str(place / "store"), "labels": training.labels}
+    cost = estimate_ensemble(Build.from_dict("ensemble", values), QUICK)
+    assert cost.workers == 2
+    times = re.findall(r"([0-9.e+-]+) s per epoch", cost.measured)
+    assert cost.hours * 3600 == pytest.approx(3 * 40 * float(times[0]) / 2, rel=0.01)
+
+
+def test_workers_without_gpus_share_the_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = lessons.training(place, run="", epochs=40, split=small_runs.SPLIT, workers=4)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    alone = estimate_training(settings, Prices(seconds=0.2))
+    assert (alone.workers, alone.cpus) == (1, machine.cpus())
+    assert "4 workers here are as fast" in alone.assumed[-1]
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    many = estimate_training(settings, Prices(seconds=0.2))
+    assert (many.workers, many.cpus) == (4, machine.cpus())
+
+
+def test_few_shards_are_made_by_one_worker_and_each_gpu_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(machine, "cpus", lambda: 16)
+    measured = shard_work._Measured(1, 100, 1.0)
+
+    def planned(shards: int, gpus: int = 0) -> Cost:
+        return shard_work._cost(shards, 100 * shards, 0, measured, None, Prices(), gpus)
+
+    assert [planned(shards).workers for shards in (2, 100)] == [1, 16]
+    assert planned(100, gpus=1).workers == 1
+    assert any("a worker is a GPU" in text for text in planned(100, gpus=1).assumed)
 
 
 def test_a_baseline_has_no_steps_to_measure(place: Path) -> None:
