@@ -113,7 +113,9 @@ def _numbers(
 def _is_marked(column: pa.Array) -> NDArray[np.bool_]:
     """Where a column that marks limits is filled with something else than 0 or false."""
     text = pc.fill_null(cells.text(column), "")
-    marked = pc.invert(pc.is_in(pc.utf8_lower(text), pa.array(["", "0", "false", "n"])))
+    is_zero = pc.fill_null(pc.equal(cells.numbers(column), 0.0), False)
+    is_empty = pc.is_in(pc.utf8_lower(text), pa.array(["", "false", "n"]))
+    marked = pc.invert(pc.or_(is_zero, is_empty))
     return np.asarray(marked.to_numpy(zero_copy_only=False), bool)
 
 

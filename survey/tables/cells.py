@@ -37,6 +37,9 @@ _BYTES = (
     pa.types.is_fixed_size_binary,
 )
 
+LARGEST_WHOLE = 2.0**63
+"""Whole numbers below this fit into int64."""
+
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 
 
@@ -74,13 +77,23 @@ def _decoded(cell: bytes | None) -> str | None:
 
 
 def text(column: pa.Array) -> pa.Array:
-    """Cells as trimmed text."""
+    """Cells as trimmed text. Of floats, whole numbers have no `.0`, others have all their digits."""
     column = _simple(column)
     if pa.types.is_floating(column.type):
-        # pandas turns a column of whole numbers with gaps into floats
-        column = pc.cast(_finite(column), pa.int64(), safe=False)
-    values = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        values = _float_text(column)
+    else:
+        values = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     return pc.if_else(pc.is_in(values, pa.array(MISSING)), None, values)
+
+
+def _float_text(column: pa.Array) -> pa.Array:
+    """Whole numbers as such, for pandas turns a column of whole numbers with gaps into floats."""
+    if pa.types.is_float16(column.type):
+        column = pc.cast(column, pa.float32())
+    values = _finite(column)
+    is_whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), LARGEST_WHOLE))
+    whole = pc.cast(pc.if_else(is_whole, values, None), pa.int64())
+    return pc.if_else(is_whole, pc.cast(whole, pa.string()), pc.cast(values, pa.string()))
 
 
 def numbers(column: pa.Array) -> pa.Array:

@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -83,11 +84,51 @@ def test_numbers_of_a_csv_are_numbers_in_the_plan_and_ids_stay_whole(tmp_path: P
 def test_other_formats_give_the_same_files(tmp_path: Path, kind: str) -> None:
     columns = {"OBSID": np.arange(1, 6), "snrg": np.array([5.0, 15, 25, 35, np.nan])}
     path = tmp_path / f"c.{kind}"
+    write(path, kind, columns)
+    assert keys(input=str(path), cuts={"snrg": [15, None]}) == ["2", "3", "4"]
+
+
+POSITIONS = {"RA": [150.123, 150.5, 10.0], "DEC": [2.1, -2.00025, -30.0]}
+
+
+def write(path: Path, kind: str, columns: dict[str, Any]) -> None:
+    """A catalogue in one of the formats."""
     if kind == "parquet":
         pq.write_table(pa.table(columns), path)
+    elif kind == "csv":
+        Table(columns).write(path, format="ascii.csv")
     else:
         Table(columns).write(path, format=kind)
-    assert keys(input=str(path), cuts={"snrg": [15, None]}) == ["2", "3", "4"]
+
+
+@pytest.mark.parametrize("kind", ["fits", "votable", "parquet", "csv"])
+@pytest.mark.parametrize(
+    ("archive", "product"), [("legacy", {}), ("sdss", {"product": "images"})], ids=["legacy", "sdss"]
+)
+def test_cutouts_are_of_the_positions_in_any_format(
+    tmp_path: Path, kind: str, archive: str, product: dict[str, str]
+) -> None:
+    path = tmp_path / f"c.{kind}"
+    write(path, kind, POSITIONS)
+    plan = selected(archive=archive, options=product, input=str(path)).table
+    module = load_archive(archive)
+    options = module.Options(**product)
+    wanted = [module.target(row, options) for _, row, _ in rows_of(plan)]
+    assert [parse_qs(urlsplit(one.forms[0].address).query)["ra"] for one in wanted] == [
+        ["150.1230000"],
+        ["150.5000000"],
+        ["10.0000000"],
+    ]
+    assert [parse_qs(urlsplit(one.forms[0].address).query)["dec"] for one in wanted] == [
+        ["2.1000000"],
+        ["-2.0002500"],
+        ["-30.0000000"],
+    ]
+    assert plan[KEY].to_pylist() == [
+        "150/150.12300+2.10000",
+        "150/150.50000-2.00025",
+        "010/10.00000-30.00000",
+    ]
 
 
 def test_a_circle_contains_the_same_rows_as_astropy_says(tmp_path: Path) -> None:

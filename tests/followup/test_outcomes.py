@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from survey.followup.followup_document import FollowupDocument, SiteRecord
 from survey.followup.outcomes import Outcomes, read_outcomes
+from survey.settings import SettingsError
 
 SITE = SiteRecord(name="x", longitude=0, latitude=0, height=0, dark_hours=10)
 
@@ -50,6 +53,16 @@ def test_words_for_true_and_false_are_read(tmp_path: Path) -> None:
         "used": 1,
         "without a result": 1,
     }
+
+
+def test_a_fraction_is_no_answer_and_whole_floats_are(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    pq.write_table(pa.table({"star": ["A", "B", "C"], "true": [1.0, 0.0, None]}), path)
+    found = read_outcomes(str(path), document(), ["A", "B", "C"], [])
+    assert found.true_by_star == {"A": True, "B": False}
+    pq.write_table(pa.table({"star": ["A", "B"], "true": [1.0, 0.9]}), path)
+    with pytest.raises(SettingsError, match=r"row 3: true is '0\.9'; give true, false or nothing"):
+        read_outcomes(str(path), document(), ["A", "B"], [])
 
 
 def test_measured_labels_decide_by_the_definition(tmp_path: Path) -> None:

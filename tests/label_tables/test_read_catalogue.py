@@ -211,6 +211,15 @@ def test_a_limit_is_no_value(tmp_path: Path) -> None:
     assert rows.labels.left_out["FeH"] == {"limits": 2}
 
 
+@pytest.mark.parametrize("kind", ["parquet", "fits", "csv"])
+def test_a_mark_of_a_limit_may_be_a_fraction_and_zero_is_no_mark(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    cells = {"ra": [1.0, 2.0, 3.0], "dec": [2.0] * 3, "feh": [-2.5, -3.0, -1.0], "ul": [0.5, 0.0, 1.0]}
+    Table(cells).write(path, format="ascii.csv" if kind == "csv" else kind)
+    rows = read(str(path), labels={"FeH": {"column": "feh", "limit": "ul"}})
+    assert np.isfinite(rows.labels.label["FeH"]).tolist() == [False, True, False]
+
+
 def test_every_format_of_file_gives_the_same_values(tmp_path: Path) -> None:
     table = Table(
         {

@@ -34,3 +34,16 @@ def test_a_missing_value_is_null_in_every_reading(word: str) -> None:
 def test_numbers_that_pandas_has_made_floats_are_whole_again() -> None:
     assert cells.text(pa.array([5.0, None])).to_pylist() == ["5", None]
     assert cells.integers(pa.array(["5.0", "5.5", "6"])).to_pylist() == [5, None, 6]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+@settings(deadline=None)
+def test_the_text_of_a_float_is_the_same_number(values: list[float]) -> None:
+    for value, text in zip(values, cells.text(pa.array(values, pa.float64())).to_pylist(), strict=True):
+        assert text is None if value == -9999 else float(text) == value
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_fractions_stay_fractions_as_text(kind: pa.DataType) -> None:
+    column = pa.array([150.123, -0.5, 266.0, -9999.0, float("nan"), None], kind)
+    assert cells.text(column).to_pylist() == ["150.123", "-0.5", "266", None, None, None]
