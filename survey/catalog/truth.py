@@ -15,7 +15,13 @@ from survey.catalog.candidates import CandidateLists
 from survey.catalog.settings import LIST_NAMES, ListName, list_classes
 from survey.catalog.stars import Stars
 from survey.catalog.visits import Floats, float_column
-from survey.ensemble.holdout import member_settings, seen_in_training, with_own_columns
+from survey.ensemble.holdout import (
+    member_settings,
+    present_folder,
+    recalibrated,
+    seen_in_training,
+    with_own_columns,
+)
 from survey.labelling import join, samples
 from survey.labelling.join import EXTRA_LABELS, Labelled
 from survey.labelling.rows import available_labels
@@ -121,6 +127,8 @@ def read_truth(settings: Join, predictions: Predictions, stars: Stars) -> TrueLi
     star_N = stars.star_N[stars.start_K[labelled.shard_N] + labelled.row_in_shard_N]
     spectra = samples.from_labelled(labelled, labelled.labels).extra
     seen_N, missing_members = seen_in_training(predictions.member_ids, predictions.path, spectra)
+    ensemble = predictions.document.ensemble
+    seen_N |= recalibrated(present_folder(ensemble.path, predictions.path, ensemble.id), spectra)
     belongs: dict[ListName, NDArray[np.int8]] = {}
     contradicts_S = np.zeros(len(stars), bool)
     for name in LIST_NAMES:

@@ -127,6 +127,13 @@ def unseen_by(ensemble: Ensemble, spectra: pa.Table) -> NDArray[np.int64]:
     return rows[~recalibrated(ensemble.path, spectra)[rows]]
 
 
+def present_folder(path: str, owner: str, identity: str) -> str:
+    """Where the ensemble that made the folder `owner` lies now; its old path if that is not known."""
+    with suppress(LostFolderError):
+        return find_folder(path, owner, ENSEMBLE, identity)
+    return path
+
+
 def recalibrated(ensemble: str, spectra: pa.Table) -> Flags:
     """Which spectra are of stars that the ensemble in this folder was recalibrated with; none of a run."""
     folder, none_N = Folder(ensemble, ENSEMBLE), np.zeros(spectra.num_rows, bool)

@@ -7,7 +7,6 @@ members.
 """
 
 import hashlib
-from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +15,13 @@ from survey import files
 from survey.answers import Answers, Floats
 from survey.ensemble import member_scores
 from survey.ensemble.diversity import ENSEMBLE_NAME
-from survey.ensemble.ensemble import ENSEMBLE
-from survey.ensemble.holdout import member_settings, recalibrated, seen_in_training, with_own_columns
+from survey.ensemble.holdout import (
+    member_settings,
+    present_folder,
+    recalibrated,
+    seen_in_training,
+    with_own_columns,
+)
 from survey.evaluate import result
 from survey.evaluate.own_criterion import with_own_criterion
 from survey.evaluate.result import MEMBERS, METRICS, PREDICTIONS, Evaluation, Key
@@ -29,7 +33,6 @@ from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, extra_columns
 from survey.predict.output import Predictions, open_predictions
 from survey.settings import SettingsError
-from survey.stored_paths import LostFolderError, find_folder
 
 
 def evaluate_predictions(settings: Evaluate) -> Evaluation:
@@ -73,7 +76,8 @@ def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, fol
     all_samples = samples.from_labelled(labelled, labelled.labels)
     table = _rows(predictions, labelled)
     seen_N, missing = seen_in_training(predictions.member_ids, predictions.path, all_samples.extra)
-    seen_N |= recalibrated(_ensemble(predictions), all_samples.extra)
+    ensemble = predictions.document.ensemble
+    seen_N |= recalibrated(present_folder(ensemble.path, predictions.path, ensemble.id), all_samples.extra)
     answers = Answers.from_table(table, predictions.labels, predictions.classes)
     no_answer_N = ~answers.is_complete_N
     keep = np.flatnonzero(~seen_N & ~no_answer_N)
@@ -120,14 +124,6 @@ def _write(settings: Evaluate, predictions: Predictions, labelled: Labelled, fol
         no_truth=tuple(name for name in predictions.labels if name not in compared.labels),
     )
     result.write_evaluation(folder, tables, document)
-
-
-def _ensemble(predictions: Predictions) -> str:
-    """Where the ensemble or run that predicted lies now; its old path if that is not known."""
-    reference = predictions.document.ensemble
-    with suppress(LostFolderError):
-        return find_folder(reference.path, predictions.path, ENSEMBLE, reference.id)
-    return reference.path
 
 
 def _rows(predictions: Predictions, labelled: Labelled) -> pa.Table:
