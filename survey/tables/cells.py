@@ -37,7 +37,7 @@ _BYTES = (
     pa.types.is_fixed_size_binary,
 )
 
-LARGEST_WHOLE = 2.0**63
+LARGEST_INTEGER = 2.0**63
 """Whole numbers below this fit into int64."""
 
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
@@ -91,9 +91,9 @@ def _float_text(column: pa.Array) -> pa.Array:
     if pa.types.is_float16(column.type):
         column = pc.cast(column, pa.float32())
     values = _finite(column)
-    is_whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), LARGEST_WHOLE))
-    whole = pc.cast(pc.if_else(is_whole, values, None), pa.int64())
-    return pc.if_else(is_whole, pc.cast(whole, pa.string()), pc.cast(values, pa.string()))
+    is_integer = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), LARGEST_INTEGER))
+    integers = pc.cast(pc.if_else(is_integer, values, None), pa.int64())
+    return pc.if_else(is_integer, pc.cast(integers, pa.string()), pc.cast(values, pa.string()))
 
 
 def numbers(column: pa.Array) -> pa.Array:
