@@ -39,6 +39,7 @@ from survey.ensemble.ensemble import (
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.fit_ensemble import criterion_of, fit_ensemble, fit_recalibration, population_of
 from survey.ensemble.line_key import read_indices, signal_to_noise
+from survey.ensemble.made_from import MadeFrom
 from survey.ensemble.member_names import path_from, short_names
 from survey.ensemble.members import check_passes, open_members
 from survey.ensemble.recalibration import Recalibration
@@ -85,8 +86,9 @@ def run_locally(settings: Train) -> None:
 
 
 def build(settings: Build, train: Callable[[Train], object] = run_locally) -> BuiltEnsemble:
-    """Build the ensemble; `train` trains those members that are not finished. A finished ensemble stays as
-    it is.
+    """Build the ensemble; `train` trains those members that are not finished.
+
+    A finished ensemble stays as it is. If its tables or stores have another content now, that is an error.
     """
     settings = _with_absolute_paths(settings)
     planned = trainings(settings)
@@ -103,8 +105,10 @@ def _build(
 ) -> BuiltEnsemble:
     values, document = settings.plain(), folder.sound_document()
     agrees = folder.agree(values, started=folder.is_finished(), allowed=(RUNS,), compare=_differences)
+    made_from = MadeFrom.of(settings, planned)
     if document is not None:
         member_paths(folder.path, document)  # the members must still be there
+        document.made_from.check(folder.path, made_from)
         return _read(folder, is_new=False)
     folder.withdraw()
     if not agrees:
@@ -122,7 +126,7 @@ def _build(
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
     ensemble = fit_ensemble(settings, members, data)
-    _write(settings, ensemble, data, *fit_recalibration(settings, ensemble, threads))
+    _write(settings, ensemble, data, made_from, *fit_recalibration(settings, ensemble, threads))
     return _read(folder, is_new=True)
 
 
@@ -158,7 +162,12 @@ def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(
-    settings: Build, ensemble: Ensemble, data: FitData, recalibration: Recalibration, stars: Samples | None
+    settings: Build,
+    ensemble: Ensemble,
+    data: FitData,
+    made_from: MadeFrom,
+    recalibration: Recalibration,
+    stars: Samples | None,
 ) -> None:
     """Write all files of an ensemble, its document last.
 
@@ -200,7 +209,11 @@ def _write(
     members = tuple(
         member.model_copy(update={"path": path_from(folder.path, member.path)}) for member in document.members
     )
-    changes: dict[str, Any] = {"members": members, "recalibration": recalibration}
+    changes: dict[str, Any] = {
+        "members": members,
+        "recalibration": recalibration,
+        "made_from": made_from,
+    }
     if recalibration.labels:
         text = document.id + recalibration.model_dump_json()
         changes["id"] = hashlib.sha256(text.encode()).hexdigest()[:16]

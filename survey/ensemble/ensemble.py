@@ -25,6 +25,7 @@ from survey.ensemble.calibration import Calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.line_key import LineKey, LineKeyRecord
+from survey.ensemble.made_from import MadeFrom
 from survey.ensemble.member_names import full_path, short_names
 from survey.ensemble.members import Latents, Members, open_members
 from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
@@ -97,6 +98,7 @@ class EnsembleDocument(Document):
     store: StoreSource
     ranges: dict[str, tuple[float, float]] = Field({})
     validation: ValidationSize = ValidationSize()
+    made_from: MadeFrom = MadeFrom()
     settings: dict[str, Any] = Field({})
     fingerprint: str = ""
 
