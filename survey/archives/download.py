@@ -171,7 +171,7 @@ class _Job:
         plan, is_known = plan_table.read_plan(self.folder.path, self.settings)
         if plan is not None and is_known:
             return plan, f"{plan.num_rows:,} files"
-        selected = selection.select(self.settings, self.archive, self.options, self._ask)
+        selected = selection.select(self.settings, self.archive, self.options, self._ask, plan)
         grown = plan_table.write_plan(self.folder.path, self.settings, plan, selected.table)
         earlier = f", {grown.num_rows - selected.table.num_rows:,} more of earlier selections"
         return grown, f"{selected}{earlier if grown.num_rows > selected.table.num_rows else ''}"

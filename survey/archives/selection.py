@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey import files
+from survey.archives.copies import without_copies
 from survey.archives.plan_table import BAD, KEY, NEEDED
 from survey.archives.settings import Cut, Download, is_range, limits
 from survey.archives.targets import BadRowError, Row
@@ -52,8 +53,10 @@ def needed_names(archive: ModuleType, options: Any) -> dict[str, tuple[str, ...]
     return names
 
 
-def select(settings: Download, archive: ModuleType, options: Any, ask: AskArchive) -> Selected:
-    """The files that are wanted."""
+def select(
+    settings: Download, archive: ModuleType, options: Any, ask: AskArchive, before: pa.Table | None = None
+) -> Selected:
+    """The files that are wanted; `before` is the plan of earlier selections, whose files keep their names."""
     found = Selected(pa.table({KEY: pa.array([], pa.string())}))
     tables = []
     if settings.input:
@@ -75,7 +78,7 @@ def select(settings: Download, archive: ModuleType, options: Any, ask: AskArchiv
     if rows:
         tables.append(_of_ids(rows))
     joined = pa.concat_tables(tables, promote_options="permissive") if len(tables) > 1 else tables[0]
-    found.table = _without_copies(joined, found)
+    found.table, found.twice = without_copies(joined, before, archive, options)
     if settings.most:
         found.table = found.table.slice(0, settings.most)
     if not found.table.num_rows:
@@ -97,14 +100,6 @@ def _of_ids(rows: list[tuple[str, Row]]) -> pa.Table:
     keys = pa.array([key for key, _ in rows], pa.string())
     needed = pa.array([json.dumps(row) for _, row in rows], pa.string())
     return _typed(pa.table({KEY: keys, NEEDED: needed} | columns))
-
-
-def _without_copies(table: pa.Table, found: Selected) -> pa.Table:
-    """The first row of each key."""
-    numbered = pa.table({KEY: table[KEY], "row": pa.array(range(table.num_rows), pa.int64())})
-    first = numbered.group_by(KEY).aggregate([("row", "min")])["row_min"].combine_chunks()
-    found.twice = table.num_rows - len(first)
-    return table.take(first.take(pc.sort_indices(first))) if found.twice else table
 
 
 def _from_catalogue(

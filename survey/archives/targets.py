@@ -35,6 +35,9 @@ CATALOGUES = "catalogues"
 NO_NAMES = ("0", "1", "9999")
 """What remains of 0, -1 and -9999: an object without a name."""
 
+SAME_NAME = "same_name"
+"""Stands in the row of an object whose name another object has too: its file is called by both."""
+
 SAFE_NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}"
 
 
@@ -95,6 +98,12 @@ def position(row: Row) -> tuple[float, float]:
     return degrees(row, "ra", 0, 360), degrees(row, "dec", -90, 90)
 
 
+def position_text(row: Row) -> str:
+    """The position of a row to 0.04 arcseconds, as it stands in names of files."""
+    ra, dec = position(row)
+    return f"{ra:.5f}{dec:+.5f}"
+
+
 def position_of_id(text: str) -> Row:
     """The row of an id ``RA,DEC``."""
     parts = [part.strip() for part in text.split(",")]
@@ -119,11 +128,16 @@ def catalogue_name(name: str) -> str:
 
 
 def image_name(row: Row, ending: str) -> str:
-    """The path of a cut-out: by degrees of right ascension, then the object's name or its position."""
-    ra, dec = position(row)
+    """The path of a cut-out: by degrees of right ascension, then the object's name or its position.
+
+    The name has its position added if another object has the same name.
+    """
+    ra, _ = position(row)
     name = re.sub(r"[^A-Za-z0-9.+-]+", "_", (row.get("name") or "").strip()).strip("._-")[:100]
     name = "" if name in NO_NAMES else name
-    return f"{int(ra) % 360:03d}/{name or f'{ra:.5f}{dec:+.5f}'}{ending}"
+    if not name or SAME_NAME in row:
+        name = "_".join(filter(None, (name, position_text(row))))
+    return f"{int(ra) % 360:03d}/{name}{ending}"
 
 
 def fill(template: str, values: dict[str, Any]) -> str:

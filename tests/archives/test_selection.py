@@ -194,3 +194,54 @@ def test_a_damaged_line_is_named_after_the_good_rows(tmp_path: Path) -> None:
     path.write_text("obsid,ra\n1,2\n2,3,4,5\n")
     with pytest.raises(ValueError, match="good rows; correct or remove the line"):
         selected(input=str(path))
+
+
+def images(path: Path, rows: list[str], before: pa.Table | None = None, **values: Any) -> selection.Selected:
+    """The cut-outs of a catalogue of name, ra and dec."""
+    path.write_text("\n".join(["name,ra,dec", *rows]) + "\n")
+    given = {"archive": "legacy", "out": "o", "input": str(path)} | values
+    settings = Download.from_dict("download", given)
+    options = settings.archive_options()
+    return selection.select(settings, load_archive("legacy"), options, lambda address: address, before)
+
+
+GROUP = ["COSMOS,150.1,2.1", "COSMOS,150.5,2.1", "COSMOS,150.9,2.1", "COSMOS,150.5,2.1", "G1,150.5,2.2"]
+
+
+def test_objects_that_share_a_name_have_a_cutout_each(tmp_path: Path) -> None:
+    found = images(tmp_path / "c.csv", GROUP)
+    assert str(found) == "4 files of 5 rows, 1 listed twice"
+    assert found.table[KEY].to_pylist() == [
+        "150/COSMOS",
+        "150/COSMOS_150.50000+2.10000",
+        "150/COSMOS_150.90000+2.10000",
+        "150/G1",
+    ]
+    module = load_archive("legacy")
+    targets = [module.target(row, module.Options()) for _, row, _ in rows_of(found.table)]
+    assert [one.key for one in targets] == found.table[KEY].to_pylist()
+    assert ["ra=150.5" in one.forms[0].address for one in targets] == [False, True, False, True]
+    assert images(tmp_path / "c.csv", ["NGC 1*,10.1,2", "NGC 1,10.2,2"]).table[KEY].to_pylist() == [
+        "010/NGC_1",
+        "010/NGC_1_10.20000+2.00000",
+    ]
+
+
+def test_an_object_keeps_the_name_of_its_cutout_in_a_folder_that_grows(tmp_path: Path) -> None:
+    before = images(tmp_path / "c.csv", GROUP[1:3]).table
+    assert before[KEY].to_pylist() == ["150/COSMOS", "150/COSMOS_150.90000+2.10000"]
+    grown = images(tmp_path / "c.csv", GROUP, before).table
+    assert grown[KEY].to_pylist() == [
+        "150/COSMOS_150.10000+2.10000",
+        "150/COSMOS",
+        "150/COSMOS_150.90000+2.10000",
+        "150/G1",
+    ]
+
+
+def test_positions_without_a_name_are_one_file_each(tmp_path: Path) -> None:
+    rows = ["-9999,150.1,2.1", ",150.2,2.1", "0,150.1,2.1"]
+    assert images(tmp_path / "c.csv", rows).table[KEY].to_pylist() == [
+        "150/150.10000+2.10000",
+        "150/150.20000+2.10000",
+    ]
