@@ -14,7 +14,7 @@ from survey.archives.settings import Download
 from survey.command import report_errors, start
 
 if __name__ == "__main__":
-    settings = start(Download, "download", __doc__, "survey.archives.download.describe")
+    settings = start(Download, "download", __doc__, "survey.archives.forecast.describe")
     with report_errors():
         from survey.archives.download import download
         from survey.reports.download import summary

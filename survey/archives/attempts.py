@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from survey.archives import contents
+from survey.archives.checksums import Checksums
 from survey.archives.failures import NOT_RETRIED, FetchError
 from survey.archives.journal import Event, Journal, crc_of
 from survey.archives.partial import partial_path, remove_partial
@@ -36,7 +37,7 @@ class Fetcher:
     transfer: Transfer
     journal: Journal
     folder: Path
-    checksums: dict[str, str] = field(default_factory=dict)
+    checksums: Checksums = field(default_factory=Checksums)
     _last_form: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -82,7 +83,7 @@ class Fetcher:
             else:
                 data = partial.read_bytes()
             path = contents.named_by_content(self.archive.path(target, form, arrived.suggested, data), start)
-            contents.check_sum(partial, path, self.checksums)
+            self.checksums.check(partial, path)
             if not target.is_catalogue:
                 contents.check_file(self.archive, target, path, data, self.options)
         except FetchError:

@@ -1,13 +1,11 @@
-"""Whether what arrived is what was asked for: no page of text, no damage, the checksums that are given.
+"""Whether what arrived is what was asked for: no page of text, no damage.
 
 Small files are looked at as a whole: unpacked, parsed to their last HDU, compared with their own CHECKSUM
 and DATASUM, and read by the survey's reader. A catalogue, which may be larger than the memory, is unpacked
 piece by piece, and its columns are read.
 """
 
-import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,8 +27,6 @@ PAGES = (b"<!doctype html", b"<html", b"<head", b"<body", b"<?xml", b"{", b"<scr
 LOGIN = re.compile(rb"log ?in|sign ?in|password|passwd|token|oauth|captcha|unauthori[sz]ed|register", re.I)
 ONES = 0xFFFFFFFF
 CHUNK = 8 << 20
-HASHES = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
-"""Kinds of checksums by their number of hexadecimal digits."""
 
 
 def check_page(start: bytes, kind: str, is_catalogue: bool) -> None:
@@ -129,31 +125,3 @@ def named_by_content(name: str, start: bytes) -> str:
     if name.endswith((".fits.gz", ".csv.gz")) and not start.startswith(GZIP):
         return name.removesuffix(".gz")
     return name
-
-
-def read_checksums(text: str) -> dict[str, str]:
-    """Checksums by name of file, from lines as md5sum, sha1sum, sha256sum write them."""
-    found = {}
-    for line in text.splitlines():
-        parts = re.fullmatch(r"\\?([0-9a-fA-F]{32,128}) [ *](.+)", line.strip())
-        if parts and len(parts[1]) in HASHES:
-            found[parts[2].rpartition("/")[2]] = parts[1].lower()
-    return found
-
-
-def check_sum(path: Path, name: str, checksums: dict[str, str]) -> None:
-    """An error if a list gives another checksum for a file of this name."""
-    stated = checksums.get(name.rpartition("/")[2])
-    if stated is None:
-        return
-    digest = hashlib.new(HASHES[len(stated)], usedforsecurity=False)
-    for piece in _pieces(path):
-        digest.update(piece)
-    if digest.hexdigest() != stated:
-        raise FetchError("damaged", f"its {digest.name} is not that of the list")
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            yield piece

@@ -14,6 +14,7 @@ would be no use: the archive does not answer, wants a token, or the disk fills.
 """
 
 import hashlib
+import logging
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from survey import files
 from survey.archives import contents, plan_table, selection
 from survey.archives.addresses import Access
 from survey.archives.attempts import Fetcher
+from survey.archives.checksums import Checksums
 from survey.archives.document import (
     CATALOGUE,
     DOWNLOAD,
@@ -45,7 +47,7 @@ from survey.archives.side_by_side import by_threads
 from survey.archives.targets import WantedFile, load_archive
 from survey.archives.transfer import Transfer
 from survey.folder import Folder
-from survey.progress import Progress, duration_text
+from survey.progress import Progress
 from survey.settings import JobError, SettingsError
 
 MOST_LOGINS = 5
@@ -85,41 +87,6 @@ def download(settings: Download) -> DownloadResult:
     return result
 
 
-def describe(settings: Download) -> str:
-    """What a download would fetch: files, bytes, place and time. Nothing is written, no archive is asked."""
-    archive, options = load_archive(settings.archive), settings.archive_options()
-    folder = Path(files.absolute(settings.out))
-    plan, is_known = plan_table.read_plan(str(folder), settings)
-    lines = [f"from: {archive.base_of(options)}"]
-    if plan is None or not is_known:
-        if settings.around and not settings.input:
-            return "\n".join([*lines, "files: the archive is asked when the job runs"])
-        selected = selection.select(settings, archive, options, _no_question)
-        lines.append(f"wanted: {selected}")
-        plan = selected.table
-    journal = Journal(folder)
-    journal.read()
-    open_files = [
-        key for key, _, bad in plan_table.rows_of(plan) if not bad and not _is_settled(journal, key, settings)
-    ]
-    size = len(open_files) * journal.typical_size(archive.expected_bytes(options))
-    free = has_room(folder)
-    lines += [
-        f"to fetch: {len(open_files):,} files, about {size_text(size)}; {size_text(free)} are free",
-        f"time: {duration_text(len(open_files) / settings.rate)} or more, at {settings.rate:g} requests per "
-        f"second on {settings.connections} connections",
-    ]
-    return "\n".join(lines)
-
-
-def _no_question(address: str) -> str:
-    raise SettingsError(f"download: {address}: is not asked now")
-
-
-def _is_settled(journal: Journal, key: str, settings: Download) -> bool:
-    return journal.is_settled(key, settings.again)
-
-
 class _Job:
     """One run of a download."""
 
@@ -134,17 +101,21 @@ class _Job:
             self.access, self.pace, settings.connections, settings.timeout, settings.keep_free * 1e9
         )
         self.journal = Journal(self.path)
+        self.checksums = Checksums()
         self.streak: list[Event] = []
 
     def run(self) -> DownloadResult:
         before = self._begin()
+        self.checksums = self._read_checksums()
         plan, selected = self._plan()
+        self._give_up_differing()
         waiting = [
             row
             for row in plan_table.rows_of(plan)
             if not self.journal.is_settled(row[0], self.settings.again)
         ]
         if before is not None and before.id == self._identity(plan) and not waiting:
+            self._report_unlisted()
             return DownloadResult(self.folder.path, before, selected)
         self.folder.withdraw()
         targets = self._targets(waiting)
@@ -152,6 +123,7 @@ class _Job:
         fetched = self._fetch(targets) if targets else 0
         shutil.rmtree(self.path / PARTIAL, ignore_errors=True)
         document = self._finish(plan)
+        self._report_unlisted()
         return DownloadResult(self.folder.path, document, selected, fetched, self.transfer.sent)
 
     def _begin(self) -> DownloadDocument | None:
@@ -205,23 +177,43 @@ class _Job:
 
     def _fetcher(self) -> Fetcher:
         fetcher = Fetcher(self.settings, self.archive, self.options, self.transfer, self.journal, self.path)
-        fetcher.checksums = self._checksums()
+        fetcher.checksums = self.checksums
         return fetcher
 
-    def _checksums(self) -> dict[str, str]:
+    def _read_checksums(self) -> Checksums:
         """The list of checksums that is given."""
         place = self.settings.checksums
         if not place:
-            return {}
+            return Checksums()
         is_address = place.startswith(("http://", "https://"))
+        if not is_address and not files.exists(files.absolute(place)):
+            raise SettingsError(f"download: checksums: {place}: no such file; give the path of a list")
         data = self._read(place) if is_address else files.read(files.absolute(place))
-        found = contents.read_checksums(data.decode("utf-8", "replace"))
-        if not found:
+        found = Checksums.read(data.decode("utf-8", "replace"))
+        if not found.lines:
             raise SettingsError(
                 f"download: checksums: {self.access.hide(place)}: no line is a checksum and a name; "
                 "give a list as md5sum, sha1sum or sha256sum write it"
             )
         return found
+
+    def _give_up_differing(self) -> None:
+        """Files that are complete, but differ from the list of checksums, are removed and wanted again."""
+        for event, error in self.checksums.differing(self.path, self.journal.events.values()):
+            self.journal.add(Event(event.key, reason=error.reason, detail=error.detail))
+            (self.path / event.path).unlink(missing_ok=True)
+
+    def _report_unlisted(self) -> None:
+        """A warning if the list of checksums has the name of no file that is here."""
+        complete = [event.path for event in self.journal.events.values() if event.is_complete]
+        if self.checksums.lines and complete and not any(map(self.checksums.of, complete)):
+            logging.getLogger(__name__).warning(
+                "download: checksums: %s: names none of the %s files that are here (the first is %s); nothing "
+                "was compared; give the list of this release",
+                self.access.hide(self.settings.checksums),
+                f"{len(complete):,}",
+                complete[0],
+            )
 
     def _ask(self, address: str) -> str:
         """The archive's list at an address, as a file."""

@@ -148,7 +148,7 @@ class Download(Selection):
     checksums: str = Field(
         "",
         description="path or address of a list of checksums as md5sum, sha1sum or sha256sum write it, "
-        "compared by the names of files",
+        "compared by the paths of files; files that are here already are compared too",
     )
     stop_after: int = Field(
         50,

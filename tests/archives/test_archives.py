@@ -1,7 +1,9 @@
 """Each archive: its addresses as its pages document them, its fall-backs, and what is kept where."""
 
+import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +15,7 @@ from survey.archives import lamost, legacy, sdss
 from survey.archives.settings import KIND
 from survey.archives.targets import BadRowError, Row, load_archive
 from tests import survey_files
-from tests.archives.archive_server import Served, serve
+from tests.archives.archive_server import Served, Server, serve
 from tests.commands import survey
 
 DATA_SDSS = "https://data.sdss.org/sas"
@@ -218,3 +220,61 @@ def test_a_list_of_checksums_refuses_a_file_that_differs(served: list[Served], t
     missing = pq.read_table(tmp_path / "o/missing.parquet").to_pylist()
     assert [(row["key"], row["reason"]) for row in missing] == [(served[0].key, "damaged")]
     assert "its md5 is not that of the list" in missing[0]["detail"]
+
+
+def with_checksums(server: Server, folder: Path, lines: list[str], files: list[Served]) -> Any:
+    """The download of these files, with a list of checksums."""
+    (folder / "sums").write_text("\n".join(lines) + "\n")
+    return survey(
+        *("download", "archive=lamost", f"options.base={server.base}", *QUICK, f"out={folder / 'o'}"),
+        *(f"ids=[{','.join(one.key for one in files)}]", f"checksums={folder / 'sums'}", "retries=1"),
+    )
+
+
+def line(served: Served, data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()}  ./{served.name}"
+
+
+def test_files_that_are_here_already_are_compared_with_a_list_of_checksums(
+    served: list[Served], tmp_path: Path
+) -> None:
+    some = served[:3]
+    right = [line(one, one.data) for one in some]
+    with serve(some) as server:
+        assert with_checksums(server, tmp_path, right, some).returncode == 0
+        path = next((tmp_path / "o").rglob(some[1].name))
+        changed = bytearray(some[1].data)
+        changed[len(changed) // 2] ^= 1
+        path.write_bytes(changed)
+        asked = len(server.asked)
+        done = with_checksums(server, tmp_path, right, some)
+        assert done.returncode == 0, done.stderr
+        assert [one.key for one in server.asked[asked:]] == [some[1].key]
+        assert path.read_bytes() == some[1].data
+        done = with_checksums(server, tmp_path, [*right[:2], line(some[2], b"other")], some)
+        assert done.returncode == 0, done.stderr
+        missing = pq.read_table(tmp_path / "o/missing.parquet").to_pylist()
+        assert [(row["key"], row["reason"]) for row in missing] == [(some[2].key, "damaged")]
+        assert not list((tmp_path / "o").rglob(some[2].name))
+
+
+def test_a_list_of_checksums_that_cannot_be_the_right_one_is_reported(
+    served: list[Served], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    some = served[:3]
+    with serve(some) as server:
+        done = with_checksums(server, tmp_path, [f"{'0' * 32}  other.fits"], some)
+        assert done.returncode == 0, done.stderr
+        assert "names none of the 3 files that are here" in caplog.text
+        asked = len(server.asked)
+        done = with_checksums(server, tmp_path, [line(one, b"other") for one in some], some)
+        assert done.returncode == 1
+        assert "all 3 files that the list names differ from it" in done.stderr
+        done = survey(
+            *("download", "archive=lamost", f"options.base={server.base}", *QUICK, f"out={tmp_path / 'o'}"),
+            *(f"ids=[{','.join(one.key for one in some)}]", "checksums=nowhere"),
+        )
+        assert done.returncode == 1
+        assert "checksums: nowhere: no such file" in done.stderr
+        assert len(server.asked) == asked
+    assert all(list((tmp_path / "o").rglob(one.name)) for one in some)

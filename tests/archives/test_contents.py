@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 
 from survey.archives import contents, lamost, legacy, sdss
+from survey.archives.checksums import Checksums
 from survey.archives.failures import FetchError
 from survey.archives.targets import WantedFile
 from survey.sources.reading import unpack
@@ -152,12 +153,24 @@ def test_a_list_of_checksums_is_read_and_compared(tmp_path: Path, kind: str) -> 
     path.write_bytes(b"content" * 100)
     right = hashlib.new(kind, path.read_bytes()).hexdigest()
     text = f"# a comment\n{right}  spectra/lite/a.fits\n{'0' * len(right)} *b.fits\nnothing here\n"
-    found = contents.read_checksums(text)
-    assert found == {"a.fits": right, "b.fits": "0" * len(right)}
-    contents.check_sum(path, "0266/a.fits", found)
-    contents.check_sum(path, "unlisted.fits", found)
+    found = Checksums.read(text)
+    assert found.of("a.fits") == [right]
+    assert found.of("b.fits") == ["0" * len(right)]
+    found.check(path, "0266/a.fits")
+    found.check(path, "unlisted.fits")
     with pytest.raises(FetchError, match=kind):
-        contents.check_sum(path, "0266/b.fits", found)
+        found.check(path, "0266/b.fits")
+
+
+@pytest.mark.parametrize("start", ["", "sdss/spectro/redux/", "./"])
+def test_files_of_one_name_are_told_apart_by_their_folders(start: str) -> None:
+    """Reductions 26 and 103 of SDSS have files of the same names."""
+    listed = [(run, f"{start}{run}/spectra/lite/0266/spec.fits") for run in ("26", "103")]
+    found = Checksums.read("\n".join(f"{run.zfill(40)}  {path}" for run, path in listed))
+    assert found.of("26/0266/spec.fits") == ["26".zfill(40)]
+    assert found.of("103/0266/spec.fits") == ["103".zfill(40)]
+    assert found.of("v5_13_2/0266/spec.fits") == ["26".zfill(40), "103".zfill(40)], "each of them is allowed"
+    assert found.of("26/0266/other.fits") == []
 
 
 def test_a_catalogue_is_unpacked_to_its_end(tmp_path: Path) -> None:
