@@ -83,8 +83,20 @@ def download(settings: Download) -> DownloadResult:
             f"more than missing_above={settings.missing_above:g} allows ({reasons}); read "
             f"{folder.file(MISSING)}; the same command tries passing troubles again, again=true all; "
             f"or give missing_above={min(1.0, missing / document.wanted * 1.1):.2g}"
+            f"{_advice_on_selections(folder)}"
         )
     return result
+
+
+def _advice_on_selections(folder: Folder[DownloadDocument]) -> str:
+    """How to leave out earlier selections, where there are some."""
+    if plan_table.count_selections(folder.path) < 2:
+        return ""
+    plan = folder.file(plan_table.PLAN)
+    return (
+        f"; if an earlier selection for this folder was wrong, remove {plan} and run the same command: this "
+        "selection alone counts then, and files that are here stay"
+    )
 
 
 class _Job:
@@ -144,9 +156,9 @@ class _Job:
         if plan is not None and is_known:
             return plan, f"{plan.num_rows:,} files"
         selected = selection.select(self.settings, self.archive, self.options, self._ask, plan)
-        grown = plan_table.write_plan(self.folder.path, self.settings, plan, selected.table)
-        earlier = f", {grown.num_rows - selected.table.num_rows:,} more of earlier selections"
-        return grown, f"{selected}{earlier if grown.num_rows > selected.table.num_rows else ''}"
+        grown = plan_table.grow(plan, selected.table, selected.corrected)
+        grown = plan_table.write_plan(self.folder.path, self.settings, plan, grown)
+        return grown, selected.text_within(grown)
 
     def _targets(self, waiting: list[tuple[str, Any, str | None]]) -> list[WantedFile]:
         """The files to fetch; rows that name none are settled here."""
@@ -208,8 +220,8 @@ class _Job:
         complete = [event.path for event in self.journal.events.values() if event.is_complete]
         if self.checksums.lines and complete and not any(map(self.checksums.of, complete)):
             logging.getLogger(__name__).warning(
-                "download: checksums: %s: names none of the %s files that are here (the first is %s); nothing "
-                "was compared; give the list of this release",
+                "download: checksums: %s: names none of the %s files that are here (the first is %s): "
+                "nothing was compared; give the list of this release",
                 self.access.hide(self.settings.checksums),
                 f"{len(complete):,}",
                 complete[0],

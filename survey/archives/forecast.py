@@ -21,11 +21,11 @@ def describe(settings: Download) -> str:
     if plan is None or not is_known:
         if settings.around and not settings.input:
             return "\n".join([*lines, "files: the archive is asked when the job runs"])
-        selected = selection.select(settings, archive, options, _no_question)
-        lines.append(f"wanted: {selected}")
-        plan = selected.table
+        selected = selection.select(settings, archive, options, _no_question, plan)
+        plan = plan_table.grow(plan, selected.table, selected.corrected)
+        lines.append(f"wanted: {selected.text_within(plan)}")
     journal = Journal(folder)
-    journal.read()
+    journal.read(finish=False)
     open_files = [
         key
         for key, _, bad in plan_table.rows_of(plan)

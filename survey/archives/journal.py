@@ -53,12 +53,15 @@ class Journal:
         self.events: dict[str, Event] = {}
         self.paths: dict[str, str] = {}
 
-    def read(self) -> None:
-        """The last event of each file; renamings that a kill has interrupted are finished."""
+    def read(self, finish: bool = True) -> None:
+        """The last event of each file; renamings that a kill has interrupted are finished.
+
+        With `finish=False` nothing is written: a look at a folder in which another process may work.
+        """
         for event in read_events(self.path).values():
             self._keep(event)
         for event in [event for event in self.events.values() if event.is_complete]:
-            if not self._is_there(event):
+            if not self._is_there(event, finish):
                 self._forget(event)
 
     def is_settled(self, key: str, again: bool) -> bool:
@@ -117,17 +120,20 @@ class Journal:
         del self.events[event.key]
         self.paths.pop(event.path, None)
 
-    def _is_there(self, event: Event) -> bool:
-        """Whether the file has its final name and size; a complete partial file is given its name now."""
+    def _is_there(self, event: Event, finish: bool) -> bool:
+        """Whether the file is complete, by its size; a complete partial file gets its name if `finish`."""
         final, partial = self.folder / event.path, partial_path(self.folder, event.key)
         if final.is_file():
             return final.stat().st_size == event.size
-        if partial.is_file() and partial.stat().st_size == event.size and crc_of(partial) == event.crc:
+        try:
+            is_complete = partial.stat().st_size == event.size and crc_of(partial) == event.crc
+        except FileNotFoundError:  # maybe renamed just now by the process that works here
+            return not finish and final.is_file()
+        if is_complete and finish:
             final.parent.mkdir(parents=True, exist_ok=True)
             partial.replace(final)
             remove_partial(partial)
-            return True
-        return False
+        return is_complete
 
 
 def crc_of(path: Path) -> int:

@@ -7,7 +7,7 @@ same files. It grows when another selection is given for the same folder.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,20 +45,42 @@ def read_plan(folder: str, settings: Download) -> tuple[pa.Table | None, bool]:
     return table, digest_of(settings) in known
 
 
+def count_selections(folder: str) -> int:
+    """How many selections the plan of a folder has."""
+    table = files.read_table(files.join(folder, PLAN))
+    return len(json.loads((table.schema.metadata or {}).get(SELECTION, b"[]")))
+
+
+def faults_of(plan: pa.Table | None) -> frozenset[str]:
+    """The keys of the rows of a plan that name no file."""
+    if plan is None or BAD not in plan.column_names:
+        return frozenset()
+    return frozenset(plan[KEY].filter(pc.is_valid(plan[BAD])).to_pylist())
+
+
+def grow(before: pa.Table | None, table: pa.Table, corrected: Collection[str]) -> pa.Table:
+    """A plan with another selection; files that are in it already stay as they are.
+
+    Rows that named no file are left out if they are `corrected`: this selection has files of them.
+    """
+    if before is None:
+        return table
+    if corrected:
+        is_corrected = pc.is_in(before[KEY], pa.array(sorted(corrected), pa.string()))
+        before = before.filter(pc.invert(is_corrected))
+    is_new = pc.invert(pc.is_in(table[KEY], before[KEY].combine_chunks()))
+    parts = [before.replace_schema_metadata(), table.filter(is_new)]
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):  # numbers in one catalogue, text in the other
+        return pa.concat_tables([_as_text(part) for part in parts], promote_options="default")
+
+
 def write_plan(folder: str, settings: Download, before: pa.Table | None, table: pa.Table) -> pa.Table:
-    """Add a selection to the plan of a folder; files that are in it already stay as they are."""
+    """Write a plan that has grown by this selection."""
     known: list[str] = []
     if before is not None:
         known = json.loads((before.schema.metadata or {}).get(SELECTION, b"[]"))
-        is_new = pc.invert(pc.is_in(table[KEY], before[KEY].combine_chunks()))
-        parts = [before.replace_schema_metadata(), table.filter(is_new)]
-        try:
-            table = pa.concat_tables(parts, promote_options="permissive")
-        except (
-            pa.ArrowTypeError,
-            pa.ArrowInvalid,
-        ):  # a column of numbers in one catalogue, of text in the other
-            table = pa.concat_tables([_as_text(part) for part in parts], promote_options="default")
     metadata = {SELECTION: json.dumps([*known, digest_of(settings)]).encode()}
     table = table.replace_schema_metadata(metadata)
     files.write_table(files.join(folder, PLAN), table, durable=True)

@@ -6,7 +6,8 @@ A cut is applied block by block, so that only the rows that pass are held in mem
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from survey import files
+from survey.archives import plan_table
 from survey.archives.copies import without_copies
 from survey.archives.plan_table import BAD, KEY, NEEDED
 from survey.archives.settings import Cut, Download, is_range, limits
@@ -33,18 +35,28 @@ AskArchive = Callable[[str], str]
 
 @dataclass
 class Selected:
-    """The plan and what was left out: `read` rows of the catalogue, `cut` by cuts and circle, `twice`."""
+    """The plan and what was left out: `read` rows of the catalogue, `cut` by cuts and circle, `twice`.
+
+    `faults`: rows that named no file in earlier selections; `corrected`: those of them that name one now.
+    """
 
     table: pa.Table
     read: int = 0
     cut: int = 0
     twice: int = 0
+    faults: frozenset[str] = frozenset()
+    corrected: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
         counts = {"left out by cuts": self.cut, "listed twice": self.twice}
         more = "".join(f", {count:,} {text}" for text, count in counts.items() if count)
         of_rows = f" of {self.read:,} rows" if self.read else ""
         return f"{self.table.num_rows:,} files{of_rows}{more}"
+
+    def text_within(self, plan: pa.Table) -> str:
+        """The counts, and how many files of earlier selections are in the plan besides."""
+        earlier = plan.num_rows - self.table.num_rows
+        return f"{self}, {earlier:,} more of earlier selections" if earlier > 0 else str(self)
 
 
 def needed_names(archive: ModuleType, options: Any) -> dict[str, tuple[str, ...]]:
@@ -57,7 +69,8 @@ def select(
     settings: Download, archive: ModuleType, options: Any, ask: AskArchive, before: pa.Table | None = None
 ) -> Selected:
     """The files that are wanted; `before` is the plan of earlier selections, whose files keep their names."""
-    found = Selected(pa.table({KEY: pa.array([], pa.string())}))
+    faults = plan_table.faults_of(before) if settings.input else frozenset[str]()
+    found = Selected(pa.table({KEY: pa.array([], pa.string())}), faults=faults)
     tables = []
     if settings.input:
         tables.append(_from_catalogue(files.absolute(settings.input), settings, archive, options, found))
@@ -116,8 +129,12 @@ def _from_catalogue(
             count = len(columns[0])
             kept = _passes(columns, cuts, circle, settings, count)
             chosen = {number: column.filter(kept) for number, column in columns.items()}
-            start = f"{Path(path).name}#row-{first}"
-            blocks.append(_planned(chosen, table, needed, archive, options, start))
+            numbers_kept = (row for row, is_kept in enumerate(kept.to_pylist(), first) if is_kept)
+            names = [f"{Path(path).name}#row-{number}" for number in numbers_kept]
+            blocks.append(_planned(chosen, table, needed, archive, options, names))
+            if found.faults:
+                is_good = blocks[-1][BAD].is_null().to_pylist()
+                found.corrected |= found.faults.intersection(compress(names, is_good))
             found.read += count
             found.cut += count - blocks[-1].num_rows
             first += count
@@ -210,9 +227,9 @@ def _planned(
     needed: dict[str, int],
     archive: ModuleType,
     options: Any,
-    start: str,
+    row_names: list[str],
 ) -> pa.Table:
-    """Rows of a block with their keys; of a row that names no file, the reason is kept."""
+    """Rows of a block with their keys; a row that names no file has its own name, and the reason is kept."""
     keys, rows = list[str](), list[str]()
     bad: list[str | None] = []
     texts = {name: cells.text(columns[number]).to_pylist() for name, number in needed.items()}
@@ -223,7 +240,7 @@ def _planned(
             keys.append(archive.target(row, options).key)
             bad.append(None)
         except BadRowError as error:
-            keys.append(f"{start}+{index}")
+            keys.append(row_names[index])
             bad.append(str(error))
     named: dict[str, Any] = {
         name: pa.array(values, pa.string()) for name, values in ((KEY, keys), (NEEDED, rows), (BAD, bad))

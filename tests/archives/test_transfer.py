@@ -128,6 +128,22 @@ def test_a_kill_between_the_journal_and_the_renaming_loses_nothing(tmp_path: Pat
     assert set(last.events) == {"7", "9"}
 
 
+def test_a_look_at_a_journal_renames_nothing(tmp_path: Path) -> None:
+    partial = partial_path(tmp_path, "7")
+    partial.parent.mkdir()
+    partial.write_bytes(DATA)
+    journal = Journal(tmp_path)
+    journal.add(Event("7", "plan/spec.fits", len(DATA), crc_of(partial)))
+    looked = Journal(tmp_path)
+    looked.read(finish=False)
+    assert looked.is_settled("7", again=False)
+    assert partial.read_bytes() == DATA
+    assert not (tmp_path / "plan").exists()
+    journal.complete(journal.events["7"], partial)  # the process that works in the folder is not disturbed
+    journal.close()
+    assert (tmp_path / "plan/spec.fits").read_bytes() == DATA
+
+
 def test_a_journal_that_names_a_file_which_is_not_there_is_not_believed(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.add(Event("7", "plan/spec.fits", 10, 1))
