@@ -7,6 +7,7 @@ without ids, the smallest of its positions; without positions, its visit. So the
 order of the rows, nor on the spectra of other stars. Shapes: N spectra, S stars.
 """
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,21 +24,42 @@ from survey.tables import cells
 ARCSEC = 3.0
 """Positions closer to each other than this belong to one star."""
 
+EXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
+"""Below this a floating-point number of so many bits holds each whole number; above it neighbours are one."""
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 """A whole number for each row. Rows with the same number belong together; -1 belongs to nothing."""
 
 
 def clean_ids(column: pa.Array) -> pa.Array:
-    """Ids of a catalogue as text, without the survey's prefix and without `.0`; null where there is no id."""
+    """Ids of a catalogue as text, without the survey's prefix and without `.0`; null where there is no id.
+
+    A floating-point number that is too large for all its digits is no id: it would be that of several stars.
+    """
     if pa.types.is_floating(column.type):
-        texts = cells.text(column)
+        texts = cells.text(_exact(column))
     else:
         texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     prefixes = "|".join(naming.star_prefix for naming in namings() if naming.star_prefix)
     texts = pc.replace_substring_regex(texts, rf"^(?:{prefixes})\s+", "")
     texts = pc.replace_substring_regex(texts, r"^(\d+)\.0+$", r"\1")
     return pc.if_else(pc.is_in(texts, pa.array([*cells.MISSING, "0", "-1"])), None, texts)
+
+
+def _exact(column: pa.Array) -> pa.Array:
+    """The floating-point numbers that are small enough for each whole number; null where they are not."""
+    value_N = column.to_numpy(zero_copy_only=False)
+    inexact_N = np.isfinite(value_N) & (np.abs(value_N) >= EXACT[column.type.bit_width])
+    if inexact_N.any():
+        logging.getLogger(__name__).warning(
+            "stars: %s ids, such as %.0f, are floating-point numbers that do not hold all their digits, so "
+            "that one is the id of several stars; they are not used. Write this column as text or as whole "
+            "numbers",
+            f"{inexact_N.sum():,}",
+            value_N[inexact_N][0],
+        )
+    return pc.if_else(pa.array(inexact_N), None, column)
 
 
 def unit_vectors(ra: Floats, dec: Floats) -> Floats:

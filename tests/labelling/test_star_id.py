@@ -159,3 +159,26 @@ def test_names_depend_neither_on_the_order_of_rows_nor_on_other_stars(seed: int)
         )
         == found[chosen].tolist()
     )
+
+
+def test_a_float_that_does_not_hold_all_digits_of_an_id_is_no_id(caplog: pytest.LogCaptureFixture) -> None:
+    """An id of SDSS has 19 digits: as floating-point numbers these two stars are one."""
+    sdss = [1237648720693755918.0, 1237648720693755919.0]
+    assert sdss[0] == sdss[1]
+    column = pa.array([*sdss, 2.0**53 - 1, 12.0, None, np.nan])
+    assert star_id.clean_ids(column).to_pylist() == [None, None, "9007199254740991", "12", None, None]
+    assert "2 ids, such as 1237648720693755904, are floating-point numbers" in caplog.text
+    caplog.clear()
+    for kind, exact in ((pa.float32(), 2**24), (pa.float16(), 2**11)):
+        found = star_id.clean_ids(pa.array(np.array([exact - 1, exact], float), pa.float64()).cast(kind))
+        assert found.to_pylist() == [str(exact - 1), None], kind
+    caplog.clear()
+    assert star_id.clean_ids(pa.array([1237648720693755918])).to_pylist() == ["1237648720693755918"]
+    assert not caplog.text
+
+
+def test_stars_with_inexact_ids_are_told_apart_by_their_positions() -> None:
+    ids = pa.array([1237648720693755918.0, 1237648720693755919.0, 1237648720693755918.0])
+    ra, dec = np.array([10.0, 20.0, 10.0]), np.zeros(3) + 5.0
+    star_N = star_id.identify([ids], ra, dec, pa.array(["a", "b", "c"]))
+    assert star_N[0] == star_N[2] != star_N[1]
