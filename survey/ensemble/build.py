@@ -49,6 +49,7 @@ from survey.labelling.samples import SAMPLES, Samples
 from survey.labelling.samples import write as write_samples
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
+from survey.metrics.star_visits import star_numbers
 from survey.models.network import Network
 from survey.recipes import merge
 from survey.settings import differences
@@ -187,12 +188,14 @@ def _write(
     if data.member_answers and ensemble.document.validation.spectra:
         result = ensemble.conclude(data.member_answers, data.latents, signal_to_noise(samples.extra))
         labelled = member_scores.label_all(ensemble, result, samples)
-        truth = samples.class_N, samples.label_NL
+        truth, star_N = (samples.class_N, samples.label_NL), star_numbers(samples.extra["star"])
         scoring = ScoreSettings(criterion=criterion_of(ensemble.members))
         tables = {
             VALIDATION: member_scores.answers_table(result, labelled, samples, samples.labels),
             METRICS: member_scores.scores_table(labelled, scoring),
-            DIVERSITY: diversity.diversity_table(data.member_answers, result.answers, *truth, ensemble.names),
+            DIVERSITY: diversity.diversity_table(
+                data.member_answers, result.answers, *truth, ensemble.names, star_N
+            ),
         }
         if key:
             index_NI = read_indices(open_store(data.store.path), samples.shard_row_N2)

@@ -1,8 +1,9 @@
 """Combined answers -> calibrated answers: probabilities and errors that hold on stars outside the training.
 
-All is fitted to validation stars. Class probabilities get a temperature. Errors of labels get a law of the
+All is fitted to validation stars, each with one visit: its visits are alike, and would count as many stars.
+Class probabilities get a temperature. Errors of labels get a law of the
 data's scatter where no member knows it, and a scale; intervals get a half width in errors. What has too few
-stars for a fit stays as it is, with a note. Shapes: N spectra, C classes, L labels.
+stars for a fit stays as it is, with a note. Shapes: N spectra, V visits, one per star, C classes, L labels.
 """
 
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from survey.metrics.classes import log_losses
 
 LEAST = 20
 """With fewer stars nothing is fitted."""
+SEED = 2025
+"""Seed of the draw of one visit per star: the same spectra always give the same calibration."""
 SMALLEST = 1e-7
 """A smaller probability counts as this when its logarithm is taken."""
 COLDEST, HOTTEST = 0.05, 20.0
@@ -34,6 +37,7 @@ Therefore only many of them can make probabilities sharper.
 """
 
 Classes = NDArray[Any]
+Codes = NDArray[np.int64]
 
 
 class LabelCalibration(NamedTuple):
@@ -78,7 +82,8 @@ class Calibration:
             return answers
         law_NL = np.stack([row.law.sigma(usable_snr_N) for row in self.errors], 1)
         scale_NL = np.stack([row.scale.at(usable_snr_N) for row in self.errors], 1)
-        by_law_NL = np.isnan(answers.err_data_NL) & np.isfinite(answers.value_NL)
+        by_law_NL = ~_has_error(answers.err_data_NL, answers.err_model_NL) & np.isfinite(answers.value_NL)
+        by_law_NL &= np.isfinite(law_NL) | np.isnan(answers.err_data_NL)
         data_NL = scale_NL * np.where(by_law_NL, law_NL, answers.err_data_NL)
         model_NL = scale_NL * answers.err_model_NL
         return self._with_intervals(replace(answers, err_data_NL=data_NL, err_model_NL=model_NL, err_NL=None))
@@ -129,10 +134,17 @@ def no_calibration(labels: tuple[str, ...], coverage: float = 0.95) -> Calibrati
 
 
 def fit_calibration(
-    answers: Answers, class_N: Classes, label_NL: Floats, snr_N: Floats, coverage: float = 0.95
+    answers: Answers,
+    class_N: Classes,
+    label_NL: Floats,
+    snr_N: Floats,
+    coverage: float = 0.95,
+    star_N: Codes | None = None,
 ) -> Calibration:
-    """The calibration of combined answers, from the truth of validation stars; class -1 and NaN labels are
-    unknown.
+    """The calibration of combined answers, from the truth of validation stars.
+
+    Class -1 and NaN labels are unknown. `star_N` is a number per star; without it each spectrum is of a star
+    of its own.
     """
     if not 0 < coverage < 1:
         raise ValueError(
@@ -149,16 +161,30 @@ def fit_calibration(
     finite_N = np.asarray(snr_N, np.float64)[np.isfinite(snr_N)]
     middle = float(np.median(finite_N)) if len(finite_N) else 1.0
     usable_snr_N = _usable_snr(snr_N, middle, len(answers))
-    temperature, notes = _fit_temperature(answers, class_N)
+    star_N = np.arange(len(answers)) if star_N is None else star_N
+    temperature, notes = _fit_temperature(answers, class_N, star_N)
     errors = []
     for number, name in enumerate(answers.labels):
         residual_N, data_N, model_N = _residuals(answers, truth_NL, number)
-        known_N = np.isfinite(residual_N)
-        residual_N, data_N, model_N = residual_N[known_N], data_N[known_N], model_N[known_N]
-        fitted, more_notes = _fit_errors(name, residual_N, data_N, model_N, usable_snr_N[known_N], coverage)
+        visit_V = _one_visit(np.isfinite(residual_N), star_N)
+        parts = residual_N[visit_V], data_N[visit_V], model_N[visit_V]
+        fitted, more_notes = _fit_errors(name, *parts, usable_snr_N[visit_V], coverage)
         errors.append(fitted)
         notes += more_notes
     return Calibration(answers.labels, temperature, tuple(errors), coverage, middle, tuple(notes))
+
+
+def _one_visit(usable_N: NDArray[np.bool_], star_N: Codes) -> Codes:
+    """The rows of the usable spectra, of each star one that is drawn at random, in their order."""
+    row_N = np.flatnonzero(usable_N)
+    order_N = np.random.default_rng(SEED).permutation(row_N)
+    _, first_V = np.unique(star_N[order_N], return_index=True)
+    return np.sort(order_N[first_V])
+
+
+def _has_error(data: Floats, model: Floats) -> NDArray[np.bool_]:
+    """Where the scatter of the data is known; an error of 0 says that nothing is known of it."""
+    return np.asarray(np.isfinite(data) & (np.hypot(data, model) > 0))
 
 
 def _residuals(answers: Answers, truth_NL: Floats, number: int) -> tuple[Floats, Floats, Floats]:
@@ -207,23 +233,24 @@ def _with_temperature(answers: Answers, temperature: float) -> Answers:
     )
 
 
-def _fit_temperature(answers: Answers, class_N: Classes) -> tuple[float, list[str]]:
+def _fit_temperature(answers: Answers, class_N: Classes, star_N: Codes) -> tuple[float, list[str]]:
     """The temperature of least log loss; few stars move it little from 1."""
     if answers.p_NC is None:
         return 1.0, []
     truth_N = class_numbers(class_N, len(answers.classes), len(answers))
     usable_N = (truth_N != MISSING) & np.isfinite(answers.p_NC).all(1)
-    if usable_N.sum() < LEAST:
+    visit_V = _one_visit(usable_N, star_N)
+    if len(visit_V) < LEAST:
         return 1.0, [
-            f"classes: {usable_N.sum()} validation stars have a known class, {LEAST} are needed; "
+            f"classes: {len(visit_V)} validation stars have a known class, {LEAST} are needed; "
             "probabilities are not calibrated"
         ]
-    truth_N, p_NC = truth_N[usable_N], answers.p_NC[usable_N]
+    truth_V, p_VC = truth_N[visit_V], answers.p_NC[visit_V]
 
     def loss(log: float) -> float:
         expected = SHARPER if log < 0 else SOFTER
         return (
-            float(log_losses(truth_N, at_temperature(p_NC, np.exp(log))).sum()) + 0.5 * (log / expected) ** 2
+            float(log_losses(truth_V, at_temperature(p_VC, np.exp(log))).sum()) + 0.5 * (log / expected) ** 2
         )
 
     bounds = np.log(COLDEST), np.log(HOTTEST)
@@ -232,30 +259,32 @@ def _fit_temperature(answers: Answers, class_N: Classes) -> tuple[float, list[st
 
 
 def _fit_errors(
-    name: str, residual_N: Floats, data_N: Floats, model_N: Floats, snr_N: Floats, coverage: float
+    name: str, residual_V: Floats, data_V: Floats, model_V: Floats, snr_V: Floats, coverage: float
 ) -> tuple[LabelCalibration, list[str]]:
-    """The calibration of one label's errors, from the stars with a known label, and notes."""
-    count = len(residual_N)
+    """The calibration of one label's errors, from one visit of each star with a known label, and
+    notes.
+    """
+    count = len(residual_V)
     unchanged = LabelCalibration(half=_normal_half_width(coverage))
     if count < LEAST:
         return unchanged, [
             f"{name}: {count} validation stars have a known {name}, {LEAST} are needed; errors are not "
             "calibrated"
         ]
-    if not np.quantile(np.abs(residual_N), label_errors.WITHIN) > 0:
+    if not np.quantile(np.abs(residual_V), label_errors.WITHIN) > 0:
         return unchanged, [
             f"{name}: the answers equal the truth to the last digit; errors are not calibrated"
         ]
-    has_error_N = np.isfinite(data_N) & (np.hypot(data_N, model_N) > 0)
+    has_error_V = _has_error(data_V, model_V)
     given_scale = None
-    if has_error_N.sum() >= LEAST:
-        given_N = np.hypot(data_N, model_N)[has_error_N]
-        given_scale = label_errors.fit_error_scale(residual_N[has_error_N], given_N, snr_N[has_error_N])
-    to_fit_N = residual_N if given_scale is None else residual_N / given_scale.at(snr_N)
-    law = label_errors.fit_noise_law(to_fit_N, model_N, snr_N)
-    sigma_N = np.hypot(np.where(has_error_N, data_N, law.sigma(snr_N)), model_N)
-    scale = given_scale or label_errors.fit_error_scale(residual_N, sigma_N, snr_N)
-    half, enough = label_errors.interval_half_width(residual_N / (scale.at(snr_N) * sigma_N), coverage)
+    if has_error_V.sum() >= LEAST:
+        given_V = np.hypot(data_V, model_V)[has_error_V]
+        given_scale = label_errors.fit_error_scale(residual_V[has_error_V], given_V, snr_V[has_error_V])
+    to_fit_V = residual_V if given_scale is None else residual_V / given_scale.at(snr_V)
+    law = label_errors.fit_noise_law(to_fit_V, model_V, snr_V)
+    sigma_V = np.hypot(np.where(has_error_V, data_V, law.sigma(snr_V)), model_V)
+    scale = given_scale or label_errors.fit_error_scale(residual_V, sigma_V, snr_V)
+    half, enough = label_errors.interval_half_width(residual_V / (scale.at(snr_V) * sigma_V), coverage)
     notes = []
     if not enough:
         notes.append(

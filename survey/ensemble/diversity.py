@@ -19,7 +19,7 @@ from survey.ensemble.combine import MemberAnswers
 from survey.labels import MISSING
 from survey.metrics.checks import class_numbers
 from survey.metrics.classes import log_losses
-from survey.metrics.intervals import percentile_interval, resample_means
+from survey.metrics.intervals import Counts, percentile_interval, resample_means
 from survey.metrics.labels import pearson
 
 ENSEMBLE_NAME = "ensemble"
@@ -66,11 +66,13 @@ def diversity_table(
     class_N: NDArray[Any],
     label_NL: Floats,
     names: Sequence[str],
+    star_N: Counts | None = None,
 ) -> pa.Table:
     """Metrics of the members (`names`) and of the ensemble, its gain over the best member, and how alike
     members are.
 
-    Class -1 and NaN labels are unknown. The columns are those of `SCHEMA`.
+    Class -1 and NaN labels are unknown. `star_N` is a number per star: intervals of gains count its visits
+    together. The columns are those of `SCHEMA`.
     """
     if len(names) != member_answers.members or len(answers) != len(member_answers):
         raise ValueError(
@@ -79,14 +81,18 @@ def diversity_table(
             f"and {len(member_answers)} spectra; give one per member and per spectrum"
         )
     rows = [
-        *_class_rows(member_answers, answers, class_N, names),
-        *_label_rows(member_answers, answers, np.asarray(label_NL, np.float64), names),
+        *_class_rows(member_answers, answers, class_N, names, star_N),
+        *_label_rows(member_answers, answers, np.asarray(label_NL, np.float64), names, star_N),
     ]
     return pa.Table.from_pylist([row._asdict() for row in rows if np.isfinite(row.value)], SCHEMA)
 
 
 def _class_rows(
-    member_answers: MemberAnswers, answers: Answers, class_N: NDArray[Any], names: Sequence[str]
+    member_answers: MemberAnswers,
+    answers: Answers,
+    class_N: NDArray[Any],
+    names: Sequence[str],
+    star_N: Counts | None,
 ) -> Iterator[_Row]:
     member_M = np.flatnonzero(member_answers.gives_class()).tolist()
     if answers.p_NC is None or not member_M:
@@ -99,8 +105,9 @@ def _class_rows(
     p_of[ENSEMBLE_NAME] = answers.p_NC[known_N]
     right_of = {name: 1.0 * (p_NC.argmax(1) == truth_N[known_N]) for name, p_NC in p_of.items()}
     loss_of = {name: log_losses(truth_N[known_N], p_NC) for name, p_NC in p_of.items()}
-    yield from _gain_rows(CLASSES, "accuracy", right_of, larger_is_better=True)
-    yield from _gain_rows(CLASSES, "log_loss", loss_of, larger_is_better=False)
+    known_stars = None if star_N is None else star_N[known_N]
+    yield from _gain_rows(CLASSES, "accuracy", right_of, known_stars, larger_is_better=True)
+    yield from _gain_rows(CLASSES, "log_loss", loss_of, known_stars, larger_is_better=False)
     for one, other in combinations(member_M, 2):
         alike_N = predicted_MN[one][answered_N] == predicted_MN[other][answered_N]
         share = float(alike_N.mean()) if len(alike_N) else np.nan
@@ -108,7 +115,11 @@ def _class_rows(
 
 
 def _label_rows(
-    member_answers: MemberAnswers, answers: Answers, truth_NL: Floats, names: Sequence[str]
+    member_answers: MemberAnswers,
+    answers: Answers,
+    truth_NL: Floats,
+    names: Sequence[str],
+    star_N: Counts | None,
 ) -> Iterator[_Row]:
     if answers.value_NL is None:
         return
@@ -123,14 +134,20 @@ def _label_rows(
         residual_of = {names[member]: residual_N[known_N] for member, residual_N in pairs}
         error_of = {name: np.abs(residual_N) for name, residual_N in residual_of.items()}
         error_of[ENSEMBLE_NAME] = np.abs(ensemble_N[known_N])
-        yield from _gain_rows(label, "mae", error_of, larger_is_better=False)
+        known_stars = None if star_N is None else star_N[known_N]
+        yield from _gain_rows(label, "mae", error_of, known_stars, larger_is_better=False)
         for one, other in combinations(residual_of, 2):
             value = pearson(residual_of[one], residual_of[other]) if known_N.sum() > 1 else np.nan
             yield _Row(label, "residual_correlation", one, other, int(known_N.sum()), value)
 
 
 def _gain_rows(
-    subject: str, metric: str, values_of: dict[str, Floats], *, larger_is_better: bool
+    subject: str,
+    metric: str,
+    values_of: dict[str, Floats],
+    star_N: Counts | None,
+    *,
+    larger_is_better: bool,
 ) -> Iterator[_Row]:
     """The mean value of each member and of the ensemble, and the gain of the
     ensemble over the best member.
@@ -145,7 +162,8 @@ def _gain_rows(
     best = (max if larger_is_better else min)(members, key=lambda name: means[name])
     gain_N = (values_of[ENSEMBLE_NAME] - values_of[best]) * (1 if larger_is_better else -1)
     gain = float(gain_N.mean())
-    low, high = (
-        percentile_interval(resample_means(gain_N[:, None])[:, 0], gain) if count > 1 else (None, None)
-    )
+    low, high = percentile_interval(resample_means(gain_N[:, None], star_N=star_N)[:, 0], gain)
+    if count == 1 or np.isnan(low):  # one star has no interval
+        yield _Row(subject, f"{metric}_gain", ENSEMBLE_NAME, best, count, gain)
+        return
     yield _Row(subject, f"{metric}_gain", ENSEMBLE_NAME, best, count, gain, low, high)

@@ -23,6 +23,7 @@ from survey.ensemble.other_kinds import (
 )
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
+from survey.metrics.star_visits import star_numbers
 from survey.settings import SettingsError
 from survey.store.store import Store, open_store
 from survey.training.run import StoreSource
@@ -30,8 +31,8 @@ from survey.training.source_settings import MAIN
 from survey.training.sources import known, source_names
 
 LEAST, LEAST_OF_OTHERS = 20, 100
-"""With fewer validation spectra there are no fitted weights and no calibration; with fewer of other sources
-errors are calibrated on all."""
+"""With fewer validation spectra there are no fitted weights and no calibration; with fewer stars of other
+sources errors are calibrated on all."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class FitData:
         if "Teff" in samples.labels:
             teff_N = label_NL[:, samples.labels.index("Teff")]
             chosen_N &= ~((teff_N < TEFF[0]) | (teff_N > TEFF[1]))
+        star_N = star_numbers(samples.extra["star"])
         for label_N in label_NL.T:  # a view of each column
-            if (chosen_N & np.isfinite(label_N)).sum() >= LEAST_OF_OTHERS:
+            if len(np.unique(star_N[chosen_N & np.isfinite(label_N)])) >= LEAST_OF_OTHERS:
                 label_N[~chosen_N] = np.nan
         return label_NL
 

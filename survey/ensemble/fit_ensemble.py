@@ -21,6 +21,7 @@ from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
 from survey.labelling.settings import Join
 from survey.labels import Criterion
+from survey.metrics.star_visits import star_numbers
 from survey.settings import SettingsError
 from survey.store.store import open_store
 
@@ -37,6 +38,7 @@ def fit_ensemble(settings: Build, members: Members, data: FitData) -> Ensemble:
             data.labels_for_errors(settings.errors_from),
             signal_to_noise(samples.extra),
             settings.coverage,
+            star_numbers(samples.extra["star"]),
         )
     domain = None
     if settings.domain:
@@ -117,7 +119,13 @@ def fit_recalibration(
             "give stars that the members have not seen"
         )
     answers, latents = members.predict_store(
-        store.path, stars.shard_row_N2, "predict stars of the survey", threads=threads
+        store.path,
+        stars.shard_row_N2,
+        "predict stars of the survey",
+        precision=settings.precision,
+        passes=settings.passes,
+        seed=settings.seed,
+        threads=threads,
     )
     result = ensemble.conclude(answers, latents, signal_to_noise(stars.extra)).answers
     star_N = np.array(stars.extra["star"].to_pylist(), object)

@@ -319,3 +319,57 @@ def test_answers_that_cannot_be_calibrated_are_an_error(changes: dict[str, Any],
 def test_answers_with_other_labels_are_an_error() -> None:
     with pytest.raises(ValueError, match="it was fitted for Teff, the answers have L0, L1; fit it again"):
         no_calibration(("Teff",)).apply(combined(random_members.answers()), np.full(40, 20.0))
+
+
+def visits(stars: int, each: int, seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Answers about visits that are wrong by the same amount for each visit of a star; the stars."""
+    rng, star = np.random.default_rng(seed), np.repeat(np.arange(stars), each)
+    value = rng.normal(0, 1, stars)[star] + rng.normal(0, 0.1, len(star))
+    return combined(random_members.label_answers(value[None], 1.0)), np.zeros((len(star), 1)), star
+
+
+def test_intervals_hold_for_new_stars_if_the_visits_of_a_star_are_alike() -> None:
+    """Ten visits of each star: counted as stars, they would give an interval that holds fewer new stars."""
+    inside = []
+    for seed in range(120):
+        answers, truth, star = visits(25, 10, seed)
+        snr = np.full(len(star), 30.0)
+        calibration = fit_calibration(answers, unknown_classes(len(star)), truth, snr, 0.9, star)
+        new, truth, _ = visits(200, 1, 10_000 + seed)
+        calibrated: Any = calibration.apply(new, np.full(200, 30.0))
+        inside.append(((calibrated.low_NL <= truth) & (truth <= calibrated.high_NL)).mean())
+    assert 0.89 < np.mean(inside) < 0.945
+
+
+def test_many_visits_of_few_stars_change_nothing_and_are_noted() -> None:
+    answers, truth, star = visits(19, 10, 0)
+    calibration = fit_calibration(answers, unknown_classes(190), truth, np.full(190, 30.0), star_N=star)
+    assert calibration.notes == (
+        "FeH: 19 validation stars have a known FeH, 20 are needed; errors are not calibrated",
+    )
+    answers, classes = at_temperature(190, 0.5)
+    calibration = fit_calibration(answers, classes, np.empty((190, 0)), np.full(190, 30.0), star_N=star)
+    assert calibration.temperature == 1
+    assert calibration.notes == (
+        "classes: 19 validation stars have a known class, 20 are needed; probabilities are not calibrated",
+    )
+
+
+def test_stars_with_one_visit_each_are_calibrated_as_without_stars() -> None:
+    answers, truth, snr = scattered(300, 2.0)
+    star = np.random.default_rng(0).permutation(300)
+    with_stars = fit_calibration(answers, unknown_classes(300), truth, snr, star_N=star)
+    assert with_stars.to_dict() == fit(answers, unknown_classes(300), truth, snr).to_dict()
+
+
+def test_an_error_of_0_is_unknown_where_errors_are_fitted_and_where_they_are_applied() -> None:
+    rng = np.random.default_rng(0)
+    answers = combined(random_members.label_answers(rng.normal(0, 0.2, (1, 300)), 0.0))
+    snr = rng.uniform(10, 60, 300)
+    calibration: Any = fit(answers, unknown_classes(300), np.zeros((300, 1)), snr)
+    calibrated = calibration.apply(answers, snr)
+    assert (calibrated.err_NL > 0.05).all()
+    inside = (calibrated.low_NL <= 0) & (calibrated.high_NL >= 0)
+    assert inside.mean() == pytest.approx(0.95, abs=0.02)
+    same: Any = no_calibration(("FeH",)).apply(answers, snr)
+    assert (same.err_NL == 0).all()

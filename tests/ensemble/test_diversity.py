@@ -138,3 +138,23 @@ def test_a_wrong_number_of_names_is_an_error() -> None:
         match="2 names and 300 answers of the ensemble for 3 members and 300 spectra; give one per member",
     ):
         diversity_table(members, combined(members), truth, labels, ("a", "b"))
+
+
+def test_intervals_of_gains_count_the_visits_of_a_star_together() -> None:
+    """Ten equal visits of each star tell no more of the gain than one."""
+    members, truth, labels = members_and_truth(60)
+    ten = np.repeat(np.arange(60), 10)
+    many, arrays = random_members.select(members, rows=ten), (truth[ten], labels[ten])
+
+    def widths(members: MemberAnswers, *arrays: Any) -> list[float]:
+        table = diversity_table(members, combined(members), *arrays)
+        return [row["high"] - row["low"] for row in table.to_pylist() if row["low"] is not None]
+
+    once, as_stars = widths(members, truth, labels, NAMES), widths(many, *arrays, NAMES)
+    together = widths(many, *arrays, NAMES, ten)
+    assert len(once) == len(together) == 4
+    for width, single, one_by_one in zip(together, once, as_stars, strict=True):
+        assert width == pytest.approx(single, rel=0.25)
+        assert one_by_one < 0.5 * width
+    one_star = diversity_table(many, combined(many), *arrays, NAMES, np.zeros(600, np.int64)).to_pylist()
+    assert {row["low"] for row in one_star} == {None}

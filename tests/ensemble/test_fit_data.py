@@ -12,8 +12,11 @@ from survey.training.run import StoreSource
 COMPUTED = 300
 
 
-def fit_data(real: int) -> FitData:
-    """Computed spectra with all labels, and so many real ones without [C/Fe]; the first is too hot."""
+def fit_data(real: int, visits: int = 1) -> FitData:
+    """Computed spectra with all labels, and so many real ones without [C/Fe]; the first is too hot.
+
+    Each star has so many visits.
+    """
     count = COMPUTED + real
     label_NL = np.stack([np.full(count, 5000.0), np.full(count, -1.0), np.full(count, 0.5)], 1)
     label_NL[COMPUTED:, 2] = np.nan
@@ -28,7 +31,7 @@ def fit_data(real: int) -> FitData:
         zero_N,
         label_NL,
         label_NL * np.nan,
-        pa.table({"source": source}),
+        pa.table({"source": source, "star": pa.array([f"star {row // visits}" for row in range(count)])}),
     )
     store = StoreSource(path="s", id="i", prepare=Prepare())
     return FitData(store, validation, validation, {})
@@ -49,4 +52,9 @@ def test_errors_are_calibrated_on_all_stars_where_real_ones_are_few_or_not_wante
     real: int, errors_from: str
 ) -> None:
     used_NL = np.isfinite(fit_data(real).labels_for_errors(errors_from))
+    assert used_NL[:, :2].all()
+
+
+def test_visits_do_not_count_as_real_stars() -> None:
+    used_NL = np.isfinite(fit_data(2 * LEAST_OF_OTHERS - 2, visits=2).labels_for_errors("other_sources"))
     assert used_NL[:, :2].all()
