@@ -1,5 +1,6 @@
 """Labels of one survey on its own scale, learned from a few labelled stars of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,29 @@ def test_stars_that_were_learned_cannot_recalibrate(place: Path) -> None:
         folder = built(place, "own", **given)
         record = open_ensemble(folder).document.recalibration
         assert record.labels["FeH"].stars == len(set(train.part("test").extra["star"].to_pylist()))
+
+
+def test_stars_of_the_survey_are_predicted_as_spectra_are_later(place: Path) -> None:
+    """With dropout passes, as many of them, with the same seed and precision."""
+    small_runs.train(place, "bands", **small_runs.KINDS["bands"])
+    given = {"store": str(place / "survey" / "store"), "labels": str(place / "survey" / "shifted.csv")}
+    values = {"ensemble": str(place / "passes"), "runs": [str(place / "bands")], "recalibrate": given}
+    how = {"passes": 4, "seed": 3, "precision": "bf16"}
+    folder = build(Build.from_dict("ensemble", values | how | {"threads": 1, "gpu": "never"})).folder
+    ensemble, stars = open_ensemble(folder), samples.read(folder)
+    corrections = []
+    for passes in (4, 0):
+        answers, latents = ensemble.members.predict_store(
+            given["store"], stars.shard_row_N2, "test", passes=passes, seed=3, precision="bf16"
+        )
+        plain = replace(
+            ensemble, document=ensemble.document.model_copy(update={"recalibration": Recalibration()})
+        )
+        result = plain.conclude(answers, latents, stars.extra["snr"].to_numpy()).answers
+        star_N = np.array(stars.extra["star"].to_pylist(), object)
+        known = ensemble.document.recalibration.store, result, stars.labels, stars.label_NL, star_N
+        corrections.append(Recalibration.fit("offset", *known))
+    assert ensemble.document.recalibration == corrections[0] != corrections[1]
 
 
 def test_a_store_without_labels_is_refused() -> None:
