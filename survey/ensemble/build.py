@@ -24,6 +24,7 @@ import torch
 
 from survey import files, machine
 from survey.ensemble import diversity, member_scores, weights
+from survey.ensemble.criterion import check_criteria, check_population
 from survey.ensemble.drawn_stars import predict_population
 from survey.ensemble.ensemble import (
     DOMAIN,
@@ -47,6 +48,7 @@ from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
 from survey.labelling.samples import SAMPLES, Samples
 from survey.labelling.samples import write as write_samples
+from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from survey.metrics.star_visits import star_numbers
@@ -116,13 +118,15 @@ def _build(
         folder.begin(values, fingerprint=settings.fingerprint())
     for training in planned:
         plan(training)  # report a wrong setting of one before any is trained
-    check_passes(map(_planned_network, planned), settings.passes if planned else 0, "ensemble")
+    if planned:
+        _check_planned(settings, planned)
     for training in planned:
         train(training)
     threads = machine.settle(settings.threads)
     device = machine.device() if settings.gpu == "auto" else torch.device("cpu")
     members = open_members(settings.runs or [one.run for one in planned], device)
     check_passes((run.net for run in members.runs), settings.passes, "ensemble")
+    check_population(settings.population, criterion_of(members), members.labels)
     if isinstance(settings.weights, tuple):  # report wrong weights before any spectrum is read
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
@@ -137,6 +141,20 @@ def _with_absolute_paths(settings: Build) -> Build:
         if path := getattr(settings, name):
             changes[name] = files.absolute(path)
     return settings.model_copy(update=changes)
+
+
+def _check_planned(settings: Build, planned: list[Train]) -> None:
+    """Report what would fail after the trainings, from their plans."""
+    nets = [_planned_network(training) for training in planned]
+    check_passes(nets, settings.passes, "ensemble")
+    criteria = {
+        training.run: training.join.criterion
+        for training, net in zip(planned, nets, strict=True)
+        if net.task.classifies and training.classes == CLASSES
+    }
+    check_criteria(criteria)
+    criterion = next(iter(criteria.values()), planned[0].join.criterion)
+    check_population(settings.population, criterion, {name for net in nets for name in net.task.labels})
 
 
 def _planned_network(training: Train) -> Network:

@@ -9,6 +9,7 @@ from survey import machine
 from survey.ensemble import holdout, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
 from survey.ensemble.combine import Weights, anomaly_unit, combine
+from survey.ensemble.criterion import criterion_of_run
 from survey.ensemble.domain import Domain
 from survey.ensemble.drawn_stars import TestPopulation
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, EnsembleDocument, ValidationSize, member_fields
@@ -19,7 +20,6 @@ from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
-from survey.labelling.settings import Join
 from survey.labels import Criterion
 from survey.metrics.star_visits import star_numbers
 from survey.settings import SettingsError
@@ -134,9 +134,9 @@ def fit_recalibration(
 
 
 def criterion_of(members: Members) -> Criterion:
-    """The definition of CEMP of an ensemble: that of its first member."""
-    values = members.runs[0].document.settings
-    return Join.from_dict("ensemble: join", values.get("join", {})).criterion
+    """The definition of CEMP of an ensemble: that of its first member with classes, else of its first."""
+    with_classes = [run for run in members.runs if run.net.task.classifies]
+    return criterion_of_run((with_classes or members.runs)[0].document.settings)
 
 
 def population_of(settings: Build, members: Members, data: FitData) -> TestPopulation:

@@ -21,7 +21,9 @@ from torch import nn
 
 from survey.answers import Floats
 from survey.ensemble.combine import Flags, MemberAnswers, concatenate
+from survey.ensemble.criterion import check_criteria, criterion_of_run
 from survey.ensemble.domain import Latent
+from survey.labels import CLASSES
 from survey.machine import ThreadChooser, arithmetic
 from survey.models.network import FeatureDropout, Network, Outputs
 from survey.progress import Progress
@@ -280,7 +282,9 @@ def _in_units(run: Run, outputs: Outputs) -> dict[str, Floats]:
 
 
 def open_members(paths: Sequence[str], device: torch.device | None = None) -> Members:
-    """Finished runs as members; another grid or other classes than those of the first run are errors."""
+    """Finished runs as members; another grid, other classes or another definition of CEMP than
+    those of the first run are errors.
+    """
     if not paths:
         raise SettingsError("ensemble: runs: none is given; give the folder of at least one finished run")
     documents = {path: run_document(path) for path in paths}  # check all before any network is built
@@ -299,6 +303,8 @@ def open_members(paths: Sequence[str], device: torch.device | None = None) -> Me
                 f"ensemble: {path}: its classes are {', '.join(classes)}, those of {with_classes[0]} are "
                 f"{', '.join(first_classes)}; give runs with one set of classes"
             )
+    of_cemp = [path for path in with_classes if tuple(documents[path].classes) == CLASSES]
+    check_criteria({path: criterion_of_run(documents[path].settings) for path in of_cemp})
     return Members(tuple(open_run(path, device) for path in paths))
 
 
