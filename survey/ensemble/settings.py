@@ -194,12 +194,24 @@ class Build(Settings):
                 "runs, members: both are empty; give runs=[...] of finished runs, or members=[{model: "
                 "prism}, ...] to train"
             )
+        # a recipe has a section train, and its members stay there when finished runs are given
+        if self.runs and "train" not in self.model_fields_set:
+            self._check_unused("members", self.members)
+            self._check_unused("seeds", self.seeds)
         if not isinstance(self.weights, str) and len(self.weights) != count:
             raise ValueError(
                 f"weights: {len(self.weights)} numbers for {count} members; give one per member, in their "
                 "order"
             )
         return self
+
+    def _check_unused(self, name: str, value: Any) -> None:
+        """An error if a setting for members that are trained is given beside finished runs."""
+        if value and value != type(self).model_fields[name].default:
+            raise ValueError(
+                f"{name}: is for members that are trained, but runs= gives finished ones; leave out {name}=, "
+                "or runs="
+            )
 
     def result_settings(self) -> dict[str, Any]:
         """The values that decide the result; of members that are trained for the ensemble, their training

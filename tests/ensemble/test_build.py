@@ -127,7 +127,7 @@ def test_a_spectrum_that_is_no_star_of_the_training_is_outside_of_each_class(
     assert (answers.domain_N > 2).all()
 
 
-def test_the_definition_of_cemp_is_that_of_the_first_member(folder: Path) -> None:
+def test_the_definition_of_cemp_is_that_of_the_members(folder: Path) -> None:
     members = open_ensemble(str(folder / RUNS[0])).members
     assert criterion_of(members) == "carbon_0.7"
     values = members.runs[0].document.settings | {"join": {"criterion": "aoki2007"}}
@@ -247,6 +247,11 @@ def test_weights_of_the_user_are_divided_by_their_sum(folder: Path, tmp_path: Pa
             r"runs, members: both are empty; give runs=\[...\] of finished runs, or members=",
         ),
         ({"coverage": 1.0}, r"coverage: 1.0"),
+        (
+            {"seeds": 5},
+            r"seeds: is for members that are trained, but runs= gives finished ones; leave out seeds=",
+        ),
+        ({"members": [{"model": "prism"}]}, r"members: is for members that are trained, but runs= gives"),
     ],
 )
 def test_a_wrong_setting_is_an_error(
