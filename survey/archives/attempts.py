@@ -89,12 +89,23 @@ class Fetcher:
         except FetchError:
             remove_partial(partial)
             raise
-        path = self.journal.free_path(path, target.key)
-        event = Event(target.key, path, arrived.size, crc_of(partial), requests=requests)
+        event = self._keep(target, partial, path, arrived.size, requests)
+        self._last_form[target.group] = form.label
+        return event
+
+    def _keep(self, target: WantedFile, partial: Path, path: str, size: int, requests: int) -> Event:
+        """Give the file its name. A file that is here already, under another key, is kept once."""
+        crc = crc_of(partial)
         with self._lock:
             self.transfer.pace.check()
+            if self.journal.has_same(path, size, crc):
+                event = Event(target.key, path, size, crc, requests=requests)
+                self.journal.add(event)
+                remove_partial(partial)
+                return event
+            path = self.journal.free_path(path, target.key)
+            event = Event(target.key, path, size, crc, requests=requests)
             self.journal.complete(event, partial)
-        self._last_form[target.group] = form.label
         return event
 
     def _wait(self, attempt: int, error: FetchError) -> None:

@@ -54,20 +54,20 @@ class Checksums:
 
     def differing(self, folder: Path, events: Iterable[Event]) -> list[tuple[Event, FetchError]]:
         """The complete files of a folder that differ from the list. An error if all of several files do."""
-        compared, wrong = 0, []
-        for event in events:
-            if event.is_complete and self.of(event.path):
-                compared += 1
-                try:
-                    self.check(folder / event.path, event.path)
-                except FetchError as error:
-                    wrong.append((event, error))
-        if len(wrong) == compared > 1:
+        listed = [event for event in events if event.is_complete and self.of(event.path)]
+        errors: dict[str, FetchError] = {}
+        paths = {event.path for event in listed}  # a file may be wanted under two keys
+        for path in paths:
+            try:
+                self.check(folder / path, path)
+            except FetchError as error:
+                errors[path] = error
+        if len(errors) == len(paths) > 1:
             raise SettingsError(
-                f"download: checksums: {folder}: all {compared:,} files that the list names differ from it; "
-                "is it the list of another release? nothing was changed; give the right list"
+                f"download: checksums: {folder}: all {len(paths):,} files that the list names differ from "
+                "it; is it the list of another release? nothing was changed; give the right list"
             )
-        return wrong
+        return [(event, errors[event.path]) for event in listed if event.path in errors]
 
 
 def _shared(folders: list[str], listed: tuple[str, ...]) -> int:

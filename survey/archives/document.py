@@ -29,12 +29,12 @@ DOWNLOAD = Kind("download", DownloadDocument, 1, "download", setting="out")
 
 
 def catalogue_table(plan: pa.Table, events: list[Event], is_image: bool) -> pa.Table:
-    """One row for each file that is here: an ingest takes it as input."""
-    rows = [
-        number
-        for number, event in enumerate(events)
-        if event.is_complete and not event.path.startswith(f"{CATALOGUES}/")
-    ]
+    """One row for each file that is here, the first that wants it: an ingest takes it as input."""
+    row_by_path: dict[str, int] = {}
+    for number, event in enumerate(events):
+        if event.is_complete and not event.path.startswith(f"{CATALOGUES}/"):
+            row_by_path.setdefault(event.path, number)
+    rows = list(row_by_path.values())
     kept = plan.take(pa.array(rows, pa.int64())).replace_schema_metadata()
     here = [events[number] for number in rows]
     fields = [

@@ -306,7 +306,7 @@ class _Job:
             archive=self.settings.archive,
             wanted=len(events),
             complete=len(complete),
-            bytes=sum(event.size for event in complete),
+            bytes=sum({event.path: event.size for event in complete}.values()),
             missing=dict(Counter(event.reason for event in events if not event.is_complete).most_common()),
             settings=self.settings.plain(),
         )

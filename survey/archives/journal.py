@@ -84,6 +84,12 @@ class Journal:
             self.paths.setdefault(own, key)
             return own
 
+    def has_same(self, path: str, size: int, crc: int) -> bool:
+        """Whether the complete file of this path, whatever its key, has the same bytes."""
+        with self._lock:
+            event = self.events.get(self.paths.get(path, ""))
+            return event is not None and (event.path, event.size, event.crc) == (path, size, crc)
+
     def complete(self, event: Event, partial: Path) -> None:
         """Write that a file is complete, then give it its name. Its bytes are on the disk before."""
         with partial.open("rb") as file:
@@ -112,6 +118,9 @@ class Journal:
             self._handle = -1
 
     def _keep(self, event: Event) -> None:
+        before = self.events.get(event.key)
+        if before is not None and self.paths.get(before.path) == event.key:
+            del self.paths[before.path]
         self.events[event.key] = event
         if event.path:
             self.paths[event.path] = event.key

@@ -148,6 +148,38 @@ def test_a_plate_is_found_by_fall_backs_once_and_its_other_fibres_at_once(
     assert [row["reason"] for row in missing] == ["not_there"]
 
 
+@pytest.mark.parametrize("connections", [1, 4])
+def test_one_spectrum_under_two_ids_is_kept_and_listed_once(
+    shared: Path, tmp_path: Path, connections: int
+) -> None:
+    files = sorted((shared / "sdss/spec").glob("spec-0266-51602-*.fits"))[:1]
+    if not files:
+        pytest.skip("needs ../shared/data/sdss/spec")
+    fiber = int(files[0].stem.split("-")[3])
+    name, data = files[0].name, files[0].read_bytes()
+    given = [f"ids=[266-51602-{fiber}, 266-51602-{fiber}-26, 266-51602-999]", f"connections={connections}"]
+    with serve([Served(name, name, data, under="/26/spectra/lite")]) as server:
+        base = ["download", "archive=sdss", f"options.base={server.base}", f"out={tmp_path / 'o'}", *QUICK]
+        done = survey(*base, *given)
+        assert done.returncode == 0, done.stderr
+        rows = pq.read_table(tmp_path / "o/catalogue.parquet").to_pylist()
+        assert [row["path"] for row in rows] == [f"26/0266/{name}"]
+        assert [path.name for path in (tmp_path / "o").rglob("*spec-*")] == [name]
+        asked = len(server.asked)
+        assert survey(*base, *given).returncode == 0
+        assert len(server.asked) == asked, "both ids are settled"
+        (tmp_path / "o/26/0266" / name).unlink()
+        assert survey(*base, *given).returncode == 0
+        assert [path.name for path in (tmp_path / "o").rglob("*spec-*")] == [name]
+        (tmp_path / "sums").write_text(f"{'0' * 32}  {name}\n")
+        done = survey(*base, *given, f"checksums={tmp_path / 'sums'}", "retries=0")
+        assert done.returncode == 0, done.stderr
+        assert not list((tmp_path / "o").rglob("*spec-*")), "it differs from the list under both ids"
+        assert survey(*base, *given).returncode == 0
+    assert [path.name for path in (tmp_path / "o").rglob("*spec-*")] == [name]
+    assert pq.read_table(tmp_path / "o/catalogue.parquet").num_rows == 1
+
+
 def test_cutouts_are_fetched_and_an_ingest_reads_them(tmp_path: Path) -> None:
     files, rows = [], ["name,ra,dec"]
     for number in range(6):
