@@ -46,7 +46,11 @@ def test_a_member_without_classes_has_no_say_in_the_definition(folder: Path) -> 
 
 
 def training_settings(folder: Path, place: Path, *members: dict[str, Any], **changes: Any) -> Build:
-    train = {"model": "prism", "options": {"components": 8, "hidden": 16}, "targets": ["FeH", "CFe"]}
+    train: dict[str, Any] = {
+        "model": "prism",
+        "options": {"components": 8, "hidden": 16},
+        "targets": ["FeH", "CFe"],
+    }
     train |= {"epochs": 1, "split": small_runs.SPLIT, "tracking": {"use": "never"}}
     paths = {"ensemble": str(place / "team"), "store": str(folder / "store")}
     paths["labels"] = str(folder / "labels.csv")
