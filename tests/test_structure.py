@@ -34,11 +34,11 @@ RANK = {
     "explain": 9,
     "search": 9,
     "status": 9,
-    "estimate": 10,
     "followup": 10,
     "reports": 11,
     "cluster": 12,
     "pages": 12,
+    "estimate": 13,
 }
 """The rooms in the order of the road; files directly in survey/ have rank 0.
 
