@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from survey import plugins
-from survey.ensemble.combine import Weights
+from survey.ensemble.combine import Weights, concatenate
 from survey.ensemble.members import (
     Members,
     check_passes,
-    concatenate,
     dropout_layers,
     dropout_on,
     open_members,
