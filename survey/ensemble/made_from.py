@@ -5,7 +5,7 @@ label table that was corrected, or a store that has other spectra now, at the sa
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,8 +32,8 @@ class MadeFrom(BaseModel):
     @classmethod
     def of(cls, settings: Build, planned: Sequence[Train]) -> Self:
         """Of the tables and stores as they are now; `planned` are the members that are trained."""
-        tables = {name: path for name, path in _tables(settings, planned) if path and path != NONE}
-        stores = {name: path for name, path in _stores(settings, planned) if path}
+        tables = {name: path for name, path in _named(settings, planned, "labels") if path and path != NONE}
+        stores = {name: path for name, path in _named(settings, planned, "store") if path}
         crc_of = {path: checked.checksums([path])[0] for path in dict.fromkeys(tables.values())}
         id_of = {path: _store_id(path) for path in dict.fromkeys(stores.values())}
         return cls(
@@ -57,28 +57,18 @@ class MadeFrom(BaseModel):
             )
 
 
-def _tables(settings: Build, planned: Sequence[Train]) -> Iterator[tuple[str, str | None]]:
-    """The label tables by the settings that name them."""
+def _named(
+    settings: Build, planned: Sequence[Train], what: Literal["labels", "store"]
+) -> Iterator[tuple[str, str | None]]:
+    """The label tables, or the stores, by the settings that name them."""
     if settings.runs:
-        yield "labels", settings.labels
-    yield "recalibrate.labels", settings.recalibrate.labels
+        yield what, getattr(settings, what)
+    yield f"recalibrate.{what}", getattr(settings.recalibrate, what)
     for training in planned:
         name = _name(training)
-        yield f"{name}.labels", training.labels
+        yield f"{name}.{what}", getattr(training, what)
         for key, source in training.sources.items():
-            yield f"{name}.sources.{key}.labels", source.labels
-
-
-def _stores(settings: Build, planned: Sequence[Train]) -> Iterator[tuple[str, str | None]]:
-    """The stores by the settings that name them."""
-    if settings.runs:
-        yield "store", settings.store
-    yield "recalibrate.store", settings.recalibrate.store
-    for training in planned:
-        name = _name(training)
-        yield f"{name}.store", training.store
-        for key, source in training.sources.items():
-            yield f"{name}.sources.{key}.store", source.store
+            yield f"{name}.sources.{key}.{what}", getattr(source, what)
 
 
 def _name(training: Train) -> str:
