@@ -1,7 +1,8 @@
 """A table of what observed stars are: true members of the list or not.
 
 It has a column `star`, and `true` (or `verdict`): true, false, yes, no, 1 or 0; or the measured labels FeH
-and CFe (or CH), to which the definition of the catalog is applied. `true` comes first.
+and CFe (or CH), to which the definition of the catalog is applied. Where there is a column `true`, labels are
+not used: they may be those that the networks predicted.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from survey.catalog.vetted import VERDICTS
 from survey.followup.followup_document import FollowupDocument
-from survey.labels import CLASSES, CRITERIA, Criterion, carbon_to_iron, classes, label, metal_poor, values
+from survey.labels import CLASSES, CRITERIA, Criterion, carbon_label, classes, label, metal_poor, values
 from survey.settings import SettingsError
 from survey.tables import cells
 from survey.tables.read import TableFile, open_table
@@ -25,6 +26,8 @@ ANSWERS = {
 }
 NO_ANSWER = ("", "unknown", "?", "null", "none", "nan")
 LABELS = ("FeH", "CFe", "CH", "Teff", "logg")
+OWN = ("chosen_for", "inclusion_probability", "score_cemp", "score_mp")
+"""Columns of a sample or of a list of a catalog: the labels of such a table are predicted."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,15 @@ def read_outcomes(
         raise SettingsError(f"followup: results: {path}: no column star; {table.similar('star')}")
     names = [text or "" for text in cells.text(table.read([star])[star].combine_chunks()).to_pylist()]
     true_R = _answers(table, path)
-    by_labels_R = _by_labels(table, document)
-    if true_R is None and by_labels_R is None:
+    if true_R is None:
+        true_R = _by_labels(table, document, path)
+    if true_R is None:
         needed = "true (true or false), or FeH" + (" and CFe" if document.search == "CEMP" else "")
         raise SettingsError(f"followup: results: {path}: no column {needed}; {table.similar('true')}")
     known, rest = set(sample), set(others)
     found: dict[str, tuple[bool, int]] = {}
     counts: Counter[str] = Counter({"rows": len(names)})
-    for row, name in enumerate(names):
-        true = true_R[row] if true_R is not None else None
-        if true is None and by_labels_R is not None:
-            true = by_labels_R[row]
+    for row, (name, true) in enumerate(zip(names, true_R, strict=True)):
         if name not in known:
             counts["of the list, but not in the sample" if name in rest else "not in the list"] += 1
         elif true is None:
@@ -105,11 +106,16 @@ def _answers(table: TableFile, path: str) -> list[bool | None] | None:
     return answers
 
 
-def _by_labels(table: TableFile, document: FollowupDocument) -> list[bool | None] | None:
+def _by_labels(table: TableFile, document: FollowupDocument, path: str) -> list[bool | None] | None:
     """What measured labels say by the definition of the catalog; None without the labels that it needs."""
     columns = {name: table.find(name, *label(name).aliases) for name in LABELS}
     if columns["FeH"] is None:
         return None
+    if own := next((name for name in OWN if name in table.names), None):
+        raise SettingsError(
+            f"followup: results: {path}: has the column {own}, so its {columns['FeH']} is what the networks "
+            "predict; add a column true (true or false), or give a table of star and measured labels only"
+        )
     read = table.read([name for name in columns.values() if name])
     found: dict[str, NDArray[np.float64]] = {}
     for name, column in columns.items():
@@ -123,9 +129,7 @@ def _by_labels(table: TableFile, document: FollowupDocument) -> list[bool | None
         known = np.isfinite(found["FeH"])
         member = metal_poor(found["FeH"])
     else:
-        cfe = carbon_to_iron({name: found[name] for name in ("FeH", "CFe", "CH") if columns[name]})
-        if cfe is None:
-            cfe = np.full(read.num_rows, np.nan)
+        cfe = np.where(np.isnan(found["CFe"]), carbon_label("CFe", found), found["CFe"])
         criterion: Criterion = next(name for name in CRITERIA if name == document.criterion)
         number = classes(found["FeH"], cfe, criterion, found["Teff"], found["logg"])
         known, member = number >= 0, number == CLASSES.index("CEMP")

@@ -76,9 +76,24 @@ def test_measured_labels_decide_by_the_definition(tmp_path: Path) -> None:
     assert read(tmp_path, "star,FeH,CFe\nA,-9999,-9999\nB,-2,2\n").counts["without a result"] == 1
 
 
-def test_true_comes_before_labels(tmp_path: Path) -> None:
-    found = read(tmp_path, "star,true,FeH,CFe\nA,false,-2,1\nB,,-2,1\n")
-    assert found.true_by_star == {"A": False, "B": True}
+def test_carbon_counts_from_either_of_its_labels_in_each_row(tmp_path: Path) -> None:
+    found = read(tmp_path, "star,FeH,CFe,CH\nA,-2.0,,-1.0\nB,-2.0,0.3,-1.0\nC,-2.0,,\n")
+    assert found.true_by_star == {"A": True, "B": False}
+
+
+def test_beside_a_column_true_labels_do_not_count(tmp_path: Path) -> None:
+    """They may be predicted: a person adds the column to the table of the sample."""
+    text = "star,true,chosen_for,FeH,CFe\nA,false,yield,-2,1\nB,,yield,-2,1\n"
+    for table in (text, text.replace("chosen_for,", "").replace("yield,", "")):
+        found = read(tmp_path, table)
+        assert found.true_by_star == {"A": False}
+        assert found.counts["without a result"] == 1
+
+
+@pytest.mark.parametrize("column", ["chosen_for", "inclusion_probability", "score_cemp"])
+def test_the_predicted_labels_of_a_sample_are_no_results(column: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=rf"has the column {column}, so its FeH is what .* predict; add "):
+        read(tmp_path, f"star,{column},FeH,CFe\nA,1,-2,1\n")
 
 
 def test_other_stars_and_equal_rows_are_counted(tmp_path: Path) -> None:
