@@ -24,10 +24,13 @@ class Components(nn.Module):
         self.register_buffer("axes_PK", torch.zeros(pixels, count))
 
     def fit(self, flux_NP: Tensor) -> None:
-        """Compute mean and directions from some spectra; directions beyond the number of spectra stay 0."""
+        """Compute mean and directions from some spectra. N spectra differ from their mean in N - 1 directions
+        at most: further ones stay 0, because they would hold the roundings of the mean alone.
+        """
         mean_P = flux_NP.mean(0)
         residual_NP = flux_NP - mean_P
-        count = min(self.axes_PK.shape[1], *residual_NP.shape)
+        spectra, pixels = residual_NP.shape
+        count = max(min(self.axes_PK.shape[1], spectra - 1, pixels), 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             _, strength_K, axes_PK = torch.pca_lowrank(residual_NP, count, center=False, niter=4)
