@@ -5,7 +5,8 @@ after both are brought to the same year; where another star is nearly as near, t
 Shapes: R rows of the catalogue, N visits and S stars of the survey.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,11 @@ NOT_IN_SURVEY = "no such star in the survey"
 TWO_ROWS = "two stars of the catalogue are as near to one of the survey"
 NEARER_ROW = "another star of the catalogue is nearer"
 SWAPPED_AT_LEAST = 20
+
+SPELLED_IDS = ("designation", "name")
+"""Ids that differ for one star: designations are made from coordinates, names are spelled in several ways."""
+ONE_PLACE = 0.5
+"""Arcsec. Rows of a catalogue that are nearer to each other are of one star, whatever it is called."""
 
 
 @dataclass
@@ -65,7 +71,7 @@ def match_rows(rows: CatalogueRows, survey: SurveyStars, settings: StarMatch) ->
     found.star_R[is_far_R] = -1
     left_R = rows.kept & (found.star_R < 0) & here.known
     _match_positions(rows, found, left_R, here, there, survey.star_N, settings)
-    _refuse_crowds(rows, found, settings)
+    _refuse_crowds(rows, found, here, settings)
     _check_swapped(rows, found, here, there, survey, settings)
     rows.refuse(found.star_R < 0, NOT_IN_SURVEY)
     found.star_R[~rows.kept] = -1
@@ -182,31 +188,32 @@ def _match_positions(
     found.is_ambiguous_R[index[is_ambiguous & is_match]] = True
 
 
-def _refuse_crowds(rows: CatalogueRows, found: StarMatches, settings: StarMatch) -> None:
+def _refuse_crowds(rows: CatalogueRows, found: StarMatches, here: StarPositions, settings: StarMatch) -> None:
     """Several stars of one catalogue at one star of the survey: the nearest counts, if it is clearly nearest.
 
-    Rows with the same id, or of a catalogue without ids, are rows of one star.
+    A row that an id matched is the nearest. Rows with the same id, or of a catalogue without ids, are rows of
+    one star; so are rows at one place that have different names or designations.
     """
     kind = next((kind for kind in STAR_IDS if kind in rows.ids), None)
-    by_position_R = rows.kept & (found.by_R == POSITION)
-    if kind is None or not by_position_R.any():
+    if kind is None:
         return
-    index = np.flatnonzero(by_position_R)
-    order = index[np.lexsort((found.arcsec_R[index], found.star_R[index]))]
-    starts = np.flatnonzero(np.diff(found.star_R[order], prepend=-1))
-    group = np.cumsum(np.diff(found.star_R[order], prepend=-1) != 0) - 1
     id_R, _ = star_id.encode(rows.ids[kind])
-    first = order[starts][group]
-    is_other = (id_R[order] >= 0) & (id_R[first] >= 0) & (id_R[order] != id_R[first])
-    is_close = found.arcsec_R[order] < found.arcsec_R[first] + settings.margin
-    crowded = np.zeros(len(starts), bool)
+    by_position_R = rows.kept & (found.by_R == POSITION)
+    index = np.flatnonzero(rows.kept & (found.star_R >= 0) & (id_R >= 0))
+    apart_R = np.where(by_position_R, found.arcsec_R, 0)
+    order = index[np.lexsort((apart_R[index], by_position_R[index], found.star_R[index]))]
+    is_first = np.diff(found.star_R[order], prepend=-1) != 0
+    first = order[is_first][np.cumsum(is_first) - 1]
+    is_other = by_position_R[order] & (id_R[order] != id_R[first])
+    if kind in SPELLED_IDS:
+        places = (here.ra_R[order], here.dec_R[order], here.ra_R[first], here.dec_R[first])
+        is_other &= ~(arcsec_between(*places) < ONE_PLACE)
     if settings.ambiguous == "refuse":
-        crowded[group[is_other & is_close]] = True
-    wrong_R = np.zeros(len(rows), bool)
-    wrong_R[order[crowded[group]]] = True
-    rows.refuse(wrong_R, TWO_ROWS)
+        is_close = by_position_R[first] & (apart_R[order] < apart_R[first] + settings.margin)
+        crowded = np.unique(found.star_R[order[is_other & is_close]])
+        rows.refuse(by_position_R & np.isin(found.star_R, crowded), TWO_ROWS)
     farther_R = np.zeros(len(rows), bool)
-    farther_R[order[is_other & ~crowded[group]]] = True
+    farther_R[order[is_other]] = True
     rows.refuse(farther_R, NEARER_ROW)
 
 
@@ -236,15 +243,18 @@ def _check_swapped(
 def group_stars(catalogues: list[CatalogueRows], arcsec: float) -> list[Codes]:
     """One code for all rows of all catalogues that are the same star, by an id or by position (-1: refused).
 
-    Positions with a known motion are compared in the year 2016.
+    Stars with a known motion are compared with each other in the year 2016, with the others in their years.
     """
     sizes = [len(rows) for rows in catalogues]
     kept = np.concatenate([rows.kept for rows in catalogues])
-    moved = [rows.positions.at(2016.0) for rows in catalogues]
-    known = np.concatenate([positions.known for positions in moved]) & kept
-    ra = np.where(known, np.concatenate([positions.ra_R for positions in moved]), np.nan)
-    dec = np.concatenate([positions.dec_R for positions in moved])
-    codes = [star_id.friends_of_friends(ra, dec, arcsec)]
+    has_motion = any(rows.positions.has_motion for rows in catalogues)
+    codes = []
+    for year in np.unique([2016.0, *_years_at_rest(catalogues)]) if has_motion else [2016.0]:
+        moved = [rows.positions.at(year) for rows in catalogues]
+        known = np.concatenate([positions.known for positions in moved]) & kept
+        ra = np.where(known, np.concatenate([positions.ra_R for positions in moved]), np.nan)
+        dec = np.concatenate([positions.dec_R for positions in moved])
+        codes.append(star_id.friends_of_friends(ra, dec, arcsec))
     for kind in ("obsid", "visit", *STAR_IDS):
         texts = [rows.ids.get(kind, pa.nulls(len(rows), pa.string())) for rows in catalogues]
         if all(text.null_count == len(text) for text in texts):
@@ -253,3 +263,11 @@ def group_stars(catalogues: list[CatalogueRows], arcsec: float) -> list[Codes]:
         codes.append(np.where(kept, code, -1))
     star = np.where(kept, star_id.connect(*codes), -1)
     return np.split(star, np.cumsum(sizes)[:-1])
+
+
+def _years_at_rest(catalogues: list[CatalogueRows]) -> Iterator[float]:
+    """The year of the rows without a motion of each catalogue; NaN, for which nothing moves, if unknown."""
+    for positions in (rows.positions for rows in catalogues):
+        at_rest_R = positions.known & ~np.any(positions.pm_R2 != 0, axis=1)
+        if at_rest_R.any():
+            yield _year(replace(positions, epoch_R=np.where(at_rest_R, positions.epoch_R, np.nan)))

@@ -107,20 +107,50 @@ def test_a_star_just_beyond_the_radius_makes_a_match_ambiguous(tmp_path: Path) -
     assert reasons == ["two stars of the survey are as near"]  # 2.8 and 3.3 arcsec
 
 
+TWO_ROWS = "two stars of the catalogue are as near to one of the survey"
+NEARER_ROW = "another star of the catalogue is nearer"
+
+
 def test_two_stars_of_a_catalogue_at_one_position_are_refused(tmp_path: Path) -> None:
     survey = survey_of(tmp_path, "obsid ra dec", [(1, 10, 0), (2, 20, 0)])
-    rows = [("a", 10, 0, -1), ("b", 10, 0.1 * ARCSEC, -2), ("c", 20, 0, -1), ("d", 20, 2.5 * ARCSEC, -2)]
+    rows = [("a", 10, 0, -1), ("b", 10, 0.8 * ARCSEC, -2), ("c", 20, 0, -1), ("d", 20, 2.5 * ARCSEC, -2)]
     _, reasons, _ = match(tmp_path, "name ra dec feh", rows, survey, ids={"name": "name"})
-    two = "two stars of the catalogue are as near to one of the survey"
-    assert reasons == [two, two, "", "another star of the catalogue is nearer"]
+    assert reasons == [TWO_ROWS, TWO_ROWS, "", NEARER_ROW]
 
 
-def test_rows_of_one_star_of_a_catalogue_are_no_two_stars(tmp_path: Path) -> None:
+def test_a_neighbour_of_a_star_that_an_id_matches_is_another_star(tmp_path: Path) -> None:
+    """The neighbour is refused at any distance, and however it is preferred; the match by id stays."""
+    survey = survey_of(tmp_path, "obsid gaia_source_id ra dec", [(1, 77, 10, 20)])
+    for apart in (0, 0.3, 2.5):
+        rows = [(78, 10, 20 + apart * ARCSEC, -0.3), (77, 10, 20, -2), ("", 10, 20, -2)]
+        for ambiguous in ("refuse", "nearest"):
+            how = StarMatch(ambiguous=ambiguous)
+            stars, reasons, _ = match(
+                tmp_path, "gaia ra dec feh", rows, survey, ids={"gaia_dr3": "gaia"}, how=how
+            )  # fmt: skip
+            assert stars == ["", "77", "77"]
+            assert reasons == [NEARER_ROW, "", ""]
+
+
+@pytest.mark.parametrize("apart", [0, 1])
+def test_rows_of_one_star_of_a_catalogue_are_no_two_stars(apart: float, tmp_path: Path) -> None:
     survey = survey_of(tmp_path, "obsid ra dec", [(1, 10, 0)])
-    rows = [("a", 10, 0, -1), ("a", 10, ARCSEC, -1.1)]
+    rows = [("a", 10, 0, -1), ("a", 10, apart * ARCSEC, -1.1)]
     stars, reasons, _ = match(tmp_path, "name ra dec feh", rows, survey, ids={"name": "name"})
     assert reasons == ["", ""]
     assert stars[0] == stars[1] != ""
+
+
+@pytest.mark.parametrize("kind", ["name", "designation"])
+def test_a_star_that_is_spelled_in_two_ways_is_one_star_but_two_gaia_ids_are_two(
+    kind: str, tmp_path: Path
+) -> None:
+    survey = survey_of(tmp_path, "obsid ra dec", [(1, 10, 0)])
+    rows = [("BD+44_493", 10, 0, -3.8), ("BD+44-493", 10, 0.2 * ARCSEC, -3.7)]
+    _, reasons, _ = match(tmp_path, "id ra dec feh", rows, survey, ids={kind: "id"})
+    assert reasons == ["", ""]
+    _, reasons, _ = match(tmp_path, "id ra dec feh", rows, survey, ids={"gaia_dr3": "id"})
+    assert reasons == [TWO_ROWS, TWO_ROWS]
 
 
 def test_a_fast_star_is_found_where_it_was_in_the_year_of_the_survey(tmp_path: Path) -> None:
@@ -197,6 +227,24 @@ def test_catalogues_are_grouped_by_shared_ids_and_by_position(tmp_path: Path) ->
     assert first[0] == second[1]
     assert first[1] == second[0]
     assert len({*first.tolist(), *second.tolist()}) == 3
+
+
+@pytest.mark.parametrize("epoch", [2000.0, None])
+def test_a_fast_star_is_one_star_where_only_one_catalogue_knows_its_motion(
+    epoch: float | None, tmp_path: Path
+) -> None:
+    """0.3 arcsec per year: in 2016 it is 4.8 arcsec from where both catalogues have it."""
+    motion = {"ra": "ra", "dec": "dec", "epoch": 2000.0, "pmra": "pmra", "pmdec": "pmdec"}
+    fast = read(
+        write_csv(tmp_path / "fast.csv", "ra dec pmra pmdec feh", [(10, 20, 300, 0, -2.5)]), position=motion
+    )
+    rows = [(10, 20, -2.4), (10 + 4.8 * ARCSEC / np.cos(np.radians(20)), 20, -1)]
+    sky = {"ra": "ra", "dec": "dec", "epoch": epoch}
+    slow = read(write_csv(tmp_path / "slow.csv", "ra dec feh", rows[:1]), position=sky)
+    first, second = group_stars([fast, slow], 3.0)
+    assert first[0] == second[0]
+    later = read(write_csv(tmp_path / "later.csv", "ra dec feh", rows[1:]), position=sky | {"epoch": 2016.0})
+    assert group_stars([fast, later], 3.0)[1][0] == 0
 
 
 def test_a_survey_without_ids_and_positions_is_an_error(tmp_path: Path) -> None:
