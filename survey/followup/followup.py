@@ -229,7 +229,7 @@ def _write(
     dark: Darkness,
 ) -> list[str]:
     """Write the tables; returns their names."""
-    sample, others = sample_tables(stars, rows, choice, dark)
+    sample, others = sample_tables(stars, rows, choice)
     about = TableInfo(
         SAMPLE,
         f"{document.search} candidates to observe from {document.site.name}, in order",
@@ -256,7 +256,7 @@ def _tracks(sample: pa.Table, dark: Darkness) -> pa.Table:
     ra_N, dec_N = (sample[name].to_numpy()[:TRACKED] for name in ("ra", "dec"))
     altitude_NT, _ = altitudes(ra_N, dec_N, night)
     columns = {
-        "utc": (night.time_T.datetime64.astype("datetime64[s]"), "timestamp[s]", "time, UTC"),
+        "utc": (night.utc_T, "timestamp[s]", "time, UTC"),
         "moon": (night.moon_2T[0], "float64", "altitude of the moon, degrees"),
     }
     columns |= {

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from survey.answers import ColumnSpec
 from survey.followup.choice import RANDOM, YIELD, FollowupChoice
 from survey.followup.vetted_candidates import VettedCandidates
-from survey.followup.visibility import Darkness
 from survey.tables.columns import described_field
 
 CARRIED = (
@@ -34,7 +33,7 @@ COLUMNS: dict[str, ColumnSpec] = {
     "exposure": ("float64", "exposure for the wanted signal to noise at its best time", "s", "time.duration"),
     "time_needed": ("float64", "exposure with overheads", "s", "time.duration"),
     "hours_to_here": ("float64", "time of all stars down to this row", "h", "time.duration"),
-    "best_time": ("string", "UTC at which it is highest: the middle of the exposure", "", "time"),
+    "best_time": ("string", "UTC of the middle of the exposure, where it is highest in the mean", "", "time"),
     "airmass": ("float64", "airmass at this time", "", "obs.airMass"),
     "moon_distance": (
         "float64",
@@ -52,13 +51,13 @@ ORDER: ColumnSpec = ("int32", "place in the order of the observation", "", "meta
 
 
 def sample_tables(
-    stars: VettedCandidates, rows_K: NDArray[np.int64], choice: FollowupChoice, dark: Darkness
+    stars: VettedCandidates, rows_K: NDArray[np.int64], choice: FollowupChoice
 ) -> tuple[pa.Table, pa.Table]:
     """The sample in the order of the observation, and all other stars; `rows_K` are the stars to choose from.
 
     The choice is among these rows.
     """
-    values = _numbers(stars, rows_K, choice, dark)
+    values = _numbers(stars, rows_K, choice)
     chosen_N = rows_K[choice.order]
     sample = {name: column[chosen_N] for name, column in values.items()}
     sample["hours_to_here"] = np.cumsum(stars.cost_N[chosen_N]) / 3600
@@ -74,7 +73,7 @@ def sample_tables(
 
 
 def _numbers(
-    stars: VettedCandidates, rows_K: NDArray[np.int64], choice: FollowupChoice, dark: Darkness
+    stars: VettedCandidates, rows_K: NDArray[np.int64], choice: FollowupChoice
 ) -> dict[str, NDArray[Any]]:
     """The columns of all stars of the list, except the sum of hours."""
     count = stars.table.num_rows
@@ -82,7 +81,7 @@ def _numbers(
     stratum_N = np.zeros(count, np.int64)
     why_N[rows_K], inclusion_N[rows_K] = choice.why_N, choice.inclusion_N
     stratum_N[rows_K] = choice.stratum_N + 1
-    times = np.array([*(time.strftime("%Y-%m-%dT%H:%M") for time in dark.time_T.datetime), ""], object)
+    has_time_N = ~np.isnat(stars.sky.best_N)
     per_hour_N = stars.p_N / stars.cost_N * 3600
     texts = {
         YIELD: lambda n: f"{per_hour_N[n]:.2f} true stars per hour are expected",
@@ -99,7 +98,7 @@ def _numbers(
         "magnitude_from": stars.magnitudes.column_N,
         "exposure": stars.seconds_N,
         "time_needed": stars.cost_N,
-        "best_time": times[stars.sky.best_N],
+        "best_time": np.where(has_time_N, np.datetime_as_string(stars.sky.best_N, "m"), ""),
         "airmass": stars.sky.airmass_N,
         "moon_distance": stars.sky.moon_N,
         "hours_observable": stars.sky.hours_N,

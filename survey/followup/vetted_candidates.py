@@ -20,7 +20,7 @@ from survey.catalog.visits import float_column
 from survey.checked import WrittenFile
 from survey.folder import Folder
 from survey.followup.chances import expected_purity, probabilities
-from survey.followup.exposures import Magnitudes, exposures
+from survey.followup.exposures import Magnitudes
 from survey.followup.settings import FollowupList, FollowupSettings
 from survey.followup.visibility import Darkness, Visibility, look
 from survey.settings import JobError, SettingsError
@@ -105,17 +105,17 @@ class VettedCandidates:
         p_N = probabilities(table, f"score_{listed.search.lower()}", settings.odds)
         ra_N, dec_N = float_column(table, "ra"), float_column(table, "dec")
         placed_N = np.isfinite(ra_N) & np.isfinite(dec_N)
-        sky = look(np.where(placed_N, ra_N, 0.0), np.where(placed_N, dec_N, -90.0), dark, settings.sky)
+        ra_N, dec_N = np.where(placed_N, ra_N, 0.0), np.where(placed_N, dec_N, -90.0)
         magnitudes = Magnitudes.of(table, settings)
-        seconds_N = exposures(magnitudes.value_N, sky.airmass_N, settings.exposure)
+        sky = look(ra_N, dec_N, magnitudes.value_N, dark, settings.sky, settings.exposure)
         snr = "snr_total" if "snr_total" in table.column_names else "snr_best"
         found = cls(
             table,
             p_N,
             float_column(table, snr),
             magnitudes,
-            seconds_N,
-            seconds_N + settings.exposure.overhead,
+            sky.seconds_N,
+            sky.seconds_N + settings.exposure.overhead,
             sky,
             np.full(table.num_rows, "", object),
         )
@@ -127,14 +127,14 @@ class VettedCandidates:
         has_verdict = "verdict" in self.table.column_names and not settings.keep_rejected
         rejected_N = np.array([has_verdict and v == "reject" for v in self.verdicts()], bool)
         known_N = np.isfinite(self.magnitudes.value_N)
-        short_N = self.sky.night_hours_N * 3600 < np.nan_to_num(self.seconds_N)
+        short_N = self.sky.longest_N * 3600 < np.nan_to_num(self.seconds_N)
         wrong = {
             REJECTED: rejected_N,
             "no position": ~placed_N,
             f"no magnitude in {', '.join(settings.magnitude)}": ~known_N,
             f"too faint: needs more than {rules.most:g} s": known_N & (self.seconds_N > rules.most),
             "never observable: too low, too near to the moon, or by day": self.sky.hours_N == 0,
-            "observable for a shorter time in each night than its exposure": short_N,
+            "never observable for as long as its exposure without a break": short_N,
         }
         for reason, wrong_N in wrong.items():
             reason_N[wrong_N & (reason_N == "")] = reason

@@ -13,15 +13,24 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord, get_body
 from astropy.time import Time
 from astropy.utils import iers
 
-from survey.followup.settings import SkySettings
+from survey.followup.exposures import exposures
+from survey.followup.settings import ExposureSettings, SkySettings
 from survey.followup.sites import OTHER_NAMES, SITES, Site, find_site
-from survey.followup.visibility import altitudes, darkness, look, separation
+from survey.followup.visibility import Darkness, Visibility, altitudes, darkness, look, separation
 from survey.settings import JobError, SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 NIGHTS = tuple(datetime.date(2026, 1, day) for day in (10, 11, 12))
 XINGLONG = find_site("Xinglong")
 RULES = SkySettings()
+EXPOSURE = ExposureSettings()
+
+
+def see(
+    ra: list[float], dec: list[float], dark: Darkness, rules: SkySettings = RULES, magnitude: float = 5.0
+) -> Visibility:
+    """Stars of this magnitude; bright ones take one time."""
+    return look(np.array(ra), np.array(dec), np.full(len(ra), magnitude), dark, rules, EXPOSURE)
 
 
 def test_altitudes_are_those_of_astropy() -> None:
@@ -42,7 +51,7 @@ def test_altitudes_are_those_of_astropy() -> None:
 def test_a_star_culminates_where_the_latitude_says() -> None:
     """Highest altitude 90 - |latitude - declination|, with the declination of the date."""
     dark = darkness(XINGLONG, NIGHTS, RULES)
-    found = look(np.array([100.0, 100.0]), np.array([20.0, 60.0]), dark, SkySettings(moon=0.0))
+    found = see([100.0, 100.0], [20.0, 60.0], dark, SkySettings(moon=0.0))
     expected = 90 - np.abs(XINGLONG.latitude - np.array([20.0, 60.0]))
     assert np.degrees(np.arcsin(1 / found.airmass_N)) == pytest.approx(expected, abs=0.3)
     assert (found.nights_N == 3).all()
@@ -62,23 +71,65 @@ def test_a_star_beside_the_moon_is_not_observed_while_the_moon_is_up() -> None:
     dark = darkness(XINGLONG, night, RULES)
     with iers.conf.set_temp("auto_download", False):
         moon = get_body("moon", Time("2026-01-03T16:00")).icrs
-    ra, dec = np.array([moon.ra.deg, moon.ra.deg + 90]), np.array([moon.dec.deg, moon.dec.deg])
-    found = look(ra, dec, dark, RULES)
+    ra, dec = [moon.ra.deg, moon.ra.deg + 90], [moon.dec.deg, moon.dec.deg]
+    found = see(ra, dec, dark)
     assert found.hours_N[0] == 0
-    assert found.best_N[0] == -1
+    assert np.isnat(found.best_N[0])
     assert found.hours_N[1] > 2
-    assert look(ra, dec, dark, SkySettings(moon=0.0)).hours_N[0] > 5
+    assert see(ra, dec, dark, SkySettings(moon=0.0)).hours_N[0] > 5
 
 
 def test_a_star_below_the_horizon_is_never_observed() -> None:
-    found = look(np.array([10.0, 10.0]), np.array([-80.0, 80.0]), darkness(XINGLONG, NIGHTS, RULES), RULES)
+    found = see([10.0, 10.0], [-80.0, 80.0], darkness(XINGLONG, NIGHTS, RULES))
     assert found.hours_N[0] == 0
     assert np.isnan(found.airmass_N[0])
     assert found.hours_N[1] > 20
 
 
 def test_no_stars_are_no_problem() -> None:
-    assert len(look(np.zeros(0), np.zeros(0), darkness(XINGLONG, NIGHTS[:1], RULES), RULES).hours_N) == 0
+    assert len(see([], [], darkness(XINGLONG, NIGHTS[:1], RULES)).hours_N) == 0
+
+
+def test_an_exposure_takes_the_highest_place_in_which_it_fits_without_a_break() -> None:
+    """Against the obvious loop over nights and times."""
+    nights = tuple(datetime.date(2026, 1, 1) + datetime.timedelta(day) for day in range(6))  # a full moon
+    dark = darkness(XINGLONG, nights, RULES)
+    random = np.random.default_rng(4)
+    ra, dec, magnitude = random.uniform(0, 360, 60), random.uniform(-10, 60, 60), random.uniform(13, 18, 60)
+    found = look(ra, dec, magnitude, dark, RULES, EXPOSURE)
+    altitude_NT, azimuth_NT = altitudes(ra, dec, dark)
+    moon_NT = separation(altitude_NT, azimuth_NT, *dark.moon_2T)
+    usable_NT = (altitude_NT >= 30) & ((moon_NT >= 30) | (dark.moon_2T[0] < 0))
+    utc = dark.utc_T
+    fit = 0
+    for star in range(60):
+        count = int(np.ceil(found.seconds_N[star] / 600))
+        means = {
+            first: altitude_NT[star, first : first + count].mean()
+            for first in range(len(utc) - count + 1)
+            if usable_NT[star, first : first + count].all()
+            and dark.night_T[first] == dark.night_T[first + count - 1]
+        }
+        assert bool(means) == (found.longest_N[star] * 3600 >= found.seconds_N[star])
+        if means:
+            first = max(means, key=lambda place: means[place])
+            middle = utc[first] + (utc[first + count - 1] - utc[first]) // 2
+            assert found.best_N[star] == middle
+            fit += 1
+    assert fit > 25
+    seconds = exposures(magnitude, found.airmass_N, EXPOSURE)
+    np.testing.assert_array_equal(found.seconds_N, seconds)
+
+
+def test_a_star_that_sets_in_the_evening_is_exposed_after_dusk() -> None:
+    dark = darkness(XINGLONG, NIGHTS[:1], RULES)
+    bright, faint = (see([350.0], [20.0], dark, magnitude=magnitude) for magnitude in (5.0, 17.0))
+    first = dark.utc_T[0]
+    assert bright.best_N[0] == first
+    assert faint.seconds_N[0] > 4000
+    later = (faint.best_N[0] - first) / np.timedelta64(1, "s")
+    assert later == pytest.approx(faint.seconds_N[0] / 2, abs=600)
+    assert faint.airmass_N[0] > bright.airmass_N[0] + 0.05
 
 
 def test_separations_are_those_of_astropy() -> None:
@@ -101,11 +152,12 @@ def test_nothing_is_downloaded_even_for_nights_far_beyond_all_tables() -> None:
         "stop = lambda *_: os._exit(9)\n"
         "socket.socket.connect = stop\nsocket.getaddrinfo = stop\n"
         "import numpy as np\n"
-        "from survey.followup.settings import SkySettings\n"
+        "from survey.followup.settings import ExposureSettings, SkySettings\n"
         "from survey.followup.sites import find_site\n"
         "from survey.followup.visibility import darkness, look\n"
         "dark = darkness(find_site('Paranal'), (datetime.date(2045, 7, 1),), SkySettings())\n"
-        "print(look(np.array([250.0]), np.array([-30.0]), dark, SkySettings()).nights_N)\n"
+        "star = np.array([250.0]), np.array([-30.0]), np.array([15.0])\n"
+        "print(look(*star, dark, SkySettings(), ExposureSettings()).nights_N)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[1]"), done.stderr
