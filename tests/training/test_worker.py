@@ -118,8 +118,12 @@ def test_pieces_of_a_step_add_up_to_the_step(place: Path) -> None:
 
 @pytest.mark.parametrize("task", ["cls", "reg"])
 def test_each_task_learns_alone(place: Path, task: str) -> None:
-    losses = [row["validation_loss"] for row in runs.history(str(lessons.train(place, task=task)))]
-    assert min(losses) < 0.8 * losses[0]
+    """Far better than the same answer for all spectra; so much no rounding of a machine changes."""
+    learned, constant = (
+        runs.run_document(str(lessons.train(place, task=task, run=str(place / model), model=model, **more)))
+        for model, more in (("prism", {}), ("mean", {"options": {}}))
+    )
+    assert learned.validation["loss"] < 0.7 * constant.validation["loss"]
 
 
 def test_the_likelihood_trains_sigmas(place: Path) -> None:
