@@ -28,6 +28,9 @@ BLOCKS = 2000
 
 CHUNK = 1 << 18
 
+FEW_DIFFER = 2
+"""If so many groups differ from the rest, half is believed of what they say: whether values are alike."""
+
 
 class Measure(NamedTuple):
     """A number about predictions: its subject, metric, value, 95 % interval (NaN: none) and truths used."""
@@ -133,17 +136,32 @@ def draw_blocks(size: int, count: int = DRAWS) -> Floats:
 def independent_share(value_N: Floats, group_N: NDArray[np.int64]) -> float:
     """How many independent values so many values in groups are worth, as a share of their number.
 
-    With groups of m values and the intraclass correlation r it is 1 / (1 + (m - 1) r).
+    With the intraclass correlation r it is 1 / (1 + (m - 1) r), where m is the size of the group of a value,
+    on average over values: a large group counts by its square in the variance of a mean.
     """
+    if not len(value_N):
+        return 1.0
     _, code_N, size_G = np.unique(group_N, return_inverse=True, return_counts=True)
+    size = float((size_G**2).sum()) / len(value_N)
+    return 1 / (1 + (size - 1) * _alike(value_N, code_N, size_G))
+
+
+def _alike(value_N: Floats, code_N: NDArray[np.int64], size_G: NDArray[np.int64]) -> float:
+    """The intraclass correlation of values in groups, by the analysis of variance.
+
+    Only groups that differ from the mean say something of it. With few of them it is near 1: the next group
+    that differs may do so in all its values.
+    """
     count, groups = len(value_N), len(size_G)
     if groups in (1, count):
-        return 1 / count if groups == 1 else 1.0
+        return 1.0
     mean_G = np.bincount(code_N, value_N) / size_G
     between = float((size_G * (mean_G - value_N.mean()) ** 2).sum()) / (groups - 1)
     within = float(((value_N - mean_G[code_N]) ** 2).sum()) / (count - groups)
-    size = (count - float((size_G**2).sum()) / count) / (groups - 1)
     if between + within == 0:
-        return groups / count
+        return 1.0
+    size = (count - float((size_G**2).sum()) / count) / (groups - 1)
     alike = min(max((between - within) / (between + (size - 1) * within), 0.0), 1.0)
-    return 1 / (1 + (size - 1) * alike)
+    square_G = np.bincount(code_N, (value_N - value_N.mean()) ** 2)
+    differ = float(square_G.sum() ** 2 / (square_G**2).sum())
+    return (differ**2 * alike + FEW_DIFFER**2) / (differ**2 + FEW_DIFFER**2)

@@ -128,3 +128,35 @@ def test_the_table_of_metrics_knows_the_stars_of_a_table_of_answers() -> None:
         return float(mae["high"] - mae["low"])
 
     assert width(star=STAR_N) == pytest.approx(np.sqrt(VISITS) * width(), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1] * 90 + [20] * 10, [5] * 60, [10] * 10], ids=["unequal", "equal", "few"]
+)
+@pytest.mark.parametrize("common", [1.0, 0.5, 0.0])
+def test_an_interval_of_a_share_holds_though_stars_have_unequal_numbers_of_visits(
+    sizes: list[int], common: float
+) -> None:
+    """In a share of the stars all visits are right or wrong together."""
+    rng, star_N, inside = np.random.default_rng(6), np.repeat(np.arange(len(sizes)), sizes), 0
+    for _ in range(400):
+        right_N, own_N = rng.random(len(sizes)) < 0.8, rng.random(len(star_N)) < 0.8
+        flag_N = np.where((rng.random(len(sizes)) < common)[star_N], right_N[star_N], own_N)
+        measure = intervals.flag_measure("all", "accuracy", flag_N, star_N)
+        inside += measure.low <= 0.8 <= measure.high
+    assert inside >= 0.93 * 400
+
+
+def test_one_wrong_visit_of_few_stars_does_not_make_an_interval_that_of_visits() -> None:
+    star_N, right_N = np.repeat(np.arange(10), 10), np.ones(100, bool)
+    all_right = intervals.flag_measure("all", "accuracy", right_N, star_N)
+    assert all_right.low == pytest.approx(float(intervals.wilson(10, 10)[0]))
+    right_N[0] = False
+    measure = intervals.flag_measure("all", "accuracy", right_N, star_N)
+    assert measure.low < all_right.low + 0.1
+
+
+def test_values_that_do_not_vary_count_by_the_squares_of_the_visits() -> None:
+    star_N = np.repeat(np.arange(100), [1] * 90 + [20] * 10)
+    assert intervals.independent_share(np.ones(290), star_N) == pytest.approx(290 / (90 + 10 * 400))
+    assert intervals.independent_share(np.zeros(0), np.zeros(0, np.int64)) == 1
