@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -56,9 +56,14 @@ class Followup:
         return Folder(self.folder, FOLLOWUP).table(name, document=self.document)
 
 
-def today() -> date:
-    """The day on which a sample is drawn."""
-    return datetime.now(UTC).date()
+def now() -> datetime:
+    """When a sample is drawn, in UTC."""
+    return datetime.now(UTC)
+
+
+def night_at(longitude: float, utc: datetime) -> date:
+    """The night at this longitude, by the date of its evening; a night ends at noon."""
+    return (utc + timedelta(hours=longitude / 15 - 12)).date()
 
 
 def draw_sample(settings: FollowupSettings) -> Followup:
@@ -80,7 +85,7 @@ def draw_sample(settings: FollowupSettings) -> Followup:
                 "other verdicts or magnitudes; a second draw would spoil its inclusion probabilities: give "
                 "another followup= for a new sample, or results=FILE without of= for this one"
             )
-        _check_future(settings, folder.begun().date() if agrees else today())
+        _check_future(settings, night_at(site.longitude, folder.begun() if agrees else now()))
         dark = darkness(site, settings.nights(), settings.sky)
         stars = VettedCandidates.of(listed, dark, settings)
         rows = np.flatnonzero(stars.reason_N == "")

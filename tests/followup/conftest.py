@@ -1,7 +1,7 @@
 """A catalog of made-up stars with a CEMP list, their magnitudes, and what they truly are."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def vetted(tmp_path_factory: pytest.TempPathFactory) -> VettedCatalog:
 @pytest.fixture(autouse=True)
 def _a_day_in_autumn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples are drawn on the same day, whenever the tests are run."""
-    monkeypatch.setattr(followup, "today", lambda: date(2026, 12, 1))
+    monkeypatch.setattr(followup, "now", lambda: datetime(2026, 12, 1, 12, tzinfo=UTC))
 
 
 @dataclass(frozen=True)

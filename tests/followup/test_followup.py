@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from survey.followup import followup
 from survey.followup.exposures import exposures
 from survey.followup.followup_document import FOLLOWUP, RESULTS
 from survey.followup.settings import ExposureSettings
+from survey.followup.sites import find_site
 from tests.commands import survey
 from tests.followup.conftest import Command, VettedCatalog
 
@@ -93,9 +94,34 @@ def test_the_sample_stays_when_its_nights_are_over(
     draw: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "f")
-    monkeypatch.setattr(followup, "today", lambda: date(2028, 1, 1))
+    monkeypatch.setattr(followup, "now", lambda: datetime(2028, 1, 1, 12, tzinfo=UTC))
     assert "was drawn before" in draw(tmp_path / "f")
     assert "the night of 2027-01-10 is over; give nights from 2028-01-01 on" in draw(tmp_path / "g")
+
+
+@pytest.mark.parametrize(
+    ("name", "utc", "night"),
+    [
+        ("Mauna Kea", "2027-01-11T04:00", "2027-01-10"),  # 6 in the evening
+        ("Mauna Kea", "2027-01-11T16:00", "2027-01-10"),  # before dawn
+        ("Mauna Kea", "2027-01-11T23:00", "2027-01-11"),  # after noon
+        ("Siding Spring", "2027-01-10T10:00", "2027-01-10"),
+        ("Siding Spring", "2027-01-10T20:00", "2027-01-10"),
+        ("La Palma", "2027-01-11T01:00", "2027-01-10"),
+    ],
+)
+def test_a_night_is_named_by_its_evening_at_the_site(name: str, utc: str, night: str) -> None:
+    time = datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    assert followup.night_at(find_site(name).longitude, time).isoformat() == night
+
+
+def test_tonight_can_be_planned_in_the_evening_in_hawaii(
+    draw: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followup, "now", lambda: datetime(2027, 1, 11, 4, tzinfo=UTC))
+    given = ["site=Mauna Kea", "dates=2027-01-10"]
+    assert "drawn now" in draw(tmp_path / "f", *given)
+    assert "give nights from 2027-01-10 on" in draw(tmp_path / "g", *given[:1], "dates=2027-01-09")
 
 
 def test_a_sample_that_was_stopped_is_drawn_again_and_is_the_same(
