@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ STATES = ("running", "complete", "pruned", "failed", "waiting")
 """The states of a trial by their numbers in the journal; a database has the names in capitals."""
 NAMES = {"FAIL": "failed"}
 WANTED = "wanted"
+UTC_SINCE = 5
+"""The first Optuna whose databases hold times in UTC; before it they were local, as in its journals. Journals
+have given the offset from UTC since then."""
 
 Values = dict[str, Any]
 
@@ -136,12 +139,18 @@ def _of_database(path: str) -> list[_Search]:
         wanted = "SELECT study_id, value_json FROM study_user_attributes WHERE key = ?"
         for number, value in database.execute(wanted, (WANTED,)):
             searches[number].wanted = int(json.loads(value))
+        (version,) = database.execute("SELECT library_version FROM version_info").fetchone()
+        zone = UTC if int(version.partition(".")[0]) >= UTC_SINCE else None
         columns = "SELECT study_id, state, datetime_start, datetime_complete FROM trials ORDER BY trial_id"
         for number, name, started, ended in database.execute(columns):
-            trial = _Trial(NAMES.get(name, name.lower()), _time(started), _time(ended))
+            trial = _Trial(NAMES.get(name, name.lower()), _time(started, zone), _time(ended, zone))
             searches[number].trials.append(trial)
     return list(searches.values())
 
 
-def _time(text: str | None) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
+def _time(text: str | None, zone: tzinfo | None = None) -> float | None:
+    """Seconds since 1970. A time without an offset from UTC is one of the zone; None = the local one."""
+    if not text:
+        return None
+    time_of = datetime.fromisoformat(text)
+    return (time_of if time_of.tzinfo else time_of.replace(tzinfo=zone)).timestamp()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,17 @@ def test_predictions_know_the_shards_of_their_store(tmp_path: Path) -> None:
     assert "cannot be read, so the number of all shards is not known" in summary(look(settings.predictions))
 
 
+@pytest.fixture
+def shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The clock of this process is eight hours ahead of UTC."""
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("shanghai")
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
 def test_a_study_has_the_trials_that_optuna_counts(tmp_path: Path, storage: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -238,6 +250,8 @@ def test_a_study_has_the_trials_that_optuna_counts(tmp_path: Path, storage: str)
     assert contents(tmp_path) == before
     assert (state.done, state.total) == (progress.finished, progress.wanted) == (2, 9)
     assert state.notes[0] == "C_FE: 2 of 9 trials finished (1 running, 1 complete, 1 pruned, 1 failed)"
+    assert state.last is not None
+    assert 0 < state.last < 600
 
 
 def test_a_mock_survey_that_is_being_made_counts_its_chunks(tmp_path: Path) -> None:
