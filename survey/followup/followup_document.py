@@ -86,6 +86,7 @@ class StratumResult(_Record):
 class ResultsDocument(Document):
     """The document of results. `purity` is of the stars that can be observed, `list_purity` of all.
 
+    `before` is what was expected of the stars that can be observed.
     `expected` is the number of true stars in the vetted list: by its purity, or by strata without one.
     `counts` says what became of the rows of the file. `not_certified` says why there is no purity.
     """

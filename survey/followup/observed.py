@@ -59,7 +59,7 @@ def take_results(settings: FollowupSettings, followup: Followup) -> Observed:
     sample = followup.table(f"{SAMPLE}.parquet")
     others = followup.table("not_chosen.parquet")["star"].to_pylist()
     outcomes = read_outcomes(path, followup.document, sample["star"].to_pylist(), others)
-    made_from = json.dumps([followup.document.id, outcomes.true_by_star], sort_keys=True)
+    made_from = json.dumps([followup.document.id, outcomes.true_by_star, outcomes.counts], sort_keys=True)
     identity = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     folder = Folder(files.join(followup.folder, RESULTS_FOLDER), RESULTS)
     values = {"results": files.relative(path)}
@@ -145,13 +145,19 @@ def _document(
         plain=_interval(share_measure("observed", "purity", true, n)),
         purity=_interval(purity),
         list_purity=_interval(list_purity),
-        before=sample.purity,
+        before=_expected_before(sample),
         expected=true + remaining + outside if not_certified else list_purity.value * sample.listed,
         strata=strata,
         by_verdict=_by_verdict(observed),
         not_certified=not_certified,
         notes=tuple(_notes(sample, counts, merged)),
     )
+
+
+def _expected_before(sample: FollowupDocument) -> float:
+    """The mean probability of the stars that can be observed, of which `purity` is."""
+    stars_H = [record.stars for record in sample.strata]
+    return float(np.average([record.expected for record in sample.strata], weights=stars_H))
 
 
 def _interval(measure: Measure) -> IntervalRecord:

@@ -1,6 +1,7 @@
 """Plots of a follow-up: yield against hours, the sky and the night, strata, and the purity that follows."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from survey.catalog.document import IntervalRecord
 from survey.followup.choice import YIELD
-from survey.followup.followup import SAMPLE, Followup
+from survey.followup.followup import SAMPLE, Followup, night_at
 from survey.followup.followup_document import FollowupDocument
 from survey.followup.observed import Observed
 from survey.reports.style import BLUE, GREY, INK, RED, count_text, png
@@ -105,7 +106,8 @@ def _sky(
     night.set_ylim(0, 90)
     night.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=7))
     night.xaxis.set_major_formatter(mdates.DateFormatter("%H:%M"))
-    night.set_xlabel(f"UTC, dark hours of the night from {str(times[0])[:10]}")
+    evening = night_at(document.site.longitude, times[0].astype(datetime))
+    night.set_xlabel(f"UTC, dark hours of the night of {evening}")
     night.set_ylabel("altitude (deg)")
     night.set_title(f"the first {len(columns)} stars at {document.site.name}")
     night.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)

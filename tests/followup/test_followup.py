@@ -9,13 +9,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io.votable import parse_single_table
+from matplotlib.figure import Figure
 
 from survey.folder import Folder
 from survey.followup import followup
 from survey.followup.exposures import exposures
+from survey.followup.followup import SAMPLE
 from survey.followup.followup_document import FOLLOWUP, RESULTS
 from survey.followup.settings import ExposureSettings
 from survey.followup.sites import find_site
+from survey.reports import followup_plots
 from tests.commands import survey
 from tests.followup.conftest import Command, VettedCatalog
 
@@ -88,6 +91,27 @@ def test_a_second_command_does_nothing_and_more_results_replace_the_first(
     assert "(read now)" in text
     assert f"{len(rows)} of {len(rows)} are true" in text
     assert (tmp_path / "f" / "followup.json").read_bytes() == before
+    results.write_text(f"{results.read_text()}J999999,yes\n")
+    text = survey(*command).stdout
+    assert "(read now)" in text
+    assert "1 not in the list" in text
+
+
+def test_the_purity_is_compared_with_what_was_expected_of_the_same_stars(
+    draw: Command, vetted: VettedCatalog, tmp_path: Path
+) -> None:
+    draw(tmp_path / "f")
+    survey("followup", f"followup={tmp_path / 'f'}", f"results={vetted.truth}")
+    rows = [
+        row
+        for name in ("followup.parquet", "not_chosen.parquet")
+        for row in pq.ParquetFile(tmp_path / "f" / name).read().to_pylist()
+    ]
+    expected = [row["probability"] for row in rows if row["inclusion_probability"] is not None]
+    assert len(expected) < len(rows), "some stars cannot be observed"
+    document = Folder(str(tmp_path / "f" / "results"), RESULTS).document()
+    assert document.before == pytest.approx(np.mean(expected))
+    assert document.before != pytest.approx(np.mean([row["probability"] for row in rows]))
 
 
 def test_the_sample_stays_when_its_nights_are_over(
@@ -122,6 +146,12 @@ def test_tonight_can_be_planned_in_the_evening_in_hawaii(
     given = ["site=Mauna Kea", "dates=2027-01-10"]
     assert "drawn now" in draw(tmp_path / "f", *given)
     assert "give nights from 2027-01-10 on" in draw(tmp_path / "g", *given[:1], "dates=2027-01-09")
+    folder = Folder(str(tmp_path / "f"), FOLLOWUP)
+    document, figure = folder.document(), Figure()
+    sample, others, tracks = (folder.table(f"{name}.parquet") for name in (SAMPLE, "not_chosen", "tracks"))
+    assert str(tracks["utc"][0]).startswith("2027-01-11")
+    followup_plots._sky(figure, sample, others, tracks, document)
+    assert "dark hours of the night of 2027-01-10" in figure.axes[1].get_xlabel()
 
 
 def test_a_sample_that_was_stopped_is_drawn_again_and_is_the_same(
