@@ -144,10 +144,10 @@ class _CatalogJob:
         ranges, leave_out = predictions.document.ensemble.ranges, flag_bits(settings.leave_out)
         flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key, settings.ask)
         self.validation = read_validation(predictions, settings.visits, flags)
-        thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags)
-        self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds)
         lists, self.vetted = list(map(read_list, settings.known)), Vetted.read(settings.verdicts)
         self.stars = find_stars(predictions)
+        thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags, self.stars.star_N)
+        self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds)
         self.known = crossmatch(lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
         manifest = input_manifest(predictions)
         self.input_folder = manifest.folder if manifest else ""
@@ -188,7 +188,7 @@ class _CatalogJob:
 
     def _why_short(self, ranked: dict[ListName, pa.Table]) -> dict[ListName, tuple[str, ...]]:
         """For each list that is empty or very short, why."""
-        short_lists = ShortLists(self.predictions, self.rules, self.validation)
+        short_lists = ShortLists(self.predictions, self.rules, self.validation, self.stars.star_N)
         explained = {
             name: short_lists.explain(table.num_rows, self.next_best[name]) for name, table in ranked.items()
         }

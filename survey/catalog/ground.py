@@ -17,7 +17,7 @@ from survey.catalog.flag_settings import DEFAULT_KINDS
 from survey.catalog.flags import FlagRules
 from survey.catalog.prior import typed_shares
 from survey.catalog.settings import ListName
-from survey.catalog.thresholds import FEWEST_SPECTRA, Threshold
+from survey.catalog.thresholds import FEWEST_STARS, Threshold
 from survey.catalog.visits import Floats, float_column
 from survey.metrics.intervals import Measure, wilson
 
@@ -128,7 +128,7 @@ def _share_reasons(threshold: Threshold) -> tuple[str, ...]:
     if threshold.goal.prior != "estimated" or threshold.mix.how != "validation":
         return ()
     return (
-        f"fewer than {FEWEST_SPECTRA} spectra of the survey have class probabilities, so its class shares "
+        f"fewer than {FEWEST_STARS} stars of the survey have class probabilities, so its class shares "
         f"are unknown, and purity with them; if you know them, give {typed_shares(threshold.name)}",
     )
 

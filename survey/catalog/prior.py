@@ -151,7 +151,7 @@ def class_mix(
         return ClassMix("estimated", assumed_C, share_1C[0], drawn_RC, size, notes)
     if prior == "estimated":
         note = (
-            "too few spectra of the survey have class probabilities: the class shares are those of validation"
+            "too few stars of the survey have class probabilities: the class shares are those of validation"
         )
         notes = (*notes, note)
     counted_C = n_C if n_C.sum() else np.ones(len(CLASSES))
@@ -160,13 +160,20 @@ def class_mix(
     return ClassMix("validation", assumed_C, counted_C / counted_C.sum(), drawn_RC, size, notes)
 
 
-def survey_probabilities(predictions: Predictions, rules: FlagRules) -> BinnedProbabilities:
-    """The class probabilities of the survey's spectra of asked kinds in the domain."""
-    binned = []
+def survey_probabilities(
+    predictions: Predictions, rules: FlagRules, star_N: NDArray[np.int32]
+) -> BinnedProbabilities:
+    """The class probabilities of the survey's spectra of asked kinds in the domain.
+
+    `star_N` is the star of each spectrum. All spectra of a star count as one star together.
+    """
+    binned, weight_N, start = [], 1 / np.bincount(star_N)[star_N], 0
     for table in predictions.tables([*PROBABILITIES, *KIND_COLUMNS, "domain"]):
         outside_N = float_column(table, "domain") > rules.limits.domain_warn
         chosen_N = rules.may_be_asked(table) & ~outside_N
-        binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[chosen_N]))
+        n_N = weight_N[start : start + table.num_rows][chosen_N]
+        binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[chosen_N], n_N))
+        start += table.num_rows
     return BinnedProbabilities.joined(binned)
 
 

@@ -1,6 +1,6 @@
 """Why a list of candidates is empty or very short, and which settings would give a longer one.
 
-A setting is advised only if it was tried: with it, a threshold is chosen again, and the spectra of the survey
+A setting is advised only if it was tried: with it, a threshold is chosen again, and the stars of the survey
 above it are counted. Settings are written as they are typed on the command line.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from survey.catalog.candidates import NOT_SELECTED, CandidateRules
 from survey.catalog.flag_settings import CatalogFlag, FlagLimits
@@ -37,11 +38,15 @@ LIMIT_OF_FLAG = {
 
 @dataclass(frozen=True)
 class ShortLists:
-    """Explains short lists. `validation` are the validation stars; None if the ensemble has none."""
+    """Explains short lists. `validation` are the validation stars; None if the ensemble has none.
+
+    `star_N` is the star of each prediction.
+    """
 
     predictions: Predictions
     rules: CandidateRules
     validation: pa.Table | None
+    star_N: NDArray[np.int32]
 
     def explain(self, listed: int, next_best: NextBest) -> tuple[str, ...]:
         """Why a list with so many candidates is short; nothing if it is not."""
@@ -87,7 +92,7 @@ class ShortLists:
 
     def _advice(self, threshold: Threshold) -> Iterator[str]:
         """Settings that give more candidates, with what they give."""
-        survey = survey_probabilities(self.predictions, self.rules.flags)
+        survey = survey_probabilities(self.predictions, self.rules.flags, self.star_N)
         now = _count(threshold, survey)
         for typed, goal in _milder_goals(threshold):
             if self.validation is None:
@@ -95,7 +100,7 @@ class ShortLists:
             mix = self._mix(threshold, goal, survey)
             other = choose_threshold(self.validation, threshold.name, goal, mix, threshold.inner)
             if (count := _count(other, survey)) > now:
-                text = f"{typed} (and another catalog=) would list about {count:,} spectra (now {now:,})"
+                text = f"{typed} (and another catalog=) would list about {count:,} stars (now {now:,})"
                 purity, completeness = (_text(share.value) for share in (other.purity, other.completeness))
                 promise = f"; expected purity {purity}, completeness {completeness}"
                 yield text if threshold.withheld else text + promise
@@ -167,5 +172,5 @@ def _milder(flag: CatalogFlag, limits: FlagLimits) -> str:
 
 
 def _count(threshold: Threshold, survey: BinnedProbabilities) -> int:
-    """About how many spectra of the survey are above the threshold; flags are not looked at."""
+    """About how many stars of the survey are above the threshold; flags are not looked at."""
     return round(float(survey.n_B[threshold.passes(survey.p_BC)].sum())) if len(survey) else 0

@@ -5,7 +5,7 @@ takes CEMP stars too), re-weighted to the class shares of the survey (`survey.ca
 stars are combined from their visits and flagged as the stars of the catalog are, so a threshold is chosen
 on stars like those it is used for. A candidate of the CEMP list is one of the MP list too, whatever its MP
 score: the MP threshold is chosen, and its purity counted, with these stars in the list. The class shares of
-the survey are estimated from its spectra that are similar to the training spectra. If there are few of them,
+the survey are estimated from its stars that are similar to the training spectra. If there are few of them,
 the shares of validation are used instead, and a note says so.
 
 Shapes: N stars, C classes, X thresholds, R draws.
@@ -46,8 +46,8 @@ FALLBACK = 0.5
 ROUNDING = 1e-9
 STEPS = 1000
 """At most this many thresholds are tried; of more stars, those at evenly spaced logarithms of their ranks."""
-FEWEST_SPECTRA = 200
-"""With fewer spectra than this the class shares of the survey are not estimated."""
+FEWEST_STARS = 200
+"""With fewer stars than this the class shares of the survey are not estimated."""
 
 COLUMNS: dict[str, ColumnSpec] = {
     "score_mp": (
@@ -141,8 +141,12 @@ def choose_thresholds(
     validation: pa.Table | None,
     goals: Mapping[ListName, ListGoal],
     flags: FlagRules,
+    star_N: NDArray[np.int32],
 ) -> dict[ListName, Threshold]:
-    """The threshold of each list; none if the ensemble predicts no classes."""
+    """The threshold of each list; none if the ensemble predicts no classes.
+
+    `star_N` is the star of each prediction.
+    """
     if not predictions.document.classes:
         return {}
     if validation is None:
@@ -151,7 +155,7 @@ def choose_thresholds(
             "validation stars, so no threshold can be chosen; run survey ensemble with runs=[...], "
             "and predict with that ensemble"
         )
-    survey = survey_probabilities(predictions, flags)
+    survey = survey_probabilities(predictions, flags, star_N)
     chosen: dict[ListName, Threshold] = {}
     mixes: dict[str, ClassMix] = {}
     for name in sorted(goals, key=lambda name: len(inner_lists(name))):
@@ -186,10 +190,10 @@ def _cascade_notes(document: PredictionsDocument, name: ListName) -> tuple[str, 
 def mix_of_stars(validation: pa.Table, prior: Prior, survey: BinnedProbabilities | None = None) -> ClassMix:
     """The class shares of the survey, from validation stars and, if estimated, its own probabilities.
 
-    Of fewer than `FEWEST_SPECTRA` spectra they are not estimated.
+    Of fewer than `FEWEST_STARS` stars they are not estimated.
     """
     stars = ValidationStars.from_table(validation)
-    enough = survey if survey is not None and len(survey) >= FEWEST_SPECTRA else None
+    enough = survey if survey is not None and len(survey) >= FEWEST_STARS else None
     return class_mix(stars.p_NC, stars.class_N, prior, enough, stars.weight_N)
 
 

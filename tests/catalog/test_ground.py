@@ -87,7 +87,7 @@ def test_nothing_is_promised_of_a_survey_too_small_to_know_its_class_shares() ->
         result = ground.judge({"MP": threshold}, {"MP": stars(0.5)})["MP"]
         assert np.isfinite(result.purity.value) == promised
         if not promised:
-            assert result.withheld[0].startswith("fewer than 200 spectra of the survey have class")
+            assert result.withheld[0].startswith("fewer than 200 stars of the survey have class")
             assert result.withheld[0].endswith("give 'mp.prior={MP: 4, CEMP: 1, NMP: 95}'")
 
 

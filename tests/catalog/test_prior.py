@@ -3,6 +3,8 @@ intervals against known mixes.
 """
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from survey.catalog.prior import RAREST, BinnedProbabilities, ClassMix, adjust, cautious, class_mix
+from survey.catalog.flags import FlagRules
+from survey.catalog.prior import (
+    RAREST,
+    BinnedProbabilities,
+    ClassMix,
+    adjust,
+    cautious,
+    class_mix,
+    survey_probabilities,
+)
 from survey.catalog.settings import Prior
 from tests.catalog import mixed_stars
 from tests.catalog.mixed_stars import BALANCED, SKY, p_of, probabilities, stars
@@ -142,7 +153,7 @@ def test_too_few_stars_of_a_class_are_noted_and_not_fitted() -> None:
 def test_a_survey_without_answers_has_the_mix_of_validation(survey: np.ndarray | None) -> None:
     mix = mix_of((30, 20, 50), "estimated", survey)
     assert mix.share_C.tolist() == [0.3, 0.2, 0.5]
-    assert "too few spectra of the survey have class probabilities" in mix.notes[-1]
+    assert "too few stars of the survey have class probabilities" in mix.notes[-1]
 
 
 def test_without_any_star_all_shares_are_equal() -> None:
@@ -206,3 +217,16 @@ def test_no_class_gets_a_share_of_0(low: float, high: float) -> None:
 def test_a_certain_or_given_share_is_kept(how: str, low: float, high: float) -> None:
     mix = mix_with_cemp(how, low, high)
     assert cautious(mix, "MP") == (mix, ())
+
+
+def test_a_star_that_is_observed_again_and_again_counts_once() -> None:
+    class_N, feature_N2 = stars(np.random.default_rng(3), (100, 20, 880))
+    p_NC, again_N = probabilities(feature_N2), np.where(class_N == 1, 10, 1)
+    star_V = np.repeat(np.arange(1000, dtype=np.int32), again_N)
+    parts = np.array_split(np.arange(len(star_V)), 3)
+    shards = [mixed_stars.table(class_N[star_V[part]], p_NC[star_V[part]]) for part in parts]
+    predictions: Any = SimpleNamespace(tables=lambda columns: iter(shards))
+    binned = survey_probabilities(predictions, FlagRules(), star_V)
+    once = BinnedProbabilities.of_stars(p_NC)
+    assert len(binned) == 1000
+    assert binned.n_B[np.lexsort(binned.p_BC.T)] == pytest.approx(once.n_B[np.lexsort(once.p_BC.T)])
