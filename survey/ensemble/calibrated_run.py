@@ -74,9 +74,9 @@ def _check_run(path: str) -> None:
     document = run_document(path)
     trained_store(path, document)
     part = document.parts.get("validation")
-    spectra = part.spectra if part else 0
-    if spectra < LEAST:
+    stars = part.stars if part else 0
+    if stars < LEAST:
         raise JobError(
-            f"its validation part has {spectra} spectra, {LEAST} are needed; train with a larger one, such "
+            f"its validation part has {stars} stars, {LEAST} are needed; train with a larger one, such "
             "as split.parts=[0.6,0.2,0.2], or with more labels"
         )

@@ -65,6 +65,11 @@ class Calibration:
     snr: float
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether anything was fitted: a temperature, or the errors of a label."""
+        return self.temperature != 1 or any(np.isfinite(row.law.a) for row in self.errors)
+
     def apply(self, answers: Answers, snr_N: Floats) -> Answers:
         """Calibrated probabilities, errors and intervals.
 

@@ -31,7 +31,7 @@ from survey.training.source_settings import MAIN
 from survey.training.sources import known, source_names
 
 LEAST, LEAST_OF_OTHERS = 20, 100
-"""With fewer validation spectra there are no fitted weights and no calibration; with fewer stars of other
+"""With fewer validation stars there are no fitted weights and no calibration; with fewer stars of other
 sources errors are calibrated on all."""
 
 
@@ -117,20 +117,21 @@ def _fit_samples(settings: Build, seen_by: Members, store: Store) -> tuple[Sampl
     validation, train = pool.at(seen.part("validation")), pool.at(seen.part("train"))
     if seen_by.classes or seen_by.labels:
         train = known(train)
-    _check_enough(settings, store.path, len(pool), len(validation), len(train))
+    stars = len(set(validation.extra["star"].to_pylist())) if len(validation) else 0
+    _check_enough(settings, store.path, len(pool), stars, len(train))
     return pool, validation, train
 
 
-def _check_enough(settings: Build, store: str, labelled: int, validation: int, train: int) -> None:
-    """There are enough validation spectra for what is fitted to them, and training spectra for the domain."""
+def _check_enough(settings: Build, store: str, labelled: int, validation_stars: int, train: int) -> None:
+    """There are enough validation stars for what is fitted to them, and training spectra for the domain."""
     if settings.needs_validation() and not labelled:
         raise SettingsError(
             f"ensemble: {store}: is not the store of a member, so the labels of its spectra are unknown; "
             "give labels= too, or leave out store="
         )
-    if settings.needs_validation() and validation < LEAST:
+    if settings.needs_validation() and validation_stars < LEAST:
         raise SettingsError(
-            f"ensemble: {store}: {validation} spectra are in the validation part of a member and in the "
+            f"ensemble: {store}: {validation_stars} stars are in the validation part of a member and in the "
             "train part of none; weights and "
             f"calibration need {LEAST}; give members with one split, or calibrate=false weights=equal"
         )

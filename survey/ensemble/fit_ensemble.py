@@ -52,7 +52,7 @@ def fit_ensemble(settings: Build, members: Members, data: FitData) -> Ensemble:
         id=_id(settings, members, member_weights, calibration, (domain, key, others)),
         **member_fields(members, member_weights),
         passes=settings.passes,
-        calibrated=settings.calibrate,
+        calibrated=settings.calibrate and (calibration.is_fitted or not predicts),
         calibration=calibration,
         domain=domain is not None,
         anomaly=anomaly_unit(data.member_answers),

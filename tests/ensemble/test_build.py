@@ -289,7 +289,7 @@ def test_a_wrong_file_or_folder_is_an_error(
 def test_without_common_validation_stars_nothing_can_be_fitted(folder: Path, tmp_path: Path) -> None:
     other = small_runs.train(folder, "elsewhere", split={"parts": [0.93, 0.05, 0.02], "seed": 3}, epochs=1)
     runs = [str(folder / "both"), other]
-    message = r"\d+ spectra are in the validation part .* weights and calibration need 20; .* calibrate=false"
+    message = r"\d+ stars are in the validation part .* weights and calibration need 20; .* calibrate=false"
     with pytest.raises(SettingsError, match=message):
         build(settings(folder, tmp_path, runs=runs))
     plain = build(settings(folder, tmp_path, runs=runs, calibrate=False, weights="equal"))

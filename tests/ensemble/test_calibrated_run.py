@@ -12,13 +12,18 @@ import pytest
 
 from survey.claim import claim
 from survey.ensemble import calibrated_run
+from survey.ensemble.build import build
 from survey.ensemble.calibrated_run import CALIBRATED, calibrated
 from survey.ensemble.ensemble import open_ensemble
+from survey.ensemble.fit_data import LEAST
 from survey.ensemble.settings import Build
 from survey.files import DiskFullError
+from survey.settings import SettingsError
 from survey.stored_paths import LostFolderError
+from survey.training.run import run_document
 from tests.ensemble import small_runs
 from tests.predict.small_predictions import predicted
+from tests.training import lessons
 
 
 @pytest.fixture
@@ -109,6 +114,25 @@ def test_a_run_with_too_few_validation_spectra_predicts_alone_and_a_warning_says
     assert "predicts alone, not calibrated" in caplog.text
     assert "no catalog of candidates" in caplog.text
     assert not open_ensemble(str(run)).document.calibrated
+
+
+def test_many_visits_of_few_validation_stars_are_not_enough(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lessons.store(tmp_path / "store", count=small_runs.COUNT)
+    table = tmp_path / "labels.csv"
+    header, *rows = table.read_text().splitlines()
+    of_star = [f"{row},star {number // 10}" for number, row in enumerate(rows)]
+    table.write_text("\n".join([f"{header},star", *of_star]))
+    run = small_runs.train(tmp_path, "both")
+    part = run_document(run).parts["validation"]
+    assert part.stars < LEAST < part.spectra
+    message = f"{part.stars} stars are in the validation part .* need {LEAST}"
+    with pytest.raises(SettingsError, match=message):
+        build(Build(ensemble=str(tmp_path / "team"), runs=(run,), threads=1, gpu="never"))
+    with caplog.at_level(logging.WARNING):
+        assert calibrated(run, threads=1, gpu=False) == run
+    assert f"its validation part has {part.stars} stars, {LEAST} are needed" in caplog.text
 
 
 def test_an_ensemble_that_was_made_before_a_setting_existed_is_used_as_it_is(run: Path) -> None:

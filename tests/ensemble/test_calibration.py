@@ -350,6 +350,7 @@ def test_many_visits_of_few_stars_change_nothing_and_are_noted() -> None:
     answers, classes = at_temperature(190, 0.5)
     calibration = fit_calibration(answers, classes, np.empty((190, 0)), np.full(190, 30.0), star_N=star)
     assert calibration.temperature == 1
+    assert not calibration.is_fitted
     assert calibration.notes == (
         "classes: 19 validation stars have a known class, 20 are needed; probabilities are not calibrated",
     )
@@ -359,6 +360,7 @@ def test_stars_with_one_visit_each_are_calibrated_as_without_stars() -> None:
     answers, truth, snr = scattered(300, 2.0)
     star = np.random.default_rng(0).permutation(300)
     with_stars = fit_calibration(answers, unknown_classes(300), truth, snr, star_N=star)
+    assert with_stars.is_fitted
     assert with_stars.to_dict() == fit(answers, unknown_classes(300), truth, snr).to_dict()
 
 
