@@ -22,16 +22,16 @@ from survey.reports import (
     truth_plots,
 )
 from survey.reports.check_plots import check_lines
+from survey.reports.kept_pictures import PICTURES, of_result
 from survey.reports.shown_lists import shown_lists
 
-PICTURES = "pictures.json"
 CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "unknown")
 
 
 def pictures(result: CatalogResult) -> list[str]:
     """Draw the plots that do not exist yet; the paths of all plots."""
-    old = _drawn(result.folder)
-    if not result.created and old["names"]:
+    old, of = _drawn(result.folder), of_result(result.document)
+    if not result.created and old["names"] and old.get("of", of) == of:
         return [files.join(result.folder, name) for name in old["names"]]
     for name in old["names"]:
         files.remove(files.join(result.folder, name))
@@ -43,7 +43,8 @@ def pictures(result: CatalogResult) -> list[str]:
             continue
         names.append(f"{name}.png")
         files.write(files.join(result.folder, names[-1]), png)
-    files.write_json(files.join(result.folder, PICTURES), {"names": names, "left_out": left_out})
+    record = {"names": names, "left_out": left_out, "of": of}
+    files.write_json(files.join(result.folder, PICTURES), record)
     return [files.join(result.folder, name) for name in names]
 
 

@@ -10,7 +10,7 @@ from survey.reports.kept_pictures import keep_pictures
 
 def pictures(result: Explained) -> list[str]:
     """Draw the pictures, unless they are there; their paths."""
-    return keep_pictures(result.folder, result.created, explain_plots.draw(result))
+    return keep_pictures(result.folder, result.document, explain_plots.draw(result))
 
 
 def summary(result: Explained, pictures: Sequence[str]) -> str:

@@ -14,10 +14,10 @@ FIRST_ROWS = 5
 
 def pictures(sample: Followup, results: Observed | None) -> list[str]:
     """Draw the plots, unless they are there; their paths."""
-    paths = keep_pictures(sample.folder, sample.created, followup_plots.draw_sample_plots(sample))
+    paths = keep_pictures(sample.folder, sample.document, followup_plots.draw_sample_plots(sample))
     if results:
         drawn = followup_plots.draw_result_plots(sample, results)
-        paths += keep_pictures(results.folder, results.created, drawn)
+        paths += keep_pictures(results.folder, results.document, drawn)
     return paths
 
 

@@ -6,7 +6,7 @@ from survey import files
 from survey.label_tables.label_document import LabelsDocument, SourceRecord
 from survey.label_tables.label_tables import CONTRADICTIONS, SCALES, LabelsResult
 from survey.reports import label_table_plots
-from survey.reports.kept_pictures import keep_pictures
+from survey.reports.kept_pictures import keep_pictures, kept_names
 
 REPORT = "report.txt"
 MOST_REASONS = 6
@@ -16,9 +16,12 @@ SHOWN = 3
 
 def pictures(result: LabelsResult) -> list[str]:
     """Draw the pictures and write the report, unless they are there; the paths of the pictures."""
-    paths = keep_pictures(result.folder, result.created, label_table_plots.plots(result))
-    if result.created or not files.exists(files.join(result.folder, REPORT)):
-        files.write(files.join(result.folder, REPORT), (summary(result, paths) + "\n").encode())
+    report = files.join(result.folder, REPORT)
+    if kept_names(result.folder, result.document) is None:
+        files.remove(report)  # of another table
+    paths = keep_pictures(result.folder, result.document, label_table_plots.plots(result))
+    if not files.exists(report):
+        files.write(report, (summary(result, paths) + "\n").encode())
     return paths
 
 

@@ -16,7 +16,7 @@ MOST_CLASSES = 12
 
 def pictures(result: LatentResult) -> list[str]:
     """Draw the pictures, unless they are there; their paths."""
-    return keep_pictures(result.folder, result.created, _drawn(result))
+    return keep_pictures(result.folder, result.document, _drawn(result))
 
 
 def _drawn(result: LatentResult) -> Iterator[tuple[str, bytes]]:

@@ -41,6 +41,16 @@ def test_pictures_of_an_older_version_are_replaced(result: CatalogResult, figure
     assert not (folder / "old.png").exists()
 
 
+def test_pictures_of_another_catalog_are_drawn_again(result: CatalogResult, figures: list[Figure]) -> None:
+    """A process that made the catalog anew may have ended before it drew them."""
+    paths = report.pictures(result)
+    drawn = len(figures)
+    document = result.document.model_copy(update={"id": "another"})
+    unchanged = dataclasses.replace(result, created=False, document=document)
+    assert report.pictures(unchanged) == paths
+    assert len(figures) == 2 * drawn
+
+
 def test_a_picture_that_cannot_be_drawn_is_named_in_the_summary(
     result: CatalogResult, figures: list[Figure]
 ) -> None:
