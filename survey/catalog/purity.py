@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from survey.catalog.prior import DRAWS, ClassMix, random_generator
 from survey.catalog.settings import ListName, list_classes
-from survey.metrics.intervals import LEVEL, Measure
+from survey.metrics.intervals import Measure, percentile_interval
 
 Floats = NDArray[np.float64]
 
@@ -29,7 +29,8 @@ def expected_purity(
     rate_XC, rate_RXC = _rates(k_XC, n_C, mix)
     listed_X = k_XC.sum(1)
     value_X = np.where(listed_X > 0, share_in_list(rate_XC * mix.share_C, name), np.nan)
-    drawn_RX = share_in_list(_listed(rate_RXC, mix.drawn_RC[:, None], mix.size), name)
+    listed_RXC = _drawn_survey(rate_RXC, mix.drawn_RC[:, None], mix.size)[1]
+    drawn_RX = _known_ratio(listed_RXC[:, :, list_classes(name)].sum(2), listed_RXC.sum(2))
     return _measures(name, "purity", value_X, drawn_RX, listed_X, optimism)
 
 
@@ -53,8 +54,8 @@ def expected_completeness(
     wanted_X = weight_XC[:, wanted].sum(1)
     share_X = ratio((rate_XC * weight_XC)[:, wanted].sum(1), wanted_X)
     value_X = np.where((n_X > 0) & (wanted_X > 0), share_X, np.nan)
-    listed_RXC = _listed(rate_RXC, weight_RXC, mix.size)
-    drawn_RX = ratio(listed_RXC[:, :, wanted].sum(2), weight_RXC[:, :, wanted].sum(2))
+    present_RXC, listed_RXC = _drawn_survey(rate_RXC, weight_RXC, mix.size)
+    drawn_RX = _known_ratio(listed_RXC[:, :, wanted].sum(2), present_RXC[:, :, wanted].sum(2))
     return _measures(name, "completeness", value_X, drawn_RX, n_X, optimism)
 
 
@@ -84,13 +85,19 @@ def _rates(k_XC: NDArray[Any], n_C: NDArray[Any], mix: ClassMix) -> tuple[Floats
     return rate_XC, drawn_RXC
 
 
-def _listed(rate_RXC: Floats, share_RXC: Floats, size: int) -> Floats:
-    """The listed part of a survey, by class: shares times rates, with the noise of a survey of this size."""
+def _drawn_survey(rate_RXC: Floats, share_RXC: Floats, size: int) -> tuple[Floats, Floats]:
+    """The stars of a survey of this size, by class, and those of them that are listed, by chance."""
+    share_RXC = np.broadcast_to(share_RXC, rate_RXC.shape)
     if not size:
-        return np.asarray(rate_RXC * share_RXC)
-    stars_RXC = np.broadcast_to(np.rint(size * share_RXC).astype(np.int64), rate_RXC.shape)
-    listed_RXC = random_generator("listed").binomial(stars_RXC, rate_RXC)
-    return np.asarray(share_RXC * ratio(listed_RXC, stars_RXC))
+        return share_RXC, np.asarray(rate_RXC * share_RXC)
+    generator = random_generator("listed")
+    stars_RXC = generator.poisson(size * share_RXC)
+    return stars_RXC, generator.binomial(stars_RXC, rate_RXC)
+
+
+def _known_ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """numerator / denominator; NaN where the denominator is 0: of no star nothing follows."""
+    return np.where(denominator > 0, ratio(numerator, denominator), np.nan)
 
 
 def _measures(
@@ -98,9 +105,13 @@ def _measures(
 ) -> list[Measure]:
     """Values with the middle 95 % of their draws, widened to hold them; both less the optimism."""
     value_X, drawn_RX = (expit(logit(share) - optimism) for share in (value_X, drawn_RX))
-    low_X, high_X = np.quantile(drawn_RX, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
-    low_X, high_X = np.fmin(low_X, value_X), np.fmax(high_X, value_X)
     return [
-        Measure(name, metric, float(value), float(low), float(high), int(n))
-        for value, low, high, n in zip(value_X, low_X, high_X, n_X, strict=True)
+        Measure(name, metric, float(value), *_interval(drawn_R, value), int(n))
+        for value, drawn_R, n in zip(value_X, drawn_RX.T, n_X, strict=True)
     ]
+
+
+def _interval(drawn_R: Floats, value: float) -> tuple[float, float]:
+    """The interval of the draws that are known; there is one without a value too."""
+    middle = np.nanmedian(drawn_R) if np.isfinite(drawn_R).any() else np.nan
+    return percentile_interval(drawn_R, float(middle if np.isnan(value) else value))

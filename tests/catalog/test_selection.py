@@ -1,11 +1,15 @@
 """The selection function against counting by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from scipy.special import expit, logit
 
+from survey.catalog.prior import ClassMix
+from survey.catalog.purity import expected_completeness, expected_purity
 from survey.catalog.selection import BINS, CURVES, selection_function, threshold_curve
 from survey.catalog.selection_settings import SelectionBins
 from survey.catalog.settings import LIST_NAMES, ListGoal, ListName
@@ -148,3 +152,33 @@ def test_edges_must_rise() -> None:
     message = r"catalog: snr: .*edges 10, 5 do not rise; give each edge above the one before"
     with pytest.raises(SettingsError, match=message):
         SelectionBins.from_dict("catalog", {"snr": [10.0, 5.0]})
+
+
+@pytest.mark.parametrize("size", [355, 4000])
+def test_the_interval_of_a_list_of_a_small_survey_reaches_beyond_its_value(size: int) -> None:
+    """With less than half a star expected, no star was drawn: the value was the upper end."""
+    table = mixed_stars.validation((300, 300, 600), 1)
+    mix = replace(mix_of_stars(table, {"MP": 4, "CEMP": 0.1, "NMP": 95.9}), size=size)
+    threshold = choose_threshold(table, "CEMP", ListGoal(goal="f1"), mix)
+    for measure in (threshold.purity, threshold.completeness):
+        assert measure.low < measure.value < measure.high
+
+
+def test_an_interval_holds_the_share_of_listed_stars_in_small_surveys() -> None:
+    """With known shares and rates, the purity of nearly all surveys of this size is in the interval."""
+    rate_C, share_C, n_C = np.array([0.05, 0.5, 0.001]), np.array([0.04, 0.01, 0.95]), np.full(3, 100_000)
+    mix = ClassMix("given", share_C, share_C, np.tile(share_C, (400, 1)), 2000)
+    k_XC = np.rint(rate_C * n_C).astype(np.int64)[None]
+    [purity], [complete] = (
+        expected_purity(k_XC, n_C, "CEMP", mix),
+        expected_completeness(k_XC, n_C, "CEMP", mix),
+    )
+    rng = np.random.default_rng(0)
+    stars_RC = rng.multinomial(2000, share_C, 1000)
+    listed_RC = rng.binomial(stars_RC, rate_C)
+    for measure, share_R in (
+        (purity, listed_RC[:, 1] / listed_RC.sum(1)),
+        (complete, listed_RC[:, 1] / stars_RC[:, 1]),
+    ):
+        inside = ((measure.low <= share_R) & (share_R <= measure.high)).mean()
+        assert 0.93 <= inside <= 0.98, measure

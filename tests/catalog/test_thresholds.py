@@ -350,7 +350,7 @@ def test_the_mix_of_validation_stars_is_found_in_their_table() -> None:
     assert mix.share_C == pytest.approx(BALANCED)
 
 
-def test_with_few_spectra_the_class_mix_is_that_of_validation(tmp_path: Path) -> None:
+def test_with_few_stars_the_class_mix_is_that_of_validation(tmp_path: Path) -> None:
     ra, dec = skies.cluster(10, 20, 40, 5000, 1)
     skies.write(tmp_path / "predictions", skies.rows(ra, dec, [None] * len(ra)))
     validation = mixed_stars.validation((100, 100, 100))
@@ -359,4 +359,4 @@ def test_with_few_spectra_the_class_mix_is_that_of_validation(tmp_path: Path) ->
     pq.write_table(validation.append_column("star", names), path)
     threshold = run(tmp_path).document.thresholds["CEMP"]
     assert threshold.mix.how == "validation"
-    assert any("too few spectra" in note for note in threshold.notes)
+    assert any("too few stars" in note for note in threshold.notes)
