@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from survey.label_tables.catalogue_settings import STAR_IDS
 from survey.label_tables.read_catalogue import CatalogueRows
 from survey.label_tables.settings import StarMatch
-from survey.label_tables.star_positions import StarPositions, arcsec_between
+from survey.label_tables.star_positions import StarPositions, arcsec_between, positions_in_names
 from survey.label_tables.survey_stars import SurveyStars
 from survey.labelling import star_id
 from survey.labelling.star_id import Codes, Floats
@@ -35,10 +35,10 @@ TWO_ROWS = "two stars of the catalogue are as near to one of the survey"
 NEARER_ROW = "another star of the catalogue is nearer"
 SWAPPED_AT_LEAST = 20
 
-SPELLED_IDS = ("designation", "name")
-"""Ids that differ for one star: designations are made from coordinates, names are spelled in several ways."""
+PUNCTUATION = r"[\s_+./*'-]"
+"""What two spellings of a name may differ in."""
 ONE_PLACE = 0.5
-"""Arcsec. Rows of a catalogue that are nearer to each other are of one star, whatever it is called."""
+"""Arcsec. Designations are made from measured coordinates: those that are this near are of one star."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ def match_rows(rows: CatalogueRows, survey: SurveyStars, settings: StarMatch) ->
     found.star_R[is_far_R] = -1
     left_R = rows.kept & (found.star_R < 0) & here.known
     _match_positions(rows, found, left_R, here, there, survey.star_N, settings)
-    _refuse_crowds(rows, found, here, settings)
+    _refuse_crowds(rows, found, settings)
     _check_swapped(rows, found, here, there, survey, settings)
     rows.refuse(found.star_R < 0, NOT_IN_SURVEY)
     found.star_R[~rows.kept] = -1
@@ -188,16 +188,16 @@ def _match_positions(
     found.is_ambiguous_R[index[is_ambiguous & is_match]] = True
 
 
-def _refuse_crowds(rows: CatalogueRows, found: StarMatches, here: StarPositions, settings: StarMatch) -> None:
+def _refuse_crowds(rows: CatalogueRows, found: StarMatches, settings: StarMatch) -> None:
     """Several stars of one catalogue at one star of the survey: the nearest counts, if it is clearly nearest.
 
     A row that an id matched is the nearest. Rows with the same id, or of a catalogue without ids, are rows of
-    one star; so are rows at one place that have different names or designations.
+    one star.
     """
     kind = next((kind for kind in STAR_IDS if kind in rows.ids), None)
     if kind is None:
         return
-    id_R, _ = star_id.encode(rows.ids[kind])
+    id_R = _codes(rows.ids[kind], is_spelled=kind == "name")
     by_position_R = rows.kept & (found.by_R == POSITION)
     index = np.flatnonzero(rows.kept & (found.star_R >= 0) & (id_R >= 0))
     apart_R = np.where(by_position_R, found.arcsec_R, 0)
@@ -205,9 +205,9 @@ def _refuse_crowds(rows: CatalogueRows, found: StarMatches, here: StarPositions,
     is_first = np.diff(found.star_R[order], prepend=-1) != 0
     first = order[is_first][np.cumsum(is_first) - 1]
     is_other = by_position_R[order] & (id_R[order] != id_R[first])
-    if kind in SPELLED_IDS:
-        places = (here.ra_R[order], here.dec_R[order], here.ra_R[first], here.dec_R[first])
-        is_other &= ~(arcsec_between(*places) < ONE_PLACE)
+    if kind == "designation":
+        ra_R, dec_R = positions_in_names(rows.ids[kind])
+        is_other &= ~(arcsec_between(ra_R[order], dec_R[order], ra_R[first], dec_R[first]) < ONE_PLACE)
     if settings.ambiguous == "refuse":
         is_close = by_position_R[first] & (apart_R[order] < apart_R[first] + settings.margin)
         crowded = np.unique(found.star_R[order[is_other & is_close]])
@@ -215,6 +215,13 @@ def _refuse_crowds(rows: CatalogueRows, found: StarMatches, here: StarPositions,
     farther_R = np.zeros(len(rows), bool)
     farther_R[order[is_other]] = True
     rows.refuse(farther_R, NEARER_ROW)
+
+
+def _codes(ids: pa.Array, is_spelled: bool) -> Codes:
+    """A code for each id; for each name, however it is spelled."""
+    if is_spelled:
+        ids = pc.utf8_upper(pc.replace_substring_regex(ids, PUNCTUATION, ""))
+    return star_id.encode(ids)[0]
 
 
 def _check_swapped(
