@@ -1,11 +1,11 @@
 """The stars that labels are wanted for: those of a survey's catalogue or a store, with all their visits.
 
-Rows with the same id are one star; so are rows without any id that lie within 3 arcsec of each other.
-Shapes: N visits, S stars.
+Rows with the same id are one star. So are rows within 3 arcsec of each other, as in the store: one star has
+several designations, which are made from measured coordinates. Only two Gaia ids are two stars at any
+distance. Shapes: N visits, S stars.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from survey.labelling import keys, star_id
 from survey.labelling.star_id import Codes, Floats
 from survey.store.store import STORE, open_store
 from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS
-from survey.tables.read import open_table
+from survey.tables.read import TableFile, open_table
 
 USUAL_IDS: dict[str, tuple[str, ...]] = {
     "gaia_dr3": ("gaia_source_id", "gaia_dr3_source_id", "source_id"),
@@ -31,6 +31,7 @@ USUAL_IDS: dict[str, tuple[str, ...]] = {
 """The usual names of columns of ids. A gaia_source_id is taken for that of DR3;
 `survey.ids` may say that it is that of DR2."""
 
+GAIA_IDS = {"gaia_dr3", "gaia_dr2"}
 USUAL_SNR = ("snr_g", "snrg", "snr", "snr_r", "snrr")
 USUAL_MOTION = (("pmra", "pm_ra"), ("pmdec", "pmde", "pm_dec"))
 CARRIED = ("obsdate", "lmjd", "planid", "spid", "fiberid", "plate", "mjd", "class", "subclass", *FILE_COLUMNS)
@@ -71,41 +72,41 @@ def open_survey(path: str, settings: SurveyColumns) -> SurveyStars:
     """The stars of a store or of a catalogue."""
     path = files.absolute(path)
     if files.exists(files.join(path, STORE.file)):
-        table, names = _read_store(path)
+        opened, table = _read_store(path, settings)
     else:
         opened = open_table(path)
-        names, find = list(opened.names), opened.find
-        table = opened.read(_wanted(settings, names, find))
-    return _stars(path, table, settings, _finder(names))
+        table = opened.read(_wanted(settings, opened))
+    return _stars(table, settings, opened)
 
 
-def _read_store(path: str) -> tuple[pa.Table, list[str]]:
-    """The columns of a store without its pixels."""
+def _read_store(path: str, settings: SurveyColumns) -> tuple[TableFile, pa.Table]:
+    """The columns of a store that are wanted, without its pixels."""
     store, tables = open_store(path), []
-    wanted = ("visit", "star", "obsid", "ra", "dec", "snr", "snr_g", "class", "subclass", "path")
     for shard in range(store.shards):
         with files.open_file(store.file(shard)) as stream:
             file = pq.ParquetFile(stream, page_checksum_verification=True)
-            there = [name for name in wanted if name in file.schema_arrow.names]
-            tables.append(file.read(columns=there, use_threads=False).replace_schema_metadata())
-    table = pa.concat_tables(tables).combine_chunks()
+            opened = TableFile(path, tuple(file.schema_arrow.names), "parquet")
+            tables.append(file.read(columns=_wanted(settings, opened), use_threads=False))
+    table = pa.concat_tables([table.replace_schema_metadata() for table in tables]).combine_chunks()
     if not table.num_rows:
         raise ValueError(f"labels: to: {path}: the store has no spectra; give another one")
-    return table, table.column_names
+    return opened, table
 
 
-def _finder(names: Sequence[str]) -> Callable[..., str | None]:
-    from survey.tables.read import TableFile
-
-    return TableFile("", tuple(names), "parquet").find
-
-
-def _wanted(settings: SurveyColumns, names: list[str], find: Callable[..., str | None]) -> list[str]:
-    """The columns of a catalogue that are read."""
-    found = [find(*wanted) for wanted in _id_names(settings).values()]
-    found += [find(*wanted) for wanted in _sky_names(settings).values()]
-    found += [find(*(settings.snr or USUAL_SNR)), *(find(name) for name in (*CARRIED, "visit"))]
-    return [name for name in dict.fromkeys(found) if name in names]
+def _wanted(settings: SurveyColumns, table: TableFile) -> list[str]:
+    """The columns that are read. A column of the user that is not there is an error."""
+    given = {f"ids.{kind}": names for kind, names in settings.ids.items()}
+    given |= {name: getattr(settings, name) for name in ("ra", "dec", "pmra", "pmdec", "snr")}
+    for setting, names in given.items():
+        if names and not table.find(*names):
+            raise ValueError(
+                f"labels: survey.{setting}: {table.path}: there is no column {' or '.join(names)}; "
+                f"{table.similar(names[0])}"
+            )
+    found = [table.find(*names) for names in _id_names(settings).values()]
+    found += [table.find(*names) for names in _sky_names(settings).values()]
+    found += [table.find(*(settings.snr or USUAL_SNR)), *(table.find(name) for name in (*CARRIED, "visit"))]
+    return [name for name in dict.fromkeys(found) if name]
 
 
 def _id_names(settings: SurveyColumns) -> dict[str, Names]:
@@ -125,20 +126,19 @@ def _sky_names(settings: SurveyColumns) -> dict[str, Names]:
     }
 
 
-def _stars(
-    path: str, table: pa.Table, settings: SurveyColumns, find: Callable[..., str | None]
-) -> SurveyStars:
+def _stars(table: pa.Table, settings: SurveyColumns, opened: TableFile) -> SurveyStars:
+    find, path = opened.find, opened.path
     sky = {name: column for name, names in _sky_names(settings).items() if (column := find(*names))}
     if not {"pmra", "pmdec"} <= sky.keys():
         sky = {name: column for name, column in sky.items() if not name.startswith("pm")}
     if not {"ra", "dec"} <= sky.keys():
         sky = {}
     positions = read_positions(SkyColumns(unit="deg", epoch=settings.epoch), sky, table, path)
-    ids = _ids(table, _id_names(settings), find)
+    ids = _ids(table, _id_names(settings), opened)
     if not sky and not ids:
         raise ValueError(
             f"labels: to: {path}: there is no column of an id (obsid, gaia_source_id, designation ...) or a "
-            f"position; the columns are {', '.join(table.column_names[:40])}; give survey.ids= or survey.ra="
+            f"position; the columns are {', '.join(opened.names[:40])}; give survey.ids= or survey.ra="
         )
     snr = find(*(settings.snr or USUAL_SNR))
     carried = {name: table[name].combine_chunks() for name in dict.fromkeys(filter(None, map(find, CARRIED)))}
@@ -154,13 +154,13 @@ def _stars(
     )
 
 
-def _ids(table: pa.Table, names: dict[str, Names], find: Callable[..., str | None]) -> dict[str, pa.Array]:
+def _ids(table: pa.Table, names: dict[str, Names], opened: TableFile) -> dict[str, pa.Array]:
     """The ids of each visit as text, by kind. The visit follows from its parts where no column names it."""
     none = keys.KeyColumns(None, None, None, None, None, None)
     ids: dict[str, pa.Array] = {}
     for kind, wanted in names.items():
-        column = find(*wanted)
-        if column is None or column not in table.column_names:
+        column = opened.find(*wanted)
+        if column is None:
             continue
         if kind in VISIT_IDS:
             one = keys.KeyColumns(**{**vars(none), kind: column})
@@ -169,35 +169,30 @@ def _ids(table: pa.Table, names: dict[str, Names], find: Callable[..., str | Non
         else:
             ids[kind] = star_id.clean_ids(table[column].combine_chunks())
     if "visit" not in ids:
-        parts = keys.key_columns(_NamedTable(table.column_names, find), {}, "auto")  # type: ignore[arg-type]
+        parts = keys.key_columns(replace(opened, names=tuple(table.column_names)), {}, "auto")
         if parts.parts:
             ids["visit"] = keys.table_keys("visit", table, parts)
     return ids
-
-
-@dataclass(frozen=True)
-class _NamedTable:
-    """What `key_columns` asks of a table: its names, and which column has one of some names."""
-
-    names: Sequence[str]
-    find: Callable[..., str | None]
 
 
 def _find_stars(
     ids: dict[str, pa.Array], positions: StarPositions, rows: int
 ) -> tuple[Codes, NDArray[np.object_]]:
     """The star of each visit, and the names of the stars."""
-    encoded = [star_id.encode(ids[kind]) for kind in STAR_IDS if kind in ids]
-    has_id_N = np.zeros(rows, bool)
-    for codes, _ in encoded:
-        has_id_N |= codes >= 0
-    alone = positions.known & ~has_id_N
-    ra_N = np.where(alone, positions.ra_R, np.nan)
+    encoded = {kind: star_id.encode(ids[kind]) for kind in STAR_IDS if kind in ids}
+    ra_N = np.where(positions.known, positions.ra_R, np.nan)
     near_N = star_id.friends_of_friends(ra_N, positions.dec_R)
-    star_N = star_id.connect(*(codes for codes, _ in encoded), near_N)
-    visits = next((ids[kind] for kind in ("visit", "obsid") if kind in ids), pa.nulls(rows, pa.string()))
-    missing = pc.is_null(visits)
+    for kind in GAIA_IDS & encoded.keys():
+        near_N = _without_neighbours(near_N, encoded[kind][0])
+    star_N = star_id.connect(*(codes for codes, _ in encoded.values()), near_N)
     numbered = pc.binary_join_element_wise("row", pa.array(np.arange(rows)).cast(pa.string()), " ")
-    visits = pc.if_else(missing, numbered, visits)
-    # positions of stars with ids are not used for names
-    return star_N, star_id.name_stars(star_N, encoded, ra_N, positions.dec_R, visits)
+    visits = pc.coalesce(*(ids[kind] for kind in ("visit", "obsid") if kind in ids), numbered)
+    return star_N, star_id.name_stars(star_N, [*encoded.values()], ra_N, positions.dec_R, visits)
+
+
+def _without_neighbours(near_N: Codes, gaia_N: Codes) -> Codes:
+    """The codes of visits near each other; -1 for those with a Gaia id where another Gaia id is near."""
+    has_both_N = (near_N >= 0) & (gaia_N >= 0)
+    pairs = np.unique(np.stack([near_N[has_both_N], gaia_N[has_both_N]]), axis=1)
+    near, stars = np.unique(pairs[0], return_counts=True)
+    return np.where(has_both_N & np.isin(near_N, near[stars > 1]), -1, near_N)
