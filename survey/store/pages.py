@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from survey.store.schema import ARRAY_COLUMNS, array_column
+from survey.store.thrift import Struct, read_struct
 
 ALIGNMENT = 64
 """Bytes. The start of an array decides how vector units read it, and the last bit of a matrix product."""
@@ -86,20 +87,21 @@ class _Chunk:
         values, start, at = aligned_array(count), 0, column.data_page_offset
         end = at + column.total_compressed_size
         while at < end:
-            header, at = _struct(self.data, at)
-            size = int(header[3])
+            header, at = read_struct(self.data, at)
+            size = int(header[3].value)
             start += self._page(header, memoryview(self.data)[at : at + size], values[start:])
             at += size
         if start != count:
             raise OtherLayoutError
         return values
 
-    def _page(self, header: dict[int, Any], packed: memoryview, values: NDArray[np.float32]) -> int:
+    def _page(self, header: Struct, packed: memoryview, values: NDArray[np.float32]) -> int:
         """Puts the values of a page into an array, and returns their number."""
-        if header[1] != DATA_PAGE or header[3] < 0:
+        kind, unpacked, size = (header[number].value for number in (1, 2, 3))
+        if kind != DATA_PAGE or size < 0:
             raise OtherLayoutError
-        codec, encoding = CODECS[self.column.compression], header[5][2]
-        page = np.frombuffer(pa.decompress(packed, header[2], codec) if codec else packed, np.uint8)
+        codec, encoding = CODECS[self.column.compression], header[5].value[2].value
+        page = np.frombuffer(pa.decompress(packed, unpacked, codec) if codec else packed, np.uint8)
         for _ in range(1 + self.may_be_null):  # the levels: their size in four bytes, then themselves
             page = page[4 + int.from_bytes(page[:4].tobytes(), "little") :]
         count = len(page) // 4
@@ -108,7 +110,7 @@ class _Chunk:
         if encoding == PLAIN:
             values[:count].view(np.uint8)[:] = page
         else:
-            from survey.store.loops.join_bytes import join_bytes  # numba takes a moment
+            from survey.store.loops.byte_planes import join_bytes  # numba takes a moment
 
             join_bytes(page.reshape(4, count), values[:count].view(np.uint32))
         return count
@@ -119,45 +121,3 @@ def aligned_array(count: int) -> NDArray[np.float32]:
     room = np.empty(4 * count + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + 4 * count].view(np.float32)
-
-
-def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """The numbered fields of a structure in Thrift's compact form, and where it ends."""
-    fields: dict[int, Any] = {}
-    number = 0
-    while kind := data[at]:
-        at += 1
-        if kind >> 4:
-            number += kind >> 4
-        else:
-            number, at = _signed(data, at)
-        kind &= 15
-        if kind in (1, 2):  # the kind of a truth value is its value
-            fields[number] = kind == 1
-        elif kind in (4, 5, 6):
-            fields[number], at = _signed(data, at)
-        elif kind == 8:
-            size, at = _unsigned(data, at)
-            at += size
-        elif kind == 12:
-            fields[number], at = _struct(data, at)
-        else:
-            raise OtherLayoutError
-    return fields, at + 1
-
-
-def _unsigned(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the lowest first."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
-def _signed(data: bytes, at: int) -> tuple[int, int]:
-    """A number with a sign, which is its lowest bit."""
-    value, at = _unsigned(data, at)
-    return (value >> 1) ^ -(value & 1), at

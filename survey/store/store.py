@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from survey import files
@@ -29,6 +28,7 @@ from survey.store.markers import SHARDS, IngestMarker, markers_from, shard_file
 from survey.store.pages import parse_spectra
 from survey.store.schema import ARRAY_COLUMNS, IMAGE
 from survey.store.settings import Bits, Prepare
+from survey.store.write_pages import written
 
 
 class StoreSettings(BaseModel):
@@ -141,16 +141,12 @@ def to_parquet(table: pa.Table) -> pa.Buffer:
     """A table of a store as the bytes of a Parquet file."""
     arrays = [name for name in ARRAY_COLUMNS if name in table.column_names]
     scalars = [name for name in table.column_names if name not in (*arrays, IMAGE)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=1 << 30,
-        compression="lz4",
-        write_batch_size=1 << 14,
-        write_page_checksum=True,  # for readers of some columns only
-        use_dictionary=scalars,
-        write_statistics=scalars,
-        column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in arrays},
-    )
-    return sink.getvalue()
+    options = {
+        "compression": "lz4",
+        "write_batch_size": 1 << 14,
+        "write_page_checksum": True,  # for readers of some columns only
+        "use_dictionary": scalars,
+        "write_statistics": scalars,
+        "column_encoding": {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in arrays},
+    }
+    return written(table, arrays, options)

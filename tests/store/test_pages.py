@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from survey.predict.inputs import to_spectra
-from survey.store.loops.join_bytes import join_bytes
+from survey.store.loops.byte_planes import join_bytes, split_bytes
 from survey.store.pages import ALIGNMENT, parse_spectra
 from survey.store.schema import array_column
 from survey.store.store import round_mantissa, to_parquet
@@ -167,3 +167,11 @@ def test_joined_bytes_are_the_words_that_were_split(words: list[int], zeros: int
     joined_N = np.empty_like(words_N)
     join_bytes(bytes_4N, joined_N)
     assert np.array_equal(joined_N, words_N)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
+def test_split_bytes_are_those_of_the_words(words: list[int]) -> None:
+    words_N = np.array(words, np.uint32)
+    bytes_4N = np.empty((4, len(words)), np.uint8)
+    split_bytes(words_N, bytes_4N)
+    assert np.array_equal(bytes_4N, words_N.view(np.uint8).reshape(-1, 4).T)
