@@ -66,6 +66,12 @@ def fitted_cascade(ensemble: Ensemble, threads: Threads = "auto") -> Cascade:
     return open_cascade(ensemble)
 
 
+def finished_cascade(ensemble: Ensemble) -> Cascade | None:
+    """The cascade of an ensemble; None if it is not fitted yet."""
+    fastest_member(ensemble)
+    return open_cascade(ensemble) if _is_there(folder_of(ensemble), ensemble) else None
+
+
 def _is_there(folder: Folder[CascadeDocument], ensemble: Ensemble) -> bool:
     """Whether the folder has a sound cascade of this ensemble."""
     document = folder.sound_document()

@@ -96,6 +96,11 @@ def estimate_prediction(settings: Predict, prices: Prices) -> Cost:
     cost = _cost(inputs.shards, rows, done, measured, settings.workers, prices, gpus)
     share = max(inputs.shards - done, 0) / inputs.shards
     cost.measured += f"; a worker opens the ensemble in {opening:.1f} s"
+    if settings.cascade and not begun.cascade:
+        cost.assumed.append(
+            "the cascade is not fitted yet, so all members saw all spectra here; fitting it takes minutes, "
+            "and the shards will be faster"
+        )
     cost.bytes_read = None if read is None else read * share
     cost.bytes_written = written / measured.rows * rows * share
     if settings.input and begun.plan:

@@ -17,7 +17,7 @@ from survey import checked, files, machine
 from survey.ensemble.calibrated_run import calibrated
 from survey.ensemble.cascade import Cascade, folder_of
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, open_ensemble
-from survey.ensemble.fit_cascade import fitted_cascade
+from survey.ensemble.fit_cascade import finished_cascade, fitted_cascade
 from survey.folder import Folder
 from survey.predict import inputs, numpy_arrays
 from survey.predict.autotune import Autotuner, TrialRequest
@@ -137,13 +137,16 @@ def _predict(settings: Predict, folder: Folder[PredictionsDocument], workers: Wo
 def begin(settings: Predict, ensemble_path: str = "") -> Begun:
     """Checks everything, writes the settings and lists the input: all before the first shard.
 
-    Without the path of an ensemble, a run that `settings` name is calibrated first.
+    Without the path of an ensemble, a run that `settings` name is calibrated first, and a missing cascade is
+    fitted. With it, for a plan, the ensemble stays as it is.
     """
     path = ensemble_path or settings.ensemble or shipped_ensemble()
     if settings.calibrate and not ensemble_path:
         path = calibrated(path, settings.threads, settings.gpu == "auto")
     ensemble = open_ensemble(path)
-    cascade = fitted_cascade(ensemble, settings.threads) if settings.cascade else None
+    cascade = None
+    if settings.cascade:
+        cascade = finished_cascade(ensemble) if ensemble_path else fitted_cascade(ensemble, settings.threads)
     plain = settings.plain() | ({"cascade": cascade.document.id} if cascade else {})
     if settings.store is not None:
         store_input = _store_input(settings, ensemble)

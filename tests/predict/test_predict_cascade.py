@@ -14,6 +14,8 @@ from survey import files
 from survey.catalog.catalog import make_catalog
 from survey.catalog.settings import CatalogSettings
 from survey.ensemble.cascade import CASCADE
+from survey.estimate.settings import Prices
+from survey.estimate.shard_work import estimate_prediction
 from survey.predict.output import POPULATION, VALIDATION, open_predictions
 from survey.predict.predict import predict
 from survey.reports.predict import summary
@@ -147,6 +149,20 @@ def test_a_catalog_lists_no_star_that_was_ruled_out(place: Path, tmp_path: Path)
     assert not [text for text in catalogs["plain"].document.thresholds["MP"].notes if "cascade" in text]
     mixes = [result.document.thresholds["MP"].mix.classes for result in catalogs.values()]
     assert mixes[0]["NMP"].share == pytest.approx(mixes[1]["NMP"].share, abs=0.02)
+
+
+def test_a_plan_uses_a_cascade_and_fits_none(place: Path, tmp_path: Path) -> None:
+    given = {"store": str(place / "sky"), "batch": 16, "gpu": "never", "cascade": True}
+    prices = Prices.from_dict("plan", {"seconds": 0.1})
+    fitted = estimate_prediction(settings(place, predictions=str(tmp_path / "a"), **given), prices)
+    assert not [text for text in fitted.assumed if "cascade" in text]
+    for name in ("fast", "slow"):
+        (tmp_path / name).symlink_to(place / name)
+    ensemble = tmp_path / "ensemble"
+    shutil.copytree(place / "ensemble", ensemble, ignore=shutil.ignore_patterns(CASCADE.name))
+    cost = estimate_prediction(settings(tmp_path, predictions=str(tmp_path / "b"), **given), prices)
+    assert [text for text in cost.assumed if "the cascade is not fitted yet" in text]
+    assert not (ensemble / CASCADE.name).exists()
 
 
 def test_the_first_use_makes_the_cascade(
