@@ -24,8 +24,9 @@ MOST_PICTURES = 40
 """Pictures of a folder that a page shows."""
 LEVELS = 5
 """Shades of the cells of a matrix."""
-SHORT_TABLE = 40
-"""A table of more rows is drawn by the code of the page, as far as it is in sight."""
+LARGEST = 2**53
+"""A browser knows whole numbers up to here exactly."""
+POSITION_DIGITS: dict[str, int | None] = {"ra": 5, "dec": 5}
 
 
 @dataclass
@@ -101,27 +102,37 @@ class ReportPage:
     def long_table(
         self, title: str, columns: Mapping[str, Sequence[Any]], digits: Mapping[str, int | None] | None = None
     ) -> Block | None:
-        """A table of any length, which can be sorted and filtered."""
+        """A table of any length, which can be sorted and filtered.
+
+        `digits` after the point of a column; numbers of other columns have five significant ones.
+        """
         if not columns or not len(next(iter(columns.values()))):
             return None
-        name, wanted = self._name(), digits or {}
-        about = []
+        name, wanted = self._name(), POSITION_DIGITS | dict(digits or {})
+        about, sent = [], {}
         for column, values in columns.items():
+            sent[column] = values = _exact(values)
             numeric = all(isinstance(value, int | float) or value is None for value in values)
-            places = wanted.get(column, _digits(values))
-            width = "minmax(60px, 1fr)" if numeric else "minmax(90px, 2fr)"
+            places = wanted.get(column, None if any(isinstance(value, float) for value in values) else 0)
             about.append(
-                {"name": column, "title": column, "digits": places if numeric else None, "width": width}
+                {
+                    "name": column,
+                    "title": column,
+                    "numeric": numeric,
+                    "digits": places,
+                    "width": "minmax(60px, 1fr)" if numeric else "minmax(90px, 2fr)",
+                }
             )
         self.attachments.add_json(name, {"title": title, "columns": about})
-        self.attachments.add_packed(f"{name}-rows", squeezed_json(dict(columns)))
+        self.attachments.add_packed(f"{name}-rows", squeezed_json(sent))
         return {"kind": "listing", "title": title, "script": "table", "source": name}
 
 
-def _digits(values: Sequence[Any]) -> int:
-    """Digits after the point of a column of numbers: few for large ones."""
-    sizes = [abs(value) for value in values if isinstance(value, float)]
-    return 0 if not sizes else 3 if max(sizes) < 100 else 1
+def _exact(values: Sequence[Any]) -> Sequence[Any]:
+    """Whole numbers that a browser would round, such as those of Gaia, as text."""
+    if any(isinstance(value, int) and abs(value) > LARGEST for value in values):
+        return [None if value is None else str(value) for value in values]
+    return values
 
 
 def facts(rows: Mapping[str, Any], title: str = "") -> Block:

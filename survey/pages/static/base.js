@@ -77,6 +77,13 @@ function show(value, digits = 2) {
   return text.startsWith("-") ? `−${text.slice(1)}` : text;
 }
 
+/** A number with five significant digits; digits before the point are never lost. */
+function significant(value) {
+  if (typeof value !== "number" || Number.isInteger(value) || Math.abs(value) >= 1e5) return show(value, 0);
+  const text = String(Number(value.toPrecision(5)));
+  return text.startsWith("-") ? `−${text.slice(1)}` : text;
+}
+
 /** A number as short as its size allows. */
 function brief(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return show(value);

@@ -19,10 +19,10 @@ async function startTable(host) {
       title: column.title,
       about: column.about,
       width: column.width,
-      numeric: column.digits !== null,
+      numeric: column.numeric,
       falls: column.falls,
       value: (row) => columns[column.name][row],
-      text: (row) => show(columns[column.name][row], column.digits ?? 0),
+      text: (row) => (column.digits === null ? significant(columns[column.name][row]) : show(columns[column.name][row], column.digits)),
     })),
   });
   const apply = () => {
