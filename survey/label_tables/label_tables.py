@@ -18,6 +18,7 @@ survey, combine them to one value for each star, select the reference set, write
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ from survey.label_tables.output_tables import LabelJob, matches_table, source_re
 from survey.label_tables.own_stars import own_matches, own_stars
 from survey.label_tables.read_catalogue import CatalogueRows, read_catalogue, source_path
 from survey.label_tables.settings import LabelTables
-from survey.label_tables.solar import solar_scale
+from survey.label_tables.solar import own_scales, solar_scale
 from survey.label_tables.survey_stars import SurveyStars, open_survey
 from survey.labelling.star_id import Codes
 
@@ -106,12 +107,15 @@ def _find_files(settings: LabelTables) -> tuple[dict[str, str], list[str]]:
 
 
 def _identity(settings: LabelTables, paths: dict[str, str]) -> str:
-    """What the result follows from: the settings, and size and time of all files."""
+    """What the result follows from: the settings, size and time of all files, and the user's own Suns."""
     inputs = [*paths.values(), *([files.absolute(settings.to)] if settings.to else [])]
     if settings.to and files.is_folder(inputs[-1]):
         inputs[-1] = files.join(inputs[-1], "store.json")
     stamps = [files.stat_of(path) for path in inputs]
-    text = json.dumps([settings.plain(), [list(stamp) if stamp else None for stamp in stamps]])
+    found: list[Any] = [settings.plain(), [list(stamp) if stamp else None for stamp in stamps]]
+    if own := own_scales([settings.solar, *(source.solar for source in settings.sources.values())]):
+        found.append(own)
+    text = json.dumps(found)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from survey.label_tables.catalogue_settings import STAR_IDS
 from survey.label_tables.match_stars import StarMatches
@@ -44,7 +45,7 @@ def own_stars(catalogues: Sequence[CatalogueRows], group: Sequence[Codes]) -> Su
     star_S = np.arange(count)
     encoded = [star_id.encode(ids[kind]) for kind in STAR_IDS if kind in ids]
     numbered = pa.array([f"row {number}" for number in range(count)], pa.string())
-    visits = ids.get("visit", ids.get("obsid", numbered)).fill_null("")
+    visits = pc.coalesce(*(ids[kind] for kind in ("visit", "obsid") if kind in ids), numbered)
     names = star_id.name_stars(star_S, encoded, positions.ra_R, positions.dec_R, visits) if count else star_S
     return SurveyStars(
         "", ids, positions, np.full(count, np.nan), {}, star_S, np.asarray(names, object)

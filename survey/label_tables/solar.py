@@ -3,6 +3,7 @@
 Each scale has the values of its paper for the photosphere; lodders2003 has the recommended ones.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from survey import labels
@@ -82,6 +83,11 @@ def solar_scale(name: str) -> SolarScale:
                 f"labels: solar: {path}: {element}: {value!r} is no log eps; give a number such as 8.43"
             )
     return {str(element): float(value) for element, value in content.items()}
+
+
+def own_scales(names: Iterable[str]) -> dict[str, SolarScale]:
+    """The values of those of the scales that are in files of the user."""
+    return {name: solar_scale(name) for name in sorted(set(names)) if name and name not in SCALES}
 
 
 def element_of(label: str) -> str | None:

@@ -56,6 +56,37 @@ def test_a_finished_folder_is_left_and_other_files_or_settings_are_noticed(
     assert again.document.labelled == 9
 
 
+def test_another_sun_in_the_same_file_makes_the_table_anew(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "a.csv", "ra dec iron", [(1, 5, 5.5)])
+    sun, other = tmp_path / "sun.yaml", tmp_path / "other.yaml"
+    iron = {"FeH": {"column": "iron", "scale": "log_eps"}}
+    sources: dict[str, Any] = {"one": {"file": table, "labels": iron, "solar": str(other)}}
+    sun.write_text("{Fe: 7.5}\n")
+    other.write_text("{Fe: 7.5}\n")
+    assert make(tmp_path, sources, solar=str(sun)).created
+    assert not make(tmp_path, sources, solar=str(sun)).created
+    other.write_text("{Fe: 7.4}\n")
+    assert make(tmp_path, sources, solar=str(sun)).created
+    sun.write_text("{Fe: 7.0}\n")
+    again = make(tmp_path, sources, solar=str(sun))
+    labels = again.table("labels.parquet")
+    assert labels is not None
+    assert labels["FeH"].to_pylist() == [-1.5]
+
+
+def test_without_a_survey_stars_are_named_by_what_each_of_them_has(tmp_path: Path) -> None:
+    """One catalogue has visits, one obsids, one neither for a row."""
+    visits = write_csv(tmp_path / "a.csv", "visit feh", [("55859-f1-sp01-001", -1.0)])
+    numbers = write_csv(tmp_path / "b.csv", "obsid feh", [(11, -1.0), (12, -2.0)])
+    sources = {
+        "a": {"file": visits, "ids": {"visit": "visit"}, "position": {}},
+        "b": {"file": numbers, "ids": {"obsid": "obsid"}, "position": {}},
+    }
+    table = make(tmp_path, sources).table("labels.parquet")
+    assert table is not None
+    assert table["star"].to_pylist() == ["visit 55859-f1-sp01-001", "visit 11", "visit 12"]
+
+
 def test_a_damaged_table_is_made_anew(sources: dict[str, Any], tmp_path: Path) -> None:
     make(tmp_path, sources)
     (tmp_path / "out" / "labels.parquet").write_bytes(b"x")

@@ -68,8 +68,8 @@ def visits(tmp_path: Path) -> str:
 
 
 def test_a_store_has_the_ids_and_columns_of_its_visits(visits: str, tmp_path: Path) -> None:
-    for kind, ids in (("gaia_dr3", {}), ("gaia_dr2", {"gaia_dr2": ("gaia_source_id",)})):
-        survey = open_survey(visits, SurveyColumns(ids=ids))
+    for kind, settings in (("gaia_dr3", {}), ("gaia_dr2", {"ids": {"gaia_dr2": "gaia_source_id"}})):
+        survey = open_survey(visits, SurveyColumns.from_dict("labels", settings))
         assert survey.ids[kind].to_pylist() == ["77", "77", "88"]
         assert survey.name_S[survey.star_N].tolist() == ["77", "77", "88"]
         assert survey.ids["obsid"].to_pylist() == ["1001", "1002", "1003"]
