@@ -40,7 +40,7 @@ def compiled(signature: Any) -> Callable[[Loop], Loop]:
     def compile_loop(loop: Loop) -> Loop:
         try:
             return cast(Loop, njit(signature, cache=True, **options)(loop))
-        except RuntimeError:  # neither the folder of the program nor that of the user can be written
+        except (RuntimeError, OSError):  # no folder for it can be written, or the disk is full
             return cast(Loop, njit(signature, **options)(loop))
 
     return compile_loop
