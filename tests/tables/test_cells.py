@@ -36,6 +36,15 @@ def test_numbers_that_pandas_has_made_floats_are_whole_again() -> None:
     assert cells.integers(pa.array(["5.0", "5.5", "6"])).to_pylist() == [5, None, 6]
 
 
+@pytest.mark.parametrize("other", ["n/a", " 7", "5.0", "7 ", "", "1e3", str(2**63), "9" * 38, "9" * 60, "+7"])
+def test_a_cell_that_is_no_number_leaves_the_digits_of_the_others(other: str) -> None:
+    """Above 2^53 a float does not hold all digits of an id."""
+    ids = ["3210987654321098765", "3210987654321098766", str(2**63 - 1), str(-(2**63))]
+    found = cells.integers(pa.array([*ids, other, None])).to_pylist()
+    expected = {" 7": 7, "7 ": 7, "+7": 7, "5.0": 5, "1e3": 1000}.get(other)
+    assert found == [*map(int, ids), expected, None]
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
 @settings(deadline=None)
 def test_the_text_of_a_float_is_the_same_number(values: list[float]) -> None:
