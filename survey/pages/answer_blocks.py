@@ -54,29 +54,29 @@ def _confusion(answers: pa.Table, classes: Sequence[str]) -> Block | None:
 
 
 def _calibration(page: ReportPage, answers: pa.Table, classes: Sequence[str]) -> Block | None:
-    """Observed frequency against predicted probability of each search."""
+    """Observed frequency against the mean predicted probability in bins, of each search."""
     names = [f"p_{name.lower()}" for name in classes]
     if not set(names) <= set(answers.column_names) or TRUE_CLASS not in answers.column_names:
         return None
     p_NC = np.stack([float_column(answers, name) for name in names], 1)
     true_N = answers[TRUE_CLASS].fill_null(MISSING).to_numpy(zero_copy_only=False)
     known_N = (true_N != MISSING) & np.isfinite(p_NC).all(1)
-    curves: dict[str, Floats] = {}
-    centre = (np.arange(10) + 0.5) / 10
+    points: dict[str, dict[float, float]] = {}
     for search, positives in searches(list(classes)).items() if known_N.any() else ():
         p_N = p_NC[known_N][:, positives].sum(1)
         found = reliability(np.isin(true_N[known_N], positives), np.clip(p_N, 0, 1))
-        curve = np.full(10, np.nan)
-        for predicted, observed, n in zip(found.predicted, found.observed, found.n, strict=True):
-            if n >= FEWEST:
-                curve[min(int(predicted * 10), 9)] = observed
-        curves[f"{search.removesuffix('_search')}, error {found.ece:.3f}"] = curve
-    if not curves:
+        enough = found.n >= FEWEST
+        points[f"{search.removesuffix('_search')}, error {found.ece:.3f}"] = dict(
+            zip(found.predicted[enough].tolist(), found.observed[enough].tolist(), strict=True)
+        )
+    if not points:
         return None
-    curves["as it should be"] = centre
+    x = sorted({0.0, 1.0}.union(*points.values()))
+    curves = {name: [curve.get(p, np.nan) for p in x] for name, curve in points.items()}
+    curves["as it should be"] = x
     title = "Calibration: observed frequency against predicted probability"
-    x = ("predicted probability", centre)
-    return page.curves(title, x, curves, y="observed frequency", dashed=["as it should be"])
+    axis = ("predicted probability", x)
+    return page.curves(title, axis, curves, y="observed frequency", dashed=["as it should be"])
 
 
 def _residual(answers: pa.Table, name: str) -> Floats:

@@ -40,7 +40,7 @@ function drawCurves(host, about) {
           width: one.width ?? 1.8,
           dash: one.dash ? [5, 4] : undefined,
           spanGaps: true,
-          points: { show: about.x.values.length <= 40, size: 5 },
+          points: { show: !one.dash && one.values.filter((value) => value !== null).length <= 40, size: 5 },
           value: (_, value) => brief(value),
         })),
       ],
