@@ -230,7 +230,7 @@ def _read_ids(found: _Columns, cells: pa.Table) -> dict[str, pa.Array]:
             key = "visit" if kind == "file" else kind
             ids[key] = keys.table_keys(key, cells, one).cast(pa.string())  # type: ignore[arg-type]
         else:
-            ids[kind] = star_id.clean_ids(cells[column].combine_chunks())
+            ids[kind] = star_id.clean_ids(cells[column].combine_chunks(), column)
     if parts := found.parts():
         ids["visit"] = keys.table_keys("visit", cells, parts)
     return ids

@@ -167,7 +167,7 @@ def _ids(table: pa.Table, names: dict[str, Names], opened: TableFile) -> dict[st
             key = "visit" if kind == "file" else kind
             ids[key] = keys.table_keys(key, table, one).cast(pa.string())  # type: ignore[arg-type]
         else:
-            ids[kind] = star_id.clean_ids(table[column].combine_chunks())
+            ids[kind] = star_id.clean_ids(table[column].combine_chunks(), column)
     if "visit" not in ids:
         parts = keys.key_columns(replace(opened, names=tuple(table.column_names)), {}, "auto")
         if parts.parts:

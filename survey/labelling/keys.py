@@ -162,7 +162,7 @@ def table_keys(key: Key, table: pa.Table, columns: KeyColumns) -> pa.Array:
         return pc.coalesce(*(_null_if_empty(file_stems(table[name].combine_chunks())) for name in named))
     if key == "visit":
         return _null_if_empty(_visits(table, columns))
-    return star_id.clean_ids(table[columns.star].combine_chunks())
+    return star_id.clean_ids(table[columns.star].combine_chunks(), str(columns.star))
 
 
 def store_keys(key: Key, spectra: pa.Table) -> pa.Array:

@@ -177,6 +177,18 @@ def test_a_float_that_does_not_hold_all_digits_of_an_id_is_no_id(caplog: pytest.
     assert not caplog.text
 
 
+def test_an_id_that_a_spreadsheet_has_rounded_is_no_id(caplog: pytest.LogCaptureFixture) -> None:
+    """3210987654321098765 is 3.21099E+18 in a spreadsheet: that of all stars near it in the list of ids."""
+    rounded = ["3.21099E+18", "3.21098765432110e+18", "3E+18", "3.2E18"]
+    names = ["1E5", "J1", "1.50E+02", "3.210987654321098765E+18", "3210987654321098765", None]
+    found = star_id.clean_ids(pa.array([*rounded, *names]), "source_id").to_pylist()
+    assert found == [None] * 4 + names
+    assert "column source_id: 4 ids, such as 3.21099E+18, are floating-point numbers" in caplog.text
+    far_apart = star_names(*rounded[:1] * 3, ra=[10, 120, 250], dec=[0.1, 40, -30])
+    assert len(set(far_apart)) == 3
+    assert star_id.clean_ids(pa.nulls(2, pa.string()), "source_id").to_pylist() == [None, None]
+
+
 def test_stars_with_inexact_ids_are_told_apart_by_their_positions() -> None:
     ids = pa.array([1237648720693755918.0, 1237648720693755919.0, 1237648720693755918.0])
     ra, dec = np.array([10.0, 20.0, 10.0]), np.zeros(3) + 5.0
