@@ -55,6 +55,7 @@ def load(cls: type[S], job: str, arguments: list[str]) -> S:
         settings = cls.from_dict(job, given)
     except SettingsError as error:
         raise SettingsError(_with_recipe(str(error), job, found)) from None
+    _check_used(settings, job, found)
     if cls.SAYS_DEFAULTS and found.recipes and job not in read_recipe(found.recipes[0], job)[1]:
         logging.getLogger(__name__).warning(
             "%s: the recipe %s has no section %s: its settings are the defaults",
@@ -63,6 +64,16 @@ def load(cls: type[S], job: str, arguments: list[str]) -> S:
             job,
         )
     return settings
+
+
+def _check_used(settings: Settings, job: str, found: Arguments) -> None:
+    """An error if the command line gives a setting that is not used. A recipe may: it is for all commands."""
+    given = {key.removeprefix(f"{job}.").partition(".")[0] for key, _ in found.settings}
+    for name, unused in settings.UNUSED_BESIDE.items():
+        if getattr(settings, name) and (both := [other for other in unused if other in given]):
+            raise SettingsError(
+                f"{job}: {both[0]}: is not used beside {name}=; leave out {both[0]}=, or {name}="
+            )
 
 
 def _with_recipe(message: str, job: str, found: Arguments) -> str:

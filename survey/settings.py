@@ -54,8 +54,7 @@ class JobError(RuntimeError):
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about keys and types. Each field has a default and a description.
 
-    The fields in `NOT_IN_RESULT` change how the work is done and shown, but never the result: the
-    fingerprint omits them.
+    The fields in `NOT_IN_RESULT` never change the result: the fingerprint omits them.
     """
 
     model_config = ConfigDict(
@@ -74,6 +73,8 @@ class Settings(BaseModel):
     """The setting that names the folder which the job makes."""
     ARGUMENT: ClassVar[str] = ""
     """The setting that an argument without a key gives, in place of a recipe."""
+    UNUSED_BESIDE: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """For a setting, those that are not used beside it: the command line may not give them too."""
 
     @classmethod
     def extra_help(cls, given: dict[str, Any]) -> str:

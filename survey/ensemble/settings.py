@@ -86,6 +86,7 @@ class Build(Settings):
 
     NEEDED_SECTIONS: ClassVar[tuple[str, ...]] = ("train",)
     OUTPUT: ClassVar[str] = "ensemble"
+    UNUSED_BESIDE: ClassVar[dict[str, tuple[str, ...]]] = {"runs": ("members", "seeds", "train")}
     COMMON: ClassVar[tuple[str, ...]] = (
         "runs",
         "members",
