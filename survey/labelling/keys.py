@@ -3,6 +3,7 @@
 A key is obsid, file, visit, star or position. Shapes: R rows of the table, N spectra of the store.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,7 +186,7 @@ def file_keys(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> tuple[
     """The values of the key `file` in a label table and in a store: the names of files, without folders.
 
     Files of the store that share a name have their paths instead. A row of the table with such a name gets
-    the path that ends with what the table gives; none if this is the end of no path or of several.
+    the path that ends as what the table gives; none if no path does, or several do.
     """
     name_R, name_N = table_keys("file", table, columns), store_keys("file", spectra)
     is_own_file = pc.less(spectra["row"].combine_chunks(), 0)
@@ -223,13 +224,39 @@ def _paths(paths: pa.Array) -> pa.Array:
 
 
 def _full_paths(given: list[str | None], paths: list[str]) -> list[str | None]:
-    """For each end of a path the only path that ends so, None if there is none, or more than one."""
-    path_of: dict[str, str | None] = {}
-    for folders in {path.count("/") for path in given if path}:
-        for path in paths:
-            end = "/".join(path.split("/")[-folders - 1 :])
-            path_of[end] = path if path_of.get(end, path) == path else None
-    return [path_of.get(path) if path else None for path in given]
+    """For each given path the only path that ends so, None if there is none, or more than one.
+
+    Leading folders that no path has are left out, but one folder stays: a table may be from another machine.
+    Of given paths that then mean one path, the one that agrees longest is right.
+    """
+    path_of_end = _paths_by_end(paths)
+    full_of: dict[str, str | None] = {}
+    shortened = defaultdict[str, list[tuple[int, str]]](list)
+    for path in {path for path in given if path}:
+        parts = path.split("/")
+        ends = ("/".join(parts[first:]) for first in range(max(len(parts) - 1, 1)))
+        end = next((end for end in ends if end in path_of_end), "")
+        full = path_of_end.get(end)
+        if end == path:
+            full_of[path] = full
+        elif full:
+            shortened[full].append((end.count("/"), path))
+    for full in shortened.keys() - full_of.values():
+        (longest, path), *others = sorted(shortened[full], reverse=True)
+        if not others or others[0][0] < longest:
+            full_of[path] = full
+    return [full_of.get(path) if path else None for path in given]
+
+
+def _paths_by_end(paths: list[str]) -> dict[str, str | None]:
+    """The path of each end of a path; None for an end of several."""
+    path_of_end: dict[str, str | None] = {}
+    for path in paths:
+        parts = path.split("/")
+        for first in range(len(parts)):
+            end = "/".join(parts[first:])
+            path_of_end[end] = path if path_of_end.get(end, path) == path else None
+    return path_of_end
 
 
 def _is_text(column: pa.Array) -> bool:

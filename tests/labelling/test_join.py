@@ -553,6 +553,7 @@ def test_files_of_one_name_in_several_folders_get_the_labels_of_their_own_rows(t
     )
     cases: dict[str, list[int]] = {"spiral/0001.jpg": [0], "./elliptical/0001": [1], "/d/ring/0001.JPG": [3]}
     cases |= {"d\\ring\\0001.jpg": [3], "other/0002.jpg": [2], "../d/spiral/0001.jpg.gz": [0]}
+    cases |= {"/home/me/d/spiral/0001.jpg": [0], "/e/ring/0001.jpg": [3]}
     frame = pd.DataFrame({"image": list(cases), "FeH": -np.arange(len(cases)) / 4})
     for number, (path, expected) in enumerate(cases.items()):
         found = joined(tmp_path / str(number), frame[frame["image"] == path], ["FeH"], rows)
@@ -561,7 +562,7 @@ def test_files_of_one_name_in_several_folders_get_the_labels_of_their_own_rows(t
         assert_all_are_counted(found.counts)
 
 
-@pytest.mark.parametrize("path", ["0001.jpg", "val/spiral/0001.jpg", "/e/d/spiral/0001.jpg"])
+@pytest.mark.parametrize("path", ["0001.jpg", "/d/0001.jpg", "/e/irregular/0001.jpg"])
 def test_a_row_that_names_one_of_several_files_unclearly_is_refused_and_counted(
     tmp_path: Path, path: str
 ) -> None:
@@ -575,6 +576,21 @@ def test_a_row_that_names_one_of_several_files_unclearly_is_refused_and_counted(
     assert_all_are_counted(found.counts)
     with pytest.raises(ValueError, match="several files of the store have the name of the file of 1 rows"):
         joined(tmp_path, frame[1:], ["FeH"], rows)
+
+
+def test_of_paths_that_could_mean_one_file_the_one_that_agrees_longest_is_right(tmp_path: Path) -> None:
+    """The store has the training part only; both parts have a spiral galaxy of this name."""
+    rows = images("/d/train/spiral/0001.jpg", "/d/train/ring/0001.jpg", "/d/train/ring/0002.jpg")
+    for root in ("", "/d/", "/home/me/gz/"):
+        paths = [f"{root}val/spiral/0001.jpg", f"{root}train/spiral/0001.jpg"]
+        frame = pd.DataFrame({"image": paths, "FeH": [-1.0, -2.0]})
+        found = joined(tmp_path, frame, ["FeH"], rows)
+        assert found.label_NL[:, 0].tolist() == [-2.0]
+        assert found.counts.refused["same name"] == 1
+    frame = pd.DataFrame({"image": ["a/spiral/0001.jpg", "b/spiral/0001.jpg", "0002.jpg"], "FeH": -1.0})
+    found = joined(tmp_path, frame, ["FeH"], rows)
+    assert found.row_in_shard_N.tolist() == [2]
+    assert found.counts.refused["same name"] == 2
 
 
 @pytest.mark.parametrize("reason", ["no label", "where", "plan"])
