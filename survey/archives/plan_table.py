@@ -61,7 +61,7 @@ def faults_of(plan: pa.Table | None) -> frozenset[str]:
 def grow(before: pa.Table | None, table: pa.Table, corrected: Collection[str]) -> pa.Table:
     """A plan with another selection; files that are in it already stay as they are.
 
-    Rows that named no file are left out if they are `corrected`: this selection has files of them.
+    Rows that named no file are left out if they are `corrected`: this selection has them.
     """
     if before is None:
         return table

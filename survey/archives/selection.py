@@ -5,9 +5,9 @@ A cut is applied block by block, so that only the rows that pass are held in mem
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +37,8 @@ AskArchive = Callable[[str], str]
 class Selected:
     """The plan and what was left out: `read` rows of the catalogue, `cut` by cuts and circle, `twice`.
 
-    `faults`: rows that named no file in earlier selections; `corrected`: those of them that name one now.
+    `faults`: rows that named no file in earlier selections; `corrected`: those of them that name one now, or
+    that have another key now.
     """
 
     table: pa.Table
@@ -129,12 +130,13 @@ def _from_catalogue(
             count = len(columns[0])
             kept = _passes(columns, cuts, circle, settings, count)
             chosen = {number: column.filter(kept) for number, column in columns.items()}
-            numbers_kept = (row for row, is_kept in enumerate(kept.to_pylist(), first) if is_kept)
-            names = [f"{Path(path).name}#row-{number}" for number in numbers_kept]
+            kept_rows = [row for row, is_kept in enumerate(kept.to_pylist(), first) if is_kept]
+            names = [f"{path}#row-{row}" for row in kept_rows]
             blocks.append(_planned(chosen, table, needed, archive, options, names))
             if found.faults:
                 is_good = blocks[-1][BAD].is_null().to_pylist()
-                found.corrected |= found.faults.intersection(compress(names, is_good))
+                earlier = _earlier_names(Path(path).name, first, kept_rows)
+                found.corrected |= found.faults.intersection(chain(compress(names, is_good), earlier))
             found.read += count
             found.cut += count - blocks[-1].num_rows
             first += count
@@ -149,6 +151,13 @@ def _from_catalogue(
         raise SettingsError(f"download: {path}: has no rows, only the columns {', '.join(table.names[:10])}")
     joined = pa.concat_tables(blocks, promote_options="permissive")
     return _typed(joined) if table.kind == "csv" else joined
+
+
+def _earlier_names(catalogue: str, first: int, rows: list[int]) -> Iterator[str]:
+    """What the rows of a block that name no file were called in plans of earlier versions."""
+    for index, row in enumerate(rows):
+        yield f"{catalogue}#row-{row}"
+        yield f"{catalogue}#row-{first}+{index}"
 
 
 def _needed_columns(

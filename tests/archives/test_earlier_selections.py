@@ -41,7 +41,7 @@ def test_rows_of_a_wrong_column_do_not_stay_when_the_column_is_corrected(
         done = survey(*arguments(server, tmp_path / "out", *wanted))
         assert done.returncode == 0, done.stderr
     missing = pq.read_table(tmp_path / "out/missing.parquet").to_pylist()
-    assert [(row["key"], row["reason"]) for row in missing] == [("c.csv#row-6", "bad_row")]
+    assert [(row["key"], row["reason"]) for row in missing] == [(f"{path}#row-6", "bad_row")]
     assert pq.read_table(tmp_path / "out/catalogue.parquet")["obsid"].to_pylist() == [
         int(one.key) for one in served[:5]
     ]

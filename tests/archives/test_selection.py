@@ -13,7 +13,7 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
-from survey.archives import selection
+from survey.archives import plan_table, selection
 from survey.archives.plan_table import KEY, rows_of
 from survey.archives.settings import Download
 from survey.archives.targets import load_archive
@@ -53,7 +53,7 @@ def test_rows_are_cut_by_numbers_and_words_and_a_missing_value_never_passes(cata
     path = str(catalogue)
     assert keys(input=path, cuts={"snrg": [20, None], "class": "STAR"})[:2] == ["101", "103"]
     assert keys(input=path, cuts={"teff": [4000, 7000], "snrg": [None, 30]}) == ["101", "104"]
-    assert keys(input=path, cuts={"class": ["GALAXY", "QSO"]}) == ["104", "catalogue.csv.gz#row-6"]
+    assert keys(input=path, cuts={"class": ["GALAXY", "QSO"]}) == ["104", f"{path}#row-6"]
     assert keys(input=path, cuts={"snrg": [20, 45]}, most=1) == ["101"]
 
 
@@ -245,3 +245,35 @@ def test_positions_without_a_name_are_one_file_each(tmp_path: Path) -> None:
         "150/150.10000+2.10000",
         "150/150.20000+2.10000",
     ]
+
+
+def grown(before: pa.Table | None, **values: Any) -> pa.Table:
+    """The plan with another selection."""
+    settings = Download.from_dict("download", {"archive": "lamost", "out": "o"} | values)
+    archive, options = load_archive("lamost"), settings.archive_options()
+    found = selection.select(settings, archive, options, lambda address: address, before)
+    return plan_table.grow(before, found.table, found.corrected)
+
+
+def test_bad_rows_of_two_catalogues_of_one_name_are_two(tmp_path: Path) -> None:
+    plan, paths = None, [tmp_path / folder / "c.csv" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text("obsid,ra\n7,1\nx,2\n")
+        plan = grown(plan, input=str(path))
+    assert plan is not None
+    assert plan[KEY].to_pylist() == ["7", *(f"{path}#row-2" for path in paths)]
+
+
+@pytest.mark.parametrize("form", ["c.csv#row-{row}", "c.csv#row-1+{index}"])
+def test_bad_rows_of_plans_of_earlier_versions_are_known_again(form: str, tmp_path: Path) -> None:
+    """They were called by the number within the file, or by that among the rows that passed the cuts."""
+    path = tmp_path / "c.csv"
+    path.write_text("obsid,snrg\n1,9\n2,1\nx,9\ny,9\n")
+    cuts = {"snrg": [5, None]}
+    plan = grown(None, input=str(path), cuts=cuts)
+    assert plan[KEY].to_pylist() == ["1", f"{path}#row-3", f"{path}#row-4"]
+    earlier = ["1", *(form.format(row=3 + number, index=1 + number) for number in range(2))]
+    plan = plan.set_column(plan.column_names.index(KEY), KEY, pa.array(earlier))
+    path.write_text("obsid,snrg\n1,9\n2,1\n3,9\ny,9\n")
+    assert grown(plan, input=str(path), cuts=cuts)[KEY].to_pylist() == ["1", "3", f"{path}#row-4"]
