@@ -143,7 +143,7 @@ class _CatalogJob:
         self.origin = origin(predictions)
         ranges, leave_out = predictions.document.ensemble.ranges, flag_bits(settings.leave_out)
         flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key, settings.ask)
-        self.validation = read_validation(predictions, settings.visits, flags)
+        self.validation = read_validation(predictions, settings.visits, flags, settings.criterion)
         lists, self.vetted = list(map(read_list, settings.known)), Vetted.read(settings.verdicts)
         self.stars = find_stars(predictions)
         thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags, self.stars.star_N)

@@ -135,11 +135,12 @@ def one_key(stars: FlagInput) -> Flags | None:
     return (float_column(stars.table, "p_nmp") < MOSTLY) & np.isnan(float_column(stars.table, "FeH_lines"))
 
 
-def any_label(test_label: Callable[[FlagInput, str], Flags]) -> FlagTest:
-    """Rows in which any label passes a test."""
+def any_label(test_label: Callable[[FlagInput, str], Flags], *endings: str) -> FlagTest:
+    """Rows in which any label passes a test, which reads columns of these endings."""
 
     def test(stars: FlagInput) -> Flags | None:
-        by_label = [test_label(stars, name) for name in label_names(stars.table)]
+        names = [name for name in label_names(stars.table) if all(stars.has(name + end) for end in endings)]
+        by_label = [test_label(stars, name) for name in names]
         return np.logical_or.reduce(by_label) if by_label else None
 
     return test

@@ -116,12 +116,26 @@ class FlagRules:
         return np.where(may_be_asked_N, bits_N & ~np.int32(KIND_BITS), bits_N)
 
     def keep_out(self, table: pa.Table) -> NDArray[np.bool_]:
-        """Which rows may not be in the lists, because of their flags or their kind.
-
-        A table without any column that tells a kind says nothing about kinds: only flags count there.
-        """
+        """Which rows may not be in the lists, because of their flags or their kind."""
         excluded_N = np.asarray(self.excluding(table, *self.flags(table)) != 0)
-        return excluded_N | ~self.may_be_asked(table) if tells_kind(table) else excluded_N
+        return excluded_N | self.is_other_kind(table)
+
+    def is_other_kind(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Which rows are of a kind that is not asked.
+
+        In a table without any column that tells a kind, only those of which a flag tells it.
+        """
+        kind_N = kinds(table, np.bitwise_or.reduce(self.flags(table)))
+        other_N = np.isin(kind_N, self.ask, invert=True)
+        return other_N if tells_kind(table) else np.asarray(other_N & (kind_N != "unknown"))
+
+    def untested(self, table: pa.Table) -> list[str]:
+        """The flags in `leave_out` that no row of a table can have."""
+        stars = FlagInput(table, self.ranges, self.limits)
+        missing = [row.bit for row in DEFINITIONS if row.test(stars) is None]
+        if "n_visits" in table.column_names and (table["n_visits"].to_numpy() < 2).all():
+            missing.append(CatalogFlag.VISITS_DISAGREE)
+        return names_of(self.leave_out & sum(missing))
 
     def may_be_asked(self, table: pa.Table) -> NDArray[np.bool_]:
         """Which rows are of a kind that is asked."""
@@ -216,9 +230,14 @@ DEFINITIONS = (
         "[C/Fe] is not [C/H] - [Fe/H] within the errors",
         is_true("carbon_inconsistent"),
     ),
-    FlagDefinition(CatalogFlag.LARGE_ERROR, "warn", "the error of a label is large", any_label(large_error)),
     FlagDefinition(
-        CatalogFlag.WIDE_INTERVAL, "info", "the interval of a label is wide", any_label(wide_interval)
+        CatalogFlag.LARGE_ERROR, "warn", "the error of a label is large", any_label(large_error, "_err")
+    ),
+    FlagDefinition(
+        CatalogFlag.WIDE_INTERVAL,
+        "info",
+        "the interval of a label is wide",
+        any_label(wide_interval, "_low", "_high"),
     ),
     FlagDefinition(
         CatalogFlag.EDGE,

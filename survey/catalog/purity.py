@@ -85,7 +85,7 @@ def _rates(k_XC: NDArray[Any], n_C: NDArray[Any], mix: ClassMix) -> tuple[Floats
     return rate_XC, drawn_RXC
 
 
-def _drawn_survey(rate_RXC: Floats, share_RXC: Floats, size: int) -> tuple[Floats, Floats]:
+def _drawn_survey(rate_RXC: Floats, share_RXC: Floats, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The stars of a survey of this size, by class, and those of them that are listed, by chance."""
     share_RXC = np.broadcast_to(share_RXC, rate_RXC.shape)
     if not size:

@@ -166,8 +166,19 @@ def choose_thresholds(
         inner = tuple(chosen[other] for other in inner_lists(name) if other in chosen)
         threshold = choose_threshold(validation, name, goal, mix, inner)
         notes = threshold.notes + mix_notes + _cascade_notes(predictions.document, name)
-        chosen[name] = replace(threshold, notes=notes)
+        chosen[name] = replace(threshold, notes=notes + _untested_notes(validation, flags))
     return {name: chosen[name] for name in goals}
+
+
+def _untested_notes(validation: pa.Table, flags: FlagRules) -> tuple[str, ...]:
+    """Which flags of `leave_out` the validation stars cannot have, and what that means."""
+    untested = ", ".join(flags.untested(validation)).lower()
+    if not untested:
+        return ()
+    return (
+        f"leave_out: validation stars cannot have the flags {untested}, so the completeness is lower than "
+        "said by the share of stars that they keep out",
+    )
 
 
 def _cascade_notes(document: PredictionsDocument, name: ListName) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 """The stars that lists are tested on, flagged like the stars of the catalog: the test population of an
-ensemble, or its validation stars, combined from their visits.
+ensemble, or its validation stars, combined from their visits. They are of the kinds that are asked.
 
 A threshold is chosen on them, and purity and completeness are counted on them. Draws of the population that
 have one base are alike, so they count as fewer independent stars. Shapes: N stars, C classes.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from survey import files
 from survey.answers import BASE, BLANKED
+from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import FlagRules
 from survey.catalog.prior import ClassMix
 from survey.catalog.settings import ListName, VisitSettings, list_classes
@@ -27,7 +28,7 @@ from survey.catalog.visits import (
     is_ruled_out,
 )
 from survey.labelling.star_id import encode
-from survey.labels import CLASSES, MISSING
+from survey.labels import CLASSES, MISSING, Criterion
 from survey.metrics.intervals import independent_share
 from survey.predict.output import POPULATION, VALIDATION, Predictions
 
@@ -37,8 +38,7 @@ SMALLEST = 1e-7
 
 @dataclass(frozen=True)
 class ValidationStars:
-    """Tested stars with a known class and an answer; `allowed_N`: neither a flag nor its
-    kind keeps the star out of lists.
+    """Tested stars with a known class and an answer; `allowed_N`: no flag keeps the star out of lists.
 
     Stars of one `base_N` are draws of one spectrum; None if each is a star of its own.
     """
@@ -115,10 +115,13 @@ class ValidationStars:
         return np.where(self.allowed_N, score_N, -1.0)
 
 
-def read_validation(predictions: Predictions, visits: VisitSettings, rules: FlagRules) -> pa.Table | None:
+def read_validation(
+    predictions: Predictions, visits: VisitSettings, rules: FlagRules, criterion: Criterion = "carbon_0.7"
+) -> pa.Table | None:
     """The predictions of the ensemble for its test population, or for its validation stars, one row each.
 
-    None if it has neither. `flag_bad` is 1 if the star's flags or its kind would keep it out of the lists.
+    None if it has neither. Stars of kinds that are not asked are left out: class shares of the survey are
+    those of asked kinds too. `flag_bad` is 1 if flags would keep the star out of the lists.
     """
     path = files.join(predictions.path, POPULATION)
     if files.exists(path):
@@ -132,5 +135,6 @@ def read_validation(predictions: Predictions, visits: VisitSettings, rules: Flag
         code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
     else:
         return None
-    stars = combine_visits(table, code_N, visits)
+    stars = add_criteria(combine_visits(table, code_N, visits), criterion)
+    stars = stars.filter(pa.array(~rules.is_other_kind(stars)))
     return stars.append_column("flag_bad", pa.array(rules.keep_out(stars).astype(np.int32)))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from survey.answers import BASE, BLANKED, LINE_COLUMNS, Answers, Floats
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers
 from survey.ensemble.line_key import index_array, read_columns, signal_to_noise
+from survey.ensemble.other_kinds import KIND_INDICES
 from survey.ensemble.settings import Population
 from survey.labelling.samples import Samples
 from survey.labels import CLASSES, METAL_POOR, Criterion, classes
@@ -53,7 +54,7 @@ KEPT = (
     *LABELS,
     *(f"{name}_err" for name in LABELS),
     *("domain", "class_entropy_model", *LINE_COLUMNS),
-    *("g_band", "c2_4668", "c2_5165", "na_d", "h_delta", "cah2", "cah3", "tio5"),
+    *KIND_INDICES,
 )
 """The columns that a catalog needs: all predictions hold a copy of the table."""
 BITS = 8

@@ -20,6 +20,7 @@ from survey.ensemble.other_kinds import (
     OtherKindsRecord,
     fit_other_kinds,
     unlabelled_others,
+    with_kind_columns,
 )
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
@@ -101,6 +102,7 @@ def predict_fit_data(
     reference = StoreSource(path=store.path, id=store.id, prepare=store.prepare)
     key = fit_line_key(store, train, validation, settings.seed)
     ranges = label_ranges(train, members.runs)
+    validation = with_kind_columns(validation, store)
     return FitData(
         reference, train, validation, ranges, answers, latents, training_latents, class_N, key, others
     )

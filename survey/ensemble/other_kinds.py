@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
@@ -40,6 +41,8 @@ PENALTY = 0.01
 """The penalty of the squared coefficients of standardised features."""
 KEPT = 0.995
 """This share of the metal-poor ordinary stars has a probability below one half of being another kind."""
+KIND_INDICES = ("g_band", "c2_4668", "c2_5165", "na_d", "h_delta", "cah2", "cah3", "tio5")
+"""The indices by which a catalog tells the kind of a star."""
 
 
 class OtherKindsRecord(BaseModel):
@@ -186,6 +189,22 @@ def unlabelled_others(store: Store, labelled_N2: NDArray[np.int64], seed: int) -
     place_N2 = np.concatenate(found)
     chosen = random_generator(seed, 31).permutation(len(place_N2))[:MOST]
     return place_N2[np.sort(chosen)]
+
+
+def with_kind_columns(samples: Samples, store: Store) -> Samples:
+    """The samples with what tells the kind of an object: the type by the survey, and `KIND_INDICES`."""
+    order, tables, shard_N = [], [], samples.shard_row_N2[:, 0]
+    for shard in np.unique(shard_N).tolist():
+        order.append(np.flatnonzero(shard_N == shard))
+        rows = pa.array(samples.shard_row_N2[order[-1], 1])
+        tables.append(store.spectra(shard, ["class", "subclass", *KIND_INDICES]).take(rows))
+    if not tables:
+        return samples
+    columns, extra = pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(order)))), samples.extra
+    for field in columns.schema:
+        if field.name not in extra.column_names:
+            extra = extra.append_column(field, columns[field.name])
+    return replace(samples, extra=extra)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from survey.catalog.flag_settings import flag_bits
 from survey.catalog.flags import FlagRules
 from survey.catalog.settings import ListGoal, VisitSettings
 from survey.catalog.thresholds import choose_threshold, mix_of_stars
@@ -16,6 +17,7 @@ from survey.catalog.validation_stars import ValidationStars, read_validation
 from survey.labels import CLASSES
 from survey.metrics.intervals import independent_share
 from survey.predict.output import POPULATION, VALIDATION
+from tests.catalog import mixed_stars
 
 
 @pytest.mark.parametrize(("between", "within"), [(0.0, 1.0), (1.0, 1.0), (2.0, 0.5), (1.0, 1e-9)])
@@ -108,7 +110,7 @@ def test_stars_that_a_cascade_rules_out_are_never_listed_and_count_as_lost() -> 
     assert lists[1] < 0.8
 
 
-def test_stars_of_a_kind_that_is_not_asked_are_never_listed(tmp_path: Path) -> None:
+def test_stars_of_a_kind_that_is_not_asked_do_not_count(tmp_path: Path) -> None:
     """A star without a measured band is of unknown kind."""
     tested = table(4, 1).append_column("star", pa.array(["a", "b", "c", "d"]))
     tested = tested.append_column("snr", pa.array([50.0, 50.0, 50.0, 1.0]))
@@ -117,7 +119,7 @@ def test_stars_of_a_kind_that_is_not_asked_are_never_listed(tmp_path: Path) -> N
     place: Any = SimpleNamespace(path=str(tmp_path))
     for rules, allowed in (
         (FlagRules(), [True, True, True, False]),
-        (FlagRules(ask=("FGK",)), [True, False, True, False]),
+        (FlagRules(ask=("FGK",)), [True, True]),
     ):
         read = read_validation(place, VisitSettings(), rules)
         assert read is not None
@@ -127,3 +129,40 @@ def test_stars_of_a_kind_that_is_not_asked_are_never_listed(tmp_path: Path) -> N
     assert read is not None
     few = ValidationStars.from_table(read).allowed_N.tolist()
     assert few == [True, True, True, False], "nothing in the table tells a kind"
+
+
+def test_stars_of_other_kinds_make_no_list_of_asked_stars_purer(tmp_path: Path) -> None:
+    """The class shares of a survey are those of asked kinds: 1,400 M stars had made a purity of 0.60 0.80."""
+    prior = {"MP": 5.0, "CEMP": 1.0, "NMP": 94.0}
+    asked = mixed_stars.validation((300, 300, 600), 5)
+    others = mixed_stars.table(np.full(1400, 2), np.tile([0.001, 0.0005, 0.9985], (1400, 1)))
+    both = pa.concat_tables([asked, others])
+    is_asked = np.arange(both.num_rows) < asked.num_rows
+    columns = {"star": np.arange(both.num_rows).astype(str), "snr": np.full(both.num_rows, 50.0)}
+    columns |= {"tio5": np.where(is_asked, 1.0, 0.5), "cah2": np.where(is_asked, 1.0, 0.5)}
+    for name, values in columns.items():
+        both = both.append_column(name, pa.array(values))
+    pq.write_table(both, tmp_path / VALIDATION)
+    place: Any = SimpleNamespace(path=str(tmp_path))
+    read = read_validation(place, VisitSettings(), FlagRules())
+    assert read is not None
+    assert read.num_rows == asked.num_rows
+    goal = ListGoal(level=0.8, prior=prior)
+    found, alone = (choose_threshold(one, "MP", goal, mix_of_stars(asked, prior)) for one in (read, asked))
+    assert found.value == alone.value
+    assert found.purity == alone.purity
+
+
+def test_flags_that_need_labels_keep_validation_stars_out_too(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"FeH": [-2.0, -2.0], "CFe": [0.0, 1.5], "predicted_class": [1, 1]}
+    tested = table(2, 1)
+    for name, values in (columns | {"star": ["a", "b"], "snr": [50.0, 50.0]}).items():
+        tested = tested.append_column(name, pa.array(values))
+    pq.write_table(tested, tmp_path / VALIDATION)
+    place: Any = SimpleNamespace(path=str(tmp_path))
+    rules = FlagRules(leave_out=flag_bits(["classes_disagree", "spectrum", "large_error", "visits_disagree"]))
+    read = read_validation(place, VisitSettings(), rules)
+    assert read is not None
+    assert ValidationStars.from_table(read).allowed_N.tolist() == [False, True]
+    assert rules.untested(read) == ["SPECTRUM", "VISITS_DISAGREE", "LARGE_ERROR"]
+    assert FlagRules().untested(read) == []

@@ -99,6 +99,9 @@ def test_the_validation_table_has_the_answers_and_the_truth(folder: Path, team: 
     assert np.array_equal(table["true_class"].to_numpy(), samples.class_N)
     assert np.allclose(table["true_FeH"].to_numpy(), samples.label_NL[:, 0])
     assert {"star", "snr", "snr_g", "visit", "p_mp_raw", "FeH_err_raw"} <= set(table.column_names)
+    for name in ("class", "subclass", "tio5", "h_delta", "c2_5165"):
+        shard, row = samples.shard_row_N2[-1]
+        assert table[name][-1] == store.spectra(int(shard), [name])[name][int(row)], name
 
 
 def test_each_class_of_the_training_spectra_is_a_reference_of_the_domain(team: BuiltEnsemble) -> None:
