@@ -167,7 +167,16 @@ class FollowupSettings(Settings):
             raise ValueError(
                 "of: not given; give of=CATALOG for a sample, or results=FILE.csv for the results of one"
             )
-        if self.of is not None:
+        if self.of is None:
+            for name in type(self).model_fields:
+                is_given = name in self.model_fields_set and getattr(self, name) is not None
+                if is_given and name not in ("followup", "results"):
+                    key = name.rstrip("_")
+                    raise ValueError(
+                        f"{key}: belongs to a new sample, and results= alone is about one that was drawn; "
+                        f"leave {key}= out, or give of=CATALOG too"
+                    )
+        else:
             examples = {
                 "site": "site=Xinglong",
                 "dates": "dates=[2027-01-10,2027-01-20]",

@@ -11,6 +11,12 @@ from survey.settings import Settings
 
 VettedList = Literal["cemp", "mp", "next_cemp", "next_mp", "carbon_stars", "m_subdwarfs"]
 """The lists of a catalog whose stars can be looked at one by one."""
+TASKS = {
+    "merge=": {"merge", "table"},
+    "of= with list=": {"of", "page", "list_", "most", "again", "comparison", "visits", "explanation"},
+    "of= without list=": {"of", "page", "points"},
+}
+"""The settings of each of three tasks."""
 
 
 class ReportSettings(Settings):
@@ -71,4 +77,9 @@ class ReportSettings(Settings):
             raise ValueError("table: not given; give table=FILE.csv for the merged verdicts")
         if self.merge and self.table and not self.table.endswith((".csv", ".parquet")):
             raise ValueError(f"table: {self.table!r}: give a name that ends in .csv or .parquet")
+        task = "merge=" if self.merge else "of= with list=" if self.list_ else "of= without list="
+        for name in type(self).model_fields:
+            if name in self.model_fields_set and name not in TASKS[task] and getattr(self, name) is not None:
+                key, other = name.rstrip("_"), next(other for other, names in TASKS.items() if name in names)
+                raise ValueError(f"{key}: belongs to {other}, not to {task}; leave {key}= out")
         return self

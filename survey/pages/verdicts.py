@@ -21,7 +21,9 @@ import pyarrow.csv
 from survey import files
 from survey.pages.agreement import Agreement, group_agreement, pairs_agreement, second_looks
 from survey.pages.settings import ReportSettings
+from survey.settings import SettingsError
 from survey.tables.columns import described_field
+from survey.tables.read import open_table
 
 VERDICTS = ("accept", "reject", "unsure")
 QUALITIES = (1, 2, 3, 4)
@@ -153,6 +155,7 @@ def _verdict(path: str, number: int, row: dict[str, Any]) -> Verdict:
 
 def merge_verdicts(settings: ReportSettings) -> MergedVerdicts:
     """Read all files, and write the merged table."""
+    path = _place_of(settings)
     newest = _newest(settings.merge)
     looks: dict[int, dict[str, dict[str, str]]] = {1: {}, 2: {}}
     for verdict in newest:
@@ -161,7 +164,6 @@ def merge_verdicts(settings: ReportSettings) -> MergedVerdicts:
     if not any(looks.values()):
         raise ValueError(f"report: merge: {', '.join(settings.merge)}: no verdict in them")
     merged = _merged_table([verdict for verdict in newest if verdict.look == 1])
-    path = files.absolute(settings.table or "")
     _write(path, merged)
     return MergedVerdicts(
         path,
@@ -171,6 +173,24 @@ def merge_verdicts(settings: ReportSettings) -> MergedVerdicts:
         second_looks(looks[1], looks[2]),
         group_agreement(looks[1], VERDICTS),
     )
+
+
+def _place_of(settings: ReportSettings) -> str:
+    """Where the merged table goes. It replaces no file but an older merged table."""
+    path = files.absolute(settings.table or "")
+    if path in map(files.absolute, settings.merge):
+        raise SettingsError(
+            f"report: table: {settings.table}: is among the files of merge=, and would be lost; "
+            "give another name for the merged verdicts"
+        )
+    if files.exists(path):
+        missing = [name for name in COLUMNS if name not in open_table(path, "report: table").names]
+        if missing:
+            raise SettingsError(
+                f"report: table: {settings.table}: is there and is no table of merged verdicts "
+                f"(no column {missing[0]}); give another name"
+            )
+    return path
 
 
 def _newest(paths: Iterable[str]) -> list[Verdict]:

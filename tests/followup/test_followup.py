@@ -263,6 +263,15 @@ def test_results_without_a_sample_and_a_sample_without_a_catalog_are_errors(tmp_
     assert "so no finished followup" in done.stderr
 
 
+@pytest.mark.parametrize("given", ["verdicts=new.csv", "list=mp", "odds.accept=4", "magnitudes=m.csv"])
+def test_settings_of_a_sample_are_refused_beside_results_alone(given: str, tmp_path: Path) -> None:
+    done = survey("followup", f"followup={tmp_path}", "results=r.csv", given)
+    assert done.returncode == 1
+    name = given.partition("=")[0].partition(".")[0]
+    assert f"{name}: belongs to a new sample" in done.stderr
+    assert f"leave {name}= out, or give of=CATALOG too" in done.stderr
+
+
 def test_other_settings_for_a_finished_sample_are_an_error(draw: Command, tmp_path: Path) -> None:
     draw(tmp_path / "f")
     assert "hours=6.0 there, 7.0 now" in draw(tmp_path / "f", "hours=7")

@@ -10,6 +10,7 @@ import pytest
 
 from survey.pages.settings import ReportSettings
 from survey.pages.verdicts import MergedVerdicts, merge_summary, merge_verdicts, read_verdicts
+from survey.settings import SettingsError
 from tests.commands import survey
 
 COLUMNS = ("list_id", "list", "star", "look", "verdict", "quality", "note", "user", "time")
@@ -163,6 +164,25 @@ def test_what_is_no_file_of_verdicts_is_refused(content: bytes, message: str, tm
         read_verdicts(str(path))
 
 
+def test_a_merged_table_replaces_only_a_merged_table(tmp_path: Path) -> None:
+    ann = write(tmp_path / "ann.csv", [row("a", "accept", "ann")])
+    bob = write(tmp_path / "bob.csv", [row("a", "accept", "bob")])
+    before = Path(bob).read_bytes()
+
+    def merged(table: Path, *paths: str) -> MergedVerdicts:
+        given = {"merge": list(paths), "table": str(table)}
+        return merge_verdicts(ReportSettings.from_dict("report", given))
+
+    with pytest.raises(SettingsError, match=r"bob.csv: is among the files of merge=, and would be lost"):
+        merged(tmp_path / "x" / ".." / "bob.csv", ann, bob)
+    with pytest.raises(SettingsError, match=r"bob.csv: is there and is no table of merged verdicts \(no col"):
+        merged(tmp_path / "bob.csv", ann)
+    assert Path(bob).read_bytes() == before
+    for name in ("verdicts.csv", "verdicts.parquet"):
+        for _ in range(2):
+            assert merged(tmp_path / name, ann, bob).table.num_rows == 1
+
+
 def test_files_of_two_lists_are_not_merged(tmp_path: Path) -> None:
     ann = write(tmp_path / "ann.csv", [row("a", "accept", "ann")])
     bob = write(tmp_path / "bob.csv", [row("a", "accept", "bob", list_id="cafe")])
@@ -180,6 +200,15 @@ def test_files_of_two_lists_are_not_merged(tmp_path: Path) -> None:
         (["merge=[a.csv]", "of=x"], "of and merge are given both"),
         (["merge=[nowhere.csv]", "table=x.csv"], "nowhere.csv: no such file"),
         ([], "of: not given; give of=FOLDER"),
+        (
+            ["of=x", "explanation=y"],
+            "explanation: belongs to of= with list=, not to of= without list=; ",
+        ),
+        (["of=x", "most=5"], "most: belongs to of= with list="),
+        (["of=x", "table=x.csv"], "table: belongs to merge="),
+        (["of=x", "list=mp", "points=5000"], "points: belongs to of= without list=, not to of= with list="),
+        (["merge=[a.csv]", "table=x.csv", "page=x.html"], "page: belongs to of= with list=, not to merge="),
+        (["merge=[a.csv]", "table=x.csv", "list=mp"], "list: belongs to of= with list=, not to merge="),
     ],
 )
 def test_settings_that_do_not_fit_are_answered_with_what_to_give(arguments: list[str], message: str) -> None:
