@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from survey import files
+from survey.catalog.document import EnsembleRecord
 from survey.ensemble.ensemble import ENSEMBLE
 from survey.explain.explanation import EXPLANATION
 from survey.folder import Folder
@@ -78,7 +79,7 @@ def vetting_page(stars: VettedStars, settings: ReportSettings, mark: str, comman
         "presets": presets,
         "panels": [preset for preset in presets if preset[0] in PANELS],
         "planes": planes,
-        "explanation": _explanation(settings.explanation, SEARCHES[stars.name]),
+        "explanation": _explanation(settings.explanation, SEARCHES[stars.name], stars.document.ensemble),
     }
     attachments.add_json("vetting", {"listId": stars.id, "list": stars.name})
     attachments.add_packed("about", squeezed_json(about))
@@ -116,11 +117,13 @@ def interval_text(stars: VettedStars) -> str:
     return f"{100 * ensemble.calibration.coverage:g} % interval" if ensemble.id == record.id else "interval"
 
 
-def _explanation(folder: str | None, search: str) -> dict[str, Any] | None:
+def _explanation(folder: str | None, search: str, ensemble: EnsembleRecord) -> dict[str, Any] | None:
     """How much each block of wavelengths matters for the class of the list, by occlusion."""
     if folder is None:
         return None
-    found = Folder(files.absolute(folder), EXPLANATION).table(IMPORTANCE).to_pylist()
+    explained = Folder(files.absolute(folder), EXPLANATION)
+    document = explained.document()
+    found = explained.table(IMPORTANCE, document=document).to_pylist()
     target = f"p_{search}"
     rows = [row for row in found if row["method"] == "occlusion" and row["target"] == target]
     groups = [group for group in (search, "all") if any(row["group"] == group for row in rows)]
@@ -130,9 +133,12 @@ def _explanation(folder: str | None, search: str) -> dict[str, Any] | None:
         )
     rows = [row for row in rows if row["group"] == groups[0]]
     main = sorted(rows, key=lambda row: -row["share"])[:SHOWN_BLOCKS]
+    text = f"{target} by occlusion, {'all spectra' if groups[0] == 'all' else search + ' stars'}"
+    if document.of_id != ensemble.id:
+        text += f" (of other networks: {document.of}, but the answers of this list are of {ensemble.path})"
     return {
         "blocks": [(row["low"], row["high"], round(row["share"], 4)) for row in rows],
-        "text": f"{target} by occlusion, {'all spectra' if groups[0] == 'all' else search + ' stars'}",
+        "text": text,
         "main": [
             (f"{row['low']:.0f} to {row['high']:.0f} Å", row["share"], row["features"] or "") for row in main
         ],

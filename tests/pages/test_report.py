@@ -146,7 +146,7 @@ def test_the_second_run_leaves_the_page_and_another_setting_makes_it_anew(
     assert "written now" in other.stdout
 
 
-def write_explanation(folder: Path, identity: str, share: float) -> None:
+def write_explanation(folder: Path, identity: str, share: float, of_id: str = "x") -> None:
     """A finished explanation with one block, whose share is given."""
     written = Folder(str(folder), EXPLANATION)
     written.begin({})
@@ -154,7 +154,7 @@ def write_explanation(folder: Path, identity: str, share: float) -> None:
     row |= {"low": 4000.0, "high": 4600.0, "features": "", "size": 1.0, "change": 1.0, "share": share}
     pq.write_table(tables.table([row], tables.IMPORTANCE), folder / "importance.parquet")
     counts = {"spectra": 9, "blocks": 1, "left_out": {}, "settings": {}, "version": EXPLANATION.version}
-    names = dict.fromkeys(("of", "of_id", "store", "store_id"), "x")
+    names = dict.fromkeys(("of", "store", "store_id"), "x") | {"of_id": of_id}
     empty = dict.fromkeys(("methods", "targets", "strength", "attention", "single"), ())
     document = ExplanationDocument.model_validate({"id": identity, **counts, **names, **empty})
     written.finish(document, ["importance.parquet"])
@@ -169,6 +169,18 @@ def test_an_explanation_that_was_made_anew_makes_the_page_anew(vetted: CatalogRe
         assert make_page(settings).created
         assert packed(page.read_text(), "about")["explanation"]["blocks"] == [[4000.0, 4600.0, share]]
         assert not make_page(settings).created
+
+
+def test_an_explanation_of_other_networks_is_named_as_such(vetted: CatalogResult, tmp_path: Path) -> None:
+    page, folder, ensemble = tmp_path / "x.html", tmp_path / "explained", vetted.document.ensemble
+    given = {"of": vetted.folder, "list": "cemp", "page": str(page), "explanation": str(folder)}
+    settings = ReportSettings.from_dict("report", given | {"visits": False})
+    for identity, of_id in (("one", ensemble.id), ("two", "other")):
+        write_explanation(folder, identity, 0.5, of_id)
+        make_page(settings)
+        text = packed(page.read_text(), "about")["explanation"]["text"]
+        warning = f"(of other networks: x, but the answers of this list are of {ensemble.path})"
+        assert (warning in text) == (of_id == "other")
 
 
 def test_an_evaluation_and_its_plots_make_the_page_of_their_run_anew(tmp_path: Path) -> None:
