@@ -134,7 +134,10 @@ def _explanation(folder: str | None, search: str, ensemble: EnsembleRecord) -> d
     rows = [row for row in rows if row["group"] == groups[0]]
     main = sorted(rows, key=lambda row: -row["share"])[:SHOWN_BLOCKS]
     text = f"{target} by occlusion, {'all spectra' if groups[0] == 'all' else search + ' stars'}"
-    if document.of_id != ensemble.id:
+    same = {ensemble.id}
+    if len(ensemble.members) == 1:  # a run that was calibrated has two ids
+        same.add(ensemble.members[0].id)
+    if document.of_id not in same:
         text += f" (of other networks: {document.of}, but the answers of this list are of {ensemble.path})"
     return {
         "blocks": [(row["low"], row["high"], round(row["share"], 4)) for row in rows],

@@ -175,7 +175,8 @@ def test_an_explanation_of_other_networks_is_named_as_such(vetted: CatalogResult
     page, folder, ensemble = tmp_path / "x.html", tmp_path / "explained", vetted.document.ensemble
     given = {"of": vetted.folder, "list": "cemp", "page": str(page), "explanation": str(folder)}
     settings = ReportSettings.from_dict("report", given | {"visits": False})
-    for identity, of_id in (("one", ensemble.id), ("two", "other")):
+    [member] = ensemble.members
+    for identity, of_id in (("one", ensemble.id), ("two", "other"), ("three", member.id)):
         write_explanation(folder, identity, 0.5, of_id)
         make_page(settings)
         text = packed(page.read_text(), "about")["explanation"]["text"]
