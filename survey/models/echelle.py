@@ -5,6 +5,10 @@ second channel. *Shortening*: the first convolution has a stride of 8 pixels, th
 arithmetic is done on a thirty-second of the length, and the residual blocks have a wide view. *Places*:
 spectra are in their rest frame, so the last features are not averaged over wavelength but read where they
 are. Where the store has continua, `broad` adds their shape, which carbon bands and temperature change too.
+
+Between the convolutions, a spectrum is an image of one row (B, C, 1, P) whose channels are neighbours in
+memory. CPUs compute it in this order; from the other, every convolution would sort it first, which takes a
+third of the time.
 """
 
 import torch
@@ -38,6 +42,17 @@ class Options(Settings):
     )
 
 
+class Convolution(nn.Conv1d):
+    """A convolution along the row of an image of one row."""
+
+    def forward(self, x_BC1P: Tensor) -> Tensor:
+        """As by `Conv1d`, in the memory order of the input."""
+        (stride,), padding = self.stride, self.padding[0]
+        assert isinstance(padding, int)
+        weight = self.weight[:, :, None]
+        return functional.conv2d(x_BC1P, weight, self.bias, (1, stride), (0, padding), groups=self.groups)
+
+
 class EchelleBlock(nn.Module):
     """A residual block: a grouped convolution, a norm over the spectrum, a small dense layer at each place.
 
@@ -52,15 +67,15 @@ class EchelleBlock(nn.Module):
                 f"echelle: options.group={group} does not divide {channels} channels; "
                 "give channels that are multiples of options.group"
             )
-        self.along = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=groups)
+        self.along = Convolution(channels, channels, kernel, padding=kernel // 2, groups=groups)
         self.norm = nn.GroupNorm(1, channels)
-        self.wide, self.back = nn.Conv1d(channels, 2 * channels, 1), nn.Conv1d(2 * channels, channels, 1)
+        self.wide, self.back = Convolution(channels, 2 * channels, 1), Convolution(2 * channels, channels, 1)
         self.scale = nn.Parameter(torch.full((channels, 1), 0.3))
 
-    def forward(self, x_BCP: Tensor) -> Tensor:
+    def forward(self, x_BC1P: Tensor) -> Tensor:
         """x plus the scaled output of the block."""
-        added_BCP: Tensor = self.back(functional.silu(self.wide(self.norm(self.along(x_BCP)))))
-        return x_BCP + self.scale * added_BCP
+        added_BC1P: Tensor = self.back(functional.silu(self.wide(self.norm(self.along(x_BC1P)))))
+        return x_BC1P + self.scale[..., None] * added_BC1P
 
 
 class Net(Network):
@@ -96,7 +111,8 @@ class Net(Network):
     def compute(self, flux_BP: Tensor, ivar_BP: Tensor, continuum_BP: Tensor | None) -> Outputs:
         """Subtract the mean, shorten, read with dense layers, compute the outputs."""
         difference_BP, weight_BP = self.difference(flux_BP, ivar_BP)
-        features_BD = self.trunk(torch.stack([difference_BP, weight_BP - 0.5], 1))
+        pixels_BP2 = torch.stack([difference_BP, weight_BP - 0.5], -1)
+        features_BD = self.trunk(pixels_BP2.transpose(1, 2)[:, :, None])
         z_BD = functional.silu(self.gather(self.dropout(features_BD)))
         if continuum_BP is not None and self.extra_inputs:
             log_B1P = continuum_BP.clamp_min(1e-3).log()[:, None]
@@ -123,8 +139,8 @@ def _trunk(pixels: int, options: Options) -> tuple[nn.Sequential, int]:
                 f"echelle: options.steps={options.steps} leave fewer than 4 steps of {pixels} pixels; "
                 "give smaller steps"
             )
-        layers.append(nn.Conv1d(inputs, channels, kernel, stride, padding))
+        layers.append(Convolution(inputs, channels, kernel, stride, padding))
         layers += [EchelleBlock(channels, options.kernel, options.group) for _ in range(blocks)]
         inputs = channels
-    last = nn.GroupNorm(1, inputs), nn.Conv1d(inputs, options.kept, 1), nn.Flatten()
+    last = nn.GroupNorm(1, inputs), Convolution(inputs, options.kept, 1), nn.Flatten()
     return nn.Sequential(*layers, *last), length

@@ -1,9 +1,9 @@
-"""Echelle: its blocks keep the length of a spectrum."""
+"""Echelle: its blocks keep the length of a spectrum, and its convolutions are those of torch."""
 
 import pytest
 import torch
 
-from survey.models.echelle import Net, Options
+from survey.models.echelle import Convolution, Net, Options
 from survey.models.settings import Task
 from survey.settings import SettingsError
 
@@ -17,3 +17,25 @@ def test_a_kernel_without_a_middle_pixel_is_refused_before_the_training() -> Non
 def test_an_odd_kernel_keeps_the_length(kernel: int) -> None:
     net = Net(400, Task("reg", ("FeH",)), Options(kernel=kernel)).eval()
     assert net(torch.ones(2, 400), torch.ones(2, 400))["mu"].shape == (2, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 8, "padding": 12}, {"padding": 3, "groups": 2}])
+def test_a_convolution_of_an_image_of_one_row_is_that_of_the_spectrum(options: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    layer = Convolution(16, 32, 7, **options)
+    spectra_BCP = torch.randn(3, 16, 100)
+    image_BC1P = spectra_BCP[:, :, None].to(memory_format=torch.channels_last)
+    expected = torch.nn.Conv1d.forward(layer, spectra_BCP)
+    assert torch.allclose(layer(image_BC1P)[:, :, 0], expected, atol=1e-5)
+
+
+def test_channels_are_neighbours_in_memory_up_to_the_last_layer() -> None:
+    net, orders = Net(400, Task("reg", ("FeH",)), Options()).eval(), list[bool]()
+
+    def note(_layer: torch.nn.Module, _inputs: object, out: torch.Tensor) -> None:
+        orders.append(out.is_contiguous(memory_format=torch.channels_last))
+
+    for layer in net.trunk[:-1]:
+        layer.register_forward_hook(note)
+    net(torch.ones(2, 400), torch.ones(2, 400))
+    assert orders == [True] * len(orders)
