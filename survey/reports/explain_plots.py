@@ -1,6 +1,7 @@
 """The pictures of an explanation: importance over the mean spectrum, elements, groups, parts of the store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from survey.explain.explain import Explained
 from survey.explain.explanation import TargetRecord
 from survey.explain.features import FEATURES
 from survey.reports.style import BLUE, GREY, INK, RED, SERIES, SHARE, png, unit
+
+Targets = tuple[TargetRecord, ...]
 
 MOST_ROWS = 8
 """Targets in a picture; further ones come in further pictures."""
@@ -26,25 +29,26 @@ def draw(result: Explained) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of the pictures."""
     importance, dependence = _frame(result, "importance.parquet"), _frame(result, "dependence.parquet")
     mean, targets = _frame(result, "mean.parquet"), result.document.targets
-    for start in range(0, len(targets), MOST_ROWS):
-        some = targets[start : start + MOST_ROWS]
-        name = "importance" if not start else f"importance-{start // MOST_ROWS + 1}"
-        yield name, _importance(importance, mean, some)
+    yield from _parts("importance", targets, lambda some: _importance(importance, mean, some))
     if len(dependence):
         yield "dependence", _dependence(dependence, targets)
     groups = [group for group in importance["group"].unique() if group != "all"]
     if len(groups) > 1:
-        yield "groups", _groups(importance, targets, groups)
+        yield from _parts("groups", targets, lambda some: _groups(importance, some, groups))
     batches = _frame(result, "batches.parquet")
     if batches["batch"].nunique() > 1:
-        yield "trend", _trend(batches, targets)
-    if result.document.single:
-        single = _frame(result, "single.parquet")
-        for number, name in enumerate(result.document.single):
-            chosen = single[single["group"] == name]
-            yield f"single-{number + 1}", _single(chosen, mean, targets, name)
+        yield from _parts("trend", targets, lambda some: _trend(batches, some))
+    for number, spectrum in enumerate(result.document.single, 1):
+        single = partial(_single, _frame(result, "single.parquet"), mean, spectrum)
+        yield from _parts(f"single-{number}", targets, single)
     if result.document.attention:
         yield "attention", _attention(_frame(result, "attention.parquet"), mean)
+
+
+def _parts(name: str, targets: Targets, draw_some: Callable[[Targets], bytes]) -> Iterator[tuple[str, bytes]]:
+    """As many pictures as all targets need."""
+    for number, start in enumerate(range(0, len(targets), MOST_ROWS), 1):
+        yield name if number == 1 else f"{name}-{number}", draw_some(targets[start : start + MOST_ROWS])
 
 
 def _frame(result: Explained, name: str) -> pd.DataFrame:
@@ -53,7 +57,7 @@ def _frame(result: Explained, name: str) -> pd.DataFrame:
     return pd.DataFrame(table.to_pydict())
 
 
-def _importance(frame: pd.DataFrame, mean: pd.DataFrame, targets: tuple[TargetRecord, ...]) -> bytes:
+def _importance(frame: pd.DataFrame, mean: pd.DataFrame, targets: Targets) -> bytes:
     """Shares of all blocks by each method, over the mean spectrum."""
 
     def draw(figure: Figure) -> None:
@@ -128,7 +132,7 @@ def _with_unit(target: TargetRecord) -> str:
     return _title(target) if target.is_class else f"{_title(target)} ({_unit(target)})"
 
 
-def _dependence(frame: pd.DataFrame, targets: tuple[TargetRecord, ...]) -> bytes:
+def _dependence(frame: pd.DataFrame, targets: Targets) -> bytes:
     """How much each target changes without the lines of each element."""
     elements = list(dict.fromkeys(frame["element"]))
 
@@ -156,14 +160,13 @@ def _dependence(frame: pd.DataFrame, targets: tuple[TargetRecord, ...]) -> bytes
     return png(draw, 3.2 + 0.62 * len(elements), 1.0 + 0.42 * len(targets))
 
 
-def _groups(frame: pd.DataFrame, targets: tuple[TargetRecord, ...], groups: list[str]) -> bytes:
+def _groups(frame: pd.DataFrame, targets: Targets, groups: list[str]) -> bytes:
     """The importance by occlusion in each group of spectra."""
-    chosen = targets[:MOST_ROWS]
 
     def draw(figure: Figure) -> None:
-        axes = np.atleast_1d(figure.subplots(len(chosen), 1, sharex=True))
+        axes = np.atleast_1d(figure.subplots(len(targets), 1, sharex=True))
         occlusion = frame[frame["method"] == "occlusion"]
-        for axis, target in zip(axes, chosen, strict=True):
+        for axis, target in zip(axes, targets, strict=True):
             for number, group in enumerate(groups):
                 rows = occlusion[(occlusion["target"] == target.column) & (occlusion["group"] == group)]
                 count = rows["spectra"].iloc[0]
@@ -173,19 +176,18 @@ def _groups(frame: pd.DataFrame, targets: tuple[TargetRecord, ...], groups: list
         axes[0].legend(ncols=3, loc="upper right")
         axes[-1].set_xlabel("vacuum wavelength at rest (Å)")
 
-    return png(draw, 11, 0.6 + 1.75 * len(chosen))
+    return png(draw, 11, 0.6 + 1.75 * len(targets))
 
 
-def _trend(frame: pd.DataFrame, targets: tuple[TargetRecord, ...]) -> bytes:
+def _trend(frame: pd.DataFrame, targets: Targets) -> bytes:
     """The shares of the most important blocks from part to part of the store."""
-    chosen = targets[:MOST_ROWS]
 
     def draw(figure: Figure) -> None:
-        columns = min(4, len(chosen))
-        axes = figure.subplots(-(-len(chosen) // columns), columns, squeeze=False, sharex=True).ravel()
-        for axis in axes[len(chosen) :]:
+        columns = min(4, len(targets))
+        axes = figure.subplots(-(-len(targets) // columns), columns, squeeze=False, sharex=True).ravel()
+        for axis in axes[len(targets) :]:
             axis.set_visible(False)
-        for axis, target in zip(axes, chosen, strict=False):
+        for axis, target in zip(axes, targets, strict=False):
             of_target = frame[frame["target"] == target.column]
             best = of_target.groupby("block")["share"].mean().nlargest(TREND).index
             for number, block in enumerate(best):
@@ -198,17 +200,17 @@ def _trend(frame: pd.DataFrame, targets: tuple[TargetRecord, ...]) -> bytes:
         figure.supxlabel("part of the spectra, in the order of the store", fontsize=10)
         figure.supylabel("share of the importance", fontsize=10)
 
-    return png(draw, 12, 0.8 + 2.8 * -(-len(chosen) // 4))
+    return png(draw, 12, 0.8 + 2.8 * -(-len(targets) // 4))
 
 
-def _single(frame: pd.DataFrame, mean: pd.DataFrame, targets: tuple[TargetRecord, ...], name: str) -> bytes:
+def _single(frame: pd.DataFrame, mean: pd.DataFrame, name: str, targets: Targets) -> bytes:
     """What each block of one spectrum adds to each target."""
-    chosen = targets[:MOST_ROWS]
 
     def draw(figure: Figure) -> None:
-        axes = np.atleast_1d(figure.subplots(len(chosen), 1, sharex=True))
-        for axis, target in zip(axes, chosen, strict=True):
-            rows = frame[frame["target"] == target.column]
+        axes = np.atleast_1d(figure.subplots(len(targets), 1, sharex=True))
+        of_one = frame[frame["group"] == name]
+        for axis, target in zip(axes, targets, strict=True):
+            rows = of_one[of_one["target"] == target.column]
             adds, edges = -rows["change"].to_numpy(), [*rows["low"], rows["high"].iloc[-1]]
             axis.stairs(np.maximum(adds, 0), edges, color=RED, alpha=0.6, fill=True, lw=0)
             axis.stairs(np.minimum(adds, 0), edges, color=BLUE, alpha=0.6, fill=True, lw=0)
@@ -222,7 +224,7 @@ def _single(frame: pd.DataFrame, mean: pd.DataFrame, targets: tuple[TargetRecord
         axes[-1].set_xlabel("vacuum wavelength at rest (Å)")
         figure.suptitle(f"{name} (grey: the mean spectrum)", fontsize=10, x=0.01, ha="left")
 
-    return png(draw, 11, 0.9 + 1.75 * len(chosen))
+    return png(draw, 11, 0.9 + 1.75 * len(targets))
 
 
 def _attention(frame: pd.DataFrame, mean: pd.DataFrame) -> bytes:

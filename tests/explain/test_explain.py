@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.explain.blocks import Blocks, ratio_interval
@@ -24,6 +25,7 @@ from survey.explain.responses import (
 )
 from survey.explain.settings import ExplainSettings
 from survey.reports import explain as report
+from survey.reports import explain_plots
 from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.batches import Spectra, read_spectra
@@ -136,6 +138,29 @@ def test_an_explanation_is_made_once(place: Path, explained: Explained) -> None:
 def test_the_pictures_are_drawn(explained: Explained) -> None:
     names = {path.rpartition("/")[2] for path in report.pictures(explained)}
     assert {"importance.png", "dependence.png", "trend.png", "single-1.png", "single-2.png"} <= names
+
+
+def test_many_targets_need_more_pictures_of_each_kind(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(axes: list[int]) -> Any:
+        def png(draw: Any, *size: float) -> bytes:
+            figure = Figure()
+            draw(figure)
+            axes.append(sum(bool(axis.get_title()) for axis in figure.axes))
+            return b""
+
+        return png
+
+    counts: list[int] = []
+    monkeypatch.setattr(explain_plots, "png", drawn(counts))
+    monkeypatch.setattr(explain_plots, "MOST_ROWS", 4)
+    names = [name for name, _ in explain_plots.draw(explained)]
+    panels = dict(zip(names, counts, strict=True))
+    for name in ("importance", "trend", "single-1", "single-2"):
+        assert (panels[name], panels[f"{name}-2"]) == (4, 2), name
+        assert f"{name}-3" not in panels
+    assert ("groups" in panels) == ("groups-2" in panels)
 
 
 def test_occlusion_is_what_a_loop_over_spectra_and_blocks_finds(ensemble: Ensemble, spectra: Spectra) -> None:
