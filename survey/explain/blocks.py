@@ -121,11 +121,16 @@ def importance_rows(
 
 
 def ratio_interval(first_B: Floats, other_B: Floats, seed: int) -> tuple[float, float, float]:
-    """The ratio of two means over the same spectra, with its 95 % interval by the bootstrap."""
+    """The ratio of two means over the same spectra, with its 95 % interval by the bootstrap.
+
+    Infinite if the other mean is 0, NaN if both are.
+    """
     generator = np.random.default_rng(seed)
     drawn = generator.integers(0, len(first_B), (TIMES, len(first_B)))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = first_B[drawn].mean(1) / other_B[drawn].mean(1)
-        value = float(first_B.mean() / other_B.mean())
-    low, high = np.nanquantile(ratios, [0.025, 0.975]) if np.isfinite(ratios).any() else (np.nan, np.nan)
+        value = float(np.float64(first_B.mean()) / other_B.mean())
+    if np.isnan(ratios).all():
+        return value, np.nan, np.nan
+    low, high = np.nanquantile(ratios, [0.025, 0.975], method="inverted_cdf")  # also of infinite ones
     return value, float(low), float(high)

@@ -26,7 +26,10 @@ class TargetRecord(_Record):
 
 
 class StrengthRecord(_Record):
-    """How much more a target changes without its most important blocks than without random ones."""
+    """How much more a target changes without its most important blocks than without random ones.
+
+    The ratio is infinite if random blocks change nothing, and NaN if important ones do not either.
+    """
 
     column: str
     blocks: int
@@ -39,7 +42,7 @@ class StrengthRecord(_Record):
     @property
     def holds(self) -> bool:
         """Whether the important blocks matter more than random ones."""
-        return self.low > 1
+        return self.low > 1 or self.random == 0 < self.important
 
 
 class ExplanationDocument(Document):

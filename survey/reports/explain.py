@@ -68,8 +68,10 @@ def _strength(result: Explained) -> Iterator[str]:
     units = {target.column: target for target in result.document.targets}
     for record in result.document.strength:
         target = units[record.column]
-        text = (
-            f"{_amount(record.important, target)} against {_amount(record.random, target)}: "
-            f"{record.ratio:.1f} times [{record.low:.1f}, {record.high:.1f}]"
-        )
-        yield _line(f"  {record.column}", text + ("" if record.holds else "  NOT more than by chance"), 12)
+        text = f"{_amount(record.important, target)} against {_amount(record.random, target)}"
+        if record.random > 0:
+            text += f": {record.ratio:.1f} times [{record.low:.1f}, {record.high:.1f}]"
+            text += "" if record.holds else "  NOT more than by chance"
+        elif not record.important:
+            text += ": nothing changes, so the test says nothing"
+        yield _line(f"  {record.column}", text, 12)

@@ -274,6 +274,23 @@ def test_a_ratio_of_equal_changes_is_1() -> None:
     assert ratio == pytest.approx(3)
 
 
+def test_a_target_that_random_blocks_never_change_passes_the_test_of_strength(explained: Explained) -> None:
+    some, none = np.ones(10), np.zeros(10)
+    ratio, low, high = ratio_interval(some, none, 0)
+    assert (ratio, low, high) == (np.inf, np.inf, np.inf)
+    assert np.isnan(ratio_interval(none, none, 0)).all()
+    records = [
+        record.model_copy(update={"important": important, "random": 0.0, "ratio": np.inf, "low": np.nan})
+        for record, important in zip(explained.document.strength, (1.0, 0.0), strict=False)
+    ]
+    assert [record.holds for record in records] == [True, False]
+    document = explained.document.model_copy(update={"strength": tuple(records)})
+    text = report.summary(replace(explained, document=document), [])
+    assert f"  {records[0].column:<10} 1 K against 0 K\n" in text
+    assert "against 0.00 dex: nothing changes, so the test says nothing" in text
+    assert "NOT more than by chance" not in text
+
+
 def test_an_importance_table_names_what_is_in_a_block(explained: Explained) -> None:
     path = Path(explained.folder) / "importance.parquet"
     field = pq.read_schema(path).field("features")
