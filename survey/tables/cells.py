@@ -125,20 +125,20 @@ def integers(column: pa.Array) -> pa.Array:
     if pa.types.is_temporal(column.type):
         return pa.nulls(len(column), pa.int64())
     if pa.types.is_floating(column.type):
-        return _whole(column)
+        return _exact_integers(column)
     try:
         return pc.cast(column, pa.int64())
     except pa.ArrowInvalid:  # some cell is not written as an integer
         if not pa.types.is_string(column.type):
-            return _whole(column)
+            return _exact_integers(column)
     trimmed = pc.utf8_trim_whitespace(column)
     is_integer = pc.match_substring_regex(trimmed, INTEGER)
     digits = pc.cast(pc.if_else(is_integer, trimmed, None), pa.decimal128(38))
     written = pc.cast(_within(digits, -(2**63), 2**63 - 1), pa.int64())
-    return pc.coalesce(written, _whole(pc.if_else(is_integer, None, trimmed)))
+    return pc.coalesce(written, _exact_integers(pc.if_else(is_integer, None, trimmed)))
 
 
-def _whole(column: pa.Array) -> pa.Array:
+def _exact_integers(column: pa.Array) -> pa.Array:
     """The whole numbers that a float holds exactly as int64."""
     values = _within(numbers(column), -(2.0**53), 2.0**53)
     return pc.cast(pc.if_else(pc.equal(values, pc.floor(values)), values, None), pa.int64())
