@@ -112,9 +112,7 @@ class _ExplainJob:
         self.columns = [target.column for target in self.targets]
         self.spectra = self._read(self.chosen)
         self.blocks = Blocks.cut(ensemble.grid.wave, settings.blocks)
-        self.left_out: dict[str, str] = {}
-        if "gradients" in settings.methods and (names := no_gradients(ensemble)):
-            self.left_out["gradients"] = f"{', '.join(names)} has no gradients"
+        self.left_out = no_gradients(ensemble) if "gradients" in settings.methods else {}
         self.methods = [method for method in settings.methods if method not in self.left_out]
         self.records: list[TargetRecord] = []
         self.strength: list[StrengthRecord] = []
@@ -140,7 +138,8 @@ class _ExplainJob:
         occlusion_BTK = np.empty(0)
         for method in self.methods:
             change_BTK = self._changes(method, self.spectra)
-            rows += importance_rows(method, change_BTK, self.blocks, self.columns, group_of)
+            asked = self.columns if method != "gradients" else self._with_gradients()
+            rows += importance_rows(method, change_BTK, self.blocks, asked, group_of)
             if method == "occlusion":
                 occlusion_BTK = change_BTK
         yield "importance.parquet", tables.table(rows, tables.IMPORTANCE)
@@ -161,6 +160,10 @@ class _ExplainJob:
         if attention:
             yield "attention.parquet", tables.table(attention, tables.ATTENTION)
         yield "mean.parquet", tables.mean_spectra(self.ensemble.grid.wave, self.spectra, group_of)
+
+    def _with_gradients(self) -> list[str]:
+        """The targets that have gradients. Labels are the first targets."""
+        return self.columns[: len(self.ensemble.labels)] if self.left_out else self.columns
 
     def _classes(self) -> NDArray[np.object_]:
         """The predicted class of each spectrum; empty without classes."""
@@ -260,7 +263,8 @@ class _ExplainJob:
         """What each block does in the spectra that are named."""
         spectra = self._read(self.single)
         before_BT = respond(self.ensemble, spectra, self.threads)
-        method: Method = "gradients" if "gradients" in self.methods else "occlusion"
+        has_gradients = "gradients" in self.methods and not self.left_out
+        method: Method = "gradients" if has_gradients else "occlusion"
         change_BTK = self._changes(method, spectra)
         rows: list[dict[str, object]] = []
         for row, name in enumerate(self.settings.spectra):

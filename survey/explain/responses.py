@@ -102,10 +102,18 @@ def responses_without(
     return np.stack(changes, 2)
 
 
-def no_gradients(ensemble: Ensemble) -> list[str]:
-    """The names of members that have no gradients: trees and other baselines."""
+def no_gradients(ensemble: Ensemble) -> dict[str, str]:
+    """Why gradients of all targets, or of classes, do not exist: trees have none, and votes have none.
+
+    Empty if all targets have gradients.
+    """
     runs = zip(ensemble.names, ensemble.members.runs, strict=True)
-    return [name for name, run in runs if isinstance(run.net, Baseline)]
+    if trees := [name for name, run in runs if isinstance(run.net, Baseline)]:
+        return {"gradients": f"{', '.join(trees)} has no gradients"}
+    if ensemble.classes and ensemble.document.weights.combine == "vote":
+        what = "gradients of classes" if ensemble.labels else "gradients"
+        return {what: "the members vote, and a vote does not change with a small change of the spectrum"}
+    return {}
 
 
 def integrated_gradients(ensemble: Ensemble, spectra: Spectra, steps: int, batch: int = 32) -> Floats:

@@ -37,7 +37,7 @@ class ExplainSettings(Settings):
         strict=False,
         description="occlusion = a block becomes continuum; noise = continuum with the noise of the "
         "spectrum; permutation = the block of another spectrum; gradients = integrated gradients from the "
-        "continuum, which trees do not have",
+        "continuum, which trees and votes of members do not have",
     )
     steps: int = Field(24, ge=2, le=1000, description="steps of the integrated gradients")
     deleted: float = Field(
