@@ -43,7 +43,7 @@ from survey.explain.responses import (
     responses_without,
     targets,
 )
-from survey.explain.settings import ExplainSettings, Method
+from survey.explain.settings import FEWEST_IN_PART, ExplainSettings, Method
 from survey.folder import Folder
 from survey.settings import SettingsError
 from survey.store.store import Store
@@ -247,9 +247,10 @@ class _ExplainJob:
             )
 
     def _batch_rows(self, change_BTK: Floats) -> list[dict[str, object]]:
-        """The shares of all blocks in each part of the spectra."""
+        """The shares of all blocks in each part of the spectra; fewer parts where few spectra are good."""
+        parts = min(self.settings.batches, len(self.spectra) // FEWEST_IN_PART)
         rows: list[dict[str, object]] = []
-        for number, chosen in enumerate(np.array_split(np.arange(len(self.spectra)), self.settings.batches)):
+        for number, chosen in enumerate(np.array_split(np.arange(len(self.spectra)), parts)):
             is_in_B = np.isin(np.arange(len(self.spectra)), chosen)
             rows += [
                 {"batch": number} | row

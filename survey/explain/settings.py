@@ -12,6 +12,8 @@ from survey.settings import Settings, Threads
 Method = Literal["occlusion", "noise", "permutation", "gradients"]
 """A way to measure how much a block of wavelengths matters."""
 METHODS: tuple[Method, ...] = ("occlusion", "noise", "permutation", "gradients")
+FEWEST_IN_PART = 4
+"""A part of the spectra, whose importances are compared, has at least so many of them."""
 
 
 class ExplainSettings(Settings):
@@ -45,7 +47,10 @@ class ExplainSettings(Settings):
     )
     draws: int = Field(20, ge=2, le=1000, description="random choices that it compares with")
     batches: int = Field(
-        8, ge=1, le=1000, description="parts, in the order of the store, whose importances are compared"
+        8,
+        ge=1,
+        le=1000,
+        description="parts, in the order of the store, whose importances are compared; fewer of few spectra",
     )
     spectra: tuple[str, ...] = Field(
         (), strict=False, description="obsids, visits or stars that are explained one by one too"
@@ -72,6 +77,6 @@ class ExplainSettings(Settings):
 
     @model_validator(mode="after")
     def _check_batches(self) -> Self:
-        if self.batches > self.count // 4:
+        if self.batches > self.count // FEWEST_IN_PART:
             raise ValueError(f"batches: {self.batches} parts of {self.count} spectra; give fewer batches")
         return self

@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.explain import explain as job
 from survey.explain.settings import ExplainSettings
 from survey.reports import explain as report
+from survey.store.store import open_store
 from tests.ensemble import small_runs
 
 
@@ -47,3 +49,16 @@ def test_votes_have_no_gradients(
     assert by_gradients == targets
     assert set(single["method"].to_pylist()) == {"occlusion"}
     assert f"no {left_out}: {reason}" in report.summary(result, report.pictures(result))
+
+
+def test_few_good_spectra_are_compared_in_fewer_parts(place: Path) -> None:
+    given = settings(place, "both", explain=str(place / "few"), methods=["occlusion"], count=256, batches=64)
+    snr = np.sort(open_store(str(place / "store")).spectra(0, ["snr"])["snr"].to_numpy())
+    few = given.model_copy(update={"least_snr": float(snr[-9])})
+    result = job.explain(few)
+    table = result.table("batches.parquet")
+    assert table is not None
+    assert result.document.spectra < 64 * 4
+    assert set(table["batch"].to_pylist()) == set(range(result.document.spectra // 4))
+    assert np.isfinite(table["share"].to_numpy()).all()
+    assert set(table["spectra"].to_pylist()) <= {4, 5}
