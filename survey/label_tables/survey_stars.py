@@ -193,6 +193,7 @@ def _find_stars(
 def _without_neighbours(near_N: Codes, gaia_N: Codes) -> Codes:
     """The codes of visits near each other; -1 for those with a Gaia id where another Gaia id is near."""
     has_both_N = (near_N >= 0) & (gaia_N >= 0)
-    pairs = np.unique(np.stack([near_N[has_both_N], gaia_N[has_both_N]]), axis=1)
-    near, stars = np.unique(pairs[0], return_counts=True)
-    return np.where(has_both_N & np.isin(near_N, near[stars > 1]), -1, near_N)
+    codes = gaia_N.max(initial=0) + 1
+    pairs = np.unique(near_N[has_both_N] * codes + gaia_N[has_both_N])
+    stars = np.bincount(pairs // codes, minlength=near_N.max(initial=0) + 1)
+    return np.where(has_both_N & (stars[near_N] > 1), -1, near_N)
