@@ -19,6 +19,7 @@ from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import DEFINITIONS, FlagRules
 from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, inner_lists, list_classes
 from survey.catalog.thresholds import Threshold
+from survey.catalog.visit_groups import VisitScatter
 from survey.catalog.visits import Flags, class_probabilities, combine_visits, float_column, is_ruled_out
 from survey.labelling.star_id import Codes
 from survey.labels import CLASSES, MISSING, Criterion, metal_poor
@@ -67,10 +68,11 @@ class CandidateRules:
     visits: VisitSettings
     flags: FlagRules
     thresholds: Mapping[ListName, Threshold]
+    scatter: VisitScatter = field(default_factory=dict)
 
     def stars(self, rows: pa.Table, star_N: Codes) -> pa.Table:
         """The stars of some rows of predictions."""
-        stars = add_criteria(combine_visits(rows, star_N, self.visits), self.criterion)
+        stars = add_criteria(combine_visits(rows, star_N, self.visits, self.scatter), self.criterion)
         p_NC = class_probabilities(stars)
         for threshold in self.thresholds.values():
             column = thresholds.COLUMNS[threshold.column]

@@ -54,11 +54,10 @@ from survey.catalog.stars import find_stars
 from survey.catalog.thresholds import choose_thresholds
 from survey.catalog.validation_stars import read_validation
 from survey.catalog.vetted import Vetted
+from survey.catalog.visit_scatter import measure_scatter
 from survey.catalog.votable import TableInfo
 from survey.folder import Folder
-from survey.labels import CLASSES
 from survey.predict.output import Predictions, open_predictions
-from survey.settings import SettingsError
 from survey.tables.columns import column_table
 
 MAX_REGIONS = 200
@@ -85,7 +84,7 @@ class CatalogResult:
 def make_catalog(settings: CatalogSettings) -> CatalogResult:
     """Make the catalog; a finished catalog of these predictions, tables and settings is left as it is."""
     predictions = open_predictions(files.absolute(settings.predictions))
-    _check_subject(predictions)
+    inputs.check_subject(predictions)
     identity = inputs.catalog_id(settings, predictions)
     folder = Folder(files.absolute(settings.catalog), CATALOG)
     with folder.claim(settings.plain()):
@@ -99,19 +98,6 @@ def make_catalog(settings: CatalogSettings) -> CatalogResult:
             folder.begin(settings.plain())
         document = folder.finish(job.document(), job.content())
     return CatalogResult(folder.path, document, created=True)
-
-
-def _check_subject(predictions: Predictions) -> None:
-    """An error if the predictions say nothing of metals and carbon."""
-    document = predictions.document
-    others = [name for name in document.classes if name not in CLASSES]
-    if others or not (document.classes or document.labels):
-        answers = f"the classes {', '.join(document.classes)}" if others else "no classes and no labels"
-        raise SettingsError(
-            f"catalog: {predictions.path}: they answer {answers}; a catalog lists metal-poor stars and needs "
-            f"{', '.join(CLASSES)} or labels of stars; read predictions/, or give them to survey evaluate "
-            "or survey latent"
-        )
 
 
 @dataclass(frozen=True)
@@ -143,11 +129,12 @@ class _CatalogJob:
         self.origin = origin(predictions)
         ranges, leave_out = predictions.document.ensemble.ranges, flag_bits(settings.leave_out)
         flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key, settings.ask)
-        self.validation = read_validation(predictions, settings.visits, flags, settings.criterion)
         lists, self.vetted = list(map(read_list, settings.known)), Vetted.read(settings.verdicts)
         self.stars = find_stars(predictions)
+        scatter = measure_scatter(predictions, self.stars.star_N)
+        self.validation = read_validation(predictions, settings.visits, flags, settings.criterion, scatter)
         thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags, self.stars.star_N)
-        self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds)
+        self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds, scatter)
         self.known = crossmatch(lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
         manifest = input_manifest(predictions)
         self.input_folder = manifest.folder if manifest else ""

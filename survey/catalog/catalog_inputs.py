@@ -9,6 +9,7 @@ from survey.catalog.added_columns import AddedColumns
 from survey.catalog.criteria import has_labels
 from survey.catalog.settings import LIST_NAMES, CatalogSettings
 from survey.catalog.stars import Stars
+from survey.labels import CLASSES
 from survey.predict.output import Predictions
 from survey.settings import SettingsError
 from survey.store.manifest import Manifest
@@ -43,6 +44,19 @@ def read_truth(settings: CatalogSettings, predictions: Predictions, stars: Stars
     )
 
     return read_labels(settings.join.model_copy(update={"table": settings.truth}), predictions, stars)
+
+
+def check_subject(predictions: Predictions) -> None:
+    """An error if the predictions say nothing of metals and carbon."""
+    document = predictions.document
+    others = [name for name in document.classes if name not in CLASSES]
+    if others or not (document.classes or document.labels):
+        answers = f"the classes {', '.join(document.classes)}" if others else "no classes and no labels"
+        raise SettingsError(
+            f"catalog: {predictions.path}: they answer {answers}; a catalog lists metal-poor stars and needs "
+            f"{', '.join(CLASSES)} or labels of stars; read predictions/, or give them to survey evaluate "
+            "or survey latent"
+        )
 
 
 def check_criterion(settings: CatalogSettings, predictions: Predictions) -> None:

@@ -21,6 +21,9 @@ from survey.metrics.intervals import Measure, percentile_interval
 
 Floats = NDArray[np.float64]
 
+FEWEST_DRAWS = 20
+"""With fewer draws that have a star in the list there is no interval but 0 to 1."""
+
 
 def expected_purity(
     k_XC: NDArray[Any], n_C: NDArray[Any], name: ListName, mix: ClassMix, optimism: float = 0.0
@@ -112,6 +115,10 @@ def _measures(
 
 
 def _interval(drawn_R: Floats, value: float) -> tuple[float, float]:
-    """The interval of the draws that are known; there is one without a value too."""
-    middle = np.nanmedian(drawn_R) if np.isfinite(drawn_R).any() else np.nan
-    return percentile_interval(drawn_R, float(middle if np.isnan(value) else value))
+    """The interval of the draws that are known; there is one without a value too.
+
+    If hardly any draw of the survey has a star in the list, the share can be anything.
+    """
+    if np.isfinite(drawn_R).sum() < FEWEST_DRAWS:
+        return 0.0, 1.0
+    return percentile_interval(drawn_R, float(np.nanmedian(drawn_R) if np.isnan(value) else value))

@@ -19,6 +19,7 @@ from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import FlagRules
 from survey.catalog.prior import ClassMix
 from survey.catalog.settings import ListName, VisitSettings, list_classes
+from survey.catalog.visit_groups import VisitScatter
 from survey.catalog.visits import (
     PROBABILITIES,
     Flags,
@@ -116,7 +117,11 @@ class ValidationStars:
 
 
 def read_validation(
-    predictions: Predictions, visits: VisitSettings, rules: FlagRules, criterion: Criterion = "carbon_0.7"
+    predictions: Predictions,
+    visits: VisitSettings,
+    rules: FlagRules,
+    criterion: Criterion = "carbon_0.7",
+    scatter: VisitScatter | None = None,
 ) -> pa.Table | None:
     """The predictions of the ensemble for its test population, or for its validation stars, one row each.
 
@@ -135,6 +140,6 @@ def read_validation(
         code_N[unnamed_N] = code_N.max(initial=-1) + 1 + np.arange(unnamed_N.sum())
     else:
         return None
-    stars = add_criteria(combine_visits(table, code_N, visits), criterion)
+    stars = add_criteria(combine_visits(table, code_N, visits, scatter), criterion)
     stars = stars.filter(pa.array(~rules.is_other_kind(stars)))
     return stars.append_column("flag_bad", pa.array(rules.keep_out(stars).astype(np.int32)))

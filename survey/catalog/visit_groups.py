@@ -3,6 +3,7 @@
 Shapes: N visits (rows), V rows of stars with several visits, M such stars, S stars.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from survey.ensemble.label_errors import NoiseLaw
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64]
+VisitScatter = Mapping[str, NoiseLaw]
+"""The scatter of labels from visit to visit, for each label of which it is known."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +60,9 @@ class VisitGroups:
         with np.errstate(invalid="ignore"):
             sums_M = self.reduce(np.add, np.where(known_V, weight_V * values_V, 0.0))
             return np.asarray(sums_M / self.reduce(np.add, np.where(known_V, weight_V, 0.0)))
+
+    def independent_errors(self, error_V: Floats, law: NoiseLaw | None) -> Floats:
+        """The part of errors that is new in each visit; none without a law, so that nothing shrinks."""
+        if law is None:
+            return np.zeros_like(error_V)
+        return np.fmin(law.sigma(np.fmax(self.snr_V, 1.0)), error_V)

@@ -1,8 +1,9 @@
 """Predictions of visits -> one row per star.
 
 A star with one visit keeps its row. Of several visits, each label is the mean weighted by the inverse
-variance that comes from the spectrum (`_err_data`), which shrinks with the number of visits. The
-disagreement of the members about the star (`_err_model`) is the same in each visit and does not shrink.
+variance that comes from the spectrum (`_err_data`). Of that error only the part shrinks with the number of
+visits that is new in each (`survey.catalog.visit_scatter`); the rest is common to all visits, as the
+disagreement of the members about the star (`_err_model`) is.
 [Fe/H] from lines is weighted by its inverse variance.
 Class probabilities are averaged with the square of the signal to noise as weight. They are not multiplied:
 what misleads the networks in one visit misleads them in the next, so visits are not independent. A visit
@@ -21,7 +22,8 @@ from scipy.special import chdtrc, entr
 
 from survey.answers import LINE_COLUMNS, RULED_OUT, ColumnSpec
 from survey.catalog.settings import VisitSettings
-from survey.catalog.visit_groups import VisitGroups
+from survey.catalog.visit_groups import VisitGroups, VisitScatter
+from survey.ensemble.label_errors import NoiseLaw
 from survey.labelling.star_id import encode, has_position, unit_vectors
 from survey.labels import CLASSES, LABELS
 from survey.store.indices import INDICES
@@ -94,11 +96,16 @@ def is_ruled_out(table: pa.Table) -> Flags:
     return np.asarray(table[RULED_OUT].to_numpy(), bool)
 
 
-def combine_visits(table: pa.Table, star_N: ArrayLike, settings: VisitSettings | None = None) -> pa.Table:
+def combine_visits(
+    table: pa.Table,
+    star_N: ArrayLike,
+    settings: VisitSettings | None = None,
+    scatter: VisitScatter | None = None,
+) -> pa.Table:
     """One row per star, in the order of the star codes; rows with the same code are visits of one star."""
-    settings = settings or VisitSettings()
+    settings, scatter = settings or VisitSettings(), scatter or {}
     code_N = _star_codes(star_N, table.num_rows)
-    repeated_N = _repeated_visits(table, code_N)
+    repeated_N = repeated_visits(table, code_N)
     if repeated_N.any():
         table, code_N = table.filter(pa.array(~repeated_N)), code_N[~repeated_N]
     answered_N, used_N = _used_visits(table, code_N, settings)
@@ -107,7 +114,7 @@ def combine_visits(table: pa.Table, star_N: ArrayLike, settings: VisitSettings |
     first_S = np.flatnonzero(np.diff(code_N[order_N], prepend=-1))
     groups = VisitGroups.from_order(order_N, first_S, used_N, snr_N)
     stars = table.take(pa.array(order_N[first_S]))
-    values, disagree_M = _combined_values(table, groups, settings)
+    values, disagree_M = _combined_values(table, groups, settings, scatter)
     stars = _replace_values(stars, values, groups.star_M)
     return _add_columns(stars, groups, disagree_M, answered_N[order_N[first_S]])
 
@@ -125,7 +132,7 @@ def _star_codes(star_N: ArrayLike, rows: int) -> Rows:
     return np.unique(star_N, return_inverse=True)[1]
 
 
-def _repeated_visits(table: pa.Table, code_N: Rows) -> Flags:
+def repeated_visits(table: pa.Table, code_N: Rows) -> Flags:
     """Rows of a visit that has other rows of the same star, except the row with the highest signal to noise.
 
     Rows of one table are different spectra, even if their visits have the same name.
@@ -157,7 +164,9 @@ def _used_visits(table: pa.Table, code_N: Rows, settings: VisitSettings) -> tupl
     return answered_N, answered_N & ~((domain_N > settings.domain_limit) & (nearest_S[code_N] <= 1))
 
 
-def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettings) -> tuple[Values, Flags]:
+def _combined_values(
+    table: pa.Table, groups: VisitGroups, settings: VisitSettings, scatter: VisitScatter
+) -> tuple[Values, Flags]:
     """What replaces the values of the best visit, by column, and which stars have visits that disagree."""
     needed = [
         field.name
@@ -167,7 +176,7 @@ def _combined_values(table: pa.Table, groups: VisitGroups, settings: VisitSettin
     rows = table.select(needed).take(pa.array(groups.row_V))
     values, disagree_M = _combined_classes(class_probabilities(rows), groups, settings)
     for name in label_names(rows):
-        columns, chance_M = _combined_label(rows, name, groups)
+        columns, chance_M = _combined_label(rows, name, groups, scatter.get(name))
         values |= columns
         disagree_M |= chance_M < settings.disagree
     for name in ("class_entropy_model", "egp", *(name for name in INDICES if name in rows.column_names)):
@@ -204,12 +213,15 @@ def _combined_classes(p_VC: Floats, groups: VisitGroups, settings: VisitSettings
     return values | {"predicted_class": class_M, "class_entropy": entr(p_MC).sum(1)}, lowest_M < highest_M
 
 
-def _combined_label(rows: pa.Table, name: str, groups: VisitGroups) -> tuple[Values, Floats]:
+def _combined_label(
+    rows: pa.Table, name: str, groups: VisitGroups, law: NoiseLaw | None
+) -> tuple[Values, Floats]:
     """A label of several visits with its errors and interval, and the probability that chance explains the
     spread.
 
     That probability is 1 where it cannot be computed. If the part of the error from the spectrum is unknown
-    for a visit, signal to noise is the weight instead, and errors do not shrink.
+    for a visit, signal to noise is the weight instead, and errors do not shrink. Without a `law` of what is
+    new in each visit they do not shrink either, and chance explains as much as the whole error does.
     """
     value_V = np.where(groups.used_V, float_column(rows, name), np.nan)
     err_V, data_V, model_V, spread_V, low_V, high_V = (
@@ -221,7 +233,11 @@ def _combined_label(rows: pa.Table, name: str, groups: VisitGroups) -> tuple[Val
     with np.errstate(divide="ignore", invalid="ignore"):
         precision_V = np.where(known_V & (data_V > 0), 1 / data_V**2, 0.0)
         precision_M = groups.reduce(np.add, precision_V)
-        data_M = np.where(no_data_error_M | (precision_M == 0), np.nan, precision_M**-0.5)
+        new_V = groups.independent_errors(data_V, law)
+        common_M = groups.mean(np.sqrt(data_V**2 - new_V**2), precision_V)
+        new_M = np.sqrt(groups.reduce(np.add, np.nan_to_num(precision_V * new_V) ** 2)) / precision_M
+        data_M = np.where(no_data_error_M | (precision_M == 0), np.nan, np.hypot(common_M, new_M))
+        chance_V = precision_V if law is None else np.where(precision_V > 0, new_V**-2.0, 0.0)
         half_V2 = np.stack([value_V - low_V, high_V - value_V], 1) / err_V[:, None]
     weight_V = np.where(no_data_error_M[groups.group_V], groups.weight_V, precision_V)
     weight_V = np.where(known_V, weight_V, 0.0)
@@ -242,7 +258,8 @@ def _combined_label(rows: pa.Table, name: str, groups: VisitGroups) -> tuple[Val
         "_high": mean_M + above_M,
         "_spread": np.sqrt(groups.mean(spread_V**2, weight_V)),
     }
-    chance_M = _chance(known_V, value_V - mean_M[groups.group_V], precision_V, groups)
+    residual_V = value_V - groups.mean(value_V, chance_V)[groups.group_V]
+    chance_M = _chance(known_V, residual_V, chance_V, groups)
     return (
         {f"{name}{suffix}": array_M for suffix, array_M in columns.items()},
         np.where(no_data_error_M, 1.0, chance_M),

@@ -241,7 +241,7 @@ def test_a_catalog_loads_no_trainer_and_no_torch() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     loaded = done.stdout.split()
     assert "survey.catalog.catalog" in loaded
-    trainers = ("torch", "survey.training", "survey.models", "survey.ensemble")
+    trainers = ("torch", "survey.training", "survey.models", "survey.ensemble.ensemble")
     assert not [name for name in loaded if name.startswith(trainers)]
 
 

@@ -154,7 +154,7 @@ def test_edges_must_rise() -> None:
         SelectionBins.from_dict("catalog", {"snr": [10.0, 5.0]})
 
 
-@pytest.mark.parametrize("size", [355, 4000])
+@pytest.mark.parametrize("size", [3, 355, 4000])
 def test_the_interval_of_a_list_of_a_small_survey_reaches_beyond_its_value(size: int) -> None:
     """With less than half a star expected, no star was drawn: the value was the upper end."""
     table = mixed_stars.validation((300, 300, 600), 1)

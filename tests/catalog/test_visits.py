@@ -13,6 +13,7 @@ from scipy import stats
 
 from survey.catalog.settings import VisitSettings
 from survey.catalog.visits import COLUMNS, combine_visits
+from survey.ensemble.label_errors import NoiseLaw
 from survey.labels import CLASSES
 from tests.catalog.visit_tables import LABELS, visits
 
@@ -38,7 +39,7 @@ def label_by_loop(name: str, rows: list[Row]) -> dict[str, float]:
         for suffix in ("", "_err", "_err_model", "_low", "_high")
     )
     mean = np.average(value, weights=weight)
-    data = NAN if no_data_error else weight.sum() ** -0.5
+    data = NAN if no_data_error else np.average(weight**-0.5, weights=weight)
     model = np.sqrt(np.average(model**2, weights=weight))
     total = np.sqrt(np.average(err**2, weights=weight)) if no_data_error else np.hypot(data, model)
     return {
@@ -121,9 +122,13 @@ def test_a_star_with_one_visit_keeps_its_row() -> None:
     assert stars["n_visits"].to_pylist() == [1, 1, 2, 1]
 
 
-def test_equal_visits_keep_their_values_and_reduce_the_error() -> None:
+def test_equal_visits_keep_their_values_and_reduce_the_part_of_the_error_that_is_new_in_each() -> None:
     visit = visits([0])
-    star = combine_visits(pa.concat_tables([visit] * 4), np.zeros(4, int))
+    data = column(visit, "FeH_err_data")[0]
+    for new, expected in ((0.0, 1.0), (0.6, np.sqrt(0.64 + 0.36 / 4)), (2.0, 0.5)):
+        law = {"FeH": NoiseLaw(new * data, 0.0)} if new else {}
+        star = combine_visits(pa.concat_tables([visit] * 4), np.zeros(4, int), scatter=law)
+        assert column(star, "FeH_err_data")[0] == pytest.approx(expected * data, rel=1e-6)
     data, model = column(visit, "FeH_err_data")[0], column(visit, "FeH_err_model")[0]
     assert column(star, "FeH_err_data")[0] == pytest.approx(data / 2, rel=1e-6)
     assert column(star, "FeH_err_model")[0] == pytest.approx(model, rel=1e-6)
@@ -195,7 +200,8 @@ def test_agreeing_visits_are_marked_as_seldom_as_chance_has_it() -> None:
     equal |= {"p_mp": np.full(3 * size, 0.4), "p_nmp": np.full(3 * size, 0.4)}
     equal["p_cemp"] = np.full(3 * size, 0.2)
     table = visits(star.tolist(), FeH=random.normal(0, data), FeH_err_data=data, **equal)
-    stars = combine_visits(table, star, VisitSettings(disagree=0.02))
+    law = {"FeH": NoiseLaw(1.0, 0.0)}
+    stars = combine_visits(table, star, VisitSettings(disagree=0.02), law)
     assert 0.01 < column(stars, "visits_disagree").mean() < 0.03
     pull = column(stars, "FeH") / column(stars, "FeH_err_data")
     assert pull.std() == pytest.approx(1, abs=0.05)
