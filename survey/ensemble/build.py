@@ -40,9 +40,9 @@ from survey.ensemble.ensemble import (
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.fit_ensemble import criterion_of, fit_ensemble, fit_recalibration, population_of
 from survey.ensemble.line_key import read_indices, signal_to_noise
-from survey.ensemble.made_from import MadeFrom
 from survey.ensemble.member_names import path_from, short_names
 from survey.ensemble.members import check_passes, open_members
+from survey.ensemble.origins import ADVICE, made_from
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import RUNS, Build, trainings
 from survey.folder import Folder
@@ -57,6 +57,7 @@ from survey.recipes import merge
 from survey.settings import differences
 from survey.store.store import open_store
 from survey.training import checkpoint
+from survey.training.made_from import MadeFrom
 from survey.training.run import network, read_plan
 from survey.training.settings import Train
 from survey.training.train import plan
@@ -108,10 +109,10 @@ def _build(
 ) -> BuiltEnsemble:
     values, document = settings.plain(), folder.sound_document()
     agrees = folder.agree(values, started=folder.is_finished(), allowed=(RUNS,), compare=_differences)
-    made_from = MadeFrom.of(settings, planned)
+    content = made_from(settings, planned, document.made_from if document else MadeFrom())
     if document is not None:
         member_paths(folder.path, document)  # the members must still be there
-        document.made_from.check(folder.path, made_from)
+        document.made_from.check(f"ensemble: ensemble: {folder.path}", content, ADVICE)
         return _read(folder, is_new=False)
     folder.withdraw()
     if not agrees:
@@ -131,7 +132,7 @@ def _build(
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
     ensemble = fit_ensemble(settings, members, data)
-    _write(settings, ensemble, data, made_from, *fit_recalibration(settings, ensemble, threads))
+    _write(settings, ensemble, data, content, *fit_recalibration(settings, ensemble, threads))
     return _read(folder, is_new=True)
 
 
@@ -184,7 +185,7 @@ def _write(
     settings: Build,
     ensemble: Ensemble,
     data: FitData,
-    made_from: MadeFrom,
+    origin: MadeFrom,
     recalibration: Recalibration,
     stars: Samples | None,
 ) -> None:
@@ -233,7 +234,7 @@ def _write(
     changes: dict[str, Any] = {
         "members": members,
         "recalibration": recalibration,
-        "made_from": made_from,
+        "made_from": origin,
     }
     if recalibration.labels:
         text = document.id + recalibration.model_dump_json()

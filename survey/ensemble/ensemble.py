@@ -25,7 +25,6 @@ from survey.ensemble.calibration import Calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
 from survey.ensemble.line_key import LineKey, LineKeyRecord
-from survey.ensemble.made_from import MadeFrom
 from survey.ensemble.member_names import full_path, short_names
 from survey.ensemble.members import Latents, Members, open_members
 from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
@@ -41,6 +40,7 @@ from survey.store.store import STORE
 from survey.stored_paths import LostFolderError, find_folder, places
 from survey.training import checkpoint
 from survey.training.batches import Spectra
+from survey.training.made_from import MadeFrom
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
 from survey.training.sources import learned_labels
 from survey.training.validation import BATCH

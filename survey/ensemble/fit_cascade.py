@@ -40,8 +40,8 @@ from survey.ensemble.ensemble import (
 from survey.ensemble.fit_data import FitData, predict_fit_data
 from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
 from survey.ensemble.line_key import read_indices, signal_to_noise
-from survey.ensemble.made_from import MadeFrom
 from survey.ensemble.members import Members
+from survey.ensemble.origins import ADVICE, made_from
 from survey.ensemble.settings import RUNS, Build
 from survey.folder import Folder
 from survey.labelling.star_id import encode
@@ -82,7 +82,8 @@ def _fit(ensemble: Ensemble, folder: Folder[CascadeDocument], threads: Threads) 
     logging.getLogger(__name__).info("predict: %s: is fitted, once for this ensemble", folder.path)
     number = fastest_member(ensemble)
     settings = _settings(ensemble, folder.path, number)
-    ensemble.document.made_from.check(ensemble.path, MadeFrom.of(settings, ()))
+    kept = ensemble.document.made_from
+    kept.check(f"ensemble: ensemble: {ensemble.path}", made_from(settings, (), kept), ADVICE)
     chooser = machine.settle(threads)
     member = Members((ensemble.members.runs[number],))
     data = predict_fit_data(settings, member, chooser, seen_by=ensemble.members)

@@ -26,7 +26,7 @@ from survey.training import checkpoint
 from survey.training import run as runs
 from survey.training.epochs import StoppedError
 from survey.training.settings import Train
-from survey.training.train import plan, run_differences
+from survey.training.train import plan, run_differences, with_paths
 from survey.training.worker import learn
 
 ERROR = "error.txt"
@@ -49,7 +49,6 @@ def run_training(settings: Train, report: Callable[[Row], None]) -> TrainingEnd:
     error_file = files.join(settings.run, ERROR)
     try:
         files.remove(error_file)
-        settings = _with_recorded_labels(settings)
         is_unfinished = plan(settings)
         for row in past_epochs(settings.run):
             report(row)
@@ -90,17 +89,6 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _with_recorded_labels(settings: Train) -> Train:
-    """The settings with the path of the label table that the run was begun with, if it was begun.
-
-    The table was read then, and a copied study may find it in another place now.
-    """
-    path = files.join(settings.run, SETTINGS)
-    if not files.exists(path):
-        return settings
-    return settings.model_copy(update={"labels": files.read_json(path)["settings"]["labels"]})
-
-
 def past_epochs(run: str) -> list[dict[str, float]]:
     """The epochs that a run has behind it. The driver that they were reported to may have died before it
     wrote them.
@@ -128,13 +116,10 @@ def remove_checkpoints(run: str, and_weights: bool) -> None:
 def differing(settings: Train) -> list[str]:
     """How the settings that a run was begun with differ from these; nothing where no run was begun.
 
-    Paths of the store and the labels do not count: a study has the same ones, wherever they are now.
+    Paths of stores, tables and runs do not count: a study has the same ones, wherever they are now.
     """
-    before = Folder(settings.run, runs.RUN).settings()
-    if before is None:
-        return []
-    now = settings.plain()
-    return run_differences(before | {name: now[name] for name in ("store", "labels")}, now)
+    before, now = Folder(settings.run, runs.RUN).settings(), settings.plain()
+    return [] if before is None else run_differences(with_paths(before, now), now)
 
 
 def remove_other_run(settings: Train) -> None:

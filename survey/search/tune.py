@@ -17,9 +17,11 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,11 +41,13 @@ from survey.search.space import Values
 from survey.search.study import FINISHED, Study
 from survey.search.study_progress import TargetProgress, read_progress, target_progress
 from survey.search.target import Target, read_targets
-from survey.settings import JobError, SettingsError
+from survey.settings import JobError, SettingsError, differences
 from survey.store.store import open_store
+from survey.training.made_from import paths_of
+from survey.training.run import run_document
 from survey.training.settings import Train
 from survey.training.tracking import Tracker, tracking_uri
-from survey.training.train import plan
+from survey.training.train import PATHS, plan
 
 _log = logging.getLogger(__name__)
 
@@ -160,8 +164,8 @@ def _ident(folder: Folder[StudyDocument]) -> str:
 
 def _begin(settings: Tune, folder: Folder[StudyDocument], targets: Sequence[Target]) -> str:
     """The id of the study with these settings; a new study begins here, other settings are an error."""
-    kept = _result_settings(settings, targets[0])
-    is_begun = folder.agree(kept)
+    kept, contents = _result_settings(settings, targets[0])
+    is_begun = folder.agree(kept, compare=partial(_differences, contents))
     for target in targets:
         if not files.exists(folder.file(TRIALS, target.name)):
             _try_plan(target)
@@ -182,24 +186,51 @@ def _try_plan(target: Target) -> None:
             raise SettingsError(f"tune: {target.name}: {error}") from error
 
 
-def _result_settings(settings: Tune, target: Target) -> Values:
-    """The settings that decide the results; store and labels by what they hold, not by where they are now."""
+def _result_settings(settings: Tune, target: Target) -> tuple[Values, dict[str, str]]:
+    """The settings that decide the results, and the contents of stores, tables and runs by their paths: the
+    settings hold these, not where they are now.
+    """
     train = Train.from_dict("tune: train", target.train)
-    has_labels = train.labels != NONE
-    if has_labels and not files.exists(train.labels):
-        raise SettingsError(f"tune: labels: {train.labels}: no such file; give labels=TABLE")
+    contents = _contents(train)
     recipe = settings.train | {"store": train.store, "labels": train.labels, "run": train.run}
     kept = {
         name: value for name, value in settings.plain().items() if name not in ("store", "labels", "space")
     }
-    data = {
-        "store": open_store(train.store).id,
-        "labels": hashlib.sha256(files.read(train.labels)).hexdigest()[:16] if has_labels else NONE,
-    }
-    return kept | {
-        "train": Train.from_dict("tune: train", recipe).plain() | data,
-        "space": target.space.to_dict(),
-    }
+    values = Train.from_dict("tune: train", recipe).plain()
+    return kept | {"train": _by_content(values, contents), "space": target.space.to_dict()}, contents
+
+
+def _contents(train: Train) -> dict[str, str]:
+    """The ids of stores and of the run to start from, and a hash of each label table, by their paths."""
+    contents = {path: open_store(path).id for path in paths_of(train, "store").values()}
+    for name, path in paths_of(train, "labels").items():
+        if not files.exists(path):
+            raise SettingsError(f"tune: {name}: {path}: no such file; give {name}=TABLE")
+        with files.open_file(path) as stream:
+            contents[path] = hashlib.file_digest(cast("Any", stream), "sha256").hexdigest()[:16]
+    if train.start_from:
+        contents[train.start_from] = run_document(train.start_from).id
+    return contents
+
+
+def _by_content(train: Values, contents: Mapping[str, str]) -> Values:
+    """Settings of a training with the content of tables, stores and runs in place of their paths."""
+
+    def named(values: Values) -> Values:
+        return {
+            name: contents.get(value, value) if name in PATHS and value else value
+            for name, value in values.items()
+        }
+
+    sources = train.get("sources", {})
+    return named(train) | (
+        {"sources": {name: named(source) for name, source in sources.items()}} if sources else {}
+    )
+
+
+def _differences(contents: Mapping[str, str], before: Values, now: Values) -> Iterator[str]:
+    """The settings that differ. Studies of earlier versions hold the paths of further sources."""
+    yield from differences(before | {"train": _by_content(before["train"], contents)}, now)
 
 
 def tracker(schedule: TargetSchedule) -> Tracker:

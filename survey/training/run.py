@@ -35,6 +35,7 @@ from survey.store.store import STORE
 from survey.stored_paths import find_folder
 from survey.training import checkpoint
 from survey.training.batches import Spectra
+from survey.training.made_from import MadeFrom
 from survey.training.scaling import Scaling
 from survey.training.validation import in_units, network_outputs
 
@@ -102,6 +103,7 @@ class Plan(_Fixed):
     parts: dict[str, PartCounts]
     split: Split
     start_from: StartRun | None
+    made_from: MadeFrom = MadeFrom()
 
     def write(self, run: str) -> None:
         """Write the plan into the folder of a run."""

@@ -5,7 +5,7 @@ run. Workers train as it is written there. So a training that was killed continu
 a finished run is left alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,10 +25,11 @@ from survey.models.options import is_baseline
 from survey.recipes import merge
 from survey.scratch import scratch_folder
 from survey.settings import SettingsError, differences
-from survey.store.store import STORE, Store, open_store
+from survey.store.store import Store
 from survey.training import run as runs
 from survey.training import training_history
 from survey.training.losses import TaskLoss
+from survey.training.made_from import MadeFrom, paths_of
 from survey.training.run import PLAN, RUN, PartCounts, Plan, RunDocument, StoreSource, run_document
 from survey.training.scaling import fit_scaling
 from survey.training.settings import Train, check_monitor
@@ -38,7 +39,6 @@ from survey.training.sources import (
     join_sources,
     learned_labels,
     open_training_store,
-    used_sources,
     with_common_stars,
     with_input,
 )
@@ -46,20 +46,28 @@ from survey.training.synthesis import usable_synthesis
 
 LABEL_COUNTS = "labels.txt"
 """The file of a run that says how many rows of the label table were joined."""
+PATHS = ("store", "labels", "start_from")
+"""Settings of a training, or of one of its sources, that are paths of what it is made from."""
 
 
 def plan(settings: Train) -> bool:
     """Plan a run, if it is not planned yet; returns whether it is still to be trained."""
-    folder = Folder(settings.run, RUN)
-    result_settings = _result_settings(settings, folder)
+    folder, before = Folder(settings.run, RUN), _sound_plan(settings.run)
+    content = _content(settings, before)
+    result_settings = _result_settings(settings, folder, before, content)
     planned = (samples.SAMPLES, LABEL_COUNTS, PLAN)  # these may be there without the settings, after a kill
     if folder.agree(result_settings, allowed=planned, compare=run_differences):
+        if before:
+            advice = "give another folder, to train from these"
+            before.made_from.check(f"train: run: {settings.run}", content, advice)
         if folder.sound_document() is not None:
             return False
         folder.withdraw()
-        if _has_sound_plan(settings.run):
+        if before:
+            open_training_store(settings, settings.run)  # that of several sources names where these lie
             return True
     new_plan, labelled, counts = _prepare(settings, settings.run)
+    new_plan = new_plan.model_copy(update={"made_from": content})
     samples.write(settings.run, labelled)
     files.write(files.join(settings.run, LABEL_COUNTS), counts.encode())
     new_plan.write(settings.run)
@@ -67,14 +75,20 @@ def plan(settings: Train) -> bool:
     return True
 
 
-def _has_sound_plan(run: str) -> bool:
-    """Whether the files of a plan are sound; else the run is planned again, with the same result."""
+def _sound_plan(run: str) -> Plan | None:
+    """The plan of a run, if its files are sound; else the run is planned again, with the same result."""
     try:
-        runs.read_plan(run)
         samples.read(run)
+        return runs.read_plan(run)
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+
+
+def _content(settings: Train, before: Plan | None) -> MadeFrom:
+    """What the tables, the stores and the run of the settings hold now."""
+    start, kept = settings.start_from, before.made_from if before else None
+    ids = {"start_from": run_document(start).id} if start and runs.is_finished(start) else {}
+    return MadeFrom.of(paths_of(settings, "labels"), paths_of(settings, "store"), ids, kept)
 
 
 def describe(settings: Train) -> str:
@@ -107,15 +121,35 @@ def _prepare(settings: Train, folder: str) -> tuple[Plan, Samples, str]:
     return new_plan, labelled, text
 
 
-def _result_settings(settings: Train, folder: Folder[RunDocument]) -> dict[str, Any]:
-    """The settings that decide the result. The same store counts as the same, wherever it lies now."""
+def _result_settings(
+    settings: Train, folder: Folder[RunDocument], planned: Plan | None, content: MadeFrom
+) -> dict[str, Any]:
+    """The settings that decide the result. The same table, store or run counts as the same, wherever it lies
+    now.
+    """
     values, before = settings.plain(), folder.settings()
-    if before is None or len(used_sources(settings)) > 1 or not Folder(settings.store, STORE).is_finished():
+    if before is None or planned is None:
         return values
-    is_same = _has_sound_plan(settings.run) and (
-        open_store(settings.store).id == runs.read_plan(settings.run).store.id
-    )
-    return values | ({"store": before["store"]} if is_same else {})
+    same = planned.made_from.same(content)
+    if planned.store.id == content.stores.get("store"):  # older runs have kept this id alone
+        same.add("store")
+    return with_paths(values, before, same)
+
+
+def with_paths(
+    values: dict[str, Any], other: dict[str, Any], names: Container[str] | None = None
+) -> dict[str, Any]:
+    """Settings of a training with the paths of other settings: all of them, or those of these names."""
+
+    def paths(values: dict[str, Any], other: dict[str, Any], section: str) -> dict[str, Any]:
+        both = [name for name in PATHS if values.get(name) and other.get(name)]
+        return {name: other[name] for name in both if names is None or f"{section}{name}" in names}
+
+    sources, others = values.get("sources", {}), other.get("sources", {})
+    inner = {
+        name: paths(sources[name], others[name], f"sources.{name}.") for name in sources if name in others
+    }
+    return merge(values, paths(values, other, "") | ({"sources": inner} if inner else {}))
 
 
 def run_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

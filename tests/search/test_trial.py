@@ -2,6 +2,7 @@
 recorded.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,7 +43,9 @@ def test_a_training_that_was_left_continues_and_reports_its_epochs_again(toys: P
 
     with pytest.raises(KilledError):
         run_training(settings, die_after_two)
-    moved = settings.model_copy(update={"labels": "/elsewhere/labels.csv"})
+    elsewhere = Path(shutil.copytree(toys, tmp_path / "elsewhere"))
+    places = {"store": str(elsewhere / "store"), "labels": str(elsewhere / "labels.csv")}
+    moved = settings.model_copy(update=places)
     again: list[float] = []
     end = run_training(moved, lambda row: again.append(row["epoch"]))
     assert (epochs, again) == ([1, 2], [1, 2, 3, 4])

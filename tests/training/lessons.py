@@ -132,6 +132,15 @@ def store(
     return folder
 
 
+def shift(table: Path) -> None:
+    """[Fe/H] of the table is 0.5 dex higher from now on."""
+    first, *lines = table.read_text().splitlines()
+    column, rows = first.split(",").index("FeH"), [line.split(",") for line in lines]
+    for row in rows:
+        row[column] = str(float(row[column]) + 0.5)
+    table.write_text("\n".join([first, *map(",".join, rows)]) + "\n")
+
+
 def training(folder: Path, **changes: Any) -> Train:
     """Settings of a short training on `folder/store` into `folder/run`."""
     values: dict[str, Any] = {
