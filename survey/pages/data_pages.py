@@ -30,6 +30,7 @@ from survey.predict.output import PREDICTIONS, VALIDATION, PredictionsDocument, 
 from survey.spectrum import REASONS
 from survey.store.schema import FLAG_MEANINGS
 from survey.store.store import StoreDocument, open_store
+from survey.tables.read import report_damage
 
 PREVIEW = "preview"
 """The folder of a store with pictures of some of its spectra."""
@@ -177,7 +178,7 @@ def predictions_page(page: ReportPage, document: PredictionsDocument, folder: st
     page.add("Plots", pictures(folder, picture_names(folder)))
 
 
-def latent_page(page: ReportPage, document: LatentDocument, folder: str) -> None:
+def latent_page(page: ReportPage, document: LatentDocument, folder: str, points: int) -> None:
     """What the networks see: maps, clusters, outliers."""
     page.add(
         "Summary",
@@ -197,9 +198,12 @@ def latent_page(page: ReportPage, document: LatentDocument, folder: str) -> None
         columns += [StarColumn(axis, axis.replace("_", " "), 1e-4, 2, (axis,)) for axis in axes]
         wanted.append((name, *axes))
     columns.append(StarColumn("snr", "S/N", 0.5, 0, ("snr",)))
-    stars = collect(columns, _map_tables(folder, [column.name for column in columns]))
+    every = max(1, -(-document.rows // points))
+    stars = collect(columns, _map_tables(folder, [column.name for column in columns]), every)
     planes = plane_axes(stars, wanted=wanted)  # type: ignore[arg-type]
-    page.add("Maps", page.planes("", stars, planes), about="A selection in one map is seen in the others.")
+    shown = f"Every {every}th of {document.rows:,} rows (points={points} decides). " if every > 1 else ""
+    about = f"{shown}A selection in one map is seen in the others."
+    page.add("Maps", page.planes("", stars, planes), about=about)
     page.add("Plots", pictures(folder, picture_names(folder)))
 
 
@@ -221,8 +225,20 @@ def other_page(page: ReportPage, document: Mapping[str, Any], folder: str) -> No
         page.add(name, text(files.read(files.join(folder, name)).decode(errors="replace")))
     page.add("Plots", pictures(folder, picture_names(folder)))
     for name in (name for name in names if name.endswith(".parquet")):
-        found = files.read_table(files.join(folder, name))
-        simple_columns = [field.name for field in found.schema if not pa.types.is_nested(field.type)]
-        rows = columns_of(found.slice(0, MOST_ROWS), simple_columns)
-        part = f"the first {MOST_ROWS:,} of {found.num_rows:,} rows" if found.num_rows > MOST_ROWS else ""
-        page.add(name, page.long_table(part, rows))
+        found, total = _first_rows(files.join(folder, name))
+        part = f"the first {MOST_ROWS:,} of {total:,} rows" if total > MOST_ROWS else ""
+        page.add(name, page.long_table(part, columns_of(found)))
+
+
+def _first_rows(path: str) -> tuple[pa.Table, int]:
+    """The first rows of a table without nested columns, and the number of all rows."""
+    with files.open_file(path) as stream, report_damage(path, "report"):
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        names = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+        groups: list[int] = []
+        rows = 0
+        while len(groups) < file.num_row_groups and rows < MOST_ROWS:
+            rows += file.metadata.row_group(len(groups)).num_rows
+            groups.append(len(groups))
+        found = file.read_row_groups(groups, names, use_threads=False)
+        return found.slice(0, MOST_ROWS), file.metadata.num_rows

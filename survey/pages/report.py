@@ -38,14 +38,19 @@ from survey.training.run import RUN
 KINDS: dict[str, tuple[Kind[Any], Callable[[ReportPage, Any, str], None] | None]] = {
     "store": (STORE, data_pages.store_page),
     "predictions": (PREDICTIONS, data_pages.predictions_page),
-    "latent": (LATENT, data_pages.latent_page),
+    "latent": (LATENT, None),
     "run": (RUN, training_pages.run_page),
     "ensemble": (ENSEMBLE, training_pages.ensemble_page),
     "evaluation": (EVALUATION, training_pages.evaluation_page),
     "study": (STUDY, training_pages.study_page),
     "catalog": (CATALOG, None),
 }
-"""The kinds of folders that have a page of their own; that of a catalog has settings."""
+"""The kinds of folders that have a page of their own, with what fills it."""
+WITH_POINTS: dict[str, Callable[[ReportPage, Any, str, int], None]] = {
+    "catalog": catalog_page.catalog_page,
+    "latent": data_pages.latent_page,
+}
+"""Those that show at most a given number of rows one by one."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def _render(
         kind_of_folder, fill = KINDS[kind]
         document = Folder(folder, kind_of_folder).document()
         if fill is None:
-            catalog_page.catalog_page(page, document, folder, settings.points)
+            WITH_POINTS[kind](page, document, folder, settings.points)
         else:
             fill(page, document, folder)
     _add_provenance(page, folder, kind, written)

@@ -57,7 +57,8 @@ class ReportSettings(Settings):
         1_000_000,
         ge=1000,
         le=20_000_000,
-        description="of a catalog: the most stars that are in the page one by one; of more stars a sample",
+        description="of a catalog or a latent space: the most rows that are in the page one by one; of more "
+        "rows a sample",
     )
     merge: tuple[str, ...] = Field(
         (), strict=False, description="files of verdicts of one list (CSV or JSON) to merge, with agreement"
