@@ -5,7 +5,7 @@ name in the catalogue. Shapes: R rows of the catalogue, S stars.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -68,17 +68,7 @@ class AddedColumns:
     @classmethod
     def of_inputs(cls, paths: Sequence[str], ra_S: Floats, dec_S: Floats, radius: float) -> Self:
         """The usual columns of those inputs that are catalogues with positions and such columns."""
-        tables = []
-        for path in paths:
-            if files.is_folder(path) or not files.exists(path):
-                continue
-            try:
-                table = open_table(path, "catalog: catalogue")
-            except ValueError:
-                continue  # an input of another kind, such as an array
-            keys, chosen = key_columns(table, {}, "auto"), _usual_columns(table)
-            if keys.ra and keys.dec and chosen:
-                tables.append(_read_rows(table, keys, chosen))
+        tables = [_read_rows(*found) for found in _catalogues(paths)]
         return cls._match(tables, ra_S, dec_S, radius) if tables else cls()
 
     @classmethod
@@ -102,6 +92,25 @@ class AddedColumns:
             name = _free_name(field.name, stars.column_names)
             stars = stars.append_column(field.with_name(name), column)
         return stars
+
+
+def catalogues_among(paths: Sequence[str]) -> list[str]:
+    """Those of these inputs that `AddedColumns.of_inputs` reads."""
+    return [table.path for table, _, _ in _catalogues(paths)]
+
+
+def _catalogues(paths: Sequence[str]) -> Iterator[tuple[TableFile, KeyColumns, list[str]]]:
+    """The inputs that are catalogues with positions, a Gaia source_id or magnitudes, and these columns."""
+    for path in paths:
+        if files.is_folder(path) or not files.exists(path):
+            continue
+        try:
+            table = open_table(path, "catalog: catalogue")
+        except ValueError:
+            continue  # an input of another kind, such as an array
+        keys, chosen = key_columns(table, {}, "auto"), _usual_columns(table)
+        if keys.ra and keys.dec and chosen:
+            yield table, keys, chosen
 
 
 def _read_rows(table: TableFile, keys: KeyColumns, chosen: list[str]) -> pa.Table:

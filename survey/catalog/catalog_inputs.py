@@ -5,8 +5,9 @@ import json
 from typing import TYPE_CHECKING
 
 from survey import checked
-from survey.catalog.added_columns import AddedColumns
+from survey.catalog.added_columns import AddedColumns, catalogues_among
 from survey.catalog.criteria import has_labels
+from survey.catalog.provenance import input_manifest
 from survey.catalog.settings import LIST_NAMES, CatalogSettings
 from survey.catalog.stars import Stars
 from survey.labels import CLASSES
@@ -20,18 +21,25 @@ if TYPE_CHECKING:
 
 def catalog_id(settings: CatalogSettings, predictions: Predictions) -> str:
     """The same for the same predictions, settings, and content of the tables that the settings name."""
-    catalogue = "" if settings.catalogue in ("auto", "none") else settings.catalogue
-    tables = filter(None, (settings.verdicts, settings.truth, *settings.known, catalogue))
+    catalogues = [settings.catalogue]
+    if settings.catalogue in ("auto", "none"):
+        used = settings.catalogue == "auto"
+        catalogues = catalogues_among(_inputs(input_manifest(predictions))) if used else []
+    tables = filter(None, (settings.verdicts, settings.truth, *settings.known, *catalogues))
     made_from = [predictions.document.id, settings.plain(), *checked.checksums(tables)]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _inputs(manifest: Manifest | None) -> list[str]:
+    """The inputs of the survey, each once."""
+    return list(dict.fromkeys(record.input for record in manifest.inputs)) if manifest else []
 
 
 def added_columns(settings: CatalogSettings, stars: Stars, manifest: Manifest | None) -> AddedColumns:
     """The columns of the user's catalogue, or of the catalogues that were the input."""
     sky = stars.ra_S, stars.dec_S, settings.radius
     if settings.catalogue == "auto":
-        inputs = dict.fromkeys(record.input for record in manifest.inputs) if manifest else {}
-        return AddedColumns.of_inputs(list(inputs), *sky)
+        return AddedColumns.of_inputs(_inputs(manifest), *sky)
     if settings.catalogue == "none":
         return AddedColumns()
     return AddedColumns.read(settings.catalogue, settings.catalogue_columns, *sky)

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from survey.answers import ColumnSpec
 from survey.catalog.visits import Flags, Floats
 from survey.labelling.keys import key_columns, positions
-from survey.labelling.star_id import chord, has_position, unit_vectors
+from survey.labelling.star_id import chord, friends_of_friends, has_position, unit_vectors
 from survey.metrics.intervals import wilson
 from survey.tables import cells
 from survey.tables.columns import described_field
@@ -46,8 +46,8 @@ SCHEMA = pa.schema(
         for name, type_, description in (
             ("list", pa.string(), "the list of known stars"),
             ("search", pa.string(), "the list of candidates"),
-            ("stars", pa.int64(), "known stars with a position"),
-            ("no_position", pa.int64(), "known stars without a position; they are left out"),
+            ("stars", pa.int64(), "known stars with a position; rows within the radius are one star"),
+            ("no_position", pa.int64(), "rows without a position; they are left out"),
             ("observed", pa.int64(), "known stars that are in the catalog, candidates or not"),
             ("recovered", pa.int64(), "known stars that are candidates"),
             ("recovery", pa.float64(), "recovered / observed; null if none is observed"),
@@ -116,6 +116,7 @@ class Crossmatch:
     row_S: NDArray[np.int32]
     arcsec_S: NDArray[np.float32]
     star_R: NDArray[np.int64]
+    radius: float
 
     def add_columns(self, stars: pa.Table, start: int = 0) -> pa.Table:
         """Stars from number `start` on with the columns of `COLUMNS`; unchanged if there are no lists."""
@@ -142,12 +143,14 @@ class Crossmatch:
         for list_ in self.lists:
             star_R = self.star_R[start : start + len(list_)]
             start += len(list_)
-            star_R = star_R[star_R >= 0]
+            # a list may have several rows of a star
+            observed_S = np.unique(star_R[star_R >= 0])
+            stars = int(friends_of_friends(list_.ra_R, list_.dec_R, self.radius).max(initial=-1)) + 1
             for search, listed_S in candidates.items():
-                recovered, observed = int(listed_S[star_R].sum()), len(star_R)
+                recovered, observed = int(listed_S[observed_S].sum()), len(observed_S)
                 low, high = (float(bound) if observed else None for bound in wilson(recovered, observed))
                 share = recovered / observed if observed else None
-                counts = (len(list_), list_.no_position, observed, recovered)
+                counts = (max(stars, observed), list_.no_position, observed, recovered)
                 rows.append(
                     dict(zip(SCHEMA.names, (list_.name, search, *counts, share, low, high), strict=True))
                 )
@@ -168,7 +171,7 @@ def crossmatch(lists: Sequence[CrossmatchList], ra_S: Floats, dec_S: Floats, rad
         near_R = np.isfinite(distance_R)
         star_R[near_R] = matched_S[nearest_R[near_R]]
     _warn_of_no_match(lists, star_R, ra_S, dec_S, radius)
-    return Crossmatch(tuple(lists), row_S, arcsec_S, star_R)
+    return Crossmatch(tuple(lists), row_S, arcsec_S, star_R, radius)
 
 
 def _warn_of_no_match(

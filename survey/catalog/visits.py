@@ -179,7 +179,12 @@ def _combined_values(
         columns, chance_M = _combined_label(rows, name, groups, scatter.get(name))
         values |= columns
         disagree_M |= chance_M < settings.disagree
-    for name in ("class_entropy_model", "egp", *(name for name in INDICES if name in rows.column_names)):
+    for name in (
+        "class_entropy_model",
+        "other_kind",
+        "egp",
+        *(name for name in INDICES if name in rows.column_names),
+    ):
         values[name] = groups.mean(float_column(rows, name), groups.weight_V)
     values |= _combined_lines(rows, groups)
     domain_V = np.where(groups.used_V, float_column(rows, "domain"), np.nan)

@@ -121,8 +121,13 @@ def test_the_catalogue_that_was_the_input_is_used_without_asking(tmp_path: Path)
     plan(Input(input=str(tmp_path / "catalogue.csv")), predictions.path)
     stars = all_stars(run(tmp_path, exports=[]))
     assert stars["combined_gaia_source_id"].null_count == 20
-    without = all_stars(run(tmp_path, exports=[], catalogue="none", catalog=str(tmp_path / "without")))
-    assert "combined_gaia_source_id" not in without.column_names
+    assert not run(tmp_path, exports=[]).created
+    none = {"exports": [], "catalogue": "none", "catalog": str(tmp_path / "without")}
+    assert "combined_gaia_source_id" not in all_stars(run(tmp_path, **none)).column_names
+    text = (tmp_path / "catalogue.csv").read_text()
+    (tmp_path / "catalogue.csv").write_text(text.replace("18.5", "17.5"))
+    assert run(tmp_path, exports=[]).created, "a corrected catalogue"
+    assert not run(tmp_path, **none).created
 
 
 def test_an_input_that_is_no_catalogue_adds_nothing(tmp_path: Path) -> None:

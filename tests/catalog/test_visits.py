@@ -309,3 +309,8 @@ def test_a_star_is_ruled_out_if_all_visits_that_count_are() -> None:
     stars = combine_visits(table.append_column("ruled_out", ruled_out), [0, 0, 1, 1, 2, 2, 3])
     assert stars["ruled_out"].to_pylist() == [False, True, True, True]
     assert "ruled_out" not in combine_visits(table, [0, 0, 1, 1, 2, 2, 3]).column_names
+
+
+def test_the_probability_of_another_kind_is_averaged_as_those_of_the_classes_are() -> None:
+    table = visits([0, 0], snr=[20.0, 10.0], other_kind=[0.5, 0.0])
+    assert column(combine_visits(table, [0, 0]), "other_kind") == pytest.approx([0.4])
