@@ -93,9 +93,14 @@ class Members:
         return tuple(sorted({name for run in self.runs for name in run.net.extra_inputs}))
 
     def have_input(self, spectra: Spectra) -> Flags:
-        """Which member (M) has an input of which object (N) that it can answer from."""
-        of_inputs = {inputs: spectra.have(inputs) for inputs in {run.net.answers_from for run in self.runs}}
-        return np.stack([of_inputs[run.net.answers_from] for run in self.runs])
+        """Which member (M) has an input of which object (N) that it can answer from, within its view."""
+        found: dict[tuple[object, ...], Flags] = {}
+        for run in self.runs:
+            if (key := _looks_at(run.net)) not in found:
+                view = run.net.view
+                seen_P = view.seen_P.cpu().numpy() if view and view.settings.windows else None
+                found[key] = spectra.have(run.net.answers_from, seen_P)
+        return np.stack([found[_looks_at(run.net)] for run in self.runs])
 
     def predict(
         self,
@@ -200,6 +205,11 @@ class Members:
             pass_entropy_MN,
             anomaly_MN if any("anomaly" in output for output in outputs) else None,
         )
+
+
+def _looks_at(net: Network) -> tuple[object, ...]:
+    """The inputs that a network answers from, and the windows of a spectrum that it sees; none = all."""
+    return net.answers_from, net.view.settings.windows if net.view else ()
 
 
 def dropout_layers(net: Network) -> list[nn.Module]:

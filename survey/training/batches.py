@@ -57,11 +57,15 @@ class Spectra:
         """What a network is called with."""
         return self.flux, self.ivar, self.continuum, self.image
 
-    def have(self, inputs: Sequence[str]) -> NDArray[np.bool_]:
-        """Which objects have one of these inputs: a `spectrum` with a good pixel, or an `image`."""
+    def have(self, inputs: Sequence[str], seen_P: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Which objects have one of these inputs: a `spectrum` with a good pixel, or an `image`.
+
+        Only the pixels `seen_P` count, if they are given.
+        """
         have_B = np.zeros(len(self), bool)
         if "spectrum" in inputs:
             ivar_BP = self.ivar.cpu().numpy()  # numpy, because torch takes six times as long
+            ivar_BP = ivar_BP if seen_P is None else ivar_BP[:, seen_P]
             have_B = np.asarray((ivar_BP[:, ::SPARSE] > 0).any(1))
             others = np.flatnonzero(~have_B)
             have_B[others] = (ivar_BP[others] > 0).any(1)
