@@ -258,6 +258,32 @@ def test_verdicts_of_two_people_do_not_mix(visitor: Visitor, vetting_page: Path)
     assert [record["verdict"] for record in records(page).values()] == ["accept"]
 
 
+def test_verdicts_before_the_name_is_given_join_those_of_the_name(
+    visitor: Visitor, vetting_page: Path
+) -> None:
+    page = visitor.open(vetting_page)
+    first, second, third = names(page)[:3]
+
+    def name(text: str) -> None:
+        page.fill("#user", text)
+        page.press("#user", "Tab")
+
+    name("ann")
+    press(page, "a", "j", "a", "k")
+    name("")
+    assert records(page) == {}
+    press(page, "j", "r", "j", "u")  # ann forgets her name
+    name("ann")
+    found = {star: record["verdict"] for star, record in records(page).items()}
+    assert found == {f"1|{first}": "accept", f"1|{second}": "reject", f"1|{third}": "unsure"}
+    name("")
+    assert records(page) == {}
+    page.evaluate("(star) => vetting.book.change(star, 1, { verdict: 'reject' })", first)
+    page.evaluate("(star) => { vetting.book.get(star, 1).time = '2020-01-01T00:00:00Z'; }", first)
+    name("ann")
+    assert records(page)[f"1|{first}"]["verdict"] == "accept", "an older verdict replaces no newer one"
+
+
 def test_saved_verdicts_load_into_another_browser_and_merge(
     browser: Any, visitor: Visitor, vetting_page: Path, tmp_path: Path
 ) -> None:

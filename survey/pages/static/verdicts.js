@@ -50,7 +50,8 @@ class VerdictBook {
     this.listeners.forEach((run) => run());
   }
 
-  /** Another person. Verdicts that were given without a name become those of the first name. */
+  /** Another person. Verdicts that were given without a name become those of the next name; of two about the
+   * same star the newer one counts. */
   setUser(name) {
     const before = this.user;
     const given = this.records;
@@ -58,8 +59,10 @@ class VerdictBook {
     if (this.user === before) return;
     memory.set("survey-user", this.user);
     this.read();
-    if (!before && !this.records.size) {
-      this.records = given;
+    if (!before) {
+      for (const [id, record] of given) {
+        if ((this.records.get(id)?.time ?? "") <= record.time) this.records.set(id, record);
+      }
       memory.set(`survey-verdicts:${this.listId}:`, "{}");
     }
     this.write();
