@@ -242,9 +242,10 @@ def _full_paths(given: list[str | None], paths: list[str]) -> list[str | None]:
         elif full:
             shortened[full].append((end.count("/"), path))
     for full in shortened.keys() - full_of.values():
-        (longest, path), *others = sorted(shortened[full], reverse=True)
-        if not others or others[0][0] < longest:
-            full_of[path] = full
+        most = max(agreeing for agreeing, _ in shortened[full])
+        best = [path for agreeing, path in shortened[full] if agreeing == most]
+        if all(max(best, key=len).endswith(path) for path in best):  # else they are several files
+            full_of |= dict.fromkeys(best, full)
     return [full_of.get(path) if path else None for path in given]
 
 

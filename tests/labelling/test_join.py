@@ -591,6 +591,8 @@ def test_of_paths_that_could_mean_one_file_the_one_that_agrees_longest_is_right(
     found = joined(tmp_path, frame, ["FeH"], rows)
     assert found.row_in_shard_N.tolist() == [2]
     assert found.counts.refused["same name"] == 2
+    frame = pd.DataFrame({"image": ["/e/a/spiral/0001.jpg", "a/spiral/0001.jpg"], "FeH": -1.0})
+    assert joined(tmp_path, frame, ["FeH"], rows).row_in_shard_N.tolist() == [0]
 
 
 @pytest.mark.parametrize("reason", ["no label", "where", "plan"])
