@@ -1,4 +1,4 @@
-"""How the number of threads is chosen, from times that the tests make up."""
+"""How the number of threads is chosen, from times that the tests make up; bfloat16 of this machine."""
 
 from collections.abc import Callable
 
@@ -127,3 +127,15 @@ def test_torch_uses_the_chosen_number_inside_a_timed_step() -> None:
         assert chooser.turn
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 1), (4, 16, 1), (8, 8, 1)])
+def test_bfloat16_is_computed_rightly_on_every_cpu(shape: tuple[int, int, int]) -> None:
+    """With the matrix units of Intel's CPUs, such convolutions were wrong by as much as their result."""
+    channels, kernel, stride = shape
+    generator = torch.Generator().manual_seed(0)
+    spectra = torch.randn(4, channels, 300, generator=generator)
+    weight = torch.randn(32, channels, kernel, generator=generator)
+    expected = torch.conv1d(spectra, weight, stride=stride)
+    found = torch.conv1d(spectra.bfloat16(), weight.bfloat16(), stride=stride).float()
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
