@@ -69,7 +69,7 @@ COLUMNS = (
         f"{BETTER} or {WORSE} than the first if that interval excludes 0 and at least {LEAST_STARS} stars "
         f"have a true value; else {OPEN}",
     ),
-    ("few", pa.bool_(), "too few true values for a reliable number"),
+    ("few", pa.bool_(), "the true values are of too few stars for a reliable number"),
 )
 SCHEMA = pa.schema(
     [pa.field(name, kind, metadata={"description": description}) for name, kind, description in COLUMNS]
@@ -202,7 +202,8 @@ def _rows(
         drawn_of = {name: metrics(draw_RB @ sums) for name, sums in sums_of.items()}
         known_of = {name: (sums[:, :1] if subject else sums).sum(1) for name, sums in sums_of.items()}
         n_of = {name: int(known_B.sum()) for name, known_B in known_of.items()}
-        decides = int((known_of[first] > 0).sum()) >= LEAST_STARS
+        stars_of = {name: int((known_B > 0).sum()) for name, known_B in known_of.items()}
+        decides = stars_of[first] >= LEAST_STARS
         for key in value_of[first]:
             class_subject, _, metric = key.rpartition("/")
             own, own_R = float(value_of[first][key][0]), drawn_of[first][key]
@@ -216,7 +217,7 @@ def _rows(
                     "metric": metric,
                     "who": name,
                     "n": n_of[name],
-                    "few": n_of[name] < settings.few,
+                    "few": stars_of[name] < settings.few,
                     "value": value,
                     "low": _or_null(low),
                     "high": _or_null(high),

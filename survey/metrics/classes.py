@@ -1,4 +1,4 @@
-"""Metrics of classes: counts, shares with intervals, curves over all thresholds, calibration.
+"""Metrics of classes: counts, shares with intervals, areas under curves, calibration.
 
 The predicted class of a spectrum is the most probable one. Spectra whose true class is unknown are left out.
 `star_N` has a number per star: where stars have several spectra, intervals are those of stars.
@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from survey.labels import CLASSES, MISSING
 from survey.metrics import checks
+from survey.metrics.curves import precision_recall, roc
 from survey.metrics.intervals import (
     Counts,
     Floats,
     Measure,
+    count_stars,
     percentile_interval,
     resample_means,
     share_measure,
@@ -32,24 +34,15 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Points (x, y) for every threshold, the strictest first, and the area under them (NaN: undefined)."""
-
-    x: Floats
-    y: Floats
-    threshold: Floats
-    area: float
-
-
-@dataclass(frozen=True)
 class Reliability:
-    """For each bin of probability: its mean, the observed frequency with its interval, and the spectra."""
+    """For each bin of probability: its mean, the observed frequency with its interval, spectra and stars."""
 
     predicted: Floats
     observed: Floats
     low: Floats
     high: Floats
     n: Counts
+    stars: Counts
 
     @property
     def ece(self) -> float:
@@ -139,7 +132,7 @@ def measure_counts(
         return []
     visits = visits or Visits.single(counts_CC)
     worth, drawn_RCC = n * visits.all, visits.drawn_RCC
-    results = [share_measure(overall, "accuracy", hits, n, visits.all)]
+    results = [share_measure(overall, "accuracy", hits, n, visits.all, visits.stars)]
     drawn = averages(drawn_RCC)
     for name, value in averages(counts_CC).items():
         low, high = percentile_interval(drawn[name], float(value))
@@ -147,7 +140,7 @@ def measure_counts(
             low, high = (
                 map(float, wilson(worth * value, worth)) if name.endswith("weighted") else (np.nan, np.nan)
             )
-        results.append(Measure(overall, name, float(value), low, high, n))
+        results.append(Measure(overall, name, float(value), low, high, n, visits.stars))
     results += _measure_each_class(counts_CC, visits, names)
     return [measure for measure in results if np.isfinite(measure.value)]
 
@@ -159,12 +152,13 @@ def _measure_each_class(counts_CC: Counts, visits: Visits, names: Sequence[str])
         hits = int(counts_CC[number, number])
         predicted, true = int(counts_CC[:, number].sum()), int(counts_CC[number].sum())
         of_predicted, of_true = float(visits.predicted_C[number]), float(visits.true_C[number])
+        predicted_stars, true_stars = visits.predicted_stars[number], visits.true_stars[number]
         least = min(of_predicted, of_true)
         union = (predicted + true - hits) * least
         low, high = _f1_interval(f1_RC[:, number], float(f1_C[number]), hits * least, union)
-        results.append(share_measure(name, "precision", hits, predicted, of_predicted))
-        results.append(share_measure(name, "recall", hits, true, of_true))
-        results.append(Measure(name, "f1", float(f1_C[number]), low, high, true))
+        results.append(share_measure(name, "precision", hits, predicted, of_predicted, predicted_stars))
+        results.append(share_measure(name, "recall", hits, true, of_true, true_stars))
+        results.append(Measure(name, "f1", float(f1_C[number]), low, high, true, true_stars))
     return results
 
 
@@ -181,52 +175,22 @@ def _f1_interval(f1_R: Floats, value: float, hits: float, union: float) -> tuple
     return float(low), float(high)
 
 
-def roc(positive_N: ArrayLike, score_N: ArrayLike) -> Curve:
-    """The true positive rate (y) over the false positive rate (x)."""
-    hits, false, threshold = _cumulative_counts(positive_N, score_N)
-    if not hits[-1] or not false[-1]:
-        return Curve(np.zeros(0), np.zeros(0), np.zeros(0), np.nan)
-    x, y = false / false[-1], hits / hits[-1]
-    return Curve(x, y, threshold, float(np.trapezoid(y, x)))
-
-
-def precision_recall(positive_N: ArrayLike, score_N: ArrayLike) -> Curve:
-    """Precision (y) over recall (x). The area is the average precision, a sum of steps without a bias."""
-    hits, false, threshold = _cumulative_counts(positive_N, score_N)
-    if not hits[-1]:
-        return Curve(np.zeros(0), np.zeros(0), np.zeros(0), np.nan)
-    recall, precision = hits / hits[-1], hits[1:] / (hits[1:] + false[1:])
-    area = float((np.diff(recall) * precision).sum())
-    return Curve(recall, np.concatenate([precision[:1], precision]), threshold, area)
-
-
-def _cumulative_counts(positive_N: ArrayLike, score_N: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """The positives and negatives with a score of at least each threshold.
-
-    The thresholds are the distinct scores from the highest down, after one that no score reaches.
-    """
-    positive_N, score_N = np.asarray(positive_N, np.bool_), checks.finite("scores", score_N)
-    order = np.argsort(-score_N, kind="stable")
-    positive_N, score_N = positive_N[order], score_N[order]
-    last = np.flatnonzero(np.append(np.diff(score_N) != 0, True)) if len(score_N) else np.zeros(0, np.int64)
-    hits = np.cumsum(positive_N)[last].astype(np.float64)
-    zero = np.zeros(1)
-    return (
-        np.concatenate([zero, hits]),
-        np.concatenate([zero, last + 1 - hits]),
-        np.concatenate([[np.inf], score_N[last]]),
-    )
-
-
-def reliability(event_N: ArrayLike, p_N: ArrayLike, bins: int = 10) -> Reliability:
+def reliability(
+    event_N: ArrayLike, p_N: ArrayLike, bins: int = 10, star_N: Counts | None = None
+) -> Reliability:
     """Predicted probability of an event against its frequency, in bins of equal width without empty ones."""
     event_N, p_N = np.asarray(event_N, np.float64), np.asarray(p_N, np.float64)
     bin_N = np.minimum((p_N * bins).astype(np.int64), bins - 1)
     n_M, predicted_M, observed_M = (np.bincount(bin_N, weight, bins) for weight in (None, p_N, event_N))
     is_filled_M = n_M > 0
     n_M, predicted_M, observed_M = n_M[is_filled_M], predicted_M[is_filled_M], observed_M[is_filled_M]
-    low_M, high_M = wilson(observed_M, n_M)
-    return Reliability(predicted_M / n_M, observed_M / n_M, low_M, high_M, n_M.astype(np.int64))
+    share_M, stars_M = np.ones(len(n_M)), n_M.astype(np.int64)
+    if star_N is not None:
+        inside_M = [bin_N == number for number in np.flatnonzero(is_filled_M)]
+        share_M = np.array([independent(event_N, star_N, inside_N) for inside_N in inside_M])
+        stars_M = np.array([len(np.unique(star_N[inside_N])) for inside_N in inside_M], np.int64)
+    low_M, high_M = wilson(observed_M * share_M, n_M * share_M)
+    return Reliability(predicted_M / n_M, observed_M / n_M, low_M, high_M, n_M.astype(np.int64), stars_M)
 
 
 def log_losses(truth_N: ArrayLike, p_NC: Floats) -> Floats:
@@ -285,14 +249,15 @@ def _measure_probabilities(
     truth_N: NDArray[np.int64], p_NC: Floats, predicted_N: NDArray[np.int64], star_N: Counts | None
 ) -> list[Measure]:
     """Log loss, Brier score and calibration error over all classes."""
-    n = len(truth_N)
+    n, stars = len(truth_N), count_stars(star_N)
     scores_NK = np.stack([log_losses(truth_N, p_NC), brier_scores(truth_N, p_NC)], 1)
     drawn_RK = resample_means(scores_NK, star_N=star_N)
     results = []
     for name, score_N, drawn_R in zip(("log_loss", "brier"), scores_NK.T, drawn_RK.T, strict=True):
         value = float(score_N.mean())
-        results.append(Measure("all", name, value, *percentile_interval(drawn_R, value), n))
-    return [*results, Measure("all", "ece", reliability(predicted_N == truth_N, p_NC.max(1)).ece, n=n)]
+        results.append(Measure("all", name, value, *percentile_interval(drawn_R, value), n, stars))
+    ece = reliability(predicted_N == truth_N, p_NC.max(1)).ece
+    return [*results, Measure("all", "ece", ece, n=n, stars=stars)]
 
 
 def measure_scores(
@@ -307,13 +272,17 @@ def measure_scores(
     positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
     score_N = np.clip(score_N, 0, 1)
     area, average = roc(positive_N, score_N).area, precision_recall(positive_N, score_N).area
-    results = [Measure(search, "ece", reliability(positive_N, score_N).ece, n=positives + negatives)]
+    ece, stars = (
+        reliability(positive_N, score_N).ece,
+        None if star_N is None else count_stars(star_N[positive_N]),
+    )
+    results = [Measure(search, "ece", ece, n=positives + negatives, stars=count_stars(star_N))]
     of_positives, of_negatives = (
         independent(score_N, star_N, side_N) for side_N in (positive_N, ~positive_N)
     )
     if positives:
         hits = average * positives
-        results.append(share_measure(search, "average_precision", hits, positives, of_positives))
+        results.append(share_measure(search, "average_precision", hits, positives, of_positives, stars))
     if positives and negatives:
         few, many = positives * of_positives, negatives * of_negatives
         q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)  # as Hanley and McNeil name them
@@ -322,5 +291,5 @@ def measure_scores(
         if 0 < area < 1:
             worth = few * many * area * (1 - area) / variance
         low, high = wilson(area * worth, worth)
-        results.append(Measure(search, "auc", area, float(low), float(high), positives))
+        results.append(Measure(search, "auc", area, float(low), float(high), positives, stars))
     return results

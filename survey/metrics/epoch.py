@@ -12,11 +12,11 @@ from survey.metrics.classes import (
     confusion,
     log_losses,
     merge_classes,
-    precision_recall,
     rates,
     searches,
     with_known_class,
 )
+from survey.metrics.curves import precision_recall
 from survey.metrics.labels import r2
 
 RATES = ("precision", "recall", "f1")

@@ -33,7 +33,10 @@ FEW_DIFFER = 2
 
 
 class Measure(NamedTuple):
-    """A number about predictions: its subject, metric, value, 95 % interval (NaN: none) and truths used."""
+    """A number about predictions: its subject, metric, value, 95 % interval (NaN: none) and truths used.
+
+    `stars` is the number of stars that the truths are of; None = each is of a star of its own.
+    """
 
     subject: str
     metric: str
@@ -41,6 +44,12 @@ class Measure(NamedTuple):
     low: float = np.nan
     high: float = np.nan
     n: int = 0
+    stars: int | None = None
+
+    @property
+    def independent(self) -> int:
+        """The number of stars, or of truths where each is of a star of its own."""
+        return self.n if self.stars is None else self.stars
 
 
 def wilson(hits: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
@@ -56,19 +65,27 @@ def wilson(hits: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
     return np.asarray(np.where(n > 0, low, np.nan)), np.asarray(np.where(n > 0, high, np.nan))
 
 
-def share_measure(subject: str, metric: str, hits: float, n: int, independent: float = 1.0) -> Measure:
+def share_measure(
+    subject: str, metric: str, hits: float, n: int, independent: float = 1.0, stars: int | None = None
+) -> Measure:
     """The share hits / n with Wilson's interval; NaN where n is 0.
 
     `independent` is the share of the n that are independent.
     """
     low, high = wilson(hits * independent, n * independent)
-    return Measure(subject, metric, hits / n if n else np.nan, float(low), float(high), n)
+    return Measure(subject, metric, hits / n if n else np.nan, float(low), float(high), n, stars)
 
 
 def flag_measure(subject: str, metric: str, flag_N: NDArray[np.bool_], star_N: Counts | None) -> Measure:
     """The share of spectra with a flag."""
     independent = 1.0 if star_N is None else independent_share(flag_N.astype(np.float64), star_N)
-    return share_measure(subject, metric, int(flag_N.sum()), len(flag_N), independent)
+    return share_measure(subject, metric, int(flag_N.sum()), len(flag_N), independent, count_stars(star_N))
+
+
+def count_stars(star_N: Counts | None) -> int | None:
+    """The number of stars; None where no star has several spectra."""
+    stars = None if star_N is None else len(np.unique(star_N))
+    return None if star_N is None or stars == len(star_N) else stars
 
 
 def percentile_interval(draws_R: Floats, value: float) -> tuple[float, float]:

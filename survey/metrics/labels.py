@@ -28,6 +28,7 @@ from survey.metrics.intervals import (
     Counts,
     Floats,
     Measure,
+    count_stars,
     flag_measure,
     percentile_interval,
     resample_means,
@@ -81,7 +82,7 @@ def measures(
         sigma_N = _check_errors(name, sigma_N, predicted_N)[is_known_N]
     truth_N, predicted_N = truth_N[is_known_N], predicted_N[is_known_N]
     star_N = None if star_N is None else star_N[is_known_N]
-    n = len(truth_N)
+    n, stars = len(truth_N), count_stars(star_N)
     if not n:
         return []
     residual_N = predicted_N - truth_N
@@ -97,10 +98,15 @@ def measures(
     is_far_N = np.abs(truth_N) > floor
     if is_far_N.any():
         mape = float(np.abs(residual_N[is_far_N] / truth_N[is_far_N]).mean())
-        results.append(Measure(name, "mape", mape, n=int(is_far_N.sum())))
+        far_stars = None if star_N is None else count_stars(star_N[is_far_N])
+        results.append(Measure(name, "mape", mape, n=int(is_far_N.sum()), stars=far_stars))
     if sigma_N is not None:
         results += _measure_errors(name, residual_N, sigma_N, star_N)
-    return [measure for measure in results if np.isfinite(measure.value)]
+    return [
+        measure if measure.metric == "mape" else measure._replace(stars=stars)
+        for measure in results
+        if np.isfinite(measure.value)
+    ]
 
 
 def _check_errors(name: str, sigma_N: ArrayLike, predicted_N: Floats) -> Floats:
@@ -211,7 +217,9 @@ def measures_of_label_classes(
     return [measure._replace(subject=f"{measure.subject} by labels") for measure in results]
 
 
-def identity_violation(labels: Sequence[str], value_NL: ArrayLike) -> list[Measure]:
+def identity_violation(
+    labels: Sequence[str], value_NL: ArrayLike, star_N: Counts | None = None
+) -> list[Measure]:
     """Root mean square of [C/Fe] - ([C/H] - [Fe/H]), which is 0 for consistent predictions.
 
     Empty where one of the three labels is not predicted.
@@ -220,4 +228,5 @@ def identity_violation(labels: Sequence[str], value_NL: ArrayLike) -> list[Measu
     if not set(CARBON_LABELS) <= set(labels) or not len(value_NL):
         return []
     residual_N = carbon_residual(*(value_NL[:, labels.index(name)] for name in CARBON_LABELS))
-    return [Measure("CFe", "identity_rms", float(np.sqrt((residual_N**2).mean())), n=len(value_NL))]
+    value, n = float(np.sqrt((residual_N**2).mean())), len(value_NL)
+    return [Measure("CFe", "identity_rms", value, n=n, stars=count_stars(star_N))]

@@ -2,7 +2,7 @@
 
 The groups are: bins of signal to noise, dwarfs and giants, classes of [Fe/H], layouts of the files, sources
 of the training. A spectrum without the number that decides is in the group `not known`. Empty groups are left
-out; numbers from fewer than `few` spectra are marked. Shapes: N spectra, C classes, L labels.
+out; numbers from fewer than `few` stars are marked. Shapes: N spectra, C classes, L labels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,7 @@ COLUMNS = (
         "lower end of the 95 % interval, in which visits of a star count together; or null",
     ),
     ("high", pa.float64(), "upper end of that interval"),
-    ("few", pa.bool_(), "too few true values for a reliable number"),
+    ("few", pa.bool_(), "the true values are of too few stars for a reliable number"),
 )
 SCHEMA = pa.schema(
     [pa.field(name, kind, metadata={"description": description}) for name, kind, description in COLUMNS]
@@ -297,7 +297,7 @@ def measures(labelled: LabelledAnswers, settings: ScoreSettings) -> list[Measure
         found += labels.measures_of_label_classes(
             labelled.class_N, labelled.labels, labelled.value_NL, settings.criterion, star_N
         )
-    return found + labels.identity_violation(labelled.labels, labelled.value_NL)
+    return found + labels.identity_violation(labelled.labels, labelled.value_NL, star_N)
 
 
 def metrics_table(
@@ -322,7 +322,7 @@ def metrics_table(
                     "value": measure.value,
                     "low": low,
                     "high": high,
-                    "few": measure.n < settings.few,
+                    "few": measure.independent < settings.few,
                 }
             )
     return pa.Table.from_pylist(rows, SCHEMA)

@@ -43,7 +43,7 @@ class ScoreSettings(Settings):
         description="edges of the bins of signal to noise; the last bin is open",
     )
     gravity: float = Field(4.0, description="logg from which a star counts as a dwarf")
-    few: int = Field(5, ge=1, description="numbers from fewer spectra are marked")
+    few: int = Field(5, ge=1, description="numbers from fewer stars are marked")
     floor: float = Field(
         MAPE_FLOOR, ge=0, description="a true value nearer to 0 is left out of the relative error (mape)"
     )

@@ -16,24 +16,32 @@ from survey.labels import MISSING
 from survey.metrics.intervals import (
     Counts,
     Floats,
+    count_stars,
     draw_blocks,
     independent_share,
     resample_confusions,
     star_blocks,
 )
 
+Stars = tuple[int | None, ...]
+"""Numbers of stars by class; None where no star has several spectra."""
+
 
 @dataclass(frozen=True)
 class Visits:
     """Confusion matrices of a bootstrap of stars with all their spectra, and shares of independent spectra.
 
-    These shares are of all spectra, of those predicted as each class, and of those of each class.
+    These shares are of all spectra, of those predicted as each class, and of those of each class; `stars`,
+    `predicted_stars` and `true_stars` are the numbers of stars of these.
     """
 
     drawn_RCC: Counts
     all: float
     predicted_C: Floats
     true_C: Floats
+    stars: int | None
+    predicted_stars: Stars
+    true_stars: Stars
 
     @classmethod
     def of(cls, class_N: ArrayLike, predicted_N: ArrayLike, size: int, star_N: Counts | None) -> Self | None:
@@ -55,13 +63,19 @@ class Visits:
             for of_N in (column_N, true_N)
         )
         everywhere = independent(right_N, star_N, np.ones(len(right_N), bool))
-        return cls(drawn_RK.reshape(-1, size, size), everywhere, predicted_C, true_C)
+        predicted_stars, true_stars = (
+            tuple(count_stars(star_N[of_N == number]) for number in range(size))
+            for of_N in (column_N, true_N)
+        )
+        drawn_RCC = drawn_RK.reshape(-1, size, size)
+        stars = count_stars(star_N), predicted_stars, true_stars
+        return cls(drawn_RCC, everywhere, predicted_C, true_C, *stars)
 
     @classmethod
     def single(cls, counts_CC: Counts) -> Self:
         """Of spectra that are all independent."""
-        ones_C = np.ones(len(counts_CC))
-        return cls(resample_confusions(counts_CC), 1.0, ones_C, ones_C)
+        ones_C, none = np.ones(len(counts_CC)), (None,) * len(counts_CC)
+        return cls(resample_confusions(counts_CC), 1.0, ones_C, ones_C, None, none, none)
 
 
 def independent(value_N: Floats, star_N: Counts | None, chosen_N: NDArray[np.bool_]) -> float:

@@ -26,7 +26,7 @@ Scores = tuple[NDArray[np.bool_], NDArray[np.float64]]
 """Whether each spectrum is what is searched for, and its score."""
 
 FEW = 5
-"""Bins with fewer spectra are drawn in another colour."""
+"""Bins with spectra of fewer stars are drawn in another colour."""
 
 
 def confusion_matrices(labelled: LabelledAnswers, criterion: Criterion = "carbon_0.7") -> bytes | None:
@@ -99,13 +99,18 @@ def search_scores(labelled: LabelledAnswers) -> dict[str, Scores]:
     return {name: score for name, score in scores.items() if score[0].any() and not score[0].all()}
 
 
+def stars_of_known_class(labelled: LabelledAnswers) -> NDArray[np.int64] | None:
+    """The stars of the spectra of a known class, by number; None where stars are not known."""
+    star_N = labelled.extra.get(STAR)
+    return None if star_N is None else star_N[np.asarray(labelled.class_N) != MISSING]
+
+
 def threshold_curves(labelled: LabelledAnswers) -> bytes | None:
     """ROC and precision-recall curves of each search, with the intervals of their areas."""
     scores = search_scores(labelled)
     if not scores:
         return None
-    star_N = labelled.extra.get(STAR)
-    star_N = None if star_N is None else star_N[labelled.class_N != MISSING]
+    star_N = stars_of_known_class(labelled)
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
@@ -167,11 +172,12 @@ def calibration(labelled: LabelledAnswers) -> bytes | None:
         "predicted class": (p_NC.argmax(1) == class_N, p_NC.max(1))
     }
     events |= search_scores(labelled)
+    star_N = stars_of_known_class(labelled)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2, len(events), sharex="col", squeeze=False, height_ratios=(3, 1))
         for (above, below), (name, (event, p)) in zip(axes.T, events.items(), strict=True):
-            reliability = classes.reliability(event, p)
+            reliability = classes.reliability(event, p, star_N=star_N)
             _draw_calibration(above, reliability, p)
             above.set_title(f"{name}\ncalibration error {reliability.ece:.3f}, n = {len(event):,}")
             below.hist(p, np.linspace(0, 1, 21).tolist(), color=GREY)
@@ -183,9 +189,9 @@ def calibration(labelled: LabelledAnswers) -> bytes | None:
 
 
 def _draw_calibration(axis: Axes, reliability: Reliability, p: NDArray[np.float64]) -> None:
-    """The calibration curve with its 95 % intervals; bins with few spectra in red, with no line to them."""
+    """The calibration curve with its 95 % intervals; bins with few stars in red, with no line to them."""
     observed, predicted = reliability.observed, reliability.predicted
-    is_few = reliability.n < FEW
+    is_few = reliability.stars < FEW
     enough = np.where(is_few, np.nan, observed)
     display = CalibrationDisplay(enough, predicted, p, estimator_name="calibration")
     display.plot(ax=axis, ref_line=False, color=BLUE, lw=1, alpha=0.5, marker="")
@@ -200,7 +206,7 @@ def _draw_calibration(axis: Axes, reliability: Reliability, p: NDArray[np.float6
                 color=color,
                 ms=4,
                 lw=1,
-                label=f"fewer than {FEW} spectra" if color == RED else None,
+                label=f"fewer than {FEW} stars" if color == RED else None,
             )
     axis.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     legend = axis.legend(handles=axis.containers[-1:], loc="lower right")

@@ -20,7 +20,7 @@ from survey.metrics import classes
 from survey.metrics.classes import Reliability
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.text import aligned, cell
-from survey.reports.class_plots import FEW, search_scores
+from survey.reports.class_plots import FEW, search_scores, stars_of_known_class
 from survey.reports.style import BLUE, GREY, INK, PANEL_COLUMNS, RED, SHARE, panels, png, symbol
 
 PICTURES = "pictures.json"
@@ -74,16 +74,16 @@ def reliability(calibrated: LabelledAnswers, uncalibrated: LabelledAnswers) -> b
             axis.set(xlabel="predicted probability", xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), title=name)
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
         axes[0].set_ylabel("observed frequency")
-        text = f"95 % intervals; hollow, with no line to them: fewer than {FEW} spectra"
+        text = f"95 % intervals; hollow, with no line to them: fewer than {FEW} stars"
         figure.suptitle(text, x=0.01, ha="left")
 
     return png(draw, 3.9 * len(after), 4.6)
 
 
 def _reliability_curve(axis: Axes, curve: Reliability, color: str, text: str) -> None:
-    """Frequencies with their intervals. A line joins neighbours that have enough spectra."""
+    """Frequencies with their intervals. A line joins neighbours that have enough stars."""
     error = np.stack([curve.observed - curve.low, curve.high - curve.observed])
-    is_few = curve.n < FEW
+    is_few = curve.stars < FEW
     for chosen, face in ((is_few, "white"), (~is_few, color)):
         look: dict[str, Any] = {"fmt": "o", "color": color, "mfc": face, "ms": 4, "lw": 1}
         label = text if face == color else None
@@ -97,7 +97,10 @@ def _reliability(labelled: LabelledAnswers) -> dict[str, Reliability]:
         return {}
     class_N, p_NC = classes.with_known_class(labelled.class_N, labelled.p_NC, len(labelled.classes))
     events = {"the predicted class": (p_NC.argmax(1) == class_N, p_NC.max(1))} | search_scores(labelled)
-    return {name: classes.reliability(is_true_N, p_N) for name, (is_true_N, p_N) in events.items()}
+    star_N = stars_of_known_class(labelled)
+    return {
+        name: classes.reliability(is_true_N, p_N, star_N=star_N) for name, (is_true_N, p_N) in events.items()
+    }
 
 
 def _size(count: int, width: float, height: float) -> tuple[float, float]:

@@ -14,8 +14,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import beta
 
 from survey.metrics import labels
-from survey.metrics.intervals import wilson
-from survey.metrics.score import LabelledAnswers
+from survey.metrics.intervals import independent_share, wilson
+from survey.metrics.score import STAR, LabelledAnswers
 from survey.reports.style import (
     BLUE,
     GREY,
@@ -69,7 +69,7 @@ def label_residuals(labelled: LabelledAnswers, name: str) -> bytes | None:
         axes[0, 1].set_xlabel(f"{labelled.labels_name} {symbol(name)} ({unit(name)})")
         axes[0, 1].set_title("residual over truth; median and middle 68 %")
         _distribution(axes[1, 0], name, residual_N)
-        _normality(axes[1, 1], residual_N)
+        _normality(axes[1, 1], residual_N, independent_share_of(residual_N, labelled, known_N))
         for axis, (text, x_N) in zip(axes[:, 2] if columns else (), columns.items(), strict=False):
             finite_N = np.isfinite(x_N)
             if text == SNR:
@@ -188,8 +188,17 @@ def _distribution(axis: Axes, name: str, residual_N: Floats) -> None:
     )
 
 
-def _normality(axis: Axes, residual_N: Floats) -> None:
-    """Residuals against a normal distribution of the same median and robust scatter, with its 95 % band."""
+def independent_share_of(value_N: Floats, labelled: LabelledAnswers, known_N: NDArray[np.bool_]) -> float:
+    """The share of independent values among those of spectra with a known truth."""
+    star_N = labelled.extra.get(STAR)
+    return 1.0 if star_N is None else independent_share(value_N, star_N[known_N])
+
+
+def _normality(axis: Axes, residual_N: Floats, independent: float = 1.0) -> None:
+    """Residuals against a normal distribution of the same median and robust scatter, with its 95 % band.
+
+    The band is that of the share of residuals which are independent.
+    """
     spread = labels.robust_scatter(residual_N) or 1.0
     ordered = np.sort(residual_N - np.median(residual_N)) / spread
     size = len(ordered)
@@ -197,7 +206,8 @@ def _normality(axis: Axes, residual_N: Floats) -> None:
     even = np.linspace(1, size, min(size, 400)).astype(int)
     rank = np.unique(np.concatenate([rank, size + 1 - rank, even]))
     expected = ndtri((rank - 0.5) / size)
-    low, high = (ndtri(beta.ppf(level, rank, size + 1 - rank)) for level in (0.025, 0.975))
+    below, above = independent * rank, independent * (size + 1 - rank)
+    low, high = (ndtri(beta.ppf(level, below, above)).clip(-10, 10) for level in (0.025, 0.975))
     axis.fill_between(expected, low, high, color=GREY, alpha=0.35, lw=0)
     axis.plot(expected, expected, color=RED, lw=1)
     axis.plot(expected, np.clip(ordered[rank - 1], -10, 10), "o", color=BLUE, ms=3, mew=0)
@@ -236,16 +246,18 @@ def coverage(labelled: LabelledAnswers) -> bytes | None:
     }
     if not sigma_of:
         return None
-    pit_of = {}
+    pit_of, worth_of = {}, {}
     for name, sigma_N in sigma_of.items():
         truth_N, predicted_N, known_N = with_known_truth(labelled, name)
         pit_of[name] = labels.pit(truth_N, predicted_N, sigma_N[known_N])
+        share = independent_share_of(np.abs(2 * pit_of[name] - 1), labelled, known_N)
+        worth_of[name] = share * len(truth_N)
 
     def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         for color, (name, pit_N) in zip(SERIES * len(pit_of), pit_of.items(), strict=False):
             _coverage_curve(left, pit_N, color, name)
-        level, fewest = np.linspace(0, 1, 101), min(map(len, pit_of.values()))
+        level, fewest = np.linspace(0, 1, 101), min(worth_of.values())
         left.fill_between(level, *wilson(level * fewest, fewest), color=GREY, alpha=0.35, lw=0)
         left.set(
             xlabel="level of the predicted interval",

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from survey import labels as rows
-from survey.metrics import classes, intervals, labels
+from survey.metrics import classes, curves, intervals, labels
 from survey.metrics.epoch import epoch_metrics
 from survey.metrics.intervals import Measure
 from survey.metrics.settings import epoch_metric_names
@@ -71,7 +71,7 @@ def test_curves_and_areas_equal_those_of_scikit_learn_even_for_equal_scores(seed
         if steps > 100
         else np.round(rng.random(82) * steps) / steps
     )
-    roc, curve = classes.roc(positive, score), classes.precision_recall(positive, score)
+    roc, curve = curves.roc(positive, score), curves.precision_recall(positive, score)
     x, y, threshold = sk.roc_curve(positive, score, drop_intermediate=False)
     assert np.allclose(roc.x, x)
     assert np.allclose(roc.y, y)
@@ -85,10 +85,10 @@ def test_curves_and_areas_equal_those_of_scikit_learn_even_for_equal_scores(seed
 
 def test_without_positives_or_without_negatives_a_curve_is_undefined() -> None:
     for positive in ([False, False], []):
-        assert np.isnan(classes.roc(positive, [0.1, 0.2][: len(positive)]).area)
-        assert np.isnan(classes.precision_recall(positive, [0.1, 0.2][: len(positive)]).area)
-    assert np.isnan(classes.roc([True, True], [0.1, 0.2]).area)
-    assert classes.precision_recall([True, True], [0.1, 0.2]).area == 1
+        assert np.isnan(curves.roc(positive, [0.1, 0.2][: len(positive)]).area)
+        assert np.isnan(curves.precision_recall(positive, [0.1, 0.2][: len(positive)]).area)
+    assert np.isnan(curves.roc([True, True], [0.1, 0.2]).area)
+    assert curves.precision_recall([True, True], [0.1, 0.2]).area == 1
 
 
 def test_losses_of_probabilities_equal_those_of_scikit_learn() -> None:
@@ -162,8 +162,8 @@ def test_intervals_of_f1_and_areas_have_the_stated_coverage() -> None:
     score = rng.normal(size=len(many)) + 2 * many
     truth = {
         "f1": sk.f1_score(many, score > 1.5),
-        "auc": classes.roc(many, score).area,
-        "average_precision": classes.precision_recall(many, score).area,
+        "auc": curves.roc(many, score).area,
+        "average_precision": curves.precision_recall(many, score).area,
     }
     covered = dict.fromkeys(truth, 0)
     positive = np.arange(280) < 28

@@ -160,3 +160,30 @@ def test_values_that_do_not_vary_count_by_the_squares_of_the_visits() -> None:
     star_N = np.repeat(np.arange(100), [1] * 90 + [20] * 10)
     assert intervals.independent_share(np.ones(290), star_N) == pytest.approx(290 / (90 + 10 * 400))
     assert intervals.independent_share(np.zeros(0), np.zeros(0, np.int64)) == 1
+
+
+def test_the_frequencies_of_bins_have_the_intervals_of_stars() -> None:
+    rng = np.random.default_rng(7)
+    p, right = np.repeat(rng.random(STARS), VISITS), np.repeat(rng.random(STARS) < 0.5, VISITS)
+    alike = classes.reliability(right, p, 4, STAR_N)
+    once = classes.reliability(right[::VISITS], p[::VISITS], 4)
+    assert alike.n.tolist() == (VISITS * once.n).tolist()
+    assert alike.stars.tolist() == once.stars.tolist() == once.n.tolist()
+    np.testing.assert_allclose([alike.low, alike.high], [once.low, once.high])
+
+
+def test_numbers_from_the_visits_of_few_stars_are_marked() -> None:
+    """Four stars of class 1 with ten visits each; of the others there are 96."""
+    rng = np.random.default_rng(8)
+    class_N, p_NC = (np.arange(STARS) < 4).astype(int)[STAR_N], rng.dirichlet([1, 1, 1], len(STAR_N))
+    truth, value = rng.normal(-1, 0.5, (STARS, 1))[STAR_N], rng.normal(-1, 0.5, (len(STAR_N), 1))
+    answers = labelled_answers(
+        class_N, truth, ("FeH",), p_NC=p_NC, value_NL=value, extra={"star": STAR_N}, classes=rows.CLASSES
+    )
+    table = [row for row in metrics_table(answers).to_pylist() if row["kind"] == "all"]
+    few = {(row["subject"], row["metric"]) for row in table if row["few"]}
+    assert {("CEMP", "recall"), ("CEMP", "f1"), ("CEMP_search", "auc")} <= few
+    assert not few & {("all", "accuracy"), ("FeH", "mae"), ("MP", "recall"), ("CEMP", "precision")}
+    assert all(
+        row["n"] in (40, 400) for row in table if (row["subject"], row["metric"]) == ("CEMP", "recall")
+    )

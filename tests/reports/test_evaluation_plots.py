@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from scipy.special import ndtri
 
 from survey.answers import Answers
-from survey.metrics import classes, labels
+from survey.metrics import classes, curves, labels
 from survey.metrics.intervals import wilson
 from survey.metrics.score import LabelledAnswers
 from survey.reports import class_plots, kiel_plots, label_plots, style
@@ -110,12 +110,12 @@ def test_the_curves_are_those_of_the_metrics(figures: list[Figure]) -> None:
     precision = [line for line in right.get_lines() if str(line.get_label()).startswith("MP")]
     assert (len(roc), len(precision)) == (1, 1)
     positive, score = class_plots.search_scores(stars)["MP search"]
-    curve = classes.roc(positive, score)
+    curve = curves.roc(positive, score)
     x, y = (np.asarray(values, float) for values in roc[0].get_data())
     assert np.trapezoid(y, x) == pytest.approx(curve.area)
     recall, value = (np.asarray(values, float) for values in precision[0].get_data())
     average = -(np.diff(recall) * value[:-1]).sum()
-    assert average == pytest.approx(classes.precision_recall(positive, score).area)
+    assert average == pytest.approx(curves.precision_recall(positive, score).area)
     chance = [line.get_ydata() for line in right.get_lines() if line not in precision]
     assert any(np.allclose(np.asarray(level, float), positive.mean()) for level in chance)
 
