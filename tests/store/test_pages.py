@@ -1,5 +1,8 @@
 """The arrays of a store, read from the pages of its Parquet files, are those that Arrow reads."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from survey.predict.inputs import to_spectra
-from survey.store.loops.byte_planes import join_bytes, split_bytes
+from survey.store import pages
+from survey.store.loops.byte_planes import split_bytes
 from survey.store.pages import ALIGNMENT, parse_spectra
 from survey.store.schema import array_column
 from survey.store.store import round_mantissa, to_parquet
@@ -160,13 +164,30 @@ def test_a_damaged_byte_ends_in_a_table_or_an_error_that_names_the_file(place: i
     assert not message or message.startswith("some/part.parquet: damaged")
 
 
-@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50), st.integers(0, 31))
-def test_joined_bytes_are_the_words_that_were_split(words: list[int], zeros: int) -> None:
+@pytest.mark.parametrize("many", [False, True])
+@given(words=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50), zeros=st.integers(0, 31))
+def test_joined_bytes_are_the_words_that_were_split(many: bool, words: list[int], zeros: int) -> None:
     words_N = np.array(words, np.uint32) >> zeros << zeros
     bytes_4N = np.ascontiguousarray(words_N.view(np.uint8).reshape(-1, 4).T)
     joined_N = np.empty_like(words_N)
-    join_bytes(bytes_4N, joined_N)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "MANY", 0 if many else 1 << 60)
+        patch.setattr(pages, "LOOP", "")
+        pages._join(bytes_4N, joined_N)
     assert np.array_equal(joined_N, words_N)
+
+
+def test_a_small_store_is_read_without_the_compiled_loop(tmp_path: Path) -> None:
+    """Loading it takes longer than reading all of a small store."""
+    (tmp_path / "part.parquet").write_bytes(to_parquet(table()))
+    code = (
+        "import sys\n"
+        "from survey.store.pages import parse_spectra\n"
+        "parse_spectra(open(sys.argv[1], 'rb').read(), 'x')\n"
+        "print('numba' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "part.parquet")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
