@@ -171,7 +171,7 @@ def fit_calibration(
     errors = []
     for number, name in enumerate(answers.labels):
         residual_N, data_N, model_N = _residuals(answers, truth_NL, number)
-        visit_V = _one_visit(np.isfinite(residual_N), star_N)
+        visit_V = one_visit(np.isfinite(residual_N), star_N)
         parts = residual_N[visit_V], data_N[visit_V], model_N[visit_V]
         fitted, more_notes = _fit_errors(name, *parts, usable_snr_N[visit_V], coverage)
         errors.append(fitted)
@@ -179,7 +179,7 @@ def fit_calibration(
     return Calibration(answers.labels, temperature, tuple(errors), coverage, middle, tuple(notes))
 
 
-def _one_visit(usable_N: NDArray[np.bool_], star_N: Codes) -> Codes:
+def one_visit(usable_N: NDArray[np.bool_], star_N: Codes) -> Codes:
     """The rows of the usable spectra, of each star one that is drawn at random, in their order."""
     row_N = np.flatnonzero(usable_N)
     order_N = np.random.default_rng(SEED).permutation(row_N)
@@ -244,7 +244,7 @@ def _fit_temperature(answers: Answers, class_N: Classes, star_N: Codes) -> tuple
         return 1.0, []
     truth_N = class_numbers(class_N, len(answers.classes), len(answers))
     usable_N = (truth_N != MISSING) & np.isfinite(answers.p_NC).all(1)
-    visit_V = _one_visit(usable_N, star_N)
+    visit_V = one_visit(usable_N, star_N)
     if len(visit_V) < LEAST:
         return 1.0, [
             f"classes: {len(visit_V)} validation stars have a known class, {LEAST} are needed; "

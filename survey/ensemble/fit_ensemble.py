@@ -72,7 +72,8 @@ def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
     predicts = bool(members.classes or members.labels)
     if settings.weights == "validation" and data.member_answers and predicts:
         truth = data.validation.class_N, data.validation.label_NL
-        return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine)
+        star_N = star_numbers(data.validation.extra["star"])
+        return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine, star_N)
     if isinstance(settings.weights, tuple):
         return weights.user_weights(members.placeholder_answers(), settings.weights, settings.combine)
     return weights.equal_weights(members.placeholder_answers(), settings.combine)

@@ -1,4 +1,4 @@
-"""The weight of each member: equal, as a user says, or fitted to validation stars.
+"""The weight of each member: equal, as a user says, or fitted to validation stars, each with one visit.
 
 For classes: the weights with the best value of a metric, among all weights that are at least 0 and sum to
 1. For labels: one over the mean squared error. A few validation stars say little about the weights.
@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from survey.ensemble.calibration import one_visit
 from survey.ensemble.combine import Floats, MemberAnswers, Weights, vote_shares, votes
 from survey.ensemble.settings import Combination, Metric
 from survey.labels import MISSING
@@ -38,6 +39,7 @@ first.
 """
 
 Classes = NDArray[Any]
+Codes = NDArray[np.int64]
 Score = Callable[[NDArray[np.int64]], float]
 
 
@@ -75,15 +77,16 @@ def fit_weights(
     label_NL: Floats,
     metric: Metric = "log_loss",
     combine: Combination = "mean",
+    star_N: Codes | None = None,
 ) -> Weights:
     """The weights for classes and for labels, fitted to validation stars; a member without classes has none
-    for them.
+    for them. `star_N` is a number per star; without it each spectrum is of a star of its own.
     """
     if answers.gives_class().any():
-        class_M = fit_class_weights(answers, class_N, metric, combine)
+        class_M = fit_class_weights(answers, class_N, metric, combine, star_N)
     else:
         class_M = np.zeros(answers.members)
-    return Weights(class_M, fit_label_weights(answers, label_NL), combine)
+    return Weights(class_M, fit_label_weights(answers, label_NL, star_N), combine)
 
 
 def _normalise(weight_MX: Floats) -> Floats:
@@ -93,7 +96,11 @@ def _normalise(weight_MX: Floats) -> Floats:
 
 
 def fit_class_weights(
-    answers: MemberAnswers, class_N: Classes, metric: Metric = "log_loss", combine: Combination = "mean"
+    answers: MemberAnswers,
+    class_N: Classes,
+    metric: Metric = "log_loss",
+    combine: Combination = "mean",
+    star_N: Codes | None = None,
 ) -> Floats:
     """The weights (M) with the best metric on validation stars; class -1 is unknown.
 
@@ -110,7 +117,8 @@ def fit_class_weights(
             f"ensemble: weights from validation: none of {len(answers):,} validation spectra has a known "
             "class and an answer of every member; give weights=equal, or validation stars with classes"
         )
-    truth_N, p_MNC = truth_N[usable_N], answers.p_MNC[gives_M][:, usable_N]
+    visit_V = one_visit(usable_N, np.arange(len(answers)) if star_N is None else star_N)
+    truth_N, p_MNC = truth_N[visit_V], answers.p_MNC[gives_M][:, visit_V]
     weight_M = np.zeros(answers.members)
     if metric == "log_loss":
         weight_M[gives_M] = _least_log_loss(p_MNC, truth_N)
@@ -207,7 +215,7 @@ def _moves(weight_M: Floats, step: float) -> Iterator[Floats]:
             yield moved_M
 
 
-def fit_label_weights(answers: MemberAnswers, label_NL: Floats) -> Floats:
+def fit_label_weights(answers: MemberAnswers, label_NL: Floats, star_N: Codes | None = None) -> Floats:
     """Weights (M, L) in proportion to one over the mean squared error on validation stars; NaN labels are
     unknown.
 
@@ -222,6 +230,9 @@ def fit_label_weights(answers: MemberAnswers, label_NL: Floats) -> Floats:
         )
     gives_ML = answers.gives_label()
     usable_NL = np.isfinite(truth_NL) & (answers.has_label() | ~gives_ML[:, None]).all(0)
+    if star_N is not None:
+        for number, usable_N in enumerate(usable_NL.T.copy()):
+            usable_NL[:, number] = np.isin(np.arange(len(usable_N)), one_visit(usable_N, star_N))
     square_MNL = np.where(usable_NL & gives_ML[:, None], (answers.value_MNL - truth_NL) ** 2, 0)
     mse_ML = square_MNL.sum(1) / np.maximum(usable_NL.sum(0), 1)
     least_L = np.where(usable_NL.sum(0) < LEAST, 0, np.max(mse_ML, 0) * EXACT)

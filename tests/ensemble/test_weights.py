@@ -272,3 +272,23 @@ def test_a_label_whose_members_all_have_weight_0_is_an_error() -> None:
         ValueError, match="all members that give L1 have the weight 0; give one of them a weight"
     ):
         user_weights(answers, [1, 1, 0])
+
+
+def test_ten_visits_of_few_stars_are_no_validation_stars() -> None:
+    answers, star_N = random_members.answers(3, 150), np.repeat(np.arange(15), 10)
+    truth = np.random.default_rng(1).normal(0, 2, (150, 2))
+    assert fit_label_weights(answers, truth, star_N) == pytest.approx(np.full((3, 2), 1 / 3))
+    assert fit_label_weights(answers, truth) != pytest.approx(np.full((3, 2), 1 / 3))
+
+
+def test_equal_visits_of_stars_change_no_weight() -> None:
+    answers, class_N = skilled(50, (1.0, 1.7, 0.4), 0)
+    labels, row_N = (
+        np.random.default_rng(2).normal(0, 2, (50, len(answers.labels))),
+        np.repeat(np.arange(50), 5),
+    )
+    again = answers.at(np.arange(3), row_N)
+    once = fit_weights(answers, class_N, labels)
+    weights = fit_weights(again, class_N[row_N], labels[row_N], star_N=row_N)
+    assert weights.class_M == pytest.approx(once.class_M)
+    assert weights.label_ML == pytest.approx(once.label_ML)
