@@ -111,7 +111,7 @@ def _by_labels(table: TableFile, document: FollowupDocument, path: str) -> list[
     columns = {name: table.find(name, *label(name).aliases) for name in LABELS}
     if columns["FeH"] is None:
         return None
-    if own := next((name for name in OWN if name in table.names), None):
+    if own := table.find(*OWN):
         raise SettingsError(
             f"followup: results: {path}: has the column {own}, so its {columns['FeH']} is what the networks "
             "predict; add a column true (true or false), or give a table of star and measured labels only"

@@ -90,7 +90,7 @@ def test_beside_a_column_true_labels_do_not_count(tmp_path: Path) -> None:
         assert found.counts["without a result"] == 1
 
 
-@pytest.mark.parametrize("column", ["chosen_for", "inclusion_probability", "score_cemp"])
+@pytest.mark.parametrize("column", ["chosen_for", "Chosen_For", "inclusion_probability", "score_cemp"])
 def test_the_predicted_labels_of_a_sample_are_no_results(column: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=rf"has the column {column}, so its FeH is what .* predict; add "):
         read(tmp_path, f"star,{column},FeH,CFe\nA,1,-2,1\n")
