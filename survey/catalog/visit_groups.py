@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtrc
 
 from survey.ensemble.label_errors import NoiseLaw
 
@@ -66,3 +67,11 @@ class VisitGroups:
         if law is None:
             return np.zeros_like(error_V)
         return np.fmin(law.sigma(np.fmax(self.snr_V, 1.0)), error_V)
+
+    def chance(self, values_V: Floats, precision_V: Floats) -> Floats:
+        """The probability of a larger chi2 than that of the known values; 1 with fewer than two of them."""
+        known_V = np.isfinite(values_V)
+        residual_V = values_V - self.mean(values_V, precision_V)[self.group_V]
+        chi2_M = self.reduce(np.add, np.where(known_V, residual_V**2 * precision_V, 0.0))
+        freedom_M = self.reduce(np.add, known_V.astype(np.int64)) - 1
+        return np.where(freedom_M < 1, 1.0, chdtrc(np.maximum(freedom_M, 1), chi2_M))

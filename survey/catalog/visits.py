@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, entr
+from scipy.special import entr
 
 from survey.answers import LINE_COLUMNS, RULED_OUT, ColumnSpec
 from survey.catalog.settings import VisitSettings
@@ -263,8 +263,7 @@ def _combined_label(
         "_high": mean_M + above_M,
         "_spread": np.sqrt(groups.mean(spread_V**2, weight_V)),
     }
-    residual_V = value_V - groups.mean(value_V, chance_V)[groups.group_V]
-    chance_M = _chance(known_V, residual_V, chance_V, groups)
+    chance_M = groups.chance(value_V, chance_V)
     return (
         {f"{name}{suffix}": array_M for suffix, array_M in columns.items()},
         np.where(no_data_error_M, 1.0, chance_M),
@@ -281,13 +280,6 @@ def _combined_lines(rows: pa.Table, groups: VisitGroups) -> Values:
         weight_V = np.where(groups.used_V & np.isfinite(value_V) & (err_V > 0), err_V**-2.0, 0.0)
     values_M = groups.mean(value_V, weight_V), np.sqrt(groups.mean(err_V**2, weight_V))
     return dict(zip(LINE_COLUMNS, values_M, strict=True))
-
-
-def _chance(known_V: Flags, residual_V: Floats, precision_V: Floats, groups: VisitGroups) -> Floats:
-    """The probability of a larger chi2 than that of the known residuals; 1 with fewer than two of them."""
-    chi2_M = groups.reduce(np.add, np.where(known_V, residual_V**2 * precision_V, 0.0))
-    freedom_M = groups.reduce(np.add, known_V.astype(np.int64)) - 1
-    return np.where(freedom_M < 1, 1.0, chdtrc(np.maximum(freedom_M, 1), chi2_M))
 
 
 def _combined_position(rows: pa.Table, groups: VisitGroups) -> Values:
