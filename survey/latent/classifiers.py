@@ -110,8 +110,9 @@ def score_classifiers(rows: LabelledRows, settings: Classifiers) -> list[dict[st
             answers.append((features, name, model.predict(value_NF[test_N])))
     for features, name, answer_N in answers:
         for measure in _measures(rows.classes, true_N, answer_N):
-            row = (rows.question, features, name, measure.metric, measure.subject, *measure[2:])
-            found.append(dict(zip(SCHEMA.names, (*row, int(train_N.sum())), strict=True)))
+            subject, metric, *numbers = measure[:6]
+            row = (rows.question, features, name, metric, subject, *numbers, int(train_N.sum()))
+            found.append(dict(zip(SCHEMA.names, row, strict=True)))
     return found
 
 
