@@ -120,8 +120,8 @@ def test_pieces_of_a_step_add_up_to_the_step(place: Path) -> None:
 def test_each_task_learns_alone(place: Path, task: str) -> None:
     """Far better than the same answer for all spectra; so much no rounding of a machine changes."""
     learned, constant = (
-        runs.run_document(str(lessons.train(place, task=task, run=str(place / model), model=model, **more)))
-        for model, more in (("prism", {}), ("mean", {"options": {}}))
+        runs.run_document(str(lessons.train(place, task=task, run=str(place / model), **network)))
+        for model, network in (("prism", {"model": "prism"}), ("mean", {"model": "mean", "options": {}}))
     )
     assert learned.validation["loss"] < 0.7 * constant.validation["loss"]
 
