@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from survey.reports import style
 
+# Ray gives its workers way to all other processes: beside other tests, two of them took eight times as long.
+os.environ.setdefault("RAY_worker_niceness", "0")
 hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
 
