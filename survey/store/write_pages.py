@@ -28,6 +28,8 @@ _DATA_PAGE, _RLE, _BYTE_STREAM_SPLIT = 0, 3, 9
 _COLUMNS, _BYTES, _PACKED_BYTES = 1, 2, 6
 """Fields of a group of rows; of its columns, `_FACTS` are the metadata."""
 _FACTS, _PATH, _OFFSETS = 3, 3, (9, 10, 11)
+_GROUPS, _UNPACKED_SIZE, _SIZE = 4, 6, 7
+"""The field of a footer that lists the groups of rows; bytes of a column, unpacked and in the file."""
 
 
 def written(table: pa.Table, arrays: list[str], options: dict[str, Any]) -> pa.Buffer:
@@ -62,11 +64,11 @@ def _filled(data: bytes, chunks: dict[str, "_Chunk"]) -> bytes:
     """The bytes of a file whose columns of null lists are replaced by these chunks."""
     end = len(data) - _TAIL - int.from_bytes(data[-_TAIL:-4], "little")
     footer, _ = thrift.read_struct(data, end)
-    (group,) = footer[4].value[1]
+    (group,) = footer[_GROUPS].value[1]
     parts, at = [data[:4]], 4
     for column in group[_COLUMNS].value[1]:
         facts: Struct = column[_FACTS].value
-        start, size = min(facts[number].value for number in _OFFSETS if number in facts), facts[7].value
+        start, size = min(facts[number].value for number in _OFFSETS if number in facts), facts[_SIZE].value
         chunk = chunks.get(facts[_PATH].value[1][0].decode())
         if chunk is None:
             parts.append(data[start : start + size])
@@ -76,7 +78,7 @@ def _filled(data: bytes, chunks: dict[str, "_Chunk"]) -> bytes:
         else:
             pages, bytes_unpacked = chunk.pages()
             column[_FACTS] = Value(STRUCT, chunk.facts(facts, at, len(pages), bytes_unpacked))
-            _add(group, _BYTES, bytes_unpacked - facts[6].value)
+            _add(group, _BYTES, bytes_unpacked - facts[_UNPACKED_SIZE].value)
             _add(group, _PACKED_BYTES, len(pages) - size)
             parts.append(pages)
         at += len(parts[-1])
@@ -115,7 +117,9 @@ class _Chunk:
         """The metadata of the column, from those of its null lists."""
         encodings = Value(LIST, (I32, [_BYTE_STREAM_SPLIT, _RLE]))
         sizes = (self.values_RP.size, unpacked, packed)
-        numbers = {number: Value(I64, size) for number, size in zip((5, 6, 7), sizes, strict=True)}
+        numbers = {
+            number: Value(I64, size) for number, size in zip((5, _UNPACKED_SIZE, _SIZE), sizes, strict=True)
+        }
         return (
             {number: facts[number] for number in (1, 3, 4)}
             | {2: encodings}

@@ -22,7 +22,10 @@ async function startTable(host) {
       numeric: column.numeric,
       falls: column.falls,
       value: (row) => columns[column.name][row],
-      text: (row) => (column.digits === null ? significant(columns[column.name][row]) : show(columns[column.name][row], column.digits)),
+      text: (row) => {
+        const value = columns[column.name][row];
+        return column.digits === null ? significant(value) : show(value, column.digits);
+      },
     })),
   });
   const apply = () => {
