@@ -100,15 +100,17 @@ def averages(counts_XCC: Counts) -> dict[str, Floats]:
     """
     true_XC = counts_XCC.sum(-1)
     precision_XC, recall_XC, f1_XC = rates(counts_XCC)
-    is_present_XC = np.isfinite(f1_XC)
     weighted = {"precision_weighted": precision_XC, "recall_weighted": recall_XC, "f1_weighted": f1_XC}
     with np.errstate(invalid="ignore", divide="ignore"):
         weight_XC = true_XC / true_XC.sum(-1, keepdims=True)
         averages_X = {
-            name: np.asarray((weight_XC * np.nan_to_num(rate_XC)).sum(-1))
-            for name, rate_XC in weighted.items()
+            name: np.asarray((weight_XC * _or_zero(rate_XC)).sum(-1)) for name, rate_XC in weighted.items()
         }
-        return averages_X | {"f1_macro": np.asarray(np.nan_to_num(f1_XC).sum(-1) / is_present_XC.sum(-1))}
+        return averages_X | {"f1_macro": np.asarray(_or_zero(f1_XC).sum(-1) / np.isfinite(f1_XC).sum(-1))}
+
+
+def _or_zero(rate_XC: Floats) -> Floats:
+    return np.where(np.isfinite(rate_XC), rate_XC, 0.0)
 
 
 def measure_predictions(
@@ -127,13 +129,24 @@ def measure_counts(
     counts_CC: Counts, names: Sequence[str], overall: str = "all", visits: Visits | None = None
 ) -> list[Measure]:
     """Accuracy, averages, and precision, recall and F1 of each class, from a confusion matrix."""
-    n, hits = int(counts_CC.sum()), int(np.trace(counts_CC))
-    if not n:
+    if not counts_CC.sum():
         return []
     visits = visits or Visits.single(counts_CC)
-    worth, drawn_RCC = n * visits.all, visits.drawn_RCC
-    results = [share_measure(overall, "accuracy", hits, n, visits.all, visits.stars)]
-    drawn = averages(drawn_RCC)
+    results = [_accuracy(counts_CC, visits, overall), *_measure_averages(counts_CC, visits, overall)]
+    for number, name in enumerate(names):
+        results += _measure_class(counts_CC, visits, number, name)
+    return [measure for measure in results if np.isfinite(measure.value)]
+
+
+def _accuracy(counts_CC: Counts, visits: Visits, subject: str) -> Measure:
+    hits, n = int(np.trace(counts_CC)), int(counts_CC.sum())
+    return share_measure(subject, "accuracy", hits, n, visits.all, visits.stars)
+
+
+def _measure_averages(counts_CC: Counts, visits: Visits, overall: str) -> list[Measure]:
+    n = int(counts_CC.sum())
+    worth, drawn = n * visits.all, averages(visits.drawn_RCC)
+    results = []
     for name, value in averages(counts_CC).items():
         low, high = percentile_interval(drawn[name], float(value))
         if low == high:  # every class was predicted as one class only: the bootstrap has no scatter
@@ -141,25 +154,22 @@ def measure_counts(
                 map(float, wilson(worth * value, worth)) if name.endswith("weighted") else (np.nan, np.nan)
             )
         results.append(Measure(overall, name, float(value), low, high, n, visits.stars))
-    results += _measure_each_class(counts_CC, visits, names)
-    return [measure for measure in results if np.isfinite(measure.value)]
-
-
-def _measure_each_class(counts_CC: Counts, visits: Visits, names: Sequence[str]) -> list[Measure]:
-    f1_C, f1_RC = rates(counts_CC)[2], rates(visits.drawn_RCC)[2]
-    results = []
-    for number, name in enumerate(names):
-        hits = int(counts_CC[number, number])
-        predicted, true = int(counts_CC[:, number].sum()), int(counts_CC[number].sum())
-        of_predicted, of_true = float(visits.predicted_C[number]), float(visits.true_C[number])
-        predicted_stars, true_stars = visits.predicted_stars[number], visits.true_stars[number]
-        least = min(of_predicted, of_true)
-        union = (predicted + true - hits) * least
-        low, high = _f1_interval(f1_RC[:, number], float(f1_C[number]), hits * least, union)
-        results.append(share_measure(name, "precision", hits, predicted, of_predicted, predicted_stars))
-        results.append(share_measure(name, "recall", hits, true, of_true, true_stars))
-        results.append(Measure(name, "f1", float(f1_C[number]), low, high, true, true_stars))
     return results
+
+
+def _measure_class(counts_CC: Counts, visits: Visits, number: int, name: str) -> list[Measure]:
+    """Precision, recall and F1 of one class."""
+    f1, f1_R = float(rates(counts_CC)[2][number]), rates(visits.drawn_RCC)[2][:, number]
+    hits = int(counts_CC[number, number])
+    predicted, true = int(counts_CC[:, number].sum()), int(counts_CC[number].sum())
+    of_predicted, of_true = float(visits.predicted_C[number]), float(visits.true_C[number])
+    least, true_stars = min(of_predicted, of_true), visits.true_stars[number]
+    low, high = _f1_interval(f1_R, f1, hits * least, (predicted + true - hits) * least)
+    return [
+        share_measure(name, "precision", hits, predicted, of_predicted, visits.predicted_stars[number]),
+        share_measure(name, "recall", hits, true, of_true, true_stars),
+        Measure(name, "f1", f1, low, high, true, true_stars),
+    ]
 
 
 def _f1_interval(f1_R: Floats, value: float, hits: float, union: float) -> tuple[float, float]:
@@ -238,11 +248,12 @@ def measure_search(
 ) -> list[Measure]:
     """Accuracy, and precision, recall and F1 of the positives of a search."""
     sides = is_positive(class_N, positives), is_positive(predicted_N, positives)
-    return [
-        measure._replace(subject=search)
-        for measure in measure_predictions(*sides, ("no", search), star_N)
-        if measure.metric == "accuracy" or measure.subject == search
-    ]
+    counts_22 = confusion(*sides, 2)
+    if not counts_22.sum():
+        return []
+    visits = Visits.of(*sides, 2, star_N) or Visits.single(counts_22)
+    found = [_accuracy(counts_22, visits, search), *_measure_class(counts_22, visits, 1, search)]
+    return [measure for measure in found if np.isfinite(measure.value)]
 
 
 def _measure_probabilities(

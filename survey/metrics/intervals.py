@@ -26,8 +26,6 @@ NORMAL_LIMIT = 2000
 BLOCKS = 2000
 """More stars than this are drawn in this many blocks: as good for an interval, at a bounded cost."""
 
-CHUNK = 1 << 18
-
 FEW_DIFFER = 2
 """If so many groups differ from the rest, half is believed of what they say: whether values are alike."""
 
@@ -90,10 +88,12 @@ def count_stars(star_N: Counts | None) -> int | None:
 
 def percentile_interval(draws_R: Floats, value: float) -> tuple[float, float]:
     """The middle 95 % of the draws, widened to contain the value; undefined draws are left out."""
-    defined = draws_R[np.isfinite(draws_R)]
-    if not len(defined) or np.isnan(value):
+    ordered = np.sort(draws_R[np.isfinite(draws_R)])
+    if not len(ordered) or np.isnan(value):
         return np.nan, np.nan
-    low, high = np.quantile(defined, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    last = len(ordered) - 1
+    # np.quantile takes many times as long for so few numbers
+    low, high = np.interp([last * (0.5 - LEVEL / 2), last * (0.5 + LEVEL / 2)], np.arange(last + 1), ordered)
     return min(float(low), value), max(float(high), value)
 
 
@@ -114,19 +114,23 @@ def resample_means(values_NK: Floats, draws: int = DRAWS, star_N: Counts | None 
         sums_BK = block_sums(np.column_stack([np.ones(len(values_NK)), values_NK]), block_N)
         drawn_RK = draw_blocks(len(sums_BK), draws) @ sums_BK
         return np.asarray(drawn_RK[:, 1:] / drawn_RK[:, :1] if len(sums_BK) > 1 else drawn_RK[:, 1:] * np.nan)
-    generator = np.random.default_rng(SEED)
     size, columns = values_NK.shape
-    if size >= NORMAL_LIMIT:
-        mean_K = values_NK.mean(0)
-        # the triangle of QR is a root of the covariance, also where columns depend on each other
-        root_KK = np.linalg.qr(values_NK - mean_K, mode="r") / np.sqrt(size * (size - 1))
-        return np.asarray(mean_K + generator.standard_normal((draws, columns)) @ root_KK)
-    chunk = max(1, CHUNK // size)
-    means = []
-    for start in range(0, draws, chunk):
-        index = generator.integers(size, size=(min(chunk, draws - start), size))
-        means.append(values_NK[index].mean(1))
-    return np.concatenate(means)
+    if size < NORMAL_LIMIT:
+        return np.asarray(draw_rows(size, draws) @ values_NK / size)
+    mean_K = values_NK.mean(0)
+    # the triangle of QR is a root of the covariance, also where columns depend on each other
+    root_KK = np.linalg.qr(values_NK - mean_K, mode="r") / np.sqrt(size * (size - 1))
+    return np.asarray(mean_K + np.random.default_rng(SEED).standard_normal((draws, columns)) @ root_KK)
+
+
+@lru_cache(maxsize=2)
+def draw_rows(size: int, draws: int) -> Floats:
+    """How often each row is in each bootstrap sample of rows (R, N)."""
+    index_RN = np.random.default_rng(SEED).integers(size, size=(draws, size))
+    cell_RN = index_RN + size * np.arange(draws)[:, None]
+    draw_RN = np.bincount(cell_RN.ravel(), minlength=draws * size).reshape(draws, size).astype(np.float64)
+    draw_RN.flags.writeable = False
+    return draw_RN
 
 
 def star_blocks(star_N: Counts | None) -> Counts | None:
