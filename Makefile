@@ -43,6 +43,7 @@ demo: $(BASIC)
 	$(VENV)/bin/survey report of=demo/catalog list=cemp page=demo/vetting.html
 
 test: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m tests.prepare
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
 test-long: $(READY)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,7 @@ class Workplace:
             "RAY_ADDRESS": "local",
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
+            "MPLCONFIGDIR": mpl.get_cachedir(),  # its list of fonts takes seconds to make
             MARK: self.mark,
         }
         # another kernel of BLAS than in this process would give other last bits

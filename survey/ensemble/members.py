@@ -24,7 +24,7 @@ from survey.ensemble.combine import Flags, MemberAnswers, concatenate
 from survey.ensemble.criterion import check_criteria, criterion_of_run
 from survey.ensemble.domain import Latent
 from survey.labels import CLASSES
-from survey.machine import ThreadChooser, arithmetic
+from survey.machine import ThreadChooser, arithmetic, seed_torch
 from survey.models.network import FeatureDropout, Network, Outputs
 from survey.progress import Progress
 from survey.settings import SettingsError
@@ -244,7 +244,7 @@ def dropout_on(net: Network, seeds: tuple[int, ...], device: torch.device) -> It
     """
     layers = dropout_layers(net)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(random_generator(*seeds).integers(1 << 62)))
+        seed_torch(int(random_generator(*seeds).integers(1 << 62)), device)
         for layer in layers:
             layer.training = True
         try:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from survey.machine import ThreadChooser, arithmetic
+from survey.machine import ThreadChooser, arithmetic, seed_torch
 from survey.models.network import Network
 from survey.settings import JobError
 from survey.training import checkpoint
@@ -139,7 +139,7 @@ class Loop:
     def _step(self, step: Step, number: int) -> Tensor:
         """One step of the optimiser; returns this worker's share of the loss."""
         place = (self.state.epoch, number)
-        torch.manual_seed(derived_seed(self.settings.seed, STEP_SEED, *place))
+        seed_torch(derived_seed(self.settings.seed, STEP_SEED, *place), self.device)
         self.generator.manual_seed(derived_seed(self.settings.seed, AUGMENT_SEED, *place))
         targets = self.targets[torch.from_numpy(step.batch_index).to(self.device)]  # all workers
         spectra = step.spectra.to(self.device)  # this worker

@@ -16,7 +16,7 @@ from tests.catalog.test_catalog import write_survey
 from tests.processes import Job, Workplace, new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(1800 + 120 * KILLS)]
+pytestmark = [pytest.mark.long, pytest.mark.kill, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 PICTURES = "pictures.json"
 """The file that holds the time at which the pictures were drawn."""

@@ -18,7 +18,7 @@ from tests.ensemble import small_runs
 from tests.processes import new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(1800 + 120 * KILLS)]
+pytestmark = [pytest.mark.long, pytest.mark.kill, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 TRAIN = {
     "model": "prism",

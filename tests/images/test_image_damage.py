@@ -143,6 +143,7 @@ def test_a_damaged_archive_gives_images_or_reasons_for_its_members(
         check(found)
 
 
+@pytest.mark.long
 @pytest.mark.kill
 @pytest.mark.timeout(600 + 60 * KILLS)
 def test_a_killed_ingest_of_images_is_made_again_the_same(tmp_path: Path) -> None:
