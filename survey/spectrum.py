@@ -44,7 +44,8 @@ REMEDIES = {
     "plugin_error": "correct the source, then reread=true reads these files again",
     "unknown_layout": "name the right source with sources=[...], or add one (docs/extending.md)",
     "coverage": "give another prepare.grid=, or the unit of the wavelengths (options.SOURCE.wave=), or "
-    "prepare.gates.coverage.then=flag",
+    "prepare.gates.coverage.then=flag; where a shift is named, look at that column (or "
+    "prepare.velocity=none: no shift)",
     "bad_wavelength": "look at the column and the unit of the wavelengths (options.SOURCE.wave=)",
     **{
         name: f"prepare.gates.{name}.then=flag keeps such spectra"

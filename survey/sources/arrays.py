@@ -7,6 +7,7 @@ angstrom, in the observed frame or, with `prepare.velocity=rest`, in the rest fr
 inverse variances, the noise is estimated from the flux, in counts as well as in normalised spectra.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from survey.sources import table_files, wavelengths
 from survey.sources.noise import without_errors
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import GRIDS, Grid, LogWave, Refused, Spectrum
+from survey.tables.columns import magnitude_note, z_is_magnitude
 
 NAMED_GRIDS = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
 """The grids that have a name. The last is that of LAMOST's files, and of computed spectra that imitate them.
@@ -38,7 +40,7 @@ ALIASES = {
     "class": ("class", "combined_class"),
     "subclass": ("subclass", "combined_subclass", "sptype", "spectral_type"),
     "rv": ("rv", "combined_rv", "radial_velocity", "helio_rv", "heliocentric_rv", "rv_helio", "vhelio"),
-    "z": ("z", "combined_z", "redshift"),
+    "z": ("redshift", "z", "combined_z"),
     "z_err": ("z_err", "combined_z_err"),
     **{f"snr_{band}": (f"snr_{band}", f"snr{band}", f"sn_{band}", f"combined_snr{band}") for band in "ugriz"},
     **{name: (name,) for name in ("gaia_source_id", "mag_g", "mag_r", "mag_i", "mag_gaia", "mag_system")},
@@ -75,28 +77,40 @@ def count(path: str, settings: Options) -> int:
 
 
 def note(path: str, settings: Options) -> tuple[str, str] | None:
-    """What is assumed of a file, in words, and the option that says otherwise; None if nothing is."""
+    """What is assumed of a file, in words, and the option that says otherwise, or ""; None if nothing is."""
     with table_files.open_spectra(path) as table:
+        magnitude = magnitude_note(table.names)
         guessed = None if table.has_wave or settings.grid is not None else _guess(table.pixels)
         if guessed is None:
-            return None
-        return f"wavelengths: taken as {guessed}, because it has {table.pixels} points", "grid"
+            return (magnitude, "") if magnitude else None
+        text = f"wavelengths: taken as {guessed}, because it has {table.pixels} points"
+        return f"{magnitude}; {text}" if magnitude else text, "grid"
 
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
     """The spectra of these rows in this order; a `Refused` stands for a bad row."""
+    return list(iterate_rows(path, rows, settings))
+
+
+def iterate_rows(path: str, rows: list[int], settings: Options) -> Iterator[Spectrum | Refused]:
+    """The same one by one. Few are in memory at a time if `rows` rise."""
     with table_files.open_spectra(path) as table:
         present = [row for row in sorted(set(rows)) if 0 <= row < table.complete]
-        wave = None if table.has_wave else _pixel_wavelengths(_grid(path, table.pixels, settings))
-        columns = visit_columns(table.names)
-        spectra: dict[int, Spectrum | Refused] = {}
-        with np.errstate(all="ignore"):
-            for number, row in table.rows(present, tuple(columns.values())):
-                values = {column: row.visit[name] for column, name in columns.items()}
-                values |= {"survey": "arrays", "layout": table.layout}
-                spectra[number] = _spectrum(row, wave, values, f"{Path(path).stem}-{number}")
         gone = Refused("bad_row", f"the file has {table.complete} complete rows now; copy it again")
-        return [spectra.get(row, gone) for row in rows]
+        yield from table_files.in_order(rows, _spectra(path, table, present, settings), gone)
+
+
+def _spectra(
+    path: str, table: table_files.ArrayFile | table_files.ParquetFile, rows: list[int], settings: Options
+) -> Iterator[tuple[int, Spectrum | Refused]]:
+    wave = None if table.has_wave else _pixel_wavelengths(_grid(path, table.pixels, settings))
+    columns = visit_columns(table.names)
+    for number, row in table.rows(rows, tuple(columns.values())):
+        values = {column: row.visit[name] for column, name in columns.items()}
+        values |= {"survey": "arrays", "layout": table.layout}
+        with np.errstate(all="ignore"):
+            spectrum = _spectrum(row, wave, values, f"{Path(path).stem}-{number}")
+        yield number, spectrum
 
 
 def _pixel_wavelengths(grid: Grid) -> LogWave | np.ndarray:
@@ -182,8 +196,10 @@ def _guess(pixels: int | None) -> str | None:
 
 
 def visit_columns(names: list[str]) -> dict[str, str]:
-    """The column of the table for each column of a visit."""
+    """The column of the table for each column of a visit. A `z` that is a magnitude is left out."""
     by_lower = {name.lower(): name for name in names}
+    if z_is_magnitude(names):
+        del by_lower["z"]
     columns = {}
     for column, aliases in ALIASES.items():
         matching = [by_lower[alias] for alias in aliases if alias in by_lower]

@@ -19,8 +19,10 @@ from survey.sources import wavelengths
 from survey.sources.arrays import visit_columns
 from survey.sources.ascii import ANGSTROM, NAMES
 from survey.sources.noise import without_errors
+from survey.sources.table_files import in_order
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import LogWave, Refused, Spectrum
+from survey.tables.columns import magnitude_note
 
 FILES = ("*.h5", "*.hdf5", "*.hdf")
 """The names of the files."""
@@ -29,6 +31,8 @@ LISTS = NAMES | {"mask": ("mask", "andmask", "and_mask", "bad")}
 """The names of the datasets with a value for each pixel, in lower or upper case."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_PIXELS = 300_000
+ROWS = 64
+"""Spectra that are read at a time."""
 
 
 class Options(Settings):
@@ -47,17 +51,37 @@ def count(path: str, settings: Options) -> int | None:
         return int(datasets["flux"].shape[0]) if datasets else None
 
 
+def note(path: str, settings: Options) -> tuple[str, str] | None:
+    """What is assumed of a file, in words, without an option that says otherwise; None if nothing is."""
+    with _opened(path, settings) as datasets:
+        magnitude = magnitude_note(datasets["flux"].parent) if datasets else ""
+    return (magnitude, "") if magnitude else None
+
+
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
     """The spectra of these rows in this order; a `Refused` stands for a bad row."""
+    return list(iterate_rows(path, rows, settings))
+
+
+def iterate_rows(path: str, rows: list[int], settings: Options) -> Iterator[Spectrum | Refused]:
+    """The same one by one. Few are in memory at a time if `rows` rise."""
     with _opened(path, settings) as datasets:
         number = int(datasets["flux"].shape[0]) if datasets else 0
         present = [row for row in sorted(set(rows)) if 0 <= row < number]
-        spectra: dict[int, Spectrum | Refused] = {}
-        for run in np.split(np.array(present, int), np.flatnonzero(np.diff(present) > 1) + 1):
-            if run.size:
-                spectra.update(_read_run(path, datasets, int(run[0]), int(run[-1]) + 1, settings))
-    gone = Refused("bad_row", f"{path}: the file has {number} spectra now; copy it again")
-    return [spectra.get(row, gone) for row in rows]
+        gone = Refused("bad_row", f"{path}: the file has {number} spectra now; copy it again")
+        found = (
+            spectrum
+            for first, stop in _runs(present)
+            for spectrum in _read_run(path, datasets, first, stop, settings)
+        )
+        yield from in_order(rows, found, gone)
+
+
+def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
+    """First row and stop of rising rows that follow each other, at most `ROWS` at a time."""
+    for run in np.split(np.array(rows, int), np.flatnonzero(np.diff(rows) > 1) + 1):
+        for start in range(0, run.size, ROWS):
+            yield int(run[start]), int(run[start : start + ROWS][-1]) + 1
 
 
 @contextmanager

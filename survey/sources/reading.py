@@ -9,7 +9,7 @@ file that is different, damaged or larger goes through a stream of isal piece by
 wrong with it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from types import ModuleType
@@ -146,13 +146,14 @@ def table_count(source: str, path: str, settings: Settings) -> int | None:
 def table_note(source: str, path: str, settings: Settings, section: str = "") -> str:
     """What a source assumes of a table, in words; empty if it assumes nothing.
 
-    `section` is written before the key of the option that says otherwise.
+    `section` is written before the key of the option that says otherwise, if there is one.
     """
     module = plugins.load("sources", source)
     if not hasattr(module, "note") or not (found := module.note(path, settings)):
         return ""
     text, option = found
-    return f"{path}: {text}; give {section}options.{source}.{option}= if that is wrong"
+    advice = f"; give {section}options.{source}.{option}= if that is wrong" if option else ""
+    return f"{path}: {text}{advice}"
 
 
 @contextmanager
@@ -168,20 +169,25 @@ def _damage_of(path: str, source: str) -> Iterator[None]:
         raise ValueError(f"{path}: {source} cannot read it ({type(error).__name__}: {error})") from error
 
 
-def table_rows(path: str, rows: list[int], sources: Sources) -> list[Found | Refused]:
-    """The spectra or images of these rows of a table, in this order; a `ValueError` if it is damaged."""
+def table_rows(path: str, rows: list[int], sources: Sources) -> Iterator[Found | Refused]:
+    """The spectra or images of these rows of a table, in this order; a `ValueError` if it is damaged.
+
+    A source with `iterate_rows` gives them one by one, so that few are in memory at a time.
+    """
     source = table_source(path, sources)
     with _damage_of(path, source):
         module = plugins.load("sources", source)
-        results: list[Found | Refused] = module.read_rows(path, rows, sources[source])
-    if source == "arrays":
-        return results
-    if len(results) != len(rows):
-        raise ValueError(
-            f"{path}: {source} gives {len(results)} spectra for {len(rows)} rows; correct its read_rows"
-        )
-    named = zip(rows, results, strict=True)
-    return [_checked_row(result, source, f"{_stem(path)}-{row}") for row, result in named]
+        read = getattr(module, "iterate_rows", module.read_rows)
+        results: Iterable[Found | Refused] = read(path, rows, sources[source])
+        if source == "arrays":
+            yield from results
+            return
+        if isinstance(results, list) and len(results) != len(rows):
+            raise ValueError(
+                f"{path}: {source} gives {len(results)} spectra for {len(rows)} rows; correct its read_rows"
+            )
+        for row, result in zip(rows, results, strict=True):
+            yield _checked_row(result, source, f"{_stem(path)}-{row}")
 
 
 def _checked_row(result: Found | Refused, source: str, visit: str) -> Found | Refused:

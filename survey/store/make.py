@@ -4,6 +4,7 @@ This is what a worker does; it needs a `ShardSpec` and the number of a shard. Ev
 as rows of spectra or as a row of refused files, and the marker, written last, counts them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from survey.spectrum import VISIT_COLUMNS, Refused, Spectrum
 from survey.store.manifest import Manifest, open_manifest
 from survey.store.markers import IngestMarker, shard_file, write_marker
 from survey.store.objects import SourceItem, add_images, read_items
-from survey.store.prepare import PreparedSpectra, Preparer
+from survey.store.prepare import SPEED_OF_LIGHT, PreparedSpectra, Preparer
 from survey.store.schema import (
     ARRAY_COLUMNS,
     IMAGE,
@@ -172,8 +173,25 @@ def _with_spectrum(
     columns = _quality_columns(prepared, kept) | _array_columns(prepared, kept, bits, schema)
     columns["flags"][[spectra[row].noise_estimated for row in kept]] |= Flag.NOISE_ESTIMATED
     items = [read[row] for row in kept]
-    refused = {id(read[row]): refusal for row, refusal in prepared.quality.refused.items()}
+    refused = {
+        id(read[row]): _with_shift(refusal, read[row], prepared.velocity[row])
+        for row, refusal in prepared.quality.refused.items()
+    }
     return items, _table(items, columns, schema), refused
+
+
+def _with_shift(refusal: Refused, item: SourceItem, velocity: float | None) -> Refused:
+    """A refusal for its coverage with the shift to the rest frame: a wrong one leaves little of the grid."""
+    if refusal.reason != "coverage" or not velocity:
+        return refusal
+    rv, z, catalogue = _velocity(item), velocity / SPEED_OF_LIGHT, item.manifest_row
+    if rv is not None and math.isclose(rv, velocity):
+        shift, column, is_given = f"rv={rv:g} km/s", "rv", catalogue["rv"] is not None
+    else:
+        shift, column = f"z={z:.6g}", "redshift or z"
+        is_given = catalogue["z"] is not None and math.isclose(catalogue["z"], z)
+    origin = f"column {column} of the catalogue" if is_given else f"{column} of the file"
+    return Refused(refusal.reason, f"{refusal.detail}, after the shift by {shift} ({origin})")
 
 
 def _velocity(item: SourceItem) -> float | None:

@@ -6,7 +6,7 @@ get one spelling that is valid in Parquet, VOTable and FITS (`km/s`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -59,9 +59,12 @@ CATALOGUE_COLUMNS = {
         "vhelio_avg",
         "pred_rv",
     ),
-    "z": ("z", "redshift"),
+    "z": ("redshift", "z"),
 }
-"""The names that catalogues give to the columns we know, best first."""
+"""The names that catalogues give to the columns we know, best first. For `z` see `z_is_magnitude`."""
+
+MAGNITUDES = frozenset("ugri")
+"""Beside columns of these names, a column `z` is a magnitude as well."""
 
 LOGARITHM = r"(?:log10|log|dex)\((?P<of>.+)\)"
 QUOTIENT = r"(?P<over>\w+) (?P<under>\w+)-1"
@@ -89,6 +92,20 @@ def numbers_by_name(names: Sequence[str]) -> dict[str, list[int]]:
 def name_without_prefix(name: str) -> str:
     """The lower-case name of a column without the prefix of a survey."""
     return name.lower().removeprefix(_prefix(name.lower()))
+
+
+def z_is_magnitude(names: Iterable[str]) -> bool:
+    """Whether the column `z` of a table is a magnitude, as in the usual query u, g, r, i, z of SDSS."""
+    return {*MAGNITUDES, "z"} <= {name.lower() for name in names}
+
+
+def magnitude_note(names: Iterable[str]) -> str:
+    """What is said of a column `z` that is no redshift; empty if there is none."""
+    lower = {name.lower() for name in names}
+    if not z_is_magnitude(lower):
+        return ""
+    advice = "" if "redshift" in lower else "; name it redshift if it is the redshift"
+    return f"column z: taken as a magnitude, because the columns u, g, r and i are there{advice}"
 
 
 def _prefix(name: str) -> str:

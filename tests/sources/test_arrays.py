@@ -116,6 +116,31 @@ def test_the_csv_beside_an_array_may_hold_velocities_gaia_numbers_and_magnitudes
     assert {visit["mag_system"] for visit in visits} == {"ps"}
 
 
+BANDS = {"u": 19.1, "g": 17.9, "r": 17.2, "i": 16.8, "z": 16.5}
+"""The magnitudes of the usual query of SDSS."""
+
+
+@pytest.mark.parametrize(
+    ("labels", "z"),
+    [
+        (BANDS, None),
+        (BANDS | {"redshift": 0.01}, 0.01),
+        (BANDS | {"combined_z": 0.02}, 0.02),
+        ({"redshift": 0.01, "z": 16.5}, 0.01),
+        ({"z": 0.03}, 0.03),
+    ],
+)
+def test_a_magnitude_z_is_not_the_redshift_of_an_array(
+    tmp_path: Path, labels: dict[str, float], z: float | None
+) -> None:
+    path = save_array(tmp_path, np.ones((1, PIXELS), "f4"), {name: [value] for name, value in labels.items()})
+    (spectrum,) = read_spectra(path, [0])
+    assert spectrum.visit.get("z") == z
+    text, option = arrays.note(path, arrays.Options()) or ("", "")
+    assert text.startswith("column z: taken as a magnitude") is ("u" in labels)
+    assert option == "grid"
+
+
 def test_a_gaia_number_that_lost_digits_in_a_float_is_none() -> None:
     given = [2147483647000000003.0, "2.1e18", "2147483647000000003", 9007199254740991.0]
     read = [valid_values([("gaia_source_id", value)]).get("gaia_source_id") for value in given]

@@ -33,6 +33,16 @@ def spectra(path: str, rows: list[int], **options: Any) -> list[Spectrum]:
     return [spectrum for spectrum in found if isinstance(spectrum, Spectrum)]
 
 
+def test_a_magnitude_z_is_not_the_redshift(tmp_path: Path) -> None:
+    bands = {name: np.full(6, 17.0) for name in "ugriz"}
+    path = write(tmp_path / "a.h5", flux=FLUX, wave=WAVE, **bands, redshift=np.full(6, 0.01))
+    assert spectra(path, [0])[0].visit["z"] == 0.01
+    path = write(tmp_path / "b.h5", flux=FLUX, wave=WAVE, **bands)
+    assert "z" not in spectra(path, [0])[0].visit
+    assert (hdf5.note(path, hdf5.Options()) or ("", ""))[0].startswith("column z: taken as a magnitude")
+    assert hdf5.note(write(tmp_path / "c.h5", flux=FLUX, wave=WAVE), hdf5.Options()) is None
+
+
 def test_rows_have_the_values_of_the_datasets(tmp_path: Path) -> None:
     ivar = np.random.default_rng(6).uniform(1, 2, FLUX.shape).astype(np.float32)
     path = write(

@@ -577,6 +577,38 @@ def test_an_array_of_spectra_with_labels_becomes_rows(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == before
 
 
+@pytest.mark.parametrize(
+    ("columns", "values", "shift", "is_noted"),
+    [
+        ("z", "16.5", "z=16.5 (column redshift or z of the catalogue)", False),
+        ("redshift,z", "15,0.1", "z=15 (column redshift or z of the catalogue)", False),
+        ("rv", "-99000", "rv=-99000 km/s (column rv of the catalogue)", False),
+        ("u,g,r,i,z", "19,18,17,17,16.5", "", True),
+        ("u,g,r,i,z,redshift", "19,18,17,17,16.5,0.01", "", True),
+    ],
+)
+def test_a_coverage_refusal_names_the_shift_and_a_magnitude_z_is_none(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    columns: str,
+    values: str,
+    shift: str,
+    is_noted: bool,
+) -> None:
+    (tmp_path / "in").mkdir()
+    lines = [f"{wave} {1 + wave % 7 / 100} 0.02" for wave in range(3900, 9000, 4)]
+    (tmp_path / "in" / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "in" / "c.csv").write_text(f"file,ra,dec,{columns}\na.txt,10,5,{values}\n")
+    ingest(settings(tmp_path, input=str(tmp_path / "in" / "c.csv"), sources=["ascii"]))
+    refused = rows(tmp_path / "store", "refused")
+    assert len(refused) == bool(shift)
+    if shift:
+        assert refused["reason"][0] == "coverage"
+        assert refused["detail"][0].endswith(f", after the shift by {shift}")
+    notes = [record.getMessage() for record in caplog.records]
+    assert [": column z: taken as a magnitude, because" in note for note in notes] == [True] * is_noted
+
+
 def test_wavelengths_that_are_guessed_are_logged_once_and_are_in_the_summary(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -111,3 +111,18 @@ def test_columns_without_a_prefix_come_before_those_with_the_prefix_of_a_survey(
     numbers = columns.numbers_by_name(["combined_RA", "ra", "Combined_obsid"])
     assert numbers == {"ra": [1, 0], "obsid": [2]}
     assert columns.name_without_prefix("combined_RA") == "ra"
+
+
+@pytest.mark.parametrize(
+    ("names", "is_magnitude"),
+    [
+        (["u", "g", "r", "i", "z", "redshift"], True),
+        (["U", "G", "R", "I", "Z"], True),
+        (["u", "g", "r", "i", "combined_z"], False),
+        (["g", "r", "i", "z"], False),
+        (["ra", "dec", "z"], False),
+    ],
+)
+def test_z_beside_four_other_bands_is_a_magnitude(names: list[str], is_magnitude: bool) -> None:
+    assert columns.z_is_magnitude(names) is is_magnitude
+    assert bool(columns.magnitude_note(names)) is is_magnitude

@@ -12,6 +12,7 @@ Files are expected in the folders that the catalogue or the pattern names. If no
 the files holds them directly, the folders in the names are left out.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,8 +33,10 @@ from survey.tables.columns import (
     CATALOGUE_COLUMNS,
     FILE_COLUMNS,
     IMAGE_COLUMNS,
+    magnitude_note,
     name_without_prefix,
     numbers_by_name,
+    z_is_magnitude,
 )
 from survey.tables.read import DAMAGE, IN_UTF8, NO_UTF8, Columns, TableFile, open_table
 
@@ -231,6 +234,9 @@ def open_catalogue(path: str, root: str, pattern: str, image_pattern: str = "") 
         {piece.column: _pattern_column(table, numbers, piece.column) for piece in each if piece.column}
         for each in (pieces, image_pieces)
     )
+    if z_is_magnitude(table.names):
+        numbers["z"] = numbers["z"][1:]  # columns without a prefix come first
+        logging.getLogger(__name__).warning("ingest: %s: %s", path, magnitude_note(table.names))
     value_columns = {
         name: found[:2]
         for name, aliases in CATALOGUE_COLUMNS.items()
