@@ -1,15 +1,16 @@
 """Files with many spectra as rows: a ``.npy`` array with an optional CSV of labels, or a Parquet of lists.
 
-Both give the number of rows and of pixels from headers alone, and the spectra of some rows. Only these rows
-of an array, or the row groups of a Parquet that hold them, are read, on this machine or from a bucket.
-Pickled objects are never loaded.
+Both give the number of rows and of pixels from headers alone, and the spectra of some rows, one by one. Only
+these rows of an array, or the row groups of a Parquet that hold them, are read, on this machine or from a
+bucket. Pickled objects are never loaded.
 """
 
 import io
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from survey import files
+from survey.sources import row_groups
+
+T = TypeVar("T")
 
 NO_COLUMN = object()
 """The value of a row if the table lacks the column. None means that the row lacks the value."""
@@ -31,6 +35,21 @@ class SpectrumRow(NamedTuple):
     bad: Any
     suspect: Any
     visit: dict[str, Any]
+
+
+def in_order(rows: list[int], found: Iterator[tuple[int, T]], gone: T) -> Iterator[T]:
+    """What was found for these rows, in their order; `gone` for a row that was not found.
+
+    `found` comes in the order of the numbers. Nothing is kept of it if `rows` rise.
+    """
+    times, waiting = Counter(rows), dict[int, T]()
+    for row in rows:
+        while row not in waiting and (pair := next(found, None)):
+            waiting[pair[0]] = pair[1]
+        yield waiting.get(row, gone)
+        times[row] -= 1
+        if not times[row]:
+            waiting.pop(row, None)
 
 
 def label_path(path: str) -> str:
@@ -135,7 +154,7 @@ class ParquetFile:
     )
 
     def __init__(self, file: Any, path: str) -> None:
-        self._path = path
+        self._file, self._path = file, path
         try:
             self._parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
@@ -180,11 +199,19 @@ class ParquetFile:
     ) -> Iterator[SpectrumRow]:
         needed = [name for name in (*self._lists, *columns) if name is not None]
         try:
-            table = self._parquet.read_row_group(group, columns=needed, use_threads=False)
+            pieces = row_groups.pieces(self._parquet, self._file, self._path, group, needed, numbers)
+            for inside, first, table in pieces:
+                yield from self._rows_of_table(table, [number - first for number in inside], columns)
+        except ConnectionError:
+            raise  # a bucket that does not answer: the file may be sound
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"{self._path}: row group {group} is damaged ({error}); copy the file again"
             ) from error
+
+    def _rows_of_table(
+        self, table: pa.Table, numbers: list[int], columns: tuple[str, ...]
+    ) -> Iterator[SpectrumRow]:
         lists = [None if name is None else table.column(name) for name in self._lists]
         is_log10 = (self._lists[2] or "").lower() == "loglam"
         for number, visit in zip(numbers, _visits(table, columns, numbers), strict=True):

@@ -120,16 +120,19 @@ def _read_files(rows: list[dict[str, Any]], sources: Sources) -> Iterator[Source
 
 
 def _read_table(path: str, rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
-    results: list[Found | Refused]
+    done, refused = 0, Refused("bad_row", "")
     try:
         results = reading.table_rows(path, [row["row"] for row in rows], sources)
+        for row, result in zip(rows, results, strict=True):
+            done += 1
+            yield SourceItem(row, None, result)
     except FileNotFoundError:
-        results = [Refused("missing", "no such file")] * len(rows)
+        refused = Refused("missing", "no such file")
     except ConnectionError:
         raise  # a bucket that does not answer: the table may be sound
     except OSError as error:
-        results = [Refused("missing", error.strerror or str(error))] * len(rows)
+        refused = Refused("missing", error.strerror or str(error))
     except ValueError as error:
-        results = [Refused("bad_row", str(error))] * len(rows)
-    for row, result in zip(rows, results, strict=True):
-        yield SourceItem(row, None, result)
+        refused = Refused("bad_row", str(error))
+    for row in rows[done:]:
+        yield SourceItem(row, None, refused)
