@@ -202,12 +202,14 @@ def _passes(
     settings: Download,
     count: int,
 ) -> pa.Array:
-    """Which rows of a block have all that is asked of them. A missing value never passes."""
+    """Which rows of a block have all that is asked of them. A missing value never passes; 999 is a
+    number like others."""
     kept = pa.array([True] * count) if not cuts and not circle else None
     masks = []
     for number, cut in cuts:
         if is_range(cut):
-            masks.append(pc.is_valid(cells.measured(columns[number], *limits(cut))))
+            values = cells.measured(columns[number], *limits(cut), cells.NEGATIVE_SENTINELS)
+            masks.append(pc.is_valid(values))
         else:
             words = pa.array([str(word) for word in cut], pa.string())
             masks.append(pc.fill_null(pc.is_in(cells.text(columns[number]), words), False))

@@ -30,6 +30,10 @@ EMPTY = tuple(word for word in MISSING if not word.startswith("-9999"))
 SENTINELS = (-9999.0, 9999.0, -99999.0, 99999.0, -999.0, 999.0)
 """Numbers that stand for no measurement."""
 
+NEGATIVE_SENTINELS = tuple(number for number in SENTINELS if number < 0)
+"""The same where a positive number may be a value: a plate, a fibre, or the signal to noise at which LAMOST
+cuts off."""
+
 _BYTES = (
     pa.types.is_binary,
     pa.types.is_large_binary,
@@ -113,10 +117,12 @@ def numbers(column: pa.Array) -> pa.Array:
     return _finite(values)
 
 
-def measured(column: pa.Array, lowest: float, highest: float) -> pa.Array:
+def measured(
+    column: pa.Array, lowest: float, highest: float, sentinels: tuple[float, ...] = SENTINELS
+) -> pa.Array:
     """Cells as float64 between these limits, without the numbers that stand for no measurement."""
     values = _within(numbers(column), lowest, highest)
-    return pc.if_else(pc.is_in(values, pa.array(SENTINELS)), None, values)
+    return pc.if_else(pc.is_in(values, pa.array(sentinels)), None, values)
 
 
 def integers(column: pa.Array) -> pa.Array:

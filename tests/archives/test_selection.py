@@ -101,6 +101,25 @@ def write(path: Path, kind: str, columns: dict[str, Any]) -> None:
         Table(columns).write(path, format=kind)
 
 
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        ([20, None], ["1", "2", "3", "5"]),
+        ([None, 1000], ["1", "3", "5"]),
+        ([-100_000, 1000], ["1", "3", "5"]),
+        ([999, 999], ["1"]),
+        ([9000, 10_000], ["2"]),
+    ],
+)
+def test_999_is_a_number_and_only_what_is_missing_never_passes(
+    tmp_path: Path, cut: list[float | None], expected: list[str]
+) -> None:
+    values = ["999", "9999", "20", "-9999", "21", "", "-999", "-99999", "nan"]
+    path = tmp_path / "c.csv"
+    path.write_text("obsid,snrg\n" + "".join(f"{n},{value}\n" for n, value in enumerate(values, 1)))
+    assert keys(input=str(path), cuts={"snrg": cut}) == expected
+
+
 @pytest.mark.parametrize("kind", ["fits", "votable", "parquet", "csv"])
 @pytest.mark.parametrize(
     ("archive", "product"), [("legacy", {}), ("sdss", {"product": "images"})], ids=["legacy", "sdss"]
