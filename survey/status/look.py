@@ -4,6 +4,7 @@ Only markers, documents and listings are read, with a work that grows with the n
 takes seconds for a full survey, also while the job runs, and from another machine.
 """
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,7 @@ def _command(written: dict[str, Any]) -> str:
     command, folder = str(written.get("command", "")), str(written.get("command_folder", ""))
     if not command or not folder or folder == str(Path.cwd()):
         return command
-    return f"cd {folder} && {command}"
+    return f"cd {shlex.quote(folder)} && {command}"
 
 
 def watch(path: str, seconds: float, exact: bool) -> Any:

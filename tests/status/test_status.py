@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -159,6 +160,16 @@ def test_a_job_records_the_command_that_continues_it(tmp_path: Path) -> None:
     assert "continue     survey ingest input=in 'store=my store' shard=2 workers=1" in shown.stdout
     elsewhere = survey("status", str(tmp_path / "my store"))
     assert f"continue     cd {tmp_path} && survey ingest input=in" in elsewhere.stdout
+
+
+def test_the_command_that_continues_a_job_is_right_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    here = tmp_path / "my work"
+    survey_files.write(here / "in", range(2), False)
+    done = survey("ingest", "input=in", "store=store", "workers=1", cwd=here)
+    assert done.returncode == 0, done.stderr
+    command = look(str(here / "store")).command
+    shell = subprocess.run(["sh", "-c", command.replace("survey ingest", "pwd; :")], capture_output=True)
+    assert shell.stdout.decode().strip() == str(here)
 
 
 def test_rate_and_time_left_come_from_the_times_of_the_markers(tmp_path: Path) -> None:
