@@ -5,8 +5,9 @@ Nothing is waited for on a disk, and no large file is read by mistake.
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from survey import files
@@ -16,22 +17,41 @@ AHEAD = 64
 """Files on a disk that the system is asked to read while those before them are worked on."""
 ANNOUNCED = 1 << 20
 """Bytes of each of them; spectra have fewer."""
+THREADS = 32
+"""Objects of a bucket that are read at the same time."""
+MOST_HELD = 4 * THREADS
+"""Objects that are in memory before they are taken, or on their way: a slow one does not stop the others."""
 
 
 def fetch(paths: Iterable[str]) -> Iterator[bytes | Refused]:
     """The bytes of survey files, or why they are refused, in the order of the paths.
 
-    Objects of a bucket are read 32 at a time; files on a disk may be among them.
+    Objects of a bucket are read 32 at a time, and few are held; files on a disk may be among them.
     """
     waiting = list(paths)
     if any(map(files.is_remote, waiting)):
-        with ThreadPoolExecutor(32) as pool:
-            yield from pool.map(_fetch_any, waiting)
+        yield from _fetch_side_by_side(waiting)
     else:
         _announce(waiting[:AHEAD])
         for start in range(0, len(waiting), AHEAD):
             _announce(waiting[start + AHEAD : start + 2 * AHEAD])
             yield from map(_fetch_file, waiting[start : start + AHEAD])
+
+
+def _fetch_side_by_side(paths: list[str]) -> Iterator[bytes | Refused]:
+    """The same by threads, in order: a further file is asked for when one is taken."""
+    asked: deque[Future[bytes | Refused]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for path in paths:
+                asked.append(pool.submit(_fetch_any, path))
+                if len(asked) == MOST_HELD:
+                    yield asked.popleft().result()
+            while asked:
+                yield asked.popleft().result()
+        finally:
+            for future in asked:
+                future.cancel()
 
 
 def _announce(paths: list[str]) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import survey.fetch
 from survey import files
 from survey.fetch import fetch as fetch_all
 from survey.spectrum import Refused
@@ -237,3 +238,49 @@ def test_paths_need_neither_pyarrow_nor_s3fs() -> None:
     code = "import sys\nfrom survey import files\nprint(sorted({'pyarrow', 's3fs'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_few_objects_of_a_bucket_are_held_and_they_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(path: str) -> bytes:
+        asked.append(path)
+        return path.encode()
+
+    monkeypatch.setattr(survey.fetch, "_fetch_object", answer)
+    paths = [f"s3://sky/{number}" for number in range(1000)]
+    found = fetch_all(paths)
+    first = next(found)
+    assert len(asked) <= survey.fetch.MOST_HELD
+    assert [first, *found] == [path.encode() for path in paths]
+    assert sorted(asked) == sorted(paths)
+
+
+def test_objects_that_nobody_wants_any_more_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    may_go_on = threading.Event()
+
+    def answer(path: str) -> bytes:
+        asked.append(path)
+        assert path == "s3://sky/0" or may_go_on.wait(60)
+        return b""
+
+    monkeypatch.setattr(survey.fetch, "_fetch_object", answer)
+    found = fetch_all([f"s3://sky/{number}" for number in range(1000)])
+    next(found)
+    threading.Timer(0.2, may_go_on.set).start()
+    found.close()  # type: ignore[attr-defined]
+    assert len(asked) < survey.fetch.MOST_HELD
+
+
+def test_an_error_of_one_object_comes_at_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(path: str) -> bytes:
+        if path.endswith("/3"):
+            raise ConnectionError("no bucket")
+        return path.encode()
+
+    monkeypatch.setattr(survey.fetch, "_fetch_object", answer)
+    found = fetch_all([f"s3://sky/{number}" for number in range(500)])
+    assert [next(found) for _ in range(3)] == [b"s3://sky/0", b"s3://sky/1", b"s3://sky/2"]
+    with pytest.raises(ConnectionError, match="no bucket"):
+        next(found)
