@@ -1,6 +1,7 @@
 """Temporary folders of jobs. A killed job leaves its own; the next one on the same machine removes it."""
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -19,9 +20,11 @@ def scratch_folder(kind: str) -> Iterator[str]:
     processes.
     """
     begin = f"survey-{kind}-{socket.gethostname()}-"
+    # the whole name: another host may be called like this one with a number after it
+    of_this_host = re.compile(re.escape(begin) + r"([0-9]+)-[^-]+")
     for left in Path(tempfile.gettempdir()).glob(f"{begin}*"):
-        owner = left.name.removeprefix(begin).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+        owner = of_this_host.fullmatch(left.name)
+        if owner and not psutil.pid_exists(int(owner[1])):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{begin}{os.getpid()}-") as folder:
         yield folder
