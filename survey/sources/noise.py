@@ -53,12 +53,12 @@ def estimate_ivar(flux: np.ndarray) -> np.ndarray:
     flux = np.asarray(flux, float)
     is_good = np.isfinite(flux) & ~_runs_of_zeros(flux)
     if not is_good.any():
-        return np.zeros(len(flux), np.float32)
+        return np.zeros(len(flux))
     size = np.abs(flux[is_good])
     lowest = (float(np.median(size)) or float(size.mean())) / MAX_SNR
     with np.errstate(all="ignore"):  # damaged numbers; what is not finite gets no weight
         sigma = np.maximum(_standard_deviations(np.where(is_good, flux, np.nan), lowest), lowest)
-        ivar = np.where(is_good, 1 / sigma**2, 0.0).astype(np.float32)
+        ivar = np.where(is_good, 1 / sigma**2, 0.0)
     return np.nan_to_num(ivar, nan=0.0, posinf=0.0)
 
 

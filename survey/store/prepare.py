@@ -20,6 +20,7 @@ from torch.nn.functional import hardshrink
 from survey.spectrum import LogWave, Refused, Spectrum
 from survey.store import resample
 from survey.store.continuum import good_mean, make_fit
+from survey.store.flux_unit import LARGEST, in_usual_units
 from survey.store.index_meter import IndexMeter
 from survey.store.indices import INDICES
 from survey.store.quality import QualityNumbers, measure_quality, why_no_good_pixel
@@ -31,7 +32,7 @@ BATCH = 128
 """Spectra in one batch. More do not save any overhead, and do not fit into the cache."""
 MAX_LATTICES = 16
 """Steps of log-linear pixels whose look-up tables are kept. Surveys have one or two steps."""
-MAX_FLUX = 1e30
+MAX_FLUX = LARGEST
 """A larger flux is damage."""
 MAX_IVAR = 1e12
 """In units of the mean flux: no pixel has a signal to noise above 1e6. Larger values are damage, and their
@@ -88,10 +89,11 @@ class Preparer:
         quality = QualityNumbers.empty(len(spectra))
         indices = {name: np.full(len(spectra), np.nan, np.float32) for name in INDICES}
         batches = []
+        usual, units = zip(*map(in_usual_units, spectra), strict=True) if spectra else ((), ())
         for rows in self._batches(spectra):
             with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, which is damage
                 flux_BG, ivar_BG, covered_B, unit_B1 = self._on_grid(
-                    [spectra[row] for row in rows], [shifts[row] or 0.0 for row in rows]
+                    [usual[row] for row in rows], [shifts[row] or 0.0 for row in rows]
                 )
             numbers = measure_quality(flux_BG, ivar_BG, covered_B, self.grid, compiled=self.compiled)
             for name, values in self.index_meter(flux_BG, ivar_BG).items():
@@ -110,6 +112,7 @@ class Preparer:
                 why = why_no_good_pixel(spectrum, self._mask(spectrum), MAX_FLUX)
                 quality.refused[row] = Refused(refusal.reason, why)
         continuum = curves[0] if curves else None
+        scale = scale * np.array(units, np.float32)
         return PreparedSpectra(flux, ivar, continuum, scale, velocity, quality, indices)
 
     def _join(self, batches: list[tuple[list[int], tuple[Tensor, ...]]], size: int) -> list[np.ndarray]:

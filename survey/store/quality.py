@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from survey.spectrum import REASONS, Grid, Refused, Spectrum
+from survey.store.flux_unit import SMALLEST
 from survey.store.schema import Flag
 from survey.store.settings import Gate, Gates
 
@@ -124,11 +125,11 @@ def why_no_good_pixel(spectrum: Spectrum, mask: np.ndarray | None, largest: floa
     if mask is not None and not (positive & ~mask).any():
         return "the survey masks all pixels (prepare.masks=none ignores that)"
     limits, most = np.finfo(np.float32), ivar[positive].max()
-    size = f"up to {high:.3g}, with an inverse variance up to {most:.3g}: give it in other units"
-    if (ivar[positive] > limits.max).all():
-        return f"the flux is too small, {size}"
-    if (ivar[positive] < limits.tiny).all():
-        return f"the flux is too large, {size}"
+    if high < SMALLEST:
+        return f"the flux is too small, up to {high:.3g}: give it in other units"
+    if (ivar[positive] > limits.max).all() or (ivar[positive] < limits.tiny).all():
+        sizes = f"flux up to {high:.3g}, inverse variance up to {most:.3g}"
+        return f"{sizes}: they do not fit to each other; correct their units"
     return REASONS["no_good_pixel"]
 
 

@@ -16,6 +16,7 @@ from survey.settings import SettingsError
 from survey.sources import lamost, reading
 from survey.spectrum import LogWave, Spectrum
 from survey.store import prepare
+from survey.store.flux_unit import in_usual_units
 from survey.store.prepare import PreparedSpectra, Preparer, despike
 from survey.store.schema import Flag
 from survey.store.settings import Gate, Gates, Prepare
@@ -164,7 +165,7 @@ def test_the_lattice_and_the_search_agree(despike: str) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("factor", [1e-17, 1e10])
+@pytest.mark.parametrize("factor", [1e-34, 1e-20, 1e-17, 1e10, 1e25])
 def test_the_unit_of_the_flux_changes_only_the_scale(options: dict[str, Any], factor: float) -> None:
     spectra = [starlike(seed) for seed in range(6)]
     other = [
@@ -174,6 +175,32 @@ def test_the_unit_of_the_flux_changes_only_the_scale(options: dict[str, Any], fa
     check_equal(first, second, 2e-5)
     np.testing.assert_allclose(second.scale, first.scale * factor, rtol=1e-4)
     np.testing.assert_allclose(second.quality.snr, first.quality.snr, rtol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_best_pixels_of_a_flux_of_1e_18_are_kept_and_its_numbers_stay(compiled: bool) -> None:
+    """A power of two rounds nothing: the result is that of the same spectrum in a usual unit, bit for bit."""
+    usual, tiny, power = starlike(1), starlike(1), -70  # 2**-70 * 100 = 1e-19
+    tiny.flux, tiny.ivar = np.ldexp(tiny.flux, power), np.ldexp(tiny.ivar, -2 * power)
+    tiny.flux[7], tiny.ivar[9] = 1e20, np.inf  # damage decides nothing
+    usual.ivar[[7, 9]] = 0
+    assert tiny.ivar[20:].max() > np.finfo(np.float32).max
+    prepare_all = Preparer(Prepare(grid=SMALL, continuum="msfl", gates=OPEN), compiled=compiled)
+    first, second = (prepare_all([spectrum], [None]) for spectrum in (usual, tiny))
+    assert (second.ivar > 0).mean() > 0.8
+    np.testing.assert_array_equal(first.flux, second.flux)
+    np.testing.assert_array_equal(first.ivar, second.ivar)
+    assert second.scale.dtype == np.float32
+    assert second.scale == np.ldexp(first.scale, power)
+    assert (tiny.flux[20:] < 1e-17).all(), "the caller's spectrum is not changed"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, ">f4"])
+def test_a_flux_in_a_usual_unit_is_not_touched(kind: Any) -> None:
+    for level in (1e-9, 1.0, 1e9):
+        spectrum = starlike(1, level=level)
+        spectrum.flux, spectrum.ivar = spectrum.flux.astype(kind), spectrum.ivar.astype(kind)
+        assert in_usual_units(spectrum) == (spectrum, 1.0)
 
 
 def gaussian_line(centre: float, z: float | None = None, *, listed: bool = False) -> Spectrum:
@@ -382,8 +409,17 @@ def test_unusable_spectra_are_refused_with_a_reason(reason: str, kind: str, list
     ("factor", "changes", "why"),
     [
         (1e30, {}, r"the flux is too large, up to 1.*e\+32: give it in other units"),
-        (1e25, {}, r"the flux is too large, up to 1.*e\+27, with an inverse variance up to .*e-51: give it"),
-        (1e-25, {}, r"the flux is too small, up to 1.*e-23, with an inverse variance up to .*e\+"),
+        (1e-41, {}, r"the flux is too small, up to 1.*e-39: give it in other units"),
+        (
+            1.0,
+            {"ivar": np.full(PIXELS, 1e40)},
+            r"flux up to 1.*, inverse variance up to 1e\+40: they do",
+        ),
+        (
+            1.0,
+            {"ivar": np.full(PIXELS, 1e-60)},
+            r"flux up to 1.*, inverse variance up to 1e-60: they do",
+        ),
         (0.0, {}, "all flux is 0"),
         (1.0, {"ivar": np.full(PIXELS, -1.0)}, "no pixel has a positive, finite inverse variance"),
         (1.0, {"flux": np.full(PIXELS, np.nan)}, "no flux is finite"),
