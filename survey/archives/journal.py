@@ -9,8 +9,9 @@ ignored.
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from isal import isal_zlib
@@ -19,7 +20,7 @@ from survey.archives.failures import PERMANENT
 from survey.archives.partial import partial_path, remove_partial, safe_key
 
 JOURNAL, COUNT = "journal.jsonl", "plan.json"
-"""The journal; and how many files are wanted, for a look at a folder, which reads no tables."""
+"""The journal; and how many files are wanted."""
 CHUNK = 8 << 20
 ENOUGH = 20
 """Files whose mean size is typical."""
@@ -27,7 +28,10 @@ ENOUGH = 20
 
 @dataclass(frozen=True)
 class Event:
-    """A file that is complete (it has a path), or the reason why it is not there."""
+    """A file that is complete (it has a path), or the reason why it is not there.
+
+    `time` is when it was written, in seconds since 1970; 0 in journals of older versions.
+    """
 
     key: str
     path: str = ""
@@ -36,6 +40,7 @@ class Event:
     reason: str = ""
     detail: str = ""
     requests: int = 0
+    time: float = field(default=0.0, compare=False)
 
     @property
     def is_complete(self) -> bool:
@@ -102,7 +107,8 @@ class Journal:
 
     def add(self, event: Event) -> None:
         """Write an event."""
-        line = json.dumps({name: value for name, value in asdict(event).items() if value}) + "\n"
+        values = asdict(event) | {"time": round(time.time(), 3)}
+        line = json.dumps({name: value for name, value in values.items() if value}) + "\n"
         with self._lock:
             if self._handle < 0:
                 self._handle = _open(self.path)

@@ -63,7 +63,7 @@ class FolderState:
         if not recent:
             return
         self.last = max(now - recent[-1], 0.0)
-        if self.state == "running" and self.since and recent[-1] < _seconds(self.since) - SKEW:
+        if self.state == "running" and self.since and recent[-1] < seconds_of(self.since) - SKEW:
             self.notes.append(
                 f"nothing is finished since the job was started again ({self.unit} before count)"
             )
@@ -83,7 +83,8 @@ class FolderState:
             )
 
 
-def _seconds(moment: str) -> float:
+def seconds_of(moment: str) -> float:
+    """A moment as a claim writes it, in seconds since 1970."""
     return datetime.fromisoformat(moment).timestamp()
 
 
