@@ -202,6 +202,11 @@ class Input(Settings):
         {}, description="options of plugins, such as {lamost: {mrs: single}}"
     )
 
+    @property
+    def has_spectra(self) -> bool:
+        """Whether spectra are kept; else the store has images only."""
+        return True
+
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
         """Every source exists, and its options are known."""
@@ -269,3 +274,8 @@ class Ingest(Input):
         le=1000,
         description="number of spectra to draw, stage by stage, as PNG in the store's preview/",
     )
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether the grid has points."""
+        return len(self.prepare.wavelengths()) > 0

@@ -118,6 +118,22 @@ def test_a_store_of_images_alone_has_no_pixels_of_spectra(objects: Path, tmp_pat
     assert spectra.flux.shape[1] == 0
 
 
+def test_a_list_of_images_with_plate_mjd_and_fiber_is_no_list_of_spectra(
+    objects: Path, tmp_path: Path
+) -> None:
+    """Galaxy Zoo and others give the spectrum of a galaxy, by which it was chosen, beside its picture."""
+    table = tmp_path / "sdss.csv"
+    rows = "".join(f"295,51985,{number},{number}.5,{objects}/{number}.png\n" for number in (7, 8))
+    table.write_text(f"plate,mjd,fiberid,ra,image\n{rows}")
+    result = made(table, tmp_path / "store", grid="none")
+    assert (result.document.written, result.document.refused) == (2, {})
+    (written,) = open_store(str(tmp_path / "store")).tables()
+    assert [Path(path).name for path in written["path"].to_pylist()] == ["7.png", "8.png"]
+    assert written["ra"].to_pylist() == [7.5, 8.5]
+    with_spectra = made(table, tmp_path / "both")
+    assert with_spectra.document.refused == {"missing": 2}, "there the image is that of a spectrum"
+
+
 def test_images_of_a_tar_file_are_rows(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "many.tar", "w") as tar:
         for number in range(7):

@@ -213,16 +213,20 @@ class Catalogue:
         return any(path.rpartition("/")[2].removesuffix(".gz") in names for path in nested)
 
 
-def open_catalogue(path: str, root: str, pattern: str, image_pattern: str = "") -> Catalogue:
+def open_catalogue(
+    path: str, root: str, pattern: str, image_pattern: str = "", *, has_spectra: bool = True
+) -> Catalogue:
     """The catalogue of that path. Its files are below `root`; the patterns are those of the settings, or
-    empty."""
+    empty. Without `has_spectra`, images are not taken for additions to spectra that only the survey's rule
+    names."""
     table = open_table(path, "ingest")
     numbers = numbers_by_name(table.names)
     file = next((table.names[numbers[name][0]] for name in FILE_COLUMNS if name in numbers), "")
     image = next((table.names[numbers[name][0]] for name in IMAGE_COLUMNS if name in numbers), "")
-    pattern = pattern or ("" if file else _survey_pattern(numbers))
-    if image and not file and not pattern:
-        file, image = image, ""
+    if not pattern and not file and (has_spectra or not (image or image_pattern)):
+        pattern = _survey_pattern(numbers)
+    if not pattern and not file:
+        pattern, image_pattern, file, image = image_pattern, "", image, ""
     if image_pattern or image:
         image_pieces = parse_pattern(image_pattern) if image_pattern else (PatternPiece(column=image),)
     else:

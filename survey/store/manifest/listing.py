@@ -143,7 +143,8 @@ class Listing:
                 self.folder = files.absolute(self.settings.files)
             try:
                 settings = self.settings
-                catalogue = open_catalogue(path, self.folder, settings.pattern, settings.image_pattern)
+                patterns = settings.pattern, settings.image_pattern
+                catalogue = open_catalogue(path, self.folder, *patterns, has_spectra=settings.has_spectra)
             except SettingsError as error:
                 raise SettingsError(f"{error}{self._other_source(path)}") from None
             yield from catalogue.rows()
