@@ -29,6 +29,8 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         lines.append("velocity   give prepare.velocity=rest if the spectra are in the rest frame already")
     if result.note:
         lines.append(f"assumed    {result.note}")
+    if result.slow:
+        lines.append(f"slow       {result.slow}")
     lines += _media(document.settings)
     if plan.changed:
         lines.append(

@@ -9,8 +9,9 @@
         The spectra of a file of another kind, from its unpacked bytes; None if it belongs to another source.
     count(path, settings) -> int | None  and  read_rows(path, rows, settings) -> list[Spectrum | Refused]
         For a table with many spectra (HDF5, a Parquet of another shape): how many there are, None if it is
-        no table of this source; and the spectra of these rows, in this order. `survey.files.open_file` opens
-        a path on a disk or in a bucket.
+        no table of this source; and the spectra of these rows, in this order. `iterate_rows`, optional, gives
+        the same one by one, so that few are in memory. `survey.files.open_file` opens a path on a disk or in
+        a bucket.
 
 `name` is the name of the file. A function raises `Refused`, with a reason of `survey.spectrum.REASONS`, if
 the file belongs to this survey but holds no usable spectrum. A source also defines

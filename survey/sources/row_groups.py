@@ -45,18 +45,21 @@ def pieces(
     while numbers:
         decoder.go_to(numbers[0])
         inside = bisect_left(numbers, decoder.stop)
+        if decoder.key and inside == len(numbers):
+            _open[:] = [decoder]  # before the last piece, after which no one may ask again
         yield numbers[:inside], decoder.first, decoder.table
         numbers = numbers[inside:]
-    if decoder.key:
-        _open[:] = [decoder]
 
 
 def large_row_groups(path: str) -> str:
     """A sentence about a Parquet file whose row groups are very large; empty for another file."""
     if not path.lower().endswith(".parquet"):
         return ""
-    with files.open_file(path) as file:
-        facts = pq.ParquetFile(file).metadata
+    try:
+        with files.open_file(path) as file:
+            facts = pq.ParquetFile(file).metadata
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: no readable Parquet ({error}); write it again") from error
     sizes = [_size(facts, group, None) for group in range(facts.num_row_groups)]
     if max(sizes, default=0) < SLOW:
         return ""

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from survey import files
 from survey.folder import Folder
@@ -22,6 +23,7 @@ from survey.progress import Progress
 from survey.scratch import scratch_folder
 from survey.settings import JobError
 from survey.sources import reading
+from survey.sources.row_groups import large_row_groups
 from survey.store import manifest
 from survey.store.make import ShardSpec, make_shard
 from survey.store.manifest import IngestPlan
@@ -56,7 +58,8 @@ class RefusalsError(JobError):
 class IngestResult:
     """A finished store, and what this run did: the `plan` of its input, and how many shards it `created`.
 
-    `not_found` are some of the paths that were refused as missing; `note` says what was assumed of tables.
+    `not_found` are some of the paths that were refused as missing; `note` says what was assumed of tables,
+    `slow` which table is slow to read, and the remedy.
     """
 
     path: str
@@ -65,6 +68,7 @@ class IngestResult:
     plan: IngestPlan
     not_found: tuple[str, ...] = ()
     note: str = ""
+    slow: str = ""
 
     @property
     def refused_share(self) -> float:
@@ -89,6 +93,7 @@ def _ingest(settings: Ingest, folder: Folder[StoreDocument], run: ShardMap) -> I
     markers = _finished_shards(spec, settings)
     missing = [shard for shard in range(spec.manifest.shards) if shard not in markers]
     note = check_tables(settings, spec.manifest.shard(missing[0])) if missing else ""
+    slow = slow_table(spec.manifest.shard(missing[0])) if missing else ""
     if before is None or (missing and missing[0] < before.shards):
         folder.withdraw()  # a store is not finished while some of its shards are made again
         before = None
@@ -104,7 +109,7 @@ def _ingest(settings: Ingest, folder: Folder[StoreDocument], run: ShardMap) -> I
         folder.withdraw()
         files.write_table(folder.file(SHARDS), marker_table(list(markers.values())), durable=True)
         before = folder.finish(document, [SHARDS])
-    return IngestResult(spec.store, before, len(missing), plan, _not_found(spec.store, markers), note)
+    return IngestResult(spec.store, before, len(missing), plan, _not_found(spec.store, markers), note, slow)
 
 
 def describe(settings: Ingest) -> str:
@@ -133,16 +138,28 @@ def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> str:
     What is assumed of the first is logged and returned; `section` is written before the keys of settings.
     """
     sources = reading.with_options(settings.sources, settings.options)
-    paths = {row["path"] for row in rows.select(["path", "row"]).to_pylist() if row["row"] >= 0}
     note = ""
-    for path in sorted(paths):
+    for path in _tables(rows):
         with suppress(FileNotFoundError):  # its rows will be refused as missing
             source = reading.table_source(path, sources)
             reading.table_count(source, path, sources[source])
             note = note or reading.table_note(source, path, sources[source], section)
-    if note:
-        logging.getLogger(__name__).warning("%s", note)
+    for text in filter(None, (note, slow_table(rows))):
+        logging.getLogger(__name__).warning("%s", text)
     return note
+
+
+def slow_table(rows: pa.Table) -> str:
+    """A sentence about the first table among manifest rows that is slow to read; empty if none is."""
+    with suppress(FileNotFoundError, ValueError):  # a damaged one is refused where its rows are read
+        return next(filter(None, map(large_row_groups, _tables(rows))), "")
+    return ""
+
+
+def _tables(rows: pa.Table) -> list[str]:
+    """The tables of spectra among manifest rows."""
+    rows = rows.filter(pc.greater_equal(rows["row"], 0))
+    return sorted(set(rows["path"].to_pylist()))
 
 
 def _checksums(store: str, shard: int) -> pa.Table:

@@ -169,3 +169,24 @@ def test_a_folder_with_a_file_of_arrays_becomes_a_store(tmp_path: Path) -> None:
     assert table["obsid"].to_pylist() == list(range(1, 7))
     by_z = 1e-4 * 299792.458
     assert table["velocity"].to_pylist() == pytest.approx([30, by_z, by_z, by_z, 60, 90])
+
+
+def test_spectra_are_read_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flux = 1 + np.random.default_rng(6).normal(0, 0.02, (10, 400))
+    path, runs = write(tmp_path / "a.h5", flux=flux, wave=WAVE), list[tuple[int, int]]()
+    read = hdf5._read_run
+
+    def noted(path: str, datasets: Any, first: int, stop: int, settings: hdf5.Options) -> Any:
+        runs.append((first, stop))
+        return read(path, datasets, first, stop, settings)
+
+    monkeypatch.setattr(hdf5, "ROWS", 4)
+    monkeypatch.setattr(hdf5, "_read_run", noted)
+    rows = [0, 1, 2, 3, 4, 8, 9]
+    found = hdf5.iterate_rows(path, rows, hdf5.Options())
+    next(found)
+    assert runs == [(0, 4)]
+    assert len(list(found)) == 6
+    assert runs == [(0, 4), (4, 5), (8, 10)]
+    for row, spectrum in zip(rows, spectra(path, rows), strict=True):
+        np.testing.assert_allclose(spectrum.flux, flux[row])
