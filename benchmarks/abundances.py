@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from survey.cluster.search import run_trainings
+from survey.cluster.work import run_trainings
 from survey.ensemble.build import build
 from survey.ensemble.settings import Build
 from survey.evaluate.evaluate import evaluate

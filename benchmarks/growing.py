@@ -30,8 +30,7 @@ from pathlib import Path
 import psutil
 from scipy.stats import theilslopes
 
-from survey.cluster import stream
-from survey.cluster.actors import ray_workers
+from survey.cluster.work import make_map, shard_workers
 from survey.mock.mock import make
 from survey.mock.settings import Mock
 from survey.predict.predict import predict
@@ -137,8 +136,8 @@ def predict_settings(folder: Path) -> dict[str, str | int | float]:
 def drive(folder: Path, how: str) -> None:
     """The driver of a loop: a line comes when there is a new night, a line goes when it is predicted."""
     with_ray = how == "ray"
-    run = stream.make_map(WORKERS if with_ray else 1)
-    workers = ray_workers(WORKERS, 1, False) if with_ray else local_workers(1, False)
+    run = make_map(WORKERS if with_ray else 1)
+    workers = shard_workers(WORKERS, 1, False) if with_ray else local_workers(1, False)
     for _ in sys.stdin:
         ingest(Ingest.from_dict("ingest", ingest_settings(folder)), run)
         predict(Predict.from_dict("predict", predict_settings(folder)), workers)

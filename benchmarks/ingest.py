@@ -25,7 +25,7 @@ from isal import isal_zlib
 from scipy.signal import medfilt
 from threadpoolctl import threadpool_limits
 
-from survey.cluster import stream
+from survey.cluster.work import make_map
 from survey.machine import settle
 from survey.mock.mock import make
 from survey.mock.settings import Mock
@@ -114,7 +114,7 @@ def pool_seconds(settings: Ingest) -> float:
 def ray_seconds(settings: Ingest) -> float:
     """(d) Wall seconds of the same shards on Ray with two CPUs, after its start."""
     _, spec = plan_shards(settings)
-    run = stream.make_map(2)
+    run = make_map(2)
     list(run(_wait, range(8)))
     begin = time.monotonic()
     for _ in run(partial(make_shard, spec), range(spec.manifest.shards)):
@@ -249,7 +249,7 @@ def peak_memory(arguments: list[str]) -> float:
 def survey_files(scratch: Path, n: int) -> Path:
     """A mock survey of n files with the default settings: 2 % are defective."""
     files = scratch / f"mock{n}"
-    make(Mock(out=str(files), n=n), stream.make_map(2))
+    make(Mock(out=str(files), n=n), make_map(2))
     return files
 
 

@@ -30,7 +30,7 @@ import torch
 from training import peak  # the program in the same folder
 
 from survey import machine
-from survey.cluster import actors
+from survey.cluster.work import shard_workers
 from survey.ensemble.build import build
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.settings import Build
@@ -212,7 +212,7 @@ def compare_two_workers(work: Path, inputs: StoreInput) -> None:
 def actors_rate(spec: PredictionSpec) -> float:
     """Spectra per second of two actors, from the third result to the last but one."""
     shards = [*range(spec.inputs.shards)] * REPEATS
-    results = actors.ray_workers(2, 1, False)(partial(Worker, spec), shards)
+    results = shard_workers(2, 1, False)(partial(Worker, spec), shards)
     moments = [(time.perf_counter(), marker["rows"]) for marker in results]
     steady = moments[2:-1]
     return sum(rows for _, rows in steady) / (steady[-1][0] - moments[1][0])

@@ -16,8 +16,7 @@ import psutil
 import ray
 
 from benchmarks.side_by_side import ONE_THREAD
-from survey.cluster import stream
-from survey.cluster.actors import ray_workers
+from survey.cluster.work import make_map, shard_workers
 from survey.status.look import look
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,9 +102,9 @@ class Overhead:
 def overhead(how: str) -> Overhead:
     """What Ray takes for a shard without work: for tasks as in an ingest, or actors as in a prediction."""
     if how == "ingest":
-        results = stream.make_map(CPUS)(_nothing, range(EMPTY_SHARDS))
+        results = make_map(CPUS)(_nothing, range(EMPTY_SHARDS))
     else:
-        results = ray_workers(CPUS, 1, False)(_worker, range(EMPTY_SHARDS))
+        results = shard_workers(CPUS, 1, False)(_worker, range(EMPTY_SHARDS))
     seen = [
         (time.monotonic(), cpu_by_process(os.getpid()))
         for number, _ in enumerate(results, 1)

@@ -175,16 +175,16 @@ def schedule(shards: int, how: str) -> dict[str, float]:
     import ray
 
     from survey.cluster import connection
-    from survey.cluster.actors import ray_workers
+    from survey.cluster.work import make_map, shard_workers
 
     connection.connect()
     stream.prepare_context()
-    warm = list(stream.make_map(2)(_nothing, range(16)))
+    warm = list(make_map(2)(_nothing, range(16)))
     started = time.monotonic()
     if how == "map":
-        done = sum(1 for _ in stream.make_map(2)(_nothing, range(shards)))
+        done = sum(1 for _ in make_map(2)(_nothing, range(shards)))
     elif how == "actors":
-        done = sum(1 for _ in ray_workers(2, 1, False)(_worker, range(shards)))
+        done = sum(1 for _ in shard_workers(2, 1, False)(_worker, range(shards)))
     else:
         numbers = ray.data.range(shards, override_num_blocks=shards)
         done = sum(1 for _ in numbers.map_batches(lambda batch: batch, batch_size=None).iter_rows())

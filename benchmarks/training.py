@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from survey import machine
-from survey.cluster.train import fit
+from survey.cluster.work import fit
 from survey.labelling import samples
 from survey.models import summary
 from survey.models.settings import Task

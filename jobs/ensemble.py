@@ -13,7 +13,7 @@ from survey.ensemble.settings import Build
 if __name__ == "__main__":
     settings = start(Build, "ensemble", __doc__)
     with report_errors():
-        from survey.cluster.train import fit
+        from survey.cluster.work import fit
         from survey.ensemble.build import build
         from survey.reports import ensemble
 

@@ -14,11 +14,11 @@ from survey.store.settings import Ingest
 if __name__ == "__main__":
     settings = start(Ingest, "ingest", __doc__, "survey.store.ingest.describe")
     with report_errors():
-        from survey.cluster import stream
+        from survey.cluster.work import make_map
         from survey.reports.ingest import summary
         from survey.reports.preview import preview
         from survey.store.ingest import ingest
 
-        result = ingest(settings, stream.make_map(settings.workers))
+        result = ingest(settings, make_map(settings.workers))
         pictures = preview(settings)
         print(summary(result, pictures))

@@ -8,7 +8,7 @@
 Result: <out>/<night>/<plan>/*.fits.gz, labels.parquet (the true labels), catalog.csv.gz (as the survey would
 publish it), mock.json (counts). M dwarfs also have images/*.jpg and objects.csv. Galaxies have decals/*.fits,
 bass/*.fits, tables of both (decals.csv, bass.csv, objects.csv) and votes.parquet, the votes of volunteers.
-Images need GalSim: pip install 'survey-processor[images]'. Run a job again to continue where it stopped.
+Images need GalSim: pip install -e '.[images]' in the checkout. Run a job again to continue where it stopped.
 """
 
 from survey.command import report_errors, start
@@ -17,9 +17,9 @@ from survey.mock.settings import Mock
 if __name__ == "__main__":
     settings = start(Mock, "mock", __doc__)
     with report_errors():
-        from survey.cluster import stream
+        from survey.cluster.work import make_map
         from survey.mock.mock import make
         from survey.reports.mock import summary
 
-        result = make(settings, stream.make_map(settings.workers))
+        result = make(settings, make_map(settings.workers))
         print(summary(settings.out, result))

@@ -14,7 +14,7 @@ from survey.training.settings import Train
 if __name__ == "__main__":
     settings = start(Train, "train", __doc__, "survey.training.train.describe")
     with report_errors():
-        from survey.cluster.train import fit
+        from survey.cluster.work import fit
         from survey.reports import train
 
         was_trained = fit(settings)

@@ -55,7 +55,8 @@ def file(number: int) -> bytes:
         "SNRG": 50.0,
     }
     header = fits.Header([fits.Card(*card) for card in cards.items()])
-    return header.tostring().encode("ascii") + image.tobytes() + bytes(-image.nbytes % 2880)
+    text: str = header.tostring()
+    return text.encode("ascii") + image.tobytes() + bytes(-image.nbytes % 2880)
 
 
 def name(number: int) -> str:

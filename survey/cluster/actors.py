@@ -7,7 +7,7 @@ used, because it prints an error for every pool of actors that may be restarted 
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,32 +16,24 @@ import ray
 
 from survey import machine
 from survey.cluster import connection, stream
-from survey.predict.workers import SHARDS_AHEAD, MakeWorker, ShardFunction, Workers, local_workers
+from survey.predict.workers import SHARDS_AHEAD, MakeWorker, ShardFunction, local_workers
 from survey.settings import Threads
 
 MEMORY = 2 << 30
 """Bytes for an actor: 0.5 GB for the interpreter with torch, the rest for two shards and a large network."""
 
 
-def ray_workers(workers: int | None, threads: Threads, gpu: bool) -> Workers:
-    """So many workers with so many threads each. A single worker and few items do not need Ray.
-
-    Without a number: one worker per GPU, else one per CPU, or fewer if there is too little memory.
-    """
-
-    def run(make_worker: MakeWorker, items: Iterable[int]) -> Iterator[dict[str, Any]]:
-        waiting = list(items)
-        if workers == 1 or not waiting or stream.is_few(len(waiting), workers):
-            return local_workers(threads, gpu)(make_worker, waiting)
-        if len(waiting) == 1 and not (gpu and _may_have_remote_gpus()):
-            return local_workers(1 if threads == "auto" else threads, gpu)(make_worker, waiting)
-        connection.connect()
-        connection.await_cpus(1)
-        wish = workers if connection.may_grow() else None
-        pool = plan_pool(ray.nodes(), workers, threads, gpu, len(waiting), wish)
-        return _results(pool, make_worker, waiting)
-
-    return run
+def run(
+    make_worker: MakeWorker, items: list[int], workers: int | None, threads: Threads, gpu: bool
+) -> Iterator[dict[str, Any]]:
+    """The results of the items, from so many actors with so many threads each."""
+    if len(items) == 1 and not (gpu and _may_have_remote_gpus()):
+        return local_workers(1 if threads == "auto" else threads, gpu)(make_worker, items)
+    connection.connect()
+    connection.await_cpus(1)
+    wish = workers if connection.may_grow() else None
+    pool = plan_pool(ray.nodes(), workers, threads, gpu, len(items), wish)
+    return _results(pool, make_worker, items)
 
 
 def _may_have_remote_gpus() -> bool:

@@ -22,7 +22,6 @@ A trial of Tune costs a tenth of a second besides its training, because processe
 import json
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from ray.tune.stopper import Stopper
 from survey import machine
 from survey.cluster import connection
 from survey.scratch import scratch_folder
-from survey.search.queue import TrainingQueue, run_locally
+from survey.search.queue import TrainingQueue
 from survey.search.settings import Tune
 from survey.search.trial import TrainingEnd, run_training
 from survey.settings import SettingsError
@@ -56,18 +55,6 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 ADVICE = "give fewer workers, or a smaller network or batch"
-
-
-def run_trainings(settings: Tune) -> Callable[[TrainingQueue], None]:
-    """Runs the trainings of a search: in this process if workers=1, else on Ray."""
-
-    def run(queue: TrainingQueue) -> None:
-        if settings.workers == 1:
-            run_locally(queue)
-        else:
-            run_on_ray(settings, queue)
-
-    return run
 
 
 def run_on_ray(settings: Tune, queue: TrainingQueue) -> None:

@@ -8,10 +8,9 @@ block of Ray Data and one task; if a worker dies, its task runs again elsewhere.
 import builtins
 import json
 import logging
-import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +19,7 @@ from ray.data import DataContext
 from ray.exceptions import RayError
 
 from survey.cluster import connection
+from survey.cluster.work import Function
 from survey.messages import shorten
 from survey.settings import JobError
 
@@ -29,33 +29,12 @@ MAX_DEATHS = 20
 WAVE = 1000
 """Items of one dataset, at least. It is 20 per CPU if that is more."""
 
-FEW = 8
-"""Items that take about as long in one process as Ray takes to start: a shard takes about a second."""
 
-Function = Callable[[Any], dict[str, Any]]
-
-
-def make_map(workers: int | None = None) -> Callable[[Function, Iterable[Any]], Iterator[dict[str, Any]]]:
-    """A `map` over Ray with so many tasks at a time; None = one per CPU.
-
-    With one worker, or for one item, the function runs in this process, without Ray. So it does for few items
-    where neither a number of workers nor a cluster is given.
-    """
-
-    def run(function: Function, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        waiting = list(items)
-        if workers == 1 or len(waiting) < 2 or is_few(len(waiting), workers):
-            return map(function, waiting)
-        connection.connect()  # now, so that the seconds of the start do not count as work
-        connection.await_cpus(1)
-        return _stream(function, waiting, workers)
-
-    return run
-
-
-def is_few(items: int, workers: int | None) -> bool:
-    """Whether so many items are not worth the start of Ray; a wish for workers or a cluster comes first."""
-    return workers is None and "RAY_ADDRESS" not in os.environ and items <= FEW
+def run(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
+    """The results of the items, from so many tasks at a time; None = one per CPU."""
+    connection.connect()  # now, so that the seconds of the start do not count as work
+    connection.await_cpus(1)
+    return _stream(function, items, workers)
 
 
 def _stream(function: Function, items: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Ray Train around the training: `learn` runs in this process, or in workers that share each batch.
+"""Ray Train around the training: `learn` runs in workers that share each batch.
 
 Ray starts the workers, connects them (by gloo or nccl, or by the library that grows trees) and replaces
 those that are lost. They then continue after the last epoch in the folder of the run, which all workers
@@ -26,17 +26,13 @@ from ray.util.queue import Queue
 
 from survey import files, machine, plugins
 from survey.cluster import connection, stream
-from survey.folder import Folder
-from survey.models.baseline import Baseline
 from survey.progress import Progress
 from survey.scratch import scratch_folder
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training.batches import ExtraInputs, Places, Spectra, read_spectra
 from survey.training.distributed import Ranks
-from survey.training.run import RUN
 from survey.training.settings import Train
-from survey.training.train import plan
 from survey.training.worker import learn
 
 STOPPED = "stopped.json"
@@ -47,29 +43,8 @@ MESSAGE_S = 0.5
 """Seconds between two messages of progress; one takes as long as a step of a small network."""
 
 
-def fit(settings: Train) -> bool:
-    """Train, in this process or in several workers of Ray; returns whether there was something to do."""
-    with Folder(settings.run, RUN).claim(settings.plain()):
-        return _fit(settings)
-
-
-def _fit(settings: Train) -> bool:
-    if not plan(settings):
-        return False
-    if settings.workers == 1 or _needs_one_worker(settings):
-        learn(settings)
-    else:
-        _fit_with_ray(settings)
-    return True
-
-
-def _needs_one_worker(settings: Train) -> bool:
-    """Whether the model is a baseline that is fitted in seconds, by one worker."""
-    net = plugins.load("models", settings.model).Net
-    return issubclass(net, Baseline) and not net.distributed_library
-
-
-def _fit_with_ray(settings: Train) -> None:
+def fit_on_ray(settings: Train) -> None:
+    """Train in several workers; the run has been planned."""
     connection.connect()
     scaling = _scaling_config(settings)
     files.remove(files.join(settings.run, STOPPED))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from survey import files, machine
-from survey.cluster.stream import is_few
+from survey.cluster.work import is_few
 from survey.estimate.cost import WORKER_IS_GPU, Cost, Requests
 from survey.estimate.settings import Prices
 from survey.folder import SETTINGS

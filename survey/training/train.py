@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from survey import files
+from survey import files, plugins
 from survey.folder import Folder
 from survey.labelling import join as labelling
 from survey.labelling import samples, split
@@ -73,6 +73,12 @@ def plan(settings: Train) -> bool:
     new_plan.write(settings.run)
     folder.begin(result_settings, fingerprint=settings.fingerprint())
     return True
+
+
+def needs_one_worker(settings: Train) -> bool:
+    """Whether the model is a baseline that is fitted in seconds, by one worker."""
+    net = plugins.load("models", settings.model).Net
+    return issubclass(net, Baseline) and not net.distributed_library
 
 
 def _sound_plan(run: str) -> Plan | None:

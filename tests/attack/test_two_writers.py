@@ -11,7 +11,7 @@ import pytest
 from survey.catalog.catalog import make_catalog
 from survey.catalog.settings import CatalogSettings
 from survey.claim import CLAIM
-from survey.cluster.train import fit
+from survey.cluster.work import fit
 from survey.ensemble.build import build
 from survey.ensemble.settings import Build
 from survey.predict.predict import predict

@@ -12,7 +12,8 @@ import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from survey.cluster import actors, connection, stream
-from survey.cluster.actors import Pool, plan_pool, ray_workers
+from survey.cluster.actors import Pool, plan_pool
+from survey.cluster.work import shard_workers
 from survey.predict.predict import predict
 from survey.predict.workers import ShardFunction
 from survey.settings import JobError, Threads
@@ -22,7 +23,7 @@ from tests.processes import Workplace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
 
-ONE_ACTOR = ray_workers(2, 2, False)
+ONE_ACTOR = shard_workers(2, 2, False)
 """A single actor on two CPUs. A second one takes seconds to start, so tests that do not need it have one."""
 
 
@@ -35,7 +36,7 @@ def square(threads: Threads, cpus: int, gpu: bool) -> ShardFunction:
 @pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_actors_give_the_results_of_a_loop_from_other_processes() -> None:
-    results = list(ray_workers(2, 1, True)(square, range(7)))
+    results = list(shard_workers(2, 1, True)(square, range(7)))
     assert sorted(result["square"] for result in results) == [number * number for number in range(7)]
     assert os.getpid() not in {result["pid"] for result in results}
     assert {(result["threads"], result["cpus"], result["gpu"]) for result in results} == {(1, 1, False)}
@@ -46,7 +47,7 @@ def test_one_worker_or_one_item_does_not_need_ray(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]
 ) -> None:
     monkeypatch.setattr(connection, "connect", lambda: pytest.fail("Ray was started"))
-    results = ray_workers(workers, 1, False)(square, items)
+    results = shard_workers(workers, 1, False)(square, items)
     assert [result["square"] for result in results] == [item * item for item in items]
 
 
@@ -160,7 +161,7 @@ def test_predictions_by_actors_equal_those_of_a_loop_byte_for_byte(
 ) -> None:
     monkeypatch.setattr(actors, "local_workers", lambda *_: pytest.fail("no actor was used"))
     written = []
-    for name, workers in (("loop", None), ("actors", ray_workers(2, 1, False))):
+    for name, workers in (("loop", None), ("actors", shard_workers(2, 1, False))):
         result = predict(settings(place, predictions=str(place / name)), workers)
         parts = [path.read_bytes() for path in sorted((place / name).rglob("part-*"))]
         written.append((result.document, parts))

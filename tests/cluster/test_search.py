@@ -10,6 +10,7 @@ import pytest
 from ray.exceptions import OutOfMemoryError
 
 from survey.cluster import search as cluster
+from survey.cluster.work import run_trainings
 from survey.search import tune
 from survey.search.queue import TrainingQueue
 from survey.search.schedule import Request
@@ -42,7 +43,7 @@ def search_settings(toys: Path, folder: Path, **changes: Any) -> Tune:
 
 def run(settings: Tune) -> tune.SearchOutcome:
     """The search, on Ray."""
-    return tune.tune(settings, cluster.run_trainings(settings))
+    return tune.tune(settings, run_trainings(settings))
 
 
 def counted(settings: Tune, monkeypatch: pytest.MonkeyPatch) -> tuple[tune.SearchOutcome, int]:

@@ -15,6 +15,7 @@ import pytest
 from ray._private import ray_constants, services
 
 from survey.cluster import connection, stream
+from survey.cluster.work import make_map
 from survey.settings import JobError, SettingsError
 from survey.store.ingest import ingest, plan_shards
 from survey.store.settings import Ingest
@@ -32,7 +33,7 @@ COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "line
 
 @pytest.mark.usefixtures("small_ray")
 def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
-    results = sorted(stream.make_map(2)(square, range(7)), key=lambda result: result["number"])
+    results = sorted(make_map(2)(square, range(7)), key=lambda result: result["number"])
     assert [{**result, "pid": 0} for result in results] == [
         {**square(number), "pid": 0} for number in range(7)
     ]
@@ -43,8 +44,7 @@ def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
 @pytest.mark.usefixtures("small_ray")
 def test_items_may_be_texts() -> None:
     assert sorted(
-        result["text"]
-        for result in stream.make_map(2)(lambda text: {"text": text.upper()}, ["a", "b/c", "ü"])
+        result["text"] for result in make_map(2)(lambda text: {"text": text.upper()}, ["a", "b/c", "ü"])
     ) == ["A", "B/C", "Ü"]
 
 
@@ -53,7 +53,7 @@ def test_one_worker_or_one_item_needs_no_ray(
     monkeypatch: pytest.MonkeyPatch, workers: int | None, items: list[int]
 ) -> None:
     monkeypatch.setattr(connection, "connect", lambda: pytest.fail("Ray was started"))
-    assert list(stream.make_map(workers)(square, items)) == [square(item) for item in items]
+    assert list(make_map(workers)(square, items)) == [square(item) for item in items]
 
 
 @pytest.mark.usefixtures("small_ray")
@@ -70,7 +70,7 @@ def test_an_error_on_a_worker_is_raised_as_a_job_error_or_its_built_in_type_with
     kind: type[Exception], becomes: type[Exception], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(becomes) as caught:
-        list(stream.make_map(2)(partial(refuses, kind), range(6)))
+        list(make_map(2)(partial(refuses, kind), range(6)))
     assert type(caught.value) is becomes
     assert str(caught.value) == "shard 3: found 7; give 8"
     assert "on a worker:" in caught.value.__notes__[0]
@@ -82,12 +82,12 @@ def test_an_error_on_a_worker_is_raised_as_a_job_error_or_its_built_in_type_with
 @pytest.mark.usefixtures("small_ray")
 def test_an_error_that_cannot_be_pickled_is_raised_with_its_text() -> None:
     with pytest.raises(RuntimeError, match="UnpicklableError: shard 3: found 7; give 8"):
-        list(stream.make_map(2)(partial(refuses, UnpicklableError), range(6)))
+        list(make_map(2)(partial(refuses, UnpicklableError), range(6)))
 
 
 @pytest.mark.usefixtures("small_ray")
 def test_items_of_workers_that_die_are_done_again_and_their_results_come_once(tmp_path: Path) -> None:
-    results = list(stream.make_map(2)(partial(dies_once, tmp_path), range(5)))
+    results = list(make_map(2)(partial(dies_once, tmp_path), range(5)))
     assert sorted(result["square"] for result in results) == [number * number for number in range(5)]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -100,13 +100,13 @@ def test_an_item_that_kills_every_worker_ends_in_an_error(monkeypatch: pytest.Mo
         ChildProcessError,
         match="item 2: 3 workers died of it, probably for lack of memory; make items smaller",
     ):
-        list(stream.make_map(2)(dies_always, range(4)))
+        list(make_map(2)(dies_always, range(4)))
 
 
 @pytest.mark.usefixtures("small_ray")
 def test_an_ingest_on_ray_writes_the_same_bytes_as_a_loop(tmp_path: Path) -> None:
     survey_files.write(tmp_path / "in", range(10), broken=True)
-    for name, run in (("loop", map), ("ray", stream.make_map(2))):
+    for name, run in (("loop", map), ("ray", make_map(2))):
         values = {
             "input": str(tmp_path / "in"),
             "store": str(tmp_path / name),
@@ -174,13 +174,14 @@ def test_a_private_ray_listens_on_this_machine_only_and_its_death_is_one_sentenc
 ) -> None:
     script = (
         "import psutil, sys, time\n"
-        "from survey.cluster import connection, stream\n"
+        "from survey.cluster import connection\n"
+        "from survey.cluster.work import make_map\n"
         "connection.connect()\n"
         "ours = [psutil.Process(), *psutil.Process().children(recursive=True)]\n"
         "places = [c for p in ours for c in p.net_connections() if c.status == 'LISTEN']\n"
         "print(len(places), {c.laddr.ip.removeprefix('::ffff:') for c in places}, flush=True)\n"
         f"[part] = [p for p in ours if p.name() == '{part}']\n"
-        "results = stream.make_map(2)(lambda number: time.sleep(60) or {}, range(20))\n"
+        "results = make_map(2)(lambda number: time.sleep(60) or {}, range(20))\n"
         "part.kill()\n"
         "list(results)\n"
     )

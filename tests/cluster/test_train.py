@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from survey.cluster.train import RayReader, fit
+from survey.cluster.train import RayReader
+from survey.cluster.work import fit
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
 from survey.training import run as runs

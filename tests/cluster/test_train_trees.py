@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from survey.cluster.train import fit
+from survey.cluster.work import fit
 from survey.training import run as runs
 from tests.cluster.test_train_kill import workers_of
 from tests.processes import Workplace
