@@ -64,6 +64,23 @@ def test_help_shows_what_is_needed_then_what_is_common_with_the_values_of_the_re
     assert "options of model=mpbdnet" in every
 
 
+@pytest.mark.parametrize(
+    ("arguments", "section"),
+    [(("ingest", "sources=[hdf5,ascii]"), ""), (("predict", "ingest.sources=[hdf5,ascii]"), "ingest.")],
+)
+def test_help_lists_the_options_of_the_sources(
+    tmp_path: Path, arguments: tuple[str, str], section: str
+) -> None:
+    def options(*more: str) -> list[str]:
+        lines = survey(*more, "--help", "all", cwd=tmp_path).stdout.splitlines()
+        return [line.split()[0] for line in lines if line.startswith(f"  {section}options.")]
+
+    names = ["hdf5.group", "hdf5.wave", "hdf5.medium", "ascii.wave", "ascii.medium", "ascii.third"]
+    grid = [f"arrays.grid{part}" for part in ("", ".start", ".stop", ".step", ".scale")]
+    assert options(*arguments) == [f"{section}options.{name}" for name in [*names, *grid]]
+    assert options(arguments[0])[0] == f"{section}options.lamost.mrs"
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_common_settings_exist(job: str, tmp_path: Path) -> None:
     def names(*arguments: str) -> set[str]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from survey.recipes import merge
 from survey.settings import Settings, Threads, check_section
-from survey.store.settings import Ingest
+from survey.store.settings import Ingest, source_options_help
 
 Precision = Literal["float32", "bf16", "fp16"]
 """The precision of the networks' arithmetic."""
@@ -130,6 +130,11 @@ class Predict(Settings):
         description="the job fails, after all is written, if a larger share of the files was refused; "
         "null = as ingest.refuse_above",
     )
+
+    @classmethod
+    def extra_help(cls, given: dict[str, Any]) -> str:
+        """The options of the sources that are given for survey files, else of the default ones."""
+        return source_options_help(given.get("ingest") or {}, "ingest.")
 
     @model_validator(mode="before")
     @classmethod

@@ -4,11 +4,13 @@ Everything that needs no data is checked here, so that a wrong value is reported
 imported.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from survey import plugins
+from survey.help import rows_text, setting_rows
 from survey.images.settings import PrepareImages
 from survey.settings import Settings, SettingsError, similar
 from survey.spectrum import GRIDS, Grid
@@ -207,6 +209,11 @@ class Input(Settings):
         """Whether spectra are kept; else the store has images only."""
         return True
 
+    @classmethod
+    def extra_help(cls, given: dict[str, Any]) -> str:
+        """The options of the sources that are given, else of the default ones."""
+        return source_options_help(given)
+
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
         """Every source exists, and its options are known."""
@@ -218,6 +225,27 @@ class Input(Settings):
         for name, values in self.options.items():
             plugins.options("sources", name).from_dict("", values, f"options.{name}.")
         return self
+
+
+def source_options_help(given: Mapping[str, Any], section: str = "") -> str:
+    """The options of sources for a help text, with the given values of an ingest.
+
+    `section` is written before the names. Arrays are read whatever the sources are.
+    """
+    chosen = given.get("sources", Input.model_fields["sources"].default)
+    named = [chosen] if isinstance(chosen, str) else list(chosen)
+    options = given.get("options") or {}
+    rows = [
+        row
+        for name in dict.fromkeys([*map(str, named), "arrays"])
+        for row in setting_rows(
+            plugins.options("sources", name), f"{section}options.{name}.", options.get(name) or {}
+        )
+    ]
+    there = ", ".join(plugins.names("sources"))
+    more = "" if "arrays" in named else " and of arrays"
+    heading = f"options of {section}sources=[{','.join(map(str, named))}]{more}"
+    return f"\n{heading} (the sources are {there})\n\n{rows_text(rows)}\n"
 
 
 class Ingest(Input):
