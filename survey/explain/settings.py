@@ -3,7 +3,7 @@
 This file imports nothing heavy, so that the job reports a wrong setting at once.
 """
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,8 +12,8 @@ from survey.settings import Settings, Threads
 Method = Literal["occlusion", "noise", "permutation", "gradients"]
 """A way to measure how much a block of wavelengths matters."""
 METHODS: tuple[Method, ...] = ("occlusion", "noise", "permutation", "gradients")
-FEWEST_IN_PART = 4
-"""A part of the spectra, whose importances are compared, has at least so many of them."""
+BATCHES, FEWEST_IN_PART = 8, 4
+"""Parts of the spectra whose importances are compared, and the fewest spectra of a part."""
 
 
 class ExplainSettings(Settings):
@@ -47,16 +47,26 @@ class ExplainSettings(Settings):
     )
     draws: int = Field(20, ge=2, le=1000, description="random choices that it compares with")
     batches: int = Field(
-        8,
+        BATCHES,
         ge=1,
         le=1000,
-        description="parts, in the order of the store, whose importances are compared; fewer of few spectra",
+        description="parts of the spectra, in the order of the store, whose importances are compared; at "
+        f"most one for {FEWEST_IN_PART} spectra of count=, which the default follows; fewer of few spectra",
     )
     spectra: tuple[str, ...] = Field(
         (), strict=False, description="obsids, visits or stars that are explained one by one too"
     )
     seed: int = Field(0, ge=0, description="seed of all that is drawn")
     threads: Threads = Field("auto", description="number of threads; auto = the fastest number, measured")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_count(cls, values: Any) -> Any:
+        """Where the number of parts is not given, a small `count` lowers it."""
+        count = values.get("count") if isinstance(values, dict) else None
+        if isinstance(count, int) and "batches" not in values and count >= FEWEST_IN_PART:
+            return values | {"batches": min(BATCHES, count // FEWEST_IN_PART)}
+        return values
 
     @field_validator("methods")
     @classmethod
@@ -78,5 +88,9 @@ class ExplainSettings(Settings):
     @model_validator(mode="after")
     def _check_batches(self) -> Self:
         if self.batches > self.count // FEWEST_IN_PART:
-            raise ValueError(f"batches: {self.batches} parts of {self.count} spectra; give fewer batches")
+            most = self.count // FEWEST_IN_PART
+            raise ValueError(
+                f"batches: {self.batches} parts of {self.count} spectra: a part has at least "
+                f"{FEWEST_IN_PART}; give batches={most} or fewer"
+            )
         return self

@@ -157,6 +157,11 @@ def _kind_of(folder: str) -> str:
         written = files.read_json(files.join(folder, SETTINGS))
         kind = str(written.get("kind") or "") if isinstance(written, dict) else ""
     kind = kind or next((name for name in KINDS if f"{name}.json" in names), "")
+    if not kind and {"mock.json", "mock-begun.json"} & names:
+        raise SettingsError(
+            f"report: of: {folder}: a mock survey, which has no page (survey status {folder} shows it); "
+            "ingest it, and give of= with the store"
+        )
     if not kind:
         raise SettingsError(
             f"report: of: {folder}: holds {', '.join(sorted(names)[:3])}, so no job has made it; "

@@ -23,7 +23,7 @@ from survey.explain.responses import (
     responses_without,
     targets,
 )
-from survey.explain.settings import ExplainSettings
+from survey.explain.settings import FEWEST_IN_PART, ExplainSettings
 from survey.reports import explain as report
 from survey.reports import explain_plots
 from survey.settings import SettingsError
@@ -257,6 +257,17 @@ def test_what_cannot_be_explained_is_an_error(place: Path, values: dict[str, Any
 def test_occlusion_belongs_to_every_explanation(methods: list[str]) -> None:
     with pytest.raises(SettingsError, match="occlusion is not among them, or one is given twice"):
         ExplainSettings.from_dict("explain", {"of": "x", "explain": "y", "methods": methods})
+
+
+@pytest.mark.parametrize(("count", "batches"), [(8, 2), (16, 4), (31, 7), (32, 8), (1000, 8)])
+def test_the_number_of_parts_follows_a_small_count(count: int, batches: int) -> None:
+    values = {"of": "x", "explain": "y", "count": count}
+    given = ExplainSettings.from_dict("explain", values)
+    assert given.batches == batches
+    assert ExplainSettings.model_validate(given.model_dump()) == given
+    message = f"16 parts of 40 spectra: a part has at least {FEWEST_IN_PART}; give batches=10 or fewer"
+    with pytest.raises(SettingsError, match=message):
+        ExplainSettings.from_dict("explain", values | {"count": 40, "batches": 16})
 
 
 def test_trees_have_no_gradients_and_that_is_said(place: Path, tmp_path: Path) -> None:

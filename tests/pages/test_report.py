@@ -277,6 +277,15 @@ def test_a_folder_that_is_not_finished_is_named_with_what_helps(tmp_path: Path) 
     assert "survey status" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["mock.json", "mock-begun.json"])
+def test_a_mock_survey_has_no_page_and_that_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    done = survey("report", f"of={tmp_path}")
+    assert done.returncode == 1
+    assert f"report: of: {tmp_path}: a mock survey, which has no page" in done.stderr
+    assert "ingest it, and give of= with the store" in done.stderr
+
+
 def test_the_store_and_the_predictions_behind_a_catalog_have_pages(
     vetted: CatalogResult, tmp_path: Path
 ) -> None:
