@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -224,14 +224,13 @@ def names(folder: str) -> list[str]:
     return sorted(name for name in listing if name and not name.startswith("."))
 
 
-def walk(folder: str, always: tuple[str, ...] = ()) -> Iterator[Entry]:
+def walk(folder: str, everything: bool = False) -> Iterator[Entry]:
     """All files below a folder or prefix, folder by folder, in the order of their names.
 
-    A link to a file counts as a file; a link to a folder is not followed. An entry whose name ends in one of
-    `always` (lower case) is listed in any case, even if it is a folder, a pipe or a broken link. Bytes of a
-    name that are no UTF-8 are written as ``\\udcff``; the other functions of this module understand that.
+    A link to a file counts as a file; a link to a folder is not followed. With `everything`, pipes and broken
+    links are listed too, and links to folders, with a / at the end. Bytes of a name that are no UTF-8 are
+    written as ``\\udcff``; the other functions of this module understand that.
     """
-
     if is_remote(folder):
         yield from _walk_bucket(folder)
         return
@@ -242,20 +241,21 @@ def walk(folder: str, always: tuple[str, ...] = ()) -> Iterator[Entry]:
             listing = sorted(entries, key=lambda entry: entry.name)
         below = []
         for entry in listing:
-            is_file = _is_file(entry)
-            if is_file or (always and entry.name.lower().endswith(always)):
+            is_file = _follows(entry.is_file)
+            if entry.is_dir(follow_symlinks=False):
+                below.append(entry.path)
+            elif is_file or everything:
                 with suppress(FileNotFoundError):  # another process renamed or removed it meanwhile
                     facts = entry.stat(follow_symlinks=is_file)
-                    yield Entry(_as_text(entry.path), facts.st_size, facts.st_mtime)
-            elif entry.is_dir(follow_symlinks=False):
-                below.append(entry.path)
+                    end = "" if is_file or not _follows(entry.is_dir) else "/"
+                    yield Entry(_as_text(entry.path) + end, facts.st_size, facts.st_mtime)
         waiting.extend(reversed(below))
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of a folder is a file, or a link to one. A link to itself is none."""
+def _follows(check: Callable[[], bool]) -> bool:
+    """Whether an entry of a folder, or what it links to, is of some kind. A link to itself is none."""
     try:
-        return entry.is_file()
+        return check()
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise

@@ -118,16 +118,16 @@ def test_a_walk_follows_a_link_to_a_file_but_not_to_a_folder(tmp_path: Path) -> 
     assert [Path(entry.path).name for entry in files.walk(str(tmp_path))] == ["link.fits", "1.fits"]
 
 
-def test_an_entry_named_like_a_survey_file_is_always_listed(tmp_path: Path) -> None:
+def test_a_walk_lists_pipes_broken_links_and_links_to_folders_if_asked(tmp_path: Path) -> None:
     (tmp_path / "folder.FITS").mkdir()
     (tmp_path / "folder.FITS" / "inside").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.fits")
-    (tmp_path / "dangling.fits.gz").symlink_to(tmp_path / "nowhere")
-    assert [Path(entry.path).name for entry in files.walk(str(tmp_path), (".fits", ".fits.gz"))] == [
-        "dangling.fits.gz",
-        "folder.FITS",
-        "pipe.fits",
-    ]
+    (tmp_path / "dangling.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "plan").symlink_to(tmp_path / "folder.FITS")
+    found = [entry.path.removeprefix(f"{tmp_path}/") for entry in files.walk(str(tmp_path), everything=True)]
+    assert found == ["dangling.txt", "loop", "pipe.fits", "plan/", "folder.FITS/inside"]
+    assert [Path(entry.path).name for entry in files.walk(str(tmp_path))] == ["inside"]
 
 
 def test_files_are_fetched_in_order_plain_or_gzipped(tmp_path: Path) -> None:
