@@ -21,7 +21,7 @@ from tests.ensemble import untrained
 from tests.predict.small_predictions import predicted
 
 CASES = int(os.environ.get("SURVEY_ATTACKS", "1"))
-"""How many flipped bits for each file."""
+"""How many flipped bits for each file. With one, a file of each kind stands for all of its kind."""
 
 INPUT_LIST = ("manifest.json", "manifest/")
 """Which file belongs to which shard: it cannot be made anew, because the input may have changed."""
@@ -99,8 +99,9 @@ def test_a_damaged_file_is_named_by_readers_and_made_anew_by_its_job(
     shutil.copytree(origin / "ensemble", place / "ensemble")
     make_predictions(place)
     sound, tables = contents(place / name), read(place)
+    kinds = {(Path(file).parent, Path(file).suffix): file for file in sorted(sound) if "/" in file}
     for file in sorted(sound):
-        if file == "settings.json":
+        if file == "settings.json" or (CASES == 1 and "/" in file and file not in kinds.values()):
             continue
         harm.do(place / name / file)
         if (place / name / file).exists() and (place / name / file).read_bytes() == sound[file]:

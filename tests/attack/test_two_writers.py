@@ -84,6 +84,7 @@ def place() -> Any:
         yield workplace
 
 
+@pytest.mark.long
 @pytest.mark.kill
 def test_of_two_drivers_of_other_settings_one_makes_the_store(place: Workplace) -> None:
     survey_files.write(place.folder / "files", range(24))
