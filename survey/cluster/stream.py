@@ -10,7 +10,7 @@ import json
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,13 @@ from ray.data import DataContext
 from ray.exceptions import RayError
 
 from survey.cluster import connection
-from survey.cluster.work import Function
 from survey.messages import shorten
 from survey.settings import JobError
 
 MAX_DEATHS = 20
 """An item fails after it has killed this many workers. Ray Data itself never gives up."""
+
+Function = Callable[[Any], dict[str, Any]]
 
 WAVE = 1000
 """Items of one dataset, at least. It is 20 per CPU if that is more."""

@@ -1,6 +1,6 @@
 """Where a job works: in this process, or on Ray.
 
-Ray takes a second of CPU to load, as long as all else of a small job, so it is loaded only if it is used.
+Ray takes up to a second to load, so it is loaded only if it is used.
 """
 
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from survey.cluster.stream import Function
     from survey.predict.workers import MakeWorker, Workers
     from survey.search.queue import TrainingQueue
     from survey.search.settings import Tune
@@ -17,22 +18,22 @@ if TYPE_CHECKING:
 FEW = 8
 """Items that take about as long in one process as Ray takes to start: a shard takes about a second."""
 
-Function = Callable[[Any], dict[str, Any]]
-
 
 def is_few(items: int, workers: int | None) -> bool:
     """Whether so many items are not worth the start of Ray; a wish for workers or a cluster comes first."""
     return workers is None and "RAY_ADDRESS" not in os.environ and items <= FEW
 
 
-def make_map(workers: int | None = None) -> Callable[[Function, Iterable[Any]], Iterator[dict[str, Any]]]:
+def make_map(
+    workers: int | None = None,
+) -> "Callable[[Function, Iterable[Any]], Iterator[dict[str, Any]]]":
     """A `map` with so many tasks of Ray at a time; None = one per CPU.
 
     With one worker, or for one item, the function runs in this process, without Ray. So it does for few items
     where neither a number of workers nor a cluster is given.
     """
 
-    def run(function: Function, items: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    def run(function: "Function", items: Iterable[Any]) -> Iterator[dict[str, Any]]:
         waiting = list(items)
         if workers == 1 or len(waiting) < 2 or is_few(len(waiting), workers):
             return map(function, waiting)
