@@ -6,9 +6,9 @@
     ray job submit --working-dir . -- python jobs/catalog.py \\
         predictions=s3://BUCKET/predictions catalog=s3://BUCKET/catalog
 
-It runs in one process: some 50,000 spectra a second, a few GB of memory for eleven million, and for a while
-as much local disk as the predictions take. A finished catalog of the same predictions, tables and settings
-is left as it is; if the predictions have grown, or a given table has changed, it is made again.
+It runs in one process: 20,000 to 43,000 spectra a second, a few GB of memory for eleven million, and for a
+while as much local disk as the predictions take. A finished catalog of the same predictions, tables and
+settings is left as it is; if the predictions have grown, or a given table has changed, it is made again.
 """
 
 from survey.catalog.settings import CatalogSettings

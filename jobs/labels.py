@@ -6,8 +6,8 @@
 
 Result: labels.parquet (what `train labels=` and `ingest input=` read), matches.parquet (each row of each
 catalogue with its star, or why it is not used), contradictions, scales, pictures, report.txt. A million rows
-of a survey and 200,000 of labels take half a minute. docs/training-sets.md says what each catalogue must
-hold. A finished folder of the same files and settings is left as it is.
+of a survey and 200,000 of labels take 10 to 20 s. docs/training-sets.md says what each catalogue must hold.
+A finished folder of the same files and settings is left as it is.
 """
 
 from survey.command import report_errors, start

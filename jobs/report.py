@@ -1,6 +1,6 @@
 """One HTML page to look at what a job made, or to vet a list of candidates star by star.
 
-    survey report of=RUN                               also a store, study, ensemble, predictions, catalog ...
+    survey report of=RUN                               or of any other finished folder but that of mock
     survey report of=CATALOG page=catalog.html
     survey report of=CATALOG list=cemp page=vetting.html
     survey report merge=[ann.csv,bob.csv] table=verdicts.csv

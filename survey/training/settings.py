@@ -83,7 +83,7 @@ class Train(Settings):
     )
 
     store: str = Field(description="folder or s3:// prefix of the store with the spectra")
-    labels: str = Field(description="table of labels: CSV, Parquet or FITS; none, with task=none")
+    labels: str = Field(description="table of labels: CSV, Parquet, FITS or VOTable; none, with task=none")
     run: str = Field(description="folder or s3:// prefix of the run to make or to continue")
     sources: dict[str, Source] = Field(
         {},
