@@ -20,14 +20,10 @@ from scipy.spatial import cKDTree
 
 from survey.sources.naming import namings
 from survey.tables import cells
+from survey.tables.ids import id_texts
 
 ARCSEC = 3.0
 """Positions closer to each other than this belong to one star."""
-
-EXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
-"""Below this a floating-point number of so many bits holds each whole number; above it neighbours are one."""
-
-SCIENTIFIC = r"^[-+]?\d+(?:\.(?P<decimals>\d*)[eE]\+?|[eE]\+)(?P<power>\d{1,3})$"
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -40,46 +36,13 @@ def clean_ids(column: pa.Array, name: str = "") -> pa.Array:
     A floating-point number that is too large for all its digits is no id: it would be that of several stars.
     `name` is that of the column, for the warning about such numbers.
     """
-    if pa.types.is_floating(column.type):
-        texts = cells.text(_exact(column, name))
-    else:
-        texts = _with_all_digits(pc.utf8_trim_whitespace(pc.cast(column, pa.string())), name)
+    texts, rounded = id_texts(column)
+    if rounded.count:
+        logging.getLogger(__name__).warning("stars: %s", rounded.message(name))
     prefixes = "|".join(naming.star_prefix for naming in namings() if naming.star_prefix)
     texts = pc.replace_substring_regex(texts, rf"^(?:{prefixes})\s+", "")
     texts = pc.replace_substring_regex(texts, r"^(\d+)\.0+$", r"\1")
     return pc.if_else(pc.is_in(texts, pa.array([*cells.MISSING, "0", "-1"])), None, texts)
-
-
-def _exact(column: pa.Array, name: str) -> pa.Array:
-    """The floating-point numbers that are small enough for each whole number; null where they are not."""
-    value_N = column.to_numpy(zero_copy_only=False)
-    inexact_N = np.isfinite(value_N) & (np.abs(value_N) >= EXACT[column.type.bit_width])
-    if inexact_N.any():
-        _warn(name, int(inexact_N.sum()), f"{value_N[inexact_N][0]:.0f}")
-    return pc.if_else(pa.array(inexact_N), None, column)
-
-
-def _with_all_digits(texts: pa.Array, name: str) -> pa.Array:
-    """The texts; null for numbers such as 3.21099E+18, as which spreadsheets write ids: digits are lost."""
-    parts = pc.extract_regex(texts, SCIENTIFIC)
-    if parts.null_count == len(parts):
-        return texts
-    decimals = pc.utf8_length(pc.struct_field(parts, "decimals"))
-    lost = pc.greater(pc.cast(pc.struct_field(parts, "power"), pa.int32()), decimals)
-    if count := pc.sum(lost).as_py():
-        _warn(name, count, texts.filter(lost)[0].as_py())
-    return pc.if_else(pc.fill_null(lost, False), None, texts)
-
-
-def _warn(name: str, count: int, example: str) -> None:
-    logging.getLogger(__name__).warning(
-        "stars: %s%s ids, such as %s, are floating-point numbers that do not hold all their digits, so "
-        "that one is the id of several stars; they are not used. Write this column as text or as whole "
-        "numbers",
-        f"column {name}: " if name else "",
-        f"{count:,}",
-        example,
-    )
 
 
 def unit_vectors(ra: Floats, dec: Floats) -> Floats:

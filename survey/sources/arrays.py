@@ -20,6 +20,7 @@ from survey.sources.noise import without_errors
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import GRIDS, Grid, LogWave, Refused, Spectrum
 from survey.tables.columns import magnitude_note, z_is_magnitude
+from survey.tables.ids import id_texts
 
 NAMED_GRIDS = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
 """The grids that have a name. The last is that of LAMOST's files, and of computed spectra that imitate them.
@@ -79,12 +80,21 @@ def count(path: str, settings: Options) -> int:
 def note(path: str, settings: Options) -> tuple[str, str] | None:
     """What is assumed of a file, in words, and the option that says otherwise, or ""; None if nothing is."""
     with table_files.open_spectra(path) as table:
-        magnitude = magnitude_note(table.names)
+        texts = [magnitude_note(table.names), _rounded_ids(table)]
         guessed = None if table.has_wave or settings.grid is not None else _guess(table.pixels)
-        if guessed is None:
-            return (magnitude, "") if magnitude else None
-        text = f"wavelengths: taken as {guessed}, because it has {table.pixels} points"
-        return f"{magnitude}; {text}" if magnitude else text, "grid"
+        if guessed:
+            texts.append(f"wavelengths: taken as {guessed}, because it has {table.pixels} points")
+        text = "; ".join(filter(None, texts))
+        return (text, "grid" if guessed else "") if text else None
+
+
+def _rounded_ids(table: table_files.ArrayFile | table_files.ParquetFile) -> str:
+    """Which ids of stars are floating-point numbers that lost digits, so that they are not used."""
+    columns = visit_columns(table.names)
+    names = dict.fromkeys(columns[key] for key in ("star", "gaia_source_id") if key in columns)
+    ids = ((name, column) for name in names if (column := table.floats(name)) is not None)
+    messages = (id_texts(column)[1].message(name) for name, column in ids)
+    return "; ".join(filter(None, messages))
 
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:

@@ -131,6 +131,12 @@ class ArrayFile:
         """The columns of the CSV."""
         return [] if self._labels is None else list(self._labels.column_names)
 
+    def floats(self, name: str) -> pa.Array | None:
+        """A column of the CSV that holds floating-point numbers; None if it holds others."""
+        assert self._labels is not None
+        is_float = pa.types.is_floating(self._labels.schema.field(name).type)
+        return self._labels[name].combine_chunks() if is_float else None
+
     def rows(self, numbers: list[int], columns: tuple[str, ...]) -> Iterator[tuple[int, SpectrumRow]]:
         """These rows with their numbers, and these columns of the CSV."""
         size = self.pixels * self._kind.itemsize
@@ -182,6 +188,12 @@ class ParquetFile:
 
     def check_complete(self) -> None:
         """Nothing: a Parquet file that was cut short cannot be opened."""
+
+    def floats(self, name: str) -> pa.Array | None:
+        """A column that holds a floating-point number in each row; None if it holds others."""
+        if not pa.types.is_floating(self._parquet.schema_arrow.field(name).type):
+            return None
+        return self._parquet.read([name], use_threads=False)[name].combine_chunks()
 
     def rows(self, numbers: list[int], columns: tuple[str, ...]) -> Iterator[tuple[int, SpectrumRow]]:
         """These rows with their numbers and these columns, row group by row group."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from survey.tables.cells import SENTINELS
+from survey.tables.ids import has_all_digits
 
 _NO_VALUE = {"", "-9999", "nan", "n/a", "none", "non", "null"}
 
@@ -19,13 +20,19 @@ def text_or_none(value: object) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     elif isinstance(value, float) and value.is_integer():
-        value = str(int(value))
+        value = str(int(value)) if abs(value) < _EXACT else None
     elif isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         return None
     text = value.strip(" \0")
     return text if text.lower() not in _NO_VALUE and text.isprintable() else None
+
+
+def id_or_none(value: object) -> str | None:
+    """The name of a star; None for a number that lost digits, such as 3.21099E+18: it is that of several."""
+    text = text_or_none(value)
+    return text if text and has_all_digits(text) else None
 
 
 def number_or_none(value: object) -> float | int | None:
@@ -50,7 +57,7 @@ def integer_between(low: int, high: int) -> Callable[[object], int | None]:
         number = value if type(value) is int else number_or_none(value)
         if number is None or not low <= number <= high or number != int(number):
             return None
-        if isinstance(number, float) and number > _EXACT:
+        if isinstance(number, float) and number >= _EXACT:
             return None
         return int(number)
 
@@ -69,7 +76,7 @@ def number_between(low: float, high: float) -> Callable[[object], float | None]:
 
 _INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
 _EXACT = 1 << 53
-"""A larger number has lost its last digits in a float: it names another source of Gaia."""
+"""A number from here on has lost its last digits in a float: it names another source of Gaia."""
 _LIGHT = 299792.458
 _SNR = number_between(-999.0, 1e6)
 
@@ -87,6 +94,7 @@ def _velocity(value: object) -> float | None:
 
 
 CHECKS: dict[str, Callable[[object], object | None]] = {
+    "star": id_or_none,
     "obsid": integer_between(1, _INT64),
     "ra": number_between(0.0, 360.0),
     "dec": number_between(-90.0, 90.0),

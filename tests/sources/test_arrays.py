@@ -147,6 +147,24 @@ def test_a_gaia_number_that_lost_digits_in_a_float_is_none() -> None:
     assert read == [None, None, 2147483647000000003, 9007199254740991]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_star_id_that_lost_digits_in_a_float_is_no_name_and_a_note_says_so(
+    tmp_path: Path, kind: str
+) -> None:
+    ids = [2134567890123456789.0, None, 77.0]
+    if kind == "csv":
+        path = save_array(tmp_path, np.ones((3, PIXELS), "f4"), {"source_id": ids})
+    else:
+        path = save_table(
+            tmp_path, flux=[[1.0] * PIXELS] * 3, wave=[GRIDS["cemp4900"].wave] * 3, source_id=ids
+        )
+    assert [spectrum.visit.get("star") for spectrum in read_spectra(path, [0, 1, 2])] == [None, None, "77"]
+    text, _ = arrays.note(path, arrays.Options()) or ("", "")
+    assert text.startswith("column source_id: 1 ids, such as 2134567890123456768, are floating-point numbers")
+    assert valid_values([("star", "3.21099E+18"), ("visit", "3.2E+18")]) == {"visit": "3.2E+18"}
+    assert valid_values([("star", "J012345.67+012345.6")]) == {"star": "J012345.67+012345.6"}
+
+
 def test_a_grid_is_given_by_name_or_by_numbers(tmp_path: Path) -> None:
     named = arrays.Options.from_dict("ingest: arrays", {"grid": "log3921"})
     given = arrays.Options.from_dict(

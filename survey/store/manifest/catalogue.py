@@ -4,9 +4,8 @@ Names are compared without case and without the prefix of the survey (`combined_
 a catalogue has a column both with and without the prefix, the one without counts and the other fills its
 gaps.
 
-The file of a row is in a column, or follows from other columns by a pattern in Python's format style:
-``{planid}`` is the text of a column, ``{lmjd:05d}`` a whole number with leading zeros, ``{obsdate:%Y%m%d}`` a
-date. A row that names no file gets a path that does not exist, so that the ingest refuses and counts it.
+The file of a row is in a column, or follows from other columns by a pattern. A row that names no file gets a
+path that does not exist, so that the ingest refuses and counts it.
 
 Files are expected in the folders that the catalogue or the pattern names. If none is there, but the folder of
 the files holds them directly, the folders in the names are left out.
@@ -14,9 +13,8 @@ the files holds them directly, the folders in the names are left out.
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from string import Formatter
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +26,7 @@ from survey.messages import KEY_IN_ADDRESS, has_bucket_secret
 from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.store.manifest.manifest import ITEM, manifest_rows
+from survey.store.manifest.pattern import PatternPiece, parse_pattern, write_paths
 from survey.tables import cells
 from survey.tables.columns import (
     CATALOGUE_COLUMNS,
@@ -38,6 +37,7 @@ from survey.tables.columns import (
     numbers_by_name,
     z_is_magnitude,
 )
+from survey.tables.ids import Rounded, id_texts
 from survey.tables.read import DAMAGE, IN_UTF8, NO_UTF8, Columns, TableFile, open_table
 
 LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
@@ -45,72 +45,14 @@ LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.4
 MANIFEST_COLUMNS = ("row", "size", "stamp")
 """More columns of a catalogue that is itself a manifest (it has a column `path`)."""
 
-EXAMPLE = "{planid}/spec-{lmjd:05d}-{fiberid:03d}.fits"
-
 TRIED = 200
 """Rows whose files are looked for, to see in which folders they are."""
 
 
-@dataclass(frozen=True)
-class PatternPiece:
-    """A piece of a pattern: fixed text, or a column and its format."""
-
-    text: str = ""
-    column: str = ""
-    format: str = ""
-
-    def write(self, column: pa.Array) -> pa.Array:
-        """The cells of its column as text, null where they do not fit the format."""
-        if not self.format.strip("s"):
-            return cells.text(column)
-        values = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        # a day or a fibre occurs thousands of times
-        return self._formatted(values.dictionary).take(values.indices)
-
-    def _formatted(self, values: pa.Array) -> pa.Array:
-        if self.format.startswith("%"):
-            return pc.strftime(cells.dates(values), format=self.format)
-        number = cells.integers(values)
-        digits = int(self.format[:-1] or 0)
-        not_negative = pc.if_else(pc.greater_equal(number, 0), number, None)
-        return pc.utf8_lpad(pc.cast(not_negative, pa.string()), digits, "0")
-
-
-def parse_pattern(pattern: str) -> tuple[PatternPiece, ...]:
-    """The pieces of a pattern. A wrong pattern is an error that explains patterns."""
-    where = f"ingest: pattern: {pattern!r}"
-    try:
-        parsed = list(Formatter().parse(pattern))
-    except ValueError as error:
-        raise SettingsError(f"{where}: {error}; write it like {EXAMPLE}") from None
-    pieces = []
-    for text, column, form, conversion in parsed:
-        if text:
-            pieces.append(PatternPiece(text=text))
-        if column is None:
-            continue
-        if not column or conversion or not re.fullmatch(r"s?|(0\d+)?d|%.+", form or ""):
-            raise SettingsError(
-                f"{where}: {{{column}:{form}}} is no field; "
-                "give {column}, {column:05d} or {column:%Y%m%d}"
-            )
-        pieces.append(PatternPiece(column=column, format=form or ""))
-    if not any(piece.column for piece in pieces):
-        raise SettingsError(
-            f"{where}: names no column, so all rows would have the same path; write it like {EXAMPLE}"
-        )
-    return tuple(pieces)
-
-
-def write_paths(pieces: Sequence[PatternPiece], columns: dict[str, pa.Array]) -> pa.Array:
-    """The path of every row, null where a column of the pattern is null."""
-    texts = [piece.write(columns[piece.column]) if piece.column else piece.text for piece in pieces]
-    return pc.binary_join_element_wise(*texts, "")
-
-
 @dataclass
 class Catalogue:
-    """A catalogue and the meaning of its columns; `nameless` counts the rows that name no file.
+    """A catalogue and the meaning of its columns; `nameless` counts the rows that name no file, `rounded` the
+    ids in each column of stars that lack digits.
 
     `image_pieces` are the path of an object's image, besides its spectrum or alone.
     `path_columns` are the columns of the pattern, `value_columns` those of the manifest, best first. `flat`
@@ -125,6 +67,7 @@ class Catalogue:
     image_columns: dict[str, int] = field(default_factory=dict)
     value_columns: dict[str, list[int]] = field(default_factory=dict)
     nameless: int = 0
+    rounded: dict[int, Rounded] = field(default_factory=dict)
     flat: bool | None = None
 
     def rows(self) -> Iterator[pa.Table]:
@@ -160,11 +103,24 @@ class Catalogue:
             path = pc.coalesce(path, pc.binary_join_element_wise(f"{self.table.path}#row-", number, ""))
         values: dict[str, Any] = {"path": path, "row": ITEM, "image": image}
         for name, numbers in self.value_columns.items():
-            readings = [_read_values(name, columns[number]) for number in numbers]
+            readings = [self._read_values(name, columns[number], number) for number in numbers]
             values[name] = pc.coalesce(*readings) if len(readings) > 1 else readings[0]
         if "row" in self.value_columns:
             values["row"] = pc.fill_null(values["row"], ITEM)
         return manifest_rows(count, values)
+
+    def _read_values(self, name: str, column: pa.Array, number: int) -> pa.Array:
+        if name != "star":
+            return _read_values(name, column)
+        texts, rounded = id_texts(column)
+        self.rounded[number] = self.rounded.get(number, Rounded()) + rounded
+        return _star_names(texts)
+
+    @property
+    def rounded_ids(self) -> str:
+        """What is wrong with ids of stars that are not used; empty if nothing is."""
+        messages = (ids.message(self.table.names[number]) for number, ids in self.rounded.items())
+        return ". ".join(filter(None, messages))
 
     def _paths(self, columns: Columns) -> pa.Array:
         name = write_paths(
@@ -289,8 +245,6 @@ def _read_values(name: str, column: pa.Array) -> pa.Array:
     """The cells of a column as values of the manifest."""
     if name in LIMITS:
         return cells.measured(column, *LIMITS[name])
-    if name == "star":
-        return _star_names(cells.text(column))
     if name == "stamp":
         return cells.numbers(column)
     number = cells.integers(column)

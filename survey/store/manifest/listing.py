@@ -22,8 +22,9 @@ from survey.sources.reading import FITS_ENDINGS, Sources, is_named
 from survey.spectrum import Refused
 from survey.store.manifest.catalogue import open_catalogue
 from survey.store.manifest.manifest import ITEM, manifest_rows
+from survey.store.manifest.table_sizes import check_count, is_array_name, spectra_in_table
 from survey.store.settings import Input
-from survey.tables.read import array_rows, first_bytes, parquet_header
+from survey.tables.read import first_bytes
 
 BATCH = 1 << 16
 
@@ -35,7 +36,8 @@ RESULTS = ("store", "run", "ensemble", "predictions", "catalog", "study")
 class Listing:
     """The rows of an input. `ignored` files and `nameless` rows of a catalogue are counted on the way.
 
-    `folder` holds the listed files, directly or in folders of its own.
+    `folder` holds the listed files, directly or in folders of its own; `rounded_ids` says which ids of a
+    catalogue are not used.
     """
 
     settings: Input
@@ -43,6 +45,7 @@ class Listing:
     ignored: int = 0
     nameless: int = 0
     first_ignored: str = ""
+    rounded_ids: str = ""
     folder: str = ""
     _in_result: dict[str, bool] = field(default_factory=dict, repr=False)
 
@@ -124,7 +127,7 @@ class Listing:
                 f"ingest: input: {path}: no regular file, but a pipe or a device; write its content to a file"
             )
         own_count = self._spectra_in_own_table(path)
-        _check_count(entry, own_count)
+        check_count(entry, own_count)
         if own_count is not None:
             yield from _table_rows(entry, own_count)
             return
@@ -132,8 +135,8 @@ class Listing:
             yield from _single_file(path)
             return
         start = first_bytes(path)
-        count = _spectra_in_table(path)
-        _check_count(entry, count)
+        count = spectra_in_table(path)
+        check_count(entry, count)
         if count is not None:
             yield from _table_rows(entry, count)
         elif start.startswith(b"SIMPLE"):
@@ -148,7 +151,7 @@ class Listing:
             except SettingsError as error:
                 raise SettingsError(f"{error}{self._other_source(path)}") from None
             yield from catalogue.rows()
-            self.nameless = catalogue.nameless
+            self.nameless, self.rounded_ids = catalogue.nameless, catalogue.rounded_ids
         else:
             content = (
                 f"is no text, FITS, Parquet or .npy (it begins with {start[:8]!r})" if start else "is empty"
@@ -232,9 +235,9 @@ class Listing:
     def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
         try:
             count = self._spectra_in_own_table(entry.path)
-            if count is None and _is_array_name(entry.path):
-                count = _spectra_in_table(entry.path)
-            _check_count(entry, count)
+            if count is None and is_array_name(entry.path):
+                count = spectra_in_table(entry.path)
+            check_count(entry, count)
         except ValueError:
             yield from _item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
             return
@@ -245,7 +248,7 @@ class Listing:
 
     def _may_be_table(self, path: str) -> bool:
         own = any(is_named(path, patterns) for patterns in self._own_tables.values())
-        return own or _is_array_name(path)
+        return own or is_array_name(path)
 
     def _ignore(self, path: str) -> None:
         self.ignored += 1
@@ -266,35 +269,6 @@ def _kind_in_settings(root: str) -> str:
         if (kind := kind_of(root)) in RESULTS:
             return kind
     return ""
-
-
-def _is_array_name(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.endswith(".parquet") or (name.startswith("X") and name.endswith(".npy"))
-
-
-def _spectra_in_table(path: str) -> int | None:
-    """The number of spectra in a table file; None if it is no table of spectra."""
-    start = first_bytes(path)
-    if start.startswith(b"\x93NUMPY"):
-        return array_rows(path)
-    if start.startswith(b"PAR1"):
-        names, rows = parquet_header(path)
-        return rows if "flux" in names else None
-    if path.endswith((".npy", ".parquet")):
-        raise ValueError(
-            f"ingest: {path}: begins with {start[:8]!r}, so it is no {path.rpartition('.')[2]} file; "
-            "write it again"
-        )
-    return None
-
-
-def _check_count(entry: files.Entry, count: int | None) -> None:
-    """An error if a file cannot hold as many spectra as its header says: a spectrum takes a byte at least."""
-    if count is not None and not 0 <= count <= entry.size:
-        raise ValueError(
-            f"ingest: {entry.path}: {entry.size:,} bytes cannot hold {count:,} spectra; copy the file again"
-        )
 
 
 def _table_rows(entry: files.Entry, count: int) -> Iterator[pa.Table]:

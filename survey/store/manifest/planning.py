@@ -41,7 +41,7 @@ class IngestPlan:
     Of `compared` files, `changed` differ from the manifest.
     `vanished` rows of this input are not listed any more, `forgotten` rows were taken out. `redo` shards hold
     changed files, or had rows that were taken out, and will be read again. `copies` of the new rows are in
-    the manifest under another path as well.
+    the manifest under another path as well. `rounded_ids` says which ids of stars are not used, and why.
     """
 
     shards: int
@@ -60,6 +60,7 @@ class IngestPlan:
     seconds: float
     first_ignored: str = ""
     copies: int = 0
+    rounded_ids: str = ""
 
     def __str__(self) -> str:
         example = f" (such as {self.first_ignored})" if self.first_ignored else ""
@@ -80,7 +81,7 @@ class IngestPlan:
             texts.append(f"{self.known:,} known files not compared")
         if self.redo:
             texts.append(f"{counted(len(self.redo), 'shard')} to read again")
-        return ", ".join(texts)
+        return ", ".join(texts) + (f"; {self.rounded_ids}" if self.rounded_ids else "")
 
 
 def plan(settings: Input, store: str, checksums: Checksums | None = None) -> IngestPlan:
@@ -125,6 +126,7 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         seconds=time.monotonic() - started,
         first_ignored=listing.first_ignored,
         copies=copies.count,
+        rounded_ids=listing.rounded_ids,
     )
 
 
