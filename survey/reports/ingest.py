@@ -36,6 +36,11 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         lines.append(
             f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
         )
+    if plan.revised:
+        lines.append(
+            f"changed    {plan.revised:,} rows have another rv, z, ra or dec in the catalogue; "
+            "reread=true reads them again"
+        )
     if document.refused.get("missing"):
         lines.append(f"missing    such as {' and '.join(result.not_found)}")
         lines.append("           give reread=true to read them when the files exist, or forget=missing")

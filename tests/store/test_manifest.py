@@ -94,16 +94,47 @@ def test_a_folder_gives_its_survey_files_in_the_order_of_their_names_with_size_a
 
 
 def test_entries_that_are_only_named_like_survey_files_become_items_to_refuse(tmp_path: Path) -> None:
-    root = spectra(tmp_path / "in", "a.fits", "folder.fits/inner.fits")
+    root = spectra(tmp_path / "in", "a.fits")
     (root / "link.fits").symlink_to(root / "nowhere")
     os.mkfifo(root / "pipe.fits")
     planned(tmp_path / "store", root)
-    assert names(tmp_path / "store", root) == ["a.fits", "folder.fits", "link.fits", "pipe.fits"]
+    assert names(tmp_path / "store", root) == ["a.fits", "link.fits", "pipe.fits"]
     reasons = [
         item.reason if isinstance(item, Refused) else "read"
         for item in fetch(r["path"] for r in everything(tmp_path / "store"))
     ]
-    assert reasons == ["read", "not_a_file", "missing", "not_a_file"]
+    assert reasons == ["read", "missing", "not_a_file"]
+
+
+def test_a_folder_that_is_named_like_a_survey_file_is_looked_into(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits", "plate1.fits/inner.fits", "X.npy/b.fits")
+    planned(tmp_path / "store", root)
+    assert names(tmp_path / "store", root) == ["a.fits", "X.npy/b.fits", "plate1.fits/inner.fits"]
+
+
+def test_broken_links_that_are_named_like_spectra_are_missing(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    broken = ["X.npy", "b.parquet", "c.h5", "d.fits", "e.txt", "f.jpg"]
+    for name in (*broken, "notes"):
+        (root / name).symlink_to("/not/mounted")
+    plan = planned(tmp_path / "store", root, sources=["sdss", "ascii", "images", "hdf5"])
+    assert sorted(names(tmp_path / "store", root)) == sorted(["a.fits", *broken])
+    assert (plan.ignored, plan.first_ignored) == (1, "notes")
+    lost = [item for item in fetch(str(root / name) for name in broken) if isinstance(item, Refused)]
+    assert [item.reason for item in lost] == ["missing"] * len(broken)
+
+
+def test_links_to_folders_are_counted_and_named(tmp_path: Path) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    spectra(tmp_path / "real", "b.fits")
+    for name in ("plan", "more.fits", "X.npy", "z.parquet"):
+        (root / name).symlink_to(tmp_path / "real")
+    plan = planned(tmp_path / "store", root)
+    assert (plan.rows, plan.links, plan.ignored) == (1, 4, 0)
+    assert "4 links to folders not followed (such as X.npy)" in str(plan)
+    (root / "a.fits").unlink()
+    message = refused(tmp_path / "empty", root)
+    assert "holds no spectrum (links to folders not followed: 4, such as X.npy); give a folder" in message
 
 
 def test_a_file_whose_name_is_no_text_is_listed_and_read(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from survey.messages import counted
 from survey.settings import SettingsError
 from survey.sources import reading
 from survey.sources.reading import FITS_ENDINGS, Sources, is_named
+from survey.sources.table_files import label_path
 from survey.spectrum import Refused
 from survey.store.manifest.catalogue import open_catalogue
 from survey.store.manifest.manifest import ITEM, manifest_rows
@@ -34,7 +35,8 @@ RESULTS = ("store", "run", "ensemble", "predictions", "catalog", "study")
 
 @dataclass
 class Listing:
-    """The rows of an input. `ignored` files and `nameless` rows of a catalogue are counted on the way.
+    """The rows of an input. `ignored` files, `links` to folders and `nameless` rows of a catalogue are
+    counted on the way.
 
     `folder` holds the listed files, directly or in folders of its own; `rounded_ids` says which ids of a
     catalogue are not used.
@@ -45,6 +47,8 @@ class Listing:
     ignored: int = 0
     nameless: int = 0
     first_ignored: str = ""
+    links: int = 0
+    first_link: str = ""
     rounded_ids: str = ""
     folder: str = ""
     _in_result: dict[str, bool] = field(default_factory=dict, repr=False)
@@ -69,11 +73,15 @@ class Listing:
             return "has no rows; give a table of spectra, or a catalogue with a row for each file"
         names = [*FITS_ENDINGS, *(pattern for patterns in self._own_files.values() for pattern in patterns)]
         advice = f"give a folder with files {', '.join(names)}, or a catalogue"
-        if not self.ignored:
+        found = []
+        if self.ignored:
+            example = f", such as {self.first_ignored}" if self.first_ignored else ""
+            found.append(f"{counted(self.ignored, 'other file')}{example}")
+        if self.links:
+            found.append(f"links to folders not followed: {self.links:,}, such as {self.first_link}")
+        if not found:
             return f"holds no spectrum at all; {advice}"
-        example = f", such as {self.first_ignored}" if self.first_ignored else ""
-        others = f"({counted(self.ignored, 'other file')}{example})"
-        return f"holds no spectrum {others}; {advice}{self._other_source(self.first_ignored)}"
+        return f"holds no spectrum ({'; '.join(found)}); {advice}{self._other_source(self.first_ignored)}"
 
     def _other_source(self, path: str) -> str:
         """The advice to name the source that reads such a file, if it is not named."""
@@ -187,7 +195,10 @@ class Listing:
         """Survey files and tables of spectra, in the order of the listing."""
         waiting: list[files.Entry] = []
         for entry in self._entries(root):
-            if entry.path.lower().endswith(FITS_ENDINGS) or self._is_own_file(entry.path):
+            if entry.path.endswith("/"):
+                self.links += 1
+                self.first_link = self.first_link or entry.path[len(root) :].strip("/")
+            elif entry.path.lower().endswith(FITS_ENDINGS) or self._is_own_file(entry.path):
                 waiting.append(entry)
             elif self._may_be_table(entry.path):
                 yield from _item_rows(waiting)
@@ -204,7 +215,7 @@ class Listing:
         """The files below a folder, except hidden ones, which are counted, and those of the store itself."""
         start, store, is_remote = len(root), f"{self.store}/", files.is_remote(root)
         try:
-            for entry in files.walk(root, FITS_ENDINGS):
+            for entry in files.walk(root, everything=True):
                 if "/." in entry.path[start:]:
                     self.ignored += 1
                 elif entry.path.startswith(store):
@@ -233,6 +244,9 @@ class Listing:
         return self._in_result[folder]
 
     def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
+        if not files.is_remote(entry.path) and files.stat_of(entry.path) is None:
+            yield from _item_rows([entry])  # a broken link
+            return
         try:
             count = self._spectra_in_own_table(entry.path)
             if count is None and is_array_name(entry.path):
@@ -272,7 +286,13 @@ def _kind_in_settings(root: str) -> str:
 
 
 def _table_rows(entry: files.Entry, count: int) -> Iterator[pa.Table]:
-    """The rows of a table of spectra. Each has the size and time of the file, so that a change is found."""
+    """The rows of a table of spectra. Each has the size and time of the file, so that a change is found.
+
+    The y.csv beside an X.npy counts with it.
+    """
+    labels = label_path(entry.path)
+    if beside := files.stat_of(labels) if labels else None:
+        entry = files.Entry(entry.path, entry.size + beside.size, max(entry.stamp, beside.stamp))
     for first in range(0, count, BATCH):
         last = min(first + BATCH, count)
         values = {"path": entry.path, "row": range(first, last), "size": entry.size, "stamp": entry.stamp}

@@ -37,8 +37,8 @@ class IngestPlan:
     """What a plan found and did: there are `rows` in `shards`, `new_rows` of them in shards of their own.
 
     `known` rows were in the manifest before, `duplicates` were listed twice, `nameless` rows of a catalogue
-    name no file, `ignored` files are no spectra, such as `first_ignored`.
-    Of `compared` files, `changed` differ from the manifest.
+    name no file, `ignored` files are no spectra, such as `first_ignored`. `links` go to folders.
+    Of `compared` files, `changed` differ from the manifest; `revised` rows have other values in a catalogue.
     `vanished` rows of this input are not listed any more, `forgotten` rows were taken out. `redo` shards hold
     changed files, or had rows that were taken out, and will be read again. `copies` of the new rows are in
     the manifest under another path as well. `rounded_ids` says which ids of stars are not used, and why.
@@ -59,6 +59,9 @@ class IngestPlan:
     redo: tuple[int, ...]
     seconds: float
     first_ignored: str = ""
+    revised: int = 0
+    links: int = 0
+    first_link: str = ""
     copies: int = 0
     rounded_ids: str = ""
 
@@ -69,6 +72,8 @@ class IngestPlan:
             "listed twice": self.duplicates,
             "without a file name": self.nameless,
             f"other files ignored{example}": self.ignored,
+            f"links to folders not followed (such as {self.first_link})": self.links,
+            "with other values in the catalogue": self.revised,
             "vanished": self.vanished,
             "taken out": self.forgotten,
         }
@@ -94,6 +99,8 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     parts = sorter.write_new(PartWriter(old))
     if settings.compare == "hash" and checksums:
         changes.compare_contents(np.flatnonzero(sorter.keys.listed_again), checksums)
+    elif settings.reread and checksums:
+        changes.compare_unknown(checksums)
     updated, redo = changes.updated_manifest()
     listed = sorter.keys.listed_again
     forgotten = np.empty(0, np.int64)
@@ -125,6 +132,9 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         redo=redo,
         seconds=time.monotonic() - started,
         first_ignored=listing.first_ignored,
+        revised=changes.revised,
+        links=listing.links,
+        first_link=listing.first_link,
         copies=copies.count,
         rounded_ids=listing.rounded_ids,
     )
