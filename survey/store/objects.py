@@ -21,6 +21,7 @@ from survey.sources import reading
 from survey.sources.checking import Found
 from survey.sources.reading import Sources
 from survey.spectrum import ImageOfObject, Refused, Spectrum
+from survey.store.manifest.table_sizes import damage_of_table
 from survey.store.schema import Flag
 
 
@@ -107,13 +108,14 @@ def _paired_image(
 def _read_files(rows: list[dict[str, Any]], sources: Sources) -> Iterator[SourceItem]:
     for row, data in zip(rows, fetch([row["path"] for row in rows]), strict=True):
         if isinstance(data, Refused):
-            yield SourceItem(row, None, data)
+            damage = damage_of_table(row["path"], sources) if data.reason == "too_large" else None
+            yield SourceItem(row, None, damage or data)
             continue
         crc = isal_zlib.crc32(data)
         try:
             found = reading.observations(data, row["path"].rpartition("/")[2], sources)
         except Refused as refusal:
-            yield SourceItem(row, crc, refusal)
+            yield SourceItem(row, crc, damage_of_table(row["path"], sources) or refusal)
             continue
         for each in found:
             yield SourceItem(row, crc, each)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from survey import files
 from survey.messages import counted
@@ -20,6 +21,7 @@ from survey.store.manifest.forget import never_found, without_rows
 from survey.store.manifest.listing import Listing
 from survey.store.manifest.manifest import (
     ADVICE,
+    ITEM,
     InputRecord,
     Manifest,
     ManifestPart,
@@ -103,10 +105,10 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         changes.compare_unknown(checksums)
     updated, redo = changes.updated_manifest()
     listed = sorter.keys.listed_again
-    forgotten = np.empty(0, np.int64)
+    forgotten = sorter.items_that_are_tables
     if settings.forget == "missing":
-        forgotten = never_found(old, np.flatnonzero(~listed))
-        updated, listed[forgotten] = without_rows(updated, forgotten), True
+        forgotten = np.union1d(forgotten, never_found(old, np.flatnonzero(~listed)))
+    updated, listed[forgotten] = without_rows(updated, forgotten), True
     copies = find_copies(old, parts, checksums)
     _check_copies(settings, old, parts, copies)
     vanished = _vanished_rows(old, listing.root, listed)
@@ -184,6 +186,8 @@ class _RowSorter:
         old_keys = (keys_of(old.read(part, ["path", "row"])) for part in old.parts)
         self.keys = ListedKeys(np.concatenate([np.empty(0, np.complex128), *old_keys]))
         self.known = self.duplicates = 0
+        self.items_that_are_tables = np.empty(0, np.int64)
+        """Rows of the manifest that are a table as one item: it could not be read, for it was being copied."""
 
     def write_new(self, writer: PartWriter) -> tuple[ManifestPart, ...]:
         """Write the new rows; the parts that hold them."""
@@ -195,6 +199,7 @@ class _RowSorter:
 
     def _new_rows(self, table: pa.Table) -> pa.Table:
         keys = keys_of(table)
+        self._find_items(table)
         old_row, newly_listed = self.keys.look_up(keys)
         unknown = np.flatnonzero(old_row < 0)
         new = unknown[self._new_keys.add(keys[unknown])]
@@ -204,6 +209,16 @@ class _RowSorter:
         if known:
             self._changes.compare_listing(table.filter(pa.array(newly_listed)), old_row[newly_listed])
         return table if new.size == len(keys) else table.take(pa.array(new))
+
+
+    def _find_items(self, table: pa.Table) -> None:
+        """Note the rows of the manifest that hold the tables of these rows as one item."""
+        if not self.keys.listed_again.size:
+            return
+        paths = pc.unique(table.filter(pc.greater_equal(table["row"], 0))["path"])
+        items = pa.table({"path": paths, "row": pa.repeat(pa.scalar(ITEM, pa.int64()), len(paths))})
+        row, is_first = self.keys.look_up(keys_of(items))
+        self.items_that_are_tables = np.union1d(self.items_that_are_tables, row[is_first])
 
 
 def _vanished_rows(old: Manifest, root: str, listed_again: np.ndarray) -> int:

@@ -1,6 +1,9 @@
 """How many spectra a table of them holds, as the start or the end of its file says."""
 
 from survey import files
+from survey.sources import reading
+from survey.sources.reading import Sources, is_named
+from survey.spectrum import Refused
 from survey.tables.read import array_rows, first_bytes, parquet_header
 
 
@@ -32,3 +35,18 @@ def check_count(entry: files.Entry, count: int | None) -> None:
         raise ValueError(
             f"ingest: {entry.path}: {entry.size:,} bytes cannot hold {count:,} spectra; copy the file again"
         )
+
+
+def damage_of_table(path: str, sources: Sources) -> Refused | None:
+    """Why a table of spectra cannot be read; None if it can, or if the name is not that of a table."""
+    try:
+        for source, patterns in reading.own_files(sources, "read_rows").items():
+            if is_named(path, patterns):
+                reading.table_count(source, path, sources[source])
+        if is_array_name(path):
+            spectra_in_table(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        return Refused("damaged", str(error).removeprefix("ingest: "))
+    return None
