@@ -187,7 +187,7 @@ class _RowSorter:
         self.keys = ListedKeys(np.concatenate([np.empty(0, np.complex128), *old_keys]))
         self.known = self.duplicates = 0
         self.items_that_are_tables = np.empty(0, np.int64)
-        """Rows of the manifest that are a table as one item: it could not be read, for it was being copied."""
+        """Rows of the manifest that are a table as one item: it could not be read while it was copied."""
 
     def write_new(self, writer: PartWriter) -> tuple[ManifestPart, ...]:
         """Write the new rows; the parts that hold them."""
@@ -209,7 +209,6 @@ class _RowSorter:
         if known:
             self._changes.compare_listing(table.filter(pa.array(newly_listed)), old_row[newly_listed])
         return table if new.size == len(keys) else table.take(pa.array(new))
-
 
     def _find_items(self, table: pa.Table) -> None:
         """Note the rows of the manifest that hold the tables of these rows as one item."""
