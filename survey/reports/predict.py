@@ -36,6 +36,12 @@ def _lines(result: PredictResult) -> Iterator[tuple[str, str]]:
             f"{result.plan.changed:,} files, such as {result.plan.examples[0]}; "
             "give ingest.reread=true to read them again",
         )
+    if result.plan and result.plan.revised:
+        yield (
+            "changed",
+            f"{result.plan.revised:,} rows have another rv, z, ra or dec in the catalogue; "
+            "give ingest.reread=true to read them again",
+        )
     yield from _counts(document)
     yield from _choice(document)
     tables = files.join(result.path, "predictions")
