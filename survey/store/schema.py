@@ -43,7 +43,8 @@ FLAG_MEANINGS = {
     Flag.NO_VELOCITY: "neither rv nor z is known: not in the rest frame, unless it was before",
     Flag.LOW_CONTINUUM: "the continuum is near or below 0 somewhere; these points are bad",
     Flag.NEGATIVE: "more than a tenth of the good points have negative flux",
-    Flag.NO_OBSID: "the survey's number of the observation is missing or invalid",
+    Flag.NO_OBSID: "the survey's number of the observation is missing or invalid, or exceeds int64 (SDSS "
+    "from plate 8192 on)",
     Flag.FIBER: "the survey's own mask of the fibre is not 0",
     Flag.NOISE_ESTIMATED: "the file gives no errors: ivar and S/N are estimated from the flux",
     Flag.NO_IMAGE: "no image, in a store that has images",

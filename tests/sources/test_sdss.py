@@ -13,6 +13,7 @@ from survey.settings import Settings
 from survey.sources import fits, lamost, sdss
 from survey.sources.reading import spectra, unpack
 from survey.spectrum import VISIT_COLUMNS, LogWave, Refused, Spectrum
+from survey.store.schema import FLAG_MEANINGS, Flag
 
 BOTH: dict[str, Settings] = {"lamost": lamost.Options(), "sdss": sdss.Options()}
 
@@ -111,6 +112,12 @@ def test_spectrum_numbers_beyond_64_bits_with_sign_are_absent(seen: Files) -> No
     numbers = {row["file"]: spectrum.visit.get("obsid") for row, _, spectrum in seen}
     assert numbers["spec-0266-51602-0013.fits"] == 299492975510054912
     assert numbers["spec-10000-57346-0002.fits"] is None  # 11258999741428506624 >= 2**63
+
+
+def test_the_flag_says_from_which_plate_on_spectrum_numbers_do_not_fit() -> None:
+    """SDSS: specObjID holds the plate in its highest 14 of 64 bits."""
+    first = next(plate for plate in range(1 << 14) if plate << 50 > 2**63 - 1)
+    assert f"from plate {first} on" in FLAG_MEANINGS[Flag.NO_OBSID]
 
 
 def coadd(**columns: np.ndarray) -> bytes:
