@@ -7,6 +7,7 @@ goes on from there. Small row groups are read at once.
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,10 @@ def _decoder(
         place = files.on_disk(path)
         facts, buffer = Path(place).stat(), BUFFER
         key = (path, facts.st_ino, facts.st_size, facts.st_mtime_ns, group, *columns)
-        kept = _open.pop() if _open else None
-        if kept is not None and kept.key == key and kept.first <= number:
-            return kept
+        with suppress(IndexError):  # another thread may take it first
+            kept = _open.pop()
+            if kept.key == key and kept.first <= number:
+                return kept
         file = pa.OSFile(place.encode(errors="surrogateescape"))
     parquet = pq.ParquetFile(file, metadata=parquet.metadata, buffer_size=buffer, pre_buffer=False)
     return _Decoder(parquet, group, columns, key)
