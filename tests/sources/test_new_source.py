@@ -269,7 +269,7 @@ def test_a_table_of_another_shape_becomes_a_store(add_source: Callable[[str], No
     (folder / "damaged.parquet").write_bytes(b"PAR1 and no more")
     result = ingested(tmp_path, folder, options={"arrays": {"grid": "lamost3909"}})
     assert (result.document.written, result.plan.ignored) == (4, 1)
-    assert result.document.refused == {"bad_row": 1, "not_fits": 1}
+    assert result.document.refused == {"bad_row": 1, "damaged": 1}
     spectra = open_store(str(tmp_path / "store")).spectra(0).to_pylist()
     assert [(row["survey"], row["row"], row["obsid"]) for row in spectra] == [
         ("toy", 0, 1),
