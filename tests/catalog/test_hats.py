@@ -112,6 +112,7 @@ def positions(frame: pd.DataFrame) -> SkyCoord:
     return SkyCoord(frame["ra"].to_numpy() * deg, frame["dec"].to_numpy() * deg)
 
 
+@pytest.mark.long
 def test_a_match_across_edges_gives_the_pairs_that_brute_force_finds(
     catalog: tuple[Path, HatsCounts], lsdb: Any, frame: pd.DataFrame
 ) -> None:

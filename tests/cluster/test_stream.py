@@ -223,7 +223,7 @@ def test_an_address_without_ray_fails_at_once(workplace: Workplace) -> None:
     )
 
 
-@pytest.mark.parametrize("folder", ["x" * 100, "file/below"])
+@pytest.mark.parametrize("folder", ["x" * 100, pytest.param("file/below", marks=pytest.mark.long)])
 def test_a_ray_that_does_not_start_is_one_sentence(workplace: Workplace, folder: str) -> None:
     (workplace.folder / "file").write_text("no folder")
     run = job(workplace, "workers=2", RAY_TMPDIR=str(workplace.folder / folder))
