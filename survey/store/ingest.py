@@ -92,8 +92,7 @@ def _ingest(settings: Ingest, folder: Folder[StoreDocument], run: ShardMap) -> I
     before = folder.sound_document()
     markers = _finished_shards(spec, settings)
     missing = [shard for shard in range(spec.manifest.shards) if shard not in markers]
-    note = check_tables(settings, spec.manifest.shard(missing[0])) if missing else ""
-    slow = slow_table(spec.manifest.shard(missing[0])) if missing else ""
+    note, slow = check_tables(settings, spec.manifest.shard(missing[0])) if missing else ("", "")
     if before is None or (missing and missing[0] < before.shards):
         folder.withdraw()  # a store is not finished while some of its shards are made again
         before = None
@@ -132,10 +131,11 @@ def plan_shards(settings: Ingest) -> tuple[IngestPlan, ShardSpec]:
     return plan, ShardSpec.from_settings(settings)
 
 
-def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> str:
+def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> tuple[str, str]:
     """Check the tables of spectra among manifest rows. One that cannot be read at all ends the job.
 
-    What is assumed of the first is logged and returned; `section` is written before the keys of settings.
+    What is assumed of the first, and which is slow to read, is logged and returned; `section` is written
+    before the keys of settings.
     """
     sources = reading.with_options(settings.sources, settings.options)
     note = ""
@@ -144,9 +144,10 @@ def check_tables(settings: Ingest, rows: pa.Table, section: str = "") -> str:
             source = reading.table_source(path, sources)
             reading.table_count(source, path, sources[source])
             note = note or reading.table_note(source, path, sources[source], section)
-    for text in filter(None, (note, slow_table(rows))):
+    slow = slow_table(rows)
+    for text in filter(None, (note, slow)):
         logging.getLogger(__name__).warning("%s", text)
-    return note
+    return note, slow
 
 
 def slow_table(rows: pa.Table) -> str:
