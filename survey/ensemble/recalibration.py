@@ -14,7 +14,6 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import theilslopes
 
 from survey.answers import Answers, Floats
 
@@ -141,6 +140,8 @@ def _robust_line(form: Form, value_N: Floats, true_N: Floats) -> tuple[float, fl
         value_N, true_N = value_N[chosen], true_N[chosen]
     missing_N, centre, slope = true_N - value_N, float(np.median(value_N)), 0.0
     if form == "line" and np.ptp(value_N) > 0:
+        from scipy.stats import theilslopes  # takes most of a second to load, and a prediction needs no fit
+
         slope = float(theilslopes(missing_N, value_N).slope)
     return float(np.median(missing_N - slope * (value_N - centre))), slope, centre
 

@@ -56,7 +56,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import savgol_coeffs
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -221,6 +220,13 @@ class FeatureDropout(nn.Module):
         return f"p={self.p}"
 
 
+def _smoothing(pixels: int) -> Tensor:
+    """The weights that smooth a pixel by a parabola through so many pixels around it."""
+    from scipy.signal import savgol_coeffs  # takes a second to load, and few views are smoothed
+
+    return torch.from_numpy(savgol_coeffs(pixels, 2).copy()).float()
+
+
 class ViewLayer(nn.Module):
     """The part of a spectrum that a network sees: some wavelengths, clipped and smoothed.
 
@@ -243,8 +249,7 @@ class ViewLayer(nn.Module):
                 )
             seen_P |= inside_P
         self.register_buffer("seen_P", torch.from_numpy(seen_P), persistent=False)
-        kernel_K = torch.from_numpy(savgol_coeffs(view.smooth, 2).copy()).float() if view.smooth else None
-        self.register_buffer("kernel_K", kernel_K, persistent=False)
+        self.register_buffer("kernel_K", _smoothing(view.smooth) if view.smooth else None, persistent=False)
 
     def forward(self, flux_BP: Tensor, ivar_BP: Tensor) -> tuple[Tensor, Tensor]:
         """Flux and ivar of the view; pixels outside it become bad: flux 1, ivar 0."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy import stats
+from scipy.special import stdtrit
 
 from survey.search.target import MEASURED, measured
 from survey.training import run as runs
@@ -74,13 +75,13 @@ class SeedScores:
         if len(values) < 2:
             return cls(values[0] if values else math.nan, values=tuple(values))
         mean = sum(values) / len(values)
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
+        half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * _standard_error(values)
         return cls(mean, mean - half, mean + half, tuple(values))
 
     @property
     def variance(self) -> float:
         """The squared standard error of the mean; NaN for one training."""
-        return float(stats.sem(self.values)) ** 2 if len(self.values) > 1 else math.nan
+        return _standard_error(self.values) ** 2 if len(self.values) > 1 else math.nan
 
     def summary(self) -> SeedSummary:
         """The same for a document."""
@@ -89,6 +90,11 @@ class SeedScores:
             interval=_rounded(self.low, self.high) if math.isfinite(self.low) else None,
             values=_rounded(*self.values),
         )
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    """The standard error of the mean of two or more values."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def rounded(value: float) -> float | None:
@@ -117,7 +123,7 @@ def gain(recipe: SeedScores, best: SeedScores, sign: int, choices: int = 1) -> G
         terms = [variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True)]
         freedom = sum(variances) ** 2 / sum(terms)
         outside = (1 - LEVEL) / choices
-        half = float(stats.t.ppf(1 - outside / 2, freedom)) * math.sqrt(sum(variances))
+        half = float(stdtrit(freedom, 1 - outside / 2)) * math.sqrt(sum(variances))
         interval = _rounded(difference - half, difference + half)
     share = rounded(difference / abs(recipe.mean)) if recipe.mean else None
     return Gain(by=rounded(difference), share=share, interval=interval)
