@@ -64,6 +64,13 @@ class GroundSettings(Settings):
         description="largest share of the stars of asked kinds that are out of the domain, in addition to "
         "the share of the validation stars",
     )
+    shift: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="largest share of the stars of asked kinds that are farther from the training spectra "
+        "than three quarters of the validation spectra; in a survey like these it is a quarter",
+    )
     snr: float = Field(
         0.2,
         gt=0,

@@ -25,6 +25,8 @@ SNR = "snr_best"
 """The networks see one visit at a time: that of the best visit counts, not of all together."""
 MIDDLE = (0.005, 0.995)
 """The validation stars cover the signal to noise between these quantiles."""
+USUAL = 0.75
+"""So many of the validation spectra are within the usual distance from the training spectra."""
 MANY_OUTSIDE = 0.05
 """A larger share of stars out of the domain than this is more than chance: it gets a note."""
 
@@ -36,9 +38,10 @@ class Ground:
         self.rules, self.settings = rules, settings
         self.snr_range: tuple[float, float] | None = None
         self.tested_outside = 0.0
+        self.usual = np.inf
         if validation is not None:
             self._test(validation)
-        self.stars = self.outside = self.asked = self.other_snr = 0
+        self.stars = self.outside = self.beyond_usual = self.asked = self.other_snr = 0
 
     def _test(self, validation: pa.Table) -> None:
         """What the validation stars cover."""
@@ -49,6 +52,7 @@ class Ground:
         domain_N = _known(float_column(validation, "domain"))
         if len(domain_N):
             self.tested_outside = float((domain_N > self.rules.limits.domain_warn).mean())
+            self.usual = float(np.quantile(domain_N, USUAL))
 
     def add(self, stars: pa.Table) -> None:
         """Add further stars."""
@@ -56,6 +60,7 @@ class Ground:
         domain_N = _known(float_column(stars, "domain")[of_asked_kind_N])
         self.stars += len(domain_N)
         self.outside += int((domain_N > self.rules.limits.domain_warn).sum())
+        self.beyond_usual += int((domain_N > self.usual).sum())
         if self.snr_range:
             low, high = self.snr_range
             snr_N = _known(float_column(stars, SNR)[is_asked(stars)])
@@ -90,6 +95,12 @@ class Ground:
                 f"{self.outside / self.stars:.0%} of the stars of asked kinds are farther from the training "
                 f"spectra than 99 % of the validation spectra; of the validation stars "
                 f"{self.tested_outside:.0%} are (limit ground.domain={self.settings.domain:g} more)"
+            )
+        if _lowest(self.beyond_usual, self.stars) > self.settings.shift:
+            reasons.append(
+                f"{self.beyond_usual / self.stars:.0%} of the stars of asked kinds are farther from the "
+                f"training spectra than {USUAL:.0%} of the validation spectra: as a whole these are spectra of "
+                f"another sort (limit ground.shift={self.settings.shift:g})"
             )
         if self.snr_range and _lowest(self.other_snr, self.asked) > self.settings.snr:
             low, high = self.snr_range

@@ -63,6 +63,15 @@ def test_many_stars_out_of_the_domain_forbid_a_promise() -> None:
     assert judged(stars(np.nan)) == ()
 
 
+def test_a_survey_that_is_farther_as_a_whole_is_another_ground_though_no_star_is_out_of_the_domain() -> None:
+    """Three quarters of the validation stars are at 0.5 or nearer."""
+    [reason] = judged(stars(np.where(np.arange(100) < 70, 0.8, 0.4)))
+    assert reason.startswith("70% of the stars of asked kinds are farther from the training spectra than 75%")
+    assert "(limit ground.shift=0.5)" in reason
+    assert judged(stars(np.where(np.arange(100) < 70, 0.8, 0.4)), shift=0.7) == ()
+    assert judged(stars(np.where(np.arange(100) < 55, 0.8, 0.4))) == (), "that may be chance"
+
+
 def test_a_signal_to_noise_that_was_not_tested_forbids_a_promise() -> None:
     [reason] = judged(stars(0.5, snr=5.0))
     assert reason.startswith("100% of the asked stars have a signal to noise outside that of the validation")
