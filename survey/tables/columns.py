@@ -63,8 +63,8 @@ CATALOGUE_COLUMNS = {
 }
 """The names that catalogues give to the columns we know, best first. For `z` see `z_is_magnitude`."""
 
-MAGNITUDES = frozenset("ugri")
-"""Beside columns of these names, a column `z` is a magnitude as well."""
+MAGNITUDES = (frozenset("ugri"), frozenset("griy"))
+"""Beside columns of these names (SDSS; Pan-STARRS and Rubin), a column `z` is a magnitude as well."""
 
 LOGARITHM = r"(?:log10|log|dex)\((?P<of>.+)\)"
 QUOTIENT = r"(?P<over>\w+) (?P<under>\w+)-1"
@@ -96,7 +96,8 @@ def name_without_prefix(name: str) -> str:
 
 def z_is_magnitude(names: Iterable[str]) -> bool:
     """Whether the column `z` of a table is a magnitude, as in the usual query u, g, r, i, z of SDSS."""
-    return {*MAGNITUDES, "z"} <= {name.lower() for name in names}
+    lower = {name.lower() for name in names}
+    return "z" in lower and any(bands <= lower for bands in MAGNITUDES)
 
 
 def magnitude_note(names: Iterable[str]) -> str:
@@ -105,7 +106,8 @@ def magnitude_note(names: Iterable[str]) -> str:
     if not z_is_magnitude(lower):
         return ""
     advice = "" if "redshift" in lower else "; name it redshift if it is the redshift"
-    return f"column z: taken as a magnitude, because the columns u, g, r and i are there{advice}"
+    bands = ", ".join(sorted(next(bands for bands in MAGNITUDES if bands <= lower)))
+    return f"column z: taken as a magnitude, because the columns {bands} are there{advice}"
 
 
 def _prefix(name: str) -> str:

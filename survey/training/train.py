@@ -124,7 +124,19 @@ def _prepare(settings: Train, folder: str) -> tuple[Plan, Samples, str]:
     if not is_baseline(new_plan.model):
         _, left_out = usable_synthesis(settings.synthesis, new_plan.task, train)
         text += "".join(f"synthesis without {reason}\n" for reason in left_out)
-    return new_plan, labelled, text
+    return new_plan, labelled, text + _forgotten_classes(new_plan)
+
+
+def _forgotten_classes(planned: Plan) -> str:
+    """A warning, if fine-tuning sees some of the classes only: the network unlearns the others."""
+    counts = planned.parts["train"].classes
+    absent = [name for name, count in counts.items() if not count]
+    if not planned.start_from or not planned.task.classifies or len(absent) in (0, len(counts)):
+        return ""
+    return (
+        f"classes  no spectrum of {', '.join(absent)} to train on: fine-tuning makes the network forget this; "
+        "join.classes=none learns labels alone\n"
+    )
 
 
 def _result_settings(

@@ -119,6 +119,7 @@ def test_columns_without_a_prefix_come_before_those_with_the_prefix_of_a_survey(
         (["u", "g", "r", "i", "z", "redshift"], True),
         (["U", "G", "R", "I", "Z"], True),
         (["u", "g", "r", "i", "combined_z"], False),
+        (["g", "r", "i", "z", "y"], True),
         (["g", "r", "i", "z"], False),
         (["ra", "dec", "z"], False),
     ],

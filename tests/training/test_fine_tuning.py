@@ -41,6 +41,7 @@ def test_some_of_the_labels_are_enough(finished: Path, place: Path) -> None:
     assert document.scaling.to_dict() == runs.run_document(start).scaling.to_dict()
     assert document.task.labels == ("FeH", "CFe")
     assert np.isnan(samples.read(str(fine)).label_NL[:, 1]).all()
+    assert "forget" not in (fine / "labels.txt").read_text(), "no class is learned at all"
     assert all(np.isfinite(row["train_loss"]) for row in runs.history(str(fine)))
 
 
@@ -98,6 +99,8 @@ def test_rare_stars_alone_can_be_used_with_balanced_classes(finished: Path, plac
         epochs=1,
     )
     assert runs.run_document(str(run)).parts["train"].classes["NMP"] == 0
+    told = (run / "labels.txt").read_text()
+    assert "no spectrum of NMP to train on: fine-tuning makes the network forget this; join.classes=none" in told
 
 
 def test_batch_statistics_of_frozen_layers_stay(place: Path) -> None:
