@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 
 from survey.spectrum import REASONS
+from tests.read_code import nodes, tree
 
 ROOT = Path(__file__).resolve().parents[1]
 RANK = {
@@ -51,14 +52,9 @@ MODULES = sorted((ROOT / "survey").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
-
-
 def imports(path: Path) -> Iterator[str]:
     """Every module that a file imports, wherever in it."""
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -78,6 +74,11 @@ def name_of(path: Path) -> str:
 
 def where(path: Path, node: ast.AST) -> str:
     return f"{name_of(path)}:{getattr(node, 'lineno', 0)}"
+
+
+def last_name(node: ast.expr) -> str:
+    """`c` of `a.b.c`; empty for other expressions."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def test_every_folder_is_a_stage_with_a_rank() -> None:
@@ -111,25 +112,26 @@ def test_a_library_prints_nothing() -> None:
     """Only plugins.py runs code: the statements of a plugin that define its settings."""
     for path in MODULES:
         forbidden = {"print", "input", "eval", "exec"} - ({"exec"} if path.name == "plugins.py" else set())
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in forbidden, f"{where(path, node)}: {node.func.id}("
 
 
 def test_a_library_unpickles_nothing() -> None:
-    loose = {("allow_pickle", "True"), ("weights_only", "False")}
+    loose = {("allow_pickle", True), ("weights_only", False)}
     picklers = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
     for path in MODULES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             for keyword in node.keywords if isinstance(node, ast.Call) else ():
-                given = (keyword.arg, ast.unparse(keyword.value)) if keyword.arg else None
+                value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+                given = (keyword.arg, value)
                 assert given not in loose, f"{where(path, node)}: {given}"
         assert not {name.split(".")[0] for name in imports(path)} & picklers, name_of(path)
 
 
 def test_no_error_is_swallowed() -> None:
     for path in MODULES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, f"{where(path, node)}: a bare except"
                 assert "BaseException" not in ast.unparse(node.type) or any(
@@ -139,10 +141,10 @@ def test_no_error_is_swallowed() -> None:
 
 def test_only_reasons_of_the_closed_list_are_given() -> None:
     for path in MODULES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if (
                 isinstance(node, ast.Call)
-                and ast.unparse(node.func).split(".")[-1] == "Refused"
+                and last_name(node.func) == "Refused"
                 and node.args
                 and isinstance(node.args[0], ast.Constant)
             ):
@@ -155,7 +157,7 @@ def test_every_reason_is_given_somewhere() -> None:
         node.value
         for path in MODULES
         if path.name != "spectrum.py"
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert set(REASONS) <= words
@@ -190,15 +192,17 @@ def test_a_job_is_thin(path: Path) -> None:
     assert code_lines(path) < 30
     assert ast.get_docstring(tree(path)), "a job says its command, its cost and what comes out"
     assert not [
-        node
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef)
+        node for node in nodes(path) if isinstance(node, ast.For | ast.While | ast.FunctionDef | ast.ClassDef)
     ]
     assert f"survey {path.stem} " in (ast.get_docstring(tree(path)) or "")
 
 
+@pytest.mark.long
 def test_importing_has_no_effect(tmp_path: Path) -> None:
-    """In a process of its own, with nothing in its folder or home: no file, no output, no threads of Ray."""
+    """In a process of its own, with nothing in its folder or home: no file, no output, no threads of Ray.
+
+    `tests/prepare.py`, with which `make test` begins, sees the same of the modules that it loads anyway.
+    """
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
     here.mkdir()
@@ -217,7 +221,7 @@ def test_importing_has_no_effect(tmp_path: Path) -> None:
         for name, value in os.environ.items()
         if name in ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
     }
-    kept["MPLCONFIGDIR"] = str(tmp_path)  # matplotlib writes its list of fonts when it is first imported
+    kept["MPLCONFIGDIR"] = mpl.get_cachedir()  # its list of fonts, which it would take seconds to make
     environment = kept | {
         "HOME": str(home),
         "PYTHONPATH": str(ROOT),
@@ -240,10 +244,10 @@ PARQUET_READS = {"read", "read_row_group", "read_row_groups", "iter_batches"}
 def opened_parquet(path: Path) -> set[str]:
     """The names that a module gives to Parquet files that it opens."""
     names = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         value = node.value if isinstance(node, ast.Assign) else None
         targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(value, ast.Call) and ast.unparse(value.func) == "pq.ParquetFile":
+        if isinstance(value, ast.Call) and last_name(value.func) == "ParquetFile":
             names |= {ast.unparse(target) for target in targets}
     return names
 
@@ -255,8 +259,10 @@ def test_parquet_is_read_without_threads_that_outlive_python() -> None:
     wrong = []
     for path in MODULES:
         opened = opened_parquet(path)
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr not in {*PARQUET_READS, "read_table"}:
                 continue
             of = ast.unparse(node.func.value)
             reads = node.func.attr in PARQUET_READS and (of in opened or of.startswith("pq.ParquetFile("))
@@ -271,7 +277,7 @@ def test_parquet_is_read_without_threads_that_outlive_python() -> None:
 def names_of(path: Path) -> set[str]:
     """What can be imported from a module, without importing it."""
     names: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -283,7 +289,7 @@ def names_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
 def test_what_a_benchmark_imports_is_there(path: Path) -> None:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(("survey", "tests")):
             continue
         module = ROOT.joinpath(*str(node.module).split("."))

@@ -1,11 +1,12 @@
 """The names of the house: one meaning per word, lines that hold one thought, files of a readable size."""
 
 import ast
-import io
-import tokenize
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.read_code import nodes, text_of, tree
 
 ROOT = Path(__file__).resolve().parents[1]
 SURVEY = sorted((ROOT / "survey").rglob("*.py"))
@@ -51,10 +52,18 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+RIDDLE = re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(RIDDLES))})(?![^\W_])", re.IGNORECASE)
+
+
 def names_in(path: Path) -> Iterator[tuple[int, str]]:
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
-        if token.type == tokenize.NAME:
-            yield token.start[0], token.string
+    """The names of a file by line; none if no word of the file, in code or text, is a riddle."""
+    if not RIDDLE.search(text_of(path)):
+        return
+    for node in nodes(path):
+        for _, value in ast.iter_fields(node) if not isinstance(node, ast.Constant) else ():
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str):
+                    yield getattr(node, "lineno", 0), name
 
 
 def test_no_name_is_a_riddle() -> None:
@@ -62,7 +71,7 @@ def test_no_name_is_a_riddle() -> None:
         f"{name_of(path)}:{line}: {name}"
         for path in SURVEY
         for line, name in [*names_in(path), (0, path.stem)]
-        if set(name.lower().split("_")) & RIDDLES
+        if RIDDLE.search(name)
     ]
     assert not riddles
 
@@ -71,21 +80,21 @@ def test_no_line_is_too_long() -> None:
     long = [
         f"{name_of(path)}:{number}"
         for path in CODE
-        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for number, line in enumerate(text_of(path).splitlines(), 1)
         if len(line) > COLUMNS
     ]
     assert not long, f"these lines have more than {COLUMNS} columns"
 
 
 def test_files_fit_on_a_few_screens() -> None:
-    assert not [name_of(path) for path in SURVEY if len(path.read_text().splitlines()) > LONGEST_FILE]
+    assert not [name_of(path) for path in SURVEY if len(text_of(path).splitlines()) > LONGEST_FILE]
 
 
 def test_functions_fit_on_a_screen() -> None:
     long = [
         f"{name_of(path)}:{node.lineno}: {node.name}"
         for path in SURVEY
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
     ]
     assert not long
@@ -94,7 +103,7 @@ def test_functions_fit_on_a_screen() -> None:
 def test_a_class_name_stands_for_one_thing() -> None:
     places = defaultdict(list)
     for path in SURVEY:
-        for node in ast.parse(path.read_text()).body:
+        for node in tree(path).body:
             if (
                 isinstance(node, ast.ClassDef)
                 and not node.name.startswith("_")
