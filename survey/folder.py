@@ -126,8 +126,9 @@ class Folder(Generic[D]):
         and without settings is an error too; files named in `allowed` may exist before the settings.
         """
         before = self.settings()
+        if before is None and self._is_begun_by_now(set(allowed)):
+            before = self.settings()
         if before is None:
-            self._check_empty(set(allowed))
             return False
         differing = list(compare(before, settings))
         if differing and started:
@@ -277,15 +278,17 @@ class Folder(Generic[D]):
                 f"{self.kind.version}; make it again with survey {self.kind.job} in a new folder"
             )
 
-    def _check_empty(self, allowed: set[str]) -> None:
+    def _is_begun_by_now(self, allowed: set[str]) -> bool:
+        """Whether a process that shares the work has just begun the folder; other files are an error."""
         if not files.is_remote(self.path) and Path(self.path).is_file():
             raise SettingsError(f"{self._where}: is a file; give an empty or a new folder")
         others = [name for name in files.names(self.path) if name not in allowed]
-        if others:
+        if others and SETTINGS not in others:
             raise SettingsError(
                 f"{self._where}: holds {', '.join(others[:3])} but is no {self.kind.name}; "
                 "give an empty or a new folder"
             )
+        return SETTINGS in others
 
 
 def settings_of(path: str) -> dict[str, Any]:

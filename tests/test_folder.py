@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from survey import __version__
+from survey import __version__, files
 from survey.folder import Document, Folder, Kind
 from survey.settings import SettingsError
 from survey.spectrum import Grid
@@ -45,6 +45,23 @@ def test_a_folder_is_begun_with_settings_and_finished_with_its_document(folder: 
         "fingerprint": "f",
         "settings": {"size": 1},
     }
+
+
+def test_a_folder_that_another_process_begins_between_two_looks_is_begun(
+    folder: Folder[BoxDocument], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of equal settings may share a folder, and start at the same moment."""
+    look = files.names
+
+    def begin_first(path: str) -> list[str]:
+        folder.begin({"size": 1})
+        return look(path)
+
+    monkeypatch.setattr(files, "names", begin_first)
+    assert folder.agree({"size": 1})
+    Path(folder.file("settings.json")).unlink()
+    with pytest.raises(SettingsError, match="was made with other settings"):
+        folder.agree({"size": 2})
 
 
 def test_a_withdrawn_folder_is_not_finished(folder: Folder[BoxDocument]) -> None:
