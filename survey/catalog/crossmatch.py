@@ -22,8 +22,8 @@ from survey.catalog.visits import Flags, Floats
 from survey.labelling.keys import key_columns, positions
 from survey.labelling.star_id import chord, friends_of_friends, has_position, unit_vectors
 from survey.metrics.intervals import wilson
-from survey.tables import cells
 from survey.tables.columns import described_field
+from survey.tables.ids import id_texts
 from survey.tables.read import open_table
 
 NAME_COLUMNS = ("name", "main_id", "object", "objname", "star", "simbad_identifier", "id")
@@ -98,11 +98,11 @@ def read_list(path: str) -> CrossmatchList:
 
 
 def _names(columns: pa.Table, name_column: str | None) -> pa.Array:
-    """The names in the list; the number of the row if there is no name."""
+    """The names in the list; the number of the row if there is none, or an id that lost digits."""
     numbers = pa.array([f"row {number}" for number in range(1, columns.num_rows + 1)], pa.string())
     if not name_column:
         return numbers
-    return pc.coalesce(cells.text(columns[name_column].combine_chunks()), numbers)
+    return pc.coalesce(id_texts(columns[name_column].combine_chunks())[0], numbers)
 
 
 @dataclass(frozen=True)

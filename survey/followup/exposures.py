@@ -11,6 +11,7 @@ from survey.catalog.added_columns import BRIGHTEST, FAINTEST
 from survey.followup.settings import ExposureSettings, FollowupSettings
 from survey.settings import SettingsError
 from survey.tables import cells
+from survey.tables.ids import exact_ids
 from survey.tables.read import open_table
 
 Floats = NDArray[np.float64]
@@ -58,10 +59,8 @@ def _read_magnitudes(stars: pa.Table, settings: FollowupSettings) -> pa.Table:
         missing = "star" if "star" not in table.names else settings.magnitude[0]
         raise SettingsError(f"followup: magnitudes: {path}: no column {missing}; {table.similar(missing)}")
     rows = table.read(["star", *names])
-    place = {
-        name: row
-        for row, name in reversed(list(enumerate(cells.text(rows["star"].combine_chunks()).to_pylist())))
-    }
+    ids = exact_ids(rows["star"].combine_chunks(), "star", f"followup: magnitudes: {path}")
+    place = {name: row for row, name in reversed(list(enumerate(ids)))}
     row_N = [place.get(star) for star in stars["star"].to_pylist()]
     return rows.select(names).take(pa.array(row_N, pa.int64()))
 

@@ -18,6 +18,7 @@ from survey.followup.followup_document import FollowupDocument
 from survey.labels import CLASSES, CRITERIA, Criterion, carbon_label, classes, label, metal_poor, values
 from survey.settings import SettingsError
 from survey.tables import cells
+from survey.tables.ids import exact_ids
 from survey.tables.read import TableFile, open_table
 
 ANSWERS = {
@@ -49,7 +50,8 @@ def read_outcomes(
     star = table.find("star")
     if star is None:
         raise SettingsError(f"followup: results: {path}: no column star; {table.similar('star')}")
-    names = [text or "" for text in cells.text(table.read([star])[star].combine_chunks()).to_pylist()]
+    ids = exact_ids(table.read([star])[star].combine_chunks(), star, f"followup: results: {path}")
+    names = [text or "" for text in ids]
     true_R = _answers(table, path)
     if true_R is None:
         true_R = _by_labels(table, document, path)

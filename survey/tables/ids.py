@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from survey.settings import SettingsError
 from survey.tables import cells
 
 EXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
@@ -49,6 +50,14 @@ def id_texts(column: pa.Array) -> tuple[pa.Array, Rounded]:
         exact, rounded = _exact(column)
         return cells.text(exact), rounded
     return _with_all_digits(cells.text(column))
+
+
+def exact_ids(column: pa.Array, name: str, where: str) -> list[str | None]:
+    """Ids as trimmed text, or an error if some of them lost digits: they would be those of other stars."""
+    texts, rounded = id_texts(column)
+    if rounded.count:
+        raise SettingsError(f"{where}: {rounded.message(name)}")
+    return list(texts.to_pylist())
 
 
 def has_all_digits(text: str) -> bool:

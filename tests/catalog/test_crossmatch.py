@@ -161,6 +161,8 @@ def test_rows_without_a_position_are_left_out_and_rows_without_a_name_get_their_
     assert (stars.names.to_pylist(), stars.no_position) == (["row 1", "here"], 3)
     (tmp_path / "bare.csv").write_text("ra,dec\n10,5\n")
     assert read_list(str(tmp_path / "bare.csv")).names.to_pylist() == ["row 1"]
+    (tmp_path / "rounded.csv").write_text("source_id,ra,dec\n3.21099E+18,1,2\n3210990000000000001,1,2\n")
+    assert read_list(str(tmp_path / "rounded.csv")).names.to_pylist() == ["row 1", "3210990000000000001"]
 
 
 def test_lists_of_the_field_are_read_as_their_authors_wrote_them(shared: Path) -> None:

@@ -114,6 +114,10 @@ def test_other_stars_and_equal_rows_are_counted(tmp_path: Path) -> None:
         ("star,true\nA,true\nB,no\nA,false\n", "star A: row 2 and row 4 say the opposite; keep one of them"),
         ("star,true\nA,perhaps\n", "row 2: true is 'perhaps'; give true, false or nothing"),
         ("star,verdict\nA,accept\n", "accept is a verdict by eye.*give this table as verdicts="),
+        (
+            "star,true\nA,yes\n3.21099E+18,no\n",
+            r"column star: 1 ids, such as 3.21099E\+18, .* Write this column as",
+        ),
         ("name,true\nA,true\n", "no column star; "),
         ("star,quality\nA,3\n", r"no column true \(true or false\), or FeH and CFe; "),
         ("star,true\nZ,true\n", "none of its 1 rows is a result of a star of the sample"),
