@@ -59,10 +59,15 @@ def constants(kind: str, constant: str) -> dict[str, Any]:
 
     A file that is no valid Python is left out: it stops only the jobs that name it.
     """
+    return dict(_constants_in(FOLDER, kind, constant))
+
+
+@cache
+def _constants_in(folder: Path, kind: str, constant: str) -> dict[str, Any]:
     values = {}
-    for name in names(kind):
+    for name in _names_in(folder, kind):
         try:
-            variables = _variables(FOLDER / kind / f"{name}.py", constant)
+            variables = _variables(folder / kind / f"{name}.py", constant)
         except BrokenPluginError:
             continue
         if constant in variables:
