@@ -170,8 +170,43 @@ def test_a_bad_catalogue_is_one_line_without_a_traceback(tmp_path: Path) -> None
     assert not (tmp_path / "out" / "labels.json").exists()
 
 
+KILLED = """
+import os, signal
+from survey import files
+from survey.command import main
+
+write = files.write_table
+
+def write_or_die(path, *given, **named):
+    if path.endswith("contradictions.parquet"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, *given, **named)
+
+files.write_table = write_or_die
+main()
+"""
+
+
 @pytest.mark.kill
-def test_a_killed_job_is_completed_by_the_same_command(tmp_path: Path) -> None:
+def test_a_killed_job_is_completed_by_the_same_command(sources: dict[str, Any], tmp_path: Path) -> None:
+    """It is killed after two of its tables."""
+    out = tmp_path / "out"
+    files = ", ".join(f"{name}: {{file: {values['file']}}}" for name, values in sources.items())
+    command = ["labels", f"labels={out}", f"sources={{{files}}}"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert {"labels.parquet", "matches.parquet"} <= {path.name for path in out.iterdir()}
+    assert not (out / "labels.json").exists()
+    done = survey(*command)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(out / "labels.parquet").num_rows == 9
+    assert (out / "contradictions.parquet").exists()
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.long
+@pytest.mark.kill
+def test_a_job_that_is_killed_at_any_moment_is_completed_by_the_same_command(tmp_path: Path) -> None:
     rows = [(round(0.01 * n, 4), round(0.004 * n - 60, 4), -1 - 0.00001 * n, 0.1) for n in range(30_000)]
     path = write_csv(tmp_path / "a.csv", "ra dec feh e_feh", rows)
     command = [

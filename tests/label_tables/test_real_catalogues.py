@@ -107,36 +107,46 @@ def test_every_table_is_read_and_its_labels_counted(name: str, folder: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "expected"),
+    ("name", "expected"),
     [
-        (PLACCO, 0, {"Teff": 5926, "logg": 4.63, "FeH": -2.08, "CFe": -0.04, "CFe_correction": 0.0}),
-        (PLACCO, 1, {"Teff": 4400, "logg": 0.9, "FeH": -2.09, "CFe": -0.19, "CFe_natal": 0.45}),
-        (PLACCO, 199, {"Teff": 4729, "logg": 1.54, "FeH": -2.68, "CFe": -0.39, "CFe_correction": 0.42}),
-        # log eps 4.70 of Fe; 5.30 of C, 4.41 of Fe, 0.08 of Ba, -1.13 of Eu; 6.21 and 1.49
-        (JINA, 1, {"Teff": 4570, "logg": 1.4, "FeH": -2.80, "CFe": None}),
-        (JINA, 658, {"Teff": 4650, "FeH": -3.09, "CFe": -0.04, "BaFe": 0.99, "EuFe": 1.44}),
-        (JINA, 1292, {"Teff": 6200, "logg": 4.04, "FeH": -6.01, "CFe": 3.79, "BaFe": None, "EuFe": None}),
-        (DR1, 1, {"Teff": 5989.04, "logg": 4.0, "FeH": -1.192, "e_FeH": 1.221, "e_Teff": 434.91}),
-        (DR10, 0, {"Teff": 9440.990234375, "logg": 4.017000198364258, "FeH": -0.4050000011920929}),
-        (APOGEE, 0, {"Teff": 4734.85, "logg": 2.43463, "FeH": -0.231567}),
-        (GAIA, 0, {"Teff": 5940.15, "logg": 4.278, "FeH": -0.439}),
-        (MDWARFS, 0, {"Teff": 3861, "logg": 5.0, "FeH": 0.27}),
-        (ADAM, 1, {"Teff": 5904.1484, "logg": 4.164043, "FeH": -0.2943313, "e_FeH": 0.05184709}),
+        (
+            PLACCO,
+            {
+                0: {"Teff": 5926, "logg": 4.63, "FeH": -2.08, "CFe": -0.04, "CFe_correction": 0.0},
+                1: {"Teff": 4400, "logg": 0.9, "FeH": -2.09, "CFe": -0.19, "CFe_natal": 0.45},
+                199: {"Teff": 4729, "logg": 1.54, "FeH": -2.68, "CFe": -0.39, "CFe_correction": 0.42},
+            },
+        ),
+        (
+            JINA,
+            {  # log eps 4.70 of Fe; 5.30 of C, 4.41 of Fe, 0.08 of Ba, -1.13 of Eu; 6.21 and 1.49
+                1: {"Teff": 4570, "logg": 1.4, "FeH": -2.80, "CFe": None},
+                658: {"Teff": 4650, "FeH": -3.09, "CFe": -0.04, "BaFe": 0.99, "EuFe": 1.44},
+                1292: {"Teff": 6200, "logg": 4.04, "FeH": -6.01, "CFe": 3.79, "BaFe": None, "EuFe": None},
+            },
+        ),
+        (DR1, {1: {"Teff": 5989.04, "logg": 4.0, "FeH": -1.192, "e_FeH": 1.221, "e_Teff": 434.91}}),
+        (DR10, {0: {"Teff": 9440.990234375, "logg": 4.017000198364258, "FeH": -0.4050000011920929}}),
+        (APOGEE, {0: {"Teff": 4734.85, "logg": 2.43463, "FeH": -0.231567}}),
+        (GAIA, {0: {"Teff": 5940.15, "logg": 4.278, "FeH": -0.439}}),
+        (MDWARFS, {0: {"Teff": 3861, "logg": 5.0, "FeH": 0.27}}),
+        (ADAM, {1: {"Teff": 5904.1484, "logg": 4.164043, "FeH": -0.2943313, "e_FeH": 0.05184709}}),
     ],
 )
 def test_stars_have_the_values_that_stand_in_the_tables(
-    name: str, row: int, expected: dict[str, float | None], folder: Path, tmp_path: Path
+    name: str, expected: dict[int, dict[str, float | None]], folder: Path, tmp_path: Path
 ) -> None:
     sources = {"one": SOURCES[name] | {"file": name, "duplicates": "best"}}
     if name == JINA:
         sources["one"]["cuts"] = {"Priority": {"max": 1}}
     values = {"labels": str(tmp_path / "out"), "folder": str(folder), "sources": sources}
     result = make_labels(LabelTables.from_dict("labels", values))
-    matches = table_of(result, "matches.parquet")
-    star = next(match["star"] for match in matches if match["row"] == row)
-    found = next(line for line in table_of(result) if line["star"] == star)
-    for label, value in expected.items():
-        assert found[label] == (None if value is None else pytest.approx(value, abs=1e-6)), label
+    star_of = {match["row"]: match["star"] for match in table_of(result, "matches.parquet")}
+    found = {line["star"]: line for line in table_of(result)}
+    for row, labels in expected.items():
+        for label, value in labels.items():
+            wanted = None if value is None else pytest.approx(value, abs=1e-6)
+            assert found[star_of[row]][label] == wanted, (row, label)
 
 
 def sky(folder: Path, name: str) -> np.ndarray:

@@ -28,8 +28,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+COUNT = 120
+"""More files than one chunk has."""
+
+
 def mock(folder: Path, **more: Any) -> Mock:
-    return Mock.from_dict("mock", {"out": str(folder), "n": 250, "broken": 0.2} | more)
+    return Mock.from_dict("mock", {"out": str(folder), "n": COUNT, "broken": 0.2} | more)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def test_the_same_settings_give_the_same_bytes_whatever_the_chunks(
 def test_a_longer_survey_begins_with_the_same_files(
     done: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    make(mock(tmp_path, n=330))
+    make(mock(tmp_path, n=150))
     longer = contents(tmp_path)
     assert all(longer[name] == data for name, data in contents(done[0]).items() if ".fits" in name)
 
@@ -105,7 +109,7 @@ def test_a_run_that_was_stopped_continues_where_it_was(
     assert not (tmp_path / "mock.json").exists()
     with pytest.raises(SettingsError, match="seed=0 there, 1 now"):
         make(mock(tmp_path, chunk=100, seed=1))
-    assert make(mock(tmp_path, chunk=100))["new"] == 150
+    assert make(mock(tmp_path, chunk=100))["new"] == COUNT - 100
     assert {name for name in contents(tmp_path) if ".fits" in name} == {
         name for name in contents(done[0]) if ".fits" in name
     }
@@ -121,7 +125,7 @@ def test_of_two_processes_one_makes_a_survey(tmp_path: Path) -> None:
             with pytest.raises(ClaimedError, match=r"mock: out: .*has been working in it .*survey mock"):
                 make(mock(tmp_path, chunk=100))
 
-    assert make(mock(tmp_path, chunk=100), run=meanwhile)["new"] == 250
+    assert make(mock(tmp_path, chunk=100), run=meanwhile)["new"] == COUNT
     assert not list((tmp_path / "labels").iterdir())
     assert make(mock(tmp_path, chunk=100))["new"] == 0
 
@@ -155,7 +159,7 @@ def test_the_label_table_has_one_row_for_each_file(done: tuple[Path, dict[str, A
     files = labels[labels["defect"] != "folder"]
     assert set(files["path"]) == {name for name in contents(folder) if ".fits" in name}
     assert all((folder / path).is_dir() for path in labels.loc[labels["defect"] == "folder", "path"])
-    assert len(labels) == 250 == labels["visit"].nunique() == summary["files"]
+    assert len(labels) == COUNT == labels["visit"].nunique() == summary["files"]
     assert summary["classes"] == labels["class"].value_counts().to_dict()
     assert json.loads((folder / "mock.json").read_text())["defects"] == summary["defects"]
     text = pd.read_csv(folder / "labels.csv")
@@ -182,7 +186,7 @@ def test_the_catalogue_lists_every_file_as_the_survey_would(done: tuple[Path, di
     head, *rows = text.splitlines()
     names = "obsid designation obsdate lmjd planid spid fiberid ra dec snru snrg snrr snri snrz"
     assert head.split("|") == [*names.split(), "class", "subclass", "z", "z_err", "rv"]
-    assert len(rows) == 250
+    assert len(rows) == COUNT
     assert any("|-9999|" in row for row in rows)
     first = rows[0].split("|")
     assert first[1].startswith("LAMOST J")

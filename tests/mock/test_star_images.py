@@ -167,7 +167,7 @@ def test_without_galsim_one_sentence_says_what_to_install(
     ):
         mock.make(settings(tmp_path / "sky"))
     assert not list(tmp_path.iterdir())
-    assert mock.make(settings(tmp_path / "sky", image_missing=1.0))["files"] == 150
+    assert mock.make(settings(tmp_path / "sky", image_missing=1.0, n=20))["files"] == 20
 
 
 def test_no_star_lacks_both_spectrum_and_image() -> None:
