@@ -58,6 +58,8 @@ class Workplace:
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
+        if process.pid in {job.process.pid for job in self.jobs if job.process.poll() is None}:
+            return True  # a fork has the mark, but its first environment is another
         try:
             return process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:

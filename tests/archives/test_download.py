@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +20,7 @@ from survey.sources import fits
 from survey.sources.reading import unpack
 from tests.archives.archive_server import PASSING, PERMANENT, TOKEN, Asked, Served, Server, serve
 from tests.commands import survey
+from tests.forks import JobServer, job_server
 from tests.processes import Job, Workplace, new_workplace
 
 REASON = {
@@ -148,8 +150,19 @@ def test_a_file_that_was_removed_or_cut_is_fetched_again_and_no_other(
     check_folder(tmp_path / "out", some, {})
 
 
-def start(place: Workplace, server: Server, out: Path, *more: str) -> Job:
-    return place.python("jobs/download.py", *arguments(server, out, *more)[1:], LAMOST_TOKEN=TOKEN)
+@pytest.fixture(scope="module")
+def forks() -> Iterator[JobServer]:
+    """Starts jobs as forks."""
+    with job_server("survey.archives.download", "survey.reports.download") as server:
+        yield server
+
+
+Start = Callable[..., Job]
+"""Starts a script with arguments in a workplace."""
+
+
+def start(python: Start, place: Workplace, server: Server, out: Path, *more: str) -> Job:
+    return python(place, "jobs/download.py", *arguments(server, out, *more)[1:], LAMOST_TOKEN=TOKEN)
 
 
 def final_files(out: Path) -> list[Path]:
@@ -171,7 +184,7 @@ def write_catalogue(path: Path, files: list[Served]) -> None:
     path.write_text("\n".join(["obsid|snrg", *(f"{one.key}|20.5" for one in files)]) + "\n")
 
 
-def kill_and_continue(folder: Path, served: list[Served], tmp_path: Path, kills: int) -> None:
+def kill_and_continue(python: Start, folder: Path, served: list[Served], tmp_path: Path, kills: int) -> None:
     """SIGKILL again and again: no file is damaged, none that was complete is asked for again."""
     expected = give_troubles(served, seed=2, stalls=2)
     out, draw = tmp_path / "out", random.Random(3)
@@ -182,7 +195,7 @@ def kill_and_continue(folder: Path, served: list[Served], tmp_path: Path, kills:
         wanted = (f"input={folder / 'catalog.csv.gz'}", "connections=4", "rate=100")
         for _ in range(kills):
             before, begun = len(server.asked), len(complete)
-            job = start(place, server, out, *wanted)
+            job = start(python, place, server, out, *wanted)
             more = draw.randint(1, max(len(served) // (kills + 2), 2))
             job.until(lambda goal=begun + more: len(final_files(out)) >= goal)  # type: ignore[misc]
             assert job.process.poll() is None, job.err
@@ -194,7 +207,7 @@ def kill_and_continue(folder: Path, served: list[Served], tmp_path: Path, kills:
             assert not repeated, "complete files were asked for again"
             complete = set(sound_files(out))
         before = len(server.asked)
-        last = start(place, server, out, *wanted)
+        last = start(python, place, server, out, *wanted)
         assert last.wait() == 0, last.err
         assert not {asked.key for asked in server.asked[before:]} & complete
         check_folder(out, served, expected)
@@ -207,10 +220,10 @@ def kill_and_continue(folder: Path, served: list[Served], tmp_path: Path, kills:
 
 @pytest.mark.kill
 def test_a_download_that_is_killed_three_times_asks_for_no_complete_file_again(
-    served: list[Served], tmp_path: Path
+    served: list[Served], tmp_path: Path, forks: JobServer
 ) -> None:
     write_catalogue(tmp_path / "catalog.csv.gz", served[:120])
-    kill_and_continue(tmp_path, served[:120], tmp_path, kills=3)
+    kill_and_continue(forks.python, tmp_path, served[:120], tmp_path, kills=3)
 
 
 @pytest.fixture
@@ -236,7 +249,7 @@ def test_two_thousand_files_of_a_bad_archive_survive_ten_kills(
     many: tuple[Path, list[Served]], tmp_path: Path
 ) -> None:
     folder, files = many
-    kill_and_continue(folder, files, tmp_path, kills=10)
+    kill_and_continue(Workplace.python, folder, files, tmp_path, kills=10)
 
 
 def test_an_ingest_reads_the_catalogue_and_the_folder_of_a_download(
@@ -327,20 +340,22 @@ def test_an_archive_that_asks_for_a_long_pause_ends_the_job(served: list[Served]
 
 @pytest.mark.kill
 def test_ctrl_c_ends_the_job_at_once_and_the_same_command_continues(
-    served: list[Served], tmp_path: Path
+    served: list[Served], tmp_path: Path, forks: JobServer
 ) -> None:
     some = served[:40]
     some[20].troubles = ["stall at once"]
     ids = f"ids=[{','.join(one.key for one in some)}]"
     with serve(some) as server, new_workplace() as place:
-        job = start(place, server, tmp_path / "out", ids, "timeout=300", "connections=2", "rate=50")
+        job = start(
+            forks.python, place, server, tmp_path / "out", ids, "timeout=300", "connections=2", "rate=50"
+        )
         job.until(lambda: len(final_files(tmp_path / "out")) >= 25)
         job.process.send_signal(signal.SIGINT)
         assert job.wait(60) == 130
         assert "stopped; run the same command again to continue" in job.err
         complete = set(sound_files(tmp_path / "out"))
         asked = len(server.asked)
-        last = start(place, server, tmp_path / "out", ids)
+        last = start(forks.python, place, server, tmp_path / "out", ids)
         assert last.wait() == 0, last.err
         assert not {one.key for one in server.asked[asked:]} & complete
     check_folder(tmp_path / "out", some, {})

@@ -25,6 +25,7 @@ from survey.training.settings import Train
 from tests import survey_files
 from tests.catalog import skies
 from tests.ensemble import untrained
+from tests.forks import INGEST, job_server
 from tests.predict import small_predictions
 from tests.processes import Job, Workplace, new_workplace
 from tests.training import lessons
@@ -108,11 +109,13 @@ def test_of_two_drivers_of_other_settings_one_makes_the_store(place: Workplace) 
 
 @pytest.mark.kill
 def test_two_drivers_of_equal_settings_make_one_store(place: Workplace) -> None:
-    survey_files.write(place.folder / "files", range(24))
-    values = (f"input={place.folder / 'files'}", "shard=4", "workers=1")
-    jobs = [place.python("jobs/ingest.py", *values, f"store={place.folder / 'both'}") for _ in range(2)]
-    assert [job.wait() for job in jobs] == [0, 0], [job.err for job in jobs]
-    alone = {"input": str(place.folder / "files"), "store": str(place.folder / "one"), "shard": 4}
+    survey_files.write(place.folder / "files", range(12))
+    values = (f"input={place.folder / 'files'}", "shard=2", "workers=1", "preview=0")
+    store = f"store={place.folder / 'both'}"
+    with job_server(*INGEST) as forks:
+        jobs = [forks.python(place, "jobs/ingest.py", *values, store) for _ in range(2)]
+        assert [job.wait() for job in jobs] == [0, 0], [job.err for job in jobs]
+    alone = {"input": str(place.folder / "files"), "store": str(place.folder / "one"), "shard": 2}
     ingest(Ingest.from_dict("ingest", alone))
     names = ("both", "one")
     both, one = (

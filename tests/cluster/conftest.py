@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from tests.forks import INGEST, JobServer, job_server
 from tests.processes import Workplace, new_workplace
 
 
@@ -32,3 +33,10 @@ def workplace() -> Iterator[Workplace]:
     """A fresh home for jobs; swept afterwards."""
     with new_workplace() as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[JobServer]:
+    """A process that forks for jobs of one worker, with what they load."""
+    with job_server(*INGEST, "survey.predict.predict", "survey.reports.predict") as server:
+        yield server

@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from survey.store.ingest import ingest
 from survey.store.settings import Ingest
 from survey.store.store import open_store
 from tests import survey_files
+from tests.forks import JobServer
 from tests.processes import Job, Workplace, new_workplace
 
 KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(1800 + 120 * KILLS)]
 
-SHARDS, SIZE = 12, 250
+SHARDS, SIZE = 12, 250 if KILLS > 1 else 80
 PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}}
 
 
@@ -40,7 +41,7 @@ def contents(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def input_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3,000 names of 43 files: 0.2 s of work for each of 12 shards, and hardly any disk."""
+    """Many names of 43 files: work for each of 12 shards, and hardly any disk."""
     folder = tmp_path_factory.mktemp("kill")
     base = sorted(survey_files.write(folder / "base", range(40), broken=True).iterdir())
     (folder / "in").mkdir()
@@ -71,15 +72,19 @@ def place() -> Iterator[Workplace]:
         yield workplace
 
 
-def job(place: Workplace, input_folder: Path, workers: int) -> Job:
+@pytest.fixture
+def start(place: Workplace, input_folder: Path, forks: JobServer) -> Callable[[int], Job]:
+    """Starts the job with so many workers; one worker needs no Ray, and may be a fork."""
     arguments = [
         f"input={input_folder}",
         f"store={place.folder}/store",
         f"shard={SIZE}",
         "refuse_above=1.0",
+        "preview=0",
         f"prepare={json.dumps(PREPARE)}",
     ]
-    return place.python("jobs/ingest.py", *arguments, f"workers={workers}")
+    python: dict[int, Callable[..., Job]] = {1: partial(forks.python, place), 2: place.python}
+    return lambda workers: python[workers]("jobs/ingest.py", *arguments, f"workers={workers}")
 
 
 def markers(place: Workplace) -> int:
@@ -127,12 +132,12 @@ def check_complete(place: Workplace, undisturbed: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_driver_may_be_killed_at_any_moment(
-    place: Workplace, input_folder: Path, undisturbed: dict[str, bytes], workers: int
+    place: Workplace, start: Callable[[int], Job], undisturbed: dict[str, bytes], workers: int
 ) -> None:
     chance = random.Random(1)
     moments, orphans = [], []
     for number in range(KILLS):
-        run, before = job(place, input_folder, workers), markers(place)
+        run, before = start(workers), markers(place)
         if number % 4 == 3:  # at a time, perhaps before the first file
             time.sleep(chance.uniform(0.2, 8))
         else:
@@ -143,7 +148,7 @@ def test_a_driver_may_be_killed_at_any_moment(
         orphans.append(len(worker_processes(place)))
         moments.append(markers(place))
         if number % 2 or number == KILLS - 1 or moments[-1] > SHARDS - 6:
-            last = job(place, input_folder, workers)  # at once: workers of the killed driver may still write
+            last = start(workers)  # at once: workers of the killed driver may still write
             assert last.wait() == 0, last.err
             check_complete(place, undisturbed)
             place.sweep()
@@ -156,12 +161,12 @@ def test_a_driver_may_be_killed_at_any_moment(
 
 @pytest.mark.long
 def test_workers_may_be_killed_at_any_moment(
-    place: Workplace, input_folder: Path, undisturbed: dict[str, bytes]
+    place: Workplace, start: Callable[[int], Job], undisturbed: dict[str, bytes]
 ) -> None:
     chance = random.Random(2)
     moments: list[int] = []
     while len(moments) < KILLS:
-        run = job(place, input_folder, 2)
+        run = start(2)
         wanted = chance.randint(0, 4)
         while (
             len(moments) < KILLS

@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from survey.predict.predict import predict
 from survey.store.store import open_store
 from tests import survey_files
 from tests.ensemble import untrained
+from tests.forks import JobServer
 from tests.predict.small_predictions import settings
 from tests.processes import Job, Workplace, new_workplace
 
@@ -29,7 +31,9 @@ pytestmark = [pytest.mark.kill, pytest.mark.cluster, pytest.mark.timeout(1800 + 
 PATIENCE = 300
 """Seconds after which a job counts as stuck; a loaded machine takes a minute to start Ray."""
 
-SHARDS, SIZE = 12, 100
+SHARDS = 12
+SIZE, PASSES = (100, 40) if KILLS > 1 else (40, 10)
+"""Spectra of a shard, and dropout passes of the ensemble: together they make a shard take a moment."""
 
 
 def contents(predictions: Path) -> dict[str, bytes]:
@@ -41,18 +45,14 @@ def contents(predictions: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, an ensemble and undisturbed predictions.
-
-    The store has 1,200 names of 40 files. Because of dropout passes, the ensemble takes 0.1 s or more for
-    each of the 12 shards.
-    """
+    """A store of many names of 40 files, an ensemble and undisturbed predictions."""
     folder = tmp_path_factory.mktemp("predict-kill")
     base = sorted(survey_files.write(folder / "base", range(40)).iterdir())
     (folder / "files").mkdir()
     for number in range(SHARDS * SIZE):
         file = base[number % len(base)]
         (folder / "files" / f"{number:05d}-{file.name}").hardlink_to(file)
-    untrained.three(folder / "ensemble", untrained.store(folder, range(0), shard=SIZE), passes=40)
+    untrained.three(folder / "ensemble", untrained.store(folder, range(0), shard=SIZE), passes=PASSES)
     result = predict(settings(folder, batch=16))
     assert (result.document.shards, result.document.rows) == (SHARDS, SHARDS * SIZE)
     return folder
@@ -64,16 +64,19 @@ def place() -> Iterator[Workplace]:
         yield workplace
 
 
-def job(place: Workplace, folder: Path, workers: int) -> Job:
+@pytest.fixture
+def start(place: Workplace, origin: Path, forks: JobServer) -> Callable[[int], Job]:
+    """Starts the job with so many workers; one worker needs no Ray, and may be a fork."""
     given = [
-        f"ensemble={folder}/ensemble",
-        f"store={folder}/store",
+        f"ensemble={origin}/ensemble",
+        f"store={origin}/store",
         f"predictions={place.folder}/predictions",
         "threads=1",
         "batch=16",
         "gpu=never",
     ]
-    return place.python("jobs/predict.py", *given, f"workers={workers}")
+    python: dict[int, Callable[..., Job]] = {1: partial(forks.python, place), 2: place.python}
+    return lambda workers: python[workers]("jobs/predict.py", *given, f"workers={workers}")
 
 
 def markers(place: Workplace) -> int:
@@ -98,11 +101,13 @@ def check_complete(place: Workplace, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
-def test_a_driver_may_be_killed_at_any_moment(place: Workplace, origin: Path, workers: int) -> None:
+def test_a_driver_may_be_killed_at_any_moment(
+    place: Workplace, origin: Path, start: Callable[[int], Job], workers: int
+) -> None:
     chance = random.Random(workers)
     moments = []
     for number in range(KILLS):
-        run, before = job(place, origin, workers), markers(place)
+        run, before = start(workers), markers(place)
         if number % 4 == 3:  # after some time, perhaps before anything is written
             time.sleep(chance.uniform(0.2, 12))
         else:
@@ -112,7 +117,7 @@ def test_a_driver_may_be_killed_at_any_moment(place: Workplace, origin: Path, wo
         run.kill()
         moments.append(markers(place))
         if number % 2 or number == KILLS - 1 or moments[-1] > SHARDS - 7:
-            last = job(place, origin, workers)  # at once: actors of the dead driver may still be writing
+            last = start(workers)  # at once: actors of the dead driver may still be writing
             assert last.wait(PATIENCE) == 0, last.err
             check_complete(place, origin)
             place.sweep()
@@ -138,11 +143,13 @@ def has_actors(place: Workplace, count: int) -> Callable[[], bool]:
 
 
 @pytest.mark.long
-def test_workers_may_be_killed_at_any_moment(place: Workplace, origin: Path) -> None:
+def test_workers_may_be_killed_at_any_moment(
+    place: Workplace, origin: Path, start: Callable[[int], Job]
+) -> None:
     chance = random.Random(2)
     moments: list[int] = []
     while len(moments) < KILLS:
-        run = job(place, origin, 2)
+        run = start(2)
         wanted = chance.randint(0, 6)
         while len(moments) < KILLS and run.until(has_actors(place, wanted), PATIENCE):
             time.sleep(chance.uniform(0, 0.3))
