@@ -15,14 +15,14 @@ TARGETS = ["Teff", "logg", "FeH", "CFe"]
 
 def make(folder: Path) -> Path:
     """All of them in a folder."""
-    lessons.store(folder / "store", 600, with_indices=True)
+    lessons.store(folder / "store", 480, with_indices=True)
+    how = {"targets": TARGETS, "epochs": 9, "optimiser": {"lr": 5e-3}}
     for name, width in (("slow", 48), ("fast", 16)):
-        options = {"components": width, "hidden": 2 * width}
-        small_runs.train(folder, name, options=options, targets=TARGETS, task="cls_reg", epochs=12)
+        small_runs.train(folder, name, options={"components": width, "hidden": 2 * width}, **how)
     values: dict[str, Any] = {
         "ensemble": str(folder / "ensemble"),
         "runs": [str(folder / "slow"), str(folder / "fast")],
-        "population": {"spectra": 2000, "augment": {"preset": "survey"}},
+        "population": {"spectra": 1000, "augment": {"preset": "survey"}},
         "gpu": "never",
         "threads": 1,
     }

@@ -1,8 +1,13 @@
 """Small trained runs on one store of toy stars, as members of ensembles."""
 
+import functools
+import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from survey.checked import WrittenFile
 from survey.training.train import plan
 from survey.training.worker import learn
 from tests.finished import change_document
@@ -24,8 +29,41 @@ def place(folder: Path, *kinds: str, **changes: Any) -> Path:
     """A folder with a store, its labels, and a finished run of each kind."""
     lessons.store(folder / "store", count=COUNT)
     for kind in kinds:
-        train(folder, kind, **KINDS[kind] | changes)
+        if changes:
+            train(folder, kind, **KINDS[kind] | changes)
+        else:
+            _copy(_trained(kind), folder)
     return folder
+
+
+@functools.cache
+def _kept() -> Path:
+    """A folder with the store, in which each kind is trained once."""
+    return place(Path(tempfile.mkdtemp(dir=lessons.kept_folder())))
+
+
+@functools.cache
+def _trained(kind: str) -> Path:
+    return Path(train(_kept(), kind, **KINDS[kind]))
+
+
+def _copy(run: Path, folder: Path) -> None:
+    """Copy a run and what it was trained on: the copy is as if it had been trained in this folder."""
+    copy = Path(shutil.copytree(run, folder / run.name))
+
+    def moved(text: str) -> str:
+        return text.replace(str(run.parent), str(folder))
+
+    for name in ("settings.json", "labels.txt"):
+        (copy / name).write_text(moved((copy / name).read_text()))
+    change_document(copy / "plan.json", lambda values: values.update(json.loads(moved(json.dumps(values)))))
+    content = {"plan.json": WrittenFile.at(str(copy / "plan.json")).model_dump()}
+
+    def change(document: dict[str, Any]) -> None:
+        document.update(json.loads(moved(json.dumps(document))))
+        document["content"].update(content)
+
+    change_document(copy / "run.json", change)
 
 
 def train(folder: Path, name: str, **changes: Any) -> str:

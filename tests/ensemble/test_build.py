@@ -350,7 +350,8 @@ def test_members_are_trained_once_and_used_again(folder: Path, tmp_path: Path) -
         building.run_locally(training)
 
     members = [{}, {"model": "bganet", "name": "bands", "options": {"wide": 8, "narrow": 4}}]
-    both = training_settings(folder, tmp_path, members=members, seeds=2, passes=3)
+    train_once = PRISM | {"epochs": 1}
+    both = training_settings(folder, tmp_path, train=train_once, members=members, seeds=2, passes=3)
     first = build(both, train)
     names = ["prism-2024", "prism-2025", "bands-2024", "bands-2025"]
     assert trained == names

@@ -41,11 +41,13 @@ def test_a_run_is_calibrated_on_its_own_validation_part(run: Path) -> None:
     assert calibrated(path) == path
 
 
-def test_a_run_may_move_with_its_ensemble(run: Path) -> None:
+def test_a_run_may_move_with_its_ensemble_and_without_its_store(run: Path) -> None:
     calibrated(str(run), threads=1, gpu=False)
     moved = run.rename(run.parent / "moved")
     again = open_ensemble(calibrated(str(moved)))
     assert again.members.runs[0].path == str(moved)
+    (run.parent / "store").rename(run.parent / "lost")  # it needs its store no more
+    assert calibrated(str(moved), threads=1, gpu=False) == again.path
 
 
 def test_a_run_whose_store_is_lost_is_an_error_that_says_what_to_do(run: Path) -> None:
@@ -54,12 +56,6 @@ def test_a_run_whose_store_is_lost_is_an_error_that_says_what_to_do(run: Path) -
     with pytest.raises(LostFolderError, match=message):
         calibrated(str(run), threads=1, gpu=False)
     assert not (run / CALIBRATED).exists()
-
-
-def test_a_run_that_was_calibrated_needs_its_store_no_more(run: Path) -> None:
-    path = calibrated(str(run), threads=1, gpu=False)
-    (run.parent / "store").rename(run.parent / "lost")
-    assert calibrated(str(run), threads=1, gpu=False) == path
 
 
 def test_a_run_that_another_process_calibrates_is_waited_for(

@@ -187,9 +187,6 @@ def test_names_are_the_ends_of_paths_as_long_as_needed() -> None:
 
 def test_the_id_changes_with_what_decides_the_answers(folder: Path, tmp_path: Path) -> None:
     runs = [str(folder / name) for name in RUNS]
-    ids = []
-    for combination in ("mean", "vote"):
-        values = {"ensemble": str(tmp_path / combination), "runs": runs, "threads": 1, "combine": combination}
-        ids.append(build(Build.from_dict("ensemble", values)).document.id)
-    assert ids[0] == open_ensemble(str(folder / "team")).id
-    assert ids[1] != ids[0]
+    values = {"ensemble": str(tmp_path / "vote"), "runs": runs, "threads": 1, "combine": "vote"}
+    voting = build(Build.from_dict("ensemble", values)).document.id
+    assert voting != open_ensemble(str(folder / "team")).id

@@ -1,5 +1,6 @@
 """Labels of one survey on its own scale, learned from a few labelled stars of it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,17 +114,25 @@ def built(place: Path, name: str, **recalibrate: str) -> str:
     return build(Build.from_dict("ensemble", values | {"recalibrate": recalibrate})).folder
 
 
-def test_an_ensemble_answers_on_the_scale_of_the_survey_and_its_validation_stays(place: Path) -> None:
-    plain = open_ensemble(built(place, "plain"))
+@pytest.fixture(scope="module")
+def recalibrated_by_all(place: Path) -> Path:
+    """An ensemble that all stars of the survey recalibrate; tests do not change it."""
     given = {"store": str(place / "survey" / "store"), "labels": str(place / "survey" / "shifted.csv")}
-    moved = open_ensemble(built(place, "moved", **given))
+    return Path(built(place, "moved", **given))
+
+
+def test_an_ensemble_answers_on_the_scale_of_the_survey_and_its_validation_stays(
+    place: Path, recalibrated_by_all: Path
+) -> None:
+    plain = open_ensemble(built(place, "plain"))
+    moved = open_ensemble(str(recalibrated_by_all))
     assert moved.id != plain.id
     correction = moved.document.recalibration.labels["FeH"]
     assert correction.stars == 90
     assert correction.before is not None
     assert correction.after is not None
     assert abs(correction.after) < 0.1 < abs(correction.before)
-    store = open_store(given["store"])
+    store = open_store(str(place / "survey" / "store"))
     places = np.stack([np.zeros(20, np.int64), np.arange(20)], 1)
     answers = [
         ensemble.conclude(
@@ -159,15 +168,12 @@ def test_stars_of_the_recalibration_do_not_test_the_ensemble(place: Path, tmp_pa
 
 
 def test_an_ensemble_without_a_list_of_these_stars_warns(
-    place: Path, caplog: pytest.LogCaptureFixture
+    place: Path, recalibrated_by_all: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given = {"store": str(place / "survey" / "store"), "labels": str(place / "survey" / "shifted.csv")}
-    folder = built(place, "earlier", **given)
-    change_document(
-        Path(folder) / "ensemble.json", lambda document: document["content"].pop("samples.parquet")
-    )
-    spectra = samples.read(folder).extra
-    assert not recalibrated(folder, spectra).any()
+    folder = Path(shutil.copytree(recalibrated_by_all, place / "earlier"))
+    change_document(folder / "ensemble.json", lambda document: document["content"].pop("samples.parquet"))
+    spectra = samples.read(str(folder)).extra
+    assert not recalibrated(str(folder), spectra).any()
     assert "which may be among those that test it; make the ensemble again" in caplog.text
 
 

@@ -105,9 +105,12 @@ def test_few_validation_stars_leave_every_member_some_weight() -> None:
 def test_no_other_weights_give_a_better_metric(metric: Metric, combination: Combination) -> None:
     answers, truth = skilled(120, (1.0, 1.6, 1.3), seed=3)
 
-    def worth(weight: np.ndarray) -> float:
+    def classes(weight: np.ndarray) -> np.ndarray:
         weights = user_weights(answers, weight, combination)
-        return float(METRICS[metric](truth, random_members.combined(answers, weights).p_NC.argmax(1)))
+        return np.asarray(random_members.combined(answers, weights).p_NC.argmax(1))
+
+    def worth(weight: np.ndarray) -> float:
+        return float(METRICS[metric](truth, classes(weight)))
 
     found = fit_class_weights(answers, truth, metric, combination)
     grid = [
@@ -115,7 +118,8 @@ def test_no_other_weights_give_a_better_metric(metric: Metric, combination: Comb
         for one, other in product(range(21), repeat=2)
         if one + other <= 20
     ]
-    best = max(worth(weight) for weight in grid)
+    distinct = np.unique([classes(weight) for weight in grid], axis=0)  # many weights give the same classes
+    best = max(METRICS[metric](truth, predicted) for predicted in distinct)
     assert worth(found) >= best - 0.004
     assert worth(found) >= worth(np.ones(3))
 

@@ -41,6 +41,24 @@ def predict_sky(place: Path, to: Path, **changes: Any) -> pa.Table:
     return predicted(place, **given | changes)[1]
 
 
+@pytest.fixture(scope="module")
+def said(place: Path) -> Path:
+    """The predictions of the other stars by the cascade; tests do not change them."""
+    predict_sky(place, place / "said", cascade=True)
+    return place / "said"
+
+
+@pytest.fixture(scope="module")
+def plain(place: Path) -> Path:
+    """Those by the ensemble alone; tests do not change them."""
+    predict_sky(place, place / "plain")
+    return place / "plain"
+
+
+def table_of(folder: Path) -> pa.Table:
+    return pa.concat_tables(open_predictions(str(folder)).tables())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """All files of predictions that hold no time."""
     names = ("predictions", "markers", VALIDATION, POPULATION)
@@ -48,20 +66,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
 
 
-def test_rows_that_go_on_are_those_of_the_ensemble(place: Path, tmp_path: Path) -> None:
-    plain, cascade = (predict_sky(place, tmp_path / str(on), cascade=on) for on in (False, True))
-    assert set(cascade.column_names) == {*plain.column_names, "ruled_out"}
+def test_rows_that_go_on_are_those_of_the_ensemble(place: Path, said: Path, plain: Path) -> None:
+    expected, cascade = table_of(plain), table_of(said)
+    assert set(cascade.column_names) == {*expected.column_names, "ruled_out"}
     ruled_out = cascade["ruled_out"].to_numpy()
     assert 0.1 < ruled_out.mean() < 0.6
     for name in ("p_mp", "p_cemp", "FeH", "FeH_err", "CFe_low", "domain"):
-        both = numbers(plain, name), numbers(cascade, name)
+        both = numbers(expected, name), numbers(cascade, name)
         assert both[1][~ruled_out] == pytest.approx(both[0][~ruled_out], rel=1e-4, abs=1e-5), name
         assert not np.allclose(both[0][ruled_out], both[1][ruled_out]), name
-    document = open_predictions(str(tmp_path / "True")).document
+    document = open_predictions(str(said)).document
     assert document.cascade is not None
     assert document.cascade.ruled_out == ruled_out.sum()
-    assert open_predictions(str(tmp_path / "False")).document.cascade is None
-    kept = tmp_path / "True" / VALIDATION, place / "ensemble" / CASCADE.name / VALIDATION
+    assert open_predictions(str(plain)).document.cascade is None
+    kept = said / VALIDATION, place / "ensemble" / CASCADE.name / VALIDATION
     assert kept[0].read_bytes() == kept[1].read_bytes()
 
 
@@ -75,8 +93,7 @@ def test_members_and_features_are_null_where_a_member_has_not_looked(place: Path
     assert np.array_equal(np.isfinite(latent).all(1), ~ruled_out)
 
 
-def test_a_stopped_cascade_continues_to_the_same_files(place: Path, tmp_path: Path) -> None:
-    predict_sky(place, tmp_path / "once", cascade=True)
+def test_a_stopped_cascade_continues_to_the_same_files(place: Path, said: Path, tmp_path: Path) -> None:
     changes = {"store": str(place / "sky"), "predictions": str(tmp_path / "twice"), "batch": 16}
     stopped = settings(place, **changes, cascade=True)
     with pytest.raises(KeyboardInterrupt):
@@ -84,16 +101,15 @@ def test_a_stopped_cascade_continues_to_the_same_files(place: Path, tmp_path: Pa
     assert len(list((tmp_path / "twice" / "markers").glob("*"))) == 3
     result = predict(stopped)
     assert result.created == 7
-    assert contents(tmp_path / "once") == contents(tmp_path / "twice")
+    assert contents(said) == contents(tmp_path / "twice")
     assert predict(stopped).created == 0
 
 
-def test_a_folder_without_a_cascade_is_not_continued_with_one(place: Path, tmp_path: Path) -> None:
-    predict_sky(place, tmp_path / "said")
-    before = contents(tmp_path / "said")
+def test_a_folder_without_a_cascade_is_not_continued_with_one(place: Path, plain: Path) -> None:
+    before = contents(plain)
     with pytest.raises(SettingsError, match=r"made with other settings: cascade=None there, \w{16} now"):
-        predict_sky(place, tmp_path / "said", cascade=True)
-    assert contents(tmp_path / "said") == before
+        predict_sky(place, plain, cascade=True)
+    assert contents(plain) == before
 
 
 def test_a_cascade_that_changes_during_the_job_is_an_error(place: Path, tmp_path: Path) -> None:
@@ -117,23 +133,20 @@ def test_a_run_has_no_cascade(place: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "said").exists()
 
 
-def test_the_summary_says_how_many_rows_were_ruled_out_and_what_is_missed(
-    place: Path, tmp_path: Path
-) -> None:
-    changes = {"store": str(place / "sky"), "predictions": str(tmp_path / "said"), "cascade": True}
-    result = predict(settings(place, **changes))
+def test_the_summary_says_how_many_rows_were_ruled_out_and_what_is_missed(place: Path, said: Path) -> None:
+    changes = {"store": str(place / "sky"), "predictions": str(said), "batch": 16, "cascade": True}
+    result = predict(settings(place, **changes, gpu="never"))
     assert result.document.cascade is not None
     text = summary(result)
     assert f"fast alone: {result.document.cascade.ruled_out} rows" in text
     assert "near the CEMP list it rules out" in text
 
 
-def test_a_catalog_lists_no_star_that_was_ruled_out(place: Path, tmp_path: Path) -> None:
-    table = predict_sky(place, tmp_path / "said", cascade=True)
-    plain = predict_sky(place, tmp_path / "plain")
+def test_a_catalog_lists_no_star_that_was_ruled_out(said: Path, plain: Path, tmp_path: Path) -> None:
+    table = table_of(said)
     catalogs = {}
-    for name in ("said", "plain"):
-        values = {"predictions": str(tmp_path / name), "catalog": str(tmp_path / f"of_{name}")}
+    for name, folder in (("said", said), ("plain", plain)):
+        values = {"predictions": str(folder), "catalog": str(tmp_path / f"of_{name}")}
         catalogs[name] = make_catalog(CatalogSettings.from_dict("catalog", values))
     lists = {}
     for name, result in catalogs.items():
@@ -143,7 +156,7 @@ def test_a_catalog_lists_no_star_that_was_ruled_out(place: Path, tmp_path: Path)
     assert set(lists["said"]["visit"].to_pylist()) <= stars
     both = set(lists["said"]["visit"].to_pylist()), set(lists["plain"]["visit"].to_pylist())
     assert len(both[0] & both[1]) > 0.95 * len(both[0] | both[1])
-    assert plain.num_rows == table.num_rows
+    assert table_of(plain).num_rows == table.num_rows
     (note,) = [text for text in catalogs["said"].document.thresholds["MP"].notes if "cascade" in text]
     assert "were ruled out by fast alone; stars without another visit are in no list" in note
     assert not [text for text in catalogs["plain"].document.thresholds["MP"].notes if "cascade" in text]

@@ -1,6 +1,7 @@
 """A study on two sources knows its stores and tables by what they hold, wherever they lie."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ def settings(place: Path, **changes: Any) -> Tune:
     return sweeps.search_settings(place / "toys", place, **given | changes)
 
 
-@pytest.fixture
-def moved(tmp_path: Path) -> Path:
-    """A finished study that was moved with its stores and its tables."""
-    place = tmp_path / "there"
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study that was moved with its stores and its tables; tests do not change it."""
+    place = tmp_path_factory.mktemp("study") / "there"
     lessons.store(place / "toys" / "store", 60)
     lessons.store(place / "real" / "store", 60, seed=3, first=5000)
     assert tune.tune(settings(place)).is_new
-    return place.rename(tmp_path / "moved")
+    return place.rename(place.with_name("kept"))
+
+
+@pytest.fixture
+def moved(kept: Path, tmp_path: Path) -> Path:
+    """A copy of it; in its first place there is nothing."""
+    return Path(shutil.copytree(kept, tmp_path / "moved"))
 
 
 def times(folder: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A store of toy stars with a finished run, made once for all tests of a module."""
+"""A store of toy stars with a finished run, made once for all tests of a process."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.training import lessons
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store, labels, and a finished run on them. Tests do not change it."""
     folder = tmp_path_factory.mktemp("finished")

@@ -1,6 +1,10 @@
 """A small store of toy stars whose lines follow their labels, and trainings on it that take a second."""
 
+import atexit
 import csv
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +88,25 @@ def store(
     with_indices: bool = False,
 ) -> Path:
     """A finished store of toy stars, with indices of lines or without, and `labels.csv` beside it."""
+    made = _made(count, size, continuum, seed, first, with_indices)
+    shutil.copytree(made / "store", folder, dirs_exist_ok=True)
+    shutil.copy2(made / "labels.csv", folder.parent)
+    return folder
+
+
+@functools.cache
+def kept_folder() -> Path:
+    """A folder of this process for what is made once and copied for each test."""
+    folder = tempfile.mkdtemp(prefix="lessons-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@functools.cache
+def _made(count: int, size: int, continuum: bool, seed: int, first: int, with_indices: bool) -> Path:
+    """A folder with this store and its labels, which stays as it is."""
+    place = Path(tempfile.mkdtemp(dir=kept_folder()))
+    folder = place / "store"
     labels = stars(count, seed, first)
     flux, ivar = spectra(labels, seed + 1)
     schema = spectra_schema(GRID, continuum)
@@ -129,7 +152,7 @@ def store(
         writer = csv.writer(file)
         writer.writerow(labels)
         writer.writerows(zip(*(column.tolist() for column in labels.values()), strict=True))
-    return folder
+    return place
 
 
 def shift(table: Path) -> None:
