@@ -256,7 +256,9 @@ class _CatalogJob:
     def _export_list(self, table: pa.Table, about: TableInfo) -> pa.Schema:
         """Write a list; returns its columns."""
         formats: tuple[FileFormat, ...] = ("parquet", *self.settings.exports)
-        export_table(table, self.folder.path, about, self.origin, formats, self.settings.names)
+        export_table(
+            table, self.folder.path, about, self.origin, formats, self.settings.names, describe=False
+        )
         return table.schema
 
     def _describe(

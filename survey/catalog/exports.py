@@ -34,16 +34,21 @@ def export_table(
     origin: Mapping[str, str],
     formats: tuple[FileFormat, ...] = tuple(ENDINGS),
     names: ColumnNames = "survey",
+    describe: bool = True,
 ) -> list[str]:
-    """Write the table in these formats to a folder or prefix, with `columns.csv`; returns all paths."""
+    """Write the table in these formats to a folder or prefix, with `columns.csv`; returns all paths.
+
+    `columns.csv` is left out where the caller describes the columns of several tables together.
+    """
     table = table.cast(described_schema(table.schema, origin))
     renamed = table.rename_columns(exported_names(table.column_names, names))
     paths = []
     for format_ in formats:  # one after the other: a long list takes gigabytes in each
         paths.append(files.join(folder, f"{about.name}.{ENDINGS[format_]}"))
         files.write(paths[-1], _ENCODERS[format_](table if format_ == "parquet" else renamed, about, origin))
-    paths.append(files.join(folder, COLUMNS_FILE))
-    files.write(paths[-1], csv_bytes(with_lamost_names(column_table(table.schema))))
+    if describe:
+        paths.append(files.join(folder, COLUMNS_FILE))
+        files.write(paths[-1], csv_bytes(with_lamost_names(column_table(table.schema))))
     return paths
 
 

@@ -1,11 +1,13 @@
 """A list of stars as a FITS table.
 
 Astropy makes the cards of its header. Their order and the rows are made here, because astropy's own writer
-looks at each card many times: half a second for the hundred columns of a list with a handful of stars.
+looks at each card many times: half a second for the hundred columns of a list with a handful of stars. All
+lists have nearly the same columns, so what a card says is made once.
 """
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ BLOCK = 2880
 def fits_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) -> memoryview:
     """The table as a FITS file: an empty image, as FITS wants it, and the table."""
     columns: list[NDArray[Any]] = []
-    cards: list[tuple[str, Any]] = []
+    cards: list[tuple[str, str | int]] = []
     for number, column in enumerate(read_columns(table.schema), 1):
         form, values, null = _cells(column, table[column.name].combine_chunks())
         columns.append(values)
@@ -46,7 +48,7 @@ def fits_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) 
     rows = np.empty(table.num_rows, [(f"f{number}", values.dtype) for number, values in enumerate(columns)])
     for name, values in zip(rows.dtype.names or (), columns, strict=True):
         rows[name] = values
-    structure = [
+    structure: list[tuple[str, str | int]] = [
         ("XTENSION", "BINTABLE"),
         ("BITPIX", 8),
         ("NAXIS", 2),
@@ -56,17 +58,30 @@ def fits_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) 
         ("GCOUNT", 1),
         ("TFIELDS", len(columns)),
     ]
-    header = fits.Header([fits.Card(*card) for card in (*structure, *cards, *_about(about))])
+    about_cards = fits.Header([fits.Card(*card) for card in _about(about)])
     for text in (about.description, *about.notes):
-        header.add_comment(_ascii(text))
+        about_cards.add_comment(_ascii(text))
     document = bytearray()
-    for part in (fits.PrimaryHDU().header, header):
+    before = "".join(_card(key, value) for key, value in (*structure, *cards))
+    for first, header in (("", fits.PrimaryHDU().header), (before, about_cards)):
         for key, value in origin.items():
-            part.add_history(_ascii(f"{key}: {value}"))
-        document += part.tostring().encode("ascii")
+            header.add_history(_ascii(f"{key}: {value}"))
+        document += (first + header.tostring(padding=False)).encode("ascii")
+        document += b" " * (-len(document) % BLOCK)
     document += rows.data
     document += bytes(-len(document) % BLOCK)
     return memoryview(document)
+
+
+def _card(key: str, value: str | int) -> str:
+    """A card of the header, with more of them behind it if its text is long."""
+    return f"{key:8}{_said(value)}"
+
+
+@lru_cache(maxsize=4096)
+def _said(value: str | int) -> str:
+    """All of a card but the eight letters of its key."""
+    return str(fits.Card("KEY", value))[8:]
 
 
 def _about(about: TableInfo) -> Iterator[tuple[str, Any]]:

@@ -52,7 +52,7 @@ def expected_completeness(
     rate_XC, rate_RXC = _rates(k_XC, n_XC, mix)
     wanted = list_classes(name)
     n_X = np.broadcast_to(n_XC, k_XC.shape)[:, wanted].sum(1)
-    present = np.ones(k_XC.shape) if present_XC is None else present_XC
+    present = np.ones((1, k_XC.shape[1])) if present_XC is None else present_XC
     weight_XC, weight_RXC = present * mix.share_C, present * mix.drawn_RC[:, None]
     wanted_X = weight_XC[:, wanted].sum(1)
     share_X = ratio((rate_XC * weight_XC)[:, wanted].sum(1), wanted_X)
@@ -89,12 +89,15 @@ def _rates(k_XC: NDArray[Any], n_C: NDArray[Any], mix: ClassMix) -> tuple[Floats
 
 
 def _drawn_survey(rate_RXC: Floats, share_RXC: Floats, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The stars of a survey of this size, by class, and those of them that are listed, by chance."""
-    share_RXC = np.broadcast_to(share_RXC, rate_RXC.shape)
+    """The stars of a survey of this size, by class, and those of them that are listed, by chance.
+
+    Shares that are the same for all X make one survey per draw, of which each X lists a part.
+    """
     if not size:
+        share_RXC = np.broadcast_to(share_RXC, rate_RXC.shape)
         return share_RXC, np.asarray(rate_RXC * share_RXC)
     generator = random_generator("listed")
-    stars_RXC = generator.poisson(size * share_RXC)
+    stars_RXC = np.broadcast_to(generator.poisson(size * share_RXC), rate_RXC.shape)
     return stars_RXC, generator.binomial(stars_RXC, rate_RXC)
 
 

@@ -39,7 +39,7 @@ COLUMNS: dict[str, ColumnSpec] = {
         "stat.probability;stat.max",
     ),
 }
-STEPS = 300
+STEPS = 60
 """At most this many scores: purity is counted at rows whose ranks have even logarithms, in between it is
 interpolated."""
 

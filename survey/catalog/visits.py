@@ -71,7 +71,8 @@ COLUMNS: dict[str, ColumnSpec] = {
 
 def label_names(table: pa.Table) -> list[str]:
     """The labels that a table has columns of."""
-    return [row.name for row in LABELS if row.name in table.column_names]
+    names = set(table.column_names)
+    return [row.name for row in LABELS if row.name in names]
 
 
 def float_column(table: pa.Table, name: str) -> Floats:

@@ -17,7 +17,7 @@ from survey.predict import output
 from survey.settings import SettingsError
 from survey.store.manifest import plan
 from survey.store.settings import Input
-from tests.catalog.test_catalog import all_stars, list_of, run, write_survey
+from tests.catalog.test_catalog import ALL_FORMATS, all_stars, list_of, run, write_survey
 
 FIRST_ID = 3_089_803_084_812_330_368
 """Needs 62 bits: as a float64 it would be another star."""
@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     folder = tmp_path_factory.mktemp("added")
     write_survey(folder)
     frame = write_catalogue(folder)
-    return Path(run(folder, catalogue=str(folder / "catalogue.csv")).folder), frame
+    return Path(run(folder, catalogue=str(folder / "catalogue.csv"), exports=ALL_FORMATS).folder), frame
 
 
 def test_each_star_has_the_values_of_its_row(made: tuple[Path, pd.DataFrame]) -> None:
@@ -89,7 +89,7 @@ def test_a_column_of_ours_is_not_replaced(tmp_path: Path) -> None:
     write_survey(tmp_path)
     write_catalogue(tmp_path)
     columns = ["star", "note"]
-    result = run(tmp_path, exports=[], catalogue=str(tmp_path / "catalogue.csv"), catalogue_columns=columns)
+    result = run(tmp_path, catalogue=str(tmp_path / "catalogue.csv"), catalogue_columns=columns)
     stars = all_stars(result).to_pylist()
     with_row = [star for star in stars if star["note"] is not None]
     assert len(with_row) == len(stars) - 20
@@ -119,14 +119,14 @@ def test_the_catalogue_that_was_the_input_is_used_without_asking(tmp_path: Path)
     source = output.InputReference(kind="files", path="catalogue.csv", id="f1")
     predictions.finish(predictions.document().model_copy(update={"source": source}))
     plan(Input(input=str(tmp_path / "catalogue.csv")), predictions.path)
-    stars = all_stars(run(tmp_path, exports=[]))
+    stars = all_stars(run(tmp_path))
     assert stars["combined_gaia_source_id"].null_count == 20
-    assert not run(tmp_path, exports=[]).created
-    none = {"exports": [], "catalogue": "none", "catalog": str(tmp_path / "without")}
+    assert not run(tmp_path).created
+    none = {"catalogue": "none", "catalog": str(tmp_path / "without")}
     assert "combined_gaia_source_id" not in all_stars(run(tmp_path, **none)).column_names
     text = (tmp_path / "catalogue.csv").read_text()
     (tmp_path / "catalogue.csv").write_text(text.replace("18.5", "17.5"))
-    assert run(tmp_path, exports=[]).created, "a corrected catalogue"
+    assert run(tmp_path).created, "a corrected catalogue"
     assert not run(tmp_path, **none).created
 
 

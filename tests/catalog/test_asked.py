@@ -131,7 +131,7 @@ def test_counts_of_kinds_and_reasons_are_in_the_document_and_the_summary(mixed: 
 def test_a_kind_that_the_user_asks_too_is_in_the_lists(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, of_all_kinds)
-    result = run(tmp_path, exports=[], ask=["FGK", "carbon"])
+    result = run(tmp_path, ask=["FGK", "carbon"])
     assert set(list_of(result, "MP")["kind"].to_pylist()) == {"FGK", "carbon"}
     [reason] = result.document.thresholds["MP"].withheld
     assert reason == "stars of kind carbon are asked (ask=), for which no list is tested"

@@ -21,19 +21,26 @@ from survey.reports import catalog as report
 from survey.settings import SettingsError
 from tests.catalog import mixed_stars, skies
 
-COUNTS = (300, 80, 900)
+COUNTS, VALIDATION = (150, 60, 450), (150, 150, 150)
+MANY, MANY_VALIDATION = (300, 80, 900), (400, 400, 400)
+"""Stars of each class in the survey and in validation; many where a share is compared with the truth."""
+ALL_FORMATS = ["votable", "fits", "csv"]
+PATCH, SKY = ((115.0, 155.0), (0.58, 0.74)), ((0.0, 360.0), (-0.1, 0.9))
+"""Right ascension and the sine of the declination: within one tile of the catalog, or in many of them."""
 IRON, CARBON = np.array([-2.0, -2.2, 0.0]), np.array([0.2, 1.4, 0.0])
 CLASS_COLUMNS = ("predicted_class", "class_entropy", "class_entropy_model")
 
 
-def write_survey(folder: Path, classes: bool = True, seed: int = 0, shard: int = 400) -> np.ndarray:
+def write_survey(
+    folder: Path, classes: bool = True, seed: int = 0, shard: int = 400, sky: Any = PATCH, many: bool = False
+) -> np.ndarray:
     """Predictions of a sky of stars, some with two visits, and `truth.csv`; returns the class of a star."""
     random = np.random.default_rng(seed)
-    class_S, feature_S2 = mixed_stars.stars(random, COUNTS)
+    class_S, feature_S2 = mixed_stars.stars(random, MANY if many else COUNTS)
     order = random.permutation(len(class_S))
     class_S, feature_S2 = class_S[order], feature_S2[order]
-    ra_S = random.uniform(0, 360, len(class_S))
-    dec_S = np.degrees(np.arcsin(random.uniform(-0.1, 0.9, len(class_S))))
+    ra_S = random.uniform(*sky[0], len(class_S))
+    dec_S = np.degrees(np.arcsin(random.uniform(*sky[1], len(class_S))))
     star_N = np.concatenate([np.arange(len(class_S)), np.arange(0, len(class_S), 4)])
     table = skies.rows(ra_S[star_N], dec_S[star_N], [f"J{number}" for number in star_N], seed)
     p_NC = mixed_stars.probabilities(feature_S2)[star_N]
@@ -50,7 +57,7 @@ def write_survey(folder: Path, classes: bool = True, seed: int = 0, shard: int =
     if not classes:
         table = without_classes(table)
     skies.write(folder / "predictions", table, shard, classes=CLASSES if classes else ())
-    _write_validation(folder, random, seed)
+    _write_validation(folder, random, seed, MANY_VALIDATION if many else VALIDATION)
     lines = [
         f"J{number},{ra:.6f},{dec:.6f},{IRON[c]},{CARBON[c]}"
         for number, (ra, dec, c) in enumerate(zip(ra_S, dec_S, class_S, strict=True))
@@ -65,8 +72,8 @@ def without_classes(table: pa.Table) -> pa.Table:
     return table.drop_columns(names)
 
 
-def _write_validation(folder: Path, random: np.random.Generator, seed: int) -> None:
-    validation = mixed_stars.validation((400, 400, 400), seed + 1)
+def _write_validation(folder: Path, random: np.random.Generator, seed: int, counts: tuple[int, ...]) -> None:
+    validation = mixed_stars.validation(counts, seed + 1)
     count = validation.num_rows
     columns = {
         "star": [f"v{number}" for number in range(count)],
@@ -85,13 +92,19 @@ def change_document(folder: Path, **changes: Any) -> None:
 
 
 def run(folder: Path, **settings: Any) -> CatalogResult:
-    """The catalog of the predictions in a folder."""
+    """The catalog of the predictions in a folder, with its lists in Parquet only."""
+    return make_catalog(settings_in(folder, **settings))
+
+
+def settings_in(folder: Path, **settings: Any) -> CatalogSettings:
+    """The settings of that catalog."""
     values = {
         "predictions": str(folder / "predictions"),
         "catalog": str(folder / "catalog"),
         "rows_per_file": 1000,
+        "exports": [],
     }
-    return make_catalog(CatalogSettings.from_dict("catalog", values | settings))
+    return CatalogSettings.from_dict("catalog", values | settings)
 
 
 def list_of(result: CatalogResult, name: str) -> pa.Table:
@@ -106,22 +119,22 @@ def all_stars(result: CatalogResult) -> pa.Table:
     return pq.read_table(Path(result.folder) / "hats" / "stars" / "dataset")
 
 
-def stop(*_: object) -> None:
+def stop(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     folder = tmp_path_factory.mktemp("catalog")
-    write_survey(folder)
+    write_survey(folder, sky=SKY, many=True)
     truth = str(folder / "truth.csv")
     return run(folder, truth=truth, known=[truth], cemp={"goal": "purity", "level": 0.8})
 
 
 def test_each_star_is_there_once_with_its_visits_combined(result: CatalogResult) -> None:
     table = all_stars(result)
-    assert table.num_rows == sum(COUNTS) == result.document.stars
-    assert len(set(table["star"].to_pylist())) == sum(COUNTS)
+    assert table.num_rows == sum(MANY) == result.document.stars
+    assert len(set(table["star"].to_pylist())) == sum(MANY)
     assert sorted(set(table["n_visits"].to_pylist())) == [1, 2]
     assert sum(table["n_visits"].to_pylist()) == result.document.predictions.rows
 
@@ -163,7 +176,7 @@ def test_the_expected_purity_and_completeness_are_those_of_the_true_labels(resul
 def test_known_stars_are_marked_and_counted(result: CatalogResult) -> None:
     known = result.table("known.parquet")
     assert known is not None
-    assert known["observed"].to_pylist() == [sum(COUNTS)] * 2
+    assert known["observed"].to_pylist() == [sum(MANY)] * 2
     candidates = list_of(result, "CEMP")
     assert candidates["is_known"].to_pylist() == [True] * candidates.num_rows
     assert candidates["known_name"].to_pylist() == candidates["star"].to_pylist()
@@ -179,7 +192,7 @@ def test_the_summary_and_the_plots_show_the_catalog(result: CatalogResult) -> No
     }
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in pictures)
     text = report.summary(result, pictures)
-    assert f"{sum(COUNTS):,}, 320 with several visits, 0 without a position" in text
+    assert f"{sum(MANY):,}, 320 with several visits, 0 without a position" in text
     assert "chosen for purity 0.8; expected purity" in text
     assert "CEMP purity" in text
 
@@ -270,10 +283,10 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_catalog_of_an_older_version_is_refused(tmp_path: Path) -> None:
     write_survey(tmp_path)
-    path = Path(run(tmp_path, exports=[]).folder) / "settings.json"
+    path = Path(run(tmp_path).folder) / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
     with pytest.raises(SettingsError, match=r"a catalog of version 1, this code reads version 3"):
-        run(tmp_path, exports=[])
+        run(tmp_path)
 
 
 @pytest.mark.parametrize(

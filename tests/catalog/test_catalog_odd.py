@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.candidates import CandidateLists
+from survey.catalog.catalog_inputs import catalog_id
 from survey.catalog.exports import COLUMNS_FILE
 from survey.catalog.sorting import stars_by_region
 from survey.predict import output
@@ -18,10 +19,12 @@ from survey.reports import catalog as report
 from survey.settings import SettingsError
 from tests.catalog import skies
 from tests.catalog.test_catalog import (
+    COUNTS,
     all_stars,
     change_document,
     list_of,
     run,
+    settings_in,
     stop,
     without_classes,
     write_survey,
@@ -46,9 +49,9 @@ def only_labels(*labels: str) -> Callable[[pa.Table], pa.Table]:
 def test_iron_alone_selects_metal_poor_stars_and_no_carbon_enhanced_ones(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, only_labels("FeH"), classes=(), labels=("FeH",))
-    result = run(tmp_path, exports=[])
+    result = run(tmp_path)
     candidates = list_of(result, "MP")
-    assert candidates.num_rows == result.document.candidates["MP"] > 300
+    assert candidates.num_rows == result.document.candidates["MP"] > COUNTS[0]
     assert max(candidates["FeH"].to_pylist()) < -1
     text = report.summary(result, report.pictures(result))
     assert "CEMP list  0 candidates, selected by nothing: neither class probabilities nor" in text
@@ -76,12 +79,12 @@ def test_embeddings_are_left_out_of_a_catalog(tmp_path: Path) -> None:
 
 def test_validation_stars_that_a_flag_excludes_count_as_not_found(tmp_path: Path) -> None:
     write_survey(tmp_path)
-    plain = run(tmp_path, exports=[]).document.thresholds["MP"].completeness.value
+    plain = run(tmp_path).document.thresholds["MP"].completeness.value
     path = tmp_path / "predictions" / output.VALIDATION
     table = pq.read_table(path)
     domain = np.where(np.arange(table.num_rows) % 2, 9.0, 0.5)
     pq.write_table(table.append_column("domain", pa.array(domain)), path)
-    flagged = run(tmp_path, exports=[], catalog=str(tmp_path / "flagged"))
+    flagged = run(tmp_path, catalog=str(tmp_path / "flagged"))
     half = flagged.document.thresholds["MP"].completeness.value
     assert plain is not None
     assert half == pytest.approx(plain / 2, abs=0.1)
@@ -108,11 +111,11 @@ def test_truth_without_a_match_is_reported_before_the_work_and_keeps_the_old_cat
     write_survey(tmp_path)
     truth = tmp_path / "own.csv"
     truth.write_text((tmp_path / "truth.csv").read_text())
-    first = run(tmp_path, truth=str(truth), exports=[])
+    first = run(tmp_path, truth=str(truth))
     change_document(tmp_path, id="grown")
     truth.write_text("star,FeH\nnobody,-2\n")
     with pytest.raises(ValueError, match=r"none of (the )?1 rows"):
-        run(tmp_path, truth=str(truth), exports=[])
+        run(tmp_path, truth=str(truth))
     document = Path(first.folder) / "catalog.json"
     assert json.loads(document.read_text())["id"] == first.document.id
 
@@ -122,7 +125,7 @@ def test_true_iron_alone_gives_no_purity_of_carbon_enhanced_stars(tmp_path: Path
     truth = tmp_path / "iron.csv"
     lines = (tmp_path / "truth.csv").read_text().splitlines()
     truth.write_text("".join(",".join(line.split(",")[:4]) + "\n" for line in lines))
-    measured = run(tmp_path, truth=str(truth), exports=[]).table("truth.parquet")
+    measured = run(tmp_path, truth=str(truth)).table("truth.parquet")
     assert measured is not None
     values = {(row["search"], row["metric"]): row["value"] for row in measured.to_pylist()}
     assert values["MP", "purity"] > 0.5
@@ -132,7 +135,7 @@ def test_true_iron_alone_gives_no_purity_of_carbon_enhanced_stars(tmp_path: Path
 def test_each_table_says_what_it_was_made_from(tmp_path: Path) -> None:
     write_survey(tmp_path)
     truth = str(tmp_path / "truth.csv")
-    result = run(tmp_path, truth=truth, known=[truth], exports=[])
+    result = run(tmp_path, truth=truth, known=[truth])
     tables = sorted(Path(result.folder).glob("*.parquet"))
     assert len(tables) == 14
     for path in tables:
@@ -146,7 +149,7 @@ def test_each_table_says_what_it_was_made_from(tmp_path: Path) -> None:
 def test_a_large_survey_with_small_files_does_not_open_too_many_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_survey(tmp_path)
+    write_survey(tmp_path, many=True)
     rows: list[int] = []
 
     def record(*arguments: Any) -> Any:
@@ -155,7 +158,7 @@ def test_a_large_survey_with_small_files_does_not_open_too_many_files(
 
     monkeypatch.setattr("survey.catalog.catalog.MAX_REGIONS", 1)
     monkeypatch.setattr("survey.catalog.catalog.stars_by_region", record)
-    result = run(tmp_path, exports=[])
+    result = run(tmp_path)
     assert rows == [result.document.predictions.rows] == [1600]
 
 
@@ -196,28 +199,33 @@ def test_a_catalog_is_made_again_only_if_the_content_of_a_given_table_has_change
     tables["verdicts"] = tmp_path / "verdicts.csv"
     tables["verdicts"].write_text("star,verdict,people\nJ1,accept,2\nJ2,reject,2\n")
     given: dict[str, Any] = {name: str(path) for name, path in tables.items()}
-    given |= {"known": [given["known"]], "catalogue_columns": ["FeH"], "exports": []}
-    ids = {run(tmp_path, **given).document.id}
+    given |= {"known": [given["known"]], "catalogue_columns": ["FeH"]}
+    first = run(tmp_path, **given)
+    assert not run(tmp_path, **given).created
+    settings, ids = settings_in(tmp_path, **given), [first.document.id]
+    predictions = output.open_predictions(str(tmp_path / "predictions"))
     for name, path in tables.items():
         before = path.read_text()
         path.write_text(before)
-        assert not run(tmp_path, **given).created, f"{name}: another time, the same content"
+        assert catalog_id(settings, predictions) == ids[-1], f"{name}: another time, the same content"
         path.write_text(before.rsplit("\n", 2)[0] + "\n")
-        again = run(tmp_path, **given)
-        assert again.created, name
-        ids.add(again.document.id)
-    assert len(ids) == 5
+        ids.append(catalog_id(settings, predictions))
+    assert len(set(ids)) == 5
+    again = run(tmp_path, **given)
+    assert (again.created, again.document.id) == (True, ids[-1])
 
 
 def test_of_several_labelled_visits_known_labels_are_kept_and_contradicting_ones_count_as_unknown(
     tmp_path: Path,
 ) -> None:
-    """The first visits are the first rows; rows 1280, 1281 and 1282 are the second ones of J0, J4 and J8."""
+    """The first visits are the first rows; then come the second ones of J0, J4 and J8."""
     write_survey(tmp_path)
-    visits = [(0, -2, 1.4), (1280, -2, ""), (4, -2, 0.2), (1281, 0, 0), (8, -2, 0.2), (1282, -2.1, 0.1)]
+    second = sum(COUNTS)
+    visits = [(0, -2, 1.4), (4, -2, 0.2), (8, -2, 0.2)]
+    visits += [(second, -2, ""), (second + 1, 0, 0), (second + 2, -2.1, 0.1)]
     lines = [f"{10**15 + row},{feh},{cfe}" for row, feh, cfe in visits]
     (tmp_path / "visits.csv").write_text("\n".join(["obsid,FeH,CFe", *lines]) + "\n")
-    result = run(tmp_path, truth=str(tmp_path / "visits.csv"), exports=[])
+    result = run(tmp_path, truth=str(tmp_path / "visits.csv"))
     table, counts = result.table("truth_stars.parquet"), result.document.truth
     assert table is not None
     assert counts is not None

@@ -78,7 +78,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     write_survey(folder)
     change(folder, lambda table: metal_rich_by_lines(of_all_kinds(table)))
     rare = {"edges": [-2.0], "least": [0.0, 0.0], "most": [0.0, 0.01]}
-    return run(folder, frequency=rare, cemp={"goal": "completeness", "level": 0.9})
+    return run(folder, exports=["votable"], frequency=rare, cemp={"goal": "completeness", "level": 0.9})
 
 
 def test_the_mirror_counts_all_stars_that_pass_the_cut_whatever_their_flags(checked: CatalogResult) -> None:
@@ -123,7 +123,7 @@ def test_the_checks_are_in_the_document_the_summary_the_list_and_a_picture(check
 def test_a_catalog_without_iron_has_no_prior_test(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, only_labels("Teff"), classes=(), labels=("Teff",))
-    result = run(tmp_path, exports=[])
+    result = run(tmp_path)
     assert result.document.frequency is None
     assert "can be " not in report.summary(result, report.pictures(result))
 
@@ -144,13 +144,13 @@ def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Pat
     tested = tested.append_column("tio5", pa.array(np.ones(tested.num_rows)))  # else their kind is unknown
     both = pa.concat_tables([population, tested], promote_options="permissive")
     pq.write_table(both, tmp_path / "predictions" / "population.parquet")
-    result = run(tmp_path, exports=[])
+    result = run(tmp_path)
     records, text = result.document.mirror, report.summary(result, [])
     assert "30 of 60 blanked; 0 stars are listed" in text, "draws are no stars of the catalog"
     [blanked] = [record for record in records if record.group == "blanked"]
     assert (blanked.search, blanked.n, blanked.passed, blanked.listed) == ("CEMP", 60, 30, 20)
     assert blanked.share.value == 0.5
-    only_known = run(tmp_path, exports=[], catalog=str(tmp_path / "fgk"), ask=["FGK"]).document.mirror
+    only_known = run(tmp_path, catalog=str(tmp_path / "fgk"), ask=["FGK"]).document.mirror
     [blanked] = [record for record in only_known if record.group == "blanked"]
     assert (blanked.n, blanked.listed) == (60, 0), "of no draw is the kind known"
     assert blanked.passed > 0

@@ -118,7 +118,7 @@ def off_ground(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     folder = tmp_path_factory.mktemp("off")
     write_survey(folder)
     change(folder, with_column("domain", lambda table: np.where(np.arange(table.num_rows) % 2, 1.5, 0.5)))
-    return run(folder)
+    return run(folder, exports=["votable", "fits"])
 
 
 def test_a_catalog_off_the_ground_claims_nothing_anywhere(off_ground: CatalogResult) -> None:
@@ -169,7 +169,7 @@ def test_stars_of_other_kinds_do_not_take_a_survey_off_the_ground(tmp_path: Path
         return with_column("domain", np.where(is_other, 9.0, 0.5))(table)
 
     change(tmp_path, far_if_other)
-    threshold = run(tmp_path, exports=[]).document.thresholds["MP"]
+    threshold = run(tmp_path).document.thresholds["MP"]
     assert threshold.withheld == ()
     assert threshold.purity.value is not None
 
@@ -178,7 +178,7 @@ def test_a_short_list_off_the_ground_advises_without_promises(tmp_path: Path) ->
     write_survey(tmp_path)
     half_far = with_column("domain", lambda table: np.where(np.arange(table.num_rows) % 2, 1.5, 0.5))
     change(tmp_path, lambda table: half_far(scaled(0.02)(table)))
-    result = run(tmp_path, exports=[], cemp={"goal": "purity", "level": 0.99})
+    result = run(tmp_path, cemp={"goal": "purity", "level": 0.99})
     assert result.document.candidates["CEMP"] < 10
     reasons = result.document.why_short["CEMP"]
     assert any("would list about" in reason for reason in reasons)

@@ -46,13 +46,13 @@ def write(
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, HatsCounts]:
-    """A few thousand stars: everywhere, in crowds at 0 h, a pole, a corner; five without a position."""
+    """Over a thousand stars: everywhere, in crowds at 0 h, a pole, a corner; five without a position."""
     random = np.random.default_rng(8)
-    crowds = [skies.cluster(ra, dec, 500, 300, seed) for seed, (ra, dec) in enumerate(PLACES)]
-    ra = np.concatenate([random.uniform(0, 360, 800), *(crowd[0] for crowd in crowds), np.full(5, np.nan)])
+    crowds = [skies.cluster(ra, dec, 250, 300, seed) for seed, (ra, dec) in enumerate(PLACES)]
+    ra = np.concatenate([random.uniform(0, 360, 400), *(crowd[0] for crowd in crowds), np.full(5, np.nan)])
     dec = np.concatenate(
         [
-            np.degrees(np.arcsin(random.uniform(-1, 1, 800))),
+            np.degrees(np.arcsin(random.uniform(-1, 1, 400))),
             *(crowd[1] for crowd in crowds),
             np.full(5, np.nan),
         ]
@@ -88,9 +88,9 @@ def test_lsdb_opens_the_catalog_with_all_stars_and_a_margin(
     opened = lsdb.open_catalog(folder / "hats")
     assert len(opened) == len(frame) == counts.stars - counts.no_position
     assert counts.no_position == 5
-    assert len(opened.get_healpix_pixels()) == counts.tiles > 30
+    assert len(opened.get_healpix_pixels()) == counts.tiles > 15
     assert opened.hc_structure.catalog_info.hats_max_rows <= 120
-    assert len(opened.margin) == counts.margin > 100
+    assert len(opened.margin) == counts.margin > 25
     assert opened.margin.hc_structure.catalog_info.margin_threshold == 10
     stars = opened.compute()
     assert sorted(stars["visit"]) == sorted(frame["visit"])
@@ -104,7 +104,7 @@ def test_a_cone_search_gives_the_stars_that_brute_force_finds(
     distance = positions(frame).separation(SkyCoord(ra * deg, dec * deg)).arcsec
     opened = lsdb.open_catalog(catalog[0] / "hats", columns=COLUMNS)
     in_cone = opened.cone_search(ra, dec, 150).compute()
-    assert len(in_cone) > 50
+    assert len(in_cone) > 30
     assert sorted(in_cone["visit"]) == sorted(frame["visit"][distance <= 150])
 
 
@@ -131,13 +131,13 @@ def test_a_match_across_edges_gives_the_pairs_that_brute_force_finds(
     hit = distance.arcsec <= 9.5
     visits = frame["visit"].to_numpy()[nearest[hit]].tolist()
     pairs = dict(zip(np.flatnonzero(hit).tolist(), visits, strict=True))
-    assert len(pairs) > 700
+    assert len(pairs) > 400
     number = next(name for name in matched.columns if name.startswith("number"))
     visit = next(name for name in matched.columns if name.startswith("visit"))
     assert dict(zip(matched[number], matched[visit], strict=True)) == pairs
     tiles = sky.make_tiles(frame[PIXEL].sort_values().to_numpy(), 120, sky.margin_order(10) - 1)
     tile = tiles.tile_of(sky.pixels(ra[hit], dec[hit]))
-    assert (tile != tiles.tile_of(frame[PIXEL].to_numpy()[nearest[hit]])).sum() > 15
+    assert (tile != tiles.tile_of(frame[PIXEL].to_numpy()[nearest[hit]])).sum() > 8
 
 
 @pytest.mark.parametrize("part", [".", "stars", "stars_10arcs"])

@@ -11,7 +11,7 @@ from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 
 from survey.catalog.names import LAMOST_NAMES, exported_names
-from tests.catalog.test_catalog import run, write_survey
+from tests.catalog.test_catalog import ALL_FORMATS, run, write_survey
 
 SCRIPT = ("designation", "obsid", "ra", "dec", "snrg", "teff", "teff_err", "feh", "rv", "class", "subclass")
 """Columns that a script for a LAMOST catalogue asks for."""
@@ -21,7 +21,7 @@ SCRIPT = ("designation", "obsid", "ra", "dec", "snrg", "teff", "teff_err", "feh"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("names")
     write_survey(folder)
-    return Path(run(folder, names="lamost").folder)
+    return Path(run(folder, names="lamost", exports=ALL_FORMATS).folder)
 
 
 def test_exported_lists_have_lamosts_names_and_parquet_has_ours(folder: Path) -> None:

@@ -1,7 +1,10 @@
 """Paths in a catalog are as the user knows them, never the absolute ones of a machine."""
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,11 +23,20 @@ from tests.catalog.test_catalog_odd import change
 from tests.catalog.test_short_lists import with_column
 
 
-def make_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def make_in(folder: Path, **settings: Any) -> Path:
     """A catalog whose paths are typed from the folder that it is in; its folder."""
-    monkeypatch.chdir(folder)
-    make_catalog(CatalogSettings(predictions="predictions", catalog="catalog", truth="truth.csv"))
+    with contextlib.chdir(folder):
+        make_catalog(CatalogSettings(predictions="predictions", catalog="catalog", **settings))
     return folder / "catalog"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with predictions and their catalog."""
+    folder = tmp_path_factory.mktemp("made")
+    write_survey(folder)
+    make_in(folder, exports=())
+    return folder
 
 
 def write_files(folder: Path, count: int) -> list[str]:
@@ -36,7 +48,7 @@ def write_files(folder: Path, count: int) -> list[str]:
     return [str(path) for path in paths]
 
 
-def test_no_file_of_a_catalog_holds_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_of_a_catalog_holds_an_absolute_path(tmp_path: Path) -> None:
     write_survey(tmp_path)
     rows = sum(pq.read_metadata(path).num_rows for path in (tmp_path / "predictions").glob("*/*.parquet"))
     paths = write_files(tmp_path / "files", rows)
@@ -51,7 +63,7 @@ def test_no_file_of_a_catalog_holds_an_absolute_path(tmp_path: Path, monkeypatch
         Input(input=str(tmp_path / "files")),
         str(tmp_path / "predictions"),
     )
-    catalog = make_in(tmp_path, monkeypatch)
+    catalog = make_in(tmp_path, truth="truth.csv")
     stars = pq.read_table(catalog / "hats" / "stars" / "dataset")
     assert set(stars["path"].to_pylist()) <= {path.removeprefix(f"{tmp_path}/files/") for path in paths}
     for file in sorted(path for path in catalog.rglob("*") if path.is_file() and path.suffix != ".png"):
@@ -64,10 +76,11 @@ def test_no_file_of_a_catalog_holds_an_absolute_path(tmp_path: Path, monkeypatch
 
 
 def test_predictions_are_found_from_another_folder_than_that_of_the_catalog(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_survey(tmp_path)
-    catalog = make_in(tmp_path, monkeypatch)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    catalog = tmp_path / "catalog"
+    monkeypatch.chdir(tmp_path)
     record = Folder(str(catalog), CATALOG).document().predictions
     assert record.path == "predictions"
     assert predictions_path(str(catalog), record) == "predictions"
@@ -78,10 +91,6 @@ def test_predictions_are_found_from_another_folder_than_that_of_the_catalog(
     assert predictions_path(str(catalog), record) == "predictions"
 
 
-def test_paths_of_an_input_that_is_not_there_any_more_stay_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_survey(tmp_path)
-    catalog = make_in(tmp_path, monkeypatch)
-    paths = pq.read_table(catalog / "hats" / "stars" / "dataset")["path"].to_pylist()
+def test_paths_of_an_input_that_is_not_there_any_more_stay_as_they_are(made: Path) -> None:
+    paths = pq.read_table(made / "catalog" / "hats" / "stars" / "dataset")["path"].to_pylist()
     assert set(paths) <= {f"plate/spec-{number:06d}.fits.gz" for number in range(1600)}

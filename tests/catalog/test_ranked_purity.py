@@ -1,6 +1,5 @@
 """The purity down to each row: against counting by hand, and equal to the list's own at its last row."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy.special import expit, logit
 
+from survey.catalog.catalog import CatalogResult
 from survey.catalog.ranked_purity import STEPS, last_of_equal, purity_down_to
 from survey.catalog.settings import LIST_NAMES, ListGoal, ListName
 from survey.catalog.thresholds import choose_threshold
@@ -53,7 +53,7 @@ def test_a_long_list_is_counted_at_some_rows_and_close_to_all_of_them() -> None:
     validation = mixed_stars.validation((2000, 2000, 2000))
     threshold = choose_threshold(validation, "MP", GOAL)
     stars = ValidationStars.from_table(validation)
-    score_K = np.sort(np.random.default_rng(0).uniform(threshold.value, 1, 40 * STEPS))[::-1]
+    score_K = np.sort(np.random.default_rng(0).uniform(threshold.value, 1, 200 * STEPS))[::-1]
     value_K = purity_down_to(score_K, stars, threshold)[0]
     some = np.array([50, 500, 5000, 11_000])
     exact = [purity_down_to(score_K[[row, -1]], stars, threshold)[0][0] for row in some]
@@ -81,10 +81,15 @@ def test_an_empty_list_and_a_score_above_all_validation_stars() -> None:
     assert np.isnan(purity_down_to(np.array([1.0, 0.9]), stars, threshold)[:, 0]).all()
 
 
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
+    folder = tmp_path_factory.mktemp("ranked")
+    write_survey(folder)
+    return run(folder)
+
+
 @pytest.mark.parametrize("name", LIST_NAMES)
-def test_the_last_row_of_a_list_has_the_purity_of_the_list(tmp_path: Path, name: Any) -> None:
-    write_survey(tmp_path)
-    result = run(tmp_path)
+def test_the_last_row_of_a_list_has_the_purity_of_the_list(result: CatalogResult, name: Any) -> None:
     table = list_of(result, name)
     purity = result.document.thresholds[name].purity
     last = table.slice(table.num_rows - 1).to_pylist()[0]

@@ -20,7 +20,7 @@ from survey.catalog.settings import LIST_NAMES, CatalogSettings
 from survey.catalog.short_lists import SHORT
 from survey.reports import catalog as report
 from survey.settings import Settings
-from tests.catalog.test_catalog import all_stars, list_of, run, write_survey
+from tests.catalog.test_catalog import ALL_FORMATS, all_stars, list_of, run, write_survey
 from tests.catalog.test_catalog_odd import change, only_labels
 
 CEMP = 1
@@ -65,7 +65,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     folder = tmp_path_factory.mktemp("empty")
     write_survey(folder)
     change(folder, scaled(1e-6))
-    return run(folder, cemp={"goal": "purity", "level": 0.9, "prior": {"MP": 23, "CEMP": 1, "NMP": 76}})
+    cemp = {"goal": "purity", "level": 0.9, "prior": {"MP": 23, "CEMP": 1, "NMP": 76}}
+    return run(folder, exports=["votable"], cemp=cemp)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     folder = tmp_path_factory.mktemp("full")
     write_survey(folder)
     change(folder, with_column("snr", lambda table: np.where(np.arange(table.num_rows) % 5, 50.0, 1.0)))
-    return run(folder, next_best=20)
+    return run(folder, exports=ALL_FORMATS, next_best=20)
 
 
 def test_an_empty_list_says_at_the_top_of_the_summary_why(empty: CatalogResult) -> None:
@@ -96,16 +97,25 @@ def test_why_a_list_is_short_is_among_its_notes_and_in_its_files(empty: CatalogR
     assert list_of(empty, "MP").num_rows >= SHORT
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CatalogResult]:
+    """A survey with few stars that look like CEMP stars, and a catalog that asks for a very pure list."""
+    folder = tmp_path_factory.mktemp("short")
+    write_survey(folder)
+    change(folder, scaled(0.02))
+    return folder, run(folder, cemp={"goal": "purity", "level": 0.99})
+
+
 def settings_in(text: str) -> Settings:
     """The settings that a user gets who types the advice."""
     typed = [word for word in shlex.split(text) if "=" in word and not word.startswith("catalog=")]
     return load(CatalogSettings, "catalog", ["predictions=x", "catalog=y", *typed])
 
 
-def test_an_advice_gives_more_candidates_if_it_is_typed(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    change(tmp_path, scaled(0.02))
-    result = run(tmp_path, exports=[], cemp={"goal": "purity", "level": 0.99})
+def test_an_advice_gives_more_candidates_if_it_is_typed(
+    short: tuple[Path, CatalogResult], tmp_path: Path
+) -> None:
+    folder, result = short
     assert result.document.candidates["CEMP"] < SHORT
     advice = [note for note in result.document.why_short["CEMP"] if "would list" in note]
     assert advice
@@ -113,14 +123,12 @@ def test_an_advice_gives_more_candidates_if_it_is_typed(tmp_path: Path) -> None:
         settings = settings_in(note.partition(" (and")[0])
         assert isinstance(settings, CatalogSettings)
         cemp = {"goal": "purity", "level": 0.99} | settings.cemp.model_dump(exclude_unset=True)
-        more = run(tmp_path, exports=[], cemp=cemp, catalog=str(tmp_path / f"more{number}"))
+        more = run(folder, cemp=cemp, catalog=str(tmp_path / f"more{number}"))
         assert more.document.candidates["CEMP"] > result.document.candidates["CEMP"]
 
 
-def test_the_advice_about_class_shares_can_be_typed(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    change(tmp_path, scaled(0.02))
-    result = run(tmp_path, exports=[], cemp={"goal": "purity", "level": 0.99})
+def test_the_advice_about_class_shares_can_be_typed(short: tuple[Path, CatalogResult]) -> None:
+    _, result = short
     [note] = [note for note in result.document.why_short["CEMP"] if "if you know the class shares" in note]
     settings = settings_in(note.partition("give them: ")[2])
     assert isinstance(settings, CatalogSettings)
@@ -130,14 +138,14 @@ def test_the_advice_about_class_shares_can_be_typed(tmp_path: Path) -> None:
 def test_flags_that_empty_a_list_are_named_with_the_setting_behind_them(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, with_column("snr", 2.0))
-    result = run(tmp_path, exports=[])
+    result = run(tmp_path)
     assert result.document.candidates == {"MP": 0, "CEMP": 0}
     [note] = [note for note in result.document.why_short["CEMP"] if "flags exclude" in note]
     table = next_of(result, "CEMP")
     assert note.startswith(f"{table.num_rows} more stars belong in it, but flags exclude them: ")
     assert f"{table.num_rows} very low snr; milder: limits.snr_bad=1.5" in note
     assert set(table["not_listed"].to_pylist()) == {"excluded by very low snr"}
-    with_milder = run(tmp_path, exports=[], limits={"snr_bad": 1.5}, catalog=str(tmp_path / "milder"))
+    with_milder = run(tmp_path, limits={"snr_bad": 1.5}, catalog=str(tmp_path / "milder"))
     assert with_milder.document.candidates["CEMP"] == table.num_rows
 
 
@@ -151,8 +159,8 @@ def metal_rich_by_lines(table: pa.Table) -> pa.Table:
 def test_a_star_that_its_lines_call_metal_rich_is_next_with_the_reason(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, metal_rich_by_lines)
-    flagged = run(tmp_path, exports=[], second_key="flag")
-    required = run(tmp_path, exports=[], catalog=str(tmp_path / "required"), next_best=1000)
+    flagged = run(tmp_path, second_key="flag")
+    required = run(tmp_path, catalog=str(tmp_path / "required"), next_best=1000)
     for name in LIST_NAMES:
         candidates = list_of(flagged, name)
         disagree = pa.array((candidates["flag_warn"].to_numpy() & CatalogFlag.KEYS_DISAGREE) != 0)
@@ -175,7 +183,7 @@ def test_a_list_without_validation_stars_of_its_class_says_what_is_missing(tmp_p
     path = tmp_path / "predictions" / "validation.parquet"
     table = pq.read_table(path)
     pq.write_table(table.filter(pc.not_equal(table["true_class"], CEMP)), path)
-    why = run(tmp_path, exports=[]).document.why_short["CEMP"]
+    why = run(tmp_path).document.why_short["CEMP"]
     assert why[0].startswith("the list is empty: its threshold in score_cemp is 0.5")
     assert "only 0 validation stars belong in it, too few to choose a threshold" in why[1]
     assert not any("chosen for" in reason for reason in why)
@@ -231,7 +239,7 @@ def test_without_classes_the_next_best_stars_are_metal_poor_stars_with_the_most_
     tmp_path: Path,
 ) -> None:
     write_survey(tmp_path, classes=False)
-    result = run(tmp_path, exports=[], next_best=10)
+    result = run(tmp_path, next_best=10)
     table = next_of(result, "CEMP")
     assert table.num_rows == 10
     assert max(table["FeH"].to_pylist()) < -1
@@ -246,7 +254,7 @@ def test_without_classes_the_next_best_stars_are_metal_poor_stars_with_the_most_
 def test_a_list_that_nothing_can_select_has_no_next_best_stars_and_says_why(tmp_path: Path) -> None:
     write_survey(tmp_path)
     change(tmp_path, only_labels("FeH"), classes=(), labels=("FeH",))
-    result = run(tmp_path, exports=[])
+    result = run(tmp_path)
     [why] = result.document.why_short["CEMP"]
     assert why.startswith("the list is empty: it is selected by nothing")
     assert result.document.next_best["CEMP"] == 0
@@ -265,7 +273,7 @@ def test_each_cemp_candidate_is_an_mp_candidate(tmp_path: Path, level: float, pr
     write_survey(tmp_path)
     mp = {"goal": "purity", "level": level}
     cemp = {"goal": "completeness", "level": 0.99, "prior": prior}
-    result = run(tmp_path, exports=[], mp=mp, cemp=cemp)
+    result = run(tmp_path, mp=mp, cemp=cemp)
     stars = all_stars(result)
     cemp_N, mp_N = stars["cemp_candidate"].to_numpy(), stars["mp_candidate"].to_numpy()
     assert cemp_N.sum() > SHORT
@@ -280,13 +288,13 @@ def test_the_purity_of_the_mp_list_counts_the_stars_that_the_cemp_list_brings(tm
     write_survey(tmp_path)
     truth = str(tmp_path / "truth.csv")
     wide = {"goal": "completeness", "level": 1.0, "prior": "validation"}
-    result = run(tmp_path, exports=[], truth=truth, mp={"goal": "purity", "level": 0.99}, cemp=wide)
+    result = run(tmp_path, truth=truth, mp={"goal": "purity", "level": 0.99}, cemp=wide)
     measured = pq.read_table(Path(result.folder) / "truth.parquet").to_pylist()
     for row in measured:
         if row["search"] == "MP":
             expected = getattr(result.document.thresholds["MP"], row["metric"])
             assert expected.low - 0.05 <= row["value"] <= expected.high + 0.05
-    alone = run(tmp_path, exports=[], mp={"goal": "purity", "level": 0.99}, catalog=str(tmp_path / "alone"))
+    alone = run(tmp_path, mp={"goal": "purity", "level": 0.99}, catalog=str(tmp_path / "alone"))
     purity, alone_purity = (one.document.thresholds["MP"].purity.value for one in (result, alone))
     assert purity is not None
     assert alone_purity is not None

@@ -98,7 +98,7 @@ def test_a_region_has_complete_tiles_and_about_as_many_rows_as_asked_for(tmp_pat
 
 
 def test_the_size_of_a_region_does_not_change_the_result(tmp_path: Path) -> None:
-    predictions, _ = write_survey(tmp_path)
+    predictions, _ = write_survey(tmp_path, 200)
     small, large = (
         pa.concat_tables(sorted_stars(predictions, tmp_path / "scratch", rows)).combine_chunks()
         for rows in (1, 10**6)

@@ -21,7 +21,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Predictions, a first catalog, and verdicts about the first stars of its CEMP list."""
     folder = tmp_path_factory.mktemp("vetted")
     write_survey(folder)
-    stars = list_of(run(folder, exports=[]), "CEMP")["star"].to_pylist()
+    stars = list_of(run(folder), "CEMP")["star"].to_pylist()
     lines = [
         verdict_line(star, "accept" if n % 4 else "reject", "3.5", "strong, G band")
         for n, star in enumerate(stars[:20])
@@ -61,7 +61,7 @@ def test_the_accepted_share_is_given_with_its_interval(judged: tuple[Path, list[
 
 def test_without_verdicts_nothing_is_added(judged: tuple[Path, list[str]]) -> None:
     folder, _ = judged
-    result = run(folder, exports=[])
+    result = run(folder)
     assert result.document.vetted == {}
     assert not set(COLUMNS) & set(list_of(result, "CEMP").column_names)
 
