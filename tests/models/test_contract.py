@@ -1,10 +1,11 @@
 """What every network has to do, whatever its architecture; a new file in survey/models/ is tested at once."""
 
+import copy
 import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -58,8 +59,19 @@ def build(name: str, kind: str = "cls_sigma", pixels: int = PIXELS, seed: int = 
     return batches.fit_if_baseline(net, seed).eval()
 
 
-shared: Callable[..., Network] = cache(build)
-"""A network that a test does not change."""
+def shared(name: str, kind: str = "cls_sigma", seed: int = 7) -> Network:
+    """A network that a test does not change."""
+    return _built(name, kind, seed)
+
+
+@cache
+def _built(name: str, kind: str, seed: int) -> Network:
+    return build(name, kind, seed=seed)
+
+
+def own(name: str, kind: str = "cls_sigma", seed: int = 7) -> Network:
+    """A network that a test may change; a copy takes less time than drawing its weights or fitting it."""
+    return copy.deepcopy(shared(name, kind, seed))
 
 
 @torch.no_grad()
@@ -105,7 +117,7 @@ def test_a_network_takes_spectra_of_any_length(name: str, pixels: int) -> None:
 @every_trained_model
 @every_task
 def test_every_parameter_gets_a_finite_gradient(name: str, kind: str) -> None:
-    net = build(name, kind).train()
+    net = own(name, kind).train()
     loss(net(*objects(ROWS, PIXELS))).backward()
     gradients = {path: parameter.grad for path, parameter in net.named_parameters()}
     missing = [path for path, gradient in gradients.items() if gradient is None]
@@ -157,9 +169,9 @@ def test_a_batch_of_one_gives_the_same_as_a_batch_of_many(name: str) -> None:
 
 
 @every_model
-@every_task
+@pytest.mark.parametrize("kind", ["cls", "cls_sigma"])
 def test_save_and_load_gives_the_same_numbers(name: str, kind: str, tmp_path: Path) -> None:
-    net, other = shared(name, kind), build(name, kind, seed=8)
+    net, other = shared(name, kind), own(name, kind, seed=8)
     batch = objects(ROWS, PIXELS)
     expected = predict(net, batch)
     before = predict(other, batch)
@@ -175,7 +187,7 @@ def test_save_and_load_gives_the_same_numbers(name: str, kind: str, tmp_path: Pa
 @every_model
 def test_double_precision_agrees_with_single(name: str) -> None:
     batch, single = objects(ROWS, PIXELS), shared(name)
-    double = build(name).double()
+    double = own(name).double()
     outputs = predict(double, (batch[0].double(), batch[1].double(), batch[2].double(), batch[3]))
     types = {value.dtype for output, value in outputs.items() if output != "attention"}
     assert types == {torch.float64}
@@ -185,7 +197,7 @@ def test_double_precision_agrees_with_single(name: str) -> None:
 
 @every_trained_model
 def test_half_precision_trains(name: str) -> None:
-    net = build(name).train()
+    net = own(name).train()
     with torch.autocast("cpu", torch.bfloat16):
         outputs = net(*objects(ROWS, PIXELS))
     loss({output: value.float() for output, value in outputs.items()}).backward()
@@ -196,15 +208,15 @@ def test_half_precision_trains(name: str) -> None:
 
 @every_model
 def test_one_seed_gives_one_network(name: str) -> None:
-    first, second = build(name).state_dict(), build(name).state_dict()
-    other = build(name, seed=8).state_dict()
+    first, second = shared(name).state_dict(), build(name).state_dict()
+    other = shared(name, seed=8).state_dict()
     assert all(torch.equal(first[path], second[path]) for path in first)
     assert not all(torch.equal(first[path], other[path]) for path in first)
 
 
 @every_model
 def test_evaluation_draws_nothing_and_changes_nothing(name: str) -> None:
-    net, batch = build(name), objects(ROWS, PIXELS)
+    net, batch = own(name), objects(ROWS, PIXELS)
     before = {path: value.clone() for path, value in net.state_dict().items()}
     first, second = predict(net, batch), predict(net, batch)
     assert all(torch.equal(first[output], second[output]) for output in first)

@@ -1,5 +1,8 @@
 """Baselines become runs like networks: they learn, resume, choose the best report, and refuse mistakes."""
 
+import functools
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,12 @@ def trained(place: Path, run: Path, kind: str, watch: Watch | None = None, **cha
     return run
 
 
+@pytest.fixture(scope="module")
+def fitted(place: Path) -> Callable[[str], Path]:
+    """A finished run of a kind, made once; tests do not change it."""
+    return functools.cache(lambda kind: trained(place, place / kind, kind))
+
+
 def weights(run: Path) -> str:
     return runs.run_document(str(run)).weights_sha256
 
@@ -59,8 +68,8 @@ def predict(place: Path, run: Path, part: samples.Samples) -> dict[str, np.ndarr
 
 
 @every_kind
-def test_a_baseline_is_a_run_like_any_other(place: Path, tmp_path: Path, kind: str) -> None:
-    run = trained(place, tmp_path / "run", kind)
+def test_a_baseline_is_a_run_like_any_other(place: Path, fitted: Callable[[str], Path], kind: str) -> None:
+    run = fitted(kind)
     document, rows = runs.run_document(str(run)), runs.history(str(run))
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) == (3 if kind in FORESTS else 1)
@@ -74,8 +83,10 @@ def test_a_baseline_is_a_run_like_any_other(place: Path, tmp_path: Path, kind: s
     assert evaluate_ensemble(Evaluate.from_dict("evaluate", {"of": str(run), "threads": 1})).metrics.num_rows
 
 
-def test_the_summary_names_settings_that_are_not_used(place: Path, tmp_path: Path) -> None:
-    run = trained(place, tmp_path / "run", "ridge")
+def test_the_summary_names_settings_that_are_not_used(
+    place: Path, fitted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(fitted("ridge"), tmp_path / "run")
     settings = lessons.training(place, run=str(run), model="ridge", options=KINDS["ridge"])
     text = report.summary(settings, True, report.pictures(settings))
     assert "not used   epochs, batch, optimiser: settings of networks that a ridge does not use" in text
@@ -83,9 +94,9 @@ def test_the_summary_names_settings_that_are_not_used(place: Path, tmp_path: Pat
 
 @every_kind
 def test_one_seed_gives_one_run_and_a_finished_run_is_left_alone(
-    place: Path, tmp_path: Path, kind: str
+    place: Path, fitted: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
-    one, two = (trained(place, tmp_path / name, kind) for name in ("one", "two"))
+    one, two = fitted(kind), trained(place, tmp_path / "two", kind)
     assert weights(one) == weights(two)
     assert not plan(lessons.training(place, run=str(one), model=kind, options=KINDS[kind]))
 
@@ -96,7 +107,7 @@ class EndedError(Exception):
 
 @every_kind
 def test_every_report_is_passed_on_and_a_fit_that_was_ended_continues(
-    place: Path, tmp_path: Path, kind: str
+    place: Path, fitted: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
     epochs: list[float] = []
 
@@ -108,10 +119,7 @@ def test_every_report_is_passed_on_and_a_fit_that_was_ended_continues(
 
     with pytest.raises(EndedError):
         trained(place, tmp_path / "run", kind, watch)
-    run, undisturbed = (
-        trained(place, tmp_path / "run", kind, watch),
-        trained(place, tmp_path / "undisturbed", kind),
-    )
+    run, undisturbed = trained(place, tmp_path / "run", kind, watch), fitted(kind)
     expected = runs.history(str(undisturbed))
     assert epochs == [row["epoch"] for row in expected]
     assert weights(run) == weights(undisturbed)
@@ -203,8 +211,10 @@ def test_unused_settings_are_named(place: Path) -> None:
     }
 
 
-def test_a_baseline_cannot_continue_another_run(place: Path, tmp_path: Path) -> None:
-    start = str(trained(place, tmp_path / "start", "ridge"))
+def test_a_baseline_cannot_continue_another_run(
+    place: Path, fitted: Callable[[str], Path], tmp_path: Path
+) -> None:
+    start = str(fitted("ridge"))
     with pytest.raises(SettingsError, match="start_from: a ridge is fitted at once and cannot continue"):
         trained(place, tmp_path / "run", "ridge", start_from=start)
 
@@ -259,9 +269,9 @@ def test_good_pixels_that_are_not_finite_are_reported(
 
 
 def test_spectra_that_are_read_in_pieces_become_the_same_features(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, fitted: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = trained(place, tmp_path / "at-once", "lightgbm")
+    at_once = fitted("lightgbm")
     monkeypatch.setattr(fit, "PIECE", 17)
     in_pieces = trained(place, tmp_path / "in-pieces", "lightgbm")
     losses = [runs.run_document(str(run)).validation["loss"] for run in (at_once, in_pieces)]

@@ -136,7 +136,8 @@ def test_an_autoencoder_learns_without_labels_and_finds_what_is_unlike(place: Pa
 def test_a_training_with_images_goes_on_after_a_stop(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = trained(place, tmp_path / "whole", **VAE)
+    few = VAE | {"epochs": 4}
+    whole = trained(place, tmp_path / "whole", **few)
 
     class StoppedError(Exception):
         """Ends the training after the second epoch."""
@@ -156,7 +157,7 @@ def test_a_training_with_images_goes_on_after_a_stop(
             "join": {"classes": "kind", "class_names": list(KINDS)},
             "tracking": {"use": "never"},
         }
-        | VAE,
+        | few,
     )
     plan(settings)
     with pytest.raises(StoppedError):
@@ -192,7 +193,13 @@ def test_weights_come_from_a_file_of_the_user_only(place: Path, tmp_path: Path) 
     options = {"use": "image", "encoder": "resnet18", "width": 16, "heads": 2, "layers": 1}
     weights = {"weights": str(tmp_path / "resnet18.safetensors")}
     run = trained(
-        place, tmp_path / "run", options=options | weights, epochs=1, optimiser={"lr": 1e-9}, keep="last"
+        place,
+        tmp_path / "run",
+        options=options | weights,
+        epochs=1,
+        batch=72,
+        optimiser={"lr": 1e-9},
+        keep="last",
     )
     kept = open_run(run).net.state_dict()["encoder.layer3.1.conv2.weight"]
     assert torch.allclose(kept, trunk.state_dict()["layer3.1.conv2.weight"], atol=1e-5)

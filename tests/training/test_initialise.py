@@ -11,8 +11,8 @@ from survey.training.run import build
 from tests.models.batches import OF_SPECTRA
 from tests.training import lessons
 
-SLOW = ("cnngru", "dualbranch", "freqinception", "mpbdnet", "rescnn")
-"""Networks that take many seconds."""
+SLOW = ("cnngru", "dualbranch", "freqinception", "mpbdnet", "rescnn", "resnet", "rrnet")
+"""Networks that take seconds."""
 
 LABELS = ("FeH", "CFe")
 

@@ -1,6 +1,7 @@
 """What MLflow holds of a run, as its own client reads it."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> Non
     assert tracked.data.metrics == {"loss": 0.5}
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow without runs, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def place(empty: Path, tmp_path: Path) -> Path:
+    """A folder for a run, with that database."""
+    shutil.copy(empty, tmp_path)
+    return tmp_path
+
+
 ROWS = [{"epoch": float(number), "seconds": 1.0, "loss": 1 / number} for number in (1, 2, 3)]
 
 
@@ -62,13 +78,13 @@ def break_server(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_what_a_server_missed_is_sent_at_the_end_if_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tracking_module, "RETRY_S", 0.0)
     done: list[dict[str, float]] = []
     tracking = Tracking(use="always")
     with pytest.MonkeyPatch.context() as patch:
-        with Tracker(tracking, str(tmp_path / "run"), {"a": 1}, history=lambda: done) as tracker:
+        with Tracker(tracking, str(place / "run"), {"a": 1}, history=lambda: done) as tracker:
             for row in ROWS:
                 if row["epoch"] == 2:
                     break_server(patch)
@@ -79,18 +95,18 @@ def test_what_a_server_missed_is_sent_at_the_end_if_it_is_back(
     assert [record.getMessage() for record in caplog.records if "survey" in record.name] == [
         f"tracking: {tracker.uri} does not answer, the work goes on (Connection refused)"
     ]
-    assert not is_unsent(str(tmp_path / "run"))
+    assert not is_unsent(str(place / "run"))
 
 
 def test_what_a_server_missed_is_sent_when_the_run_is_continued(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run, tracking = str(tmp_path / "run"), Tracking(use="always")
+    run, tracking = str(place / "run"), Tracking(use="always")
     with pytest.MonkeyPatch.context() as patch:
         break_server(patch)
         with Tracker(tracking, run, {"a": 1}, history=lambda: ROWS[:2]) as tracker:
             tracker.epoch(ROWS[0])
-            tracker.keep([str(tmp_path / "a.png")])
+            tracker.keep([str(place / "a.png")])
     assert is_unsent(run)
     messages = [record.getMessage() for record in caplog.records if "survey" in record.name]
     assert len(messages) == 2

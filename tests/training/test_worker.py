@@ -75,9 +75,10 @@ class KilledError(Exception):
     ids=["plain", "mean weights, plateau, augmentation", "synthesis"],
 )
 def test_a_run_that_was_stopped_ends_like_an_undisturbed_one(
-    place: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    finished: Path, place: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = lessons.train(place, run=str(place / "undisturbed"), **changes)
+    other = str(place / "undisturbed")
+    undisturbed = lessons.train(place, run=other, **changes) if changes else finished / "run"
     close = Epochs.close
 
     def stop(self: Epochs, row: dict[str, float], tensors: Callable[[], dict[str, Tensor]]) -> None:
@@ -109,7 +110,11 @@ def test_pieces_of_a_step_add_up_to_the_step(place: Path) -> None:
     options = {"components": 16, "hidden": 32, "dropout": 0.0}
     losses = [
         runs.history(
-            str(lessons.train(place, run=str(place / str(pieces)), accumulate=pieces, options=options))
+            str(
+                lessons.train(
+                    place, run=str(place / str(pieces)), accumulate=pieces, options=options, epochs=2
+                )
+            )
         )[-1]["validation_loss"]
         for pieces in (1, 4)
     ]
@@ -135,7 +140,7 @@ def test_the_likelihood_trains_sigmas(place: Path) -> None:
 
 
 def test_a_rare_class_can_be_drawn_more_often(place: Path) -> None:
-    rows = runs.history(str(lessons.train(place, balance="balanced")))
+    rows = runs.history(str(lessons.train(place, balance="balanced", epochs=2)))
     assert np.isfinite(rows[-1]["validation_f1_CEMP"])
 
 
@@ -148,8 +153,8 @@ def test_patience_ends_a_training(place: Path) -> None:
 
 
 def test_the_last_epoch_is_kept_with_keep_last(place: Path) -> None:
-    document = runs.run_document(str(lessons.train(place, keep="last", optimiser={"lr": 3e-2})))
-    assert document.best_epoch == document.epochs == 6
+    document = runs.run_document(str(lessons.train(place, keep="last", epochs=4, optimiser={"lr": 3e-2})))
+    assert document.best_epoch == document.epochs == 4
 
 
 def test_a_balanced_epoch_with_fewer_spectra_than_a_batch_still_has_steps(place: Path) -> None:
@@ -199,14 +204,14 @@ def test_a_step_without_finite_gradients_can_be_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("survey.training.batches.read_spectra", store_with_an_infinite_pixel(tmp_path))
-    run = lessons.train(tmp_path, nan="skip", initialise="plain", **values)
-    assert runs.run_document(str(run)).skipped_steps == 6  # once in each epoch
+    run = lessons.train(tmp_path, nan="skip", initialise="plain", epochs=2, **values)
+    assert runs.run_document(str(run)).skipped_steps == 2  # once in each epoch
 
 
 def test_a_store_may_be_moved_while_a_run_is_not_finished(place: Path) -> None:
-    plan(lessons.training(place))
+    plan(lessons.training(place, epochs=1))
     (place / "store").rename(place / "elsewhere")
-    settings = lessons.training(place, store=str(place / "elsewhere"))
+    settings = lessons.training(place, store=str(place / "elsewhere"), epochs=1)
     assert plan(settings)
     learn(settings)
     assert runs.is_finished(settings.run)
