@@ -16,7 +16,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return sketch(monkeypatch)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
     """A catalog of toy stars, with their truth."""
     folder: Path = tmp_path_factory.mktemp("catalog")

@@ -1,6 +1,7 @@
 """The pictures of lists: where the candidates are among all stars, and the limits that decide."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from survey.catalog.catalog import CatalogResult
 from survey.reports.candidate_plots import plot_lists
 from survey.reports.shown_lists import ShownList, shown_lists
-from tests.catalog.test_catalog import all_stars, list_of, run, write_survey
+from tests.catalog.test_catalog import all_stars, list_of
 
 
 def axes_by_labels(figure: Figure) -> dict[tuple[str, str], Axes]:
@@ -106,9 +107,11 @@ def test_panels_without_a_number_are_left_out(result: CatalogResult, figures: li
     assert plot_lists(result, [ShownList("CEMP", nothing, is_listed=True)]) == {}
 
 
-def test_an_empty_list_shows_the_next_best_stars(tmp_path: Path, figures: list[Figure]) -> None:
-    write_survey(tmp_path)
-    result = run(tmp_path, exports=[])
+def test_an_empty_list_shows_the_next_best_stars(
+    result: CatalogResult, tmp_path: Path, figures: list[Figure]
+) -> None:
+    copy = shutil.copytree(result.folder, tmp_path / "catalog")
+    result = dataclasses.replace(result, folder=str(copy))
     candidates = list_of(result, "CEMP")
     pq.write_table(candidates.slice(0, 0), Path(result.folder) / "cemp_candidates.parquet")
     mp, cemp = shown_lists(result)

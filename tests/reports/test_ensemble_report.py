@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from survey.ensemble.build import BuiltEnsemble, build
 from survey.ensemble.diversity import CLASSES, ENSEMBLE_NAME
@@ -15,7 +16,6 @@ from survey.metrics import classes
 from survey.reports import ensemble
 from survey.reports.class_plots import FEW
 from tests.ensemble import small_runs
-from tests.reports.sketches import sketch
 
 RUNS = ("both", "sure", "classes")
 
@@ -31,8 +31,15 @@ def built(folder: Path, name: str, **changes: Any) -> BuiltEnsemble:
     return build(Build.from_dict("ensemble", values | changes))
 
 
-def test_the_summary_has_members_weights_gain_and_calibration(folder: Path) -> None:
-    first = built(folder, "team")
+@pytest.fixture(scope="module")
+def team(folder: Path) -> BuiltEnsemble:
+    """The ensemble of all runs, just built: each call for its pictures draws them."""
+    return built(folder, "team")
+
+
+@pytest.mark.usefixtures("figures")
+def test_the_summary_has_members_weights_gain_and_calibration(folder: Path, team: BuiltEnsemble) -> None:
+    first = team
     text = ensemble.summary(first, ensemble.pictures(first))
     document = first.document
     assert f"{document.weights.class_M[0]:.3f}" in text
@@ -46,34 +53,34 @@ def test_the_summary_has_members_weights_gain_and_calibration(folder: Path) -> N
     assert "finished before: nothing to do" in ensemble.summary(again, ensemble.pictures(again))
 
 
-def test_the_summary_says_how_good_the_second_key_is(folder: Path) -> None:
+def test_the_summary_says_how_good_the_second_key_is(team: BuiltEnsemble) -> None:
     record = LineKeyRecord(
         spectra=730, validation=60, sources=("real",), bias=-0.012, scatter=(0.29, 0.19), missing=""
     )
-    first = built(folder, "team")
-    document = first.document.model_copy(update={"line_key": record})
+    document = team.document.model_copy(update={"line_key": record})
     assert (
         "[Fe/H] from lines: fitted to 730 spectra (real); in 60 validation spectra a bias of -0.01 dex and, "
         "below and above -1, a scatter of 0.29 and 0.19 dex"
-    ) in ensemble.summary(replace(first, document=document), [])
+    ) in ensemble.summary(replace(team, document=document), [])
 
 
-def test_plots_are_drawn_once(folder: Path) -> None:
-    paths = ensemble.pictures(built(folder, "drawn"))
+def test_plots_are_drawn_once(folder: Path, team: BuiltEnsemble) -> None:
+    paths = ensemble.pictures(team)
     assert {Path(path).name for path in paths} == {"calibration.png", "coverage_by_snr.png", "diversity.png"}
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in paths)
     times = [Path(path).stat().st_mtime_ns for path in paths]
-    assert ensemble.pictures(built(folder, "drawn")) == paths
+    assert ensemble.pictures(built(folder, "team")) == paths
     assert [Path(path).stat().st_mtime_ns for path in paths] == times
 
 
 def test_the_summary_says_that_an_ensemble_is_not_calibrated(folder: Path) -> None:
     plain = built(folder, "plain", calibrate=False, weights="equal")
-    text = ensemble.summary(plain, ensemble.pictures(plain))
+    text = ensemble.summary(plain, [])
     assert "not calibrated: probabilities and errors are those of the members" in text
     assert "0.333" in text
 
 
+@pytest.mark.usefixtures("figures")
 def test_a_single_member_has_no_diversity_and_no_gain(folder: Path) -> None:
     single = built(folder, "single", runs=[str(folder / "sure")])
     names = {Path(path).name for path in ensemble.pictures(single)}
@@ -81,9 +88,7 @@ def test_a_single_member_has_no_diversity_and_no_gain(folder: Path) -> None:
     assert "gain" not in ensemble.summary(single, [])
 
 
-def test_the_plots_show_the_metrics_of_the_ensemble(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = sketch(monkeypatch)
-    team = built(folder, "shown")
+def test_the_plots_show_the_metrics_of_the_ensemble(team: BuiltEnsemble, figures: list[Figure]) -> None:
     ensemble.pictures(team)
     calibration, by_snr, diversity = figures
     assert team.calibrated is not None
@@ -117,9 +122,8 @@ def test_the_plots_show_the_metrics_of_the_ensemble(folder: Path, monkeypatch: p
 
 
 def test_a_network_without_errors_has_no_coverage_before_calibration(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, figures: list[Figure]
 ) -> None:
-    figures = sketch(monkeypatch)
     ensemble.pictures(built(folder, "plain run", runs=[str(folder / "both")]))
     texts = {str(each.get_label()) for each in figures[1].axes[0].containers}
     assert texts == {"calibrated, 1 error", "calibrated, 2 errors"}

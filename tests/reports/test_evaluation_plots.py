@@ -36,7 +36,7 @@ PLOTS: dict[str, Callable[[LabelledAnswers], bytes | None]] = {
 
 
 @pytest.mark.parametrize("name", PLOTS)
-@pytest.mark.parametrize("size", [12, style.MAX_POINTS + 1])
+@pytest.mark.parametrize("size", [pytest.param(12, marks=pytest.mark.long), style.MAX_POINTS + 1])
 def test_each_plot_is_a_png_of_few_and_of_many_spectra(name: str, size: int) -> None:
     data = PLOTS[name](labelled_stars(size))
     assert data is not None
@@ -61,7 +61,7 @@ def test_the_answers_decide_which_plots_there_are() -> None:
 
 
 @pytest.mark.usefixtures("figures")
-@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 5])
 def test_few_spectra_and_unknown_truths_can_be_drawn(size: int) -> None:
     stars = labelled_stars(size)
     assert "confusion" in evaluation_pictures(stars)

@@ -20,7 +20,7 @@ from tests.reports.sketches import sketch
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("night") / "files"
-    make(Mock(out=str(folder), n=120, broken=0.05))
+    make(Mock(out=str(folder), n=60, broken=0.05))
     return folder
 
 
@@ -29,13 +29,13 @@ def test_as_many_spectra_are_drawn_as_the_settings_say(night: Path, tmp_path: Pa
         input=str(night),
         store=str(tmp_path / "store"),
         sources=("lamost",),
-        shard=50,
+        shard=25,
         refuse_above=1.0,
-        preview=4,
+        preview=2,
     )
     ingest(settings)
     drawn = preview(settings)
-    assert len(drawn) == 4
+    assert len(drawn) == 2
     for path in drawn:
         data = Path(path).read_bytes()
         assert data.startswith(b"\x89PNG")

@@ -176,7 +176,7 @@ def test_a_plot_of_optuna_leaves_the_style_of_other_plots_as_it_was(
 ) -> None:
     outcome = searched(toys, tmp_path, monkeypatch, prune={"name": "none"})
     before = dict(mpl.rcParams)
-    study_plots.pictures(outcome.schedules[0])
+    assert figures(outcome, monkeypatch)
     assert dict(mpl.rcParams) == before
 
 
