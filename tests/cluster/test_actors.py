@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from survey.cluster import actors, connection, stream
 from survey.cluster.actors import Pool, plan_pool
 from survey.cluster.work import shard_workers
 from survey.predict.predict import predict
-from survey.predict.workers import ShardFunction
+from survey.predict.workers import MakeWorker, ShardFunction
 from survey.settings import JobError, Threads
 from tests.ensemble import untrained
 from tests.predict.small_predictions import settings
@@ -156,12 +157,17 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("small_ray")
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_predictions_by_actors_equal_those_of_a_loop_byte_for_byte(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(actors, "local_workers", lambda *_: pytest.fail("no actor was used"))
+
+    def on_actors(make_worker: MakeWorker, items: Iterable[int]) -> Iterator[dict[str, Any]]:
+        return actors.run(make_worker, list(items), count, 1, False)
+
     written = []
-    for name, workers in (("loop", None), ("actors", shard_workers(2, 1, False))):
+    for name, workers in (("loop", None), ("actors", on_actors)):
         result = predict(settings(place, predictions=str(place / name)), workers)
         parts = [path.read_bytes() for path in sorted((place / name).rglob("part-*"))]
         written.append((result.document, parts))

@@ -64,7 +64,7 @@ def counted(settings: Tune, monkeypatch: pytest.MonkeyPatch) -> tuple[tune.Searc
 def test_a_search_for_two_elements_runs_trainings_side_by_side(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some may be stopped early; paths are relative."""
+    """Paths are relative."""
     sweeps.write_space(tmp_path)
     monkeypatch.chdir(tmp_path)
     settings = search_settings(
@@ -74,14 +74,14 @@ def test_a_search_for_two_elements_runs_trainings_side_by_side(
         study="study",
         winners="winners",
         elements=["C_FE", "FE"],
-        trials=2,
+        trials=1,
         seeds=1,
-        train=sweeps.TRAIN | {"epochs": 3},
+        train=sweeps.TRAIN | {"epochs": 2},
         prune={"name": "halving", "first": 1},
     )
     outcome, at_a_time = counted(settings, monkeypatch)
     assert at_a_time >= 2
-    assert [progress.finished for progress in outcome.progress] == [2, 2]
+    assert [progress.finished for progress in outcome.progress] == [1, 1]
     assert all(progress.counts["running"] == 0 for progress in outcome.progress)
     assert not any(progress.reasons for progress in outcome.progress)
     assert set(outcome.results) == {"C_FE", "FE"}

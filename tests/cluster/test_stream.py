@@ -7,11 +7,13 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 from ray._private import ray_constants, services
 
 from survey.cluster import connection, stream
@@ -22,22 +24,12 @@ from survey.store.settings import Ingest
 from tests import survey_files
 from tests.cluster.functions import UnpicklableError, dies_always, dies_once, refuses, square
 from tests.commands import survey
-from tests.processes import ROOT, Job, Workplace, new_workplace
-from tests.training import lessons
+from tests.processes import Job, Workplace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
 
 HAS_DASHBOARD = importlib.util.find_spec("aiohttp_cors") is not None
 COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
-
-
-@pytest.mark.usefixtures("small_ray")
-def test_a_stream_gives_the_results_of_a_map_from_other_processes() -> None:
-    results = sorted(make_map(2)(square, range(7)), key=lambda result: result["number"])
-    assert [{**result, "pid": 0} for result in results] == [
-        {**square(number), "pid": 0} for number in range(7)
-    ]
-    assert os.getpid() not in {result["pid"] for result in results}
 
 
 @pytest.mark.long
@@ -56,25 +48,43 @@ def test_one_worker_or_one_item_needs_no_ray(
     assert list(make_map(workers)(square, items)) == [square(item) for item in items]
 
 
-@pytest.mark.usefixtures("small_ray")
-@pytest.mark.parametrize(
+KINDS = pytest.mark.parametrize(
     ("kind", "becomes"),
     [
         (SettingsError, ValueError),
-        pytest.param(JobError, JobError, marks=pytest.mark.long),
-        pytest.param(FileNotFoundError, FileNotFoundError, marks=pytest.mark.long),
-        pytest.param(ZeroDivisionError, ZeroDivisionError, marks=pytest.mark.long),
+        (JobError, JobError),
+        (FileNotFoundError, FileNotFoundError),
+        (ZeroDivisionError, ZeroDivisionError),
     ],
 )
-def test_an_error_on_a_worker_is_raised_as_a_job_error_or_its_built_in_type_with_the_trace_of_the_worker(
-    kind: type[Exception], becomes: type[Exception], capfd: pytest.CaptureFixture[str]
-) -> None:
+
+
+def check_error(results: Callable[[], object], becomes: type[Exception]) -> None:
     with pytest.raises(becomes) as caught:
-        list(make_map(2)(partial(refuses, kind), range(6)))
+        results()
     assert type(caught.value) is becomes
     assert str(caught.value) == "shard 3: found 7; give 8"
     assert "on a worker:" in caught.value.__notes__[0]
     assert "in refuses" in caught.value.__notes__[0]
+
+
+@KINDS
+def test_an_error_becomes_a_text_and_again_a_job_error_or_its_built_in_type_with_its_trace(
+    kind: type[Exception], becomes: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two ends of the road; the next test goes all of it."""
+    monkeypatch.setattr(stream, "count_deaths", lambda *_: 0)
+    text = stream.result_json(partial(refuses, kind), 3, None, 1)
+    check_error(lambda: stream.read_result(text), becomes)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("small_ray")
+@KINDS
+def test_an_error_on_a_worker_is_raised_as_a_job_error_or_its_built_in_type_with_the_trace_of_the_worker(
+    kind: type[Exception], becomes: type[Exception], capfd: pytest.CaptureFixture[str]
+) -> None:
+    check_error(lambda: list(make_map(2)(partial(refuses, kind), range(6))), becomes)
     assert capfd.readouterr() == ("", "")
 
 
@@ -86,10 +96,14 @@ def test_an_error_that_cannot_be_pickled_is_raised_with_its_text() -> None:
 
 
 @pytest.mark.usefixtures("small_ray")
-def test_items_of_workers_that_die_are_done_again_and_their_results_come_once(tmp_path: Path) -> None:
-    results = list(make_map(2)(partial(dies_once, tmp_path), range(5)))
-    assert sorted(result["square"] for result in results) == [number * number for number in range(5)]
-    assert len(list(tmp_path.iterdir())) == 2
+def test_a_stream_gives_the_results_of_a_map_from_other_processes_once_though_some_die(
+    tmp_path: Path,
+) -> None:
+    results = list(make_map(2)(partial(dies_once, tmp_path), range(3)))
+    by_number = sorted(results, key=lambda result: int(result["number"]))
+    assert [{**result, "pid": 0} for result in by_number] == [{**square(item), "pid": 0} for item in range(3)]
+    assert os.getpid() not in {result["pid"] for result in results}
+    assert [path.name for path in tmp_path.iterdir()] == ["died-0"]
 
 
 @pytest.mark.long
@@ -103,48 +117,41 @@ def test_an_item_that_kills_every_worker_ends_in_an_error(monkeypatch: pytest.Mo
         list(make_map(2)(dies_always, range(4)))
 
 
-@pytest.mark.usefixtures("small_ray")
-def test_an_ingest_on_ray_writes_the_same_bytes_as_a_loop(tmp_path: Path) -> None:
-    survey_files.write(tmp_path / "in", range(10), broken=True)
-    for name, run in (("loop", map), ("ray", make_map(2))):
-        values = {
-            "input": str(tmp_path / "in"),
-            "store": str(tmp_path / name),
-            "shard": 3,
-            "refuse_above": 1.0,
-            "prepare": COARSE,
-        }
-        ingest(Ingest.from_dict("ingest", values), run)
-    written = [
-        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("part-*")}
-        for name in ("loop", "ray")
-    ]
-    written = [
-        {path: data for path, data in files.items() if path.parts[0] != "manifest"} for files in written
-    ]
-    assert written[0] == written[1]
-    assert len(written[0]) == 15
+def parts(store: Path) -> dict[str, bytes]:
+    """The files of the shards by name."""
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in store.rglob("part-*")
+        if path.parent.name != "manifest"
+    }
 
 
 @pytest.mark.usefixtures("small_ray")
-def test_an_error_on_a_worker_is_printed_without_a_traceback_and_the_next_run_continues(
-    tmp_path: Path,
+def test_an_error_on_a_worker_is_printed_without_a_traceback_and_the_next_run_ends_like_a_loop(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    first = survey_files.write(tmp_path / "in", range(6))
-    arguments = [f"input={first}", f"store={tmp_path / 'store'}", "shard=3", f"prepare={json.dumps(COARSE)}"]
-    values = {"input": str(first), "store": str(tmp_path / "store"), "shard": 3, "prepare": COARSE}
+    first = survey_files.write(tmp_path / "in", range(6), broken=True)
+    values: dict[str, Any] = {"input": str(first), "store": str(tmp_path / "store"), "shard": 3}
+    values |= {"prepare": COARSE, "refuse_above": 1.0}
+    arguments = [f"{name}={values[name]}" for name in ("input", "store", "shard", "refuse_above")]
+    arguments += [f"prepare={json.dumps(COARSE)}", "workers=2"]
     plan_shards(Ingest.from_dict("ingest", values))
     blocked = tmp_path / "store" / "spectra" / "part-00001.parquet"
     blocked.mkdir(parents=True)  # nothing can be written here
-    failing = survey("ingest", *arguments, "workers=2")
+    capfd.readouterr()
+    failing = survey("ingest", *arguments)
     blocked.rmdir()
-    run = survey("ingest", *arguments, "workers=2")
+    run = survey("ingest", *arguments)
     assert failing.returncode == 1
     assert "Traceback" not in failing.stderr, failing.stderr
     assert "Is a directory" in failing.stderr.splitlines()[-1]
     assert str(blocked) in failing.stderr.splitlines()[-1]
     assert run.returncode == 0, run.stderr
-    assert "shards     2 complete" in run.stdout
+    assert "shards     3 complete" in run.stdout
+    assert capfd.readouterr() == ("", "")
+    ingest(Ingest.from_dict("ingest", values | {"store": str(tmp_path / "loop")}))
+    assert parts(tmp_path / "store") == parts(tmp_path / "loop")
+    assert len(parts(tmp_path / "loop")) == 9
 
 
 def job(workplace: Workplace, *arguments: str, **environment: str) -> Job:
@@ -204,8 +211,6 @@ def test_a_job_with_its_own_ray_prints_only_its_progress(workplace: Workplace) -
 @pytest.mark.long
 @pytest.mark.usefixtures("small_ray")
 def test_a_job_does_not_join_the_private_ray_of_another(workplace: Workplace) -> None:
-    import ray
-
     code = "import ray; from survey.cluster import connection; connection.connect(); "
     code += "print(ray.get_runtime_context().gcs_address)"
     run = workplace.python("-c", code, RAY_ADDRESS="")
@@ -213,24 +218,50 @@ def test_a_job_does_not_join_the_private_ray_of_another(workplace: Workplace) ->
     assert run.out.strip() not in ("", ray.get_runtime_context().gcs_address)
 
 
-def test_an_address_without_ray_fails_at_once(workplace: Workplace) -> None:
-    run = job(workplace, RAY_ADDRESS=f"127.0.0.1:{free_port()}")
-    assert run.wait(250) == 1  # Ray itself would try for five minutes
-    assert "Traceback" not in run.err, run.err
+def test_an_address_without_ray_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would try for five minutes."""
+    survey_files.write(tmp_path / "in", range(2))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked"))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    run = survey("ingest", f"input={tmp_path / 'in'}", f"store={tmp_path / 'store'}", "shard=1")
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr, run.stderr
     assert (
         "no Ray there ([Errno 111] Connection refused); "
-        "start one with `ray start --head`, or unset RAY_ADDRESS" in run.err
+        "start one with `ray start --head`, or unset RAY_ADDRESS" in run.stderr
     )
 
 
-@pytest.mark.parametrize("folder", ["x" * 100, pytest.param("file/below", marks=pytest.mark.long)])
+def check_no_start(code: int, error: str) -> None:
+    assert code == 1
+    assert "Traceback" not in error, error
+    assert error.splitlines()[-1].startswith("Ray does not start (")
+    assert error.splitlines()[-1].endswith("in RAY_TMPDIR; workers=1 needs no Ray")
+
+
+@pytest.mark.parametrize("kind", [OSError, ValueError, Exception])
+def test_whatever_ray_raises_at_its_start_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def fail(**_: object) -> None:
+        raise kind("the path of the socket\nis too long")
+
+    survey_files.write(tmp_path / "in", range(2))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    given = (f"input={tmp_path / 'in'}", f"store={tmp_path / 'store'}", "shard=1", "workers=2")
+    run = survey("ingest", *given)
+    check_no_start(run.returncode, run.stderr)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("folder", ["x" * 100, "file/below"])
 def test_a_ray_that_does_not_start_is_one_sentence(workplace: Workplace, folder: str) -> None:
     (workplace.folder / "file").write_text("no folder")
     run = job(workplace, "workers=2", RAY_TMPDIR=str(workplace.folder / folder))
-    assert run.wait() == 1
-    assert "Traceback" not in run.err, run.err
-    assert run.err.splitlines()[-1].startswith("Ray does not start (")
-    assert run.err.splitlines()[-1].endswith("in RAY_TMPDIR; workers=1 needs no Ray")
+    check_no_start(run.wait(), run.err)
 
 
 def free_port() -> int:
@@ -241,111 +272,3 @@ def free_port() -> int:
 def answers(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[Workplace, dict[str, str]]]:
-    """A cluster started as in the README, in an empty home folder; and the environment of a client."""
-    with new_workplace() as place:
-        token = place.start("ray", "get-auth-token", "--generate", RAY_AUTH_MODE="token")
-        assert token.wait() == 0, token.err
-        port, page = free_port(), free_port()
-        options = [
-            "--num-cpus=2",
-            f"--port={port}",
-            f"--dashboard-port={page}",
-            f"--include-dashboard={HAS_DASHBOARD}",
-            "--block",
-        ]
-        options += [
-            f"--temp-dir={place.folder}/ray",
-            "--node-ip-address=127.0.0.1",
-            "--object-store-memory=100000000",
-        ]
-        # another Ray on this machine uses the default port
-        options += [f"--dashboard-agent-listen-port={free_port()}"]
-        head = place.start("ray", "start", "--head", *options, RAY_AUTH_MODE="token")
-        assert head.until(
-            lambda: "Ray runtime started" in head.out + head.err and (not HAS_DASHBOARD or answers(page))
-        )
-        yield (
-            place,
-            {
-                "RAY_AUTH_MODE": "token",
-                "RAY_ADDRESS": f"127.0.0.1:{port}",
-                "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{page}",
-            },
-        )
-
-
-@pytest.mark.long
-def test_a_cluster_that_was_started_by_hand_is_found_on_its_machine_without_its_address(
-    cluster: tuple[Workplace, dict[str, str]],
-) -> None:
-    place, environment = cluster
-    code = "import ray; from survey.cluster import connection; connection.connect(); "
-    code += "print(ray.get_runtime_context().gcs_address)"
-    run = place.python("-c", code, RAY_ADDRESS="")  # the token is in the home folder
-    assert run.wait() == 0, run.err
-    assert run.out.strip().rpartition(":")[2] == environment["RAY_ADDRESS"].rpartition(":")[2]
-    barred = job(place, "workers=2", "shard=2", RAY_ADDRESS="", RAY_AUTH_MODE="disabled")
-    assert barred.wait() == 1
-    assert "Traceback" not in barred.err, barred.err
-    assert barred.err.splitlines()[-1].startswith("the cluster of Ray cannot be joined (")
-
-
-@pytest.mark.long
-def test_a_job_runs_on_a_cluster_with_a_token_and_an_error_on_a_worker_is_printed_without_a_traceback(
-    cluster: tuple[Workplace, dict[str, str]],
-) -> None:
-    place, environment = cluster
-    first = survey_files.write(place.folder / "in", range(6), broken=True)
-    values = {"input": str(first), "store": str(place.folder / "store"), "shard": 3, "refuse_above": 0.5}
-    plan_shards(Ingest.from_dict("ingest", values))
-    blocked = place.folder / "store" / "spectra" / "part-00001.parquet"
-    blocked.mkdir(parents=True)  # nothing can be written here
-    failing = job(place, "refuse_above=0.5", **environment)
-    assert failing.wait() == 1
-    blocked.rmdir()
-    run = job(place, "refuse_above=0.5", **environment)
-    assert run.wait() == 0, run.err
-    assert "Traceback" not in failing.err, failing.err
-    assert "Is a directory" in failing.err.splitlines()[-1]
-    assert str(blocked) in failing.err.splitlines()[-1]
-    assert "shards     3 complete" in run.out
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
-def test_a_submitted_job_runs_to_its_end_and_its_failure_is_reported(
-    cluster: tuple[Workplace, dict[str, str]],
-) -> None:
-    place, environment = cluster
-    survey_files.write(place.folder / "in", range(6), broken=True)
-    command = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/ingest.py"]
-    arguments = [f"input={place.folder}/in", f"store={place.folder}/submitted", "shard=3"]
-    run = place.start(*command, *arguments, "refuse_above=0.5", **environment)
-    assert run.wait() == 0, run.out + run.err
-    assert "shards     3 complete, 3 made by this run" in run.out
-    again = place.start(*command, *arguments, "refuse_above=0.1", **environment)
-    assert again.wait() == 1
-    assert "more than refuse_above=0.1 allows" in again.out
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not HAS_DASHBOARD, reason="needs ray[default]: without it a head has no server for jobs")
-def test_a_submitted_training_shares_its_work_between_two_workers_and_is_left_alone_when_it_is_finished(
-    cluster: tuple[Workplace, dict[str, str]],
-) -> None:
-    place, environment = cluster
-    lessons.store(place.folder / "toys", 120)
-    folder = place.folder
-    command = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "jobs/train.py"]
-    given = [f"store={folder}/toys", f"labels={folder}/labels.csv", f"run={folder}/run", "epochs=1"]
-    given += ["model=prism", "options.components=16", "options.hidden=32", "workers=2", "tracking.use=never"]
-    run = place.start(*command, *given, **environment)
-    assert run.wait() == 0, run.out + run.err
-    assert json.loads((folder / "run" / "run.json").read_text())["workers"] == 2
-    again = place.start(*command, *given, **environment)
-    assert again.wait() == 0, again.out + again.err
-    assert "finished before: nothing to do" in again.out

@@ -21,6 +21,7 @@ pytestmark = [
     # Ray copies settings of its own that it has deprecated.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
 ]
+EPOCHS = 2
 SYNTHESIS = {
     "probability": 0.5,
     "sd": {"FeH": 0.2},
@@ -31,13 +32,13 @@ SYNTHESIS = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fit")
-    lessons.store(folder / "store", continuum=True)
+    lessons.store(folder / "store", 160, size=40, continuum=True)
     return folder
 
 
 def history(place: Path, name: str, **changes: object) -> list[dict[str, float]]:
     settings = lessons.training(
-        place, run=str(place / name), epochs=3, augment={"preset": "full"}, ema=0.9, **changes
+        place, run=str(place / name), epochs=EPOCHS, augment={"preset": "full"}, ema=0.9, **changes
     )
     assert fit(settings)
     assert not fit(settings)
@@ -55,7 +56,7 @@ def test_two_workers_end_like_one(
     for row, expected in zip(two, one, strict=True):
         for name in ("train_loss", "validation_loss", "validation_mae_FeH", "lr"):
             assert row[name] == pytest.approx(expected[name], rel=2e-4), name
-    assert "epoch 3/3" in capfd.readouterr().err  # the progress of the leader is shown here
+    assert f"epoch {EPOCHS}/{EPOCHS}" in capfd.readouterr().err  # the progress of the leader is shown here
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ import pytest
 
 from tests.processes import Job, Workplace, new_workplace
 
-PAGE = 40
+PAGE = 20
 """Objects in one page of a listing; a real server has 1,000."""
 SECRET = "a-secret-that-nobody-may-write-down"  # the access key is no secret
 

@@ -40,7 +40,7 @@ KILLS = int(os.environ.get("SURVEY_KILLS", "1"))
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800 + 120 * KILLS)]
 
 PREPARE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
-SHARDS, SIZE = 8, 25
+SHARDS, SIZE = 8, 25 if KILLS > 1 else 8
 
 
 def run(source: str, store: str, run_shards: Callable[..., Any] = map, **changes: Any) -> IngestResult:
@@ -81,7 +81,7 @@ def small(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(server: Server) -> dict[str, bytes]:
-    """200 objects in s3://sky/large, and the files of their undisturbed store."""
+    """Objects of eight shards in s3://sky/large, and the files of their undisturbed store."""
     base = list((survey_files.named(range(25)) | survey_files.BROKEN).items())
     contents = {f"{n:04d}-{base[n % 28][0]}": base[n % 28][1] for n in range(SHARDS * SIZE)}
     put("s3://sky/large", contents)

@@ -18,7 +18,7 @@ from tests.s3.conftest import PAGE, Server
 
 pytestmark = pytest.mark.s3
 COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
-SHARDS, SAMPLE = 45, 20
+SHARDS, SAMPLE = 34, 8
 
 
 @pytest.fixture
