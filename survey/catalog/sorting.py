@@ -134,7 +134,8 @@ def _numbered_rows(predictions: Predictions, stars: Stars, rows: int) -> Iterato
                 "before; run the catalog again when nothing writes there"
             )
         number_N = pa.array(stars.star_N[first:last])
-        waiting.append(table.replace_schema_metadata().append_column(NUMBER, number_N))
+        table = stars.named(table, shard).replace_schema_metadata()
+        waiting.append(table.append_column(NUMBER, number_N))
         if sum(table.num_rows for table in waiting) >= rows or shard == predictions.shards - 1:
             yield pa.concat_tables(waiting).combine_chunks()
             waiting = []

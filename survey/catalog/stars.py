@@ -2,9 +2,9 @@
 all rows.
 
 Visits belong to one star as in training (`survey.labelling.star_id`: the name in the survey, or positions
-within 3 arcsec). Stars are numbered along the sky, in the order of their HEALPix pixels, so a region of the
-sky is a range of numbers. Stars without a position come last. 11 million rows take 1.9 GB. Shapes: N rows,
-S stars, K shards.
+within 3 arcsec; without both the visit, see `survey.labelling.visit_names`). Stars are numbered along the
+sky, in the order of their HEALPix pixels, so a region of the sky is a range of numbers. Stars without a
+position come last. 11 million rows take 1.9 GB. Shapes: N rows, S stars, K shards.
 """
 
 from collections import deque
@@ -28,6 +28,7 @@ from survey.labelling.star_id import (
     has_position,
     unit_vectors,
 )
+from survey.labelling.visit_names import distinct_names, file_folders, repeated_rows, replaced
 from survey.predict.output import Predictions
 from survey.progress import Progress
 
@@ -42,7 +43,9 @@ NO_PIXEL = -1
 class Stars:
     """The star of each row, numbered along the sky, and for each star its position and its finest pixel.
 
-    Positions are in degrees, NaN if there is none. `start_K` is the number of rows before each shard.
+    Positions are in degrees, NaN if there is none. `start_K` is the number of rows before each shard. Rows
+    whose only name is that of their file, which files in other folders have too, are `filed_R`, in order;
+    `names_R` are the names of their stars.
     """
 
     star_N: NDArray[np.int32]
@@ -50,6 +53,20 @@ class Stars:
     dec_S: Floats
     pixel_S: Pixels
     start_K: NDArray[np.int64]
+    filed_R: Codes
+    names_R: pa.Array
+
+    def named(self, table: pa.Table, shard: int) -> pa.Table:
+        """The predictions of a shard with the names of such stars in the column `star`."""
+        first, last = np.searchsorted(self.filed_R, self.start_K[shard : shard + 2])
+        if first == last:
+            return table
+        index = np.full(table.num_rows, -1)
+        index[self.filed_R[first:last] - self.start_K[shard]] = np.arange(first, last)
+        names = self.names_R.take(pa.array(index, mask=index < 0))
+        column = table.schema.get_field_index("star")
+        stars = pc.coalesce(names.cast(table.schema.field(column).type), table["star"])
+        return table.set_column(column, table.schema.field(column), stars)
 
     def __len__(self) -> int:
         return len(self.pixel_S)
@@ -68,9 +85,11 @@ def find_stars(predictions: Predictions) -> Stars:
     del names
     pa.default_memory_pool().release_unused()  # a GB of text
     codes = [name_N, position_N]
-    unknown_N = (name_N < 0) & (position_N < 0)
-    if unknown_N.any():
-        codes.append(_visit_codes(predictions, unknown_N, start_K))
+    unknown = np.flatnonzero((name_N < 0) & (position_N < 0))
+    visits, filed_R = _visits(predictions, unknown, start_K)
+    if unknown.size:
+        codes.append(np.full(len(name_N), -1, np.int64))
+        codes[-1][unknown] = encode(visits)[0]
     star_N = connect(*codes)
     ra_S, dec_S = _star_positions(star_N, ra_N, dec_N)
     pixel_S = np.full(len(ra_S), NO_PIXEL)
@@ -79,7 +98,11 @@ def find_stars(predictions: Predictions) -> Stars:
     order_S = np.lexsort((pixel_S, ~known_S))  # stable: stars of one pixel stay in the order of the rows
     number_S = np.empty(len(order_S), np.int32)
     number_S[order_S] = np.arange(len(order_S))
-    return Stars(number_S[star_N], ra_S[order_S], dec_S[order_S], pixel_S[order_S], start_K)
+    named = visits.take(pa.array(np.searchsorted(unknown, filed_R)))
+    return Stars(
+        *(number_S[star_N], ra_S[order_S], dec_S[order_S], pixel_S[order_S], start_K, filed_R),
+        pc.binary_join_element_wise("visit", named, " "),
+    )
 
 
 def read_shards(predictions: Predictions, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -109,18 +132,35 @@ def _read_columns(predictions: Predictions) -> tuple[pa.ChunkedArray, Floats, Fl
     return all_names, np.concatenate([[], *ra]), np.concatenate([[], *dec]), np.cumsum(rows)
 
 
-def _visit_codes(predictions: Predictions, unknown_N: NDArray[np.bool_], start_K: Codes) -> Codes:
-    """Codes of the visits of rows without name and position; only their visits distinguish these."""
-    texts, rows = [pa.array([], pa.string())], [np.empty(0, np.int64)]
-    for shard in range(predictions.shards):
-        unknown = np.flatnonzero(unknown_N[start_K[shard] : start_K[shard + 1]])
-        if unknown.size:
-            visits = predictions.table(shard, ["visit"])["visit"].combine_chunks()
-            texts.append(visits.take(pa.array(unknown)))
-            rows.append(unknown + start_K[shard])
-    codes = np.full(len(unknown_N), -1, np.int64)
-    codes[np.concatenate(rows)] = encode(pc.cast(pa.chunked_array(texts), pa.string()))[0]
-    return codes
+def _visits(predictions: Predictions, unknown: Codes, start_K: Codes) -> tuple[pa.Array, Codes]:
+    """The visits of rows without name and position, which only their visits distinguish.
+
+    Those that are named after files of one name have other names, which tell these apart. They are the second
+    value.
+    """
+    if not unknown.size:
+        return pa.array([], pa.string()), unknown
+    visits = pc.cast(
+        _read_rows(predictions, unknown, start_K, ["visit"])["visit"].combine_chunks(), pa.string()
+    )
+    place = repeated_rows(visits)
+    if not place.size:
+        return visits, place
+    files = _read_rows(predictions, unknown[place], start_K, ["path", "row"])
+    before = visits.take(pa.array(place))
+    columns = (files[name].combine_chunks() for name in ("path", "row"))
+    names = distinct_names(before, file_folders(before, *columns))
+    is_other = pc.not_equal(names, before).to_numpy(zero_copy_only=False)
+    return replaced(visits, place, names), unknown[place[is_other]]
+
+
+def _read_rows(predictions: Predictions, rows: Codes, start_K: Codes, columns: list[str]) -> pa.Table:
+    """Columns of these rows, which are in order; shards without one of them are not read."""
+    tables, ends = [], np.searchsorted(rows, start_K)
+    for shard in np.flatnonzero(np.diff(ends)).tolist():
+        inside = rows[ends[shard] : ends[shard + 1]] - start_K[shard]
+        tables.append(predictions.table(shard, columns).take(pa.array(inside)))
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _star_positions(star_N: Codes, ra_N: Floats, dec_N: Floats) -> tuple[Floats, Floats]:

@@ -33,7 +33,7 @@ def measure_scatter(predictions: Predictions, star_N: NDArray[np.int32]) -> dict
     chosen_N = np.isin(star_N, several_S)
     labels = [column for name in predictions.labels for column in (name, f"{name}_err_data")]
     tables, start = [], 0
-    for table in read_shards(predictions, [*labels, "snr", "domain", "visit", "row"]):
+    for table in read_shards(predictions, [*labels, "snr", "domain", "visit", "path", "row"]):
         tables.append(table.filter(pa.array(chosen_N[start : start + table.num_rows])))
         start += table.num_rows
     return fit_scatter(pa.concat_tables(tables), star_N[chosen_N], predictions.labels)

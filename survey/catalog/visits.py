@@ -25,6 +25,7 @@ from survey.catalog.settings import VisitSettings
 from survey.catalog.visit_groups import VisitGroups, VisitScatter
 from survey.ensemble.label_errors import NoiseLaw
 from survey.labelling.star_id import encode, has_position, unit_vectors
+from survey.labelling.visit_names import visits_of_files
 from survey.labels import CLASSES, LABELS
 from survey.store.indices import INDICES
 from survey.tables.columns import described_field
@@ -136,14 +137,16 @@ def _star_codes(star_N: ArrayLike, rows: int) -> Rows:
 def repeated_visits(table: pa.Table, code_N: Rows) -> Flags:
     """Rows of a visit that has other rows of the same star, except the row with the highest signal to noise.
 
-    Rows of one table are different spectra, even if their visits have the same name.
+    Rows of one table are different spectra, even if their visits have the same name; so are files that
+    have one name in different folders.
     """
     repeated_N = np.zeros(len(code_N), bool)
     if not {"visit", "row"} <= set(table.column_names):
         return repeated_N
     row_V = np.flatnonzero((np.bincount(code_N)[code_N] > 1) & table["visit"].is_valid().to_numpy())
-    several = table.select(["visit", "row"]).take(pa.array(row_V))
-    visit_V = encode(several["visit"])[0]
+    names = [name for name in ("visit", "row", "path") if name in table.column_names]
+    several = table.select(names).take(pa.array(row_V))
+    visit_V = encode(visits_of_files(several))[0]
     key_V3 = (np.nan_to_num(float_column(several, "row"), nan=-1), visit_V, code_N[row_V])
     order_V = np.lexsort((-np.nan_to_num(float_column(table, "snr")[row_V], nan=-np.inf), *key_V3))
     same_V = np.logical_and.reduce([np.diff(key_V[order_V], prepend=np.nan) == 0 for key_V in key_V3])

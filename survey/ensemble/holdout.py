@@ -65,11 +65,9 @@ def seen_parts(members: Members, spectra: pa.Table) -> SeenParts:
     paths = [path for run in members.runs for path in training_history.ancestors(run.path)]
     for path in dict.fromkeys(paths):
         run_samples = samples.read(path)
-        run_stars, stars = training_history.common_names(run_samples, spectra)
+        known_N, star_N = training_history.stars_of_both(run_samples, spectra)
         for number in range(len(PARTS)):
-            parts = zip(run_stars, run_samples.part_N.tolist(), strict=True)
-            stars_of_part = {star for star, part in parts if part == number}
-            flags[number] |= np.array([star in stars_of_part for star in stars], bool)
+            flags[number] |= np.isin(star_N, known_N[run_samples.part_N == number])
     return SeenParts(*flags)
 
 
@@ -147,9 +145,8 @@ def recalibrated(ensemble: str, spectra: pa.Table) -> Flags:
             ensemble,
         )
         return none_N
-    stars, names = training_history.common_names(samples.read(ensemble), spectra)
-    known = set(stars)
-    return np.array([name in known for name in names], bool)
+    known_N, star_N = training_history.stars_of_both(samples.read(ensemble), spectra)
+    return np.isin(star_N, known_N)
 
 
 def seen_in_training(runs: Mapping[str, str], owner: str, spectra: pa.Table) -> tuple[Flags, int]:

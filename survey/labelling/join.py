@@ -29,9 +29,11 @@ from survey.labelling.no_match import no_match_message
 from survey.labelling.rows import TableRows, read_rows
 from survey.labelling.settings import Join, Key
 from survey.labelling.star_id import Codes, Floats
+from survey.labelling.visit_names import FOLDER, visits_of_files, with_folders
 
-STORE_COLUMNS = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_g", "flags")
-"""Columns of the store that are kept with every labelled spectrum."""
+READ_COLUMNS = ("visit", "obsid", "survey", "layout", "ra", "dec", "snr", "snr_g", "flags")
+STORE_COLUMNS = (*READ_COLUMNS, FOLDER)
+"""Columns of the store that are kept with every labelled spectrum, and the folder after which it is named."""
 
 EXTRA_LABELS = ("Teff", "logg", "FeH")
 """Labels that are kept as `true_Teff` and so on even if they are not wanted: reports group by them."""
@@ -125,7 +127,7 @@ def read_store_rows(store: Shards, settings: Join) -> StoreRows:
             fields = file.schema_arrow
             number_columns = [field.name for field in fields if str(field.type).startswith(NUMBER_TYPES)]
             limited = (name for name in settings.where if name in number_columns)
-            names = dict.fromkeys((*KEY_COLUMNS, *STORE_COLUMNS, *limited))
+            names = dict.fromkeys((*KEY_COLUMNS, *READ_COLUMNS, *limited))
             tables.append(file.read(columns=list(names), use_threads=False).replace_schema_metadata())
     sizes = [table.num_rows for table in tables]
     if not sum(sizes):
@@ -244,10 +246,11 @@ def _labelled(
 ) -> Labelled:
     table = spectra.table.take(pa.array(chosen))
     first_row_N = groups.first_row_G[group_N]
-    star_N = _stars(rows, table, first_row_N)
+    visits = visits_of_files(spectra.table).take(pa.array(chosen))
+    star_N = _stars(rows, table, first_row_N, visits)
     label_NL, class_N, part_N = groups.label_GL[group_N], groups.class_G[group_N], groups.part_G[group_N]
     counts.add_spectra(label_NL, class_N, star_id.encode(pa.array(star_N, pa.string()))[0])
-    extra = table.select(STORE_COLUMNS)
+    extra = with_folders(table).select(STORE_COLUMNS)
     for name in EXTRA_LABELS:
         if name in rows.values.label and name not in names:
             label_N = rows.values.label[name][first_row_N]
@@ -267,13 +270,13 @@ def _labelled(
     )
 
 
-def _stars(rows: TableRows, spectra: pa.Table, first_row_N: Codes) -> NDArray[np.object_]:
+def _stars(rows: TableRows, spectra: pa.Table, first_row_N: Codes, visits: pa.Array) -> NDArray[np.object_]:
     """The star of each spectrum, by the id in the label table first, then by the store."""
     ids = [spectra["star"].combine_chunks()]
     if rows.key_columns.star:
         ids.insert(0, rows.columns[rows.key_columns.star].combine_chunks().take(pa.array(first_row_N)))
     ra_N, dec_N = (keys.to_floats(spectra[name].combine_chunks()) for name in ("ra", "dec"))
-    return star_id.identify(ids, ra_N, dec_N, spectra["visit"].combine_chunks())
+    return star_id.identify(ids, ra_N, dec_N, visits)
 
 
 def has_classes(labelled: Labelled) -> bool:

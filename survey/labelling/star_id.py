@@ -72,7 +72,7 @@ def friends_of_friends(ra: Floats, dec: Floats, arcsec: float = ARCSEC) -> Codes
     distinct, distinct_index = np.unique(ra[known] % 360 + 1j * dec[known], return_inverse=True)
     tree = cKDTree(unit_vectors(distinct.real, distinct.imag), balanced_tree=False)
     pairs = tree.query_pairs(chord(arcsec), output_type="ndarray")
-    codes[known] = _components(len(distinct), pairs)[distinct_index]
+    codes[known] = components(len(distinct), pairs)[distinct_index]
     return codes
 
 
@@ -93,7 +93,7 @@ def identify(id_columns: Sequence[pa.Array], ra: Floats, dec: Floats, visit: pa.
 
 def connect(*codes: Codes) -> Codes:
     """One code, counted from 0, for rows that share a code of any kind, directly or through other rows."""
-    return _components(len(codes[0]), np.concatenate([_links(codes_N) for codes_N in codes]))
+    return components(len(codes[0]), np.concatenate([_links(codes_N) for codes_N in codes]))
 
 
 def name_stars(
@@ -116,7 +116,7 @@ def name_stars(
     return name_S
 
 
-def _components(size: int, pairs: NDArray[np.int64]) -> Codes:
+def components(size: int, pairs: NDArray[np.int64]) -> Codes:
     """The connected component of each of `size` items, given the pairs that are connected."""
     links = csr_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), (size, size))
     return np.asarray(connected_components(links, directed=False)[1], np.int64)

@@ -8,6 +8,7 @@ from survey.labelling import keys, star_id
 from survey.labelling.counts import Counts
 from survey.labelling.join import STORE_COLUMNS, Labelled, Shards, read_store_rows
 from survey.labelling.settings import Join
+from survey.labelling.visit_names import visits_of_files, with_folders
 
 NONE = "none"
 """In place of a label table: the spectra have no labels."""
@@ -18,7 +19,7 @@ def unlabelled(store: Shards) -> Labelled:
     spectra = read_store_rows(store, Join())
     table, count = spectra.table, spectra.table.num_rows
     ra_N, dec_N = (keys.to_floats(table[name].combine_chunks()) for name in ("ra", "dec"))
-    star_N = star_id.identify([table["star"].combine_chunks()], ra_N, dec_N, table["visit"].combine_chunks())
+    star_N = star_id.identify([table["star"].combine_chunks()], ra_N, dec_N, visits_of_files(table))
     class_N, no_label_NL = np.full(count, labels.MISSING, np.int8), np.empty((count, 0))
     counts = Counts(NONE, store.path, (), spectra=count, unmatched=count)
     counts.add_spectra(no_label_NL, class_N, star_id.encode(pa.array(star_N, pa.string()))[0])
@@ -31,6 +32,6 @@ def unlabelled(store: Shards) -> Labelled:
         error_NL=no_label_NL,
         class_N=class_N,
         user_part_N=np.full(count, None, object),
-        extra=table.select(STORE_COLUMNS),
+        extra=with_folders(table).select(STORE_COLUMNS),
         counts=counts,
     )

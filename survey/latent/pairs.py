@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 from scipy.spatial import cKDTree
 
 from survey.labelling import keys, star_id
+from survey.labelling.visit_names import FOLDER, array, distinct_names, with_folders
 from survey.latent.components import Floats
 from survey.latent.latents import Floats32, Latents, Rows
 from survey.latent.neighbours import pieces, squared_distances
@@ -85,13 +87,20 @@ def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
 
 def _by_name(column: str, first: pa.Table, other: pa.Table) -> tuple[Rows, Rows]:
     """Rows with the same name of the star or the visit; of several rows of the second survey, the first."""
-    texts = [
-        keys.file_stems(table[column].combine_chunks())
-        if column == "visit"
-        else star_id.clean_ids(table[column].combine_chunks())
-        for table in (first, other)
-    ]
-    codes, _ = star_id.encode(pa.concat_arrays([text.cast(pa.string()) for text in texts]))
+    if column == "visit":
+        tables = [with_folders(table) for table in (first, other)]
+        visit, folder = (
+            pa.concat_arrays([array(table[name]).cast(pa.string()) for table in tables])
+            for name in ("visit", FOLDER)
+        )
+        table_N = np.repeat([0, 1], [first.num_rows, other.num_rows])
+        texts = pc.utf8_lower(distinct_names(keys.file_stems(visit), folder, table_N))
+    else:
+        ids = [
+            star_id.clean_ids(table[column].combine_chunks()).cast(pa.string()) for table in (first, other)
+        ]
+        texts = pa.concat_arrays(ids)
+    codes, _ = star_id.encode(texts)
     code_N, code_M = codes[: first.num_rows], codes[first.num_rows :]
     row_G = np.full(codes.max(initial=-1) + 2, -1, np.int64)
     row_G[code_M[::-1]] = np.arange(len(code_M))[::-1]

@@ -13,8 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from survey.labelling import keys, samples, star_id
+from survey.labelling.common_stars import common_stars
 from survey.labelling.samples import Samples
 from survey.labelling.settings import PARTS
+from survey.labelling.star_id import Codes
+from survey.labelling.visit_names import FOLDER, array, distinct_names, with_folders
 from survey.settings import SettingsError, differences
 from survey.stored_paths import find_folder
 from survey.training.run import RUN, Plan, RunDocument, StartRun, run_document
@@ -30,20 +33,25 @@ def ancestors(run: str | None) -> Iterator[str]:
         run = find_folder(start.path, run, RUN, start.id, "put it back") if start else None
 
 
-def common_names(known: Samples, spectra: pa.Table) -> tuple[list[str], list[str]]:
-    """Names for the stars of samples and of other spectra; equal names = the same star by name, visit or
-    position.
+def stars_of_both(known: Samples, spectra: pa.Table) -> tuple[Codes, Codes]:
+    """Codes for the stars of samples and of other spectra; equal codes = the same star by name, visit or
+    position. Names and visits do not make one star of rows whose positions are far apart.
     """
+    tables = [with_folders(table) for table in (known.extra, spectra)]
 
-    def both(name: str) -> pa.Array:
-        columns = [table[name].combine_chunks() for table in (known.extra, spectra)]
-        if name not in ("ra", "dec"):
-            columns = [column.cast(pa.string()) for column in columns]
-        return pa.concat_arrays(columns)
+    def both(name: str, kind: pa.DataType | None = None) -> pa.Array:
+        return pa.concat_arrays(
+            [array(table[name]).cast(kind) if kind else array(table[name]) for table in tables]
+        )
 
     ra, dec = (keys.to_floats(both(name)) for name in ("ra", "dec"))
-    names = star_id.identify([both("star"), both("visit")], ra, dec, both("visit"))
-    return names[: len(known)].tolist(), names[len(known) :].tolist()
+    star, visit = star_id.clean_ids(both("star", pa.string())), both("visit", pa.string())
+    table_N = np.repeat([0, 1], [len(known), spectra.num_rows])
+    if all(FOLDER in table.column_names for table in tables):  # samples of old runs have no folders
+        visit = distinct_names(visit, both(FOLDER, pa.string()), table_N)
+    codes = (star_id.encode(star)[0], [star_id.encode(visit)[0]])
+    code_N = common_stars(table_N, *codes, ra, dec)
+    return code_N[: len(known)], code_N[len(known) :]
 
 
 def inherit_parts(start_from: str | None, spectra: pa.Table, part_N: Parts) -> Parts:
@@ -51,13 +59,11 @@ def inherit_parts(start_from: str | None, spectra: pa.Table, part_N: Parts) -> P
     part_N = part_N.copy()
     for run in reversed(list(ancestors(start_from))):
         known = samples.read(run)
-        known_names, names = common_names(known, spectra)
-        part_of: dict[str, int] = {}
-        for star, part in zip(known_names, known.part_N.tolist(), strict=True):
-            if part >= 0:
-                part_of[star] = min(part, part_of.get(star, part))
-        parts = [part_of.get(star, part) for star, part in zip(names, part_N.tolist(), strict=True)]
-        part_N = np.array(parts, np.int8)
+        known_N, star_N = stars_of_both(known, spectra)
+        none = np.int8(len(PARTS))
+        part_S = np.full(max(known_N.max(initial=-1), star_N.max(initial=-1)) + 1, none)
+        np.minimum.at(part_S, known_N, np.where(known.part_N >= 0, known.part_N, none))
+        part_N = np.where(part_S[star_N] < none, part_S[star_N], part_N)
     return part_N
 
 
@@ -68,9 +74,8 @@ def unseen(run: str, spectra: pa.Table) -> NDArray[np.int64]:
     for path in ancestors(run):
         known = samples.read(path)
         seen = known.at(np.flatnonzero((known.part_N == train) | (known.part_N == validation)))
-        seen_names, names = common_names(seen, spectra)
-        seen_stars = set(seen_names)
-        is_unseen &= np.array([star not in seen_stars for star in names], bool)
+        seen_N, star_N = stars_of_both(seen, spectra)
+        is_unseen &= ~np.isin(star_N, seen_N)
     return np.flatnonzero(is_unseen)
 
 

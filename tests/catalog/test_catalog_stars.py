@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from survey.catalog import sky
+from survey.catalog.sorting import stars_by_region
 from survey.catalog.stars import NO_PIXEL, find_stars
+from survey.catalog.visits import combine_visits
 from survey.labelling import star_id
 from tests.catalog import skies
 
@@ -73,6 +75,34 @@ def test_rows_without_name_and_position_are_distinguished_by_their_visits(tmp_pa
     assert stars.star_N[0] == stars.star_N[2]
     assert len(stars) == 3
     assert stars.with_position == 0
+
+
+def test_files_of_one_name_in_two_folders_are_two_stars_with_different_names(tmp_path: Path) -> None:
+    nowhere = np.full(6, np.nan)
+    table = skies.rows(nowhere, nowhere, [None] * 6)
+    paths = ["n1/x.txt", "n2/x.txt", "n1/y.txt", "n1/z.txt", "n1/x.txt", "n2/z.txt"]
+    visits = ["x", "x", "y", "z", "x", "z"]
+    for name, texts in (("path", paths), ("visit", visits)):
+        column = table.column_names.index(name)
+        table = table.set_column(column, table.schema.field(name), [texts])
+    predictions = skies.write(tmp_path / "predictions", table, shard=2)
+    stars = find_stars(predictions)
+    assert len(stars) == 5
+    assert stars.star_N[0] == stars.star_N[4]
+    tiles = sky.make_tiles(stars.pixel_S[: stars.with_position], 10, 12)
+    one_by_one = stars_by_region(predictions, stars, tiles, combine_visits, tmp_path / "scratch", 1)
+    names = {
+        path: star
+        for each in one_by_one
+        for path, star in zip(each["path"].to_pylist(), each["star"].to_pylist(), strict=True)
+    }
+    assert names == {
+        "n1/x.txt": "visit n1/x",
+        "n2/x.txt": "visit n2/x",
+        "n1/y.txt": "visit y",
+        "n1/z.txt": "visit n1/z",
+        "n2/z.txt": "visit n2/z",
+    }
 
 
 def test_predictions_without_a_row_have_no_stars(tmp_path: Path) -> None:

@@ -303,6 +303,12 @@ def test_rows_of_one_table_are_different_spectra_even_with_equal_visit_names() -
     assert combine_visits(table, [0, 0, 0])["n_visits"].to_pylist() == [3]
 
 
+def test_files_of_one_name_in_two_nights_are_different_spectra_of_a_star() -> None:
+    paths = ["/n1/HD12.txt", "/n2/HD12.txt", "/n2/HD12.txt"]
+    table = visits([0, 0, 0], visit=["HD12"] * 3, path=paths, row=[-1] * 3)
+    assert combine_visits(table, [0, 0, 0])["n_visits"].to_pylist() == [2]
+
+
 def test_a_star_is_ruled_out_if_all_visits_that_count_are() -> None:
     table = visits([0, 0, 1, 1, 2, 2, 3], snr=[50.0] * 7, domain=[0.1] * 5 + [9.0, 0.1])
     ruled_out = pa.array([True, False, True, True, True, False, True])
