@@ -4,19 +4,23 @@ Every labelled spectrum keeps the name of its source. A star has one part, in wh
 Shapes: N spectra, L labels.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey import files
 from survey.labelling import join as labelling
 from survey.labelling import keys, star_id
+from survey.labelling.common_stars import MOVED, common_stars
 from survey.labelling.join import Labelled
 from survey.labelling.rows import available_labels
 from survey.labelling.samples import Samples
+from survey.labelling.star_id import Codes
 from survey.labelling.unlabelled import NONE, unlabelled
 from survey.labels import MISSING
 from survey.messages import counted
@@ -83,30 +87,71 @@ def with_common_stars(joined: Sequence[JoinedSource]) -> list[JoinedSource]:
     """The sources, with one name for a star in all of them; a single source keeps its names.
 
     Tables name stars by different ids, or by none. A star is the same by its name, by its position, or by a
-    spectrum that two tables label. Its name is the smallest that a source gives.
+    spectrum that two tables label. Its name is the smallest that a source gives. Equal names far apart on the
+    sky are those of several stars: two surveys may both count theirs from 1.
     """
     if len(joined) == 1:
         return list(joined)
     each = [source.labelled for source in joined]
-    names = pa.array(np.concatenate([labelled.star_N for labelled in each]), pa.string())
-    places = pa.array([place for source in joined for place in _places(source)], pa.string())
-    ra, dec, visits = (
-        pa.concat_arrays([labelled.extra[name].combine_chunks() for labelled in each])
-        for name in ("ra", "dec", "visit")
+    sizes = [len(labelled) for labelled in each]
+    source_N = np.repeat(np.arange(len(each)), sizes)
+    given_N = np.concatenate([labelled.star_N for labelled in each])
+    name_N, names = star_id.encode(pa.array(given_N, pa.string()))
+    ra, dec = (
+        keys.to_floats(pa.concat_arrays([labelled.extra[name].combine_chunks() for labelled in each]))
+        for name in ("ra", "dec")
     )
-    star_N = star_id.identify([names, places], keys.to_floats(ra), keys.to_floats(dec), visits)
-    ends = np.cumsum([len(labelled) for labelled in each])[:-1]
+    star_N = common_stars(source_N, name_N, [], ra, dec, _places(joined))
+    own, first, own_N = np.unique(name_N * len(each) + source_N, return_index=True, return_inverse=True)
+    texts, is_of_several = _own_names(joined, own, star_N[first], names)
+    if distant := np.flatnonzero(is_of_several[own_N]).tolist():
+        logging.getLogger(__name__).warning(
+            "train: sources: %d spectra have a name, such as %s, that is also that of a star of another "
+            "source more than %g arcsec away, so these are several stars",
+            *(len(distant), given_N[distant[0]], MOVED),
+        )
+    is_named_anew_S = np.bincount(star_N[first]) > 1
+    is_named_anew_S[star_N[first[is_of_several]]] = True
+    rows = np.flatnonzero(is_named_anew_S[star_N])
+    used, own_R = np.unique(own_N[rows], return_inverse=True)
+    texts = texts.take(pa.array(used))
+    number_R, nowhere = np.unique(star_N[rows], return_inverse=True)[1], np.full(len(rows), np.nan)
+    given_N[rows] = star_id.name_stars(number_R, [(own_R, texts)], nowhere, nowhere, texts)[number_R]
     return [
         replace(source, labelled=replace(source.labelled, star_N=own_star_N))
-        for source, own_star_N in zip(joined, np.split(star_N, ends), strict=True)
+        for source, own_star_N in zip(joined, np.split(given_N, np.cumsum(sizes)[:-1]), strict=True)
     ]
 
 
-def _places(source: JoinedSource) -> list[str]:
-    """The place of each spectrum: its store, its shard and its row."""
-    found = source.labelled
-    pairs = zip(found.shard_N.tolist(), found.row_in_shard_N.tolist(), strict=True)
-    return [f"{source.source.store} {shard} {row}" for shard, row in pairs]
+def _own_names(
+    joined: Sequence[JoinedSource], own: Codes, star: Codes, names: pa.Array
+) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """The name of each star of each source, and whether it is that of several stars.
+
+    Such a name is completed by the source, except where the first source has it. `own` is the number of the
+    name and of the source together, in order; `star` is the star that all sources have in common.
+    """
+    name, source = own // len(joined), own % len(joined)
+    lowest, highest = np.full(len(names), len(star)), np.full(len(names), -1)
+    np.minimum.at(lowest, name, star)
+    np.maximum.at(highest, name, star)
+    is_of_several = (lowest < highest)[name]
+    texts = names.take(pa.array(name))
+    sources = pa.array([each.name for each in joined]).take(pa.array(source))
+    is_later = is_of_several & (np.diff(name, prepend=-1) == 0)
+    return pc.if_else(is_later, pc.binary_join_element_wise(texts, sources, " of "), texts), is_of_several
+
+
+def _places(joined: Sequence[JoinedSource]) -> list[Codes]:
+    """Codes for the places of spectra, if several sources have spectra of one store."""
+    stores = [files.absolute(source.source.store) for source in joined]
+    if len(set(stores)) == len(stores):
+        return []
+    places = [
+        stores.index(store) << 56 | source.labelled.shard_N << 32 | source.labelled.row_in_shard_N
+        for source, store in zip(joined, stores, strict=True)
+    ]
+    return [np.unique(np.concatenate(places), return_inverse=True)[1]]
 
 
 def concatenate(each: Sequence[tuple[JoinedSource, Samples]]) -> Samples:

@@ -15,6 +15,7 @@ from survey.ensemble.build import build
 from survey.ensemble.members import open_members
 from survey.ensemble.settings import Build
 from survey.labelling import samples
+from survey.labelling.unlabelled import unlabelled
 from survey.labels import CLASSES
 from survey.models.settings import Task
 from survey.settings import SettingsError
@@ -25,12 +26,14 @@ from survey.training.run import open_run, read_plan, run_document
 from survey.training.settings import Train
 from survey.training.source_settings import Source
 from survey.training.sources import (
+    JoinedSource,
     draw_weights,
     known,
     loss_weights,
     other_classes,
     pair_numbers,
     source_names,
+    with_common_stars,
 )
 from survey.training.train import plan
 from survey.training.worker import learn
@@ -257,6 +260,43 @@ def test_a_spectrum_that_two_tables_label_is_of_one_star(place: Path, tmp_path: 
     both = samples.read(chosen.run)
     assert both.part_N[:60].tolist() == both.part_N[120:].tolist()
     assert both.extra["star"].to_pylist()[120:] == [f"S{number}" for number in range(60)]
+
+
+def numbered(folder: Path, name: str, first: int, ids: list[int], **changes: Any) -> JoinedSource:
+    """A source of six stars of the sky; a table names them by these ids."""
+    rows = [visit(first + place, star=str(number), **changes) for place, number in enumerate(ids)]
+    found = unlabelled(small_stores.store(folder / name, rows))
+    return JoinedSource(name, Source(store=str(folder / name), labels="none"), found, 0)
+
+
+def test_equal_ids_far_apart_on_the_sky_are_other_stars(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both tables count their stars from 1, in another order."""
+    count = [1, 2, 3, 4, 5, 6]
+    joined = [numbered(tmp_path, "main", 0, count), numbered(tmp_path, "other", 0, count[::-1])]
+    main, other = (source.labelled.star_N.tolist() for source in with_common_stars(joined))
+    assert main == other
+    assert len(set(main)) == 6
+    assert (
+        "train: sources: 12 spectra have a name, such as 1, that is also that of a star of another source "
+        "more than 10 arcsec away" in caplog.text
+    )
+    caplog.clear()
+    elsewhere = [joined[0], numbered(tmp_path, "third", 100, count)]
+    main, other = (source.labelled.star_N.tolist() for source in with_common_stars(elsewhere))
+    assert main == ["1", "2", "3", "4", "5", "6"], "the first source keeps its names"
+    assert other == [f"{number} of third" for number in count]
+
+
+def test_equal_ids_are_one_star_where_no_position_contradicts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = [1, 2, 3, 4, 5, 6]
+    joined = [numbered(tmp_path, "main", 0, count), numbered(tmp_path, "other", 50, count, ra=None, dec=None)]
+    main, other = (source.labelled.star_N.tolist() for source in with_common_stars(joined))
+    assert main == other == [str(number) for number in count]
+    assert not caplog.text
 
 
 def test_a_run_of_several_sources_may_be_moved(trained: Path, tmp_path: Path) -> None:
