@@ -5,6 +5,7 @@ predictions and contradict each other give no class. Shapes: R rows of a table, 
 statistics.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from survey import files
 from survey.labelling import star_id, votes
 from survey.labelling.keys import KeyColumns, key_columns, to_floats
-from survey.labelling.match import Match, best_match, match_by, match_by_row
+from survey.labelling.match import TOLERANCE, Match, best_match, match_by, match_by_row
 from survey.labelling.settings import Key
+from survey.labelling.visit_names import visits_of_files
 from survey.latent.latents import KEYS, Latents, Rows
 from survey.latent.settings import LatentSettings, RowKeys
 from survey.predict.output import IDENTITY_COLUMNS
@@ -135,7 +137,7 @@ def object_names(latents: Latents, rows: Rows) -> NDArray[np.object_]:
     table = key_table(latents, rows)
     ra_N, dec_N = (to_floats(table[name].combine_chunks()) for name in ("ra", "dec"))
     numbers = pc.binary_join_element_wise("row", pc.cast(pa.array(rows), pa.string()), " ")
-    visits = pc.coalesce(table["visit"].combine_chunks(), numbers)
+    visits = pc.coalesce(visits_of_files(table), numbers)
     return star_id.identify([table["star"].combine_chunks()], ra_N, dec_N, visits)
 
 
@@ -262,11 +264,6 @@ def _statistics(settings: LatentSettings, spectra: pa.Table, found: RowLabels) -
         raise SettingsError(f"latent: statistics_columns: {answers[0]} is what a question asks; leave it out")
     wanted = wanted or [name for name in table.names if name not in keys and not is_answer(name)]
     columns, match = _joined(table, wanted, settings.join, spectra, found.records)
-    groups = int(max(match.code_R.max(initial=-1), match.code_N.max(initial=-1))) + 1
-    row_G = np.full(groups + 1, -1, np.int64)
-    row_G[match.code_R[::-1]] = np.arange(len(match.code_R))[::-1]
-    row_G[-1] = -1  # of rows without a match
-    row_N = row_G[match.code_N]
     numbers = {name: to_floats(columns[name].combine_chunks()) for name in wanted}
     names = [name for name, value_R in numbers.items() if np.isfinite(value_R).mean() > 0.5]
     if not names:
@@ -274,5 +271,25 @@ def _statistics(settings: LatentSettings, spectra: pa.Table, found: RowLabels) -
         raise SettingsError(
             f"latent: statistics: {table.path}: no column of numbers among {among}; give statistics_columns="
         )
-    value_NS = np.stack([np.append(numbers[name], np.nan)[row_N] for name in names], 1).astype(np.float32)
+    value_NS, contradicting = _agreeing(np.stack([numbers[name] for name in names], 1), match)
+    if contradicting:
+        logging.getLogger(__name__).warning(
+            "latent: statistics: %s: %d rows of the predictions have none, because rows of the table with "
+            "the same %s contradict each other; a column path tells files of one name apart",
+            *(table.path, contradicting, found.records[-1].key),
+        )
     return RowNumbers(tuple(names), value_NS)
+
+
+def _agreeing(value_RS: NDArray[np.float64], match: Match) -> tuple[NDArray[np.float32], int]:
+    """The numbers of the rows of predictions, and for how many of these the rows of the table contradict each
+    other. They have no numbers then, because it is unknown which of those rows is theirs.
+    """
+    groups = int(max(match.code_R.max(initial=-1), match.code_N.max(initial=-1))) + 1
+    rows = np.flatnonzero(match.code_R >= 0)
+    lowest_GS, highest_GS = np.full((2, groups + 1, value_RS.shape[1]), np.nan)  # the last: without a match
+    np.fmin.at(lowest_GS, match.code_R[rows], value_RS[rows])
+    np.fmax.at(highest_GS, match.code_R[rows], value_RS[rows])
+    differ_G = (highest_GS - lowest_GS > TOLERANCE * np.maximum(1, np.abs(highest_GS))).any(1)
+    highest_GS[differ_G] = np.nan
+    return highest_GS[match.code_N].astype(np.float32), int(differ_G[match.code_N].sum())

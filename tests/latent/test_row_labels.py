@@ -95,6 +95,23 @@ def test_statistics_are_columns_of_numbers(tmp_path: Path, latents: Latents) -> 
         read(tmp_path, latents, table, statistics=str(tmp_path / "table.csv"), statistics_columns=["text"])
 
 
+def test_rows_that_contradict_each_other_give_no_statistics(
+    tmp_path: Path, latents: Latents, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two objects whose files have one name, in a table that does not say which of them a row is."""
+    table: dict[str, list[object]] = {
+        "star": ["a", "a", "b", "b", "e", "c"],
+        "class": ["x"] * 6,
+        "size": [1.0, 2.0, 3.0, 3.0, 4.0, 5.0],
+        "colour": [0.1, 0.1, None, 0.2, 0.3, 0.4],
+    }
+    found = read(tmp_path, latents, table, statistics=str(tmp_path / "table.csv")).statistics
+    assert found is not None
+    expected = [[np.nan, np.nan], [3, 0.2], [5, 0.4], [np.nan, np.nan], [4, 0.3], [4, 0.3]]
+    np.testing.assert_allclose(found.value_NS, expected)
+    assert "1 rows of the predictions have none, because rows of the table with the same star" in caplog.text
+
+
 def test_what_a_question_asks_is_no_statistic(tmp_path: Path, latents: Latents) -> None:
     table: dict[str, list[object]] = {
         "obsid": [1, 2, 4],
