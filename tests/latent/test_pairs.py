@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from survey.latent.components import apply_components, find_components
@@ -47,6 +49,18 @@ def test_equal_names_at_other_places_are_no_pairs(tmp_path: Path, caplog: pytest
     far = open_latents(write_predictions(tmp_path / "c", latent_ND, places=5000))
     assert len(find_pairs(first, far, Pairs()).first_P) == 0
     assert len(find_pairs(first, far, Pairs(by="visit")).first_P) == 100
+
+
+def test_of_files_with_one_name_the_folders_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second survey has a folder less; where each survey has one file of a name, the folder is free."""
+    tables: list[Any] = []
+    for files in (["a/x/0001", "a/y/0001", "a/0002"], ["b/y/0001", "c/0002"]):
+        nothing = pa.nulls(len(files), pa.string())
+        table = {"visit": [file[-4:] for file in files], "star": nothing, "row": [-1] * len(files)}
+        tables.append(pa.table(table | {"path": [f"/{file}.fits" for file in files]}))
+    monkeypatch.setattr("survey.latent.pairs.key_table", lambda latents: latents)
+    found = find_pairs(tables[0], tables[1], Pairs(by="visit"))
+    assert (found.first_P.tolist(), found.other_P.tolist()) == ([1, 2], [0, 1])
 
 
 def test_equal_names_without_positions_are_pairs(tmp_path: Path) -> None:
