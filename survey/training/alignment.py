@@ -11,11 +11,13 @@ Shapes: N features of the first source, M of the other, D features, K widths of 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from survey.training.losses import Targets
 from survey.training.source_settings import Align
 
 LEAST = 4
@@ -78,14 +80,16 @@ def adversary(first_ND: Tensor, other_MD: Tensor) -> Tensor:
     return score
 
 
-def pairs(latent_BD: Tensor, source_B: Tensor, pair_B: Tensor) -> Tensor:
-    """The mean squared difference between the features of the same object in two sources."""
+def pairs(latent_BD: Tensor, source_B: Tensor, pair_B: Tensor) -> tuple[Tensor, int]:
+    """The mean squared difference between the features of the same object in two sources, and the number
+    of these pairs.
+    """
     is_first_B, is_other_B = (source_B == 0) & (pair_B >= 0), (source_B > 0) & (pair_B >= 0)
     same_NM = pair_B[is_first_B][:, None] == pair_B[is_other_B]
     first, other = same_NM.nonzero(as_tuple=True)
     if not len(first):
-        return latent_BD.new_zeros(())
-    return ((latent_BD[is_first_B][first] - latent_BD[is_other_B][other]) ** 2).mean()
+        return latent_BD.new_zeros(()), 0
+    return ((latent_BD[is_first_B][first] - latent_BD[is_other_B][other]) ** 2).mean(), len(first)
 
 
 def _transport(cost_NM: Tensor) -> Tensor:
@@ -119,6 +123,47 @@ MOST = 10.0
 """The largest factor by which `balance` changes a weight."""
 
 
+class Compared(NamedTuple):
+    """A distance, and the pairs by which it was found; there are none for distributions."""
+
+    distance: Tensor
+    pairs: int
+
+
+def compare(
+    settings: Align, latent_BD: Tensor, source_B: Tensor, pair_B: Tensor | None = None
+) -> Compared | None:
+    """The distance between the main source (0) and all others (above 0); None without enough rows to compare.
+
+    Rows below 0 are left out.
+    """
+    is_first_B, is_other_B = source_B == 0, source_B > 0
+    if settings.method == "none" or min(int(is_first_B.sum()), int(is_other_B.sum())) < LEAST:
+        return None
+    is_used_B = is_first_B | is_other_B
+    used_BD = latent_BD[is_used_B].float()
+    used_BD = (used_BD - used_BD.mean(0)) / used_BD.std(0).clamp_min(1e-6)
+    source_B = source_B[is_used_B]
+    if settings.method != PAIRS:
+        return Compared(DISTANCES[settings.method](used_BD[source_B == 0], used_BD[source_B > 0]), 0)
+    if pair_B is None:
+        return None
+    compared = Compared(*pairs(used_BD, source_B, pair_B[is_used_B]))
+    return compared if compared.pairs else None
+
+
+def weighted(settings: Align, distance: Tensor, epoch: float, other_terms: Tensor | None = None) -> Tensor:
+    """A distance as it counts in the loss at this point of a training.
+
+    With `balance`, the weight is a share of `other_terms`: the rest of the loss for the same rows.
+    """
+    weight = settings.weight_at(epoch)
+    if settings.balance and other_terms is not None:
+        factor = other_terms.detach().abs() / distance.detach().abs().clamp_min(1e-12)
+        return weight * factor.clamp_max(MOST) * distance
+    return weight * distance
+
+
 def alignment(
     settings: Align,
     latent_BD: Tensor,
@@ -127,24 +172,58 @@ def alignment(
     pair_B: Tensor | None = None,
     other_terms: Tensor | None = None,
 ) -> Tensor:
-    """The weighted distance between the main source (0) and all others (above 0) at this point of a training.
-
-    Rows below 0 are left out. With `balance`, the weight is a share of `other_terms`: the rest of the loss
-    for the same rows.
-    """
-    is_first_B, is_other_B = source_B == 0, source_B > 0
-    if settings.method == "none" or min(int(is_first_B.sum()), int(is_other_B.sum())) < LEAST:
+    """The weighted distance between the main source and all others; 0 where nothing can be compared."""
+    compared = compare(settings, latent_BD, source_B, pair_B)
+    if compared is None:
         return latent_BD.new_zeros(())
-    is_used_B = is_first_B | is_other_B
-    used_BD = latent_BD[is_used_B].float()
-    used_BD = (used_BD - used_BD.mean(0)) / used_BD.std(0).clamp_min(1e-6)
-    source_B = source_B[is_used_B]
-    if settings.method == PAIRS:
-        distance = latent_BD.new_zeros(()) if pair_B is None else pairs(used_BD, source_B, pair_B[is_used_B])
-    else:
-        distance = DISTANCES[settings.method](used_BD[source_B == 0], used_BD[source_B > 0])
-    weight = settings.weight_at(epoch)
-    if settings.balance and other_terms is not None:
-        factor = other_terms.detach().abs() / distance.detach().abs().clamp_min(1e-12)
-        return weight * factor.clamp_max(MOST) * distance
-    return weight * distance
+    return weighted(settings, compared.distance, epoch, other_terms)
+
+
+class Tally:
+    """What an epoch has compared: the share of its rows, the sum of distances, and the number of pairs."""
+
+    def __init__(self, settings: Align, device: torch.device) -> None:
+        self.settings, self.sums = settings, torch.zeros(3, device=device)
+
+    def add(self, compared: Compared, share: float) -> None:
+        """Count a comparison of this share of the rows of a step."""
+        values = (torch.ones_like(compared.distance), compared.distance.detach())
+        counts = [share * value.float() for value in values]
+        self.sums += torch.stack([*counts, torch.full_like(counts[0], compared.pairs)])
+
+    def numbers(self, sums: Sequence[float], steps: int) -> dict[str, float]:
+        """The numbers for the history, from the sums over all workers."""
+        if self.settings.method == "none":
+            return {}
+        share, distance, found = sums
+        row = {"align_compared": share / steps, "train_align": distance / share if share else math.nan}
+        return row | ({"align_pairs": found / steps} if self.settings.method == PAIRS else {})
+
+
+def pairs_in_all(targets: Targets) -> int:
+    """The number of objects that the main source and others have."""
+    source_B, pair_B = targets.source_B, targets.pair_B
+    if source_B is None or pair_B is None:
+        return 0
+    first, other = (torch.unique(pair_B[chosen & (pair_B >= 0)]) for chosen in (source_B == 0, source_B > 0))
+    return int(torch.isin(first, other).sum())
+
+
+def complaint(settings: Align, row: Mapping[str, float], steps: int, count: int) -> str:
+    """What is wrong with the comparisons of an epoch; empty if nothing is. `count` pairs are there in all."""
+    if settings.method != PAIRS and row["align_compared"] < 0.5:
+        return (
+            f"only {row['align_compared']:.0%} of the batches could be compared: the others had less than "
+            f"{LEAST} spectra of the main source, or of all others, in a worker; give sources.NAME.share= or "
+            "a larger batch="
+        )
+    if settings.method == PAIRS and not count:
+        return "no training object is in the main source and in another one, so nothing is compared"
+    met = row["align_pairs"] * steps / count if settings.method == PAIRS else 1.0
+    if met < 0.5:
+        return (
+            f"only {met:.0%} of {count:,} pairs came together in a batch; ingest the sources in the same "
+            "order of objects, or give a larger window=, up to the number of all training spectra (with "
+            "data=streaming this takes more memory)"
+        )
+    return ""

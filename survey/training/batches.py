@@ -1,9 +1,10 @@
 """Labelled spectra as batches: in which order, and read from where.
 
 The order of an epoch is drawn once, for all workers and both ways of reading: shards are shuffled and
-gathered into windows, and the spectra of a window are shuffled. *Resident* spectra were loaded once and are
-picked by index. *Streaming* reads window after window, ahead of the training. So the batches are the same,
-however they are read and however many workers share them.
+gathered into windows, and the spectra of a window are shuffled; of several sources, each window has some
+(mixing.py). *Resident* spectra were loaded once and are picked by index. *Streaming* reads window after
+window, ahead of the training. So the batches are the same, however they are read and however many workers
+share them.
 """
 
 from collections import deque
@@ -21,6 +22,7 @@ from torch import Tensor
 from survey.store.schema import IMAGE, flat_values, image_array
 from survey.store.store import Store, open_store
 from survey.training.learning_settings import Curriculum
+from survey.training.mixing import mixed_windows, together
 
 Places = NDArray[np.int64]
 """Rows of (shard, row in shard), or numbers of samples."""
@@ -165,43 +167,34 @@ def windows(
     epoch: int,
     size: int,
     pair_N: Places | None = None,
+    source_N: Places | None = None,
 ) -> Iterator[Places]:
     """The order of an epoch, as windows of about `size` numbers of samples.
 
     With weights, each sample comes as often as its weight says; a fraction is drawn. So rare classes can be
     made common in both ways of reading. Samples of a window that share a number of `pair_N` (not -1) follow
-    one another, so that a batch has both.
+    one another, so that a batch has both. Of several sources (`source_N`), each window has its share.
     """
     generator = random_generator(seed, 1, epoch)
-    shards = np.unique(shard_N)
-    by_shard = np.argsort(shard_N, kind="stable")
-    bounds = np.append(np.searchsorted(shard_N[by_shard], shards), len(shard_N))
     if weight_N is None:
         times_N = np.ones(len(shard_N), np.int64)
     else:
         times_N = np.floor(weight_N + generator.random(len(weight_N))).astype(np.int64)
+    if source_N is not None and len(source_N) and source_N.min() < source_N.max():
+        yield from mixed_windows(shard_N, source_N, times_N, size, pair_N, generator)
+        return
+    shards = np.unique(shard_N)
+    by_shard = np.argsort(shard_N, kind="stable")
+    bounds = np.append(np.searchsorted(shard_N[by_shard], shards), len(shard_N))
     gathered: list[Places] = []
     for number in generator.permutation(len(shards)):
         index = by_shard[bounds[number] : bounds[number + 1]]
         gathered.append(np.repeat(index, times_N[index]))
         if sum(map(len, gathered)) >= size:
-            yield _shuffle(np.concatenate(gathered), pair_N, generator)
+            yield together(generator.permutation(np.concatenate(gathered)), pair_N)
             gathered = []
     if sum(map(len, gathered)):
-        yield _shuffle(np.concatenate(gathered), pair_N, generator)
-
-
-def _shuffle(index: Places, pair_N: Places | None, generator: np.random.Generator) -> Places:
-    """These samples in random order; those of a pair take the place of its first one."""
-    index = generator.permutation(index)
-    if pair_N is None:
-        return index
-    place = np.arange(len(index))
-    pair = pair_N[index]
-    paired = np.flatnonzero(pair >= 0)
-    _, first, number = np.unique(pair[paired], return_index=True, return_inverse=True)
-    place[paired] = paired[first][number]
-    return index[np.argsort(place, kind="stable")]
+        yield together(generator.permutation(np.concatenate(gathered)), pair_N)
 
 
 class Step(NamedTuple):
@@ -221,7 +214,7 @@ class Batches:
     """The batches of a training.
 
     `resident` holds all spectra in the order of the samples; if it is None, spectra are read when they are
-    needed. Samples that share a number of `pair_N` come together.
+    needed. Samples that share a number of `pair_N` come together; `source_N` are the sources of the samples.
     """
 
     shard_row_N2: Places
@@ -235,6 +228,7 @@ class Batches:
     size: int = 1
     curriculum: Curriculum = ALL_EPOCHS
     pair_N: Places | None = None
+    source_N: Places | None = None
 
     def steps(self, epoch: int = 0) -> int:
         """The number of batches of an epoch; samples that are left over come in other epochs."""
@@ -256,8 +250,9 @@ class Batches:
         index = self._samples_of(number)
         weight_N = None if self.weight_N is None else self.weight_N[index]
         pair_N = None if self.pair_N is None else self.pair_N[index]
+        source_N = None if self.source_N is None else self.source_N[index]
         shard_N = self.shard_row_N2[index, 0]
-        in_window = windows(shard_N, weight_N, self.seed, number, self.window, pair_N)
+        in_window = windows(shard_N, weight_N, self.seed, number, self.window, pair_N, source_N)
         order = (index[window] for window in in_window)
         if self.resident is None:
             yield from self._streamed(order, self.steps(number))

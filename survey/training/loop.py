@@ -6,6 +6,7 @@ stopped and continues, and one that several workers share, does what the undistu
 draw numbers of their own, such as autoencoders, draw in each worker for its rows.)
 """
 
+import logging
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +20,7 @@ from survey.machine import ThreadChooser, arithmetic, seed_torch
 from survey.models.network import Network
 from survey.settings import JobError
 from survey.training import checkpoint
-from survey.training.alignment import alignment
+from survey.training.alignment import Tally, compare, complaint, pairs_in_all, weighted
 from survey.training.augment import METHODS, augment
 from survey.training.batches import Batches, Spectra, Step
 from survey.training.distributed import Ranks
@@ -31,6 +32,8 @@ from survey.training.settings import Train
 from survey.training.synthesis import Synthesizer
 from survey.training.tracking import Reporter
 from survey.training.validation import Validation
+
+_log = logging.getLogger(__name__)
 
 STEP_SEED, AUGMENT_SEED, SYNTHESIS_SEED = 2, 3, 5
 """Purposes of random numbers, after the seed of the training."""
@@ -99,6 +102,7 @@ class Loop:
         started, epoch, lr = time.perf_counter(), self.state.epoch, 0.0
         loss, count, number = torch.zeros((), device=self.device), 0, -1
         self.terms = torch.zeros(len(self.net.terms), device=self.device)
+        self.tally = Tally(self.settings.align, self.device)
         steps = self.batches.steps(epoch)
         self._set_train_mode()
         for number, step in enumerate(self.batches.epoch(epoch)):
@@ -117,8 +121,20 @@ class Loop:
         rate = count / (time.perf_counter() - started)
         train_loss = float(self.ranks.sum(loss)) / (number + 1)
         row = {"epoch": float(epoch + 1), "lr": lr, "train_loss": train_loss, "spectra_per_second": rate}
+        row |= self.tally.numbers(self.ranks.sum(self.tally.sums).tolist(), number + 1)
+        self._complain(row, number + 1)
         terms = (self.ranks.sum(self.terms) / (number + 1)).tolist() if self.net.terms else []
         return row | {f"train_{name}": value for name, value in zip(self.net.terms, terms, strict=True)}
+
+    def _complain(self, row: dict[str, float], steps: int) -> None:
+        """Say after the first epoch of all spectra if the sources could hardly be compared."""
+        share, epoch = self.batches.curriculum.share, self.state.epoch
+        is_first = share(epoch) == 1 and (not epoch or share(epoch - 1) < 1)
+        if not is_first or not self.ranks.is_leader or self.settings.align.method == "none":
+            return
+        text = complaint(self.settings.align, row, steps, pairs_in_all(self.targets))
+        if text:
+            _log.warning("train: align.method=%s: %s", self.settings.align.method, text)
 
     def _set_train_mode(self) -> None:
         """Switch on dropout and batch statistics, except in frozen layers, whose
@@ -171,7 +187,7 @@ class Loop:
 
     def _changed_by_a_batch(self) -> list[Tensor]:
         """What a batch has changed before its step may turn out to be one to skip."""
-        return [*self.running, self.terms] if self.settings.nan == "skip" else []
+        return [*self.running, self.terms, self.tally.sums] if self.settings.nan == "skip" else []
 
     def _gradients(self, spectra: Spectra, targets: Targets, weights: Tensor) -> Tensor:
         """Add up the gradients of all pieces of a step; returns the loss."""
@@ -202,8 +218,13 @@ class Loop:
             self.terms += share * outputs["terms"].detach().float().mean(0)
         if self.settings.align.method == "none" or targets.source_B is None:
             return loss
-        rows = (outputs["latent"], targets.source_B, self.net.epoch, targets.pair_B)
-        return loss + share * alignment(self.settings.align, *rows, other_terms=loss / share)
+        compared = compare(self.settings.align, outputs["latent"], targets.source_B, targets.pair_B)
+        if compared is None:
+            return loss
+        self.tally.add(compared, share)
+        return loss + share * weighted(
+            self.settings.align, compared.distance, self.net.epoch, other_terms=loss / share
+        )
 
     def _update_mean_weights(self) -> None:
         """The running mean of the weights. It is short at first, while the weights still change fast."""

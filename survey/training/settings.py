@@ -187,7 +187,11 @@ class Train(Settings):
     resident_gb: float | None = Field(
         None, gt=0, description="maximum memory for loaded spectra, in GB; null = half of the free memory"
     )
-    window: int = Field(8192, ge=1, description="number of spectra that are shuffled together")
+    window: int = Field(
+        8192,
+        ge=1,
+        description="number of spectra that are shuffled together; of several sources, some of each",
+    )
     workers: int = Field(
         1, ge=1, description="processes that share each batch; more than one run under Ray Train"
     )

@@ -44,7 +44,7 @@ RETRY_S = 30.0
 """At the end, a server is asked again if it has not answered for so long."""
 MOST_METRICS = 1000
 """Numbers that MLflow takes in one request."""
-SHOWN = ("train_loss", "validation_loss", "validation_accuracy", "validation_f1_CEMP")
+SHOWN = ("train_loss", "validation_loss", "validation_accuracy", "validation_f1_CEMP", "train_align")
 """Numbers of an epoch on the screen, besides the monitored one."""
 
 GONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")

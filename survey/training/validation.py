@@ -1,6 +1,7 @@
 """The outputs of a network for many spectra, and the validation of a training by them."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,9 @@ from survey.training.losses import Targets, TaskLoss
 from survey.training.scaling import Scaling
 
 BATCH = 256
-"""Spectra of a batch; the outputs for a spectrum do not depend on it."""
+"""Spectra of a batch. The answers for a spectrum do not depend on it, but losses that compare spectra do:
+those of `fusion` and `views`, and the term `active` of autoencoders.
+"""
 PORTION = 4096
 """Spectra that are read together."""
 OUTPUT_NAMES = ("logits", "mu", "log_var", "own_loss", "terms", "anomaly", "latent")
@@ -32,21 +35,24 @@ def network_outputs(
     device: torch.device,
     precision: str,
     threads: ThreadChooser | None = None,
+    piece: int = 0,
 ) -> Outputs:
     """The outputs for all spectra, in float32 on the CPU, without dropout; `threads` is asked before each
     batch.
+
+    A network whose losses compare the spectra of a batch gets `piece` of them at a time. The last ones come
+    with some before them again, so that they are compared with as many.
     """
-    was_training, found = net.training, []
+    was_training, found, size = net.training, list[Outputs](), piece or BATCH
     net.eval()
     with torch.inference_mode():
         for portion in spectra:
-            for start in range(0, len(portion), BATCH):
-                batch = portion[start : start + BATCH]
-                if threads is None:
-                    found.append(_batch_outputs(net, batch, device, precision))
-                    continue
-                with threads.timed(len(batch)):
-                    found.append(_batch_outputs(net, batch, device, precision))
+            for start in range(0, len(portion), size):
+                first = min(start, max(len(portion) - size, 0)) if piece else start
+                batch = portion[first : start + size]
+                with nullcontext() if threads is None else threads.timed(len(batch)):
+                    outputs = _batch_outputs(net, batch, device, precision)
+                found.append({name: values[start - first :] for name, values in outputs.items()})
     net.train(was_training)
     return {name: torch.cat([outputs[name] for outputs in found]) for name in (found[0] if found else ())}
 
@@ -58,9 +64,13 @@ def _batch_outputs(net: Network, batch: Spectra, device: torch.device, precision
     return {name: outputs[name].float().cpu() for name in OUTPUT_NAMES if name in outputs}
 
 
-def portions(shard_row_N2: Places, size: int = PORTION) -> Iterator[Places]:
-    """A list of spectra in portions that are read together."""
-    return (shard_row_N2[start : start + size] for start in range(0, len(shard_row_N2), size))
+def portions(shard_row_N2: Places, size: int = PORTION, piece: int = 1) -> Iterator[Places]:
+    """A list of spectra in portions that are read together: of whole pieces, so that they are the same as of
+    loaded spectra. What is less than a piece belongs to the portion before.
+    """
+    count, size = len(shard_row_N2), max(size // piece, 1) * piece
+    starts = [start for start in range(0, count, size) if not start or count - start >= piece]
+    return (shard_row_N2[start:end] for start, end in zip(starts, [*starts[1:], count], strict=False))
 
 
 def in_units(outputs: Outputs, scaling: Scaling) -> dict[str, NDArray[np.float64]]:
@@ -79,7 +89,8 @@ def in_units(outputs: Outputs, scaling: Scaling) -> dict[str, NDArray[np.float64
 class Validation:
     """The validation part of a training. Each worker computes its share; all of them get the metrics.
 
-    `resident` holds the spectra, or they are read each time.
+    `resident` holds the spectra, or they are read each time. Losses that compare the spectra of a batch
+    compare `piece` of them, as in training.
     """
 
     samples: Samples
@@ -93,6 +104,7 @@ class Validation:
     precision: str
     classes: tuple[str, ...] = CLASSES
     terms: tuple[str, ...] = ()
+    piece: int = 0
 
     def __call__(self, net: Network) -> dict[str, float]:
         """Loss and metrics of a network; none if the validation part is empty."""
@@ -126,13 +138,14 @@ class Validation:
         complete.
         """
         count, task = len(self.samples), self.loss.task
-        bounds = np.linspace(0, count, self.ranks.size + 1).astype(int)
-        first, last = int(bounds[self.ranks.rank]), int(bounds[self.ranks.rank + 1])
+        size = self.piece or 1
+        bounds = np.linspace(0, -(-count // size), self.ranks.size + 1).astype(int) * size
+        first, last = (min(int(bound), count) for bound in bounds[self.ranks.rank : self.ranks.rank + 2])
         if self.resident is not None:
             spectra: Iterable[Spectra] = [self.resident[first:last]]
         else:
-            spectra = self.read(portions(self.samples.shard_row_N2[first:last]))
-        local = network_outputs(net, spectra, self.device, self.precision)
+            spectra = self.read(portions(self.samples.shard_row_N2[first:last], PORTION, size))
+        local = network_outputs(net, spectra, self.device, self.precision, piece=self.piece)
         widths = {
             "logits": task.classes * task.classifies,
             "mu": len(task.labels) * task.regresses,

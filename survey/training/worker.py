@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from survey import files, machine
+from survey.labelling.samples import Samples
 from survey.machine import ThreadChooser
 from survey.models.baseline import Baseline
 from survey.progress import Progress
@@ -31,7 +32,7 @@ from survey.training.loop import Loop
 from survey.training.losses import class_weights
 from survey.training.run import RunResult
 from survey.training.settings import Train
-from survey.training.sources import draw_weights, learned_labels, pair_numbers
+from survey.training.sources import SOURCE, draw_weights, learned_labels, pair_numbers
 from survey.training.synthesis import (
     SPECTRAL_MODEL,
     SpectralModel,
@@ -85,7 +86,9 @@ def learn(
     loop = Loop(
         settings, net, inputs.loss, batches, targets, epochs, ranks, device, synthesizer, threads, effects
     )
-    validation = _validation(inputs, resident[1] if resident else None, ranks, device)
+    # A loss that compares the rows of a batch compares as many as in a step.
+    piece = -(-(batches.batch // ranks.size) // settings.accumulate) if net.terms else 0
+    validation = _validation(inputs, resident[1] if resident else None, ranks, device, piece)
     count = batches.batch * sum(map(batches.steps, range(epochs.state.epoch, settings.epochs)))
     bar = progress("train", count, "spectra") if ranks.is_leader else nullcontext()
     with _tracker(inputs, ranks, epochs) as tracker, bar as shown:
@@ -136,7 +139,9 @@ def _tracker(inputs: Inputs, ranks: Ranks, epochs: Epochs) -> Tracker:
     )
 
 
-def _validation(inputs: Inputs, resident: Spectra | None, ranks: Ranks, device: torch.device) -> Validation:
+def _validation(
+    inputs: Inputs, resident: Spectra | None, ranks: Ranks, device: torch.device, piece: int = 0
+) -> Validation:
     part, precision = inputs.validation, inputs.settings.precision
     learned_NL = learned_labels(part, inputs.settings.label_ranges)
     if isinstance(inputs.net, Baseline):
@@ -155,6 +160,7 @@ def _validation(inputs: Inputs, resident: Spectra | None, ranks: Ranks, device: 
         precision,
         inputs.plan.classes,
         inputs.net.terms,
+        piece,
     )
 
 
@@ -214,7 +220,16 @@ def _batches(
         ranks.size,
         settings.curriculum,
         pair_numbers(train) if settings.align.method == PAIRS else None,
+        _source_numbers(train),
     )
+
+
+def _source_numbers(train: Samples) -> Places | None:
+    """The number of the source of each training spectrum; None if there is one source."""
+    if SOURCE not in train.extra.column_names:
+        return None
+    names = train.extra[SOURCE].combine_chunks().dictionary_encode()
+    return np.asarray(names.indices.to_numpy(), np.int64)
 
 
 def _sample_weights(inputs: Inputs) -> NDArray[np.float64] | None:

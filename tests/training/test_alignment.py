@@ -1,6 +1,7 @@
 """Distances between the features of two sources: 0 for equal ones, growing, and made small by a training."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch import Tensor
 from survey.ensemble.members import open_members
 from survey.labelling import samples
 from survey.settings import SettingsError
-from survey.training.alignment import DISTANCES, LEAST, alignment, sinkhorn
-from survey.training.run import read_plan
+from survey.training.alignment import DISTANCES, LEAST, alignment, complaint, pairs_in_all, sinkhorn
+from survey.training.losses import Targets
+from survey.training.run import history, read_plan
 from survey.training.settings import Train
 from survey.training.source_settings import Align
 from survey.training.sources import compared_sources, source_names
@@ -114,11 +116,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(place: Path, name: str, **align: object) -> Path:
+def trained(place: Path, name: str, batch: int | None = None, **align: Any) -> Path:
     real = {"store": str(place / "real" / "store"), "labels": str(place / "real" / "labels.csv")}
-    settings: Train = lessons.training(
-        place, run=str(place / name), sources={"real": real}, align=align, targets=["Teff", "FeH"], task="reg"
-    )
+    values: dict[str, Any] = {"sources": {"real": real}, "targets": ["Teff", "FeH"], "task": "reg"}
+    values |= {"batch": batch, "epochs": 3} if batch else {}
+    settings: Train = lessons.training(place, run=str(place / name), align=align, **values)
     plan(settings)
     learn(settings)
     return Path(settings.run)
@@ -126,7 +128,8 @@ def trained(place: Path, name: str, **align: object) -> Path:
 
 def test_a_training_makes_the_features_of_the_sources_alike(place: Path) -> None:
     distance = {}
-    for name, align in (("plain", {}), ("aligned", {"method": "coral", "weight": 5.0})):
+    cases: dict[str, dict[str, Any]] = {"plain": {}, "aligned": {"method": "coral", "weight": 5.0}}
+    for name, align in cases.items():
         run = str(trained(place, name, **align))
         both = samples.read(run)
         members = open_members([run])
@@ -134,6 +137,47 @@ def test_a_training_makes_the_features_of_the_sources_alike(place: Path) -> None
         number = torch.from_numpy((source_names(both) != "main").astype(np.int64))
         distance[name] = float(alignment(Align(method="mmd", weight=1), torch.from_numpy(latent), number))
     assert distance["aligned"] < distance["plain"]
+
+
+def test_the_history_has_the_distance_and_how_much_was_compared(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of the toy sources are compared; then nothing is, because no batch has enough of both."""
+    for row in history(str(trained(place, "compared", method="coral"))):
+        assert row["align_compared"] == 1
+        assert row["train_align"] > 0
+        assert "align_pairs" not in row
+    assert not caplog.messages
+    rows = history(str(trained(place, "few", method="coral", batch=2 * LEAST - 1)))
+    assert {row["align_compared"] for row in rows} == {0}
+    assert all(np.isnan(row["train_align"]) for row in rows)
+    (message,) = caplog.messages
+    assert "align.method=coral: only 0% of the batches could be compared" in message
+
+
+def test_the_history_has_the_pairs_and_a_training_without_any_says_so(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = history(str(trained(place, "unpaired", method="pairs")))
+    assert {row["align_pairs"] for row in rows} == {0}
+    (message,) = caplog.messages
+    assert "no training object is in the main source and in another one" in message
+
+
+def test_pairs_that_seldom_meet_are_told_with_a_remedy() -> None:
+    settings = Align(method="pairs")
+    row = {"align_pairs": 4.0, "align_compared": 1.0}
+    assert complaint(settings, row, 100, 500) == ""
+    text = complaint(settings, row, 100, 4000)
+    assert "only 10% of 4,000 pairs came together in a batch" in text
+    assert "same order of objects, or give a larger window=" in text
+
+
+def test_the_objects_of_several_sources_are_counted_once() -> None:
+    empty = torch.empty(6, 0)
+    source, pair = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([4, 4, 5, 4, -1, 6])
+    targets = Targets(source, empty, empty, torch.ones(6), source_B=source, pair_B=pair)
+    assert pairs_in_all(targets) == 1
 
 
 def test_stars_outside_the_range_of_temperatures_are_not_compared(place: Path) -> None:
