@@ -59,6 +59,27 @@ def test_workers_share_each_batch_without_a_gap_or_an_overlap(stored: Stored, is
         assert torch.equal(torch.cat([share.spectra.flux for share in shares]), step.spectra.flux)
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_spectra_of_several_sources_are_the_same_streamed_and_shared(stored: Stored, paired: bool) -> None:
+    """The first shards are one source, the last is another, which comes three times."""
+    path, rows = stored
+    source_N = (rows[:, 0] == rows[:, 0].max()).astype(np.int64)
+    weight_N, pair_N = 1.0 + 2 * source_N, np.arange(len(rows)) % 40 if paired else None
+    whole, *shared = (
+        list(
+            Batches(
+                rows, 16, 7, 60, Reader(path), spectra, weight_N, rank, size, pair_N=pair_N, source_N=source_N
+            ).epoch(3)
+        )
+        for spectra, rank, size in ((read_spectra(open_store(path), rows), 0, 1), (None, 0, 2), (None, 1, 2))
+    )
+    for number, step in enumerate(whole):
+        halves = [worker[number] for worker in shared]
+        assert all((half.batch_index == step.batch_index).all() for half in halves)
+        assert torch.equal(torch.cat([half.spectra.flux for half in halves]), step.spectra.flux)
+    assert len(whole) == len(shared[0]) == len(shared[1])
+
+
 def test_a_spectrum_comes_with_its_own_pixels(stored: Stored) -> None:
     path, rows = stored
     spectra = read_spectra(open_store(path), rows)
