@@ -39,6 +39,8 @@ NO_ANSWER = (
 )
 BUSY = (429, 500, 502, 503, 504)
 """The HTTP codes of a server, or of a gateway before it, that may answer later. 429 = too many requests."""
+COLLISIONS = ("ConditionalRequestConflict", "OperationAborted")
+"""The answers (409) to one of two requests for the same object that met: S3 asks to repeat it."""
 BUSY_NUMBERS = (errno.EBUSY, errno.EREMOTEIO)
 """The error numbers into which s3fs turns the answers SlowDown and InternalError."""
 
@@ -186,5 +188,9 @@ def _answer(error: Exception) -> dict[str, Any]:
 
 def _is_busy(error: Exception) -> bool:
     """Whether a server has answered that it cannot do the request now."""
-    status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status in BUSY or getattr(error, "errno", None) in BUSY_NUMBERS
+    answer = _answer(error)
+    status, code = (
+        answer.get("ResponseMetadata", {}).get("HTTPStatusCode"),
+        answer.get("Error", {}).get("Code"),
+    )
+    return status in BUSY or code in COLLISIONS or getattr(error, "errno", None) in BUSY_NUMBERS

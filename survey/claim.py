@@ -2,8 +2,8 @@
 
 A claim is a small hidden file, created so that one of several processes succeeds (on a disk by a link, in a
 bucket by a conditional PUT). Its process renews it every few seconds and removes it at the end. A claim whose
-process is gone is taken over: at once if the process was one of this machine, else when the claim was not
-renewed for a while, by the clock of the disk or of the server.
+process is gone is taken over: at once if the process was one of this machine, else, or if the folder has
+another path now, when the claim was not renewed for a while.
 """
 
 import errno
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from survey import files
 from survey.settings import JobError
@@ -216,18 +218,18 @@ def _read(path: str) -> tuple[bytes, Values | None]:
 def _is_gone(path: str, other: Values, age: Callable[[str], float] | None = None) -> bool:
     """Whether the process of a claim has ended without removing it. `age` gives the age of a file."""
     if other["machine"] == _machine():
-        if other["folder"] != _place(path.rpartition("/")[0]):
-            return True  # the claim of another folder, which was copied with its files
-        if other["started"]:
-            return bool(_start_of(other["process"]) != other["started"])
-        try:
-            os.kill(other["process"], 0)
-        except ProcessLookupError:
+        if not _lives(other):
             return True
-        except PermissionError:
+        if other["folder"] == _place(path.rpartition("/")[0]):
             return False
-        return False
+        # the same folder by another mount, or a copy of it with its claim, which nobody renews
     return (age or _age)(path) > GONE_AFTER
+
+
+def _lives(other: Values) -> bool:
+    """Whether the process of a claim, one of this machine, is still there."""
+    started, process = other["started"], other["process"]
+    return _start_of(process) == started if started else bool(psutil.pid_exists(process))
 
 
 def _renew(path: str, values: Values, where: str, ended: threading.Event, shared: bool) -> None:

@@ -65,6 +65,12 @@ def test_a_busy_server_is_asked_again(server: Server, status: int) -> None:
     assert files.read("s3://sky/a") == b"bytes"
 
 
+@pytest.mark.parametrize("code", ["ConditionalRequestConflict", "OperationAborted"])
+def test_a_write_that_met_another_one_is_repeated(server: Server, code: str) -> None:
+    server.answers = [(409, f"<Error><Code>{code}</Code></Error>"), (200, "bytes")]
+    assert files.read("s3://sky/a") == b"bytes", "the code of the answer decides, whatever was asked"
+
+
 @pytest.mark.parametrize("page", [HTML, "<html><br></html>", "", PAGE.format(more="true", token="", key="b")])
 def test_a_page_that_is_no_listing_is_asked_for_again(server: Server, page: str) -> None:
     server.answers = [(200, FIRST), (200, page), (200, LAST)]

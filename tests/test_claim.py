@@ -104,7 +104,6 @@ def test_of_many_processes_with_other_settings_one_gets_the_folder(tmp_path: Pat
     [
         {"process": 2**22 + 1},  # no process has this number
         {"started": "1"},  # the number belongs to another process now
-        {"folder": "/elsewhere/store"},  # the folder was copied with its claim
     ],
 )
 def test_the_claim_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -113,8 +112,17 @@ def test_the_claim_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, chang
         assert json.loads((tmp_path / CLAIM).read_text())["process"] == os.getpid()
 
 
-def test_the_claim_of_another_machine_counts_until_it_is_silent(tmp_path: Path) -> None:
-    leave_claim(tmp_path, {"machine": "another", "host": "far"})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"machine": "another"},
+        {"folder": "/elsewhere/store"},  # another mount of this folder, or a copy with its claim
+    ],
+)
+def test_the_claim_of_another_machine_or_path_counts_until_it_is_silent(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    leave_claim(tmp_path, {"host": "far"} | changes)
     with (
         pytest.raises(JobError, match=r"process .* on far has been working"),
         claim(str(tmp_path), "ingest", "store", {}),

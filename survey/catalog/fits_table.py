@@ -75,11 +75,11 @@ def fits_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) 
 
 def _card(key: str, value: str | int) -> str:
     """A card of the header, with more of them behind it if its text is long."""
-    return f"{key:8}{_said(value)}"
+    return f"{key:8}{_card_text(value)}"
 
 
 @lru_cache(maxsize=4096)
-def _said(value: str | int) -> str:
+def _card_text(value: str | int) -> str:
     """All of a card but the eight letters of its key."""
     return str(fits.Card("KEY", value))[8:]
 

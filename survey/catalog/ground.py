@@ -99,8 +99,8 @@ class Ground:
         if _lowest(self.beyond_usual, self.stars) > self.settings.shift:
             reasons.append(
                 f"{self.beyond_usual / self.stars:.0%} of the stars of asked kinds are farther from the "
-                f"training spectra than {USUAL:.0%} of the validation spectra: as a whole these are spectra of "
-                f"another sort (limit ground.shift={self.settings.shift:g})"
+                f"training spectra than {USUAL:.0%} of the validation spectra: as a whole these are spectra "
+                f"of another sort (limit ground.shift={self.settings.shift:g})"
             )
         if self.snr_range and _lowest(self.other_snr, self.asked) > self.settings.snr:
             low, high = self.snr_range

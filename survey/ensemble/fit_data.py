@@ -31,7 +31,7 @@ from survey.training.run import StoreSource
 from survey.training.source_settings import MAIN
 from survey.training.sources import known, source_names
 
-LEAST, LEAST_OF_OTHERS = 20, 100
+LEAST, LEAST_OF_OTHERS = 20, 50
 """With fewer validation stars there are no fitted weights and no calibration; with fewer stars of other
 sources errors are calibrated on all."""
 
@@ -56,24 +56,31 @@ class FitData:
     line_key: tuple[LineKey | None, LineKeyRecord] = (None, LineKeyRecord())
     other_kinds: tuple[OtherKinds | None, OtherKindsRecord] = (None, OtherKindsRecord())
 
-    def labels_for_errors(self, errors_from: str) -> Floats:
-        """The true labels (N, L) that errors are calibrated on; NaN elsewhere.
+    def labels_for_errors(self, errors_from: str) -> tuple[Floats, tuple[str, ...]]:
+        """The true labels (N, L) that errors are calibrated on, NaN elsewhere; notes on what is missing.
 
         Computed stars are easier than real ones: errors that hold on them are too small on the sky.
         """
         samples = self.validation
         label_NL = samples.label_NL.copy()
         if errors_from == "all":
-            return label_NL
+            return label_NL, ()
         chosen_N = np.asarray(source_names(samples) != MAIN)
         if "Teff" in samples.labels:
             teff_N = label_NL[:, samples.labels.index("Teff")]
             chosen_N &= ~((teff_N < TEFF[0]) | (teff_N > TEFF[1]))
         star_N = star_numbers(samples.extra["star"])
-        for label_N in label_NL.T:  # a view of each column
-            if len(np.unique(star_N[chosen_N & np.isfinite(label_N)])) >= LEAST_OF_OTHERS:
+        notes = []
+        for name, label_N in zip(samples.labels, label_NL.T, strict=True):  # a view of each column
+            count = len(np.unique(star_N[chosen_N & np.isfinite(label_N)]))
+            if count >= LEAST_OF_OTHERS:
                 label_N[~chosen_N] = np.nan
-        return label_NL
+            elif count:
+                notes.append(
+                    f"{name}: {count} validation stars of other sources have it, {LEAST_OF_OTHERS} are needed;"
+                    " its errors are calibrated on all stars, and may be too small for real ones"
+                )
+        return label_NL, tuple(notes)
 
 
 def predict_fit_data(

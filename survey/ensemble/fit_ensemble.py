@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,14 +33,16 @@ def fit_ensemble(settings: Build, members: Members, data: FitData) -> Ensemble:
     calibration, samples = no_calibration(members.labels, settings.coverage), data.validation
     predicts = bool(members.classes or members.labels)
     if settings.calibrate and data.member_answers and predicts:
+        label_NL, notes = data.labels_for_errors(settings.errors_from)
         calibration = fit_calibration(
             combine(data.member_answers, member_weights),
             samples.class_N,
-            data.labels_for_errors(settings.errors_from),
+            label_NL,
             signal_to_noise(samples.extra),
             settings.coverage,
             star_numbers(samples.extra["star"]),
         )
+        calibration = replace(calibration, notes=(*calibration.notes, *notes))
     domain = None
     if settings.domain:
         classes = data.training_class_N, samples.class_N

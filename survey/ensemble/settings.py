@@ -152,7 +152,7 @@ class Build(Settings):
     errors_from: Literal["other_sources", "all"] = Field(
         "other_sources",
         description="other_sources = errors of a label are calibrated on the stars of further sources of "
-        "training (real stars, from 4,000 to 7,000 K) if 100 validation stars of them have it; all = on "
+        "training (real stars, from 4,000 to 7,000 K) if 50 validation stars of them have it; all = on "
         "all validation spectra",
     )
     coverage: float = Field(

@@ -134,8 +134,8 @@ def _forgotten_classes(planned: Plan) -> str:
     if not planned.start_from or not planned.task.classifies or len(absent) in (0, len(counts)):
         return ""
     return (
-        f"classes  no spectrum of {', '.join(absent)} to train on: fine-tuning makes the network forget this; "
-        "join.classes=none learns labels alone\n"
+        f"classes  no spectrum of {', '.join(absent)} to train on: fine-tuning makes the network forget "
+        "this; join.classes=none learns labels alone\n"
     )
 
 

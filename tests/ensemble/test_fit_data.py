@@ -38,7 +38,9 @@ def fit_data(real: int, visits: int = 1) -> FitData:
 
 
 def test_errors_are_calibrated_on_real_stars_where_they_are_enough_and_have_the_label() -> None:
-    used_NL = np.isfinite(fit_data(LEAST_OF_OTHERS + 1).labels_for_errors("other_sources"))
+    label_NL, notes = fit_data(LEAST_OF_OTHERS + 1).labels_for_errors("other_sources")
+    used_NL = np.isfinite(label_NL)
+    assert notes == ()
     for column in (0, 1):
         assert not used_NL[: COMPUTED + 1, column].any(), "no computed star, and not the hot one"
         assert used_NL[COMPUTED + 1 :, column].all()
@@ -51,10 +53,12 @@ def test_errors_are_calibrated_on_real_stars_where_they_are_enough_and_have_the_
 def test_errors_are_calibrated_on_all_stars_where_real_ones_are_few_or_not_wanted(
     real: int, errors_from: str
 ) -> None:
-    used_NL = np.isfinite(fit_data(real).labels_for_errors(errors_from))
-    assert used_NL[:, :2].all()
+    label_NL, notes = fit_data(real).labels_for_errors(errors_from)
+    assert np.isfinite(label_NL[:, :2]).all()
+    assert len(notes) == (0 if errors_from == "all" else 2)
+    assert all("49 validation stars of other sources have it, 50 are needed" in note for note in notes)
 
 
 def test_visits_do_not_count_as_real_stars() -> None:
-    used_NL = np.isfinite(fit_data(2 * LEAST_OF_OTHERS - 2, visits=2).labels_for_errors("other_sources"))
-    assert used_NL[:, :2].all()
+    label_NL, _ = fit_data(2 * LEAST_OF_OTHERS - 2, visits=2).labels_for_errors("other_sources")
+    assert np.isfinite(label_NL[:, :2]).all()
