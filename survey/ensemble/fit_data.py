@@ -77,8 +77,9 @@ class FitData:
                 label_N[~chosen_N] = np.nan
             elif count:
                 notes.append(
-                    f"{name}: {count} validation stars of other sources have it, {LEAST_OF_OTHERS} are needed;"
-                    " its errors are calibrated on all stars, and may be too small for real ones"
+                    f"{name}: {count} validation stars of other sources have it, "
+                    f"{LEAST_OF_OTHERS} are needed; "
+                    "its errors are calibrated on all stars, and may be too small for real ones"
                 )
         return label_NL, tuple(notes)
 
