@@ -1,5 +1,6 @@
 """Which spectra are explained: a random part of those with enough signal, and those that are named."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -71,6 +72,24 @@ def choose(settings: ExplainSettings, ensemble: Ensemble, store: Store) -> Chose
     drawn = generator.choice(good, min(settings.count, len(good)), replace=False)
     drawn = drawn[np.lexsort((place_N2[drawn, 1], place_N2[drawn, 0]))]
     return Chosen(store, place_N2[drawn], snr_N[drawn])
+
+
+def answered(value_BT: NDArray[np.float64], asked: str) -> NDArray[np.int64]:
+    """The rows with an answer for every target: a network says nothing of spectra that it cannot see."""
+    rows = np.flatnonzero(np.isfinite(value_BT).all(1))
+    missing = len(value_BT) - len(rows)
+    if len(rows) < LEAST:
+        raise SettingsError(
+            f"explain: {asked}: {missing} of {len(value_BT)} spectra get no answer, because no pixel "
+            f"is good where the network looks; {LEAST} with one are needed: give another split= or store="
+        )
+    if missing:
+        logging.getLogger(__name__).warning(
+            "explain: %d of %d spectra get no answer, because no pixel is good where the network looks; "
+            "they are left out",
+            *(missing, len(value_BT)),
+        )
+    return rows
 
 
 def _random_shards(store: Store, seed: int) -> Places:

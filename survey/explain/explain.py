@@ -110,7 +110,10 @@ class _ExplainJob:
         self.chosen = spectra_of.choose(settings, ensemble, store)
         self.targets: tuple[Explainable, ...] = targets(ensemble)
         self.columns = [target.column for target in self.targets]
-        self.spectra = self._read(self.chosen)
+        spectra = self._read(self.chosen)
+        asked = f"store={settings.store}" if settings.store else f"split={settings.split}"
+        rows = spectra_of.answered(respond(ensemble, spectra, self.threads), asked)
+        self.chosen, self.spectra = self.chosen.at(rows), spectra[torch.from_numpy(rows)]
         self.blocks = Blocks.cut(ensemble.grid.wave, settings.blocks)
         self.left_out = no_gradients(ensemble) if "gradients" in settings.methods else {}
         self.methods = [method for method in settings.methods if method not in self.left_out]
@@ -264,6 +267,11 @@ class _ExplainJob:
         """What each block does in the spectra that are named."""
         spectra = self._read(self.single)
         before_BT = respond(self.ensemble, spectra, self.threads)
+        if not np.isfinite(before_BT).all():
+            name = self.settings.spectra[int(np.flatnonzero(~np.isfinite(before_BT).all(1))[0])]
+            raise SettingsError(
+                f"explain: spectra: {name} has no good pixel where the network looks; leave it out"
+            )
         has_gradients = "gradients" in self.methods and not self.left_out
         method: Method = "gradients" if has_gradients else "occlusion"
         change_BTK = self._changes(method, spectra)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from survey.explain.blocks import Blocks, element_masks, groups
+from survey.explain.chosen import LEAST, answered
 from survey.explain.features import FEATURES, features_between
+from survey.settings import SettingsError
 
 WAVE = np.arange(3900.0, 8800.0)
 
@@ -53,6 +55,17 @@ def test_every_pixel_is_in_one_block(count: int) -> None:
 
 def test_elements_outside_the_grid_are_left_out() -> None:
     assert set(element_masks(np.arange(4000.0, 4600.0))) == {"C", "Ca", "Sr", "H", "Fe", "Ba"}
+
+
+def test_spectra_without_an_answer_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """One of them made every mean NaN, while the text still named the lines that matter."""
+    value_BT = np.zeros((LEAST + 2, 3))
+    value_BT[4, 1] = np.nan
+    assert 4 not in answered(value_BT, "split=test")
+    assert "1 of 10 spectra get no answer" in caplog.text
+    value_BT[:3] = np.nan
+    with pytest.raises(SettingsError, match=r"split=test: 4 of 10 spectra get no answer, .*; 8 with one are"):
+        answered(value_BT, "split=test")
 
 
 def test_small_groups_are_left_out() -> None:
