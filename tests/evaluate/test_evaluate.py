@@ -170,8 +170,11 @@ def test_plots_are_drawn_once(place: Path) -> None:
     assert [Path(path).stat().st_mtime_ns for path in drawn] == times
 
 
-def test_plots_of_an_evaluation_that_was_replaced_are_drawn_anew(place: Path) -> None:
-    """The second evaluation was stopped before its plots."""
+def test_plots_of_an_evaluation_that_was_replaced_are_drawn_anew(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second evaluation was stopped before its plots, of which there are two here."""
+    monkeypatch.setattr(report, "evaluation_pictures", lambda *_: {"confusion": b"1", "label_FeH": b"2"})
     report.pictures(evaluate(place))
     folder = Path(evaluate(place, gravity=3.5).folder)
     (folder / "label_Old.png").write_bytes(b"")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from survey.followup import followup
-from tests.catalog.test_catalog import list_of, run, write_survey
+from tests.catalog.test_catalog import SKY, list_of, run, write_survey
 from tests.commands import survey
 
 
@@ -27,8 +27,8 @@ class VettedCatalog:
 def vetted(tmp_path_factory: pytest.TempPathFactory) -> VettedCatalog:
     """A catalog that was made by the job itself; `truth` has the true labels of all stars."""
     folder = tmp_path_factory.mktemp("followup")
-    write_survey(folder)
-    result = run(folder, exports=[])
+    write_survey(folder, sky=SKY)
+    result = run(folder)
     table = list_of(result, "CEMP")
     random = np.random.default_rng(5)
     lines = [f"{star},{random.uniform(13, 17):.3f}" for star in table["star"].to_pylist()]

@@ -8,7 +8,7 @@ from survey.followup.stratified import expected_error, merge_unobserved, stratif
 from survey.metrics.intervals import wilson
 from tests.followup.test_choice import counts, settings, sky
 
-DRAWS = 300
+DRAWS = 150
 
 
 @pytest.mark.parametrize(
