@@ -64,11 +64,8 @@ OPTIONS = [
 every_job = pytest.mark.parametrize("job", JOBS)
 
 
-@pytest.fixture(scope="module")
-def ended() -> dict[tuple[str, ...], Any]:
-    """Exit code, output, errors and loaded modules of all commands of this file."""
-    commands = [[(f"jobs/{job}.py", "--help"), (f"jobs/{job}.py", *MISSPELT)] for job in JOBS]
-    commands[JOBS.index("train")] += [("jobs/train.py", *given) for given in OPTIONS]
+def run_jobs(commands: list[list[tuple[str, ...]]]) -> list[tuple[int, str, str, list[str]]]:
+    """Exit code, output, errors and loaded modules of each command; those of a list share a process."""
     done = subprocess.run(
         [sys.executable, "-c", RUN_JOBS, json.dumps(commands)],
         cwd=ROOT,
@@ -76,9 +73,17 @@ def ended() -> dict[tuple[str, ...], Any]:
         text=True,
         check=True,
     )
-    results = [result for line in done.stdout.splitlines() for result in json.loads(line)]
+    return [tuple(result) for line in done.stdout.splitlines() for result in json.loads(line)]
+
+
+@pytest.fixture(scope="module")
+def ended() -> dict[tuple[str, ...], Any]:
+    """The ends of all commands of this file."""
+    commands: list[list[tuple[str, ...]]]
+    commands = [[(f"jobs/{job}.py", "--help"), (f"jobs/{job}.py", *MISSPELT)] for job in JOBS]
+    commands[JOBS.index("train")] += [("jobs/train.py", *given) for given in OPTIONS]
     names = [command for job in commands for command in job]
-    return dict(zip(names, results, strict=True))
+    return dict(zip(names, run_jobs(commands), strict=True))
 
 
 @every_job

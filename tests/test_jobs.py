@@ -1,4 +1,4 @@
-"""The jobs as their users call them; tests/test_doors.py starts each in a process of its own."""
+"""The jobs as their users call them; tests/test_doors.py starts each of them."""
 
 from pathlib import Path
 

@@ -1,12 +1,13 @@
 """The same objects in two surveys: how near they are to each other in the latent space, and how much the
 two surveys differ as a whole.
 
-An object of the first survey is compared with all rows of the second: where its own partner is the nearest
-of all, its rank is 1. Shapes: P pairs, N rows of the first survey, M of the second, C components.
+An object of the first survey is compared with all other objects of the second: where its own partner is the
+nearest of all, its rank is 1. Of several visits of the partner the nearest counts. Shapes: P pairs, N rows of
+the first survey, M of the second, C components.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -57,22 +58,24 @@ class PairSummary(BaseModel):
 
 @dataclass(frozen=True)
 class FoundPairs:
-    """The rows of the same objects in both surveys."""
+    """The rows of the same objects in both surveys; for each row of the second, the number of its object."""
 
     by: str
     first_P: Rows
     other_P: Rows
+    object_M: Rows
 
 
 def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
     """The objects that both predictions have, each row of the first at most once; there may be none."""
     tables = key_table(first), key_table(other)
-    best = FoundPairs("", np.empty(0, np.int64), np.empty(0, np.int64))
+    object_M = _objects(tables[1], settings.radius)
+    best = FoundPairs("", np.empty(0, np.int64), np.empty(0, np.int64), object_M)
     for by in KEYS_IN_ORDER if settings.by == "auto" else (settings.by,):
         if by == "position":
-            found = FoundPairs(by, *_by_position(*tables, settings.radius))
+            found = FoundPairs(by, *_by_position(*tables, settings.radius), object_M)
         else:
-            found = FoundPairs(by, *_by_name(by, *tables))
+            found = FoundPairs(by, *_by_name(by, *tables), object_M)
             if settings.by == "auto":
                 found = _without_distant(found, *tables, settings.radius)
         if len(found.first_P) > len(best.first_P):
@@ -83,6 +86,13 @@ def find_pairs(first: Latents, other: Latents, settings: Pairs) -> FoundPairs:
             f"{settings.by}; leave out pairs.by=, or give a larger pairs.radius="
         )
     return best
+
+
+def _objects(table: pa.Table, radius: float) -> Rows:
+    """One number for the rows of an object: of the same name, or within the radius (arcsec)."""
+    codes, _ = star_id.encode(star_id.clean_ids(array(table["star"])))
+    ra_M, dec_M = (keys.to_floats(array(table[name])) for name in ("ra", "dec"))
+    return star_id.connect(codes, star_id.friends_of_friends(ra_M, dec_M, radius))
 
 
 def _by_name(column: str, first: pa.Table, other: pa.Table) -> tuple[Rows, Rows]:
@@ -128,7 +138,7 @@ def _without_distant(found: FoundPairs, first: pa.Table, other: pa.Table, radius
             "pairs.by=%s takes them",
             *(distant, found.by, radius, found.by),
         )
-    return FoundPairs(found.by, found.first_P[kept_P], found.other_P[kept_P])
+    return replace(found, first_P=found.first_P[kept_P], other_P=found.other_P[kept_P])
 
 
 def _by_position(first: pa.Table, other: pa.Table, radius: float) -> tuple[Rows, Rows]:
@@ -152,25 +162,39 @@ def rank_pairs(
 ) -> tuple[FoundPairs, Floats, Rows]:
     """The pairs that were ranked, their distances, and how many rows of the second survey are nearer, plus 1.
 
-    A pair of which a row has no latent is left out; of more than `most`, a random part is ranked.
+    Other visits of the partner are no rivals; the nearest of them is that of the pair. A pair of which a row
+    has no latent is left out; of more than `most`, a random part is ranked.
     """
-    known_P = np.isfinite(first_NC[found.first_P, 0]) & np.isfinite(other_MC[found.other_P, 0])
-    chosen = np.flatnonzero(known_P)
+    other_P, distance_P = _nearest_visits(found, first_NC, other_MC)
+    chosen = np.flatnonzero(np.isfinite(distance_P))
     if len(chosen) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, most, replace=False))
-    ranked = FoundPairs(found.by, found.first_P[chosen], found.other_P[chosen])
-    first_PC, partner_PC = first_NC[ranked.first_P], other_MC[ranked.other_P]
-    distance_P = np.linalg.norm(first_PC - partner_PC, axis=1).astype(np.float64)
+    ranked = replace(found, first_P=found.first_P[chosen], other_P=other_P[chosen])
+    first_PC, distance_P = first_NC[ranked.first_P], distance_P[chosen]
+    object_P = found.object_M[ranked.other_P]
     rank_P = np.ones(len(chosen), np.int64)
     step = max(1, (1 << 24) // max(len(chosen), 1))
     for start in range(0, len(other_MC), step):
         block_MC = other_MC[start : start + step]
         square_PM = squared_distances(first_PC, block_MC)
-        own_P = ranked.other_P - start
-        inside = np.flatnonzero((own_P >= 0) & (own_P < len(block_MC)))
-        square_PM[inside, own_P[inside]] = np.inf
+        square_PM[object_P[:, None] == found.object_M[start : start + step]] = np.inf
         rank_P += (square_PM < (distance_P**2)[:, None]).sum(1)
     return ranked, distance_P, rank_P
+
+
+def _nearest_visits(found: FoundPairs, first_NC: Floats32, other_MC: Floats32) -> tuple[Rows, Floats]:
+    """The row of each partner's nearest visit, and its distance; infinite without a latent."""
+    order_M = np.argsort(found.object_M, kind="stable")
+    sorted_M, object_P = found.object_M[order_M], found.object_M[found.other_P]
+    begin_P, end_P = (np.searchsorted(sorted_M, object_P, side) for side in ("left", "right"))
+    row_P, distance_P = found.other_P.copy(), np.full(len(found.other_P), np.inf)
+    for visit in range(int((end_P - begin_P).max(initial=0))):
+        pairs = np.flatnonzero(begin_P + visit < end_P)
+        rows = order_M[begin_P[pairs] + visit]
+        apart = np.linalg.norm(first_NC[found.first_P[pairs]] - other_MC[rows], axis=1)
+        nearer = apart < distance_P[pairs]  # never where one of both has no latent
+        row_P[pairs[nearer]], distance_P[pairs[nearer]] = rows[nearer], apart[nearer]
+    return row_P, distance_P
 
 
 def pair_table(

@@ -39,8 +39,9 @@ def write_survey(
     class_S, feature_S2 = mixed_stars.stars(random, MANY if many else COUNTS)
     order = random.permutation(len(class_S))
     class_S, feature_S2 = class_S[order], feature_S2[order]
-    ra_S = random.uniform(*sky[0], len(class_S))
-    dec_S = np.degrees(np.arcsin(random.uniform(*sky[1], len(class_S))))
+    (low, high), (south, north) = sky
+    ra_S = random.uniform(low, high, len(class_S))
+    dec_S = np.degrees(np.arcsin(random.uniform(south, north, len(class_S))))
     star_N = np.concatenate([np.arange(len(class_S)), np.arange(0, len(class_S), 4)])
     table = skies.rows(ra_S[star_N], dec_S[star_N], [f"J{number}" for number in star_N], seed)
     p_NC = mixed_stars.probabilities(feature_S2)[star_N]

@@ -221,7 +221,7 @@ def test_of_several_labelled_visits_known_labels_are_kept_and_contradicting_ones
     """The first visits are the first rows; then come the second ones of J0, J4 and J8."""
     write_survey(tmp_path)
     second = sum(COUNTS)
-    visits = [(0, -2, 1.4), (4, -2, 0.2), (8, -2, 0.2)]
+    visits: list[tuple[int, float, float | str]] = [(0, -2, 1.4), (4, -2, 0.2), (8, -2, 0.2)]
     visits += [(second, -2, ""), (second + 1, 0, 0), (second + 2, -2.1, 0.1)]
     lines = [f"{10**15 + row},{feh},{cfe}" for row, feh, cfe in visits]
     (tmp_path / "visits.csv").write_text("\n".join(["obsid,FeH,CFe", *lines]) + "\n")

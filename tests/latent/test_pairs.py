@@ -56,7 +56,9 @@ def test_of_files_with_one_name_the_folders_count(monkeypatch: pytest.MonkeyPatc
     tables: list[Any] = []
     for files in (["a/x/0001", "a/y/0001", "a/0002"], ["b/y/0001", "c/0002"]):
         nothing = pa.nulls(len(files), pa.string())
+        places = pa.nulls(len(files), pa.float64())
         table = {"visit": [file[-4:] for file in files], "star": nothing, "row": [-1] * len(files)}
+        table |= {"ra": places, "dec": places}
         tables.append(pa.table(table | {"path": [f"/{file}.fits" for file in files]}))
     monkeypatch.setattr("survey.latent.pairs.key_table", lambda latents: latents)
     found = find_pairs(tables[0], tables[1], Pairs(by="visit"))
@@ -91,7 +93,7 @@ def test_without_any_pair_there_are_no_ranks(tmp_path: Path) -> None:
 def test_ranks_are_those_of_a_plain_sort() -> None:
     first_NC, _ = drawn(150, width=4, spread=1)
     other_MC = first_NC[:120] + np.random.default_rng(2).normal(size=(120, 4)).astype(np.float32)
-    found = FoundPairs("star", np.arange(120), np.arange(120))
+    found = FoundPairs("star", np.arange(120), np.arange(120), np.arange(120))
     ranked, distance_P, rank_P = rank_pairs(found, first_NC, other_MC, 1000, 0)
     for pair in range(120):
         distance_M = np.linalg.norm(other_MC - first_NC[pair], axis=1)
@@ -101,10 +103,34 @@ def test_ranks_are_those_of_a_plain_sort() -> None:
     assert len(rank_pairs(found, first_NC, other_MC, 50, 0)[2]) == 50
 
 
+def test_further_visits_of_the_partner_are_no_rivals() -> None:
+    """They made the median rank 3 in a latent space that knows each object perfectly."""
+    first_NC, _ = drawn(60, width=4, spread=1)
+    noise_MC = np.random.default_rng(3).normal(size=(180, 4)).astype(np.float32) / 1000
+    other_MC = (np.tile(first_NC, (3, 1)) + noise_MC).astype(np.float32)
+    other_MC[7] = np.nan  # the first visit of object 7 has no latent
+    found = FoundPairs("star", np.arange(60), np.arange(60), np.tile(np.arange(60), 3))
+    ranked, distance_P, rank_P = rank_pairs(found, first_NC, other_MC, 1000, 0)
+    assert (rank_P == 1).all()
+    for pair in range(60):
+        distances = np.linalg.norm(other_MC[pair::60] - first_NC[pair], axis=1)
+        assert distance_P[pair] == pytest.approx(np.nanmin(distances), rel=1e-4)
+        assert ranked.other_P[pair] == pair + 60 * np.nanargmin(distances)
+
+
+def test_rows_of_an_object_are_those_of_its_name_and_its_place(tmp_path: Path) -> None:
+    latent_ND, _ = drawn(6, width=4)
+    names = ["a", "b", "a", "c", "d", "e"]
+    first = open_latents(write_predictions(tmp_path / "a", latent_ND, stars=names))
+    object_M = find_pairs(first, first, Pairs(by="star")).object_M
+    assert object_M[0] == object_M[2]
+    assert len(set(object_M.tolist())) == 5
+
+
 def test_a_pair_without_a_latent_is_left_out() -> None:
     first_NC, _ = drawn(40, width=3)
     first_NC[3] = np.nan
-    found = FoundPairs("star", np.arange(40), np.arange(40))
+    found = FoundPairs("star", np.arange(40), np.arange(40), np.arange(40))
     ranked, _, rank_P = rank_pairs(found, first_NC, first_NC.copy(), 100, 0)
     assert 3 not in ranked.first_P
     assert (rank_P == 1).all()

@@ -30,7 +30,7 @@ from tests import survey_files
 from tests.commands import survey
 from tests.ensemble import small_runs
 from tests.predict import small_predictions
-from tests.test_doors import HEAVY, run
+from tests.test_doors import HEAVY, run_jobs
 
 COARSE = {"grid": {"start": 4000.0, "stop": 8500.0, "step": 10.0, "scale": "linear"}, "continuum": "segment"}
 
@@ -316,9 +316,9 @@ def test_what_no_job_has_made_is_a_sentence(tmp_path: Path, files: dict[str, str
 def test_a_look_loads_no_heavy_library_and_prints_json(tmp_path: Path) -> None:
     settings = ingest_settings(tmp_path)
     ingest(settings)
-    done, modules = run("status", settings.store, "json=true")
-    assert json.loads(done.stdout)["state"] == "finished"
-    assert sorted(modules & HEAVY) == []
+    [(_, out, _, modules)] = run_jobs([[("jobs/status.py", settings.store, "json=true")]])
+    assert json.loads(out)["state"] == "finished"
+    assert sorted(HEAVY.intersection(modules)) == []
 
 
 def test_watching_ends_with_the_work(tmp_path: Path) -> None:
