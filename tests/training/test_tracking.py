@@ -1,9 +1,12 @@
 """What MLflow holds of a run, as its own client reads it."""
 
+import importlib
 import os
 import shutil
 import socket
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,8 +16,16 @@ from survey.training.tracking import PATIENCE, Tracker, flatten, is_unsent
 from survey.training.tracking_settings import Tracking
 from tests.training import lessons
 
-mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]  # warnings of MLflow itself
+pytestmark = [
+    pytest.mark.skipif(find_spec("mlflow") is None, reason="needs mlflow"),
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore"),  # warnings of MLflow itself
+]
+
+
+def load() -> ModuleType:
+    """MLflow, loaded by the process that runs these tests: the others need not take seconds for it."""
+    return importlib.import_module("mlflow")
 
 
 def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> None:
@@ -23,7 +34,7 @@ def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> Non
     settings = lessons.training(tmp_path, **changes)
     lessons.train(tmp_path, **changes)
     report.pictures(settings)
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = load().MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("toys")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
@@ -47,7 +58,7 @@ def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> Non
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of MLflow without runs, which takes seconds to make."""
     path = tmp_path_factory.mktemp("tracking") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    load().MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
 
 
@@ -62,7 +73,7 @@ ROWS = [{"epoch": float(number), "seconds": 1.0, "loss": 1 / number} for number 
 
 
 def sent_steps(tracker: Tracker, name: str = "loss") -> list[int]:
-    client = mlflow.MlflowClient(tracking_uri=tracker.uri)
+    client = load().MlflowClient(tracking_uri=tracker.uri)
     return sorted(point.step for point in client.get_metric_history(tracker.id, name))
 
 
@@ -70,10 +81,10 @@ def break_server(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """From now on, MLflow's server does not answer."""
 
     def fail(*_: object, **__: object) -> None:
-        raise mlflow.exceptions.MlflowException("Connection refused")
+        raise load().exceptions.MlflowException("Connection refused")
 
     for name in ("log_batch", "update_run", "create_run", "get_experiment_by_name", "log_artifact"):
-        monkeypatch.setattr(mlflow.MlflowClient, name, fail)
+        monkeypatch.setattr(load().MlflowClient, name, fail)
     return monkeypatch
 
 
