@@ -2,8 +2,7 @@
 
 A claim is a small hidden file, created so that one of several processes succeeds (on a disk by a link, in a
 bucket by a conditional PUT). Its process renews it every few seconds and removes it at the end. A claim whose
-process is gone is taken over: at once if the process was one of this machine, else, or if the folder has
-another path now, when the claim was not renewed for a while.
+process is gone is taken over: at once if it was one of this machine, else when the claim was silent for long.
 """
 
 import errno
@@ -222,7 +221,8 @@ def _is_gone(path: str, other: Values, age: Callable[[str], float] | None = None
             return True
         if other["folder"] == _place(path.rpartition("/")[0]):
             return False
-        # the same folder by another mount, or a copy of it with its claim, which nobody renews
+        with suppress(OSError):  # a copy of a folder with its claim, or the same folder by another mount
+            return not Path(path).samefile(files.join(other["folder"], CLAIM))
     return (age or _age)(path) > GONE_AFTER
 
 

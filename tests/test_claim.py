@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,7 @@ def test_the_claim_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, chang
     "changes",
     [
         {"machine": "another"},
-        {"folder": "/elsewhere/store"},  # another mount of this folder, or a copy with its claim
+        {"folder": "/elsewhere/store"},  # this folder was moved, or that path is of another namespace
     ],
 )
 def test_the_claim_of_another_machine_or_path_counts_until_it_is_silent(
@@ -132,6 +134,21 @@ def test_the_claim_of_another_machine_or_path_counts_until_it_is_silent(
     os.utime(tmp_path / CLAIM, (long_ago, long_ago))
     with claim(str(tmp_path), "ingest", "store", {}):
         pass
+
+
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_a_copied_claim_is_taken_over_and_one_that_is_reached_by_another_path_is_not(
+    tmp_path: Path, is_copy: bool
+) -> None:
+    """A link stands for the same folder by another mount."""
+    (tmp_path / "b").mkdir()
+    with claim(str(tmp_path / "a"), "ingest", "store", {"shard": 20}):
+        (shutil.copyfile if is_copy else os.link)(tmp_path / "a" / CLAIM, tmp_path / "b" / CLAIM)
+        with (
+            nullcontext() if is_copy else pytest.raises(ClaimedError),
+            claim(str(tmp_path / "b"), "ingest", "store", {"shard": 30}),
+        ):
+            pass
 
 
 def test_a_claim_is_renewed_during_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

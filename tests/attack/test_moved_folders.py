@@ -148,11 +148,15 @@ def foreign_claim(place: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"folder": "/another/folder"}, {"process": 2**22 + 1, "started": "1"}, {"machine": "far", "old": True}],
+    [{"folder": "copied"}, {"process": 2**22 + 1, "started": "1"}, {"machine": "far", "old": True}],
     ids=["copied with its folder", "its process is gone", "another machine, long ago"],
 )
 def test_a_claim_that_lies_in_a_moved_folder_is_taken_over(place: Path, changes: dict[str, Any]) -> None:
     predictions = move(place / "predictions")
+    if "folder" in changes:  # there the process still works
+        changes = {"folder": str(place / "original")}
+        (place / "original").mkdir()
+        foreign_claim(place / "original")
     foreign_claim(predictions, **changes)
     if "old" in changes:
         os.utime(predictions / CLAIM, (0, 0))
