@@ -134,6 +134,7 @@ def serve() -> list[str]:
 def _settle(environment: dict[str, str], log: Path) -> None:
     """A session, an environment and streams of its own."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     os.environ.clear()
     os.environ.update(environment)
     for number, path in ((0, Path(os.devnull)), (1, log.with_suffix(".out")), (2, log.with_suffix(".err"))):
