@@ -75,7 +75,7 @@ def _segmentation() -> Any:
     except ModuleNotFoundError:
         raise JobError(
             "images: statistics of shapes need photutils, which is not installed; "
-            "install it with: pip install 'survey-processor[images]'"
+            "install it with: pip install photutils"
         ) from None
     return segmentation
 

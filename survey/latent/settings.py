@@ -115,7 +115,7 @@ class LatentSettings(Settings):
         (),
         strict=False,
         description="the columns of that table to learn, one question each; the first gives the classes of "
-        "maps and outliers; not given = the column class, class_name or label",
+        "maps and outliers; not given = the first of class, class_name, morphology, label, f_CEMP",
     )
     votes: str = Field(
         "",

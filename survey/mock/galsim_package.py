@@ -11,8 +11,7 @@ def load() -> ModuleType:
         import galsim
     except ModuleNotFoundError:
         raise JobError(
-            "mock: images need GalSim, which is not installed; "
-            "install it with: pip install 'survey-processor[images]'"
+            "mock: images need GalSim, which is not installed; install it with: pip install galsim"
         ) from None
     module: ModuleType = galsim
     return module

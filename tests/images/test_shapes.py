@@ -145,5 +145,5 @@ def test_without_photutils_one_sentence_says_what_to_install(monkeypatch: pytest
         return original(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(JobError, match=r"need photutils.* pip install 'survey-processor\[images\]'$"):
+    with pytest.raises(JobError, match=r"need photutils.* pip install photutils$"):
         shapes.shape_statistics(as_bytes(sersic(0.5)))
