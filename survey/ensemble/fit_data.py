@@ -77,7 +77,7 @@ class FitData:
                 label_N[~chosen_N] = np.nan
             elif count:
                 notes.append(
-                    f"{name}: {count} validation stars of other sources have it, "
+                    f"{name}: known of {count} of the validation stars of other sources, "
                     f"{LEAST_OF_OTHERS} are needed; "
                     "its errors are calibrated on all stars, and may be too small for real ones"
                 )

@@ -56,7 +56,9 @@ def test_errors_are_calibrated_on_all_stars_where_real_ones_are_few_or_not_wante
     label_NL, notes = fit_data(real).labels_for_errors(errors_from)
     assert np.isfinite(label_NL[:, :2]).all()
     assert len(notes) == (0 if errors_from == "all" else 2)
-    assert all("49 validation stars of other sources have it, 50 are needed" in note for note in notes)
+    assert all(
+        "known of 49 of the validation stars of other sources, 50 are needed" in note for note in notes
+    )
 
 
 def test_visits_do_not_count_as_real_stars() -> None:
