@@ -14,7 +14,7 @@ from survey.catalog.stars import find_stars
 from survey.catalog.visits import combine_visits
 from survey.reports import catalog as report
 from tests.catalog import skies
-from tests.catalog.test_catalog import run, write_survey
+from tests.catalog.test_catalog import ALL_FORMATS, run, write_survey
 from tests.s3.conftest import Server, put
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(1800)]
@@ -71,6 +71,7 @@ def test_a_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp_path:
         "catalog": "s3://sky/all/catalog",
         "known": ["s3://sky/all/truth.csv"],
         "truth": "s3://sky/all/truth.csv",
+        "exports": ALL_FORMATS,
     }
     remote = run(tmp_path, **settings)
     assert report.pictures(remote)[0].startswith("s3://sky/all/catalog/")
@@ -79,4 +80,6 @@ def test_a_catalog_is_made_from_a_bucket_into_a_bucket(server: Server, tmp_path:
         assert first is not None
         assert second is not None
         assert second.equals(first)
+    for ending in ("vot", "fits", "csv"):
+        assert files.exists(f"s3://sky/all/catalog/mp_candidates.{ending}")
     assert not run(tmp_path, **settings).created
