@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -70,6 +72,12 @@ def test_the_shipped_ensemble_is_small_and_holds_no_path() -> None:
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < LARGEST
     for file in SHIPPED.rglob("*.json"):
         assert not PATH.search(file.read_text()), file
+    for file in SHIPPED.rglob("*.parquet"):
+        table = files.read_table(str(file))
+        for name in table.column_names:
+            if pa.types.is_string(table.schema.field(name).type):
+                starts = pc.starts_with(table[name], "/")
+                assert not pc.any(starts).as_py(), (file, name)
     assert not list(SHIPPED.rglob("*.pt")), "safetensors only"
 
 

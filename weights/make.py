@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from survey import checked, files
@@ -27,6 +28,7 @@ from survey.ensemble.fit_cascade import fitted_cascade
 from survey.ensemble.member_names import INSIDE
 from survey.ensemble.settings import Build
 from survey.folder import SETTINGS, Folder
+from survey.labelling.visit_names import FOLDER
 from survey.recipes import merge, read_section
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
@@ -112,6 +114,8 @@ def copy_folder(source: Path, target: Path, names: tuple[str, ...], base: Path) 
     for name in (name for name in names if not name.endswith(".json")):
         if name == POPULATION:
             write_small(target / name, some_rows(files.read_table(str(source / name))))
+        elif name.endswith(".parquet"):
+            files.write_table(str(target / name), without_folders(files.read_table(str(source / name))))
         else:
             shutil.copyfile(source / name, target / name)
         copied[name] = checked.WrittenFile.at(str(target / name)).model_dump()
@@ -147,6 +151,15 @@ def some_rows(population: pa.Table) -> pa.Table:
     count = min(population.num_rows, DRAWS)
     chosen = np.random.default_rng(0).choice(population.num_rows, count, replace=False)
     return population.take(pa.array(np.sort(chosen)))
+
+
+def without_folders(table: pa.Table) -> pa.Table:
+    """A table of spectra in which the folders of their files have their own name only."""
+    for name in {FOLDER, f"extra_{FOLDER}"}.intersection(table.column_names):
+        place = table.schema.get_field_index(name)
+        names = pc.replace_substring_regex(table[name], r"^.*/", "")
+        table = table.set_column(place, table.schema.field(name), names)
+    return table
 
 
 def without_paths(value: Any, base: Path) -> Any:
