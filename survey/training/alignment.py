@@ -164,21 +164,6 @@ def weighted(settings: Align, distance: Tensor, epoch: float, other_terms: Tenso
     return weight * distance
 
 
-def alignment(
-    settings: Align,
-    latent_BD: Tensor,
-    source_B: Tensor,
-    epoch: float = math.inf,
-    pair_B: Tensor | None = None,
-    other_terms: Tensor | None = None,
-) -> Tensor:
-    """The weighted distance between the main source and all others; 0 where nothing can be compared."""
-    compared = compare(settings, latent_BD, source_B, pair_B)
-    if compared is None:
-        return latent_BD.new_zeros(())
-    return weighted(settings, compared.distance, epoch, other_terms)
-
-
 class Tally:
     """What an epoch has compared: the share of its rows, the sum of distances, and the number of pairs."""
 

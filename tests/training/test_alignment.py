@@ -1,5 +1,6 @@
 """Distances between the features of two sources: 0 for equal ones, growing, and made small by a training."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from survey.ensemble.members import open_members
 from survey.labelling import samples
 from survey.settings import SettingsError
-from survey.training.alignment import DISTANCES, LEAST, alignment, complaint, pairs_in_all, sinkhorn
+from survey.training.alignment import DISTANCES, LEAST, compare, complaint, pairs_in_all, sinkhorn, weighted
 from survey.training.losses import Targets
 from survey.training.run import history, read_plan
 from survey.training.settings import Train
@@ -22,6 +23,22 @@ from survey.training.sources import compared_sources, source_names
 from survey.training.train import plan
 from survey.training.worker import learn
 from tests.training import lessons
+
+
+def alignment(
+    settings: Align,
+    latent_BD: Tensor,
+    source_B: Tensor,
+    epoch: float = math.inf,
+    pair_B: Tensor | None = None,
+    other_terms: Tensor | None = None,
+) -> Tensor:
+    """The weighted distance between the main source and all others; 0 where nothing can be compared."""
+    compared = compare(settings, latent_BD, source_B, pair_B)
+    if compared is None:
+        return latent_BD.new_zeros(())
+    return weighted(settings, compared.distance, epoch, other_terms)
+
 
 METHODS = sorted(DISTANCES)
 
