@@ -348,12 +348,13 @@ def distance(first_ND: NDArray[np.float64], other_ND: NDArray[np.float64]) -> fl
     """The distance of two sets of latents, in units of their common spread."""
     import torch
 
-    from survey.training.alignment import alignment
+    from survey.training.alignment import compare
     from survey.training.source_settings import Align
 
     both = torch.from_numpy(np.concatenate([first_ND, other_ND])).float()
     source = torch.cat([torch.zeros(len(first_ND)), torch.ones(len(other_ND))]).long()
-    return float(alignment(Align(method="mmd", weight=1.0), both, source))
+    compared = compare(Align(method="mmd", weight=1.0), both, source)
+    return float(compared.distance) if compared else float("nan")
 
 
 PARTS = {"mstars": m_stars, "galaxies": galaxies, "surveys": surveys}
