@@ -28,6 +28,7 @@ from survey.labelling.match import (
 from survey.labelling.no_match import no_match_message
 from survey.labelling.rows import TableRows, read_rows
 from survey.labelling.settings import Join, Key
+from survey.labelling.shared_names import NAME_KEYS, has_unclear_name
 from survey.labelling.star_id import Codes, Floats
 from survey.labelling.visit_names import FOLDER, visits_of_files, with_folders
 
@@ -106,8 +107,8 @@ def join(settings: Join, store: Shards, wanted: Sequence[str], part_column: str 
     rows = read_rows(settings, names, part_column, spectra.number_columns, counts, EXTRA_LABELS)
     match = _match(settings, rows, spectra.table, counts)
     no_code_R = rows.keep_R & (match.code_R < 0)
-    if "file" in (counts.key, *counts.by_other_keys) and no_code_R.any():
-        unclear_R = keys.has_unclear_file(rows.columns, rows.key_columns, spectra.table)
+    if set(NAME_KEYS) & {counts.key, *counts.by_other_keys} and no_code_R.any():
+        unclear_R = has_unclear_name(rows.columns, rows.key_columns, spectra.table)
         counts.refused["same name"] = int((unclear_R & no_code_R).sum())
     keep_N = _inside_limits(rows, spectra.table, counts)
     groups = group_rows(names, rows.values, rows.part_R, match.code_R)

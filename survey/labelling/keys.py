@@ -3,7 +3,6 @@
 A key is obsid, file, visit, star or position. Shapes: R rows of the table, N spectra of the store.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,9 +159,9 @@ def table_keys(key: Key, table: pa.Table, columns: KeyColumns) -> pa.Array:
         return pc.if_else(pc.greater(number, 0), number, None)
     if key == "file":
         named = [name for name in (columns.file, columns.image) if name]
-        return pc.coalesce(*(_null_if_empty(file_stems(table[name].combine_chunks())) for name in named))
+        return pc.coalesce(*(null_if_empty(file_stems(table[name].combine_chunks())) for name in named))
     if key == "visit":
-        return _null_if_empty(_visits(table, columns))
+        return null_if_empty(_visits(table, columns))
     return star_id.clean_ids(table[columns.star].combine_chunks(), str(columns.star))
 
 
@@ -182,89 +181,12 @@ def store_keys(key: Key, spectra: pa.Table) -> pa.Array:
     return star_id.clean_ids(spectra["star"].combine_chunks())
 
 
-def file_keys(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """The values of the key `file` in a label table and in a store: the names of files, without folders.
-
-    Files of the store that share a name have their paths instead. A row of the table with such a name gets
-    the path that ends as what the table gives; none if no path does, or several do.
-    """
-    name_R, name_N = table_keys("file", table, columns), store_keys("file", spectra)
-    is_own_file = pc.less(spectra["row"].combine_chunks(), 0)
-    name_of_file_N = pc.if_else(is_own_file, name_N, None)
-    if pc.count_distinct(name_of_file_N).as_py() == pc.sum(is_own_file).as_py():
-        return name_R, name_N
-    path_N = _paths(pc.if_else(is_own_file, spectra["path"].combine_chunks(), None))
-    files = pa.table({"name": name_of_file_N, "path": path_N}).drop_null()
-    counted = files.group_by("name", use_threads=False).aggregate([("path", "count_distinct")])
-    shared = counted.filter(pc.greater(counted["path_count_distinct"], 1))["name"].combine_chunks()
-    is_shared_R, is_shared_N = (pc.is_in(names, value_set=shared) for names in (name_R, name_N))
-    named = [name for name in (columns.file, columns.image) if name]
-    given_R = pc.coalesce(*(_null_if_empty(_paths(table[name].combine_chunks())) for name in named))
-    given_R, path_N = pc.if_else(is_shared_R, given_R, None), pc.if_else(is_shared_N, path_N, None)
-    full_R = pa.array(
-        _full_paths(given_R.to_pylist(), pc.unique(path_N.drop_null()).to_pylist()), pa.string()
-    )
-    return pc.if_else(is_shared_R, full_R, name_R), pc.coalesce(path_N, name_N)
-
-
-def has_unclear_file(table: pa.Table, columns: KeyColumns, spectra: pa.Table) -> NDArray[np.bool_]:
-    """Rows with the name of several files of the store, and a path that does not tell which of them it is."""
-    if not (columns.file or columns.image):
-        return np.zeros(table.num_rows, bool)
-    key_R, name_R = file_keys(table, columns, spectra)[0], table_keys("file", table, columns)
-    unclear_R: NDArray[np.bool_] = pc.and_(key_R.is_null(), name_R.is_valid()).to_numpy(zero_copy_only=False)
-    return unclear_R
-
-
-def _paths(paths: pa.Array) -> pa.Array:
-    """Paths as they are compared: without ./ and ../ before them, the name as `file_stems` gives it."""
-    text = pc.replace_substring(pc.utf8_trim_whitespace(pc.cast(paths, pa.string())), "\\", "/")
-    folders = pc.replace_substring_regex(pc.replace_substring_regex(text, r"[^/]*$", ""), r"^(\.{1,2}/)+", "")
-    return pc.binary_join_element_wise(folders, file_stems(text), "")
-
-
-def _full_paths(given: list[str | None], paths: list[str]) -> list[str | None]:
-    """For each given path the only path that ends so, None if there is none, or more than one.
-
-    Leading folders that no path has are left out, but one folder stays: a table may be from another machine.
-    Of given paths that then mean one path, the one that agrees longest is right.
-    """
-    path_of_end = _paths_by_end(paths)
-    full_of: dict[str, str | None] = {}
-    shortened = defaultdict[str, list[tuple[int, str]]](list)
-    for path in {path for path in given if path}:
-        parts = path.split("/")
-        ends = ("/".join(parts[first:]) for first in range(max(len(parts) - 1, 1)))
-        end = next((end for end in ends if end in path_of_end), "")
-        full = path_of_end.get(end)
-        if end == path:
-            full_of[path] = full
-        elif full:
-            shortened[full].append((end.count("/"), path))
-    for full in shortened.keys() - full_of.values():
-        most = max(agreeing for agreeing, _ in shortened[full])
-        best = [path for agreeing, path in shortened[full] if agreeing == most]
-        if all(max(best, key=len).endswith(path) for path in best):  # else they are several files
-            full_of |= dict.fromkeys(best, full)
-    return [full_of.get(path) if path else None for path in given]
-
-
-def _paths_by_end(paths: list[str]) -> dict[str, str | None]:
-    """The path of each end of a path; None for an end of several."""
-    path_of_end: dict[str, str | None] = {}
-    for path in paths:
-        parts = path.split("/")
-        for first in range(len(parts)):
-            end = "/".join(parts[first:])
-            path_of_end[end] = path if path_of_end.get(end, path) == path else None
-    return path_of_end
-
-
 def _is_text(column: pa.Array) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
 
 
-def _null_if_empty(text: pa.Array) -> pa.Array:
+def null_if_empty(text: pa.Array) -> pa.Array:
+    """Null in place of an empty text."""
     return pc.if_else(pc.equal(text, ""), None, text)
 
 

@@ -18,6 +18,7 @@ from survey import files, labels
 from survey.labelling import keys, star_id
 from survey.labelling.keys import KeyColumns
 from survey.labelling.settings import Key
+from survey.labelling.shared_names import NAME_KEYS, name_keys
 from survey.labelling.star_id import Codes, Floats
 from survey.labelling.values import LabelValues
 from survey.sources.table_files import label_path
@@ -66,8 +67,8 @@ def match_by(
     if key == "position":
         code_R, code_N = _match_positions(*keys.positions(table, columns), spectra)
     else:
-        if key == "file":
-            key_R, key_N = keys.file_keys(table, columns, spectra)
+        if key in NAME_KEYS:
+            key_R, key_N = name_keys(key, table, columns, spectra)
         else:
             key_R, key_N = keys.table_keys(key, table, columns), keys.store_keys(key, spectra)
         code_R, distinct = star_id.encode(key_R)

@@ -12,6 +12,7 @@ from survey.labelling.keys import KeyColumns
 from survey.labelling.match import match_by
 from survey.labelling.rows import TableRows
 from survey.labelling.settings import Join, Key
+from survey.labelling.shared_names import has_unclear_name
 
 
 def no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts: Counts) -> str:
@@ -30,8 +31,8 @@ def no_match_message(settings: Join, rows: TableRows, spectra: pa.Table, counts:
         f"{key}: {_examples(key, rows, None)} in the table, {_examples(key, rows, spectra)} in the store"
         for key in offered
     ]
-    unclear = int(keys.has_unclear_file(rows.columns, rows.key_columns, spectra).sum())
-    same_name = f"several files of the store have the name of the file of {unclear} rows: give their paths; "
+    unclear = int(has_unclear_name(rows.columns, rows.key_columns, spectra).sum())
+    same_name = f"several files of the store have the name of {unclear} rows: give their paths; "
     no_key = (
         f"the table has no column of a key; {rows.table.similar('obsid')}; add a column obsid, visit or star "
         f"(visit: {_examples('visit', rows, spectra)} in the store)"

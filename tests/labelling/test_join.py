@@ -546,7 +546,10 @@ def images(*paths: str) -> list[dict[str, Any]]:
     return [visit(0, path=path, visit=path.split("/")[-1].split(".")[0], **nothing) for path in paths]
 
 
-def test_files_of_one_name_in_several_folders_get_the_labels_of_their_own_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["image", "visit"])
+def test_files_of_one_name_in_several_folders_get_the_labels_of_their_own_rows(
+    tmp_path: Path, column: str
+) -> None:
     """Without a row of its own, an elliptical galaxy got the class of the spiral one of the same name."""
     rows = images(
         "/d/spiral/0001.jpg", "/d/elliptical/0001.jpg", "/d/elliptical/0002.jpg", "/d/ring/0001.jpg"
@@ -554,27 +557,28 @@ def test_files_of_one_name_in_several_folders_get_the_labels_of_their_own_rows(t
     cases: dict[str, list[int]] = {"spiral/0001.jpg": [0], "./elliptical/0001": [1], "/d/ring/0001.JPG": [3]}
     cases |= {"d\\ring\\0001.jpg": [3], "other/0002.jpg": [2], "../d/spiral/0001.jpg.gz": [0]}
     cases |= {"/home/me/d/spiral/0001.jpg": [0], "/e/ring/0001.jpg": [3]}
-    frame = pd.DataFrame({"image": list(cases), "FeH": -np.arange(len(cases)) / 4})
+    frame = pd.DataFrame({column: list(cases), "FeH": -np.arange(len(cases)) / 4})
     for number, (path, expected) in enumerate(cases.items()):
-        found = joined(tmp_path / str(number), frame[frame["image"] == path], ["FeH"], rows)
+        found = joined(tmp_path / str(number), frame[frame[column] == path], ["FeH"], rows)
         assert (4 * found.shard_N + found.row_in_shard_N).tolist() == expected, path
         assert found.label_NL[:, 0].tolist() == [-number / 4]
         assert_all_are_counted(found.counts)
 
 
+@pytest.mark.parametrize("column", ["image", "visit"])
 @pytest.mark.parametrize("path", ["0001.jpg", "/d/0001.jpg", "/e/irregular/0001.jpg"])
 def test_a_row_that_names_one_of_several_files_unclearly_is_refused_and_counted(
-    tmp_path: Path, path: str
+    tmp_path: Path, path: str, column: str
 ) -> None:
     rows = images("/d/spiral/0001.jpg", "/d/elliptical/0001.jpg", "/d/elliptical/0002.jpg")
-    frame = pd.DataFrame({"image": ["0002.jpg", path], "FeH": [-1.0, -2.0]})
+    frame = pd.DataFrame({column: ["0002.jpg", path], "FeH": [-1.0, -2.0]})
     found = joined(tmp_path, frame, ["FeH"], rows)
     assert found.row_in_shard_N.tolist() == [2]
     assert found.counts.refused["same name"] == 1
     assert found.counts.refused["no key"] == 0
     assert "1 refused: several files of the store have the name of its file" in found.counts.text()
     assert_all_are_counted(found.counts)
-    with pytest.raises(ValueError, match="several files of the store have the name of the file of 1 rows"):
+    with pytest.raises(ValueError, match="several files of the store have the name of 1 rows"):
         joined(tmp_path, frame[1:], ["FeH"], rows)
 
 
