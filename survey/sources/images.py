@@ -2,7 +2,7 @@
 
 FITS cut-outs have planes (C, H, W) or one plane in the first HDU that has an image, as the cut-out services
 of Legacy Survey and SDSS give them; the bands in its header put the planes in order, the reddest first. What
-an image is of comes from the name of its file and, in FITS, from RA, DEC and OBJECT.
+an image is of comes from the name of its file and, in FITS, from OBJECT, RA and DEC or world coordinates.
 """
 
 import re
@@ -12,6 +12,7 @@ import numpy as np
 
 from survey.images import decode
 from survey.images.planes import band_names
+from survey.images.position import position
 from survey.images.settings import ImageFiles
 from survey.sources import fits
 from survey.sources.visit import valid_values
@@ -40,7 +41,7 @@ def read(hdus: fits.Hdus, name: str, settings: ImageFiles) -> list[ImageOfObject
             continue
         bands = band_names(hdu.cards.get)
         pixels = decode.from_planes(hdu.image(), settings.smallest, settings.largest, bands)
-        cards = {"ra": hdu.cards.get("RA"), "dec": hdu.cards.get("DEC"), "star": hdu.cards.get("OBJECT")}
+        cards = position(hdu.cards.get, *hdu.shape[-2:]) | {"star": hdu.cards.get("OBJECT")}
         visit = visit_of(name, settings) | _given(cards)
         return [ImageOfObject(pixels, valid_values(visit.items()))]
     return None
