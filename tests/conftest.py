@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
+from survey.metrics import intervals
 from survey.reports import style
 
 # Ray gives its workers way to all other processes: beside other tests, two of them took eight times as long.
@@ -59,6 +60,15 @@ def quick_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.path.parent.name != "reports":
             patch.setattr(style, "ConstrainedLayoutEngine", lambda **_: "none")
             patch.setattr(Figure, "savefig", lambda _, sink, **__: Image.new("L", (1, 1)).save(sink, "PNG"))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Outside tests/metrics, the intervals of metrics are drawn from a fifth of the resamples."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "metrics":
+            patch.setattr(intervals, "DRAWS", 200)
         yield
 
 

@@ -93,6 +93,14 @@ def rates(counts_XCC: Counts) -> tuple[Floats, Floats, Floats]:
         return hits_XC / predicted_XC, hits_XC / true_XC, 2 * hits_XC / (predicted_XC + true_XC)
 
 
+def f1_of_class(counts_XCC: Counts, number: int) -> Floats:
+    """F1 of one class, as `rates` defines it."""
+    hits_X = counts_XCC[..., number, number]
+    both_X = counts_XCC[..., number].sum(-1) + counts_XCC[..., number, :].sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(2 * hits_X / both_X)
+
+
 def averages(counts_XCC: Counts) -> dict[str, Floats]:
     """Averages over classes: precision, recall and F1 weighted by spectra, and the plain mean of F1.
 
@@ -159,16 +167,16 @@ def _measure_averages(counts_CC: Counts, visits: Visits, overall: str) -> list[M
 
 def _measure_class(counts_CC: Counts, visits: Visits, number: int, name: str) -> list[Measure]:
     """Precision, recall and F1 of one class."""
-    f1, f1_R = float(rates(counts_CC)[2][number]), rates(visits.drawn_RCC)[2][:, number]
+    f1, f1_R = (f1_of_class(counts, number) for counts in (counts_CC, visits.drawn_RCC))
     hits = int(counts_CC[number, number])
     predicted, true = int(counts_CC[:, number].sum()), int(counts_CC[number].sum())
     of_predicted, of_true = float(visits.predicted_C[number]), float(visits.true_C[number])
     least, true_stars = min(of_predicted, of_true), visits.true_stars[number]
-    low, high = _f1_interval(f1_R, f1, hits * least, (predicted + true - hits) * least)
+    low, high = _f1_interval(f1_R, float(f1), hits * least, (predicted + true - hits) * least)
     return [
         share_measure(name, "precision", hits, predicted, of_predicted, visits.predicted_stars[number]),
         share_measure(name, "recall", hits, true, of_true, true_stars),
-        Measure(name, "f1", f1, low, high, true, true_stars),
+        Measure(name, "f1", float(f1), low, high, true, true_stars),
     ]
 
 

@@ -97,34 +97,34 @@ def percentile_interval(draws_R: Floats, value: float) -> tuple[float, float]:
     return min(float(low), value), max(float(high), value)
 
 
-def resample_confusions(counts_CC: Counts, draws: int = DRAWS) -> Counts:
+def resample_confusions(counts_CC: Counts) -> Counts:
     """Confusion matrices (R, C, C) of a stratified bootstrap, drawn within each true class."""
     generator = np.random.default_rng(SEED)
     rows = [
-        generator.multinomial(n, row / max(n, 1) if n else np.eye(len(row))[0], draws)
+        generator.multinomial(n, row / max(n, 1) if n else np.eye(len(row))[0], DRAWS)
         for n, row in zip(counts_CC.sum(1), counts_CC, strict=True)
     ]
     return np.stack(rows, 1)
 
 
-def resample_means(values_NK: Floats, draws: int = DRAWS, star_N: Counts | None = None) -> Floats:
+def resample_means(values_NK: Floats, star_N: Counts | None = None) -> Floats:
     """Means (R, K) of resampled rows; of resampled stars where stars have several rows (NaN: of one star)."""
     block_N = star_blocks(star_N)
     if block_N is not None:
         sums_BK = block_sums(np.column_stack([np.ones(len(values_NK)), values_NK]), block_N)
-        drawn_RK = draw_blocks(len(sums_BK), draws) @ sums_BK
+        drawn_RK = draw_blocks(len(sums_BK)) @ sums_BK
         return np.asarray(drawn_RK[:, 1:] / drawn_RK[:, :1] if len(sums_BK) > 1 else drawn_RK[:, 1:] * np.nan)
     size, columns = values_NK.shape
     if size < NORMAL_LIMIT:
-        return np.asarray(draw_rows(size, draws) @ values_NK / size)
+        return np.asarray(_drawn_rows(size, DRAWS) @ values_NK / size)
     mean_K = values_NK.mean(0)
     # the triangle of QR is a root of the covariance, also where columns depend on each other
     root_KK = np.linalg.qr(values_NK - mean_K, mode="r") / np.sqrt(size * (size - 1))
-    return np.asarray(mean_K + np.random.default_rng(SEED).standard_normal((draws, columns)) @ root_KK)
+    return np.asarray(mean_K + np.random.default_rng(SEED).standard_normal((DRAWS, columns)) @ root_KK)
 
 
 @lru_cache(maxsize=2)
-def draw_rows(size: int, draws: int) -> Floats:
+def _drawn_rows(size: int, draws: int) -> Floats:
     """How often each row is in each bootstrap sample of rows (R, N)."""
     index_RN = np.random.default_rng(SEED).integers(size, size=(draws, size))
     cell_RN = index_RN + size * np.arange(draws)[:, None]
@@ -146,10 +146,14 @@ def block_sums(values_NK: Floats, block_N: Counts) -> Floats:
     return np.stack([np.bincount(block_N, column) for column in values_NK.T], 1)
 
 
-@lru_cache(maxsize=2)
-def draw_blocks(size: int, count: int = DRAWS) -> Floats:
+def draw_blocks(size: int) -> Floats:
     """How often each block is in each bootstrap sample (R, B)."""
-    draw_RB = np.random.default_rng(SEED).multinomial(size, np.full(size, 1 / size), count).astype(np.float64)
+    return _drawn_blocks(size, DRAWS)
+
+
+@lru_cache(maxsize=2)
+def _drawn_blocks(size: int, draws: int) -> Floats:
+    draw_RB = np.random.default_rng(SEED).multinomial(size, np.full(size, 1 / size), draws).astype(np.float64)
     draw_RB.flags.writeable = False
     return draw_RB
 
