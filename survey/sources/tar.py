@@ -66,7 +66,7 @@ def _members(path: str, size: int, stamp: float) -> list[Member]:
                 if len(members) > MOST_MEMBERS:
                     raise ValueError(f"{path}: more than {MOST_MEMBERS:,} images; unpack it")
     except tarfile.TarError as error:
-        raise ValueError(f"{path}: no tar file that can be read ({error}); unpack it") from error
+        raise ValueError(f"{path}: no tar file that can be read ({error}); copy it again") from error
     return members
 
 
