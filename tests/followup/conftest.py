@@ -71,3 +71,27 @@ class Command:
 def draw(vetted: VettedCatalog) -> Command:
     """Draw a sample, with the given settings in place of the usual ones."""
     return Command(vetted)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sample with its results, and what both commands printed."""
+
+    folder: Path
+    text: str
+    results: str
+
+
+_kept: list[Drawn] = []
+
+
+@pytest.fixture
+def drawn(draw: Command, vetted: VettedCatalog, _a_day_in_autumn: None) -> Drawn:
+    """A sample with the usual settings, drawn once; tests do not change it."""
+    if not _kept:
+        folder = Path(vetted.folder).parent / "drawn"
+        text = draw(folder)
+        done = survey("followup", f"followup={folder}", f"results={vetted.truth}")
+        assert done.returncode == 0, done.stderr
+        _kept.append(Drawn(folder, text, done.stdout))
+    return _kept[0]

@@ -1,6 +1,7 @@
 """The job from a catalog to a sample, and from results to a purity; its errors; what is done twice."""
 
 import csv
+import shutil
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from survey.followup.settings import ExposureSettings
 from survey.followup.sites import find_site
 from survey.reports import followup_plots
 from tests.commands import survey
-from tests.followup.conftest import Command, VettedCatalog
+from tests.followup.conftest import Command, Drawn, VettedCatalog
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -28,23 +29,18 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_a_sample_and_its_results_in_two_commands(
-    draw: Command, vetted: VettedCatalog, tmp_path: Path
-) -> None:
-    text = draw(tmp_path / "f")
-    rows = rows_of(tmp_path / "f" / "followup.csv")
-    assert f"{len(rows)} stars in " in text
+def test_a_sample_and_its_results_in_two_commands(drawn: Drawn, vetted: VettedCatalog) -> None:
+    rows = rows_of(drawn.folder / "followup.csv")
+    assert f"{len(rows)} stars in " in drawn.text
     assert [int(row["order"]) for row in rows] == list(range(1, len(rows) + 1))
     assert {row["chosen_for"] for row in rows} == {"yield", "random"}
     assert all(float(row["airmass"]) <= 2 for row in rows), "2 is the airmass at 30 degrees"
     assert all((row["inclusion_probability"] == "1") == (row["chosen_for"] == "yield") for row in rows)
-    others = pq.ParquetFile(tmp_path / "f" / "not_chosen.parquet").read()
+    others = pq.ParquetFile(drawn.folder / "not_chosen.parquet").read()
     assert len(rows) + others.num_rows == vetted.table.num_rows
-    assert {path.name for path in (tmp_path / "f").glob("*.png")} == {"yield.png", "sky.png", "strata.png"}
+    assert {path.name for path in (drawn.folder).glob("*.png")} == {"yield.png", "sky.png", "strata.png"}
 
-    done = survey("followup", f"followup={tmp_path / 'f'}", f"results={vetted.truth}")
-    assert done.returncode == 0, done.stderr
-    document = Folder(str(tmp_path / "f" / "results"), RESULTS).document()
+    document = Folder(str(drawn.folder / "results"), RESULTS).document()
     truth = {row["star"]: float(row["CFe"]) >= 0.7 for row in rows_of(Path(vetted.truth))}
     assert document.observed == len(rows)
     assert document.true == sum(truth[row["star"]] for row in rows)
@@ -57,29 +53,26 @@ def test_a_sample_and_its_results_in_two_commands(
     assert document.expected == pytest.approx(purity.value * vetted.table.num_rows)
     assert document.counts["used"] == len(rows)
     assert document.counts["of the list, but not in the sample"] == others.num_rows
-    assert "of all stars that can be observed (stratified, without bias" in done.stdout
-    assert (tmp_path / "f" / "results" / "purity.png").exists()
+    assert "of all stars that can be observed (stratified, without bias" in drawn.results
+    assert (drawn.folder / "results" / "purity.png").exists()
 
 
-def test_weights_from_the_files_give_the_same_purity(
-    draw: Command, vetted: VettedCatalog, tmp_path: Path
-) -> None:
+def test_weights_from_the_files_give_the_same_purity(drawn: Drawn) -> None:
     """By hand: each observed star counts 1 / inclusion probability."""
-    draw(tmp_path / "f")
-    survey("followup", f"followup={tmp_path / 'f'}", f"results={vetted.truth}")
-    table = pq.ParquetFile(tmp_path / "f" / "results" / "results.parquet").read()
+    table = pq.ParquetFile(drawn.folder / "results" / "results.parquet").read()
     weight = 1 / table["inclusion_probability"].to_numpy()
     true = table["true"].to_numpy(zero_copy_only=False)
-    document = Folder(str(tmp_path / "f" / "results"), RESULTS).document()
+    document = Folder(str(drawn.folder / "results"), RESULTS).document()
     assert document.purity.value == pytest.approx((weight * true).sum() / weight.sum())
 
 
 def test_a_second_command_does_nothing_and_more_results_replace_the_first(
-    draw: Command, vetted: VettedCatalog, tmp_path: Path
+    draw: Command, drawn: Drawn, tmp_path: Path
 ) -> None:
-    draw(tmp_path / "f")
-    before = (tmp_path / "f" / "followup.json").read_bytes()
-    assert "was drawn before: it stays as it is" in draw(tmp_path / "f")
+    before = (drawn.folder / "followup.json").read_bytes()
+    assert "was drawn before: it stays as it is" in draw(drawn.folder)
+    assert (drawn.folder / "followup.json").read_bytes() == before
+    shutil.copytree(drawn.folder, tmp_path / "f", ignore=shutil.ignore_patterns("results"))
     rows = rows_of(tmp_path / "f" / "followup.csv")
     results = tmp_path / "seen.csv"
     results.write_text("star,true\n" + "".join(f"{row['star']},yes\n" for row in rows[: len(rows) // 2]))
@@ -97,29 +90,24 @@ def test_a_second_command_does_nothing_and_more_results_replace_the_first(
     assert "1 not in the list" in text
 
 
-def test_the_purity_is_compared_with_what_was_expected_of_the_same_stars(
-    draw: Command, vetted: VettedCatalog, tmp_path: Path
-) -> None:
-    draw(tmp_path / "f")
-    survey("followup", f"followup={tmp_path / 'f'}", f"results={vetted.truth}")
+def test_the_purity_is_compared_with_what_was_expected_of_the_same_stars(drawn: Drawn) -> None:
     rows = [
         row
         for name in ("followup.parquet", "not_chosen.parquet")
-        for row in pq.ParquetFile(tmp_path / "f" / name).read().to_pylist()
+        for row in pq.ParquetFile(drawn.folder / name).read().to_pylist()
     ]
     expected = [row["probability"] for row in rows if row["inclusion_probability"] is not None]
     assert len(expected) < len(rows), "some stars cannot be observed"
-    document = Folder(str(tmp_path / "f" / "results"), RESULTS).document()
+    document = Folder(str(drawn.folder / "results"), RESULTS).document()
     assert document.before == pytest.approx(np.mean(expected))
     assert document.before != pytest.approx(np.mean([row["probability"] for row in rows]))
 
 
 def test_the_sample_stays_when_its_nights_are_over(
-    draw: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    draw: Command, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw(tmp_path / "f")
     monkeypatch.setattr(followup, "now", lambda: datetime(2028, 1, 1, 12, tzinfo=UTC))
-    assert "was drawn before" in draw(tmp_path / "f")
+    assert "was drawn before" in draw(drawn.folder)
     assert "the night of 2027-01-10 is over; give nights from 2028-01-01 on" in draw(tmp_path / "g")
 
 
@@ -155,18 +143,19 @@ def test_tonight_can_be_planned_in_the_evening_in_hawaii(
 
 
 def test_a_sample_that_was_stopped_is_drawn_again_and_is_the_same(
-    draw: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    draw: Command, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw(tmp_path / "f")
     with monkeypatch.context() as patch:
         patch.setattr(followup, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert "stopped; run the same command again" in draw(tmp_path / "g")
     assert not Folder(str(tmp_path / "g"), FOLLOWUP).is_finished()
     draw(tmp_path / "g")
-    assert rows_of(tmp_path / "g" / "followup.csv") == rows_of(tmp_path / "f" / "followup.csv")
+    assert rows_of(tmp_path / "g" / "followup.csv") == rows_of(drawn.folder / "followup.csv")
 
 
-def test_verdicts_change_what_is_observed(draw: Command, vetted: VettedCatalog, tmp_path: Path) -> None:
+def test_verdicts_change_what_is_observed_but_not_a_sample_that_was_drawn(
+    draw: Command, drawn: Drawn, vetted: VettedCatalog, tmp_path: Path
+) -> None:
     stars = vetted.table["star"].to_pylist()
     verdicts = ["reject"] * 10 + ["accept"] * 10 + ["unsure"] * 5
     lines = [f"{star},{verdict},2,4" for star, verdict in zip(stars, verdicts, strict=False)]
@@ -185,19 +174,10 @@ def test_verdicts_change_what_is_observed(draw: Command, vetted: VettedCatalog, 
         for name in ("followup.parquet", "not_chosen.parquet")
         for row in pq.ParquetFile(tmp_path / "g" / name).read().to_pylist()
     }
-    draw(tmp_path / "h")
-    for row in pq.ParquetFile(tmp_path / "h" / "followup.parquet").read().to_pylist():
+    for row in pq.ParquetFile(drawn.folder / "followup.parquet").read().to_pylist():
         if row["star"] in stars[:10]:
             assert probability[row["star"]] < row["probability"]
-
-
-def test_a_changed_table_of_verdicts_does_not_change_a_sample(
-    draw: Command, vetted: VettedCatalog, tmp_path: Path
-) -> None:
-    table = tmp_path / "verdicts.csv"
-    table.write_text(f"star,verdict,people\n{vetted.table['star'][0]},accept,1\n")
-    draw(tmp_path / "f", f"verdicts={table}")
-    table.write_text(f"star,verdict,people\n{vetted.table['star'][0]},reject,1\n")
+    table.write_text(table.read_text().replace("J999999,accept", "J999999,reject"))
     assert "a second draw would spoil its inclusion probabilities" in draw(
         tmp_path / "f", f"verdicts={table}"
     )
@@ -272,9 +252,8 @@ def test_settings_of_a_sample_are_refused_beside_results_alone(given: str, tmp_p
     assert f"leave {name}= out, or give of=CATALOG too" in done.stderr
 
 
-def test_other_settings_for_a_finished_sample_are_an_error(draw: Command, tmp_path: Path) -> None:
-    draw(tmp_path / "f")
-    assert "hours=6.0 there, 7.0 now" in draw(tmp_path / "f", "hours=7")
+def test_other_settings_for_a_finished_sample_are_an_error(draw: Command, drawn: Drawn) -> None:
+    assert "hours=6.0 there, 7.0 now" in draw(drawn.folder, "hours=7")
 
 
 def test_without_a_random_part_nothing_is_certified(
@@ -294,19 +273,16 @@ def test_stars_that_cannot_be_observed_count_to_the_stratum_of_the_nearest_proba
     assert followup._nearest(np.array([0.7]), wanted).tolist() == [0] * 5
 
 
-def test_status_knows_a_sample_and_its_results(draw: Command, vetted: VettedCatalog, tmp_path: Path) -> None:
-    draw(tmp_path / "f")
-    survey("followup", f"followup={tmp_path / 'f'}", f"results={vetted.truth}")
-    for folder in (tmp_path / "f", tmp_path / "f" / "results"):
+def test_status_knows_a_sample_and_its_results(drawn: Drawn) -> None:
+    for folder in (drawn.folder, drawn.folder / "results"):
         assert "finished" in survey("status", str(folder)).stdout
 
 
-def test_other_programs_open_the_sample_with_its_units(draw: Command, tmp_path: Path) -> None:
-    draw(tmp_path / "f")
+def test_other_programs_open_the_sample_with_its_units(drawn: Drawn) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = parse_single_table(str(tmp_path / "f" / "followup.vot")).to_table()
-    assert len(table) == len(rows_of(tmp_path / "f" / "followup.csv"))
+        table = parse_single_table(str(drawn.folder / "followup.vot")).to_table()
+    assert len(table) == len(rows_of(drawn.folder / "followup.csv"))
     assert str(table["exposure"].unit) == "s"
 
 
