@@ -26,8 +26,7 @@ class ReportSettings(Settings):
 
     of: str | None = Field(
         None,
-        description="the folder to show: a store, a run, a study, an ensemble, an evaluation, predictions, "
-        "a latent space or a catalog",
+        description="the finished folder to show: of any job but mock",
     )
     page: str | None = Field(
         None,
