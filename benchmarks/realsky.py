@@ -3,11 +3,12 @@
     python benchmarks/realsky.py [net=prism] [use=5] [variants=computed,real,both] [work=FOLDER] [side=2]
 
 The same network is trained on computed stars alone, on real stars alone, and on both (the recipe); other
-variants leave one part of the recipe out. `net=echelle+prism` is the ensemble of both, as the shipped one.
-There are five folds by star, of which the first `use` are trained. Every star is predicted by the fold that
-has not seen it, and stars that no fold has set apart are left out; spectra of a set that a variant did not
-learn, those without labels and LAMOST's are predicted by all folds together. A finished run is not trained
-again. Needs ../shared/data.
+variants leave one part of the recipe out. `self` learns besides what `more` says of LAMOST's files that have
+no label here and of which it is sure (self-training). `net=echelle+prism` is the ensemble of both, as the
+shipped one. There are five folds by star, of which the first `use` are trained. Every star is predicted by
+the fold that has not seen it, and stars that no fold has set apart are left out; spectra of a set that a
+variant did not learn, those without labels and LAMOST's are predicted by all folds together. A finished run
+is not trained again. Needs ../shared/data.
 """
 
 import sys
@@ -61,6 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "real": REAL | {"task": "reg", "targets": [*LABELS], "synthesis": {"probability": 0.0}},
     "both": {"sources": {"real": REAL}},
     "more": {"sources": {"real": REAL}} | LEARN_MORE,
+    "self": {"sources": {"real": REAL, "survey": {"store": "lamost", "share": 0.1}}} | LEARN_MORE,
     "more_robust": {"sources": {"real": REAL}, "scale": "robust"} | LEARN_MORE,
     "more_alike": {"sources": {"real": REAL}, "loss": {"class_weights": [1, 1, 1]}} | LEARN_MORE,
     "no_drift": {"sources": {"real": REAL}, "augment": {"drift": {"probability": 0.0}}},
@@ -76,6 +78,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     for method in ("coral", "mmd", "sinkhorn")
 }
 """What each changes in the recipe. Stores are named by their folder in the work folder."""
+TAUGHT = {"self": "more"}
+"""Variants that learn the answers of another one about LAMOST's files."""
+SURE_FEH, SURE_CLASS = 0.15, 0.9
+"""Of which answers one is sure: the largest error of [Fe/H], the least probability of the class."""
 FOLDS = 5
 NETS: dict[str, dict[str, Any]] = {
     "prism": {"epochs": 30, "optimiser": {"weight_decay": 0.2}},
@@ -120,9 +126,32 @@ def train(work: Path, net: str, variant: str, fold: int) -> None:
     values["store"], values["labels"] = str(work / values["store"]), str(work / values["labels"])
     for source in values["sources"].values():
         source["store"] = str(work / source["store"])
+    if teacher := TAUGHT.get(variant):
+        values["sources"]["survey"]["labels"] = str(answers_as_labels(work, net, teacher, fold))
     settings = Train.from_dict("realsky", merge(values, NETS[net]))
     if plan(settings):
         learn(settings)
+
+
+def answers_as_labels(work: Path, net: str, teacher: str, fold: int) -> Path:
+    """A label table of what a run of another variant is sure of, about LAMOST's files without a label."""
+    path = work / f"{teacher}-{net}-{fold}-says.parquet"
+    if path.exists():
+        return path
+    table = spectra(work, "lamost")
+    places = table[["shard", "row_in_shard"]].to_numpy(np.int64)
+    said = Predicted(table, *fold_answers(work, "lamost", places, of_fold(work, net, teacher, fold)))
+    teff_N, error_N = said.value_NL[:, 0], said.err_NL[:, LABELS.index("FeH")]
+    sure_N = table["FeH"].isna().to_numpy() & (error_N < SURE_FEH) & (teff_N > 4000) & (teff_N < 7000)
+    said = said.at(sure_N & (said.p_NC.max(1) > SURE_CLASS) & (np.nan_to_num(said.other_N1[:, 0]) < 0.5))
+    classes = np.array(CLASSES)[said.p_NC.argmax(1)]
+    labels = dict(zip(LABELS, said.value_NL.T, strict=True))
+    print(
+        f"self, fold {fold}: {len(classes)} answers, {(classes != 'NMP').sum()} of them metal-poor",
+        file=sys.stderr,
+    )
+    pq.write_table(pa.table({"obsid": said.table["obsid"], "class": classes, **labels}), path)
+    return path
 
 
 def spectra(work: Path, name: str) -> pd.DataFrame:
@@ -357,15 +386,17 @@ def main(
     warnings.simplefilter("ignore")
     folder, names = Path(work) if work else ROOT / "benchmarks" / "work" / "realsky", variants.split(",")
     make_stores(folder)
-    jobs = [
-        (folder, name, variant, fold)
-        for fold in range(int(use))
-        for variant in names
-        for name in net.split("+")
-    ]
     with ProcessPoolExecutor(int(side), get_context("spawn")) as pool:
-        for future in [pool.submit(train, *job) for job in jobs]:
-            future.result()
+        for taught in (False, True):
+            jobs = [
+                pool.submit(train, folder, name, variant, fold)
+                for fold in range(int(use))
+                for variant in names
+                for name in net.split("+")
+                if (variant in TAUGHT) == taught
+            ]
+            for job in jobs:
+                job.result()
     columns = []
     for variant in names:
         of = {name: predict(folder, net, variant, name, int(use)) for name in INPUTS}
