@@ -11,6 +11,7 @@ import pytest
 from survey.followup import followup
 from tests.catalog.test_catalog import SKY, list_of, run, write_survey
 from tests.commands import survey
+from tests.followup.nights import darkness
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def vetted(tmp_path_factory: pytest.TempPathFactory) -> VettedCatalog:
 
 @pytest.fixture(autouse=True)
 def _a_day_in_autumn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples are drawn on the same day, whenever the tests are run."""
+    """Samples are drawn on the same day, whenever the tests are run, and each night is looked at once."""
+    monkeypatch.setattr(followup, "darkness", darkness)
     monkeypatch.setattr(followup, "now", lambda: datetime(2026, 12, 1, 12, tzinfo=UTC))
 
 
