@@ -12,12 +12,15 @@ from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from survey.catalog.added_columns import AddedColumns
+from survey.catalog.catalog_inputs import added_columns, catalog_id
+from survey.catalog.provenance import input_manifest
+from survey.catalog.stars import find_stars
 from survey.folder import Folder
 from survey.predict import output
 from survey.settings import SettingsError
 from survey.store.manifest import plan
 from survey.store.settings import Input
-from tests.catalog.test_catalog import ALL_FORMATS, all_stars, list_of, run, write_survey
+from tests.catalog.test_catalog import ALL_FORMATS, all_stars, list_of, run, settings_in, write_survey
 
 FIRST_ID = 3_089_803_084_812_330_368
 """Needs 62 bits: as a float64 it would be another star."""
@@ -119,15 +122,21 @@ def test_the_catalogue_that_was_the_input_is_used_without_asking(tmp_path: Path)
     source = output.InputReference(kind="files", path="catalogue.csv", id="f1")
     predictions.finish(predictions.document().model_copy(update={"source": source}))
     plan(Input(input=str(tmp_path / "catalogue.csv")), predictions.path)
-    stars = all_stars(run(tmp_path))
+    made = run(tmp_path)
+    stars = all_stars(made)
     assert stars["combined_gaia_source_id"].null_count == 20
     assert not run(tmp_path).created
-    none = {"catalogue": "none", "catalog": str(tmp_path / "without")}
-    assert "combined_gaia_source_id" not in all_stars(run(tmp_path, **none)).column_names
+    opened = output.open_predictions(predictions.path)
+    without = settings_in(tmp_path, catalogue="none")
+    found = find_stars(opened)
+    assert added_columns(without, found, input_manifest(opened)).add_to(stars.select(["ra"]), 0) == (
+        stars.select(["ra"])
+    )
     text = (tmp_path / "catalogue.csv").read_text()
+    ids = [catalog_id(one, opened) for one in (settings_in(tmp_path), without)]
     (tmp_path / "catalogue.csv").write_text(text.replace("18.5", "17.5"))
-    assert run(tmp_path).created, "a corrected catalogue"
-    assert not run(tmp_path, **none).created
+    assert ids[0] == made.document.id != catalog_id(settings_in(tmp_path), opened), "a corrected catalogue"
+    assert catalog_id(without, opened) == ids[1]
 
 
 def test_an_input_that_is_no_catalogue_adds_nothing(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The whole catalog from predictions: each star once, lists as good as expected, and folders that exist."""
 
+import functools
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from survey.catalog.catalog import CatalogResult, make_catalog
+from survey.catalog.exports import COLUMNS_FILE
 from survey.catalog.settings import LIST_CLASSES, LIST_NAMES, CatalogSettings
 from survey.folder import Folder
 from survey.labels import CLASSES
@@ -20,6 +24,7 @@ from survey.predict import output
 from survey.reports import catalog as report
 from survey.settings import SettingsError
 from tests.catalog import mixed_stars, skies
+from tests.training import lessons
 
 COUNTS, VALIDATION = (150, 60, 450), (150, 150, 150)
 MANY, MANY_VALIDATION = (300, 80, 900), (400, 400, 400)
@@ -106,6 +111,23 @@ def settings_in(folder: Path, **settings: Any) -> CatalogSettings:
         "exports": [],
     }
     return CatalogSettings.from_dict("catalog", values | settings)
+
+
+@functools.cache
+def plain() -> tuple[Path, CatalogResult]:
+    """A folder with a survey and its catalog, with all settings as they are; tests do not change it."""
+    folder = Path(tempfile.mkdtemp(dir=lessons.kept_folder()))
+    write_survey(folder)
+    return folder, run(folder)
+
+
+def plain_copy(folder: Path) -> Path:
+    """A copy of that survey and its catalog, as if they had been made in this folder."""
+    kept, _ = plain()
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    settings = folder / "catalog" / "settings.json"
+    settings.write_text(settings.read_text().replace(str(kept), str(folder)))
+    return folder
 
 
 def list_of(result: CatalogResult, name: str) -> pa.Table:
@@ -201,40 +223,29 @@ def test_the_summary_and_the_plots_show_the_catalog(result: CatalogResult) -> No
 def test_a_finished_catalog_is_left_as_it_is_and_made_again_if_the_predictions_have_grown(
     tmp_path: Path,
 ) -> None:
-    write_survey(tmp_path)
-    first = run(tmp_path)
-    marker = Path(first.folder) / "hats" / "collection.properties"
+    plain_copy(tmp_path)
+    first = plain()[1].document
+    marker = tmp_path / "catalog" / "hats" / "collection.properties"
     written = marker.stat().st_mtime_ns
     second = run(tmp_path)
-    assert (first.created, second.created, marker.stat().st_mtime_ns) == (True, False, written)
-    assert second.document == first.document
+    assert (second.created, marker.stat().st_mtime_ns) == (False, written)
+    assert second.document == first
     change_document(tmp_path, id="grown")
     grown = run(tmp_path)
     assert grown.created
-    assert grown.document.id != first.document.id
+    assert grown.document.id != first.id
     assert marker.stat().st_mtime_ns != written
 
 
-def test_a_catalog_that_was_killed_half_way_is_made_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_survey(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr("survey.catalog.catalog.publish", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path)
-    assert not (tmp_path / "catalog" / "catalog.json").exists()
-    assert run(tmp_path).created
-
-
-def test_without_classes_labels_select_the_candidates(tmp_path: Path) -> None:
-    write_survey(tmp_path, classes=False)
-    result = run(tmp_path)
-    candidates = list_of(result, "CEMP")
-    assert candidates.num_rows == result.document.candidates["CEMP"] > 0
-    assert min(candidates["CFe"].to_pylist()) >= 0.7
-    assert result.document.thresholds == {}
-    assert "by labels" in report.summary(result, report.pictures(result))
+def test_each_table_says_what_it_was_made_from(result: CatalogResult) -> None:
+    tables = sorted(Path(result.folder).glob("*.parquet"))
+    assert len(tables) == 14
+    for path in tables:
+        metadata = pq.read_schema(path).metadata
+        origin = [metadata[name] for name in (b"ensemble", b"predictions", b"source")]
+        assert origin == [b"e1", b"abc", b"store s1"], path
+    assert (Path(result.folder) / COLUMNS_FILE).exists()
+    assert result.document.definitions["CEMP"] == "[Fe/H] < -1 and [C/Fe] >= 0.7 (criterion carbon_0.7)"
 
 
 def test_no_spectrum_at_all_gives_an_empty_catalog(tmp_path: Path) -> None:
@@ -260,18 +271,16 @@ def test_a_catalog_loads_no_trainer_and_no_torch() -> None:
 
 
 def test_wrong_input_is_reported_before_the_work(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv: no such file"):
-        run(tmp_path, known=[str(tmp_path / "nowhere.csv")])
-    assert run(tmp_path).created, "a mistyped path does not spoil the folder"
+    folder, _ = plain()
     other = r"was made with other settings: radius=3\.0 there, 2\.0 now; give the same settings"
     with pytest.raises(SettingsError, match=other):
-        run(tmp_path, radius=2.0)
+        run(folder, radius=2.0)
+    shutil.copytree(folder / "predictions", tmp_path / "predictions")
     (tmp_path / "predictions" / "validation.parquet").unlink()
     with pytest.raises(SettingsError, match=r"the ensemble ensemble has no validation stars"):
         run(tmp_path, catalog=str(tmp_path / "other"))
     with pytest.raises(SettingsError, match=r"the folder of another job \(catalog, not predictions\)"):
-        run(tmp_path, predictions=str(tmp_path / "catalog"), catalog=str(tmp_path / "third"))
+        run(tmp_path, predictions=str(folder / "catalog"), catalog=str(tmp_path / "third"))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
@@ -283,8 +292,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_catalog_of_an_older_version_is_refused(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    path = Path(run(tmp_path).folder) / "settings.json"
+    path = plain_copy(tmp_path) / "catalog" / "settings.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
     with pytest.raises(SettingsError, match=r"a catalog of version 1, this code reads version 3"):
         run(tmp_path)

@@ -12,8 +12,6 @@ import pytest
 
 from survey.catalog.candidates import CandidateLists
 from survey.catalog.catalog_inputs import catalog_id
-from survey.catalog.exports import COLUMNS_FILE
-from survey.catalog.sorting import stars_by_region
 from survey.predict import output
 from survey.reports import catalog as report
 from survey.settings import SettingsError
@@ -23,6 +21,7 @@ from tests.catalog.test_catalog import (
     all_stars,
     change_document,
     list_of,
+    plain,
     run,
     settings_in,
     stop,
@@ -47,14 +46,24 @@ def only_labels(*labels: str) -> Callable[[pa.Table], pa.Table]:
 
 
 def test_iron_alone_selects_metal_poor_stars_and_no_carbon_enhanced_ones(tmp_path: Path) -> None:
+    """The predictions have embeddings too, which are left out of a catalog."""
     write_survey(tmp_path)
-    change(tmp_path, only_labels("FeH"), classes=(), labels=("FeH",))
+    lists = pa.list_(pa.field("element", pa.float32(), nullable=False), 2)
+
+    def with_embeddings(table: pa.Table) -> pa.Table:
+        return table.append_column("latent", pa.array([[0.0, 1.0]] * table.num_rows, lists))
+
+    change(tmp_path, lambda table: with_embeddings(only_labels("FeH")(table)), classes=(), labels=("FeH",))
     result = run(tmp_path)
+    assert "latent" not in all_stars(result).column_names
     candidates = list_of(result, "MP")
     assert candidates.num_rows == result.document.candidates["MP"] > COUNTS[0]
     assert max(candidates["FeH"].to_pylist()) < -1
     text = report.summary(result, report.pictures(result))
     assert "CEMP list  0 candidates, selected by nothing: neither class probabilities nor" in text
+    [why] = result.document.why_short["CEMP"]
+    assert why.startswith("the list is empty: it is selected by nothing")
+    assert result.document.next_best["CEMP"] == 0
 
 
 def test_a_criterion_without_its_labels_is_refused(tmp_path: Path) -> None:
@@ -64,86 +73,59 @@ def test_a_criterion_without_its_labels_is_refused(tmp_path: Path) -> None:
         run(tmp_path, criterion="aoki2007")
 
 
-def test_embeddings_are_left_out_of_a_catalog(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    lists = pa.list_(pa.field("element", pa.float32(), nullable=False), 2)
-
-    def with_embeddings(table: pa.Table) -> pa.Table:
-        return table.append_column("latent", pa.array([[0.0, 1.0]] * table.num_rows, lists))
-
-    change(tmp_path, with_embeddings)
-    result = run(tmp_path)
-    assert result.created
-    assert "latent" not in all_stars(result).column_names
-
-
 def test_validation_stars_that_a_flag_excludes_count_as_not_found(tmp_path: Path) -> None:
     write_survey(tmp_path)
-    plain = run(tmp_path).document.thresholds["MP"].completeness.value
+    before = plain()[1].document.thresholds["MP"].completeness.value
     path = tmp_path / "predictions" / output.VALIDATION
     table = pq.read_table(path)
     domain = np.where(np.arange(table.num_rows) % 2, 9.0, 0.5)
     pq.write_table(table.append_column("domain", pa.array(domain)), path)
-    flagged = run(tmp_path, catalog=str(tmp_path / "flagged"))
-    half = flagged.document.thresholds["MP"].completeness.value
-    assert plain is not None
-    assert half == pytest.approx(plain / 2, abs=0.1)
+    half = run(tmp_path).document.thresholds["MP"].completeness.value
+    assert before is not None
+    assert half == pytest.approx(before / 2, abs=0.1)
 
 
-def test_nothing_is_left_of_a_killed_run_with_other_settings(
+def test_nothing_is_left_of_runs_with_other_settings_that_failed_or_were_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_survey(tmp_path)
     truth = str(tmp_path / "truth.csv")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv: no such file"):
+        run(tmp_path, known=[str(tmp_path / "nowhere.csv")])
     with monkeypatch.context() as patch:
         patch.setattr("survey.catalog.catalog.export_table", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, truth=truth, known=[truth])
     assert (tmp_path / "catalog" / "truth.parquet").exists()
+    assert not (tmp_path / "catalog" / "catalog.json").exists()
     result = run(tmp_path)
+    assert result.created
     text = report.summary(result, report.pictures(result))
     assert "truth" not in text
     assert "known" not in text
     assert not (tmp_path / "catalog" / "truth.parquet").exists()
 
 
-def test_truth_without_a_match_is_reported_before_the_work_and_keeps_the_old_catalog(tmp_path: Path) -> None:
+def test_true_iron_alone_gives_no_purity_of_carbon_enhanced_stars_and_truth_without_a_match_is_an_error(
+    tmp_path: Path,
+) -> None:
+    """The error comes before the work, and the old catalog stays."""
     write_survey(tmp_path)
-    truth = tmp_path / "own.csv"
-    truth.write_text((tmp_path / "truth.csv").read_text())
+    truth = tmp_path / "iron.csv"
+    lines = (tmp_path / "truth.csv").read_text().splitlines()
+    truth.write_text("".join(",".join(line.split(",")[:4]) + "\n" for line in lines))
     first = run(tmp_path, truth=str(truth))
+    measured = first.table("truth.parquet")
+    assert measured is not None
+    values = {(row["search"], row["metric"]): row["value"] for row in measured.to_pylist()}
+    assert values["MP", "purity"] > 0.5
+    assert values["CEMP", "purity"] is None
     change_document(tmp_path, id="grown")
     truth.write_text("star,FeH\nnobody,-2\n")
     with pytest.raises(ValueError, match=r"none of (the )?1 rows"):
         run(tmp_path, truth=str(truth))
     document = Path(first.folder) / "catalog.json"
     assert json.loads(document.read_text())["id"] == first.document.id
-
-
-def test_true_iron_alone_gives_no_purity_of_carbon_enhanced_stars(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    truth = tmp_path / "iron.csv"
-    lines = (tmp_path / "truth.csv").read_text().splitlines()
-    truth.write_text("".join(",".join(line.split(",")[:4]) + "\n" for line in lines))
-    measured = run(tmp_path, truth=str(truth)).table("truth.parquet")
-    assert measured is not None
-    values = {(row["search"], row["metric"]): row["value"] for row in measured.to_pylist()}
-    assert values["MP", "purity"] > 0.5
-    assert values["CEMP", "purity"] is None
-
-
-def test_each_table_says_what_it_was_made_from(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    truth = str(tmp_path / "truth.csv")
-    result = run(tmp_path, truth=truth, known=[truth])
-    tables = sorted(Path(result.folder).glob("*.parquet"))
-    assert len(tables) == 14
-    for path in tables:
-        metadata = pq.read_schema(path).metadata
-        origin = [metadata[name] for name in (b"ensemble", b"predictions", b"source")]
-        assert origin == [b"e1", b"abc", b"store s1"], path
-    assert (Path(result.folder) / COLUMNS_FILE).exists()
-    assert result.document.definitions["CEMP"] == "[Fe/H] < -1 and [C/Fe] >= 0.7 (criterion carbon_0.7)"
 
 
 def test_a_large_survey_with_small_files_does_not_open_too_many_files(
@@ -154,12 +136,14 @@ def test_a_large_survey_with_small_files_does_not_open_too_many_files(
 
     def record(*arguments: Any) -> Any:
         rows.append(arguments[-1])
-        return stars_by_region(*arguments)
+        stop()
 
     monkeypatch.setattr("survey.catalog.catalog.MAX_REGIONS", 1)
     monkeypatch.setattr("survey.catalog.catalog.stars_by_region", record)
-    result = run(tmp_path)
-    assert rows == [result.document.predictions.rows] == [1600]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    predictions = output.open_predictions(str(tmp_path / "predictions"))
+    assert rows == [predictions.document.rows] == [1600]
 
 
 def test_among_stars_with_the_same_score_those_without_a_warning_come_first() -> None:
@@ -190,9 +174,10 @@ def test_predictions_that_have_lost_a_shard_say_what_to_do(tmp_path: Path) -> No
         run(tmp_path)
 
 
-def test_a_catalog_is_made_again_only_if_the_content_of_a_given_table_has_changed(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    text = (tmp_path / "truth.csv").read_text()
+def test_a_catalog_has_another_id_only_if_the_content_of_a_given_table_has_changed(tmp_path: Path) -> None:
+    """A finished catalog with another id is made again."""
+    folder, _ = plain()
+    text = (folder / "truth.csv").read_text()
     tables = {name: tmp_path / f"{name}.csv" for name in ("truth", "known", "catalogue")}
     for path in tables.values():
         path.write_text(text)
@@ -200,10 +185,10 @@ def test_a_catalog_is_made_again_only_if_the_content_of_a_given_table_has_change
     tables["verdicts"].write_text("star,verdict,people\nJ1,accept,2\nJ2,reject,2\n")
     given: dict[str, Any] = {name: str(path) for name, path in tables.items()}
     given |= {"known": [given["known"]], "catalogue_columns": ["FeH"]}
-    first = run(tmp_path, **given)
-    assert not run(tmp_path, **given).created
-    settings, ids = settings_in(tmp_path, **given), [first.document.id]
-    predictions = output.open_predictions(str(tmp_path / "predictions"))
+    predictions = output.open_predictions(str(folder / "predictions"))
+    assert catalog_id(settings_in(folder), predictions) == plain()[1].document.id
+    settings = settings_in(folder, **given)
+    ids = [catalog_id(settings, predictions)]
     for name, path in tables.items():
         before = path.read_text()
         path.write_text(before)
@@ -211,8 +196,6 @@ def test_a_catalog_is_made_again_only_if_the_content_of_a_given_table_has_change
         path.write_text(before.rsplit("\n", 2)[0] + "\n")
         ids.append(catalog_id(settings, predictions))
     assert len(set(ids)) == 5
-    again = run(tmp_path, **given)
-    assert (again.created, again.document.id) == (True, ids[-1])
 
 
 def test_of_several_labelled_visits_known_labels_are_kept_and_contradicting_ones_count_as_unknown(

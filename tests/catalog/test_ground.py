@@ -159,6 +159,7 @@ def test_the_files_and_the_summary_say_why(off_ground: CatalogResult) -> None:
     assert "no plot    selection: nothing is promised of the lists: 50% of the stars" in text
 
 
+@pytest.mark.long
 def test_stars_of_other_kinds_do_not_take_a_survey_off_the_ground(tmp_path: Path) -> None:
     """White dwarfs and M stars are far from the training spectra, and are not asked."""
     write_survey(tmp_path)

@@ -14,7 +14,7 @@ from survey.catalog.exports import ENDINGS
 from survey.catalog.flag_settings import FlagLimits
 from survey.catalog.kind_lists import KIND_LISTS
 from survey.reports import catalog as report
-from tests.catalog.test_catalog import ALL_FORMATS, list_of, run, write_survey
+from tests.catalog.test_catalog import ALL_FORMATS, list_of, plain, run, write_survey
 from tests.catalog.test_catalog_odd import change
 from tests.catalog.test_short_lists import with_column
 
@@ -150,8 +150,7 @@ def test_counts_a_picture_and_the_summary_show_the_lists(result: CatalogResult) 
     assert "carbon     4 stars (3 bands, 1 survey) by their bands or type, in carbon_stars.*" in text
 
 
-def test_a_survey_without_such_stars_has_empty_lists(tmp_path: Path) -> None:
-    write_survey(tmp_path)
-    empty = run(tmp_path)
+def test_a_survey_without_such_stars_has_empty_lists() -> None:
+    _, empty = plain()
     assert [read(empty, name).num_rows for name in KIND_LISTS] == [0, 0]
     assert "kinds.png" not in {Path(path).name for path in report.pictures(empty)}

@@ -7,14 +7,13 @@ import pyarrow as pa
 import pytest
 from scipy.special import expit, logit
 
-from survey.catalog.catalog import CatalogResult
 from survey.catalog.ranked_purity import STEPS, last_of_equal, purity_down_to
 from survey.catalog.settings import LIST_NAMES, ListGoal, ListName
 from survey.catalog.thresholds import choose_threshold
 from survey.catalog.validation_stars import ValidationStars
 from tests.catalog import mixed_stars
 from tests.catalog.mixed_stars import p_of
-from tests.catalog.test_catalog import list_of, run, write_survey
+from tests.catalog.test_catalog import list_of, plain
 
 TRUE = {"MP": (0, 1), "CEMP": (1,)}
 GOAL = ListGoal(goal="f1", prior="validation")
@@ -81,15 +80,9 @@ def test_an_empty_list_and_a_score_above_all_validation_stars() -> None:
     assert np.isnan(purity_down_to(np.array([1.0, 0.9]), stars, threshold)[:, 0]).all()
 
 
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> CatalogResult:
-    folder = tmp_path_factory.mktemp("ranked")
-    write_survey(folder)
-    return run(folder)
-
-
 @pytest.mark.parametrize("name", LIST_NAMES)
-def test_the_last_row_of_a_list_has_the_purity_of_the_list(result: CatalogResult, name: Any) -> None:
+def test_the_last_row_of_a_list_has_the_purity_of_the_list(name: Any) -> None:
+    _, result = plain()
     table = list_of(result, name)
     purity = result.document.thresholds[name].purity
     last = table.slice(table.num_rows - 1).to_pylist()[0]

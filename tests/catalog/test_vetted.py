@@ -7,7 +7,7 @@ import pytest
 from survey.catalog.vetted import COLUMNS
 from survey.metrics.intervals import wilson
 from survey.reports import catalog as report
-from tests.catalog.test_catalog import list_of, run, write_survey
+from tests.catalog.test_catalog import list_of, plain, plain_copy, run
 
 HEAD = "star,verdict,people,accept,reject,unsure,quality,verdicts,notes,list,list_id"
 
@@ -20,8 +20,8 @@ def verdict_line(star: str, verdict: str, quality: str = "", notes: str = "") ->
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Predictions, a first catalog, and verdicts about the first stars of its CEMP list."""
     folder = tmp_path_factory.mktemp("vetted")
-    write_survey(folder)
-    stars = list_of(run(folder), "CEMP")["star"].to_pylist()
+    plain_copy(folder)
+    stars = list_of(plain()[1], "CEMP")["star"].to_pylist()
     lines = [
         verdict_line(star, "accept" if n % 4 else "reject", "3.5", "strong, G band")
         for n, star in enumerate(stars[:20])
