@@ -23,6 +23,7 @@ from survey.store.store import open_store
 from survey.stored_paths import LostFolderError
 from survey.training.batches import Spectra, read_spectra
 from tests.ensemble import small_cascade, small_runs
+from tests.finished import change_document
 from tests.training import lessons
 
 
@@ -154,11 +155,11 @@ def test_a_cascade_is_made_once_and_again_after_damage_or_for_another_ensemble(
     table.write_bytes(table.read_bytes()[:-9] + b"123456789")
     assert fitted_cascade(ensemble, 1).document.model_dump(mode="json") == first
     assert len(made) == 1
-    document = ensemble.document.model_copy(update={"id": "another"})
-    assert fitted_cascade(replace(ensemble, document=document), 1).document.ensemble == "another"
+    change_document(place / "ensemble" / CASCADE.name / CASCADE.file, {"ensemble": "another"})
     with pytest.raises(JobError, match=r"is of the ensemble another, not of .*cascade=true again"):
         open_cascade(ensemble)
     assert fitted_cascade(ensemble, 1).document.model_dump(mode="json") == first
+    assert len(made) == 2
 
 
 def test_an_ensemble_without_a_fast_member_for_all_is_refused(place: Path, tmp_path: Path) -> None:
@@ -169,8 +170,8 @@ def test_an_ensemble_without_a_fast_member_for_all_is_refused(place: Path, tmp_p
     document = ensemble.document.model_copy(update={"anomaly": 1.0})
     with pytest.raises(SettingsError, match="autoencoder, which has to see every spectrum"):
         fastest_member(replace(ensemble, document=document))
-    small_runs.train(place, "labels", targets=small_cascade.TARGETS, task="reg")
-    small_runs.train(place, "classes", task="cls")
+    small_runs.train(place, "labels", targets=small_cascade.TARGETS, task="reg", epochs=1)
+    small_runs.train(place, "classes", task="cls", epochs=1)
 
     def of(*names: str) -> Ensemble:
         runs = [open_ensemble(str(place / name)).members.runs[0] for name in names]

@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 
 from survey.ensemble.combine import MemberAnswers
 from survey.ensemble.diversity import ENSEMBLE_NAME, SCHEMA, diversity_table
+from survey.metrics import intervals
 from tests.ensemble import random_members
 from tests.ensemble.random_members import combined
 
@@ -140,8 +141,9 @@ def test_a_wrong_number_of_names_is_an_error() -> None:
         diversity_table(members, combined(members), truth, labels, ("a", "b"))
 
 
-def test_intervals_of_gains_count_the_visits_of_a_star_together() -> None:
-    """Ten equal visits of each star tell no more of the gain than one."""
+def test_intervals_of_gains_count_the_visits_of_a_star_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten equal visits of each star tell no more of the gain than one; widths need many resamples."""
+    monkeypatch.setattr(intervals, "DRAWS", 1000)
     members, truth, labels = members_and_truth(60)
     ten = np.repeat(np.arange(60), 10)
     many, arrays = random_members.select(members, rows=ten), (truth[ten], labels[ten])

@@ -114,9 +114,9 @@ def test_no_other_weights_give_a_better_metric(metric: Metric, combination: Comb
 
     found = fit_class_weights(answers, truth, metric, combination)
     grid = [
-        np.array([one, other, 20 - one - other])
-        for one, other in product(range(21), repeat=2)
-        if one + other <= 20
+        np.array([one, other, 12 - one - other])
+        for one, other in product(range(13), repeat=2)
+        if one + other <= 12
     ]
     distinct = np.unique([classes(weight) for weight in grid], axis=0)  # many weights give the same classes
     best = max(METRICS[metric](truth, predicted) for predicted in distinct)

@@ -87,7 +87,7 @@ def test_predictions_are_compared_without_stars_of_the_training(place: Path, fol
 
 
 def test_temperatures_and_gravities_of_the_table_group_the_stars(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, every_group: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sketch(monkeypatch)
     evaluation = compare(place)
@@ -163,34 +163,24 @@ def test_tables_that_do_not_fit_are_an_error(place: Path, folder: Path) -> None:
         compare(place)
 
 
-def test_the_names_of_columns_of_the_training_are_known(tmp_path: Path) -> None:
+def test_the_names_of_columns_and_the_criterion_of_the_training_are_known(tmp_path: Path) -> None:
     """The run was trained with names of one's own; a table with them needs no join.columns."""
     lessons.store(tmp_path / "store", small_runs.COUNT)
     names = {"FeH": "iron", "CFe": "carbon"}
     frame = pd.read_csv(tmp_path / "labels.csv").drop(columns=["CH", "Teff", "logg"]).rename(columns=names)
     frame.to_csv(tmp_path / "labels.csv", index=False)
-    small_runs.train(tmp_path, "own", join={"columns": names})
+    small_runs.train(tmp_path, "own", join={"columns": names, "criterion": "carbon_1.0"})
     values = {"ensemble": str(tmp_path / "own"), "store": str(tmp_path / "store"), "threads": 1}
     predict(Predict.from_dict("predict", values | {"predictions": str(tmp_path / "predicted")}))
     frame.to_csv(tmp_path / "galah_C_FE.csv", index=False)
-    document = compare(tmp_path).document
-    assert set(document.labels) == {"FeH", "CFe"}
-    assert document.no_truth == ()
-
-
-def test_predictions_are_compared_by_the_criterion_of_the_training(tmp_path: Path) -> None:
-    lessons.store(tmp_path / "store", small_runs.COUNT)
-    small_runs.train(tmp_path, "own", join={"criterion": "carbon_1.0"})
-    values = {"ensemble": str(tmp_path / "own"), "store": str(tmp_path / "store"), "threads": 1}
-    predict(Predict.from_dict("predict", values | {"predictions": str(tmp_path / "predicted")}))
-    evaluation = compare(tmp_path, labels=str(tmp_path / "labels.csv"), join={})
+    evaluation = compare(tmp_path, join={})
+    assert set(evaluation.document.labels) == {"FeH", "CFe"}
+    assert evaluation.document.no_truth == ()
     assert evaluation.criterion == "carbon_1.0"
     assert "by carbon_1.0" in str(evaluation.document.joined)
     test = samples.read(str(tmp_path / "own")).part("test")
     assert sorted(evaluation.calibrated.class_N.tolist()) == sorted(test.class_N.tolist())
-    assert compare(tmp_path, labels=str(tmp_path / "labels.csv"), criterion="carbon_0.7").criterion == (
-        "carbon_0.7"
-    )
+    assert compare(tmp_path, join={}, criterion="carbon_0.7").criterion == "carbon_0.7"
 
 
 def test_a_predicted_label_without_a_column_is_said_with_what_to_give(place: Path) -> None:

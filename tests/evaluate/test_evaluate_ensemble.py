@@ -69,7 +69,7 @@ def test_an_ensemble_and_its_members_are_evaluated_on_the_test_stars_of_all(fold
     assert evaluation.metrics.equals(of_ensemble.drop_columns(["who"]))
 
 
-def test_the_answers_before_calibration_are_kept_and_reported(team: Path) -> None:
+def test_the_answers_before_calibration_are_kept_and_reported(team: Path, every_group: None) -> None:
     evaluation = evaluate(team)
     table = table_of(evaluation)
     before, after = (
