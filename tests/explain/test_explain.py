@@ -135,11 +135,6 @@ def test_an_explanation_is_made_once(place: Path, explained: Explained) -> None:
         explain(settings(place, spectra=["1003", "v1004"], blocks=16))
 
 
-def test_the_pictures_are_drawn(explained: Explained) -> None:
-    names = {path.rpartition("/")[2] for path in report.pictures(explained)}
-    assert {"importance.png", "dependence.png", "trend.png", "single-1.png", "single-2.png"} <= names
-
-
 def test_many_targets_need_more_pictures_of_each_kind(
     explained: Explained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +152,7 @@ def test_many_targets_need_more_pictures_of_each_kind(
     monkeypatch.setattr(explain_plots, "MOST_ROWS", 4)
     names = [name for name, _ in explain_plots.draw(explained)]
     panels = dict(zip(names, counts, strict=True))
+    assert "dependence" in panels
     for name in ("importance", "trend", "single-1", "single-2"):
         assert (panels[name], panels[f"{name}-2"]) == (4, 2), name
         assert f"{name}-3" not in panels
@@ -228,7 +224,10 @@ def test_gradients_are_those_of_captum(ensemble: Ensemble, spectra: Spectra) -> 
 
 
 def test_attention_is_told_where_there_is_some(place: Path) -> None:
-    with_attention = explain(settings(place, of=str(place / "bands"), explain=str(place / "attention")))
+    few: dict[str, Any] = {"methods": ["occlusion"], "count": 32, "blocks": 5}
+    with_attention = explain(
+        settings(place, of=str(place / "bands"), explain=str(place / "attention"), **few)
+    )
     table = with_attention.table("attention.parquet")
     assert table is not None
     frame = table.to_pandas()
@@ -272,7 +271,8 @@ def test_the_number_of_parts_follows_a_small_count(count: int, batches: int) -> 
 
 def test_trees_have_no_gradients_and_that_is_said(place: Path, tmp_path: Path) -> None:
     small_runs.train(place, "ridge", model="ridge", options={}, task="reg", targets=["FeH"], loss={})
-    result = explain(settings(place, of=str(place / "ridge"), explain=str(tmp_path / "ridge")))
+    few = {"count": 32, "blocks": 5}
+    result = explain(settings(place, of=str(place / "ridge"), explain=str(tmp_path / "ridge"), **few))
     assert result.document.methods == ("occlusion", "noise", "permutation")
     assert "no gradients: ridge has no gradients" in report.summary(result, [])
 

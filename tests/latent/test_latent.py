@@ -253,7 +253,7 @@ def test_what_cannot_be_is_one_sentence(
 
 
 def test_a_changed_table_makes_it_again(surveys: Path, tmp_path: Path) -> None:
-    given: dict[str, Any] = {"latent": str(tmp_path / "l")}
+    given: dict[str, Any] = {"latent": str(tmp_path / "l"), "classifiers": {"trees": 1}}
     names = {"labels": "labels.csv", "votes": "votes.parquet", "statistics": "shapes.csv"}
     for key, name in names.items():
         given[key] = str(tmp_path / name)

@@ -22,7 +22,7 @@ from survey.ensemble.ensemble import open_ensemble
 from survey.labels import LABELS
 from survey.predict import inputs
 from survey.predict.output import IDENTITY_COLUMNS, open_predictions, schema
-from survey.predict.predict import predict
+from survey.predict.predict import PredictResult, predict
 from survey.predict.settings import Predict
 from survey.reports.predict import summary
 from survey.settings import JobError, SettingsError
@@ -45,9 +45,22 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(origin: Path, tmp_path: Path) -> Path:
     """A copy that may be changed."""
+    return Path(shutil.copytree(origin, tmp_path / "place"))
+
+
+@pytest.fixture
+def growing(origin: Path, tmp_path: Path) -> Path:
+    """The same, with a store that was made in this place, so that files may be added."""
     untrained.store(tmp_path / "place")
     shutil.copytree(origin / "ensemble", tmp_path / "place" / "ensemble")
     return tmp_path / "place"
+
+
+@pytest.fixture(scope="module")
+def finished(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PredictResult, pa.Table]:
+    """Predictions with all optional columns, their folder first; tests do not change them."""
+    place = Path(shutil.copytree(origin, tmp_path_factory.mktemp("finished") / "place"))
+    return place, *predicted(place, members=True, embeddings=True)
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -79,16 +92,18 @@ def test_rows_hold_the_answers_of_the_ensemble(place: Path) -> None:
     assert document.outside_training == (numbers(table, "domain") > 1).sum()
 
 
-def test_the_identity_columns_are_those_of_the_store(place: Path) -> None:
-    _, table = predicted(place)
+def test_the_identity_columns_are_those_of_the_store(finished: tuple[Path, PredictResult, pa.Table]) -> None:
+    place, _, table = finished
     names = list(IDENTITY_COLUMNS)
     stored = pa.concat_tables(open_store(str(place / "store")).tables(names))
     pd.testing.assert_frame_equal(table.select(names).to_pandas(), stored.to_pandas())
     assert table.schema.names[: len(names)] == names
 
 
-def test_without_a_formula_for_it_the_second_key_is_null(place: Path) -> None:
-    _, table = predicted(place)
+def test_without_a_formula_for_it_the_second_key_is_null(
+    finished: tuple[Path, PredictResult, pa.Table],
+) -> None:
+    _, _, table = finished
     assert [table[name].null_count for name in LINE_COLUMNS] == [table.num_rows] * 2
 
 
@@ -103,8 +118,8 @@ def test_every_column_has_a_description_and_a_valid_ucd() -> None:
     assert fields.field("FeH_err").metadata[b"unit"] == b"dex"
 
 
-def test_every_file_holds_its_provenance(place: Path) -> None:
-    result, _ = predicted(place)
+def test_every_file_holds_its_provenance(finished: tuple[Path, PredictResult, pa.Table]) -> None:
+    place, result, _ = finished
     folder, document = place / "predictions", result.document
     for path in sorted((folder / "predictions").iterdir()):
         metadata = pq.read_schema(path).metadata
@@ -127,23 +142,23 @@ def test_a_second_run_changes_no_file(place: Path) -> None:
     assert "3 complete, 0 made by this run" in summary(second)
 
 
-def test_only_the_new_shards_of_an_extended_store_are_predicted(place: Path) -> None:
-    first, _ = predicted(place)
-    before = contents(place / "predictions" / "predictions")
-    untrained.store(place, range(10, 16))
-    second, table = predicted(place)
+def test_only_the_new_shards_of_an_extended_store_are_predicted(growing: Path) -> None:
+    first, _ = predicted(growing)
+    before = contents(growing / "predictions" / "predictions")
+    untrained.store(growing, range(10, 16))
+    second, table = predicted(growing)
     assert (second.created, second.document.rows, table.num_rows) == (2, 16, 16)
-    assert contents(place / "predictions" / "predictions").items() >= before.items()
+    assert contents(growing / "predictions" / "predictions").items() >= before.items()
     assert second.document.id != first.document.id
 
 
-def test_a_shard_that_has_changed_is_predicted_again(place: Path) -> None:
-    predicted(place)
-    path = place / "files" / survey_files.name(5)
+def test_a_shard_that_has_changed_is_predicted_again(growing: Path) -> None:
+    predicted(growing)
+    path = growing / "files" / survey_files.name(5)
     path.write_bytes(survey_files.file(205))
     os.utime(path, (2e9, 2e9))
-    untrained.store(place, range(0), reread=True)
-    result, table = predicted(place)
+    untrained.store(growing, range(0), reread=True)
+    result, table = predicted(growing)
     assert result.created == 1
     assert table["obsid"].to_pylist() == [1000 + number for number in (0, 1, 2, 3, 4, 205, 6, 7, 8, 9)]
 
@@ -291,8 +306,8 @@ def test_a_member_that_uses_the_continuum_needs_a_store_that_keeps_it(place: Pat
         inputs.to_spectra(table, "shard 0", ("continuum",))
 
 
-def test_members_and_embeddings_are_written_if_wanted(place: Path) -> None:
-    _, table = predicted(place, members=True, embeddings=True)
+def test_members_and_embeddings_are_written_if_wanted(finished: tuple[Path, PredictResult, pa.Table]) -> None:
+    place, _, table = finished
     ensemble = open_ensemble(str(place / "ensemble"))
     spectra = read_spectra(open_store(str(place / "store")), np.array([[0, row] for row in range(4)]))
     answers, latents = ensemble.members.predict(spectra, batch=3)
@@ -309,11 +324,11 @@ def test_members_and_embeddings_are_written_if_wanted(place: Path) -> None:
     assert np.array_equal(latent_ND, np.concatenate(latents, 1))
 
 
-def test_arrays_equal_the_columns_and_follow_a_growing_store(place: Path) -> None:
-    folder = place / "predictions" / "arrays"
-    predicted(place)
+def test_arrays_equal_the_columns_and_follow_a_growing_store(growing: Path) -> None:
+    folder = growing / "predictions" / "arrays"
+    predicted(growing)
     assert not folder.exists()
-    result, table = predicted(place, arrays=True)
+    result, table = predicted(growing, arrays=True)
     assert result.created == 0
     for size in (10, 12):
         p_NC, label_NL = np.load(folder / "class_probabilities.npy"), np.load(folder / "labels.npy")
@@ -322,8 +337,8 @@ def test_arrays_equal_the_columns_and_follow_a_growing_store(place: Path) -> Non
         assert np.array_equal(p_NC[:, 1], numbers(table, "p_cemp"))
         assert np.array_equal(label_NL[:, 1], numbers(table, "FeH"))
         assert ids["obsid"].to_pylist() == table["obsid"].to_pylist()
-        untrained.store(place, range(10, 12))
-        _, table = predicted(place)
+        untrained.store(growing, range(10, 12))
+        _, table = predicted(growing)
     assert json.loads((folder / "columns.json").read_text())["labels"] == ["Teff", "FeH"]
 
 
@@ -390,8 +405,8 @@ def test_numbers_of_threads_are_compared_in_long_jobs(place: Path, monkeypatch: 
     assert numbers(compared, "FeH") == pytest.approx(numbers(fixed, "FeH"), abs=1e-4)
 
 
-def test_the_tables_open_in_common_tools(place: Path) -> None:
-    _, table = predicted(place, members=True, embeddings=True)
+def test_the_tables_open_in_common_tools(finished: tuple[Path, PredictResult, pa.Table]) -> None:
+    place, _, table = finished
     folder = place / "predictions" / "predictions"
     assert pd.read_parquet(folder)["FeH"].tolist() == table["FeH"].to_pylist()
     query = f"select obsid, predicted_class, latent[1] from '{folder}/*.parquet' order by shard, row_in_shard"

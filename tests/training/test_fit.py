@@ -26,7 +26,7 @@ from survey.training.train import plan
 from survey.training.worker import learn
 from tests.training import lessons
 
-TREES = {"components": 16, "rounds": 60, "report": 20, "patience": 20, "colsample": 0.5}
+TREES = {"components": 16, "rounds": 30, "report": 10, "patience": 10, "colsample": 0.5}
 KINDS: dict[str, dict[str, Any]] = {
     "xgboost": TREES,
     "lightgbm": TREES,
@@ -132,7 +132,7 @@ def test_every_report_is_passed_on_and_a_fit_that_was_ended_continues(
     "changes", [{"task": "cls"}, {"task": "reg", "loss": {"reg": "gaussian_nll"}}, {"balance": "balanced"}]
 )
 def test_every_task_is_fitted(place: Path, tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
-    fewer_rounds = {"rounds": 20} if kind in FORESTS else {}
+    fewer_rounds = {"rounds": 10} if kind in FORESTS else {}
     run = trained(place, tmp_path / "run", kind, options=KINDS[kind] | fewer_rounds, **changes)
     validation = samples.read(str(run)).part("validation")
     predicted = predict(place, run, validation)

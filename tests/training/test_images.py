@@ -76,7 +76,7 @@ def trained(place: Path, run: Path, **values: Any) -> str:
             "options": {"use": "image", "channels": [8, 16], "width": 16, "heads": 2, "layers": 1},
             "join": {"classes": "kind", "class_names": list(KINDS)},
             "split": {"parts": [0.6, 0.2, 0.2]},
-            "epochs": 8,
+            "epochs": 6,
             "batch": 12,
             "threads": 1,
             "monitor": "f1_macro",
@@ -95,7 +95,7 @@ VAE: dict[str, Any] = {
     "labels": "none",
     "options": {"latent": 6, "channels": [8, 16], "warm_up": 1},
     "monitor": "reconstruction",
-    "epochs": 12,
+    "epochs": 8,
     "optimiser": {"lr": 5e-3},
 }
 
@@ -136,7 +136,7 @@ def test_an_autoencoder_learns_without_labels_and_finds_what_is_unlike(place: Pa
 def test_a_training_with_images_goes_on_after_a_stop(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = VAE | {"epochs": 4}
+    few = VAE | {"epochs": 3}
     whole = trained(place, tmp_path / "whole", **few)
 
     class StoppedError(Exception):
@@ -182,11 +182,16 @@ def test_a_network_that_needs_images_says_so(place: Path, tmp_path: Path) -> Non
         trained(place, tmp_path / "run", options={"use": "both"})
 
 
-def test_weights_come_from_a_file_of_the_user_only(place: Path, tmp_path: Path) -> None:
+def test_weights_come_from_a_file_of_the_user_only(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one block in each stage of the ResNet, which has fewer weights to draw, train and write."""
     from safetensors.torch import save_file
 
+    from survey.models import image_layers
     from survey.models.image_layers import ResNet
 
+    monkeypatch.setitem(image_layers.DEPTHS, "resnet18", (1, 1, 1, 1))
     torch.manual_seed(1)
     trunk = ResNet("resnet18", 3)
     save_file({**trunk.state_dict(), "fc.weight": torch.zeros(2, 2)}, tmp_path / "resnet18.safetensors")
@@ -201,13 +206,14 @@ def test_weights_come_from_a_file_of_the_user_only(place: Path, tmp_path: Path) 
         optimiser={"lr": 1e-9},
         keep="last",
     )
-    kept = open_run(run).net.state_dict()["encoder.layer3.1.conv2.weight"]
-    assert torch.allclose(kept, trunk.state_dict()["layer3.1.conv2.weight"], atol=1e-5)
+    kept = open_run(run).net.state_dict()["encoder.layer3.0.conv2.weight"]
+    assert torch.allclose(kept, trunk.state_dict()["layer3.0.conv2.weight"], atol=1e-5)
     shutil.copy(tmp_path / "resnet18.safetensors", tmp_path / "weights.pth")
     with pytest.raises(SettingsError, match=r"is no \.safetensors file; other files of weights can run"):
         trained(place, tmp_path / "b", options=options | {"weights": str(tmp_path / "weights.pth")}, epochs=1)
-    with pytest.raises(SettingsError, match="does not fit resnet34"):
-        trained(place, tmp_path / "c", options=options | weights | {"encoder": "resnet34"}, epochs=1)
+    save_file({"conv1.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(SettingsError, match=r"does not fit resnet18: bn1.weight is not there"):
+        trained(place, tmp_path / "c", options=options | {"weights": str(tmp_path / "other.safetensors")})
 
 
 def test_augmented_images_are_those_of_their_row_and_missing_ones_stay_missing() -> None:

@@ -11,13 +11,16 @@ from survey.training.run import build
 from tests.models.batches import OF_SPECTRA
 from tests.training import lessons
 
-SLOW = ("cnngru", "dualbranch", "freqinception", "mpbdnet", "rescnn", "resnet", "rrnet")
+SLOW = (
+    *("bganet", "cnngru", "dualbranch", "echelle", "freqinception", "mpbdnet", "rescnn", "resnet"),
+    *("rrnet", "specvae"),
+)
 """Networks that take seconds."""
 
 LABELS = ("FeH", "CFe")
 
 
-def toy_batch(count: int = 96) -> tuple[Spectra, torch.Tensor]:
+def toy_batch(count: int = 32) -> tuple[Spectra, torch.Tensor]:
     """Toy spectra, and their scaled labels."""
     labels = lessons.stars(count, 3)
     flux, ivar = lessons.spectra(labels, 4)

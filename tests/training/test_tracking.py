@@ -11,9 +11,11 @@ from types import ModuleType
 import pytest
 
 from survey.reports import train as report
+from survey.search import tune
 from survey.training import tracking as tracking_module
 from survey.training.tracking import PATIENCE, Tracker, flatten, is_unsent
 from survey.training.tracking_settings import Tracking
+from tests.search import sweeps
 from tests.training import lessons
 
 pytestmark = [
@@ -28,13 +30,29 @@ def load() -> ModuleType:
     return importlib.import_module("mlflow")
 
 
-def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> None:
-    lessons.store(tmp_path / "store")
-    changes = {"epochs": 2, "tracking": {"use": "always", "experiment": "toys"}}
-    settings = lessons.training(tmp_path, **changes)
-    lessons.train(tmp_path, **changes)
+CHANGES = {"epochs": 2, "tracking": {"use": "always", "experiment": "toys"}}
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store, a tracked run, and the database of MLflow, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("tracked")
+    lessons.store(folder / "store")
+    lessons.train(folder, **CHANGES)
+    return folder
+
+
+@pytest.fixture
+def place(tracked: Path, tmp_path: Path) -> Path:
+    """A folder for a run, with a copy of that database."""
+    shutil.copy(tracked / "mlflow.db", tmp_path)
+    return tmp_path
+
+
+def test_a_run_is_tracked_with_settings_metrics_and_plots(tracked: Path) -> None:
+    settings = lessons.training(tracked, **CHANGES)
     report.pictures(settings)
-    client = load().MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = load().MlflowClient(tracking_uri=f"sqlite:///{tracked / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("toys")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
@@ -43,30 +61,32 @@ def test_a_run_is_tracked_with_settings_metrics_and_plots(tmp_path: Path) -> Non
     assert "lr" in run.data.metrics
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert artifacts >= {"curves.png", "model.txt", "model.safetensors", "run.json"}
-    assert list((tmp_path / "mlartifacts").rglob("curves.png"))
+    assert list((tracked / "mlartifacts").rglob("curves.png"))
     with Tracker(settings.tracking, settings.run, {}) as again:
         assert again.id == run.info.run_id
-    child = Tracking(use="always", parent=run.info.run_id)
-    with Tracker(child, str(tmp_path / "child"), {"a": 1}) as tracker:
-        tracker.epoch({"epoch": 1, "loss": 0.5, "undefined": float("nan")})
-    tracked = client.get_run(tracker.id)
-    assert tracked.data.tags["mlflow.parentRunId"] == run.info.run_id
-    assert tracked.data.metrics == {"loss": 0.5}
+    tracking = Tracking(use="always", experiment="toys", parent=run.info.run_id)
+    with Tracker(tracking, str(tracked / "child"), {"a": 1}) as child:
+        child.epoch({"epoch": 1, "loss": 0.5, "undefined": float("nan")})
+    below = client.get_run(child.id)
+    assert below.data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert below.data.metrics == {"loss": 0.5}
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of MLflow without runs, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("tracking") / "mlflow.db"
-    load().MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def place(empty: Path, tmp_path: Path) -> Path:
-    """A folder for a run, with that database."""
-    shutil.copy(empty, tmp_path)
-    return tmp_path
+def test_a_study_is_a_run_with_its_trials_below_it(tracked: Path, place: Path) -> None:
+    tracking, train = {"use": "always"}, sweeps.TRAIN | {"epochs": 1}
+    outcome = tune.tune(sweeps.search_settings(tracked, place, trials=1, train=train, tracking=tracking))
+    schedule = outcome.schedules[0]
+    client = load().MlflowClient(tracking_uri=f"sqlite:///{place / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("survey").experiment_id])
+    parent = next(run for run in found if run.info.run_name == schedule.study.name)
+    child = next(run for run in found if run.info.run_name == "0")
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert parent.info.status == child.info.status == "FINISHED"
+    assert child.data.metrics["validation_mae_FeH"] > 0
+    with tune.tracker(schedule) as tracker:
+        tracker.keep([str(place / "study" / "study.json")])
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["study.json"]
+    assert (place / "mlartifacts").is_dir()  # beside the database, wherever the job was started
 
 
 ROWS = [{"epoch": float(number), "seconds": 1.0, "loss": 1 / number} for number in (1, 2, 3)]
