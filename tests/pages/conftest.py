@@ -134,6 +134,38 @@ def phone(browser: Any) -> Iterator[Visitor]:
     yield from _window(browser, width=390, height=844)
 
 
+@pytest.fixture(scope="module")
+def vetting_window(browser: Any, vetting_page: Path) -> Iterator[Visitor]:
+    """A window with the vetting page, of the tests that leave it as it was."""
+    yield from _opened(browser, vetting_page)
+
+
+@pytest.fixture(scope="module")
+def catalog_window(browser: Any, catalog_page: Path) -> Iterator[Visitor]:
+    """A window with the page about the catalog, of the tests that leave it as it was."""
+    yield from _opened(browser, catalog_page)
+
+
+@pytest.fixture
+def vetting(vetting_window: Visitor) -> Iterator[Any]:
+    """The vetting page as it opens, to be left like that; its console must stay empty."""
+    yield vetting_window.page
+    assert vetting_window.said_by_console == []
+
+
+@pytest.fixture
+def catalog(catalog_window: Visitor) -> Iterator[Any]:
+    """The page about the catalog as it opens, to be left like that; its console must stay empty."""
+    yield catalog_window.page
+    assert catalog_window.said_by_console == []
+
+
+def _opened(browser: Any, path: Path) -> Iterator[Visitor]:
+    for visitor in _window(browser, width=1280, height=800):
+        visitor.open(path)
+        yield visitor
+
+
 def _window(browser: Any, width: int, height: int) -> Iterator[Visitor]:
     context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
     found = Visitor(context, context.new_page())
