@@ -133,10 +133,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(place: Path, name: str, batch: int | None = None, **align: Any) -> Path:
+def trained(place: Path, name: str, epochs: int = 3, batch: int = 16, **align: Any) -> Path:
     real = {"store": str(place / "real" / "store"), "labels": str(place / "real" / "labels.csv")}
     values: dict[str, Any] = {"sources": {"real": real}, "targets": ["Teff", "FeH"], "task": "reg"}
-    values |= {"batch": batch, "epochs": 3} if batch else {}
+    values |= {"batch": batch, "epochs": epochs}
     settings: Train = lessons.training(place, run=str(place / name), align=align, **values)
     plan(settings)
     learn(settings)
@@ -147,7 +147,7 @@ def test_a_training_makes_the_features_of_the_sources_alike(place: Path) -> None
     distance = {}
     cases: dict[str, dict[str, Any]] = {"plain": {}, "aligned": {"method": "coral", "weight": 5.0}}
     for name, align in cases.items():
-        run = str(trained(place, name, **align))
+        run = str(trained(place, name, epochs=6, **align))
         both = samples.read(run)
         members = open_members([run])
         _, [latent] = members.predict_store(read_plan(run).store.path, both.shard_row_N2, "test")
@@ -198,7 +198,7 @@ def test_the_objects_of_several_sources_are_counted_once() -> None:
 
 
 def test_stars_outside_the_range_of_temperatures_are_not_compared(place: Path) -> None:
-    both = samples.read(str(trained(place, "plain")))
+    both = samples.read(str(trained(place, "plain", epochs=6)))
     number = compared_sources(both, Align(teff=(5000, 6000)))
     teff = both.label_NL[:, both.labels.index("Teff")]
     inside = (teff >= 5000) & (teff <= 6000)

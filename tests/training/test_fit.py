@@ -92,21 +92,12 @@ def test_the_summary_names_settings_that_are_not_used(
     assert "not used   epochs, batch, optimiser: settings of networks that a ridge does not use" in text
 
 
-@every_kind
-def test_one_seed_gives_one_run_and_a_finished_run_is_left_alone(
-    place: Path, fitted: Callable[[str], Path], tmp_path: Path, kind: str
-) -> None:
-    one, two = fitted(kind), trained(place, tmp_path / "two", kind)
-    assert weights(one) == weights(two)
-    assert not plan(lessons.training(place, run=str(one), model=kind, options=KINDS[kind]))
-
-
 class EndedError(Exception):
     """A search has seen enough; or a kill."""
 
 
 @every_kind
-def test_every_report_is_passed_on_and_a_fit_that_was_ended_continues(
+def test_a_fit_that_was_ended_continues_to_the_same_run_and_a_finished_one_is_left_alone(
     place: Path, fitted: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
     epochs: list[float] = []
@@ -120,6 +111,7 @@ def test_every_report_is_passed_on_and_a_fit_that_was_ended_continues(
     with pytest.raises(EndedError):
         trained(place, tmp_path / "run", kind, watch)
     run, undisturbed = trained(place, tmp_path / "run", kind, watch), fitted(kind)
+    assert not plan(lessons.training(place, run=str(run), model=kind, options=KINDS[kind]))
     expected = runs.history(str(undisturbed))
     assert epochs == [row["epoch"] for row in expected]
     assert weights(run) == weights(undisturbed)

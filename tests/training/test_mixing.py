@@ -30,7 +30,7 @@ def of_second(order: Places, source_N: Places, batch: int = 32) -> np.ndarray:
     paired=st.booleans(),
     weighted=st.booleans(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_each_sample_comes_as_often_as_its_weight_says(
     sizes: list[int], shard: int, window: int, epoch: int, paired: bool, weighted: bool
 ) -> None:

@@ -132,7 +132,7 @@ def test_each_task_learns_alone(place: Path, task: str) -> None:
 
 
 def test_the_likelihood_trains_sigmas(place: Path) -> None:
-    run = runs.open_run(str(lessons.train(place, task="reg", loss={"reg": "gaussian_nll"}, epochs=12)))
+    run = runs.open_run(str(lessons.train(place, task="reg", loss={"reg": "gaussian_nll"}, epochs=8)))
     test = samples.read(run.path).part("test")
     predicted = run.predict(read_spectra(open_store(str(place / "store")), test.shard_row_N2))
     pull = (predicted["mu"] - test.label_NL) / predicted["sigma"]
