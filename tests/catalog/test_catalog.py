@@ -1,11 +1,13 @@
 """The whole catalog from predictions: each star once, lists as good as expected, and folders that exist."""
 
+import ast
 import functools
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from survey.predict import output
 from survey.reports import catalog as report
 from survey.settings import SettingsError
 from tests.catalog import mixed_stars, skies
+from tests.commands import ROOT
 from tests.training import lessons
 
 COUNTS, VALIDATION = (150, 60, 450), (150, 150, 150)
@@ -261,14 +264,48 @@ def test_no_spectrum_at_all_gives_an_empty_catalog(tmp_path: Path) -> None:
     assert "0 candidates" in report.summary(result, report.pictures(result))
 
 
+TRAINERS = ("torch", "survey.training", "survey.models", "survey.ensemble.ensemble")
+
+
+def imported(body: list[ast.stmt]) -> Iterator[str]:
+    """The modules, and names in them, that these statements load at once, not when a function is called."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        elif isinstance(node, (ast.If, ast.Try, ast.ClassDef, ast.With)):
+            yield from imported(node.body)
+
+
+def test_no_module_of_a_catalog_loads_a_trainer_or_torch() -> None:
+    """All that is imported is found in the text of the modules, without the seconds that loading takes."""
+    names, loaded = ["survey.catalog.catalog"], set()
+    while names:
+        name = names.pop()
+        if name in loaded:
+            continue
+        loaded.add(name)
+        names += [name.rpartition(".")[0]] if "." in name else []
+        path = ROOT.joinpath(*name.split("."))
+        file = next((one for one in (path / "__init__.py", path.with_suffix(".py")) if one.exists()), None)
+        if name.startswith("survey") and file:
+            names += imported(ast.parse(file.read_text()).body)
+    assert {"survey.catalog.catalog", "survey.catalog.thresholds", "numpy"} <= loaded
+    assert not [name for name in loaded if name.startswith(TRAINERS)]
+
+
+@pytest.mark.long
 def test_a_catalog_loads_no_trainer_and_no_torch() -> None:
     code = "import sys, survey.catalog.catalog; print(*sorted(sys.modules))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
     loaded = done.stdout.split()
     assert "survey.catalog.catalog" in loaded
-    trainers = ("torch", "survey.training", "survey.models", "survey.ensemble.ensemble")
-    assert not [name for name in loaded if name.startswith(trainers)]
+    assert not [name for name in loaded if name.startswith(TRAINERS)]
 
 
 def test_wrong_input_is_reported_before_the_work(tmp_path: Path) -> None:
