@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_a_claim_is_renewed_during_the_work(tmp_path: Path, monkeypatch: pytest.
     with claim(str(tmp_path), "ingest", "store", {}):
         before = json.loads((tmp_path / CLAIM).read_text())
         while (now := json.loads((tmp_path / CLAIM).read_text())) == before:
-            pass
+            time.sleep(0.02)
         assert now["token"] == before["token"]
 
 
@@ -168,7 +169,7 @@ def test_a_process_that_shares_keeps_the_folder_when_the_first_one_leaves(
     with first, claim(str(tmp_path), "ingest", "store", {"shard": 20}, shared=True):
         (tmp_path / CLAIM).unlink()  # what the first does at its end
         while not (tmp_path / CLAIM).exists():
-            pass
+            time.sleep(0.02)
         with (
             pytest.raises(ClaimedError, match="has been working in it"),
             claim(str(tmp_path), "ingest", "store", {"shard": 30}, shared=True),

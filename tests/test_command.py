@@ -108,7 +108,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {COMMAND[2]}"
     interruptible = [sys.executable, "-c", code]  # processes in the background of a shell ignore the signal
     with subprocess.Popen(
-        [*interruptible, "mock", "cemp", "out=files", "n=1000000", "workers=1"],
+        [*interruptible, "mock", "cemp", "out=files", "n=20000", "workers=1"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
@@ -138,7 +138,14 @@ def test_ctrl_c_and_sigterm_end_with_one_line_and_a_second_one_at_once(number: i
     assert (done.returncode, done.stderr) == (code, "stopped; run the same command again to continue\n")
 
 
-@pytest.mark.parametrize("ending", ["2>&- >&-", "2> >(true) > >(true)"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "2>&- > >(true)",
+        pytest.param("2>&- >&-", marks=pytest.mark.long),
+        pytest.param("2> >(true) > >(true)", marks=pytest.mark.long),
+    ],
+)
 def test_a_job_ends_well_whose_output_nobody_reads(tmp_path: Path, ending: str) -> None:
     """Its files are right: no message gets into them, though they may have the number of a closed stream."""
     script = f'"$@" mock cemp out=files n=20 workers=1 {ending}'

@@ -119,7 +119,7 @@ def test_a_mock_survey_becomes_a_store_and_a_second_run_does_nothing(tmp_path: P
 @pytest.mark.timeout(1800)
 def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> None:
     files, store, trained = tmp_path / "files", tmp_path / "store", tmp_path / "run"
-    survey("mock", "recipes/cemp.yaml", f"out={files}", "n=150", "workers=1", "broken=0", "balance=balanced")
+    survey("mock", "recipes/cemp.yaml", f"out={files}", "n=80", "workers=1", "broken=0", "balance=balanced")
     survey("ingest", "recipes/cemp.yaml", f"input={files}", f"store={store}", "workers=1")
     labels = f"labels={files / 'labels.parquet'}"
     small = [
@@ -157,7 +157,7 @@ def test_a_store_and_labels_become_a_run_and_its_evaluation(tmp_path: Path) -> N
             "workers=1",
         )
         assert predicted.returncode == 0, predicted.stderr
-        assert "rows       150 of 150" in predicted.stdout
+        assert "rows       80 of 80" in predicted.stdout
     evaluated = survey("evaluate", f"of={trained}", "threads=1")
     assert evaluated.returncode == 0, evaluated.stderr
     assert "MP_search" in evaluated.stdout

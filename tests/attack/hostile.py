@@ -131,8 +131,8 @@ def csv_files(header: list[str], rows: list[list[str]]) -> Iterator[tuple[str, b
     yield "line ends", b"\n" * 1000
     yield "names twice", "\n".join(f"{line},{line}" for line in lines).encode()
     yield "names without letters", text.replace(header[1], "").encode()
-    wide = [f"{line},{',' * 5000}" for line in lines]
-    yield "5,000 columns without names", "\n".join(wide).encode()
-    extra = ",".join(f"c{number}" for number in range(5000))
-    wide = [f"{line},{extra if not number else ','.join('1' * 5000)}" for number, line in enumerate(lines)]
-    yield "5,000 columns", "\n".join(wide).encode()
+    wide = [f"{line},{',' * 1500}" for line in lines]
+    yield "1,500 columns without names", "\n".join(wide).encode()
+    extra = ",".join(f"c{number}" for number in range(1500))
+    wide = [f"{line},{extra if not number else ','.join('1' * 1500)}" for number, line in enumerate(lines)]
+    yield "1,500 columns", "\n".join(wide).encode()

@@ -54,9 +54,10 @@ HARMS = [*(Harm("flip", seed) for seed in range(CASES)), Harm("cut"), Harm("copy
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound ensemble."""
+    """A sound store, an ensemble and its predictions."""
     folder = tmp_path_factory.mktemp("origin")
     untrained.three(folder / "ensemble", untrained.store(folder))
+    make_predictions(folder)
     return folder
 
 
@@ -88,36 +89,31 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("harm", HARMS, ids=str)
 def test_a_damaged_file_is_named_by_readers_and_made_anew_by_its_job(
     origin: Path,
-    tmp_path: Path,
     harm: Harm,
     name: str,
     read: Callable[[Path], list[pa.Table]],
     make: Callable[[Path], None],
 ) -> None:
-    place = tmp_path / "place"
-    make_store(place)
-    shutil.copytree(origin / "ensemble", place / "ensemble")
-    make_predictions(place)
-    sound, tables = contents(place / name), read(place)
+    sound, tables = contents(origin / name), read(origin)
     kinds = {(Path(file).parent, Path(file).suffix): file for file in sorted(sound) if "/" in file}
     for file in sorted(sound):
         if file == "settings.json" or (CASES == 1 and "/" in file and file not in kinds.values()):
             continue
-        harm.do(place / name / file)
-        if (place / name / file).exists() and (place / name / file).read_bytes() == sound[file]:
+        harm.do(origin / name / file)
+        if (origin / name / file).exists() and (origin / name / file).read_bytes() == sound[file]:
             continue  # a copy of an equal file
         message = ""
         try:
-            assert read(place) == tables, f"{file}: other content is read without an error"
+            assert read(origin) == tables, f"{file}: other content is read without an error"
         except (ValueError, FileNotFoundError) as error:
             message = str(error)
         assert not message or Path(file).name in message, f"{file}: the error does not name it: {message}"
         if file.startswith(INPUT_LIST):
             with suppress(ValueError, FileNotFoundError):
-                make(place)
-            (place / name / file).write_bytes(sound[file])
-        make(place)
-        assert contents(place / name) == sound, f"{file}: is not made anew"
+                make(origin)
+            (origin / name / file).write_bytes(sound[file])
+        make(origin)
+        assert contents(origin / name) == sound, f"{file}: is not made anew"
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=str)

@@ -115,11 +115,13 @@ def test_every_hostile_value_of_every_setting_is_refused_or_works(job: str) -> N
 
 @pytest.mark.parametrize("text", hostile.some(3, *hostile.YAML))
 def test_a_hostile_value_in_a_recipe_is_refused_or_works(tmp_path: Path, text: str) -> None:
-    recipe = tmp_path / "recipe.yaml"
+    """Each of the three short forms looks at every third setting."""
+    recipe, number = tmp_path / "recipe.yaml", hostile.YAML.index(text)
+    first, step = (number, 3) if number < 3 and CASES == 1 else (0, 1)
     for job, (cls, base) in JOBS.items():
         section = job.partition(" ")[0]
         given = [f"{name}={value}" for name, value in base.items() if isinstance(value, str)]
-        for name in ("", *cls.model_fields):
+        for name in ["", *cls.model_fields][first::step]:
             sections = dict.fromkeys(("train", "ingest", section), "{}")
             sections[section] = f"{{{name}: {text}}}" if name else text
             recipe.write_text("\n".join(f"{key}: {value}" for key, value in sections.items()))

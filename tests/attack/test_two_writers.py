@@ -1,7 +1,7 @@
 """Two processes of other settings in one folder: one of them works, the other ends with the reason."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,34 @@ def test_of_two_drivers_of_other_settings_one_makes_the_store(place: Workplace) 
     assert again.created == 0
 
 
+def tables_of(store: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.rglob("*.parquet")}
+
+
+def test_a_second_driver_of_equal_settings_may_come_in_between(tmp_path: Path) -> None:
+    """It makes what is missing; the first one goes on, and the store is that of one driver."""
+    survey_files.write(tmp_path / "files", range(6))
+
+    def settings(name: str) -> Ingest:
+        values = {"input": str(tmp_path / "files"), "store": str(tmp_path / name), "shard": 2}
+        return Ingest.from_dict("ingest", values)
+
+    made = []
+
+    def interrupted(function: Callable[[int], Any], shards: Iterable[int]) -> Iterator[Any]:
+        for number, shard in enumerate(shards):
+            if number == 1:
+                made.append(ingest(settings("both")).created)
+            yield function(shard)
+
+    ingest(settings("both"), interrupted)
+    ingest(settings("one"))
+    assert made == [2]
+    assert tables_of(tmp_path / "both") == tables_of(tmp_path / "one")
+    assert ingest(settings("both")).created == 0
+
+
+@pytest.mark.long
 @pytest.mark.kill
 def test_two_drivers_of_equal_settings_make_one_store(place: Workplace) -> None:
     survey_files.write(place.folder / "files", range(12))
@@ -117,8 +145,4 @@ def test_two_drivers_of_equal_settings_make_one_store(place: Workplace) -> None:
         assert [job.wait() for job in jobs] == [0, 0], [job.err for job in jobs]
     alone = {"input": str(place.folder / "files"), "store": str(place.folder / "one"), "shard": 2}
     ingest(Ingest.from_dict("ingest", alone))
-    names = ("both", "one")
-    both, one = (
-        {path.name: path.read_bytes() for path in (place.folder / name).rglob("*.parquet")} for name in names
-    )
-    assert both == one
+    assert tables_of(place.folder / "both") == tables_of(place.folder / "one")

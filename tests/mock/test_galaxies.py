@@ -16,7 +16,7 @@ from survey.mock.settings import Mock
 VALUES = {
     "objects": "galaxies",
     "balance": "balanced",
-    "n": 150,
+    "n": 105,
     "broken": 0.2,
     "image_pixels": 48,
     "overlap": 0.6,
@@ -47,9 +47,9 @@ def test_the_tables_list_each_image_and_the_overlap_is_as_given(done: tuple[Path
     objects, decals, bass = (pd.read_csv(folder / f"{name}.csv") for name in ("objects", "decals", "bass"))
     assert objects.columns.tolist() == ["name", "ra", "dec", "class", "image", "image_bass"]
     assert decals.columns.tolist() == bass.columns.tolist() == ["name", "ra", "dec", "class", "image"]
-    assert objects["name"].nunique() == len(objects) == len(decals) == 150
-    assert len(bass) == pytest.approx(90, abs=2)
-    assert result["images"] == {"decals": 150, "bass": len(bass)}
+    assert objects["name"].nunique() == len(objects) == len(decals) == 105
+    assert len(bass) == pytest.approx(63, abs=2)
+    assert result["images"] == {"decals": 105, "bass": len(bass)}
     assert bass["image"].tolist() == objects["image_bass"].dropna().tolist()
     assert set(objects["class"]) == set(galaxy_light.CLASSES) == set(result["classes"])
     for table, survey in ((decals, "decals"), (bass, "bass")):

@@ -17,7 +17,7 @@ from survey.settings import JobError, Settings, SettingsError
 from survey.sources import reading, sdss
 
 SOURCES: dict[str, Settings] = {"sdss": sdss.Options()}
-VALUES = {"objects": "m_stars", "layouts": {"sdss": 1}, "balance": "balanced", "visits": 0.2, "n": 150}
+VALUES = {"objects": "m_stars", "layouts": {"sdss": 1}, "balance": "balanced", "visits": 0.2, "n": 110}
 
 
 def settings(folder: Path | str, **more: Any) -> Mock:
@@ -49,7 +49,7 @@ def test_the_table_has_a_row_for_each_spectrum_and_names_only_files_that_are_the
     table = pd.read_csv(folder / "objects.csv", dtype={"name": str})
     head = ["name", "subclass", "plate", "mjd", "fiberID", "ra", "dec", *"ugriz", "spectrum", "image"]
     assert table.columns.tolist() == head
-    assert len(table) == 150 == result["files"]
+    assert len(table) == 110 == result["files"]
     assert set(table["subclass"]) == {"M0", "M1", "M2", "M3", "M4"}
     assert result["classes"] == table["subclass"].value_counts().to_dict()
     assert table["image"].isna().mean() == pytest.approx(0.1, abs=0.04)

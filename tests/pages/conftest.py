@@ -122,10 +122,19 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture
-def visitor(browser: Any) -> Iterator[Visitor]:
-    """A window of a laptop, with storage of its own, without a network; its console must stay empty."""
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Iterator[Visitor]:
+    """A window of a laptop."""
     yield from _window(browser, width=1280, height=800)
+
+
+@pytest.fixture
+def visitor(window: Visitor) -> Iterator[Visitor]:
+    """A window of a laptop, with empty storage, without a network; its console must stay empty."""
+    yield window
+    window.page.evaluate("localStorage.clear()")
+    window.page.goto("about:blank")
+    assert window.said_by_console == []
 
 
 @pytest.fixture

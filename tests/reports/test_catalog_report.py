@@ -10,7 +10,7 @@ from survey.catalog.catalog import CatalogResult
 from survey.reports import catalog as report
 
 
-def test_plots_are_drawn_once(result: CatalogResult, figures: list[Figure]) -> None:
+def test_plots_are_drawn_once_for_each_catalog(result: CatalogResult, figures: list[Figure]) -> None:
     paths = report.pictures(result)
     drawn = len(figures)
     assert [Path(path).stem for path in paths] == [
@@ -27,35 +27,24 @@ def test_plots_are_drawn_once(result: CatalogResult, figures: list[Figure]) -> N
     unchanged = dataclasses.replace(result, created=False)
     assert report.pictures(unchanged) == paths
     assert len(figures) == drawn
+    # a process that made the catalog anew may have ended before it drew them
+    document = result.document.model_copy(update={"id": "another"})
+    assert report.pictures(dataclasses.replace(unchanged, document=document)) == paths
+    assert len(figures) == 2 * drawn
 
 
-def test_pictures_of_an_older_version_are_replaced(result: CatalogResult, figures: list[Figure]) -> None:
+def test_pictures_of_an_older_version_are_replaced_and_those_that_cannot_be_drawn_are_named(
+    result: CatalogResult, figures: list[Figure]
+) -> None:
     """An older version wrote a plain list of names."""
     folder = Path(result.folder)
     (folder / "pictures.json").write_text(json.dumps(["old.png"]))
     (folder / "old.png").write_bytes(b"old")
     unchanged = dataclasses.replace(result, created=False)
     assert report.pictures(unchanged) == [str(folder / "old.png")]
-    report.pictures(result)
+    text = report.summary(result, report.pictures(result))
     assert figures
     assert not (folder / "old.png").exists()
-
-
-def test_pictures_of_another_catalog_are_drawn_again(result: CatalogResult, figures: list[Figure]) -> None:
-    """A process that made the catalog anew may have ended before it drew them."""
-    paths = report.pictures(result)
-    drawn = len(figures)
-    document = result.document.model_copy(update={"id": "another"})
-    unchanged = dataclasses.replace(result, created=False, document=document)
-    assert report.pictures(unchanged) == paths
-    assert len(figures) == 2 * drawn
-
-
-def test_a_picture_that_cannot_be_drawn_is_named_in_the_summary(
-    result: CatalogResult, figures: list[Figure]
-) -> None:
-    """The predictions of this sky name a store that does not exist."""
-    del figures
-    text = report.summary(result, report.pictures(result))
+    # the predictions of this sky name a store that does not exist
     for name in ("mp", "cemp"):
         assert f"no plot    {name}_spectra: the store is not at store any more" in text

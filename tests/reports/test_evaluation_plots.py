@@ -35,13 +35,25 @@ PLOTS: dict[str, Callable[[LabelledAnswers], bytes | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLOTS)
-@pytest.mark.parametrize("size", [pytest.param(12, marks=pytest.mark.long), style.MAX_POINTS + 1])
-def test_each_plot_is_a_png_of_few_and_of_many_spectra(name: str, size: int) -> None:
+def check_picture(name: str, size: int) -> None:
     data = PLOTS[name](labelled_stars(size))
     assert data is not None
     assert data.startswith(b"\x89PNG")
     assert min(struct.unpack(">II", data[16:24])) > 500
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_each_plot_is_a_png_of_many_spectra(name: str) -> None:
+    check_picture(name, style.MAX_POINTS + 1)
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("size", [12, pytest.param(style.MAX_POINTS + 1, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name", [name if name == "coverage" else pytest.param(name, marks=pytest.mark.long) for name in PLOTS]
+)
+def test_the_panels_of_each_plot_find_their_places(name: str, size: int) -> None:
+    check_picture(name, size)
 
 
 def answers_of(stars: LabelledAnswers, **changes: Any) -> LabelledAnswers:
@@ -61,7 +73,7 @@ def test_the_answers_decide_which_plots_there_are() -> None:
 
 
 @pytest.mark.usefixtures("figures")
-@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("size", [1, pytest.param(5, marks=pytest.mark.long)])
 def test_few_spectra_and_unknown_truths_can_be_drawn(size: int) -> None:
     stars = labelled_stars(size)
     assert "confusion" in evaluation_pictures(stars)

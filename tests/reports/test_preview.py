@@ -20,7 +20,7 @@ from tests.reports.sketches import sketch
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("night") / "files"
-    make(Mock(out=str(folder), n=60, broken=0.05))
+    make(Mock(out=str(folder), n=30, broken=0.1))
     return folder
 
 
@@ -29,7 +29,7 @@ def test_as_many_spectra_are_drawn_as_the_settings_say(night: Path, tmp_path: Pa
         input=str(night),
         store=str(tmp_path / "store"),
         sources=("lamost",),
-        shard=25,
+        shard=12,
         refuse_above=1.0,
         preview=2,
     )

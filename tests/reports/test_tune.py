@@ -48,11 +48,20 @@ def searched(toys: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **change
     return tune.tune(sweeps.search_settings(toys, folder, **values))
 
 
+@pytest.fixture(scope="module")
+def plain(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchOutcome:
+    """A search in which every trial goes to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        return searched(toys, tmp_path_factory.mktemp("plain"), patch, prune={"name": "none"})
+
+
 def figures(outcome: SearchOutcome, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """The plots of the search as figures, by name."""
+    """The plots of the search as figures, by name; those of optuna leave the style of others as it was."""
     drawn: list[Figure] = []
+    before = dict(mpl.rcParams)
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
     names = list(study_plots.pictures(outcome.schedules[0]))
+    assert dict(mpl.rcParams) == before
     return dict(zip(names, drawn, strict=True))
 
 
@@ -66,16 +75,13 @@ def line(axis: Axes, label: str) -> tuple[list[float], list[float]]:
     return list(np.asarray(found.get_xdata(), float)), list(np.asarray(found.get_ydata(), float))
 
 
-def test_the_plots_of_a_search_are_drawn_once(
-    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = searched(toys, tmp_path, monkeypatch, prune={"name": "none"})
-    paths = report.pictures(outcome)
+def test_the_plots_of_a_search_are_drawn_once(plain: SearchOutcome) -> None:
+    paths = report.pictures(plain)
     names = ("history", "importances", "parallel", "slices")
     assert [Path(path).name for path in paths] == [f"C_FE-{name}.png" for name in names]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in paths)
     stamps = {path: Path(path).stat().st_mtime_ns for path in paths}
-    again = tune.tune(outcome.settings)
+    again = tune.tune(plain.settings)
     assert report.pictures(again) == paths
     assert {path: Path(path).stat().st_mtime_ns for path in paths} == stamps
 
@@ -104,7 +110,7 @@ def test_the_best_trial_is_inside_the_limits_and_a_very_poor_one_hides_no_differ
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: int
 ) -> None:
     metric = "mae" if sign > 0 else "r2"
-    outcome = searched(toys, tmp_path, monkeypatch, metrics=[metric], prune={"name": "none"})
+    outcome = searched(toys, tmp_path, monkeypatch, metrics=[metric], prune={"name": "none"}, trials=9)
     schedule = outcome.schedules[0]
     values = [0.5 + 0.01 * (row["trial"] % 7) for row in results.rows(schedule)]
     values[3], values[7] = 0.5 - 0.4 * sign, 0.5 + 30.0 * sign  # the best and the worst one by far
@@ -128,7 +134,7 @@ def test_the_importances_name_the_setting_that_decides(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = searched(
-        toys, tmp_path, monkeypatch, prune={"name": "none"}, metrics=["mae", "parameters"], trials=80
+        toys, tmp_path, monkeypatch, prune={"name": "none"}, metrics=["mae", "parameters"], trials=40
     )
     drawn = figures(outcome, monkeypatch)
     for name, number, setting in (("importances", 0, "optimiser.lr"), ("importances-parameters", 1, "batch")):
@@ -142,11 +148,10 @@ def test_the_importances_name_the_setting_that_decides(
 
 
 def test_parallel_lines_and_slices_show_every_complete_trial(
-    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: SearchOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = searched(toys, tmp_path, monkeypatch, prune={"name": "none"})
-    drawn = figures(outcome, monkeypatch)
-    varied = [row for row in rows_of(outcome, "complete") if not row["recipe_as_it_is"]]
+    drawn = figures(plain, monkeypatch)
+    varied = [row for row in rows_of(plain, "complete") if not row["recipe_as_it_is"]]
     parallel, slices = drawn["parallel"].axes[0], drawn["slices"].axes
     assert len(parallel.collections) == len(varied)
     names = ["optimiser.lr", "batch", "options.dropout", "options.depth", "ema"]
@@ -169,15 +174,6 @@ def test_the_front_shows_the_trials_that_no_other_trial_beats(
     assert sorted(map(tuple, points)) == sorted(complete[number] for number in front)
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("mean absolute error of [C/Fe] (dex)", "parameters")
     assert "was finished before: nothing to do" in report.summary(tune.tune(outcome.settings), [])
-
-
-def test_a_plot_of_optuna_leaves_the_style_of_other_plots_as_it_was(
-    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outcome = searched(toys, tmp_path, monkeypatch, prune={"name": "none"})
-    before = dict(mpl.rcParams)
-    assert figures(outcome, monkeypatch)
-    assert dict(mpl.rcParams) == before
 
 
 def test_the_summary_names_the_gain_and_the_reasons_of_failures(

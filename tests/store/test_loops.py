@@ -56,7 +56,7 @@ def test_loops_and_torch_agree(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4), seed=st.integers(0, 2**32 - 1))
 def test_loops_and_torch_find_the_same_points_good_in_poor_spectra(
     options: dict[str, Any], kinds: list[str], seed: int
