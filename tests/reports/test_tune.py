@@ -134,7 +134,7 @@ def test_the_importances_name_the_setting_that_decides(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = searched(
-        toys, tmp_path, monkeypatch, prune={"name": "none"}, metrics=["mae", "parameters"], trials=40
+        toys, tmp_path, monkeypatch, prune={"name": "none"}, metrics=["mae", "parameters"], trials=80
     )
     drawn = figures(outcome, monkeypatch)
     for name, number, setting in (("importances", 0, "optimiser.lr"), ("importances-parameters", 1, "batch")):
