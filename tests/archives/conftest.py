@@ -19,9 +19,9 @@ def without_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a mock survey with 300 files and its catalogue."""
+    """The folder of a mock survey with 150 files and its catalogue."""
     folder = tmp_path_factory.mktemp("archive") / "files"
-    make(Mock(out=str(folder), n=300, broken=0, chunk=300, layouts={"lrs_image": 0.5, "lrs_table": 0.5}))
+    make(Mock(out=str(folder), n=150, broken=0, chunk=200, layouts={"lrs_image": 0.5, "lrs_table": 0.5}))
     return folder
 
 

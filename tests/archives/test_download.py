@@ -219,11 +219,11 @@ def kill_and_continue(python: Start, folder: Path, served: list[Served], tmp_pat
 
 
 @pytest.mark.kill
-def test_a_download_that_is_killed_three_times_asks_for_no_complete_file_again(
+def test_a_download_that_is_killed_twice_asks_for_no_complete_file_again(
     served: list[Served], tmp_path: Path, forks: JobServer
 ) -> None:
-    write_catalogue(tmp_path / "catalog.csv.gz", served[:120])
-    kill_and_continue(forks.python, tmp_path, served[:120], tmp_path, kills=3)
+    write_catalogue(tmp_path / "catalog.csv.gz", served[:60])
+    kill_and_continue(forks.python, tmp_path, served[:60], tmp_path, kills=2)
 
 
 @pytest.fixture
@@ -397,13 +397,13 @@ def test_show_says_how_many_files_would_come_and_asks_for_none(
 ) -> None:
     with serve(served) as server:
         given = arguments(
-            server, tmp_path / "out", f"input={mocked / 'catalog.csv.gz'}", "most=200", "rate=2"
+            server, tmp_path / "out", f"input={mocked / 'catalog.csv.gz'}", "most=100", "rate=2"
         )
         done = survey(*given, "show=true")
         assert not server.asked
     assert done.returncode == 0, done.stderr
-    assert "to fetch: 200 files, about 20 MB" in done.stdout
-    assert "time: 1:40 or more, at 2 requests per second" in done.stdout
+    assert "to fetch: 100 files, about 10 MB" in done.stdout
+    assert "time: 50 s or more, at 2 requests per second" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

@@ -217,15 +217,15 @@ def run(*arguments: str) -> str:
 @pytest.mark.timeout(600)
 def test_the_table_trains_without_a_change_and_weak_labels_are_a_source(tmp_path: Path) -> None:
     """mock archives -> store -> labels -> train, one command for each arrow."""
-    few = mock(tmp_path / "files", 600)
+    few = mock(tmp_path / "files", 300)
     recipe, store = tmp_path / "own.yaml", tmp_path / "store"
     recipe.write_text(yaml.safe_dump({"labels": {"sources": SOURCES, "weak": {"kinds": ["late_K", "A"]}}}))
     run("ingest", "cemp", f"input={few}", f"store={store}", "workers=1")
-    counts = "reference.counts={NMP: 20, MP: 20, CEMP: 10}"
+    counts = "reference.counts={NMP: 10, MP: 10, CEMP: 5}"
     archives, out = f"folder={few / 'archives'}", tmp_path / "labels"
     text = run("labels", str(recipe), archives, f"to={store}", f"labels={out}", counts)
-    assert "20 MP" in text
-    assert "20 NMP" in text
+    assert "10 MP" in text
+    assert "10 NMP" in text
     small = ["model=prism", "options={components: 16, hidden: 32}", "epochs=1", "threads=1"]
     weak = [f"sources.weak.store={store}", f"sources.weak.labels={out / 'weak.parquet'}"]
     trained = run(

@@ -29,7 +29,7 @@ SOURCES = [{"lamost": lamost.Options(mrs=kind), "sdss": sdss.Options()} for kind
 KINDS = {"string": str, "int64": int, "int32": int, "float64": float, "float32": float}
 
 hostile = settings(
-    max_examples=CASES or 120,
+    max_examples=CASES or 60,
     derandomize=not CASES,
     deadline=None,
     database=None,
@@ -294,7 +294,7 @@ def test_cards_may_be_invented(
     check(made)
 
 
-@hostile
+@settings(hostile, max_examples=CASES or 30)
 @given(
     st.lists(st.tuples(cards, values, positions), max_size=3),
     st.lists(st.tuples(positions, st.integers(0, 7)), max_size=5),
