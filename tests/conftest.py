@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
+from survey.catalog import prior
 from survey.metrics import intervals
 from survey.reports import style
 
@@ -24,6 +25,8 @@ hypothesis.settings.load_profile("busy machine")
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+PRECISE = ("test_thresholds", "test_purity", "test_prior", "test_ground", "test_ranked_purity")
+"""Files of tests whose catalogs are drawn as often as outside."""
 SHARED_BY_FOLDER = ("tests/cluster", "tests/s3")
 """Folders whose files share one Ray, or one server: one process runs all their tests."""
 
@@ -46,6 +49,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Libraries complain of what has stayed at the end."""
+    gc.unfreeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start processes come first: the last file decides when all tests end."""
     names = {"cluster", "s3", "kill"}
@@ -65,11 +73,20 @@ def quick_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_draws(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Outside tests/metrics, the intervals of metrics are drawn from a fifth of the resamples."""
+    """Outside tests/metrics, the intervals of metrics are drawn from a fifth of the resamples, and most of
+    those of catalogs from a fourth. The long tests are made with all.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name != "metrics":
+        if request.path.parent.name != "metrics" and are_short(request.config):
             patch.setattr(intervals, "DRAWS", 200)
+            if request.path.stem not in PRECISE:
+                patch.setattr(prior, "DRAWS", 100)
         yield
+
+
+def are_short(config: pytest.Config) -> bool:
+    """Whether the long tests are left out."""
+    return "not long" in config.option.markexpr
 
 
 @pytest.fixture(scope="session")

@@ -6,19 +6,21 @@ from typing import Any
 import pytest
 
 from survey.metrics import score
+from tests.conftest import are_short
 
 EVERY = score.groups
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_groups() -> Iterator[None]:
-    """Metrics are measured for all spectra together only."""
+def few_groups(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Metrics are measured for all spectra together only, unless the long tests run."""
 
     def of_all(*given: Any) -> Any:
         return (group for group in EVERY(*given) if group[0] == "all")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "groups", of_all)
+        if are_short(request.config):
+            patch.setattr(score, "groups", of_all)
         yield
 
 

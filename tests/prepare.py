@@ -1,4 +1,4 @@
-"""Loads all modules and compiles the loops once, before the processes of the tests would each do so.
+"""Loads all modules and tests and compiles the loops once, before each process of the tests would do so.
 
 That loading has no effect is seen here, where it costs nothing: it is the short form of
 `tests/test_structure.py::test_importing_has_no_effect`.
@@ -12,6 +12,8 @@ import sys
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,3 +48,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         files = survey_files.write(Path(folder) / "files", range(2))
         ingest(Ingest.from_dict("ingest", {"input": str(files), "store": f"{folder}/store"}))
+    with redirect_stdout(io.StringIO()) as found:
+        failed = pytest.main(["--collect-only"])
+    sys.exit(found.getvalue() if failed else 0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from survey.catalog.prior import DRAWS, ClassMix, random_generator
+from survey.catalog.prior import ClassMix, random_generator
 from survey.catalog.settings import ListName, list_classes
 from survey.metrics.intervals import Measure, percentile_interval
 
@@ -84,7 +84,8 @@ def _rates(k_XC: NDArray[Any], n_C: NDArray[Any], mix: ClassMix) -> tuple[Floats
     """Shares k / n, 0.5 if n is 0, and draws of them, as wide as so many independent stars leave them."""
     rate_XC = np.where(n_C > 0, k_XC / np.maximum(n_C, 1), 0.5)
     k_XC, n_C = k_XC * mix.independent_C, n_C * mix.independent_C
-    drawn_RXC = random_generator("rates").beta(k_XC + 0.5, n_C - k_XC + 0.5, (DRAWS, *k_XC.shape))
+    draws = (len(mix.drawn_RC), *k_XC.shape)
+    drawn_RXC = random_generator("rates").beta(k_XC + 0.5, n_C - k_XC + 0.5, draws)
     return rate_XC, drawn_RXC
 
 

@@ -23,7 +23,6 @@ from survey.answers import ColumnSpec
 from survey.catalog.document import IntervalRecord, ThresholdRecord, ValidationRecord
 from survey.catalog.flags import FlagRules
 from survey.catalog.prior import (
-    DRAWS,
     FEW,
     BinnedProbabilities,
     ClassMix,
@@ -311,7 +310,7 @@ def _optimism(
     total_RC = drawn_RXC[:, -1]
     share_RC = np.broadcast_to(mix.share_C, total_RC.shape)
     best_R = _best_list(drawn_RXC[:, :-1], total_RC, share_RC, name, goal)
-    drawn_RC = drawn_RXC[np.arange(DRAWS), best_R]
+    drawn_RC = drawn_RXC[np.arange(len(drawn_RXC)), best_R]
     on_resample = purity_completeness(drawn_RC + 0.5, total_RC + 1, mix.share_C, name)
     on_stars = purity_completeness(k_XC[best_R] + 0.5, n_C + 1, mix.share_C, name)
     resample_2R, stars_2R = (
