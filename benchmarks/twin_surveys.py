@@ -40,7 +40,7 @@ from benchmarks.images import (
 )
 from survey.labelling import samples
 from survey.store.store import open_store
-from survey.training.alignment import compare
+from survey.training import alignment
 from survey.training.source_settings import Align
 
 BATCH, PIXELS = 64, 32
@@ -214,7 +214,7 @@ def distance(
     """The distance of two sets of features, in units of their common spread."""
     both = torch.from_numpy(np.concatenate([first_ND, other_ND])).float()
     source = torch.cat([torch.zeros(len(first_ND)), torch.ones(len(other_ND))]).long()
-    compared = compare(Align(method=method, weight=1.0), both, source)
+    compared = alignment.compare(Align(method=method, weight=1.0), both, source)
     return float(compared.distance) if compared else float("nan")
 
 
