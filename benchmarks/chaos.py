@@ -298,11 +298,14 @@ def main(stages: list[str], wanted: list[str]) -> int:
     wrong = 0
     with cluster(2, S3) as made:
         bucket = Bucket(made)
+        known = faults(made, bucket, "", False)
+        if unknown := set(wanted) - known.keys():
+            sys.exit(f"unknown faults {', '.join(sorted(unknown))}; give some of {', '.join(known)}")
         made.environment |= S3
         idle = memory_of(made)
         report(f"| {' | '.join((*titles, 'left over'))} |\n|{' --- |' * (len(titles) + 1)}")
         storms = list(prepare(made, bucket, stages))
-        for name in wanted or faults(made, bucket, "", False):
+        for name in wanted or known:
             for storm in storms:
                 if fault := faults(made, bucket, storm.job, storm.stage.is_alone).get(name):
                     row = storm_row(storm, name, fault)
