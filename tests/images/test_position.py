@@ -64,7 +64,7 @@ def test_sexagesimal_cards_are_hours_and_degrees(ra: str, dec: str) -> None:
         TANGENT | SCALES | {"CRPIX1": math.nan},
         TANGENT | {"CD1_1": 0.0, "CD2_2": 0.0},
         TANGENT | SCALES | {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"},
-        TANGENT | SCALES | {"CTYPE1": "RA---XXX", "CTYPE2": "DEC--XXX"},
+        TANGENT | SCALES | {"CTYPE1": "RA---QQQ", "CTYPE2": "DEC--QQQ"},
         TANGENT | SCALES | {"RADESYS": "FK4", "EQUINOX": 1950.0},
     ],
 )
