@@ -19,9 +19,11 @@ import pyarrow as pa
 
 from survey import files
 from survey.catalog.flags import FlagRules
+from survey.catalog.prior import adjust
 from survey.catalog.settings import VisitSettings, list_classes
 from survey.catalog.validation_stars import ValidationStars, read_validation
 from survey.catalog.visits import class_probabilities, float_column
+from survey.ensemble.draws import blanked
 from survey.ensemble.ensemble import POPULATION
 from survey.labels import CLASSES
 
@@ -29,12 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SURVEY = {"MP": 0.04, "CEMP": 0.002, "NMP": 0.958}
 """Shares of the classes in a survey."""
 TIMES = 1000
-
-
-def weigh(p_NC: np.ndarray, assumed_C: np.ndarray) -> np.ndarray:
-    """Probabilities with the class shares of a survey."""
-    weighted_NC = p_NC / assumed_C * np.array([SURVEY[name] for name in CLASSES])
-    return np.asarray(weighted_NC / weighted_NC.sum(1, keepdims=True))
 
 
 def limits(wrong_N: np.ndarray, base_N: np.ndarray, share: float) -> tuple[float, float]:
@@ -61,7 +57,7 @@ def main(ensemble: str = "", snr: str = "20", completeness: str = "0.5") -> None
     share_C = stars.independent_C
     counted_C = np.bincount(stars.class_N, stars.weight_N, minlength=len(CLASSES))
     assumed_C = counted_C / counted_C.sum()
-    p_NC = weigh(stars.p_NC, assumed_C)
+    p_NC = adjust(stars.p_NC, assumed_C, [SURVEY[name] for name in CLASSES])
     print(f"S/N from {snr} on; draws {len(stars.row_N):,}, of spectra {len(np.unique(stars.base_N)):,}")
     print("| list | completeness | not in the list | wrong | rate | 95 % interval | independent stars |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -80,8 +76,8 @@ def main(ensemble: str = "", snr: str = "20", completeness: str = "0.5") -> None
                 f"| {wrong_N.mean():.1e} | {low:.1e} to {high:.1e} | {independent:,.0f} |"
             )
     drawn = files.read_table(files.join(folder, POPULATION))
-    blanked = drawn.filter(drawn["blanked"])
-    called = class_probabilities(blanked).argmax(1) == CLASSES.index("CEMP")
+    table = blanked(drawn)
+    called = class_probabilities(table).argmax(1) == CLASSES.index("CEMP")
     print(f"blanked: {called.sum()} of {len(called):,} carbon-rich stars are still called CEMP")
 
 

@@ -13,11 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import realsky
 
+from survey.catalog.prior import adjust
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.line_key import read_columns
+from survey.labels import CLASSES
 from survey.store.store import open_store
 
 ENSEMBLE = realsky.ROOT / "weights" / "cemp"
+SURVEY = {"MP": 0.04, "CEMP": 0.0005, "NMP": 0.9595}
+"""Shares of the classes in a survey."""
 
 
 def predicted(work: Path, name: str) -> realsky.Predicted:
@@ -78,14 +82,52 @@ def repeat_rows(place: Path, predicted: realsky.Predicted) -> dict[str, str]:
     return rows
 
 
+def cemp_scores(predicted: realsky.Predicted, assumed_C: np.ndarray, kinds_apart: bool) -> np.ndarray:
+    """The probability of being CEMP with the class shares of `SURVEY`; stars of other kinds apart from the
+    classes, or as a part of NMP, as it was until 2026-12-01."""
+    p_NC = predicted.p_NC.copy()
+    if kinds_apart:
+        p_NC[:, CLASSES.index("NMP")] -= np.nan_to_num(predicted.other_N1[:, 0])
+    return adjust(p_NC.clip(0), assumed_C, [SURVEY[name] for name in CLASSES])[:, CLASSES.index("CEMP")]
+
+
+def cemp_rows(sets: dict[str, realsky.Predicted]) -> dict[str, str]:
+    """Who is above the threshold that finds half of the computed CEMP stars, by both rules."""
+    groups = {}
+    for name in ("computed", "direct"):
+        class_N = class_numbers_of(sets[name])
+        groups |= {f"{name} {kind}": sets[name].at(class_N == CLASSES.index(kind)) for kind in CLASSES}
+    real, lamost = sets["real"], sets["lamost"]
+    teff_N = real.table["Teff"].to_numpy()
+    groups["real, 4,000 to 7,000 K"] = real.at((teff_N > 4000) & (teff_N < 7000))
+    groups["real, hotter than 7,500 K or M"] = real.at((teff_N > 7500) | (teff_N < 3900))
+    groups["LAMOST files"] = lamost
+    counts = np.bincount(class_numbers_of(sets["computed"]), minlength=len(CLASSES))
+    rows = {}
+    for text, apart in (("kinds in NMP", False), ("kinds apart", True)):
+        scores = {name: cemp_scores(group, counts / counts.sum(), apart) for name, group in groups.items()}
+        threshold = np.median(scores["computed CEMP"])
+        for name, score_N in scores.items():
+            count = f"{(score_N >= threshold).sum()} of {len(score_N)}"
+            rows[f"CEMP cut, {text}: {name}"] = count
+    return rows
+
+
+def class_numbers_of(predicted: realsky.Predicted) -> np.ndarray:
+    """The true class of each star."""
+    named = {name: number for number, name in enumerate(CLASSES)}
+    return predicted.table["class"].map(lambda value: named.get(value, value)).to_numpy(np.int64)
+
+
 def main(work: str = "") -> None:
     """Print the table."""
     place = Path(work or realsky.ROOT / "benchmarks" / "work" / "realsky")
     realsky.make_stores(place)
-    lamost = predicted(place, "lamost")
-    parts = [realsky.real_rows(predicted(place, "real")), realsky.lamost_rows(lamost)]
-    parts.append(repeat_rows(place, lamost))
-    parts += [realsky.computed_rows(predicted(place, name), name) for name in ("computed", "direct")]
+    sets = {name: predicted(place, name) for name in ("real", "lamost", "computed", "direct")}
+    parts = [realsky.real_rows(sets["real"]), realsky.lamost_rows(sets["lamost"])]
+    parts.append(repeat_rows(place, sets["lamost"]))
+    parts += [realsky.computed_rows(sets[name], name) for name in ("computed", "direct")]
+    parts.append(cemp_rows(sets))
     sys.stdout.write("| the shipped ensemble | |\n| --- | --- |\n")
     for rows in parts:
         sys.stdout.writelines(f"| {name} | {value} |\n" for name, value in rows.items())

@@ -251,9 +251,6 @@ ANOMALY_COLUMN: ColumnSpec = (
     "stat.value",
 )
 
-BASE, BLANKED = "base", "blanked"
-"""Columns of a test population: the row of the validation spectrum that was drawn, and whether its bands of
-carbon are blanked."""
 RULED_OUT = "ruled_out"
 RULED_OUT_COLUMN: dict[str, ColumnSpec] = {
     RULED_OUT: (

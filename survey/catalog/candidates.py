@@ -17,10 +17,11 @@ from survey.answers import ColumnSpec
 from survey.catalog import asked, flags, thresholds
 from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import DEFINITIONS, FlagRules
+from survey.catalog.prior import ordinary_probabilities
 from survey.catalog.settings import LIST_NAMES, ListName, VisitSettings, inner_lists, list_classes
 from survey.catalog.thresholds import Threshold
 from survey.catalog.visit_groups import VisitScatter
-from survey.catalog.visits import Flags, class_probabilities, combine_visits, float_column, is_ruled_out
+from survey.catalog.visits import Flags, combine_visits, float_column, is_ruled_out
 from survey.labelling.star_id import Codes
 from survey.labels import CLASSES, MISSING, Criterion, metal_poor
 from survey.tables.columns import described_field
@@ -73,7 +74,7 @@ class CandidateRules:
     def stars(self, rows: pa.Table, star_N: Codes) -> pa.Table:
         """The stars of some rows of predictions."""
         stars = add_criteria(combine_visits(rows, star_N, self.visits, self.scatter), self.criterion)
-        p_NC = class_probabilities(stars)
+        p_NC = ordinary_probabilities(stars)
         for threshold in self.thresholds.values():
             column = thresholds.COLUMNS[threshold.column]
             stars = append_column(stars, threshold.column, column, threshold.score(p_NC))

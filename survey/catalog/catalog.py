@@ -39,11 +39,12 @@ from survey.catalog.ground import Ground
 from survey.catalog.hats import COLLECTION, HATS, NO_POSITION, HatsCounts, HatsWriter
 from survey.catalog.kind_lists import KIND_LISTS, KindLists, about_kind
 from survey.catalog.list_info import about_list, about_next_best
-from survey.catalog.mirror import Mirror, mirror_table, read_blanked
+from survey.catalog.mirror import Mirror, mirror_table
 from survey.catalog.names import with_lamost_names
 from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
 from survey.catalog.ranked_purity import with_ranked_purity
+from survey.catalog.recovery import read_draws, recovery_records
 from survey.catalog.selection import selection_function, threshold_curve
 from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName
 from survey.catalog.short_lists import ShortLists
@@ -143,7 +144,9 @@ class _CatalogJob:
         self.truth_stars: list[pa.Table] = []
         self.kind_lists = KindLists(settings.limits)
         self.ground = Ground(self.validation, flags, settings.ground)
-        self.mirror = Mirror(self.rules, settings.mirror, read_blanked(predictions))
+        draws = read_draws(predictions)
+        self.mirror = Mirror(self.rules, settings.mirror, draws)
+        self.recovery = recovery_records(self.rules, draws)
         self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}
 
     def document(self) -> CatalogDocument:
@@ -295,6 +298,7 @@ class _CatalogJob:
             next_best={name: next_best.count for name, next_best in self.next_best.items()},
             frequency=finished.frequency,
             mirror=self.mirror.records(),
+            recovery=self.recovery,
             vetted=self.vetted.records(finished.ranked),
         )
 

@@ -153,12 +153,26 @@ class MirrorRecord(_Record):
     share: IntervalRecord
 
 
+class RecoveryRecord(_Record):
+    """Draws of real stars with a [C/Fe] in a range: those that pass the CEMP cut, and that are listed besides
+    (no flag keeps them out), with the share of these.
+    """
+
+    low: float
+    high: float
+    stars: int
+    n: int
+    passed: int
+    listed: int
+    share: IntervalRecord
+
+
 class CatalogDocument(Document):
     """The document of a finished catalog.
 
     `why_short` says why a list is empty or very short; `next_best` counts the stars in the list of those that
-    come next. `frequency` and `mirror` hold the prior test and the mirror test, `vetted` what
-    people say. Paths are as the user gave them.
+    come next. `frequency`, `mirror` and `recovery` hold the prior test, the mirror test, and injection and
+    recovery, `vetted` what people say. Paths are as the user gave them.
     """
 
     created: str
@@ -179,6 +193,7 @@ class CatalogDocument(Document):
     next_best: dict[ListName, int] = Field({})
     frequency: FrequencyRecord | None = None
     mirror: tuple[MirrorRecord, ...] = ()
+    recovery: tuple[RecoveryRecord, ...] = ()
     vetted: dict[ListName, VettedRecord] = Field({})
 
 

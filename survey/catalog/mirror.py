@@ -14,16 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from survey import files
-from survey.answers import BASE, BLANKED
 from survey.catalog.candidates import COLUMNS as LISTED
 from survey.catalog.candidates import CandidateRules
 from survey.catalog.check_settings import MirrorSettings
 from survey.catalog.document import IntervalRecord, MirrorGroup, MirrorRecord
+from survey.catalog.prior import ordinary_probabilities
 from survey.catalog.settings import LIST_NAMES, ListName
-from survey.catalog.visits import Flags, class_probabilities, float_column, is_ruled_out
+from survey.catalog.visits import Flags, float_column, is_ruled_out
+from survey.ensemble.draws import BASE, blanked
 from survey.metrics.intervals import independent_share, wilson
-from survey.predict.output import POPULATION, Predictions
 
 GROUPS: tuple[MirrorGroup, ...] = get_args(MirrorGroup)
 KINDS = tuple(group for group in GROUPS if group != "blanked")
@@ -53,9 +52,10 @@ class Mirror:
     """Counts the stars of each group, those that pass the cut, and those in the list."""
 
     def __init__(
-        self, rules: CandidateRules, settings: MirrorSettings, blanked: pa.Table | None = None
+        self, rules: CandidateRules, settings: MirrorSettings, draws: pa.Table | None = None
     ) -> None:
-        self.rules, self.settings, self.blanked = rules, settings, blanked
+        self.rules, self.settings = rules, settings
+        self.blanked = None if draws is None else blanked(draws)
         self.counts: Counter[tuple[str, ...]] = Counter()
 
     def add(self, stars: pa.Table) -> None:
@@ -84,7 +84,7 @@ class Mirror:
         threshold = self.rules.thresholds.get("CEMP")
         if self.blanked is None or not self.blanked.num_rows or threshold is None:
             return
-        passed_N = threshold.passes(class_probabilities(self.blanked)) & ~is_ruled_out(self.blanked)
+        passed_N = threshold.passes(ordinary_probabilities(self.blanked)) & ~is_ruled_out(self.blanked)
         allowed_N = ~self.rules.flags.keep_out(self.blanked)
         independent = independent_share(passed_N.astype(np.float64), self.blanked[BASE].to_numpy())
         passed, listed = int(passed_N.sum()), int((passed_N & allowed_N).sum())
@@ -101,15 +101,6 @@ class Mirror:
     def _is_metal_rich(self, stars: pa.Table) -> Flags:
         feh_N, err_N = (float_column(stars, name) for name in ("FeH_lines", "FeH_lines_err"))
         return np.asarray(feh_N - self.settings.sigmas * err_N > self.settings.feh)
-
-
-def read_blanked(predictions: Predictions) -> pa.Table | None:
-    """The draws of the test population without bands of carbon; None if there is no population."""
-    path = files.join(predictions.path, POPULATION)
-    if not files.exists(path):
-        return None
-    table = files.read_table(path)
-    return table.filter(table[BLANKED])
 
 
 def _record(

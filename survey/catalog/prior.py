@@ -10,6 +10,10 @@ in both. The uncertainty of the shares comes from resampling validation stars an
 out vague is replaced by its lower end: a list should rather be too short than full of stars that are not
 there. The catalog says so in a note.
 
+Stars of other kinds (hot, M, carbon) are no class, although `p_nmp` holds them: how many of them a survey has
+does not follow from its share of ordinary stars. So the classes are re-weighted among ordinary stars, and the
+probability of these stays (`ordinary_probabilities`).
+
 Shapes: N stars, B bins of stars with similar probabilities, C classes, R draws.
 """
 
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from survey.catalog.document import ClassMixRecord, ClassShareRecord
@@ -109,15 +114,25 @@ class ClassMix:
 
 
 def adjust(p_NC: ArrayLike, from_shares: ArrayLike, to_shares: ArrayLike) -> Floats:
-    """Probabilities under some class shares, re-weighted to others; NaN stays NaN."""
+    """Probabilities under some class shares, re-weighted to others; the sum of a row stays, and NaN too."""
     from_C, to_C = np.asarray(from_shares, np.float64), np.asarray(to_shares, np.float64)
     if not (from_C > 0).all() or not (to_C >= 0).all() or not to_C.sum() > 0:
         raise ValueError(
             f"catalog: probabilities cannot be re-weighted from class shares {from_C.tolist()} to "
             f"{to_C.tolist()}; give shares above 0 first, then shares of at least 0, not all 0"
         )
-    weighted_NC = np.maximum(np.asarray(p_NC, np.float64), TINY) * (to_C / from_C)
-    return np.asarray(weighted_NC / weighted_NC.sum(1, keepdims=True))
+    p_NC = np.asarray(p_NC, np.float64)
+    weighted_NC = np.maximum(p_NC, TINY) * (to_C / from_C)
+    return np.asarray(weighted_NC * (p_NC.sum(1) / weighted_NC.sum(1))[:, None])
+
+
+def ordinary_probabilities(table: pa.Table) -> Floats:
+    """How likely each star is an ordinary one of each class (N, C). A row adds up to 1 - `other_kind`."""
+    p_NC = class_probabilities(table)
+    if p_NC.shape[1]:
+        other_N = np.nan_to_num(float_column(table, "other_kind"))
+        p_NC[:, CLASSES.index("NMP")] = np.maximum(p_NC[:, CLASSES.index("NMP")] - other_N, 0.0)
+    return p_NC
 
 
 def class_mix(
@@ -133,7 +148,8 @@ def class_mix(
     """
     star_NC, true_N = np.asarray(p_NC, np.float64), np.asarray(class_N).astype(np.int64)
     known_N = (true_N != MISSING) & np.isfinite(star_NC).all(1)
-    star_NC = probabilities(star_NC[known_N], len(CLASSES))
+    star_NC = np.maximum(star_NC[known_N], TINY)
+    star_NC = probabilities(star_NC / star_NC.sum(1, keepdims=True), len(CLASSES))
     true_NC = np.eye(len(CLASSES))[class_numbers(true_N[known_N], len(CLASSES), len(star_NC))]
     if weight_N is not None:
         true_NC *= np.asarray(weight_N, np.float64)[known_N, None]
@@ -168,11 +184,11 @@ def survey_probabilities(
     `star_N` is the star of each spectrum. All spectra of a star count as one star together.
     """
     binned, weight_N, start = [], 1 / np.bincount(star_N)[star_N], 0
-    for table in predictions.tables([*PROBABILITIES, *KIND_COLUMNS, "domain"]):
+    for table in predictions.tables([*PROBABILITIES, "other_kind", *KIND_COLUMNS, "domain"]):
         outside_N = float_column(table, "domain") > rules.limits.domain_warn
         chosen_N = rules.may_be_asked(table) & ~outside_N
         n_N = weight_N[start : start + table.num_rows][chosen_N]
-        binned.append(BinnedProbabilities.of_stars(class_probabilities(table)[chosen_N], n_N))
+        binned.append(BinnedProbabilities.of_stars(ordinary_probabilities(table)[chosen_N], n_N))
         start += table.num_rows
     return BinnedProbabilities.joined(binned)
 

@@ -10,24 +10,22 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey import files
-from survey.answers import BASE, BLANKED
 from survey.catalog.criteria import add_criteria
 from survey.catalog.flags import FlagRules
-from survey.catalog.prior import ClassMix
+from survey.catalog.prior import ClassMix, ordinary_probabilities
 from survey.catalog.settings import ListName, VisitSettings, list_classes
 from survey.catalog.visit_groups import VisitScatter
 from survey.catalog.visits import (
     PROBABILITIES,
     Flags,
     Floats,
-    class_probabilities,
     combine_visits,
     is_ruled_out,
 )
+from survey.ensemble.draws import BASE, deciding
 from survey.labelling.star_id import encode
 from survey.labels import CLASSES, MISSING, Criterion
 from survey.metrics.intervals import independent_share
@@ -63,7 +61,7 @@ class ValidationStars:
                 f"catalog: validation has no column {missing[0]}; give an ensemble that predicts the classes "
                 f"{', '.join(CLASSES)}"
             )
-        p_NC = class_probabilities(validation)
+        p_NC = ordinary_probabilities(validation)
         class_N = validation["true_class"].fill_null(MISSING).to_numpy().astype(np.int64)
         allowed_N = np.ones(len(class_N), bool)
         if "flag_bad" in validation.column_names:
@@ -130,8 +128,7 @@ def read_validation(
     """
     path = files.join(predictions.path, POPULATION)
     if files.exists(path):
-        table = files.read_table(path)
-        table = table.filter(pc.invert(table[BLANKED]))
+        table = deciding(files.read_table(path))
         code_N = np.arange(table.num_rows)
     elif files.exists(path := files.join(predictions.path, VALIDATION)):
         table = files.read_table(path)

@@ -6,14 +6,17 @@ model of `survey.training.synthesis` predicts. Then it is distorted as a survey 
 not metal-poor are drawn so that their [Fe/H] is spread as in the survey. Draws of one spectrum are alike: the
 column `base` names it, so that a rate is not taken for better known than it is.
 
-In some draws of carbon-rich stars the bands of carbon are blanked (column `blanked`): a network that still
-calls them carbon-rich looks at something else. They decide nothing.
+Two kinds of draws decide nothing, but test the search for carbon (survey.ensemble.draws). In some draws of
+carbon-rich stars the bands of carbon are blanked: a network that still calls them carbon-rich looks
+elsewhere. And carbon is put into metal-poor stars whose carbon was never measured, as is so for most real
+stars: their spectra change as those of computed stars do. A network that has learned carbon from computed
+stars must find it there too.
 
 Shapes: N spectra of the samples, D draws, B draws of a portion, I input labels, P pixels.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from survey.answers import BASE, BLANKED, LINE_COLUMNS, Answers, Floats
+from survey.answers import LINE_COLUMNS, Answers, Floats
+from survey.ensemble.draws import BASE, BLANKED, INJECTED
 from survey.ensemble.ensemble import Ensemble, EnsembleAnswers
 from survey.ensemble.line_key import index_array, read_columns, signal_to_noise
 from survey.ensemble.other_kinds import KIND_INDICES
@@ -48,12 +52,18 @@ BLANKED_SHARE = 0.1
 """Share of the draws of carbon-rich stars whose bands are blanked."""
 CARBON_BANDS = ((4140.0, 4217.0), (4250.0, 4330.0), (4500.0, 4740.0), (4950.0, 5170.0))
 """CN, the G band of CH and C2 (angstrom in air), blanked together."""
+INJECTED_DRAWS = 40
+"""Draws of each star that carbon is put into."""
+BEFORE = 0.0
+"""[C/Fe] of metal-poor stars whose carbon was not measured; theirs scatters around it by about 0.3."""
+CARBON, MOST_CARBON = (-0.2, 2.2), 0.2
+"""The range of [C/Fe] that they get, and the largest [C/H]: nearly all known CEMP stars have less."""
 LABELS = ("Teff", "FeH", "CFe")
 KEPT = (
-    *(BASE, BLANKED, "snr", TRUE_CLASS, f"{TRUE}FeH", "p_mp", "p_cemp", "p_nmp", "predicted_class"),
+    *(BASE, BLANKED, INJECTED, "snr", TRUE_CLASS, f"{TRUE}FeH", "p_mp", "p_cemp", "p_nmp", "predicted_class"),
     *LABELS,
     *(f"{name}_err" for name in LABELS),
-    *("domain", "class_entropy_model", *LINE_COLUMNS),
+    *("other_kind", "domain", "class_entropy_model", *LINE_COLUMNS),
     *KIND_INDICES,
 )
 """The columns that a catalog needs: all predictions hold a copy of the table."""
@@ -71,13 +81,19 @@ class StarDraws:
     before_DI: Floats
     after_DI: Floats
     blanked_D: NDArray[np.bool_]
+    injected_D: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.base_D)
 
     def at(self, rows: slice) -> "StarDraws":
         """Some of them."""
-        return StarDraws(self.base_D[rows], self.before_DI[rows], self.after_DI[rows], self.blanked_D[rows])
+        return StarDraws(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def __add__(self, other: "StarDraws") -> "StarDraws":
+        """These, then those."""
+        both = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return StarDraws(*(np.concatenate(arrays) for arrays in both))
 
 
 class TestPopulation:
@@ -114,6 +130,9 @@ class TestPopulation:
 
     def draw(self) -> StarDraws:
         """The draws, in the order of their bases: so the table takes less space."""
+        return self._usual_draws() + self._draws_with_carbon()
+
+    def _usual_draws(self) -> StarDraws:
         rng, base = random_generator(self.seed, 21), self.base
         chance_N = self._chances()
         base_D = np.sort(rng.choice(len(base), self.settings.spectra, p=chance_N))
@@ -127,7 +146,24 @@ class TestPopulation:
             known_D = np.asarray(np.isfinite(before_DI).all(1))
             after_DI = np.where(known_D[:, None], after_DI, before_DI)
         is_cemp_D = base.class_N[base_D] == CLASSES.index("CEMP")
-        return StarDraws(base_D, before_DI, after_DI, is_cemp_D & (rng.random(len(base_D)) < BLANKED_SHARE))
+        blanked_D = is_cemp_D & (rng.random(len(base_D)) < BLANKED_SHARE)
+        return StarDraws(base_D, before_DI, after_DI, blanked_D, np.zeros(len(base_D), bool))
+
+    def _draws_with_carbon(self) -> StarDraws:
+        """Metal-poor stars whose carbon is not known, with other carbon."""
+        carbon_I = np.array([name == "CFe" for name in self.inputs])
+        before_NI = np.where(carbon_I & np.isnan(self.label_NI), BEFORE, self.label_NI)
+        base_D = np.empty(0, np.int64)
+        if self.model is not None:
+            low_I, high_I = self.model.low_I.numpy(), self.model.high_I.numpy()
+            inside_N = ((before_NI >= low_I) & (before_NI <= high_I)).all(1)
+            unknown_N = np.isnan(self.label_NI).any(1) & (self.base.class_N == CLASSES.index("MP"))
+            base_D = np.repeat(np.flatnonzero(inside_N & unknown_N), INJECTED_DRAWS)
+        before_DI, none_D = before_NI[base_D], np.zeros(len(base_D), bool)
+        iron_D1 = before_DI[:, [name == "FeH" for name in self.inputs]]
+        most_D1 = np.minimum(CARBON[1], MOST_CARBON - iron_D1)
+        given_D1 = random_generator(self.seed, 22).uniform(CARBON[0], most_D1)
+        return StarDraws(base_D, before_DI, np.where(carbon_I, given_D1, before_DI), none_D, ~none_D)
 
     def _chances(self) -> Floats:
         """How likely each spectrum is drawn: by class, and by [Fe/H] where it is not metal-poor."""
@@ -186,6 +222,13 @@ class TestPopulation:
             flux_BP[torch.from_numpy(blanked_B), band] = 1.0
         return replace(spectra, flux=flux_BP)
 
+    def carbon(self, draws: StarDraws) -> NDArray[np.float32]:
+        """The [C/Fe] of the stars that carbon was put into; NaN for all others."""
+        carbon_D = np.full(len(draws), np.nan, np.float32)
+        if draws.injected_D.any():
+            carbon_D = np.where(draws.injected_D, draws.after_DI[:, self.inputs.index("CFe")], carbon_D)
+        return carbon_D.astype(np.float32)
+
     def true_classes(self, draws: StarDraws) -> NDArray[np.int8]:
         """The class of each draw: by its new labels, or that of its base where carbon is not known."""
         class_D = self.base.class_N[draws.base_D].copy()
@@ -220,6 +263,7 @@ def predict_draws(
             columns = {
                 BASE: portion.base_D.astype(np.int32),
                 BLANKED: portion.blanked_D,
+                INJECTED: population.carbon(portion),
                 "snr": snr_B.astype(np.float32),
                 TRUE_CLASS: population.true_classes(portion),
             }

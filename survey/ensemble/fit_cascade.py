@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from survey import files, machine
-from survey.answers import BASE, BLANKED, RULED_OUT, Answers, Floats
+from survey.answers import RULED_OUT, Answers, Floats
 from survey.ensemble import member_scores
 from survey.ensemble.bounds import Bounds
 from survey.ensemble.cascade import (
@@ -29,6 +29,7 @@ from survey.ensemble.cascade import (
     open_cascade,
 )
 from survey.ensemble.drawn_stars import predict_draws
+from survey.ensemble.draws import BASE, deciding
 from survey.ensemble.ensemble import (
     DOMAIN,
     OTHER_KINDS,
@@ -160,16 +161,11 @@ def _all_answers(pairs: dict[str, Pair], labels: tuple[str, ...]) -> tuple[Answe
     )
     fast, full = (
         Answers.from_table(
-            pa.concat_tables([_to_test(pair[side]).select(names) for pair in pairs.values()]), labels, CLASSES
+            pa.concat_tables([deciding(pair[side]).select(names) for pair in pairs.values()]), labels, CLASSES
         )
         for side in (0, 1)
     )
     return fast, full
-
-
-def _to_test(table: pa.Table) -> pa.Table:
-    """The spectra that decide: not those without bands of carbon."""
-    return table.filter(pc.invert(table[BLANKED])) if BLANKED in table.column_names else table
 
 
 def _stars(pairs: dict[str, Pair]) -> NDArray[np.int64]:
@@ -178,7 +174,7 @@ def _stars(pairs: dict[str, Pair]) -> NDArray[np.int64]:
     code_N = np.where(code_N < 0, code_N.max(initial=-1) + 1 + np.arange(len(code_N)), code_N)
     if POPULATION not in pairs:
         return code_N
-    return np.concatenate([code_N, code_N[_to_test(pairs[POPULATION][0])[BASE].to_numpy()]])
+    return np.concatenate([code_N, code_N[deciding(pairs[POPULATION][0])[BASE].to_numpy()]])
 
 
 def _write(
@@ -228,7 +224,7 @@ def _of_cascade(pair: Pair, ruled_out_N: NDArray[np.bool_]) -> pa.Table:
 
 def _shares(table: pa.Table) -> dict[str, float]:
     """The share of the spectra of each true class that all members see."""
-    table = _to_test(table)
+    table = deciding(table)
     class_N = table[TRUE_CLASS].fill_null(MISSING).to_numpy()
     went_on_N = ~table[RULED_OUT].to_numpy(zero_copy_only=False)
     shares = ((name, went_on_N[class_N == number]) for number, name in enumerate(CLASSES))

@@ -1,12 +1,16 @@
-"""What the two checks of a catalog show: how many CEMP stars there can be, and what passes the cut where no
-star of the list can be. Lines of the summary, and a picture.
+"""What the three checks of a catalog show: how many CEMP stars there can be, what passes the cut where no
+star of the list can be, and what is found of real stars that carbon was put into. Lines of the summary, and a
+picture.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from survey.catalog.catalog import CatalogResult
-from survey.catalog.document import CatalogDocument, FrequencyRecord, MirrorRecord
+from survey.catalog.document import CatalogDocument, FrequencyRecord, MirrorRecord, RecoveryRecord
 from survey.catalog.settings import LIST_NAMES
 from survey.reports.style import BLUE, GREY, INK, RED, png
 
@@ -31,7 +35,15 @@ def check_lines(document: CatalogDocument) -> list[str]:
             listed = sum(record.listed for record in records if record.group != "blanked")
             text = f"the {name} cut, flags ignored, where none can be: {texts}; {listed:,} stars are listed"
             lines.append(f"{title:<10} {text}")
+    if document.recovery:
+        found = ", ".join(f"{_carbon(record)} {record.share.value:.0%}" for record in document.recovery)
+        stars = max(record.stars for record in document.recovery)
+        lines.append(f"recovery   carbon put into {stars:,} real metal-poor stars; listed by [C/Fe]: {found}")
     return lines
+
+
+def _carbon(record: RecoveryRecord) -> str:
+    return f"{record.low:g} to {record.high:g}"
 
 
 def _group(record: MirrorRecord) -> str:
@@ -39,21 +51,22 @@ def _group(record: MirrorRecord) -> str:
 
 
 def plot_checks(result: CatalogResult) -> bytes | None:
-    """CEMP stars by [Fe/H] against what can be, and shares that pass the cuts; None without both."""
-    frequency, mirror = result.document.frequency, result.document.mirror
-    if frequency and not any(bin_.mp for bin_ in frequency.bins):
-        frequency = None
-    if frequency is None and not mirror:
+    """CEMP stars by [Fe/H] against what can be, and shares that pass the cuts; None without any of them."""
+    document, parts = result.document, list[Callable[[Axes], None]]()
+    if document.frequency and any(bin_.mp for bin_ in document.frequency.bins):
+        parts.append(partial(_draw_frequency, frequency=document.frequency))
+    if document.mirror:
+        parts.append(partial(_draw_mirror, mirror=document.mirror))
+    if document.recovery:
+        parts.append(partial(_draw_recovery, recovery=document.recovery))
+    if not parts:
         return None
 
     def draw(figure: Figure) -> None:
-        axes = list(figure.subplots(1, 1 + bool(frequency and mirror), squeeze=False).flat)
-        if frequency:
-            _draw_frequency(axes[0], frequency)
-        if mirror:
-            _draw_mirror(axes[-1], mirror)
+        for axis, part in zip(figure.subplots(1, len(parts), squeeze=False).flat, parts, strict=True):
+            part(axis)
 
-    return png(draw, 12.0 if frequency and mirror else 6.2, 4.2)
+    return png(draw, 0.4 + 5.8 * len(parts), 4.2)
 
 
 def _draw_frequency(axis: Axes, frequency: FrequencyRecord) -> None:
@@ -97,3 +110,19 @@ def _draw_mirror(axis: Axes, mirror: tuple[MirrorRecord, ...]) -> None:
     )
     axis.set_xlim(-0.01, 1.35 * max(record.share.high or 0.0 for record in mirror) + 0.02)
     axis.set_title("where no star of a list can be; blue: MP cut, red: CEMP cut")
+
+
+def _draw_recovery(axis: Axes, recovery: tuple[RecoveryRecord, ...]) -> None:
+    """The share of the stars with added carbon that is in the CEMP list, with its interval, by [C/Fe]."""
+    for place, record in enumerate(recovery):
+        share, low, high = record.share.value, record.share.low, record.share.high
+        if share is None or low is None or high is None:
+            continue
+        axis.errorbar([place], [share], yerr=[[share - low], [high - share]], fmt="o", color=RED, capsize=2)
+        text, offset = f"{record.listed:,} of {record.n:,}", (6, 4)
+        axis.annotate(text, (place, share), offset, textcoords="offset points", fontsize=8, color=INK)
+    axis.set_xticks(range(len(recovery)), list(map(_carbon, recovery)))
+    axis.set(xlabel="[C/Fe] after injection (dex)", ylabel="share in the CEMP list", ylim=(-0.05, 1.08))
+    axis.set_xlim(-0.5, len(recovery))
+    stars = max(record.stars for record in recovery)
+    axis.set_title(f"carbon put into {stars:,} real metal-poor stars\nof unknown carbon (95 % intervals)")

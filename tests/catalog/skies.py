@@ -33,6 +33,7 @@ def rows(
         "obsid": np.arange(count) + 10**15,
         "ra": pa.array(np.asarray(ra, float), from_pandas=True),
         "dec": pa.array(np.asarray(dec, float), from_pandas=True),
+        "other_kind": np.zeros(count),
     }
     columns = []
     for field in schema:

@@ -128,22 +128,27 @@ def test_a_catalog_without_iron_has_no_prior_test(tmp_path: Path) -> None:
     assert "can be " not in report.summary(result, report.pictures(result))
 
 
-def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Path) -> None:
-    write_survey(tmp_path)
+def write_population(folder: Path, **columns: Any) -> None:
+    """A test population: 80 draws of ten spectra, in turns clear CEMP stars and ordinary ones, and the
+    validation spectra. The first 20 have a low signal to noise.
+    """
     p_NC = mixed_stars.probabilities(np.array([[2.0, 1.5], [-2.0, 0.0]] * 40))
-    columns = {name: p_NC[:, number] for number, name in enumerate(PROBABILITIES)}
-    population = pa.table(
-        columns | {"base": np.arange(80) // 8, "blanked": np.arange(80) < 60, "domain": np.full(80, 0.5)}
-    )
+    columns |= {name: p_NC[:, number] for number, name in enumerate(PROBABILITIES)}
+    population = pa.table(columns | {"base": np.arange(80) // 8, "domain": np.full(80, 0.5)})
     population = population.append_column("snr", pa.array(np.where(np.arange(80) < 20, 1.0, 40.0)))
-    validation = pq.read_table(tmp_path / "predictions" / "validation.parquet")
+    validation = pq.read_table(folder / "predictions" / "validation.parquet")
     tested = validation.select([*PROBABILITIES, "true_class", "snr"])
     others = {"base": np.arange(tested.num_rows) + 100, "blanked": np.zeros(tested.num_rows, bool)}
     for name, values in others.items():
         tested = tested.append_column(name, pa.array(values))
     tested = tested.append_column("tio5", pa.array(np.ones(tested.num_rows)))  # else their kind is unknown
     both = pa.concat_tables([population, tested], promote_options="permissive")
-    pq.write_table(both, tmp_path / "predictions" / "population.parquet")
+    pq.write_table(both, folder / "predictions" / "population.parquet")
+
+
+def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Path) -> None:
+    write_survey(tmp_path)
+    write_population(tmp_path, blanked=np.arange(80) < 60)
     result = run(tmp_path)
     records, text = result.document.mirror, report.summary(result, [])
     assert "30 of 60 blanked; 0 stars are listed" in text, "draws are no stars of the catalog"
@@ -154,3 +159,33 @@ def test_draws_without_bands_of_carbon_are_a_group_of_the_cemp_cut(tmp_path: Pat
     [blanked] = [record for record in only_known if record.group == "blanked"]
     assert (blanked.n, blanked.listed) == (60, 0), "of no draw is the kind known"
     assert blanked.passed > 0
+
+
+def test_stars_that_carbon_was_put_into_are_counted_by_their_carbon_and_decide_nothing(
+    tmp_path: Path,
+) -> None:
+    write_survey(tmp_path)
+    place = tmp_path / "predictions" / "population.parquet"
+    write_population(tmp_path, blanked=np.zeros(80, bool))
+    pq.write_table(pq.read_table(place).slice(80), place)
+    without = run(tmp_path, catalog=str(tmp_path / "without")).document
+    assert without.recovery == ()
+    carbon = np.where(np.arange(80) < 40, np.where(np.arange(80) % 2 == 0, 1.2, 0.0), 1.8)
+    write_population(tmp_path, blanked=np.zeros(80, bool), injected=carbon)
+    result = run(tmp_path)
+    assert result.document.thresholds == without.thresholds
+    low, middle, high = result.document.recovery
+    assert [(record.low, record.high, record.n) for record in (low, middle, high)] == [
+        *((-0.2, 0.4, 20), (1.0, 1.5, 20)),
+        (1.5, 2.2, 40),
+    ]
+    assert (low.stars, low.passed, low.listed, low.share.value) == (5, 0, 0, 0.0)
+    assert (middle.passed, middle.listed, middle.share.value) == (20, 10, 0.5), "ten have a low S/N"
+    assert (high.stars, high.passed, high.listed) == (5, 20, 20)
+    assert middle.share.low is not None
+    assert middle.share.high is not None
+    assert middle.share.high - middle.share.low > 0.4, "20 draws of 5 stars are no 20 stars"
+    line = (
+        "recovery   carbon put into 5 real metal-poor stars; listed by [C/Fe]: -0.2 to 0.4 0%, 1 to 1.5 50%, "
+    )
+    assert line in report.summary(result, [])

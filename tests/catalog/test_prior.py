@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from survey.catalog.prior import (
     adjust,
     cautious,
     class_mix,
+    ordinary_probabilities,
     survey_probabilities,
 )
 from survey.catalog.settings import Prior
@@ -63,6 +65,25 @@ def test_adjusted_probabilities_are_those_of_bayes_under_the_other_mix(shares: l
     feature_N2 = np.random.default_rng(0).normal(0, 1.5, (50, 2))
     adjusted = adjust(probabilities(feature_N2, tuple(first)), first, second)
     assert adjusted == pytest.approx(probabilities(feature_N2, tuple(second)), abs=1e-3)
+
+
+def test_how_likely_a_star_is_of_another_kind_does_not_depend_on_the_shares_of_classes() -> None:
+    p_NC = np.array([[0.1, 0.6, 0.3], [0.1, 0.2, 0.2], [0.0, 0.0, 0.0]])
+    adjusted = adjust(p_NC, BALANCED, (0.04, 0.0005, 0.9595))
+    assert adjusted.sum(1) == pytest.approx(p_NC.sum(1))
+    assert adjusted[:2] / adjusted[:2].sum(1, keepdims=True) == pytest.approx(
+        adjust(p_NC[:2] / p_NC[:2].sum(1, keepdims=True), BALANCED, (0.04, 0.0005, 0.9595))
+    )
+
+
+def test_a_rare_class_keeps_its_score_beside_a_small_chance_of_another_kind() -> None:
+    columns = {"p_mp": [0.0, 0.0], "p_cemp": [0.9, 0.9], "p_nmp": [0.1, 0.1], "other_kind": [0.1, None]}
+    p_NC = ordinary_probabilities(pa.table(columns))
+    assert p_NC[:, 2] == pytest.approx([0.0, 0.1]), "null = as if there were no stars of other kinds"
+    sure, unsure = adjust(p_NC, BALANCED, (0.04, 0.0005, 0.9595))[:, 1]
+    assert sure == pytest.approx(0.9, abs=1e-3)
+    assert unsure < 0.01
+    assert ordinary_probabilities(pa.table({"other_kind": [0.5]})).shape == (1, 0)
 
 
 def test_unknown_probabilities_stay_unknown_and_certain_ones_stay_defined() -> None:

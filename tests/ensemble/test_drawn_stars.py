@@ -9,7 +9,7 @@ import torch
 
 from survey import files
 from survey.ensemble.build import build
-from survey.ensemble.drawn_stars import StarDraws, TestPopulation
+from survey.ensemble.drawn_stars import CARBON, MOST_CARBON, StarDraws, TestPopulation
 from survey.ensemble.ensemble import POPULATION, VALIDATION
 from survey.ensemble.settings import Build, Population
 from survey.labelling import samples
@@ -20,7 +20,7 @@ from tests.ensemble import small_runs
 from tests.training import lessons
 
 STILL = {"preset": "none"}
-NMP, CEMP = CLASSES.index("NMP"), CLASSES.index("CEMP")
+MP, CEMP, NMP = range(len(CLASSES))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,7 @@ def population(place: Path, **changes: object) -> TestPopulation:
 def shuffled(draws: StarDraws) -> StarDraws:
     """Draws of many bases in the first portion."""
     order = np.random.default_rng(0).permutation(len(draws))
-    return StarDraws(
-        draws.base_D[order], draws.before_DI[order], draws.after_DI[order], draws.blanked_D[order]
-    )
+    return StarDraws(*(array[order] for array in vars(draws).values()))
 
 
 def test_stars_that_are_not_metal_poor_have_the_metallicities_of_the_survey(place: Path) -> None:
@@ -100,9 +98,42 @@ def test_labels_stay_where_carbon_is_not_known(place: Path) -> None:
     labels[:, drawn.base.labels.index("CFe")] = np.nan
     drawn.base, drawn.label_NI = replace(drawn.base, label_NL=labels), labels
     portion, before, after = next(drawn.spectra(drawn.draw(), ()))
-    rows = torch.from_numpy(~portion.blanked_D)
+    rows = torch.from_numpy(~(portion.blanked_D | portion.injected_D))
     assert torch.equal(before.flux[rows], after.flux[rows])
     assert np.array_equal(drawn.true_classes(portion), drawn.base.class_N[portion.base_D])
+
+
+def without_carbon(drawn: TestPopulation) -> TestPopulation:
+    """A population of stars whose carbon was never measured; metal-poor ones are called MP."""
+    labels, class_N = drawn.base.label_NL.copy(), drawn.base.class_N.copy()
+    labels[:, drawn.base.labels.index("CFe")] = np.nan
+    class_N[class_N == CEMP] = MP
+    drawn.base, drawn.label_NI = replace(drawn.base, label_NL=labels, class_N=class_N), labels
+    return drawn
+
+
+def test_carbon_is_put_into_metal_poor_stars_whose_carbon_is_not_known(place: Path) -> None:
+    assert not population(place).draw().injected_D.any(), "the carbon of all of them is known"
+    drawn = without_carbon(population(place, spectra=500))
+    draws = drawn.draw()
+    assert np.array_equal(draws.injected_D, np.arange(len(draws)) >= 500)
+    given = draws.at(slice(500, None))
+    stars = np.flatnonzero(drawn.base.class_N == MP)
+    assert set(np.unique(given.base_D)) <= set(stars)
+    assert len(np.unique(given.base_D)) > 0.8 * len(stars)
+    assert np.array_equal(given.before_DI[:, 3], np.zeros(len(given)))
+    assert np.array_equal(given.before_DI[:, :3], given.after_DI[:, :3]), "other labels stay"
+    carbon = drawn.carbon(draws)
+    assert np.isnan(carbon[:500]).all()
+    assert carbon[500:] == pytest.approx(given.after_DI[:, 3], rel=1e-6)
+    assert (carbon[500:].min(), carbon[500:].max()) == pytest.approx(CARBON, abs=0.05)
+    assert (carbon[500:] + given.after_DI[:, 2]).max() == pytest.approx(MOST_CARBON, abs=0.05)
+    assert np.array_equal(drawn.true_classes(given) == CEMP, carbon[500:] >= 0.7)
+    _, before, after = next(drawn.spectra(shuffled(given), ()))
+    portion = shuffled(given).at(slice(0, len(after)))
+    band = torch.from_numpy(np.abs(drawn.store.grid.wave - 4300) < 6)
+    deeper = (before.flux - after.flux)[:, band].mean(1).numpy()
+    assert np.corrcoef(deeper, portion.after_DI[:, 3])[0, 1] > 0.8
 
 
 def test_an_ensemble_keeps_its_answers_about_the_population(place: Path) -> None:

@@ -1,5 +1,6 @@
 """The picture of the checks: points and bars are the numbers of the catalog."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from survey.catalog.catalog import CatalogResult
+from survey.catalog.document import IntervalRecord, RecoveryRecord
 from survey.reports.check_plots import plot_checks
 from tests.catalog.test_asked import of_all_kinds
 from tests.catalog.test_catalog import run, write_survey
@@ -37,3 +39,18 @@ def test_points_and_bars_are_the_counts(mixed: CatalogResult, figures: list[Figu
     ]
     shown = {text.get_text().strip() for text in mirror.texts}
     assert shown == {f"{row.search}: {row.passed:,} of {row.n:,}" for row in mixed.document.mirror}
+
+
+def test_recovered_shares_are_those_of_the_catalog(mixed: CatalogResult, figures: list[Figure]) -> None:
+    share = IntervalRecord(value=0.8, low=0.6, high=0.9)
+    bins = [(-0.2, 0.4), (1.0, 1.5)]
+    records = tuple(
+        RecoveryRecord(low=low, high=high, stars=7, n=50, passed=45, listed=40, share=share)
+        for low, high in bins
+    )
+    result = replace(mixed, document=mixed.document.model_copy(update={"recovery": records}))
+    assert plot_checks(result) is not None
+    *_, axis = figures[0].axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["-0.2 to 0.4", "1 to 1.5"]
+    assert {text.get_text().strip() for text in axis.texts} == {"40 of 50"}
+    assert "7 real" in axis.get_title()
