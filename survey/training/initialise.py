@@ -44,9 +44,14 @@ def rescale_layers(net: Network, spectra: Spectra, count: int = 256) -> None:
 def _rescale(
     deviation: float, layer: nn.Conv1d | nn.Conv2d | nn.Linear, inputs: tuple[Any, ...], out: Tensor
 ) -> Tensor:
-    """Scale the layer so that its output has mean 0 and this deviation per channel; the scaled output."""
+    """Scale the layer so that its output has mean 0 and this deviation per channel; the scaled output.
+
+    A layer for objects that are not among these spectra, such as those with an image too, stays as it is.
+    """
     del inputs
     channel = out.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    if out.numel() < 2 * out.shape[channel]:  # fewer than two numbers per channel have no deviation
+        return out
     other_axes = [axis for axis in range(out.ndim) if axis != channel]
     mean, spread = out.mean(other_axes), out.std(other_axes)
     factor = torch.where(spread > 1e-6, deviation / spread.clamp_min(1e-6), 1.0)

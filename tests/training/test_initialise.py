@@ -8,7 +8,7 @@ from survey.models.settings import Task
 from survey.training.batches import Spectra
 from survey.training.initialise import rescale_layers
 from survey.training.run import build
-from tests.models.batches import OF_SPECTRA
+from tests.models.batches import OF_SPECTRA, images
 from tests.training import lessons
 
 SLOW = (
@@ -64,6 +64,20 @@ def test_no_network_stays_on_a_plateau(name: str) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert sum(losses[-12:]) / 12 < 0.85
+
+
+@pytest.mark.parametrize("with_image", [0, 1])
+def test_layers_that_no_spectrum_reaches_stay_as_they_are(with_image: int) -> None:
+    """The layers that match a spectrum and an image, where hardly an object has both."""
+    some, image = toy_batch(8)[0], images(8, (3, 16, 16))
+    image[with_image:] = 0
+    options = {"channels": [8], "width": 8, "layers": 1, "heads": 2, "spectrum_tokens": 2}
+    torch.manual_seed(0)
+    net = build("fusion", options, Task("cls"), some.flux.shape[1], (3, 16, 16))
+    before = {name: value.clone() for name, value in net.state_dict().items() if "matching" in name}
+    rescale_layers(net, Spectra(some.flux, some.ivar, None, image))
+    assert all(torch.isfinite(value).all() for value in net.parameters())
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
 
 
 def test_mpbdnet_with_the_weights_of_torch_hardly_tells_stars_apart() -> None:
