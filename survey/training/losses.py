@@ -131,7 +131,7 @@ def _merge_classes(logits_BC: Tensor, targets: Targets) -> Tensor:
     if other_B is None or not bool((other_B != MISSING).any()):
         return logits_BC
     row_B = torch.arange(len(other_B), device=other_B.device)
-    both_B = (other_B != MISSING) & (targets.class_B != MISSING)
+    both_B = (other_B != MISSING) & (targets.class_B != MISSING) & (targets.class_B != other_B)
     own_B, other_B = targets.class_B.clamp(min=0), other_B.clamp(min=0)
     merged_B = torch.logaddexp(logits_BC[row_B, own_B], logits_BC[row_B, other_B])
     merged_BC = logits_BC.clone()

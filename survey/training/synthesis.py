@@ -10,7 +10,7 @@ Shapes: N spectra of the fit, B spectra of a batch of all workers, V of them tha
 of the model, K terms of the polynomial, L labels of the task, P pixels, S pairs of terms.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations_with_replacement
 from typing import Self
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from survey.labelling.samples import Samples
-from survey.labels import Criterion, carbon_label, classes
+from survey.labels import MISSING, Criterion, carbon_label, classes
 from survey.models.settings import Task
 from survey.training.batches import Spectra
 from survey.training.losses import Targets
@@ -192,9 +192,10 @@ class Synthesizer:
         scaling: Scaling,
         criterion: Criterion,
         model: SpectralModel,
+        label_ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         self.settings, self.task, self.scaling = settings, task, scaling
-        self.criterion, self.model = criterion, model
+        self.criterion, self.model, self.label_ranges = criterion, model, label_ranges or {}
         self.labels, self.inputs = train.labels, input_labels(train.labels)
         self.label_NI = label_columns(train, self.inputs)
         usable_N = np.asarray(np.isfinite(self.label_NI).all(1))
@@ -235,20 +236,27 @@ class Synthesizer:
     def targets(self, targets: Targets, changes: LabelChanges) -> Targets:
         """The targets of a batch with these changes."""
         index_V = torch.from_numpy(changes.index_V).to(targets.label_BL.device)
-        step_VI = (changes.after_VI - changes.before_VI).numpy()
-        steps = dict(zip(self.inputs, step_VI.T, strict=True))
-        if "CH" in self.labels and "CH" not in self.inputs:
-            steps["CH"] = carbon_label("CH", steps)
-        step_VL = np.zeros((len(step_VI), len(self.labels)))
-        for name, step_V in steps.items():
-            step_VL[:, self.labels.index(name)] = step_V
+        step_VL = self._learned(changes.after_VI.numpy()) - self._learned(changes.before_VI.numpy())
         scaled_VL = torch.from_numpy(self.scaling.scale_errors(step_VL)).to(targets.label_BL)
         changed = replace(targets, label_BL=targets.label_BL.index_add(0, index_V, scaled_VL))
         if not self.task.classifies:
             return changed
         class_V = torch.from_numpy(self._classes(changes.after_VI.numpy()).astype(np.int64))
         class_B = targets.class_B.index_copy(0, index_V, class_V.to(targets.class_B))
-        return replace(changed, class_B=class_B)
+        other_B = targets.other_B
+        if other_B is not None:  # the carbon of a changed star is known, so its class is
+            other_B = other_B.index_fill(0, index_V, MISSING)
+        return replace(changed, class_B=class_B, other_B=other_B)
+
+    def _learned(self, label_VI: NDArray[np.float64]) -> NDArray[np.float64]:
+        """All labels (V, L) of stars as they are learned: those beyond a range as its end."""
+        columns = dict(zip(self.inputs, label_VI.T, strict=True))
+        if "CH" in self.labels and "CH" not in self.inputs:
+            columns["CH"] = carbon_label("CH", columns)
+        everything = (-np.inf, np.inf)
+        return np.stack(
+            [np.clip(columns[name], *self.label_ranges.get(name, everything)) for name in self.labels], 1
+        )
 
     def spectra(self, spectra: Spectra, changes: LabelChanges, start: int) -> Spectra:
         """This worker's spectra of the batch, whose first row is `start`, with these changes."""

@@ -262,7 +262,8 @@ def _synthesizer(inputs: Inputs, ranks: Ranks, device: torch.device) -> Synthesi
     tensors, _ = checkpoint.read_tensors(path)
     model = SpectralModel.from_tensors(tensors, settings.order).to(device)
     criterion, scaling = inputs.settings.join.criterion, inputs.plan.scaling
-    return Synthesizer(settings, inputs.plan.task, inputs.train, scaling, criterion, model)
+    ranges = inputs.settings.label_ranges
+    return Synthesizer(settings, inputs.plan.task, inputs.train, scaling, criterion, model, ranges)
 
 
 def _finish(

@@ -166,12 +166,14 @@ def test_weights_and_shares_are_those_of_the_source(place: Path, trained: Path) 
 def test_where_two_classes_are_possible_the_loss_counts_both_probabilities() -> None:
     task = Task("cls", (), len(CLASSES), False)
     loss = TaskLoss(Loss(), task)
-    logits = torch.tensor([[1.0, 2.0, 0.5], [1.0, 2.0, 0.5]], requires_grad=True)
-    empty = torch.empty(2, 0)
-    targets = Targets(torch.tensor([MP, MP]), empty, empty, torch.ones(2), torch.tensor([CEMP, -1]))
+    logits = torch.tensor([[1.0, 2.0, 0.5]] * 3, requires_grad=True)
+    empty = torch.empty(3, 0)
+    targets = Targets(
+        torch.tensor([MP, MP, CEMP]), empty, empty, torch.ones(3), torch.tensor([CEMP, -1, CEMP])
+    )
     total = loss.sums({"logits": logits}, targets, 0)[0]
     p_BC = logits.detach().softmax(1)
-    expected = -(p_BC[0, MP] + p_BC[0, CEMP]).log() - p_BC[1, MP].log()
+    expected = -(p_BC[0, MP] + p_BC[0, CEMP]).log() - p_BC[1, MP].log() - p_BC[2, CEMP].log()
     assert total.item() == pytest.approx(expected.item(), rel=1e-5)
     total.backward()
     assert logits.grad is not None

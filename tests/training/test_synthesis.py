@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from survey.labelling.samples import Samples
-from survey.labels import classes
+from survey.labels import CLASSES, classes
 from survey.models.settings import Task
 from survey.settings import SettingsError
 from survey.training.batches import Spectra
 from survey.training.losses import Targets
 from survey.training.scaling import fit_scaling
+from survey.training.sources import learned_labels
 from survey.training.synthesis import (
     FACTORS,
     SpectralModel,
@@ -151,6 +152,33 @@ def test_labels_and_classes_change_together() -> None:
     clear = (np.abs(feh + 1) > 1e-3) & (np.abs(cfe - 0.7) > 1e-3)
     assert (changed.class_B.numpy() == classes(feh, cfe))[clear].all()
     assert teff.min() >= before_NL[:, COLUMN["Teff"]].min() - 0.01
+
+
+def test_the_class_of_a_changed_star_is_known_whatever_its_source_allows() -> None:
+    samples, spectra = toy_stars(64)
+    synthesizer, targets = make_synthesizer(samples, spectra, max_spectra=100)
+    cemp = CLASSES.index("CEMP")
+    targets = replace(targets, other_B=torch.full_like(targets.class_B, cemp))
+    changes = synthesizer.draw(np.arange(64), (1, 2))
+    other_B = synthesizer.targets(targets, changes).other_B
+    assert other_B is not None
+    assert np.array_equal(np.flatnonzero(other_B == -1), changes.index_V)
+    assert set(other_B.tolist()) == {-1, cemp}
+
+
+def test_labels_beyond_a_range_are_changed_to_its_ends_too() -> None:
+    samples, spectra = toy_stars()
+    synthesizer, targets = make_synthesizer(samples, spectra)
+    ranges = {"Teff": (5000.0, 5600.0), "CH": (-1.5, -0.5)}
+    synthesizer.label_ranges = ranges
+    scaled_NL = synthesizer.scaling.scale(learned_labels(samples, ranges))
+    changes = synthesizer.draw(np.arange(len(samples)), (1, 2))
+    changed = synthesizer.targets(replace(targets, label_BL=torch.from_numpy(scaled_NL)), changes)
+    label_VL = synthesizer.scaling.unscale(changed.label_BL)[changes.index_V]
+    after = dict(zip(synthesizer.inputs, changes.after_VI.numpy().T, strict=True))
+    np.testing.assert_allclose(label_VL[:, COLUMN["Teff"]], np.clip(after["Teff"], 5000, 5600))
+    carbon = np.clip(after["FeH"] + after["CFe"], -1.5, -0.5)
+    np.testing.assert_allclose(label_VL[:, COLUMN["CH"]], carbon, atol=1e-9)
 
 
 def test_spectra_change_with_their_labels_and_keep_their_signal_to_noise() -> None:
