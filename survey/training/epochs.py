@@ -44,9 +44,14 @@ class Epochs:
         self.last, self.best = checkpoint.last(folder), checkpoint.best(folder)
         self.state = State()
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether both checkpoints are there; after the loss of one, the training starts again."""
+        return files.exists(self.last) and files.exists(self.best)
+
     def resume(self) -> dict[str, Tensor]:
         """The tensors of the last checkpoint, and the state from it; none if there is no checkpoint."""
-        if not files.exists(self.last):
+        if not self.can_resume:
             return {}
         tensors, document = checkpoint.read_tensors(self.last)
         self.state = State(**document["state"])
@@ -69,11 +74,15 @@ class Epochs:
         return metrics.get(name, math.nan)
 
     def keep_if_best(self, value: float, weights: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Compare the current epoch with the best one, and write its weights if they are the ones to keep."""
+        """Compare the current epoch with the best one, and write its weights if they are the ones to keep.
+
+        An epoch that was not aligned by the full weight gives way to the next one, whatever its metric.
+        """
         is_first, keeps_last = self.state.best is None, self.settings.keep == "last"
         if not (keeps_last or is_first or is_better(self.settings.monitor, value, self.state.best)):
             return
-        self.state.best = value if math.isfinite(value) else None
+        counts = math.isfinite(value) and self.settings.align.is_full_at(self.state.epoch)
+        self.state.best = value if counts else None
         self.state.best_epoch = self.state.epoch + 1
         if self.is_leader:
             checkpoint.write_tensors(self.best, weights(), {"epoch": self.state.best_epoch})

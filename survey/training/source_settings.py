@@ -25,7 +25,10 @@ class Align(Settings):
         "(by a factor of at most 10)",
     )
     warm_up: float = Field(
-        2.0, ge=0, description="epochs without it, after which it rises for as many epochs again"
+        2.0,
+        ge=0,
+        description="epochs without it, after which it rises for as many epochs again; keep=best and "
+        "patience look at the epochs after these",
     )
     teff: tuple[float, float] = Field(
         (4000.0, 7000.0),
@@ -53,6 +56,10 @@ class Align(Settings):
         """The weight at this point of a training."""
         rise = (epoch - self.warm_up) / self.warm_up if self.warm_up else 1.0
         return self.weight * min(max(rise, 0.0), 1.0)
+
+    def is_full_at(self, epoch: float) -> bool:
+        """Whether the weight rises no more from this point on; without a method it never does."""
+        return self.method == "none" or self.weight_at(epoch) == self.weight
 
 
 MAIN = "main"

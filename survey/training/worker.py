@@ -124,7 +124,7 @@ def _fit_baseline(
 def _initialise(inputs: Inputs, epochs: Epochs, device: torch.device) -> None:
     """Move the network to its device; scale its layers if the training starts now, from the beginning."""
     net, settings = inputs.net.to(device), inputs.settings
-    if files.exists(epochs.last) or settings.start_from:
+    if epochs.can_resume or settings.start_from:
         return
     net.take_weights()
     if settings.initialise == "rescaled":

@@ -66,6 +66,20 @@ def test_patience_ends_a_training(tmp_path: Path) -> None:
     assert epochs.is_over
 
 
+def test_epochs_before_the_full_weight_of_an_alignment_count_as_nothing(tmp_path: Path) -> None:
+    """It rises in the second epoch, and is full from the third on."""
+    source = {"other": {"store": "s", "labels": "none"}}
+    align = {"method": "coral", "warm_up": 1}
+    epochs = new_epochs(tmp_path, patience=2, sources=source, align=align)
+    for loss in (1.0, 2.0, 5.0, 4.0, 4.5):
+        assert not epochs.is_over
+        run_epoch(epochs, loss)
+    assert epochs.state.best_epoch == 4
+    assert checkpoint.read_tensors(epochs.best)[0]["weight"].item() == 4.0
+    run_epoch(epochs, 6.0)
+    assert epochs.is_over
+
+
 def test_the_number_of_epochs_ends_a_training(tmp_path: Path) -> None:
     epochs = new_epochs(tmp_path, epochs=2)
     for loss in (3.0, 1.0):

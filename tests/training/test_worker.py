@@ -98,6 +98,22 @@ def test_a_run_that_was_stopped_ends_like_an_undisturbed_one(
             assert row[name] == pytest.approx(expected[name], rel=0, abs=0, nan_ok=True), name
 
 
+def test_a_run_whose_best_weights_are_lost_is_trained_again(
+    finished: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message about a damaged file says: remove it and run the job again."""
+
+    def kill(*args: Any) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(runs, "finish", kill)
+    with pytest.raises(KilledError):
+        lessons.train(place)
+    monkeypatch.undo()
+    (place / "run" / "checkpoints" / "best.safetensors").unlink()
+    assert weights(lessons.train(place)) == weights(finished / "run")
+
+
 def test_threads_that_are_chosen_by_their_speed_change_results_by_rounding_only(
     finished: Path, place: Path
 ) -> None:
