@@ -15,7 +15,7 @@ from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.distributed import Ranks
 from survey.training.regions import RegionGaps
-from survey.training.residuals import RESIDUALS, ResidualBank, Transplant
+from survey.training.residuals import RESIDUALS, ResidualBank, Transplant, choose_samples
 from survey.training.settings import Train
 from survey.training.synthesis import ReadSamples
 
@@ -29,6 +29,14 @@ class RealEffects:
 
     transplant: Transplant | None
     gaps: RegionGaps | None
+
+    @staticmethod
+    def check(settings: Train, train: Samples, wave_P: NDArray[np.float64]) -> None:
+        """An error if these effects cannot be made; no spectrum is read."""
+        if settings.regions.probability > 0:
+            RegionGaps(settings.regions, wave_P)
+        if settings.residuals.probability > 0:
+            choose_samples(settings.residuals, train)
 
     @classmethod
     def make(

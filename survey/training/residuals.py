@@ -65,17 +65,26 @@ def _known_rows(train: Samples, chosen_N: NDArray[np.bool_]) -> Rows:
     return np.flatnonzero(chosen_N & np.isfinite(label_columns(train, INPUTS)).all(1))
 
 
-def _main_model(train: Samples, read: ReadSamples) -> SpectralModel:
-    """The spectral model of the main source."""
+def choose_samples(settings: Residuals, train: Samples) -> tuple[Samples, Samples]:
+    """Training spectra of the spectral model, and those that give residuals; an error if they are too few."""
     main = train.at(main_rows(train))
-    order = usable_order(Synthesis().order, INPUTS, len(main))
-    if not order:
+    if not usable_order(Synthesis().order, INPUTS, len(main)):
         raise SettingsError(
             f"train: residuals: {len(main)} training spectra of the main source have {', '.join(INPUTS)}, "
             "too few for a spectral model; give residuals.probability=0"
         )
-    chosen = main.at(select_rows(Synthesis(), main, INPUTS))
-    return SpectralModel.of_samples(chosen, INPUTS, order, read)
+    main = main.at(select_rows(Synthesis(), main, INPUTS))
+    main_NI, other = label_columns(main, INPUTS), train.at(other_rows(train, settings.snr))
+    label_NI = label_columns(other, INPUTS)
+    inside = np.flatnonzero(((label_NI >= main_NI.min(0)) & (label_NI <= main_NI.max(0))).all(1))
+    if len(inside) < LEAST:
+        raise SettingsError(
+            f"train: residuals: {len(inside)} training spectra of other sources have "
+            f"{', '.join(INPUTS)} inside the range of the main source, and a signal to noise of "
+            f"{settings.snr:g}; {LEAST} are needed: give another source in sources, or "
+            "residuals.probability=0"
+        )
+    return main, other.at(inside)
 
 
 @dataclass(frozen=True)
@@ -91,18 +100,10 @@ class ResidualBank:
     @classmethod
     def make(cls, settings: Residuals, train: Samples, read: ReadSamples) -> Self:
         """From the training spectra."""
-        model = _main_model(train, read)
-        other = train.at(other_rows(train, settings.snr))
+        main, other = choose_samples(settings, train)
+        order = usable_order(Synthesis().order, INPUTS, len(main))
+        model = SpectralModel.of_samples(main, INPUTS, order, read)
         label_NI = torch.from_numpy(label_columns(other, INPUTS))
-        inside_N = ((label_NI >= model.low_I) & (label_NI <= model.high_I)).all(1)
-        if inside_N.sum() < LEAST:
-            raise SettingsError(
-                f"train: residuals: {int(inside_N.sum())} training spectra of other sources have "
-                f"{', '.join(INPUTS)} inside the range of the main source, and a signal to noise of "
-                f"{settings.snr:g}; {LEAST} are needed: give another source in sources, or "
-                "residuals.probability=0"
-            )
-        other, label_NI = other.at(np.flatnonzero(inside_N.numpy())), label_NI[inside_N]
         parts, first = [], 0
         for spectra in read(other):
             expected_BP = model(label_NI[first : first + len(spectra)])

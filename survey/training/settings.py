@@ -20,7 +20,7 @@ from survey.settings import Settings, SettingsError, Threads, similar
 from survey.training.augment_settings import Augment
 from survey.training.learning_settings import Curriculum, Loss, Optimiser, Schedule
 from survey.training.residual_settings import Regions, Residuals
-from survey.training.source_settings import Align, Source
+from survey.training.source_settings import Align, Source, check_sources
 from survey.training.synthesis_settings import Ranges, Synthesis, checked_ranges
 from survey.training.tracking_settings import Tracking
 
@@ -245,13 +245,7 @@ class Train(Settings):
             )
         self.align.check(self.has_several_sources, self.epochs)
         self._check_keep()
-        for name, source in self.sources.items():
-            if not source.store:
-                continue  # a source of the recipe that is not used
-            try:
-                source.check_classes(self.classes)
-            except ValueError as error:
-                raise SettingsError(f"sources.{name}.{error}") from None
+        check_sources(self.sources, self.classes)
         if not self.start_from:
             terms = plugins.constants("models", "TERMS").get(self.model, ())
             check_monitor(self.monitor, self.network_task(), self.classes, terms)

@@ -1,6 +1,6 @@
 """Settings of further sources of training spectra: other stores, each with its own table of labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -104,3 +104,16 @@ class Source(Settings):
         for name in (name for pair in self.may_be.items() for name in pair):
             if name not in classes:
                 raise ValueError(f"may_be: there is no class {name!r}; {similar(name, classes)}")
+
+
+def check_sources(sources: Mapping[str, Source], classes: Sequence[str]) -> None:
+    """An error if a source that is used names a class that there is not, or if shares are too large."""
+    used = {name: source for name, source in sources.items() if source.store}
+    for name, source in used.items():
+        try:
+            source.check_classes(classes)
+        except ValueError as error:
+            raise SettingsError(f"sources.{name}.{error}") from None
+    total = sum(source.share or 0.0 for source in used.values())
+    if total > 1 - 1e-9:
+        raise SettingsError(f"sources: the shares add up to {total:g}; give less than 1 in all")

@@ -261,12 +261,10 @@ def draw_weights(
     Spectra of the sources without a share come as often as before, which is once or `weight_N`: other stars
     are not learned at their cost. Within a source, `weight_N` decides.
     """
-    shares = {name: source.share for name, source in sources.items() if source.share is not None}
+    shares = {name: source.share for name, source in sources.items() if source.store and source.share}
     if not shares:
         return weight_N
     rest = 1 - sum(shares.values())
-    if rest <= 0:
-        raise SettingsError(f"train: sources: their shares add up to {1 - rest:g}; give less than 1 in all")
     name_N = source_names(samples)
     weight_N = np.ones(len(samples)) if weight_N is None else weight_N.copy()
     others = float(weight_N[~np.isin(name_N, list(shares))].sum()) or 1.0

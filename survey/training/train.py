@@ -30,6 +30,7 @@ from survey.training import run as runs
 from survey.training import training_history
 from survey.training.losses import TaskLoss
 from survey.training.made_from import MadeFrom, paths_of
+from survey.training.real_effects import RealEffects
 from survey.training.run import PLAN, RUN, PartCounts, Plan, RunDocument, StoreSource, run_document
 from survey.training.scaling import fit_scaling
 from survey.training.settings import Train, check_monitor
@@ -120,7 +121,7 @@ def _prepare(settings: Train, folder: str) -> tuple[Plan, Samples, str]:
         labelled, left_out_rows = with_input(labelled, net.answers_from, f"train: model={settings.model}")
         text += f"objects  {left_out_rows}\n" if left_out_rows else ""
     train = labelled.part("train")
-    new_plan = _check_plan(settings, _plan(settings, store, labelled))
+    new_plan = _check_plan(settings, _plan(settings, store, labelled), train)
     if not is_baseline(new_plan.model):
         _, left_out = usable_synthesis(settings.synthesis, new_plan.task, train)
         text += "".join(f"synthesis without {reason}\n" for reason in left_out)
@@ -178,9 +179,9 @@ def run_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return list(differences(merge(defaults, before), now))
 
 
-def _check_plan(settings: Train, planned: Plan) -> Plan:
-    """Find now, before anything is written, what would fail later: network, frozen parts, loss, monitored
-    metric.
+def _check_plan(settings: Train, planned: Plan, train: Samples) -> Plan:
+    """Find now, before anything is written, what would fail later: network, its weights, frozen parts, loss,
+    monitored metric, effects of the real sky.
     """
     net = runs.network(planned)
     if "continuum" in net.extra_inputs and planned.store.prepare.continuum != "dual":
@@ -194,6 +195,10 @@ def _check_plan(settings: Train, planned: Plan) -> Plan:
             "leave start_from out"
         )
     runs.freeze(net, settings.freeze)
+    if not settings.start_from:
+        net.take_weights()
+    if not isinstance(net, Baseline):
+        RealEffects.check(settings, train, planned.grid.wave)
     counts = planned.parts["train"].classes
     if planned.task.classifies and not settings.start_from and min(counts.values()) < 1:
         found = ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -214,6 +214,7 @@ def test_weights_come_from_a_file_of_the_user_only(
     save_file({"conv1.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(SettingsError, match=r"does not fit resnet18: bn1.weight is not there"):
         trained(place, tmp_path / "c", options=options | {"weights": str(tmp_path / "other.safetensors")})
+    assert not (tmp_path / "c").exists(), "the folder takes the corrected settings"
 
 
 def test_augmented_images_are_those_of_their_row_and_missing_ones_stay_missing() -> None:

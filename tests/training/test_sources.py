@@ -159,6 +159,9 @@ def test_weights_and_shares_are_those_of_the_source(place: Path, trained: Path) 
     assert balanced is not None
     assert balanced[real].sum() == pytest.approx(balanced[~real].sum()), "half of the epoch"
     assert np.array_equal(balanced[~real], by_class[~real]), "the classes of the main source are balanced"
+    again = draw_weights(both, sources | {"other": Source(share=0.3)})
+    assert again is not None
+    assert np.array_equal(again, drawn), "a source of the recipe without a store is not used"
     assert draw_weights(both, {"real": Source(store="s", labels="l")}) is None
     assert np.array_equal(other_classes(both, sources, CLASSES) == CEMP, real & (both.class_N == MP))
 

@@ -26,6 +26,12 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"monitor": "f1_CEMP", "task": "reg"}, "there is no such metric"),
     ({"start_from": "nowhere"}, "nowhere: no such folder, so no finished run; give the folder of one"),
     ({"view": {"windows": [[8490, 8670]]}}, "no pixel .*4000"),
+    ({"regions": {"probability": 0.5, "ranges": [[8490, 8670]]}}, "regions.ranges: 8490 to 8670: no pixel"),
+    ({"residuals": {"probability": 0.5}}, "residuals: 0 training spectra of the main source have Teff"),
+    (
+        {"sources": {name: {"store": "s", "labels": "l", "share": 0.5} for name in "ab"}},
+        "sources: the shares add up to 1; give less than 1 in all",
+    ),
 ]
 
 
