@@ -84,17 +84,18 @@ def inherit_plan(
 ) -> Plan:
     """The plan of a run that is fine-tuned from another one (`start`).
 
-    Task and grid must be the same; the split too, if the other run has seen some of the stars. `given`
-    holds settings of the user, which must not contradict the other run.
+    Task, classes and grid must be the same; the split too, if the other run has seen some of the stars.
+    `given` holds settings of the user, which must not contradict the other run.
     """
     where, settings = f"train: start_from={path}", plan.model_dump(mode="json")
     earlier = start.model_dump(mode="json")
     for name, advice in (
         ("task", "give the same task, targets and loss.reg"),
+        ("classes", "give the same join.class_names in the same order"),
         ("grid", "give a store of the same grid"),
         ("split", "give the same split, or stars that it has seen would test it"),
     ):
-        if name == "split" and not has_seen_stars:
+        if (name == "split" and not has_seen_stars) or (name == "classes" and not plan.task.classifies):
             continue
         if differing := list(differences(earlier[name], settings[name], name)):
             raise SettingsError(f"{where}: {'; '.join(differing)}; {advice}")

@@ -53,6 +53,10 @@ def test_some_of_the_labels_are_enough(finished: Path, place: Path) -> None:
         ({"model": "starnet", "options": {}}, "its model is prism, not starnet; give model=prism"),
         ({"scale": "robust"}, "its scale is standard, not robust"),
         ({"view": {"windows": [[4400, 4598]]}}, "its view is .*; give view="),
+        (
+            {"join": {"classes": "none", "class_names": ["CEMP", "MP", "NMP"]}},
+            r"classes=\['MP', .* there, \['CEMP', .* now; give the same join.class_names in the same order",
+        ),
         ({"targets": ["FeH"]}, "task.labels=.*; give the same task, targets and loss.reg"),
     ],
 )
