@@ -77,7 +77,7 @@ def explain(settings: ExplainSettings) -> Explained:
         raise SettingsError(
             f"explain: of={settings.of}: it predicts no class and no label, so there is nothing to explain"
         )
-    if "image" in ensemble.members.extra_inputs and not len(ensemble.grid):
+    if not any("spectrum" in run.net.answers_from for run in ensemble.members.runs):
         raise SettingsError(f"explain: of={settings.of}: it looks at images only, not at wavelengths")
     store = spectra_of.open_spectra(settings, ensemble)
     made_from = json.dumps([ensemble.id, store.id, settings.plain()], sort_keys=True)
@@ -128,8 +128,7 @@ class _ExplainJob:
         """What each block does to each target (B, T, K). Gradients say it with the other sign: what the
         block adds."""
         if method == "gradients":
-            pixels_BTP = integrated_gradients(self.ensemble, spectra, self.settings.steps)
-            return -self.blocks.sums(pixels_BTP)
+            return -integrated_gradients(self.ensemble, spectra, self.settings.steps, self.blocks.sums)
         change = Change(method, self.settings.seed)
         return responses_without(self.ensemble, spectra, self.blocks.masks(), change, self.threads)
 

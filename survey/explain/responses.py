@@ -4,7 +4,7 @@ The targets are all labels, in their units, and the probabilities of all classes
 T targets, K blocks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,11 +116,18 @@ def no_gradients(ensemble: Ensemble) -> dict[str, str]:
     return {}
 
 
-def integrated_gradients(ensemble: Ensemble, spectra: Spectra, steps: int, batch: int = 32) -> Floats:
+def integrated_gradients(
+    ensemble: Ensemble,
+    spectra: Spectra,
+    steps: int,
+    sums: Callable[[Floats], Floats] = np.asarray,
+    batch: int = 32,
+) -> Floats:
     """The share of each pixel in how a target differs from that of a spectrum without lines (B, T, P).
 
     The gradients are summed along the way from the continuum to the spectrum, at the middles of equal steps
-    (Sundararajan et al. 2017). Members are averaged with their weights.
+    (Sundararajan et al. 2017). Members are averaged with their weights. `sums` makes blocks (B, T, K) of the
+    pixels of each batch, so that memory does not grow with the pixels of all spectra.
     """
     parts = []
     count = len(targets(ensemble))
@@ -141,7 +148,7 @@ def integrated_gradients(ensemble: Ensemble, spectra: Spectra, steps: int, batch
                         values_BT[:, target].sum(), flux_BP, retain_graph=target + 1 < count
                     )
                     sum_BTP[:, target] += gradient_BP
-            parts.append((sum_BTP * way_BP[:, None] / steps).double().cpu().numpy())
+            parts.append(sums((sum_BTP * way_BP[:, None] / steps).double().cpu().numpy()))
             bar.add(len(some) * count)
     return np.concatenate(parts)
 

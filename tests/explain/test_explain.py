@@ -205,6 +205,19 @@ def test_gradients_add_up_to_the_difference_from_the_continuum(ensemble: Ensembl
     assert np.all(np.abs(pixels_BTP.sum(2) - difference_BT) < 0.02 * scale_T + 1e-6)
 
 
+def test_gradients_are_summed_batch_by_batch(ensemble: Ensemble, spectra: Spectra) -> None:
+    blocks, sizes = Blocks.cut(WAVE, 6), []
+
+    def sums(value_BTP: np.ndarray) -> np.ndarray:
+        sizes.append(len(value_BTP))
+        return blocks.sums(value_BTP)
+
+    found_BTK = integrated_gradients(ensemble, spectra, 2, sums, batch=10)
+    assert sizes == [10, 10, 4]
+    expected_BTK = blocks.sums(integrated_gradients(ensemble, spectra, 2))
+    np.testing.assert_allclose(found_BTK, expected_BTK, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_are_those_of_captum(ensemble: Ensemble, spectra: Spectra) -> None:
     attr = pytest.importorskip("captum.attr", reason="captum is not installed")
     run, few = ensemble.members.runs[0], spectra[slice(0, 6)]

@@ -12,6 +12,8 @@ from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.settings import Build
 from survey.evaluate.evaluate import evaluate_ensemble
 from survey.evaluate.settings import Evaluate
+from survey.explain.explain import explain
+from survey.explain.settings import ExplainSettings
 from survey.images.settings import PrepareImages
 from survey.labelling import samples
 from survey.predict.output import open_predictions
@@ -139,6 +141,14 @@ def test_an_evaluation_by_labels_scores_only_what_was_answered(place: Path) -> N
     count_N = result.metrics.filter(pa.compute.equal(result.metrics["kind"], "all"))["n"].to_pylist()
     test = samples.read(str(place / "image")).part("test").shard_row_N2
     assert max(count_N) == (~lacking({NO_IMAGE})[50 * test[:, 0] + test[:, 1]]).sum()
+
+
+def test_a_network_that_looks_at_images_only_has_no_wavelengths_to_explain(
+    place: Path, tmp_path: Path
+) -> None:
+    values = {"of": str(place / "image"), "explain": str(tmp_path / "explained")}
+    with pytest.raises(SettingsError, match="it looks at images only, not at wavelengths"):
+        explain(ExplainSettings.from_dict("explain", values))
 
 
 def test_a_training_without_any_object_that_has_the_input_is_refused(place: Path, tmp_path: Path) -> None:
