@@ -181,7 +181,7 @@ class Net(Network):
             seen_B2 = seen_B2 & seen_B2.new_tensor([True, False])
         if not self.training or options.use != "both":
             return seen_B2
-        chance_B = torch.rand(len(seen_B2), device=seen_B2.device)
+        chance_B = self.draw(torch.rand, seen_B2.shape[:1], seen_B2.device)
         both_B = seen_B2.all(1)
         no_spectrum_B = both_B & (chance_B < options.drop_spectrum)
         no_image_B = both_B & (chance_B > 1 - options.drop_image) & ~no_spectrum_B
@@ -195,17 +195,18 @@ class Net(Network):
         if self.matching is None:
             return loss_B
         row_N = both_B.nonzero()[:, 0]
-        pooled = (spectrum_BTD[row_N].mean(1), image_BTD[row_N].mean(1))
-        one_ND, other_ND = (
-            functional.normalize(layer(values).to(exact), dim=1)
-            for layer, values in zip(self.matching, pooled, strict=True)
-        )
-        logits_NN = one_ND @ other_ND.T * self.log_scale.clamp(max=math.log(100.0)).exp()
         own_N = torch.arange(len(row_N), device=row_N.device)
-        loss_N = (
-            functional.cross_entropy(logits_NN, own_N, reduction="none")
-            + functional.cross_entropy(logits_NN.T, own_N, reduction="none")
-        ) / 2
+        with torch.autocast(row_N.device.type, enabled=False):  # bf16 hardly tells large logits apart
+            pooled = (tokens_BTD[row_N].to(exact).mean(1) for tokens_BTD in (spectrum_BTD, image_BTD))
+            one_ND, other_ND = (
+                functional.normalize(layer(values), dim=1)
+                for layer, values in zip(self.matching, pooled, strict=True)
+            )
+            logits_NN = one_ND @ other_ND.T * self.log_scale.clamp(max=math.log(100.0)).exp()
+            loss_N = (
+                functional.cross_entropy(logits_NN, own_N, reduction="none")
+                + functional.cross_entropy(logits_NN.T, own_N, reduction="none")
+            ) / 2
         return loss_B.index_copy(0, row_N, loss_N.to(exact))
 
     def take_weights(self) -> None:

@@ -41,8 +41,8 @@
   `answers_from = ("image",)` says that it needs no spectrum; `("spectrum", "image")`: one of them will do.
 - A loss of the network's own (such as that of a reconstruction) is `own_loss` (B, 1), and its parts are
   `terms` (B, T) with the names in `TERMS` of the file and in `terms` of `Net`; they are in the history.
-- Dropout is `FeatureDropout` from this file, never torch's `nn.Dropout`: its choice does not depend on the
-  number of workers.
+- Dropout is `FeatureDropout` from this file, never torch's `nn.Dropout`, and other random numbers come from
+  `self.draw(torch.rand, shape, device)`: they do not depend on the number of workers.
 - A network that starts from the data (means, components) overrides `fit_statistics`. `learning_rate` is the
   default learning rate.
 - `model=NAME` trains it, `options.hidden=64` changes an option. The tests in
@@ -51,6 +51,7 @@
 Shapes: B spectra, P pixels, C channels or classes, L labels, T steps of a sequence, D features, K kernel.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,23 @@ Outputs = dict[str, Tensor]
 """
 
 
-class Network(nn.Module):
+class Draws(nn.Module):
+    """Base of what draws random numbers, the same ones however many workers share a batch.
+
+    Each worker draws for the whole batch and uses its own rows. The training loop sets `rank` and
+    `world_size`.
+    """
+
+    rank, world_size = 0, 1
+
+    def draw(self, numbers: Callable[..., Tensor], shape: Sequence[int], device: torch.device) -> Tensor:
+        """Numbers such as those of `torch.rand`, for as many rows as this worker has."""
+        rows, *others = shape
+        drawn = numbers((rows * self.world_size, *others), device=device)
+        return drawn[self.rank * rows : (self.rank + 1) * rows]
+
+
+class Network(Draws):
     """Base of all networks. Everything but `self.heads` is the body."""
 
     extra_inputs: tuple[str, ...] = ()
@@ -195,25 +212,18 @@ def bound_log_var(log_var: Tensor) -> Tensor:
     return 10 * torch.tanh((exact + 2) / 10) - 2
 
 
-class FeatureDropout(nn.Module):
-    """Dropout that gives the same result however many workers share a batch.
-
-    Each worker draws for the whole batch and uses its own rows. The training loop sets `rank` and
-    `world_size`.
-    """
+class FeatureDropout(Draws):
+    """Dropout that gives the same result however many workers share a batch."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.rank, self.world_size = 0, 1
 
     def forward(self, x: Tensor) -> Tensor:
         """In training, x with a share p of its numbers set to 0 and the others scaled up; in evaluation x."""
         if not self.training or self.p == 0:
             return x
-        drawn = torch.rand((len(x) * self.world_size, *x.shape[1:]), device=x.device)
-        local = drawn[self.rank * len(x) : (self.rank + 1) * len(x)]
-        return x * (local >= self.p) / (1 - self.p)
+        return x * (self.draw(torch.rand, x.shape, x.device) >= self.p) / (1 - self.p)
 
     def extra_repr(self) -> str:
         """The share that is dropped."""

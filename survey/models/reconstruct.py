@@ -6,6 +6,8 @@ Shapes: B objects, D numbers of the latent.
 import torch
 from torch import Tensor
 
+from survey.models.network import Draws
+
 ACTIVE = 0.01
 """Variance of a mean, among objects, from which a number of the latent counts as used."""
 
@@ -15,9 +17,11 @@ def divergence(mean_BD: Tensor, log_var_BD: Tensor) -> Tensor:
     return 0.5 * (mean_BD**2 + log_var_BD.exp() - 1 - log_var_BD)
 
 
-def draw(mean_BD: Tensor, log_var_BD: Tensor, is_training: bool) -> Tensor:
+def draw(net: Draws, mean_BD: Tensor, log_var_BD: Tensor) -> Tensor:
     """A latent drawn from its distribution in training; else the mean."""
-    return mean_BD + torch.randn_like(mean_BD) * (log_var_BD / 2).exp() if is_training else mean_BD
+    if not net.training:
+        return mean_BD
+    return mean_BD + net.draw(torch.randn, mean_BD.shape, mean_BD.device) * (log_var_BD / 2).exp()
 
 
 def active_numbers(mean_BD: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Net(Network):
         """The latent, the losses, the anomaly, and the outputs of the task."""
         good_BP = (ivar_BP > 0).to(flux_BP.dtype)
         mean_BD, log_var_BD = self.encode(flux_BP, good_BP)
-        latent_BD = draw(mean_BD, log_var_BD, self.training)
+        latent_BD = draw(self, mean_BD, log_var_BD)
         noise = self.log_noise.exp().clamp(LEAST_NOISE, MOST_NOISE)
         var_BP = 1 / ivar_BP.clamp_min(1e-6) + noise**2
         square_BP = (flux_BP - self.decode(latent_BD)) ** 2 / var_BP * good_BP

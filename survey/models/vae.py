@@ -57,7 +57,7 @@ class Net(Network):
     ) -> Outputs:
         """The latent, the losses, and the outputs of the task."""
         mean_BD, log_var_BD = self.encode(image_BCHW)
-        latent_BD = draw(mean_BD, log_var_BD, self.training)
+        latent_BD = draw(self, mean_BD, log_var_BD)
         made_BCHW = self.decoder(latent_BD)
         error_B = (made_BCHW - image_BCHW).square().flatten(1).mean(1)
         kl_BD = divergence(mean_BD, log_var_BD)

@@ -83,8 +83,8 @@ class Net(Network):
 
     def changed(self, image_BCHW: Tensor) -> Tensor:
         """Changed images: drawn anew for each."""
-        options, rows = self.options, len(image_BCHW)
-        drawn = torch.rand((rows, 7 + image_BCHW.shape[1]), device=image_BCHW.device).to(image_BCHW.dtype)
+        options, device = self.options, image_BCHW.device
+        drawn = self.draw(torch.rand, (len(image_BCHW), 7 + image_BCHW.shape[1]), device).to(image_BCHW.dtype)
         angle_B = 2 * torch.pi * drawn[:, 0]
         mirror_B = torch.where(drawn[:, 1] < 0.5, -1.0, 1.0).to(drawn.dtype)
         scale_B = (1 + options.zoom) ** (2 * drawn[:, 2] - 1)
@@ -92,7 +92,7 @@ class Net(Network):
         moved = move(image_BCHW, angle_B, mirror_B, scale_B, shift_B2)
         factor = 1 + options.brightness * (2 * drawn[:, 5] - 1)[:, None, None, None]
         colour = 1 + options.colour * (2 * drawn[:, 7:] - 1)[:, :, None, None]
-        noise = options.noise * drawn[:, 6, None, None, None] * torch.randn_like(moved)
+        noise = options.noise * drawn[:, 6, None, None, None] * self.draw(torch.randn, moved.shape, device)
         return (moved * factor * colour + noise).clamp(0, 1)
 
 
@@ -102,9 +102,13 @@ def _fixed_views(image_BCHW: Tensor) -> list[Tensor]:
 
 
 def compare(first_BD: Tensor, other_BD: Tensor) -> Tensor:
-    """The terms [invariance, variance, covariance] of the numbers of two views."""
+    """The terms [invariance, variance, covariance] of the numbers of two views, in full precision."""
     exact = torch.promote_types(first_BD.dtype, torch.float32)
-    first_BD, other_BD = first_BD.to(exact), other_BD.to(exact)
+    with torch.autocast(first_BD.device.type, enabled=False):
+        return _compare(first_BD.to(exact), other_BD.to(exact))
+
+
+def _compare(first_BD: Tensor, other_BD: Tensor) -> Tensor:
     invariance = (first_BD - other_BD).square().mean()
     if len(first_BD) < 2:
         return torch.stack((invariance, 0 * invariance, 0 * invariance))

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from survey.models.network import FeatureDropout, Network
+from survey.models.network import Draws, Network
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Ranks:
             dist.barrier()
 
     def distribute(self, net: Network, device: torch.device) -> nn.Module:
-        """The network, with gradients averaged over the workers and dropout that does not depend on their
-        number.
+        """The network, with gradients averaged over the workers, and random numbers that do not depend on how
+        many they are.
         """
         for layer in net.modules():
-            if isinstance(layer, FeatureDropout):
+            if isinstance(layer, Draws):
                 layer.rank, layer.world_size = self.rank, self.size
         if self.size == 1:
             return net

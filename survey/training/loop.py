@@ -2,8 +2,7 @@
 workers.
 
 All random numbers are drawn from (seed, epoch, step), and for the whole batch. So a training that was
-stopped and continues, and one that several workers share, does what the undisturbed one does. (Networks that
-draw numbers of their own, such as autoencoders, draw in each worker for its rows.)
+stopped and continues, and one that several workers share, does what the undisturbed one does.
 """
 
 import logging

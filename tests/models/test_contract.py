@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import survey.models
 from survey import plugins
 from survey.models import network
-from survey.models.network import FeatureDropout, Network, Outputs
+from survey.models.network import Draws, FeatureDropout, Network, Outputs
 from survey.models.options import is_baseline
 from survey.models.settings import Task
 from survey.settings import Settings, SettingsError
@@ -233,6 +233,23 @@ def test_dropout_does_not_depend_on_the_number_of_workers(name: str) -> None:
         assert not with_own, f"{path}: {advice} between layers"
         if isinstance(module, FeatureDropout):
             assert (module.rank, module.world_size) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["fusion", "specvae", "vae", "views"])
+def test_what_a_network_draws_does_not_depend_on_the_number_of_workers(name: str) -> None:
+    """Two workers with half of the rows get the outputs of one with all."""
+    net, batch = own(name).train(), objects(4, PIXELS)
+
+    def outputs(rank: int, workers: int) -> Outputs:
+        for layer in net.modules():
+            if isinstance(layer, Draws):
+                layer.rank, layer.world_size = rank, workers
+        rows = slice(4 * rank // workers, 4 * (rank + 1) // workers)
+        torch.manual_seed(3)
+        return own_row(predict(net, (batch[0][rows], batch[1][rows], batch[2][rows], batch[3][rows])))
+
+    whole, halves = outputs(0, 1), [outputs(rank, 2) for rank in range(2)]
+    assert_same_outputs({key: torch.cat([half[key] for half in halves]) for key in whole}, whole)
 
 
 @every_trained_model

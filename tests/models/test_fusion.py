@@ -7,6 +7,7 @@ from torch import Tensor
 
 from survey.models.fusion import Net, Options
 from survey.models.settings import Task
+from survey.models.views import compare
 
 PIXELS, SIDE = 128, 16
 
@@ -46,6 +47,18 @@ def test_the_contrastive_loss_is_the_mean_of_two_cross_entropies() -> None:
     expected_N = -(np.diag(log_softmax(cosine_NN)) + np.diag(log_softmax(cosine_NN.T))) / 2
     assert outputs["terms"][:, 0].numpy() == pytest.approx(expected_N, rel=1e-4)
     assert outputs["own_loss"][:, 0].numpy() == pytest.approx(0.3 * expected_N, rel=1e-4)
+
+
+def test_losses_that_compare_rows_are_the_same_in_half_precision() -> None:
+    net, generator = network(), torch.Generator().manual_seed(4)
+    first_BTD, other_BTD = torch.randn((2, 6, 4, 16), generator=generator)
+    both_B = torch.ones(6, dtype=torch.bool)
+    with torch.no_grad():
+        expected_B = net._contrastive(first_BTD, other_BTD, both_B)
+        expected_3 = compare(first_BTD[:, 0], other_BTD[:, 0])
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(net._contrastive(first_BTD, other_BTD, both_B), expected_B)
+            assert torch.equal(compare(first_BTD[:, 0], other_BTD[:, 0]), expected_3)
 
 
 def test_an_object_alone_or_without_one_input_has_no_contrastive_loss() -> None:
