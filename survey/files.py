@@ -227,9 +227,9 @@ def names(folder: str) -> list[str]:
 def walk(folder: str, everything: bool = False) -> Iterator[Entry]:
     """All files below a folder or prefix, folder by folder, in the order of their names.
 
-    A link to a file counts as a file; a link to a folder is not followed. With `everything`, pipes and broken
-    links are listed too, and links to folders, with a / at the end. Bytes of a name that are no UTF-8 are
-    written as ``\\udcff``; the other functions of this module understand that.
+    A link to a file counts as a file; a link to a folder is not followed. With `everything`, also pipes, broken
+    links, links to folders, with a / at the end, and empty folders named like files. Bytes of a name that are
+    no UTF-8 are written as ``\\udcff``; the other functions of this module understand that.
     """
     if is_remote(folder):
         yield from _walk_bucket(folder)
@@ -239,6 +239,8 @@ def walk(folder: str, everything: bool = False) -> Iterator[Entry]:
         here = waiting.pop()
         with os.scandir(here) as entries:
             listing = sorted(entries, key=lambda entry: entry.name)
+        if everything and not listing and here != folder and "." in os.path.basename(here):
+            yield Entry(_as_text(here), 0, os.stat(here).st_mtime)
         below = []
         for entry in listing:
             is_file = _follows(entry.is_file)

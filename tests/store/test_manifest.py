@@ -97,13 +97,16 @@ def test_entries_that_are_only_named_like_survey_files_become_items_to_refuse(tm
     root = spectra(tmp_path / "in", "a.fits")
     (root / "link.fits").symlink_to(root / "nowhere")
     os.mkfifo(root / "pipe.fits")
-    planned(tmp_path / "store", root)
-    assert names(tmp_path / "store", root) == ["a.fits", "link.fits", "pipe.fits"]
+    (root / "plate" / "spec-1.fits.gz").mkdir(parents=True)
+    (root / "empty").mkdir()
+    plan = planned(tmp_path / "store", root)
+    assert names(tmp_path / "store", root) == ["a.fits", "link.fits", "pipe.fits", "plate/spec-1.fits.gz"]
+    assert plan.ignored == 0
     reasons = [
         item.reason if isinstance(item, Refused) else "read"
         for item in fetch(r["path"] for r in everything(tmp_path / "store"))
     ]
-    assert reasons == ["read", "missing", "not_a_file"]
+    assert reasons == ["read", "missing", "not_a_file", "not_a_file"]
 
 
 def test_a_folder_that_is_named_like_a_survey_file_is_looked_into(tmp_path: Path) -> None:
