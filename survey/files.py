@@ -90,10 +90,8 @@ def is_folder(path: str) -> bool:
 
 def read(path: str) -> bytes:
     """The bytes of a file of any size: for files that this software wrote."""
-    return bytes(bucket_system().fetch(path, 1 << 62)) if is_remote(path) else _read_file(path)
-
-
-def _read_file(path: str) -> bytes:
+    if is_remote(path):
+        return bytes(bucket_system().fetch(path, 1 << 62))
     with open_file(path) as stream:
         return stream.read()
 
@@ -227,9 +225,8 @@ def names(folder: str) -> list[str]:
 def walk(folder: str, everything: bool = False) -> Iterator[Entry]:
     """All files below a folder or prefix, folder by folder, in the order of their names.
 
-    A link to a file counts as a file; a link to a folder is not followed. With `everything`, also pipes, broken
-    links, links to folders, with a / at the end, and empty folders named like files. Bytes of a name that are
-    no UTF-8 are written as ``\\udcff``; the other functions of this module understand that.
+    A link to a file counts as a file; a link to a folder is not followed. With `everything`, also pipes,
+    broken links, links to folders (a / at the end), and empty folders named like files.
     """
     if is_remote(folder):
         yield from _walk_bucket(folder)
@@ -239,8 +236,8 @@ def walk(folder: str, everything: bool = False) -> Iterator[Entry]:
         here = waiting.pop()
         with os.scandir(here) as entries:
             listing = sorted(entries, key=lambda entry: entry.name)
-        if everything and not listing and here != folder and "." in os.path.basename(here):
-            yield Entry(_as_text(here), 0, os.stat(here).st_mtime)
+        if everything and not listing and here != folder and Path(here).suffix:
+            yield Entry(_as_text(here), 0, Path(here).stat().st_mtime)
         below = []
         for entry in listing:
             is_file = _follows(entry.is_file)
@@ -265,7 +262,7 @@ def _follows(check: Callable[[], bool]) -> bool:
 
 
 def _as_text(path: str) -> str:
-    """A path as text of UTF-8, with its other bytes escaped."""
+    """A path as text of UTF-8, its other bytes as ``\\udcff``, which this module understands."""
     return path if path.isascii() else path.encode(errors="backslashreplace").decode()
 
 
