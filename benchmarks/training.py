@@ -58,6 +58,10 @@ THREADS: dict[str, tuple[str, dict[str, str]]] = {
 """Numbers of threads, and changes of the environment."""
 
 
+WINDOW = 512
+"""Spectra that are shuffled together. A survey has many windows; the default, 8192, is more than this store."""
+
+
 def values(work: Path, name: str) -> dict[str, Any]:
     """A training without augmentation, on the reference set."""
     return {
@@ -129,7 +133,7 @@ def compare_loops(work: Path, nets: list[str]) -> None:
         rates: dict[str, list[float]] = {"hand": [], "resident": [], "streaming": [], "whole": []}
         for _ in range(TURNS):
             for data in ("resident", "streaming"):
-                rows = ours(work, model=net, epochs=epochs, threads=1, data=data)
+                rows = ours(work, model=net, epochs=epochs, threads=1, data=data, window=WINDOW)
                 rates[data].append(max(row["spectra_per_second"] for row in rows))
             train = runs.run_document(str(work / "turn")).parts["train"]
             count = epochs * train.spectra // 64 * 64

@@ -24,6 +24,9 @@ from survey.store.store import Store, open_store
 from survey.training.learning_settings import Curriculum
 from survey.training.mixing import mixed_windows, together
 
+ROWS_IN_CACHE = 32
+"""Rows that are copied together: their copy on the way stays in the cache."""
+
 Places = NDArray[np.int64]
 """Rows of (shard, row in shard), or numbers of samples."""
 
@@ -109,7 +112,10 @@ def read_spectra(store: Store, shard_row_N2: Places, extra: ExtraInputs = ()) ->
         table = store.spectra(int(shard), columns)
         index = np.flatnonzero(shard_row_N2[:, 0] == shard)
         for name in columns:
-            arrays[name][index] = _column_array(table, name, arrays[name].shape[1:])[shard_row_N2[index, 1]]
+            column = _column_array(table, name, arrays[name].shape[1:])
+            for start in range(0, len(index), ROWS_IN_CACHE):
+                some = index[start : start + ROWS_IN_CACHE]
+                arrays[name][some] = column[shard_row_N2[some, 1]]
     return Spectra(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
@@ -285,17 +291,20 @@ class Batches:
                 total += len(window)
                 yield self.shard_row_N2[window[number_in_batch // share == self.rank]]
 
-        samples, loaded = np.empty(0, np.int64), None
+        samples, rest = np.empty(0, np.int64), None
         for portion in self.read(lists()):  # in order, in portions of any size
             samples = np.concatenate([samples, *pending])
             pending.clear()
-            loaded = portion if loaded is None else concatenate([loaded, portion])
-            count = min(len(samples) // self.batch, len(loaded) // share, steps)
+            held = 0 if rest is None else len(rest)
+            count = min(len(samples) // self.batch, (held + len(portion)) // share, steps)
             for step in range(count):
                 batch_index = samples[step * self.batch : (step + 1) * self.batch]
-                spectra = loaded[step * share : (step + 1) * share]
+                spectra = portion[max(step * share - held, 0) : (step + 1) * share - held]
+                spectra = spectra if step or rest is None else concatenate([rest, spectra])
                 yield Step(batch_index, self.local(batch_index), spectra)
             steps -= count
             if not steps:
                 return
-            samples, loaded = samples[count * self.batch :], loaded[count * share :]
+            left = portion[torch.arange(max(count * share - held, 0), len(portion))]  # a copy of few rows
+            rest = left if count or rest is None else concatenate([rest, left])
+            samples = samples[count * self.batch :]
