@@ -59,7 +59,7 @@ THREADS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 WINDOW = 512
-"""Spectra that are shuffled together. A survey has many windows; the default, 8192, is more than this store."""
+"""Spectra that are shuffled together. A survey has many windows; this store is smaller than the default."""
 
 
 def values(work: Path, name: str) -> dict[str, Any]:
