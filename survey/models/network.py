@@ -71,7 +71,7 @@ Outputs = dict[str, Tensor]
 """
 
 
-class Draws(nn.Module):
+class DrawingModule(nn.Module):
     """Base of what draws random numbers, the same ones however many workers share a batch.
 
     Each worker draws for the whole batch and uses its own rows. The training loop sets `rank` and
@@ -87,7 +87,7 @@ class Draws(nn.Module):
         return drawn[self.rank * rows : (self.rank + 1) * rows]
 
 
-class Network(Draws):
+class Network(DrawingModule):
     """Base of all networks. Everything but `self.heads` is the body."""
 
     extra_inputs: tuple[str, ...] = ()
@@ -212,7 +212,7 @@ def bound_log_var(log_var: Tensor) -> Tensor:
     return 10 * torch.tanh((exact + 2) / 10) - 2
 
 
-class FeatureDropout(Draws):
+class FeatureDropout(DrawingModule):
     """Dropout that gives the same result however many workers share a batch."""
 
     def __init__(self, p: float) -> None:

@@ -6,7 +6,7 @@ Shapes: B objects, D numbers of the latent.
 import torch
 from torch import Tensor
 
-from survey.models.network import Draws
+from survey.models.network import DrawingModule
 
 ACTIVE = 0.01
 """Variance of a mean, among objects, from which a number of the latent counts as used."""
@@ -17,7 +17,7 @@ def divergence(mean_BD: Tensor, log_var_BD: Tensor) -> Tensor:
     return 0.5 * (mean_BD**2 + log_var_BD.exp() - 1 - log_var_BD)
 
 
-def draw(net: Draws, mean_BD: Tensor, log_var_BD: Tensor) -> Tensor:
+def draw(net: DrawingModule, mean_BD: Tensor, log_var_BD: Tensor) -> Tensor:
     """A latent drawn from its distribution in training; else the mean."""
     if not net.training:
         return mean_BD

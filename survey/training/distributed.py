@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from survey.models.network import Draws, Network
+from survey.models.network import DrawingModule, Network
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Ranks:
         many they are.
         """
         for layer in net.modules():
-            if isinstance(layer, Draws):
+            if isinstance(layer, DrawingModule):
                 layer.rank, layer.world_size = self.rank, self.size
         if self.size == 1:
             return net

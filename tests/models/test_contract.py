@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import survey.models
 from survey import plugins
 from survey.models import network
-from survey.models.network import Draws, FeatureDropout, Network, Outputs
+from survey.models.network import DrawingModule, FeatureDropout, Network, Outputs
 from survey.models.options import is_baseline
 from survey.models.settings import Task
 from survey.settings import Settings, SettingsError
@@ -242,7 +242,7 @@ def test_what_a_network_draws_does_not_depend_on_the_number_of_workers(name: str
 
     def outputs(rank: int, workers: int) -> Outputs:
         for layer in net.modules():
-            if isinstance(layer, Draws):
+            if isinstance(layer, DrawingModule):
                 layer.rank, layer.world_size = rank, workers
         rows = slice(4 * rank // workers, 4 * (rank + 1) // workers)
         torch.manual_seed(3)
