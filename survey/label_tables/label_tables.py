@@ -143,6 +143,7 @@ def _write(
     )
     _check_any(settings, catalogues, combined.star_M)
     job = LabelJob(settings, stars, combined)
+    _check_signal(settings, job)
     tables = {
         TABLE: job.label_table(),
         MATCHES: matches_table(catalogues, matches, stars),
@@ -180,6 +181,17 @@ def _check_any(settings: LabelTables, catalogues: list[CatalogueRows], star_M: C
     raise ValueError(
         f"labels: no row of any source is a star of {settings.to or 'the sky'} ({'; '.join(lines)}); "
         "give the catalogue of these stars as to=, or other ids, position or cuts of the sources"
+    )
+
+
+def _check_signal(settings: LabelTables, job: LabelJob) -> None:
+    """An error if no visit has the wanted S/N."""
+    if job.usable_N.any():
+        return
+    unknown, visits = int(np.isnan(job.survey.snr_N).sum()), len(job.survey)
+    raise ValueError(
+        f"labels: snr={settings.snr:g}: no visit of {settings.to} has so much "
+        f"({unknown:,} of {visits:,} have no S/N); give a lower snr=, or the column of S/N as survey.snr="
     )
 
 

@@ -3,7 +3,7 @@
 This file imports nothing heavy, so that the job reports a wrong setting at once.
 """
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -35,7 +35,10 @@ class SurveyColumns(Settings):
     pmra: Names = Field((), description="column of proper motion in ra times cos dec (mas/yr)")
     pmdec: Names = Field((), description="column of proper motion in dec (mas/yr)")
     epoch: float = Field(2000.0, ge=1800, le=2200, description="year of its positions")
-    snr: Names = Field((), description="column of S/N; not given = snrg, snr_g, snr ...")
+    snr: Names = Field(
+        (),
+        description="columns of S/N: the first with a number for the visit; not given = snr_g, snrg, snr ...",
+    )
 
 
 class StarMatch(Settings):
@@ -112,10 +115,12 @@ class ReferenceSet(Settings):
     balance: Literal["all", "published", "equal"] = Field(
         "all",
         description="all = every labelled star; published = as many of each class as in the published set, "
-        "or fewer in the same proportion; equal = as many of each class",
+        "or fewer in the same proportion; equal = as many of each class; not beside counts",
     )
     counts: dict[str, int] = Field(
-        {}, description="wanted stars by class, such as {NMP: 4723}; before `balance`"
+        {},
+        description="wanted stars by class, such as {NMP: 4723}, in place of `balance`; "
+        "{} = none, also where the recipe has some",
     )
     shrink: bool = Field(
         False,
@@ -176,7 +181,11 @@ class LabelTables(Settings):
         "error", description="a source whose file is not there: an error, or it is left out and named"
     )
     survey: SurveyColumns = Field(SurveyColumns(), description="columns of the survey's catalogue")
-    snr: float = Field(0.0, ge=0, description="visits of the survey below this S/N are left out")
+    snr: float = Field(
+        0.0,
+        ge=0,
+        description="visits of the survey below this S/N, or without a known one, are left out; needs to=",
+    )
     solar: str = Field(
         "asplund2009",
         description="solar abundances for log eps: asplund2009, asplund2021, grevesse2007, grevesse1998, "
@@ -193,6 +202,18 @@ class LabelTables(Settings):
     weak: WeakLabels = Field(WeakLabels(), description="weak labels from the survey's own classification")
     repeats: bool = Field(False, description="whether pairs of visits of a star are listed, for calibration")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_balance(cls, values: Any) -> Any:
+        """Counts of a recipe do not silently win over a balance."""
+        reference = values.get("reference") if isinstance(values, dict) else None
+        if isinstance(reference, dict) and reference.get("counts") and "balance" in reference:
+            raise ValueError(
+                f"reference.balance: {reference['balance']}: is not used beside reference.counts="
+                f"{reference['counts']}; give reference.counts={{}} too, or leave reference.balance out"
+            )
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.sources:
@@ -204,6 +225,10 @@ class LabelTables(Settings):
                 raise ValueError(f"sources: {name!r}: give a name of letters, digits and _")
             if not source.file:
                 raise ValueError(f"sources.{name}.file: not given; give the file of the catalogue")
+        if self.snr and not self.to:
+            raise ValueError(
+                f"snr: {self.snr:g}: only visits have a S/N, and without to= there are none; give to="
+            )
         if self.scale.reference and self.scale.reference not in self.sources:
             near = similar(self.scale.reference, self.sources)
             raise ValueError(f"scale.reference: there is no source {self.scale.reference!r}; {near}")

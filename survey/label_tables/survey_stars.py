@@ -105,7 +105,7 @@ def _wanted(settings: SurveyColumns, table: TableFile) -> list[str]:
             )
     found = [table.find(*names) for names in _id_names(settings).values()]
     found += [table.find(*names) for names in _sky_names(settings).values()]
-    found += [table.find(*(settings.snr or USUAL_SNR)), *(table.find(name) for name in (*CARRIED, "visit"))]
+    found += [*_snr_names(settings, table), *(table.find(name) for name in (*CARRIED, "visit"))]
     return [name for name in dict.fromkeys(found) if name]
 
 
@@ -126,6 +126,20 @@ def _sky_names(settings: SurveyColumns) -> dict[str, Names]:
     }
 
 
+def _snr_names(settings: SurveyColumns, table: TableFile) -> list[str]:
+    """The columns of S/N, the preferred one first: a store has those of all surveys, whoever fills them."""
+    found = map(table.find, settings.snr or USUAL_SNR)
+    return [name for name in dict.fromkeys(found) if name]
+
+
+def _snr(table: pa.Table, names: list[str]) -> Floats:
+    """The S/N of each visit, from the first of these columns that has a number there; else NaN."""
+    snr_N = np.full(table.num_rows, np.nan)
+    for name in names:
+        snr_N = np.where(np.isnan(snr_N), keys.to_floats(table[name].combine_chunks()), snr_N)
+    return snr_N
+
+
 def _stars(table: pa.Table, settings: SurveyColumns, opened: TableFile) -> SurveyStars:
     find, path = opened.find, opened.path
     sky = {name: column for name, names in _sky_names(settings).items() if (column := find(*names))}
@@ -140,14 +154,13 @@ def _stars(table: pa.Table, settings: SurveyColumns, opened: TableFile) -> Surve
             f"labels: to: {path}: there is no column of an id (obsid, gaia_source_id, designation ...) or a "
             f"position; the columns are {', '.join(opened.names[:40])}; give survey.ids= or survey.ra="
         )
-    snr = find(*(settings.snr or USUAL_SNR))
     carried = {name: table[name].combine_chunks() for name in dict.fromkeys(filter(None, map(find, CARRIED)))}
     star_N, name_S = _find_stars(ids, positions, table.num_rows)
     return SurveyStars(
         path,
         ids,
         positions,
-        keys.to_floats(table[snr].combine_chunks()) if snr else np.full(table.num_rows, np.nan),
+        _snr(table, _snr_names(settings, opened)),
         {name.lower(): column for name, column in carried.items()},
         star_N,
         name_S,

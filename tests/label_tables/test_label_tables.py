@@ -48,8 +48,8 @@ def test_a_finished_folder_is_left_and_other_files_or_settings_are_noticed(
     first = make(tmp_path, sources)
     assert first.created
     assert not make(tmp_path, sources).created
-    with pytest.raises(SettingsError, match=r"was made with other settings: snr=0.0 there, 3.0 now"):
-        make(tmp_path, sources, snr=3.0)
+    with pytest.raises(SettingsError, match=r"was made with other settings: natal=False there, True now"):
+        make(tmp_path, sources, natal=True)
     write_csv(tmp_path / "2.csv", "ra dec feh e_feh", [(50, 5, -0.5, 0.1)])
     again = make(tmp_path, sources)
     assert again.created

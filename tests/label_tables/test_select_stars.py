@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from survey.arguments import load
 from survey.label_tables.select_stars import select_stars, wanted_counts
-from survey.label_tables.settings import PUBLISHED, ReferenceSet
+from survey.label_tables.settings import PUBLISHED, LabelTables, ReferenceSet
 from survey.settings import SettingsError
 from tests.label_tables.catalogues_by_hand import make, write_csv
 
@@ -41,6 +42,15 @@ def test_wanted_numbers_are_taken_as_far_as_there_are_stars() -> None:
     }
     with pytest.raises(SettingsError, match=r"there is no class 'VMP'; did you mean MP"):
         ReferenceSet.from_dict("labels", {"counts": {"VMP": 3}})
+
+
+def test_a_balance_beside_the_counts_of_a_recipe_is_an_error(tmp_path: Path) -> None:
+    given = ["cemp", f"labels={tmp_path}", "reference.balance=equal"]
+    with pytest.raises(
+        SettingsError, match=r"balance: equal: is not used beside reference.counts=\{'NMP': 4"
+    ):
+        load(LabelTables, "labels", given)
+    assert load(LabelTables, "labels", [*given, "reference.counts={}"]).reference.balance == "equal"
 
 
 def test_random_stars_are_the_same_whatever_else_is_there() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from survey.label_tables.settings import SurveyColumns
 from survey.label_tables.survey_stars import SurveyStars, open_survey
+from survey.settings import SettingsError
 from tests.label_tables.catalogues_by_hand import make, write_csv
 from tests.labelling.small_stores import store, visit
 
@@ -76,6 +77,24 @@ def test_a_store_has_the_ids_and_columns_of_its_visits(visits: str, tmp_path: Pa
     assert "gaia_dr3" not in survey.ids
     assert survey.snr_N.tolist()[:2] == [9.0, 5.0]
     assert open_survey(visits, SurveyColumns(snr=("snr",))).snr_N.tolist()[:2] == [5.0, 9.0]
+
+
+def test_a_visit_without_the_snr_of_lamost_has_another_one(tmp_path: Path) -> None:
+    """Every store has the column snr_g; other surveys do not fill it."""
+    sdss = {"survey": "sdss", "star": "J1", "ra": 10.0, "dec": 20.0, "snr_g": None}
+    rows = [visit(1, **sdss, snr=9.0), visit(2, **sdss, snr=30.0), visit(3, ra=50.0, dec=20.0, snr_g=12.0)]
+    path = store(tmp_path / "store", rows).path
+    assert open_survey(path, SurveyColumns()).snr_N.tolist() == [9.0, 30.0, 12.0]
+    labels = write_csv(tmp_path / "one.csv", "ra dec feh", [(10.0, 20.0, -2.0), (50.0, 20.0, -1.0)])
+    table = make(tmp_path, {"one": {"file": labels}}, to=path, snr=10.0).table("labels.parquet")
+    assert table is not None
+    assert table["obsid"].to_pylist() == [1002, 1003]
+    with pytest.raises(ValueError, match=r"snr=99: no visit of .*store has so much \(0 of 3 have no S/N\)"):
+        make(tmp_path / "b", {"one": {"file": labels}}, to=path, snr=99.0)
+    with pytest.raises(
+        SettingsError, match=r"snr: 10: only visits have a S/N, and without to= there are none"
+    ):
+        make(tmp_path / "c", {"one": {"file": labels}}, snr=10.0)
 
 
 def test_a_column_of_the_user_that_is_not_there_is_an_error(visits: str, tmp_path: Path) -> None:
