@@ -74,7 +74,7 @@ def _run_tuner(settings: Tune, queue: TrainingQueue, resources: dict[str, float]
 
     If a node runs out of memory, Ray kills a process and Tune ends with a RuntimeError (2.60).
     """
-    bridge = Bridge(queue)
+    bridge = Bridge(queue, int(resources["CPU"]))
     with scratch_folder("tune") as folder:
         tuner = tune.Tuner(
             tune.with_resources(train_on_worker, resources),
@@ -105,7 +105,8 @@ def _run_tuner(settings: Tune, queue: TrainingQueue, resources: dict[str, float]
 def _resources(settings: Tune) -> dict[str, float]:
     """The CPUs and GPUs of a training; it is an error if the cluster does not have them."""
     gpus = ray.cluster_resources().get("GPU", 0.0)
-    gpu = (1.0 if gpus else 0.0) if settings.gpu is None else settings.gpu
+    is_wanted = gpus > 0 and settings.train.get("gpu") != "never"
+    gpu = float(is_wanted) if settings.gpu is None else settings.gpu
     if gpu > gpus:
         raise SettingsError(f"tune: gpu={gpu:g}: Ray has {gpus:g} GPUs; give a smaller share, or 0")
     cpu = 1.0 if settings.threads == "auto" else float(settings.threads)
@@ -119,11 +120,14 @@ def _resources(settings: Tune) -> dict[str, float]:
 
 
 class Bridge(Searcher):  # type: ignore[misc]
-    """The queue as Tune's source of trials. Tune names its trials itself; `keys` are those of the queue."""
+    """The queue as Tune's source of trials. Tune names its trials itself; `keys` are those of the queue.
 
-    def __init__(self, queue: TrainingQueue) -> None:
+    `threads`: the CPUs that Ray keeps for a training.
+    """
+
+    def __init__(self, queue: TrainingQueue, threads: int) -> None:
         super().__init__()
-        self.queue = queue
+        self.queue, self.threads = queue, threads
         self.keys: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -133,7 +137,11 @@ class Bridge(Searcher):  # type: ignore[misc]
         if (request := self.queue.next()) is None:
             return None
         self.keys[trial_id] = request.key
-        return {"settings": request.settings.model_dump_json(), "folder": str(Path.cwd())}
+        return {
+            "settings": request.settings.model_dump_json(),
+            "folder": str(Path.cwd()),
+            "threads": self.threads,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -193,7 +201,7 @@ def train_on_worker(config: dict[str, Any]) -> None:
     if Path(config["folder"]).is_dir():
         os.chdir(config["folder"])
     settings = Train.model_validate_json(config["settings"])
-    threads = settings.threads if isinstance(settings.threads, int) else 1
+    threads = int(config["threads"])
     side_by_side = max(machine.cpus() // threads, 1)
     memory = settings.resident_gb or 0.5 * psutil.virtual_memory().available / side_by_side / 1e9
     settings = settings.model_copy(update={"threads": threads, "resident_gb": memory})
