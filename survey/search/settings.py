@@ -27,7 +27,7 @@ class Prune(Settings):
     first: int | None = Field(
         None,
         ge=1,
-        description="epochs before the first comparison; null = a third of the recipe's epochs, "
+        description="epochs before the first comparison; null = a third of the longest training's epochs, "
         "for hyperband a ninth",
     )
     factor: int = Field(
@@ -178,7 +178,8 @@ class Tune(Settings):
         None,
         ge=0,
         le=8,
-        description="GPUs for each training, such as 0.5; null = 1 where there are GPUs; 0 = none",
+        description="GPUs for each training, such as 0.5; null = 1 where there are GPUs, none with "
+        "train.gpu=never; 0 = none",
     )
     failures: int = Field(
         2, ge=0, description="how often a training whose process has died continues in a new process"

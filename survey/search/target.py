@@ -89,13 +89,13 @@ def _read_target(settings: "Tune", element: str | None, base: Values, path: str)
     """The target for an element, or for the task of the recipe."""
     label = labels.label(element).name if element else None
     task: Values = {"task": "reg", "targets": [label]} if label else {}
-    space = read_space(path, base | task)
+    monitor = {"monitor": "loss"} if label else {}  # the search sets its own
+    space = read_space(path, base | task | monitor)
     if {"monitor", *task} & space.fixed.keys():
         raise SettingsError(
             f"{path}: train: sets task, targets or monitor, which the search sets itself; leave them out"
         )
     train = merge_recipes(base, dict(space.fixed)) | task
-    monitor = {"monitor": "loss"} if label else {}  # the search sets its own
     recipe = Train.from_dict("train", train | monitor)
     wanted = settings.metrics or (("mae",) if label else (recipe.monitor,))
     metrics = tuple(f"{metric}_{label}" if label and metric in PER_LABEL else metric for metric in wanted)
