@@ -27,7 +27,7 @@ from survey.evaluate.settings import Evaluate
 from survey.recipes import merge, read_section
 from survey.search.results import PickedTrial
 from survey.search.settings import Tune
-from survey.search.study import seconds
+from survey.search.study import SECONDS
 from survey.search.tune import SearchOutcome, tune
 from survey.store.ingest import ingest
 from survey.store.settings import Ingest
@@ -170,9 +170,7 @@ def print_searches(outcomes: dict[str, SearchOutcome]) -> None:
     for kind, outcome in outcomes.items():
         for schedule in outcome.schedules:
             result = outcome.results[schedule.target.name]
-            times = [
-                trial.user_attrs.get("training_seconds", seconds(trial)) for trial in schedule.study.trials()
-            ]
+            times = [trial.user_attrs.get(SECONDS, 0.0) for trial in schedule.study.trials()]
             counts = "; ".join(str(result.trials[state]) for state in ("complete", "pruned", "failed"))
             gain = result.gain
             share = f"{gain.share:+.1%} {gain.interval or ''}" if gain and gain.share is not None else ""

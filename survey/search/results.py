@@ -26,7 +26,7 @@ from survey.search.schedule import TargetSchedule
 from survey.search.seeds import NO_GAIN, Gain, SeedScores, SeedSummary, gain, rounded
 from survey.search.settings import Tune
 from survey.search.space import Values, with_values
-from survey.search.study import REASON, RECIPE, STAGE, last_epoch, seconds
+from survey.search.study import REASON, RECIPE, SECONDS, STAGE, last_epoch
 
 MIN_TRIALS = 6
 """With fewer trials nothing can be said about what mattered."""
@@ -151,7 +151,7 @@ def _row(schedule: TargetSchedule, trial: FrozenTrial) -> dict[str, Any]:
         **dict(zip(metrics, map(float, values), strict=True)),
         "epochs": last_epoch(trial),
         "best_epoch": trial.user_attrs.get("best_epoch"),
-        "training_seconds": trial.user_attrs.get("training_seconds", seconds(trial)),
+        SECONDS: trial.user_attrs.get(SECONDS),
         "parameters": trial.user_attrs.get("parameters"),
         "reason": trial.user_attrs.get(REASON),
         **{f"set_{key}": value for key, value in schedule.study.chosen(trial).items()},

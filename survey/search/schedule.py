@@ -82,10 +82,9 @@ class TargetSchedule:
 
     def training(self, name: str, chosen: dict[str, Any], **changes: Any) -> Train:
         """The settings of a training in a folder of the study."""
-        changes |= {
-            "tracking": self.tracking.model_dump(),
-            "gpu": "never" if self.settings.gpu == 0 else "auto",
-        }
+        changes["tracking"] = self.tracking.model_dump()
+        if self.settings.gpu == 0:
+            changes["gpu"] = "never"
         if self.settings.threads != "auto":
             changes["threads"] = self.settings.threads
         return self.target.training(files.join(self.settings.study, name), chosen, **changes)
@@ -136,7 +135,8 @@ class TargetSchedule:
             ranked = front[:1] + by_second + front
         seen: list[Any] = []
         for trial in ranked:
-            if (values := self.study.chosen(trial)) not in seen and len(seen) < 2:
+            values = self.target.space.to_settings(trial.params)  # the recipe's own too
+            if values not in seen and len(seen) < 2:
                 seen.append(values)
                 yield trial
 

@@ -7,9 +7,9 @@ there.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Self
 
 import optuna
@@ -26,8 +26,10 @@ from survey.search.target import Target, measured
 from survey.training.settings import Train
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-REASON, EPOCH, STAGE, RECIPE = "reason", "epoch", "stage", "recipe"
-"""Attributes of a trial: why it failed, its last epoch, its stage, and that it is the recipe itself."""
+REASON, EPOCH, STAGE, RECIPE, SECONDS = "reason", "epoch", "stage", "recipe", "training_seconds"
+"""Attributes of a trial: why it failed, its last epoch, its stage, that it is the recipe itself, and the
+seconds of its epochs, without pauses.
+"""
 WANTED, METRICS = "wanted", "metrics"
 """Attributes of a study: the number of trials to finish, and the metrics."""
 MAX_REASON = 1000
@@ -47,7 +49,8 @@ class Study:
     """The trials of one target.
 
     `running` are the trials that this driver has running, `unfinished` those that an earlier driver has left.
-    `recipe_params` are the recipe's own values, as far as the space has them.
+    `recipe_params` are the recipe's own values, as far as the space has them. `grid` are the points besides
+    the recipe. `seconds` has those of each epoch, by trial; a training that continues reports all of them.
     """
 
     settings: Tune
@@ -60,6 +63,7 @@ class Study:
     unfinished: list[int]
     needs_recipe: bool
     running: dict[int, Trial] = field(default_factory=dict)
+    seconds: dict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
 
     @classmethod
     def open(cls, settings: Tune, target: Target, name: str, storage: BaseStorage) -> Self:
@@ -76,9 +80,11 @@ class Study:
         )
         trials = opened.get_trials(deepcopy=False)
         unfinished = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-        grid = target.space.grid(settings.points, settings.seed) if settings.sampler == "grid" else []
         has_recipe = any(RECIPE in trial.user_attrs and trial.state != TrialState.FAIL for trial in trials)
         params = recipe_params(target)
+        grid = target.space.grid(settings.points, settings.seed) if settings.sampler == "grid" else []
+        if params not in [trial.params for trial in trials if RECIPE not in trial.user_attrs]:
+            grid = [point for point in grid if point != params]  # earlier versions tried it
         study = cls(settings, target, name, storage, opened, params, grid, unfinished, not has_recipe)
         opened.set_user_attr(WANTED, study.wanted)
         opened.set_user_attr(METRICS, list(target.metrics))
@@ -89,7 +95,8 @@ class Study:
     @property
     def wanted(self) -> int:
         """The number of trials to finish; a grid ends by itself."""
-        return min(self.settings.trials, len(self.grid) + 1) if self.grid else self.settings.trials
+        most = len(self.grid) + 1 if self.settings.sampler == "grid" else self.settings.trials
+        return min(self.settings.trials, most)
 
     def trials(self) -> list[FrozenTrial]:
         """All trials so far, by number."""
@@ -146,7 +153,8 @@ class Study:
             return True
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
-        return bool(self.grid) and not self.needs_recipe and self._grid_taken() >= len(self.grid)
+        is_grid = self.settings.sampler == "grid"
+        return is_grid and not self.needs_recipe and self._grid_taken() >= len(self.grid)
 
     def _enqueue(self) -> None:
         """First the recipe itself, then the next point of a grid. Each driver tries a recipe that failed
@@ -210,6 +218,7 @@ class Study:
         if not self._is_running(number):
             return True
         frozen, step = self.trials()[number], int(row["epoch"])
+        self.seconds[number][step] = row.get("seconds", 0.0)
         if step <= last_epoch(frozen):
             return False
         if len(self.target.metrics) > 1:
@@ -239,7 +248,7 @@ class Study:
             epochs = f"{scores.best_epoch} of {scores.epochs}"
             self.fail(number, f"{', '.join(unusable)} is not finite in the best epoch, {epochs}")
             return
-        for name in ("best_epoch", "parameters", "training_seconds"):
+        for name in ("best_epoch", "parameters", SECONDS):
             self._set(number, name, getattr(scores, name))
         self._set(number, EPOCH, scores.epochs)
         self._end(number, TrialState.COMPLETE, list(values.values()))
@@ -262,6 +271,9 @@ class Study:
         self.storage.set_trial_user_attr(self._id(number), name, value)
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        epochs = self.seconds.pop(number, {})
+        if epochs and state != TrialState.COMPLETE:
+            self._set(number, SECONDS, round(sum(epochs.values()), 2))
         self.optuna_study.tell(number, values, state)
         self.running.pop(number, None)
 
@@ -293,11 +305,3 @@ def _is_first_stage(trial: FrozenTrial) -> bool:
 def last_epoch(trial: FrozenTrial) -> int:
     """The last epoch of a trial that was reported."""
     return max([int(trial.user_attrs.get(EPOCH, 0)), *trial.intermediate_values])
-
-
-def seconds(trial: FrozenTrial) -> float:
-    """How long a trial took, or has taken so far."""
-    if not trial.datetime_start:
-        return 0.0
-    end = trial.datetime_complete or datetime.now(trial.datetime_start.tzinfo)
-    return (end - trial.datetime_start).total_seconds()

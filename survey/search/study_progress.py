@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from survey.search.results import STATES, reasons
-from survey.search.study import FINISHED, METRICS, RECIPE, WANTED, last_epoch, seconds
+from survey.search.study import FINISHED, METRICS, RECIPE, SECONDS, WANTED, last_epoch
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,18 @@ def target_progress(study: optuna.Study, name: str) -> TargetProgress:
 
 
 def _seconds_left(trials: Sequence[FrozenTrial], wanted: int, running: Sequence[FrozenTrial]) -> float | None:
-    """Seconds until the wanted trials are finished, if each takes the mean time and as many run as now."""
-    times = [seconds(trial) for trial in trials if trial.state in FINISHED]
-    if not times or not running:
+    """Seconds until the wanted trials are finished, if each takes the mean time and as many run as now.
+
+    Only time in epochs counts, because a search may have been stopped for a night.
+    """
+    finished = [trial for trial in trials if trial.state in FINISHED]
+    timed = [trial for trial in finished if SECONDS in trial.user_attrs]
+    if not timed or not running:
         return None
-    mean = sum(times) / len(times)
-    done = sum(min(seconds(trial), mean) for trial in running)
-    return max(mean * (wanted - len(times)) - done, 0.0) / len(running)
+    total = sum(trial.user_attrs[SECONDS] for trial in timed)
+    mean, epoch = total / len(timed), total / sum(max(last_epoch(trial), 1) for trial in timed)
+    done = sum(min(last_epoch(trial) * epoch, mean) for trial in running)
+    return float(max(mean * (wanted - len(finished)) - done, 0.0) / len(running))
 
 
 def progress_text(progress: TargetProgress) -> str:

@@ -120,8 +120,8 @@ def _warn_of_partial_grids(schedules: Sequence[TargetSchedule]) -> None:
         count, wanted = len(schedule.study.grid), schedule.study.wanted
         if count + 1 > wanted:
             _log.warning(
-                "tune: %s: the grid has %s combinations; trials=%d tries the recipe and %d of them, drawn at "
-                "random; trials=%d tries all",
+                "tune: %s: the grid has %s combinations besides the recipe; trials=%d tries the recipe "
+                "and %d of them, drawn at random; trials=%d tries all",
                 schedule.target.name,
                 f"{count:,}",
                 wanted,

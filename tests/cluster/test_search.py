@@ -156,7 +156,7 @@ def test_a_dead_process_costs_one_epoch_and_a_training_that_always_dies_is_a_fai
         sampler="grid",
         failures=1,
         prune={"name": "none"},
-        space=str(sweeps.write_space(tmp_path, {"batch": {"choices": [16, 32]}})),
+        space=str(sweeps.write_space(tmp_path, {"batch": {"choices": [8, 32]}})),
         train=sweeps.TRAIN | {"epochs": 3, "batch": 16},
     )
     progress = run(settings).progress[0]
@@ -195,11 +195,11 @@ def test_a_reason_that_all_trainings_share_ends_the_search(
     toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hopeless(settings: Train, report: Callable[[Row], None]) -> TrainingEnd:
-        return TrainingEnd(failed="no luck today")
+        return TrainingEnd(failed=f"no luck with threads={settings.threads}")
 
     monkeypatch.setattr(cluster, "train_on_worker", worker_with(hopeless))
-    with pytest.raises(JobError, match="trainings failed: no luck today; correct this"):
-        run(search_settings(toys, tmp_path, trials=9))
+    with pytest.raises(JobError, match="trainings failed: no luck with threads=1; correct this"):
+        run(search_settings(toys, tmp_path, trials=9, train=sweeps.TRAIN | {"threads": 2}))
 
 
 @pytest.mark.parametrize(

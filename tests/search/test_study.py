@@ -15,6 +15,7 @@ from survey.search import queue, results, storage
 from survey.search.queue import TrainingQueue, run_locally
 from survey.search.schedule import TargetSchedule
 from survey.search.study import RECIPE, STAGE, Study, Suggestion
+from survey.search.study_progress import target_progress
 from survey.search.target import read_targets
 from survey.settings import JobError
 from survey.training.settings import Train
@@ -28,7 +29,7 @@ def journal(folder: Path) -> BaseStorage:
 
 
 def row(epoch: int, value: float, metric: str = "mae_FeH") -> dict[str, float]:
-    return {"epoch": float(epoch), f"validation_{metric}": value}
+    return {"epoch": float(epoch), f"validation_{metric}": value, "seconds": 2.0}
 
 
 def next_trial(study: Study) -> Suggestion:
@@ -136,9 +137,30 @@ def test_a_poor_trial_is_stopped_and_an_epoch_reported_twice_counts_once(toys: P
     second = next_trial(study).number
     assert study.report(second, row(1, 0.9))
     assert study.trials()[1].state == TrialState.PRUNED
+    assert study.trials()[1].user_attrs["training_seconds"] == 2.0
     assert study.report(second, row(2, 0.1))  # a late report changes nothing
     study.succeed(second, scores(0.1))
     assert study.trials()[1].state == TrialState.PRUNED
+
+
+def test_the_seconds_of_a_trial_are_those_of_its_epochs_whenever_they_were(
+    toys: Path, tmp_path: Path
+) -> None:
+    settings = search_settings(toys, tmp_path, trials=4)
+    study = open_study(settings, journal(tmp_path))
+    finish_next(study)  # two epochs in 1.5 s
+    left = next_trial(study).number
+    study.report(left, row(1, 0.7))
+    study = open_study(settings, journal(tmp_path))
+    assert next_trial(study).number == left
+    progress = target_progress(study.optuna_study, "FE")
+    assert progress.seconds_left == pytest.approx(3 * 1.5 - 0.75)  # one of three has done an epoch
+    for epoch in (1, 2):  # the training reports its past epochs again
+        study.report(left, row(epoch, 0.7))
+    study.fail(left, "no luck")
+    study.fail(next_trial(study).number, "no luck at once")
+    rows = results.rows(TargetSchedule(settings, study.target, study))
+    assert [each["training_seconds"] for each in rows] == [1.5, 4.0, None]
 
 
 def test_no_trial_is_stopped_in_its_last_epoch_and_the_recipe_never(toys: Path, tmp_path: Path) -> None:
@@ -196,8 +218,23 @@ def test_a_grid_of_numbers_with_a_step_has_both_ends(toys: Path, tmp_path: Path)
     while suggestion := study.next():
         study.succeed(suggestion.number, scores(0.5))
         tried.append(suggestion.chosen)
-    assert tried[0] == {}  # the recipe itself
-    assert sorted(chosen["options.dropout"] for chosen in tried[1:]) == [0.1, 0.2, 0.3]
+    assert tried[0] == {}  # the recipe itself, with 0.1
+    assert sorted(chosen["options.dropout"] for chosen in tried[1:]) == [0.2, 0.3]
+    assert study.is_done
+    assert study.wanted == 3
+
+
+def test_a_trial_with_the_values_of_the_recipe_is_not_another_one(toys: Path, tmp_path: Path) -> None:
+    space = str(sweeps.write_space(tmp_path, {"options.dropout": {"choices": [0.1, 0.2]}}))
+    settings = search_settings(toys, tmp_path, space=space, trials=5)
+    study = open_study(settings, journal(tmp_path))
+    while suggestion := study.next():
+        study.succeed(
+            suggestion.number, scores(0.5 if suggestion.chosen == {"options.dropout": 0.2} else 0.4)
+        )
+    picked = TargetSchedule(settings, study.target, study).picked()
+    assert picked["best"].params == {"options.dropout": 0.1}
+    assert picked["second"].params == {"options.dropout": 0.2}
 
 
 def test_trials_of_both_stages_are_compared_in_the_ranges_of_the_space(toys: Path, tmp_path: Path) -> None:
@@ -229,6 +266,23 @@ def test_several_metrics_have_a_front_and_no_trial_is_stopped(toys: Path, tmp_pa
         study.succeed(number, scores(value, parameters=parameters))
     assert {trial.number for trial in study.optuna_study.best_trials} == {0, 1}
     assert study.optuna_study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
+
+
+def test_an_element_replaces_the_monitor_of_the_recipe(toys: Path, tmp_path: Path) -> None:
+    train = sweeps.TRAIN | {"targets": ["MgFe"], "monitor": "mae_MgFe"}
+    assert read_targets(search_settings(toys, tmp_path, train=train))[0].monitor == "mae_FeH"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "of_recipe", "expected"),
+    [(None, "never", "never"), (None, "auto", "auto"), (0.0, "auto", "never")],
+)
+def test_trainings_use_gpus_where_neither_the_recipe_nor_the_search_says_no(
+    toys: Path, tmp_path: Path, gpu: float | None, of_recipe: str, expected: str
+) -> None:
+    settings = search_settings(toys, tmp_path, gpu=gpu, train=sweeps.TRAIN | {"gpu": of_recipe})
+    study = open_study(settings, optuna.storages.InMemoryStorage())
+    assert TargetSchedule(settings, study.target, study).training("x", {}).gpu == expected
 
 
 def test_the_direction_follows_from_the_metric_and_a_bias_counts_by_its_size(

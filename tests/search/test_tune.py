@@ -220,8 +220,8 @@ def test_a_grid_that_is_tried_in_part_is_reported_with_both_numbers(
     )
     tune.tune(search_settings(toys, tmp_path, space=space, sampler="grid", trials=5))
     assert caplog.messages == [
-        "tune: FE: the grid has 6 combinations; trials=5 tries the recipe and 4 of them, drawn at random; "
-        "trials=7 tries all"
+        "tune: FE: the grid has 6 combinations besides the recipe; trials=5 tries the recipe and 4 of them, "
+        "drawn at random; trials=7 tries all"
     ]
     tune.tune(search_settings(toys, tmp_path, space=space, sampler="grid", trials=7))
     tune.tune(search_settings(toys, tmp_path, space=space, sampler="grid", trials=99))
