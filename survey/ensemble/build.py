@@ -141,7 +141,15 @@ def _with_absolute_paths(settings: Build) -> Build:
     for name in ("ensemble", "store", "labels"):
         if path := getattr(settings, name):
             changes[name] = files.absolute(path)
+    stars = settings.recalibrate
+    paths = {"store": _absolute(stars.store), "labels": _absolute(stars.labels)}
+    changes["recalibrate"] = stars.model_copy(update=paths)
     return settings.model_copy(update=changes)
+
+
+def _absolute(path: str) -> str:
+    """A path as an absolute one; none stays none."""
+    return files.absolute(path) if path else ""
 
 
 def _check_planned(settings: Build, planned: list[Train]) -> None:
@@ -173,8 +181,12 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
 
 
 def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of an ensemble. Those that did not exist when it was made have their defaults."""
+    """Settings of an ensemble. Those that did not exist when it was made have their defaults, and its paths
+    are absolute.
+    """
     filled = merge(Build(ensemble="", runs=("",)).plain(), settings)
+    for name in ("store", "labels"):
+        filled["recalibrate"][name] = _absolute(filled["recalibrate"][name])
     if isinstance(filled.get(RUNS), dict):
         of_run = Train(store="", labels="", run="").plain()
         filled[RUNS] = {name: merge(of_run, values) for name, values in filled[RUNS].items()}

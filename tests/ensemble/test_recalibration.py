@@ -147,6 +147,20 @@ def test_an_ensemble_answers_on_the_scale_of_the_survey_and_its_validation_stays
     assert tables[0] == tables[1]
 
 
+def test_the_survey_is_found_from_every_folder(
+    place: Path, recalibrated_by_all: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are absolute in the settings; an ensemble of an earlier version has them as they were given."""
+    relative = {"store": "survey/store", "labels": "survey/shifted.csv"}
+    monkeypatch.chdir(place)
+    assert built(place, "moved", **relative) == str(recalibrated_by_all)
+    earlier = Path(shutil.copytree(recalibrated_by_all, place / "earlier-paths"))
+    text = (earlier / "settings.json").read_text()
+    assert f"{place}/survey/store" in text
+    (earlier / "settings.json").write_text(text.replace(f"{place}/survey/", "survey/"))
+    assert built(place, "earlier-paths", **relative) == str(earlier)
+
+
 def test_stars_of_the_recalibration_do_not_test_the_ensemble(place: Path, tmp_path: Path) -> None:
     """The first 60 of 90 stars recalibrate; the table of all 90 tests."""
     first, *lines = (place / "survey" / "shifted.csv").read_text().splitlines()
