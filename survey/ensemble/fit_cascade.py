@@ -43,6 +43,7 @@ from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, popula
 from survey.ensemble.line_key import read_indices, signal_to_noise
 from survey.ensemble.members import Members
 from survey.ensemble.origins import ADVICE, made_from
+from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import RUNS, Build
 from survey.folder import Folder
 from survey.labelling.star_id import encode
@@ -121,7 +122,11 @@ def _store(ensemble: Ensemble) -> str:
 
 
 def _tested(ensemble: Ensemble, fastest: Ensemble, data: FitData, settings: Build) -> dict[str, Pair]:
-    """The answers about the validation spectra and the test population, by the names of their files."""
+    """The answers about the validation spectra and the test population, by the names of their files.
+
+    They are of other surveys than the one of a recalibration: as in an ensemble, their labels stay.
+    """
+    ensemble, fastest = map(_not_recalibrated, (ensemble, fastest))
     samples, store = data.validation, open_store(data.store.path)
     snr_N, passes = signal_to_noise(samples.extra), ensemble.document.passes
     assert data.member_answers is not None  # there are validation spectra
@@ -151,6 +156,12 @@ def _tested(ensemble: Ensemble, fastest: Ensemble, data: FitData, settings: Buil
         fast, full = predict_draws(ensemble, population, conclusions)
         pairs[POPULATION] = fast, full
     return pairs
+
+
+def _not_recalibrated(ensemble: Ensemble) -> Ensemble:
+    """The ensemble with labels on the scale of its training."""
+    document = ensemble.document.model_copy(update={"recalibration": Recalibration()})
+    return replace(ensemble, document=document)
 
 
 def _all_answers(pairs: dict[str, Pair], labels: tuple[str, ...]) -> tuple[Answers, Answers]:

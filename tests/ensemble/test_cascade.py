@@ -17,6 +17,7 @@ from survey.ensemble.ensemble import POPULATION, VALIDATION, Ensemble, open_ense
 from survey.ensemble.fit_cascade import fitted_cascade
 from survey.ensemble.fit_ensemble import fit_ensemble
 from survey.ensemble.members import Members
+from survey.ensemble.recalibration import LabelCorrection, Recalibration
 from survey.labels import CLASSES
 from survey.settings import JobError, SettingsError
 from survey.store.store import open_store
@@ -160,6 +161,23 @@ def test_a_cascade_is_made_once_and_again_after_damage_or_for_another_ensemble(
         open_cascade(ensemble)
     assert fitted_cascade(ensemble, 1).document.model_dump(mode="json") == first
     assert len(made) == 2
+
+
+def test_tested_stars_are_not_recalibrated(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the table of an ensemble nor in that of its cascade: they are of another survey."""
+    high = LabelCorrection(stars=50, offset=0.5, low=-9, high=9)
+    moved = Recalibration(store="survey", labels={"FeH": high})
+    monkeypatch.setattr(fit_cascade, "fit_recalibration", lambda *_: (moved, None))
+    ensemble = open_ensemble(str(place / "ensemble"))
+    document = ensemble.document.model_copy(update={"recalibration": moved})
+    cascade = fitted_cascade(replace(ensemble, path=str(tmp_path), document=document), 1)
+    assert cascade.fastest.document.recalibration == moved
+    for name in (VALIDATION, POPULATION):
+        folders = place / "ensemble" / CASCADE.name, tmp_path / CASCADE.name
+        tables = [files.read_table(str(folder / name)) for folder in folders]
+        assert tables[0]["FeH"].equals(tables[1]["FeH"]), name
 
 
 def test_an_ensemble_without_a_fast_member_for_all_is_refused(place: Path, tmp_path: Path) -> None:
