@@ -104,6 +104,7 @@ def predict_fit_data(
         if settings.other_kinds and len(validation):
             fitted = KindSpectra.of_samples(chosen, training_latents)
             places = unlabelled_others(store, pool.shard_row_N2, settings.seed)
+            places = holdout.not_held_out(seen_by or members, store, places)
             if len(places):
                 fitted = fitted.with_others(predict(places, "predict other kinds")[1])
             others = fit_other_kinds(fitted, KindSpectra.of_samples(validation, latents))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble
 from survey.ensemble.members import Members
+from survey.ensemble.other_kinds import columns_of
 from survey.folder import Folder
 from survey.labelling import join, samples
 from survey.labelling.rows import add_columns, available_labels
@@ -30,10 +31,13 @@ from survey.labels import CLASSES, MISSING
 from survey.store.store import Store
 from survey.stored_paths import LostFolderError, find_folder
 from survey.training import training_history
+from survey.training.batches import Places
 from survey.training.run import RUN, run_document
 from survey.training.sources import with_input
 
 Flags = NDArray[np.bool_]
+STAR_COLUMNS = ["visit", "path", "row", "star", "ra", "dec"]
+"""Columns of a store by which a star is known again."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,14 @@ def seen_parts(members: Members, spectra: pa.Table) -> SeenParts:
         for number in range(len(PARTS)):
             flags[number] |= np.isin(star_N, known_N[run_samples.part_N == number])
     return SeenParts(*flags)
+
+
+def not_held_out(members: Members, store: Store, place_N2: Places) -> Places:
+    """The places of spectra, labelled or not, without those of validation and test stars."""
+    if not len(place_N2):
+        return place_N2
+    seen = seen_parts(members, columns_of(store, place_N2, STAR_COLUMNS))
+    return np.delete(place_N2, np.union1d(seen.part("validation"), seen.part("test")), 0)
 
 
 def pool_samples(members: Members, store: Store) -> Samples:

@@ -191,16 +191,21 @@ def unlabelled_others(store: Store, labelled_N2: NDArray[np.int64], seed: int) -
     return place_N2[np.sort(chosen)]
 
 
-def with_kind_columns(samples: Samples, store: Store) -> Samples:
-    """The samples with what tells the kind of an object: the type by the survey, and `KIND_INDICES`."""
-    order, tables, shard_N = [], [], samples.shard_row_N2[:, 0]
+def columns_of(store: Store, place_N2: NDArray[np.int64], names: list[str]) -> pa.Table:
+    """Columns of spectra of a store, at least one, in the order of their places."""
+    order, tables, shard_N = [], [], place_N2[:, 0]
     for shard in np.unique(shard_N).tolist():
         order.append(np.flatnonzero(shard_N == shard))
-        rows = pa.array(samples.shard_row_N2[order[-1], 1])
-        tables.append(store.spectra(shard, ["class", "subclass", *KIND_INDICES]).take(rows))
-    if not tables:
+        tables.append(store.spectra(shard, names).take(pa.array(place_N2[order[-1], 1])))
+    return pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(order))))
+
+
+def with_kind_columns(samples: Samples, store: Store) -> Samples:
+    """The samples with what tells the kind of an object: the type by the survey, and `KIND_INDICES`."""
+    if not len(samples):
         return samples
-    columns, extra = pa.concat_tables(tables).take(pa.array(np.argsort(np.concatenate(order)))), samples.extra
+    columns = columns_of(store, samples.shard_row_N2, ["class", "subclass", *KIND_INDICES])
+    extra = samples.extra
     for field in columns.schema:
         if field.name not in extra.column_names:
             extra = extra.append_column(field, columns[field.name])

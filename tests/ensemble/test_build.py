@@ -16,12 +16,14 @@ from survey.answers import UNCALIBRATED
 from survey.arguments import load
 from survey.claim import CLAIM
 from survey.ensemble import build as building
-from survey.ensemble import holdout
+from survey.ensemble import fit_data, holdout
 from survey.ensemble.build import BuiltEnsemble, build
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
 from survey.ensemble.fit_ensemble import criterion_of
+from survey.ensemble.members import Members
 from survey.ensemble.settings import Build, trainings
 from survey.folder import SETTINGS
+from survey.labelling import samples
 from survey.labels import CLASSES
 from survey.settings import SettingsError
 from survey.store.store import open_store
@@ -340,6 +342,25 @@ def test_labels_of_another_table_are_used_for_validation(folder: Path, tmp_path:
     obsids = set(validation.extra["obsid"].to_pylist())
     table = pq.read_table(Path(built.folder) / "validation.parquet")
     assert set(table["obsid"].to_pylist()) == {obsid for obsid in obsids if obsid < 1200}
+
+
+def test_other_kinds_are_not_learned_from_stars_that_validate_or_test(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here every spectrum of the store is of another kind by its type."""
+    all_N2 = samples.read(str(folder / "both")).shard_row_N2
+    learned: list[list[int]] = []
+    predict = Members.predict_store
+
+    def noted(self: Members, store: str, place_N2: Any, title: str, **how: Any) -> Any:
+        if title == "predict other kinds":
+            learned.extend(place_N2.tolist())
+        return predict(self, store, place_N2, title, **how)
+
+    monkeypatch.setattr(fit_data, "unlabelled_others", lambda *_: all_N2)
+    monkeypatch.setattr(Members, "predict_store", noted)
+    build(settings(folder, tmp_path, domain=False))
+    assert learned == samples.read(str(folder / "both")).part("train").shard_row_N2.tolist()
 
 
 def test_members_are_trained_once_and_used_again(folder: Path, tmp_path: Path) -> None:
