@@ -24,7 +24,7 @@ import torch
 
 from survey import files, machine
 from survey.ensemble import diversity, member_scores, weights
-from survey.ensemble.criterion import check_criteria, check_population
+from survey.ensemble.criterion import check_criteria, check_population, criterion_of
 from survey.ensemble.drawn_stars import predict_population
 from survey.ensemble.ensemble import (
     DOMAIN,
@@ -38,7 +38,7 @@ from survey.ensemble.ensemble import (
     member_paths,
 )
 from survey.ensemble.fit_data import FitData, predict_fit_data
-from survey.ensemble.fit_ensemble import criterion_of, fit_ensemble, fit_recalibration, population_of
+from survey.ensemble.fit_ensemble import fit_ensemble, fit_recalibration, population_of
 from survey.ensemble.line_key import read_indices, signal_to_noise
 from survey.ensemble.member_names import path_from, short_names
 from survey.ensemble.members import check_passes, open_members
@@ -127,7 +127,7 @@ def _build(
     device = machine.device() if settings.gpu == "auto" else torch.device("cpu")
     members = open_members(settings.runs or [one.run for one in planned], device)
     check_passes((run.net for run in members.runs), settings.passes, "ensemble")
-    check_population(settings.population, criterion_of(members), members.labels)
+    check_population(settings.population, criterion_of(members.runs), members.labels)
     if isinstance(settings.weights, tuple):  # report wrong weights before any spectrum is read
         weights.user_weights(members.placeholder_answers(), settings.weights)
     data = predict_fit_data(settings, members, threads)
@@ -220,7 +220,7 @@ def _write(
         result = ensemble.conclude(data.member_answers, data.latents, signal_to_noise(samples.extra))
         labelled = member_scores.label_all(ensemble, result, samples)
         truth, star_N = (samples.class_N, samples.label_NL), star_numbers(samples.extra["star"])
-        scoring = ScoreSettings(criterion=criterion_of(ensemble.members))
+        scoring = ScoreSettings(criterion=criterion_of(ensemble.members.runs))
         tables = {
             VALIDATION: member_scores.answers_table(result, labelled, samples, samples.labels),
             METRICS: member_scores.scores_table(labelled, scoring),

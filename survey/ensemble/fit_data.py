@@ -10,6 +10,7 @@ from survey import machine
 from survey.answers import Floats
 from survey.ensemble import holdout
 from survey.ensemble.combine import MemberAnswers
+from survey.ensemble.criterion import criterion_of, with_criterion
 from survey.ensemble.domain import choose_spectra
 from survey.ensemble.ensemble import label_ranges
 from survey.ensemble.line_key import TEFF, LineKey, LineKeyRecord, fit_line_key
@@ -121,6 +122,8 @@ def _fit_samples(settings: Build, seen_by: Members, store: Store) -> tuple[Sampl
     """All labelled spectra, those of the validation part, and those of the training part with labels."""
     if settings.runs and settings.labels:
         join = settings.join.model_copy(update={"table": settings.labels})
+        join = holdout.with_own_columns(join, [run.document.settings for run in seen_by.runs])
+        join = with_criterion(join, criterion_of(seen_by.runs))
         pool = holdout.label_samples(seen_by, store, join)
     else:
         pool = holdout.pool_samples(seen_by, store)

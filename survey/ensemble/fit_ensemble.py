@@ -10,7 +10,7 @@ from survey import machine
 from survey.ensemble import holdout, weights
 from survey.ensemble.calibration import Calibration, fit_calibration, no_calibration
 from survey.ensemble.combine import Weights, anomaly_unit, combine
-from survey.ensemble.criterion import criterion_of_run
+from survey.ensemble.criterion import criterion_of
 from survey.ensemble.domain import Domain
 from survey.ensemble.drawn_stars import TestPopulation
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, EnsembleDocument, ValidationSize, member_fields
@@ -21,7 +21,6 @@ from survey.ensemble.other_kinds import OtherKinds
 from survey.ensemble.recalibration import Recalibration
 from survey.ensemble.settings import Build
 from survey.labelling.samples import Samples
-from survey.labels import Criterion
 from survey.metrics.star_visits import star_numbers
 from survey.settings import SettingsError
 from survey.store.store import open_store
@@ -137,13 +136,7 @@ def fit_recalibration(
     return fitted, stars
 
 
-def criterion_of(members: Members) -> Criterion:
-    """The definition of CEMP of an ensemble: that of its first member with classes, else of its first."""
-    with_classes = [run for run in members.runs if run.net.task.classifies]
-    return criterion_of_run((with_classes or members.runs)[0].document.settings)
-
-
 def population_of(settings: Build, members: Members, data: FitData) -> TestPopulation:
     """The test population of an ensemble."""
-    store, criterion = open_store(data.store.path), criterion_of(members)
+    store, criterion = open_store(data.store.path), criterion_of(members.runs)
     return TestPopulation(settings.population, store, data.train, data.validation, criterion, settings.seed)

@@ -12,13 +12,14 @@ import functools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from survey.ensemble.criterion import criterion_of, criterion_of_run
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble
 from survey.ensemble.members import Members
 from survey.ensemble.other_kinds import columns_of
@@ -89,9 +90,7 @@ def pool_samples(members: Members, store: Store) -> Samples:
 
     Where members disagree on a label, a class or a star's name, the first member that knows it counts.
     """
-    in_store = [run for run in members.runs if run.document.store.id == store.id]
-    each = [samples.read(run.path) for run in in_store]
-    each = [one.at(np.flatnonzero(one.part_N >= 0)) for one in each]
+    each = [one.at(np.flatnonzero(one.part_N >= 0)) for one in _samples_of_runs(members, store)]
     keys = [one.shard_row_N2[:, 0] << 32 | one.shard_row_N2[:, 1] for one in each]
     key_N = np.unique(np.concatenate([np.empty(0, np.int64), *keys]))
     arrays = {name: np.full((len(key_N), len(members.labels)), np.nan) for name in ("label_NL", "error_NL")}
@@ -115,12 +114,35 @@ def pool_samples(members: Members, store: Store) -> Samples:
     return _with_answers(members, store, pool)
 
 
+def _samples_of_runs(members: Members, store: Store) -> list[Samples]:
+    """The samples of each member that was trained on a store.
+
+    True classes are those of the members that predict classes. If none here does, they are those of members
+    with the same names of classes and definition of CEMP, and with the names `CLASSES` if no member at all
+    predicts classes.
+    """
+    runs = [run for run in members.runs if run.document.store.id == store.id]
+    any_classifies = any(run.net.task.classifies for run in runs)
+    wanted, found = (members.classes or CLASSES, criterion_of(members.runs)), []
+    for run in runs:
+        own = run.document.classes, criterion_of_run(run.document.settings)
+        counts = run.net.task.classifies if any_classifies else own == wanted
+        labelled = samples.read(run.path)
+        found.append(labelled if counts else without_classes(labelled))
+    return found
+
+
+def without_classes(labelled: Samples) -> Samples:
+    """The samples with unknown classes."""
+    return replace(labelled, class_N=np.full_like(labelled.class_N, MISSING))
+
+
 def part_samples(members: Members, store: Store, name: str) -> Samples:
     """The labelled spectra of a part of all members together; of a single run in its own store, the run's
     part.
     """
     if len(members.runs) == 1 and members.runs[0].document.store.id == store.id:
-        return _with_answers(members, store, samples.read(members.runs[0].path).part(name))
+        return _with_answers(members, store, _samples_of_runs(members, store)[0].part(name))
     pool = pool_samples(members, store)
     return pool.at(seen_parts(members, pool.extra).part(name)) if len(pool) else pool
 
@@ -190,6 +212,19 @@ def with_own_columns(settings: Join, runs: Sequence[Mapping[str, Any]]) -> Join:
     return add_columns(settings, [join.get("columns", {}) for join in joins])
 
 
+def with_own_classes(settings: Join, predicted: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> Join:
+    """The settings with the names of the predicted classes.
+
+    Where none are predicted, classes only say how well they follow from labels: the names are `CLASSES`, and
+    none are read if a training (the settings of `runs`) had other names.
+    """
+    if predicted:
+        return settings.model_copy(update={"class_names": tuple(predicted)})
+    names = {tuple((values.get("join") or {}).get("class_names", CLASSES)) for values in runs}
+    changes = {"class_names": CLASSES} if names <= {CLASSES} else {"classes": "none"}
+    return settings.model_copy(update=changes)
+
+
 def member_settings(runs: Mapping[str, str], owner: str) -> list[dict[str, Any]]:
     """The settings of the runs that are found; `runs` are paths with ids, as the folder `owner` has them."""
     found = []
@@ -201,9 +236,10 @@ def member_settings(runs: Mapping[str, str], owner: str) -> list[dict[str, Any]]
 
 def label_samples(members: Members, store: Store, settings: Join) -> Samples:
     """The spectra of a store that a label table knows, with the labels that the members predict."""
-    settings = with_own_columns(settings, [run.document.settings for run in members.runs])
+    trainings = [run.document.settings for run in members.runs]
+    settings = with_own_columns(settings, trainings)
     wanted = available_labels(settings, members.labels)
-    settings = settings.model_copy(update={"class_names": members.classes or CLASSES})
+    settings = with_own_classes(settings, members.classes, trainings)
     labelled = samples.from_labelled(join.join(settings, store, wanted), members.labels)
     return _with_answers(members, store, labelled)
 

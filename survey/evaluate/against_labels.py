@@ -20,6 +20,7 @@ from survey.ensemble.holdout import (
     present_folder,
     recalibrated,
     seen_in_training,
+    with_own_classes,
     with_own_columns,
 )
 from survey.evaluate import result
@@ -29,7 +30,6 @@ from survey.evaluate.settings import Evaluate
 from survey.labelling import join, samples
 from survey.labelling.join import Labelled
 from survey.labelling.rows import available_labels
-from survey.labels import CLASSES
 from survey.metrics.score import LabelledAnswers, extra_columns
 from survey.predict.output import Predictions, open_predictions
 from survey.settings import SettingsError
@@ -41,8 +41,8 @@ def evaluate_predictions(settings: Evaluate) -> Evaluation:
     predictions = open_predictions(settings.of)
     folder = settings.to or files.join(settings.of, "evaluations", name_of_labels(table, ""))
     trainings = member_settings(predictions.member_ids, predictions.path)
-    joining = settings.join.model_copy(update={"table": table, "class_names": predictions.classes or CLASSES})
-    joining = with_own_columns(joining, trainings)
+    joining = with_own_columns(settings.join.model_copy(update={"table": table}), trainings)
+    joining = with_own_classes(joining, predictions.classes, trainings)
     join_settings = settings.join.model_copy(update={"columns": joining.columns})
     settings = with_own_criterion(settings.model_copy(update={"join": join_settings}), trainings)
     joining = joining.model_copy(update={"criterion": settings.join.criterion})

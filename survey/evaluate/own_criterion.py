@@ -6,12 +6,9 @@ Classes by predicted labels are compared with true classes, so both must rest on
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from survey.ensemble.criterion import USUAL, with_criterion
 from survey.evaluate.settings import Evaluate
-from survey.labelling.rows import available_labels
-from survey.labelling.settings import Join
-from survey.labels import CRITERION_LABELS, Criterion
-
-USUAL = Join().criterion
+from survey.labels import Criterion
 
 
 def with_own_criterion(settings: Evaluate, runs: Sequence[Mapping[str, Any]]) -> Evaluate:
@@ -30,8 +27,8 @@ def with_own_criterion(settings: Evaluate, runs: Sequence[Mapping[str, Any]]) ->
     criterion = names.pop()
     if not settings.labels:
         return settings.model_copy(update={"criterion": criterion})
-    join, needed = settings.join.model_copy(update={"table": settings.labels}), CRITERION_LABELS[criterion]
-    if set(needed) - set(available_labels(join, needed)):
+    join = settings.join.model_copy(update={"table": settings.labels})
+    if with_criterion(join, criterion).criterion != criterion:
         return settings
     join = settings.join.model_copy(update={"criterion": criterion})
     return settings.model_copy(update={"criterion": criterion, "join": join})

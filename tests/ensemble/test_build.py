@@ -18,8 +18,8 @@ from survey.claim import CLAIM
 from survey.ensemble import build as building
 from survey.ensemble import fit_data, holdout
 from survey.ensemble.build import BuiltEnsemble, build
+from survey.ensemble.criterion import criterion_of
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
-from survey.ensemble.fit_ensemble import criterion_of
 from survey.ensemble.members import Members
 from survey.ensemble.settings import Build, trainings
 from survey.folder import SETTINGS
@@ -134,11 +134,11 @@ def test_a_spectrum_that_is_no_star_of_the_training_is_outside_of_each_class(
 
 def test_the_definition_of_cemp_is_that_of_the_members(folder: Path) -> None:
     members = open_ensemble(str(folder / RUNS[0])).members
-    assert criterion_of(members) == "carbon_0.7"
+    assert criterion_of(members.runs) == "carbon_0.7"
     values = members.runs[0].document.settings | {"join": {"criterion": "aoki2007"}}
     document = members.runs[0].document.model_copy(update={"settings": values})
     run = replace(members.runs[0], document=document)
-    assert criterion_of(replace(members, runs=(run,))) == "aoki2007"
+    assert criterion_of([run]) == "aoki2007"
 
 
 def test_calibrated_errors_hold_on_validation(team: BuiltEnsemble) -> None:

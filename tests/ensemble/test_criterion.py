@@ -4,16 +4,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from survey import files
 from survey.ensemble.build import build
-from survey.ensemble.fit_ensemble import criterion_of
+from survey.ensemble.criterion import criterion_of
+from survey.ensemble.ensemble import VALIDATION
 from survey.ensemble.members import open_members
 from survey.ensemble.settings import Build
+from survey.labels import classes
 from survey.settings import SettingsError
 from survey.training.settings import Train
 from tests.ensemble import small_runs
 from tests.finished import change_document
+from tests.training import lessons
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +46,18 @@ def test_members_with_different_definitions_of_cemp_are_an_error(folder: Path) -
 
 def test_a_member_without_classes_has_no_say_in_the_definition(folder: Path) -> None:
     members = open_members([str(folder / "warm-aoki"), str(folder / "both")])
-    assert criterion_of(members) == "carbon_0.7"
-    assert criterion_of(open_members([str(folder / "warm-aoki")])) == "aoki2007"
+    assert criterion_of(members.runs) == "carbon_0.7"
+    assert criterion_of(open_members([str(folder / "warm-aoki")]).runs) == "aoki2007"
+
+
+def test_classes_of_a_table_follow_the_definition_of_the_members(folder: Path, tmp_path: Path) -> None:
+    values = {"ensemble": str(tmp_path / "team"), "runs": [str(folder / "both-aoki")], "threads": 1}
+    build(Build.from_dict("ensemble", values | {"labels": str(folder / "labels.csv"), "domain": False}))
+    table, truth = files.read_table(str(tmp_path / "team" / VALIDATION)), lessons.stars(small_runs.COUNT)
+    labels = (truth[name] for name in ("Teff", "logg"))
+    expected = classes(truth["FeH"], truth["CFe"], "aoki2007", *labels)
+    assert (expected != classes(truth["FeH"], truth["CFe"])).any()
+    assert np.array_equal(table["true_class"].to_numpy(), expected[table["obsid"].to_numpy() - 1000])
 
 
 def training_settings(folder: Path, place: Path, *members: dict[str, Any], **changes: Any) -> Build:

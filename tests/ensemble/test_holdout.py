@@ -10,6 +10,7 @@ from survey.ensemble import holdout
 from survey.ensemble.members import Members, open_members
 from survey.labelling import samples
 from survey.labelling.settings import Join
+from survey.labels import classes
 from survey.store.store import open_store
 from tests.ensemble import small_runs
 from tests.training import lessons
@@ -132,6 +133,17 @@ def test_the_pool_holds_the_spectra_and_the_labels_of_all_members(folder: Path) 
     assert np.array_equal(np.isfinite(pool.label_NL[:, 0]), truth["FeH"][row] >= -2)
     assert np.array_equal(np.isfinite(pool.label_NL[:, 1]), truth["FeH"][row] <= -0.5)
     assert pool.extra["obsid"].to_pylist() == truth["obsid"][row].tolist()
+
+
+def test_true_classes_are_those_of_the_members_that_predict_classes(folder: Path) -> None:
+    other = {"join": {"criterion": "carbon_1.0"}, "split": SPLITS["first"], "epochs": 1}
+    small_runs.train(folder, "label-only", task="reg", **other)
+    pool = holdout.pool_samples(open_runs(folder, "label-only", "first"), open_store(str(folder / "store")))
+    truth = lessons.stars(small_runs.COUNT)
+    row = pool.shard_row_N2[:, 0] * 50 + pool.shard_row_N2[:, 1]
+    expected, others = (classes(truth["FeH"], truth["CFe"], name) for name in ("carbon_0.7", "carbon_1.0"))
+    assert (expected != others).any()
+    assert np.array_equal(pool.class_N, expected[row])
 
 
 def test_stars_of_a_member_from_another_store_are_recognised(folder: Path) -> None:
