@@ -10,7 +10,6 @@ The folder of a run is an ensemble too: one member, not calibrated.
 Shapes: N spectra, M members, C classes, L labels, D features.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +23,7 @@ from survey.answers import Answers, Floats
 from survey.ensemble.calibration import Calibration, no_calibration
 from survey.ensemble.combine import MemberAnswers, Weights, combine
 from survey.ensemble.domain import Domain
+from survey.ensemble.learned_ranges import label_ranges
 from survey.ensemble.line_key import LineKey, LineKeyRecord
 from survey.ensemble.member_names import full_path, short_names
 from survey.ensemble.members import Latents, Members, open_members
@@ -31,7 +31,6 @@ from survey.ensemble.other_kinds import OtherKinds, OtherKindsRecord
 from survey.ensemble.recalibration import Recalibration
 from survey.folder import Document, Folder, Kind, kind_of
 from survey.labelling import samples
-from survey.labelling.samples import Samples
 from survey.labels import label
 from survey.models.settings import Task
 from survey.settings import SettingsError
@@ -42,7 +41,6 @@ from survey.training import checkpoint
 from survey.training.batches import Spectra
 from survey.training.made_from import MadeFrom
 from survey.training.run import RUN, Run, StoreSource, open_run, run_document
-from survey.training.sources import learned_labels
 from survey.training.validation import BATCH
 
 DOMAIN, LINE_KEY, OTHER_KINDS = "domain.safetensors", "line_key.safetensors", "other_kinds.safetensors"
@@ -274,19 +272,6 @@ def single_member(run: Run) -> Ensemble:
         **member_fields(members, weights),
     )
     return Ensemble(run.path, document, members)
-
-
-def label_ranges(train: Samples, runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
-    """The lowest and highest label that runs learned of the training spectra: beyond, answers extrapolate."""
-    ranges, label_NL = {}, train.label_NL
-    for run in runs:
-        learned = run.document.settings.get("label_ranges", {})
-        label_NL = learned_labels(replace(train, label_NL=label_NL), learned)
-    for name, label_N in zip(train.labels, label_NL.T, strict=True):
-        known_N = label_N[np.isfinite(label_N)]
-        if known_N.size:
-            ranges[name] = (float(known_N.min()), float(known_N.max()))
-    return ranges
 
 
 def member_fields(members: Members, weights: Weights) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from survey.ensemble import holdout
 from survey.ensemble.combine import MemberAnswers
 from survey.ensemble.criterion import criterion_of, with_criterion
 from survey.ensemble.domain import choose_spectra
-from survey.ensemble.ensemble import label_ranges
+from survey.ensemble.learned_ranges import label_ranges
 from survey.ensemble.line_key import TEFF, LineKey, LineKeyRecord, fit_line_key
 from survey.ensemble.members import Latents, Members
 from survey.ensemble.other_kinds import (

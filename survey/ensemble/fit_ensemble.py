@@ -15,6 +15,7 @@ from survey.ensemble.domain import Domain
 from survey.ensemble.drawn_stars import TestPopulation
 from survey.ensemble.ensemble import ENSEMBLE, Ensemble, EnsembleDocument, ValidationSize, member_fields
 from survey.ensemble.fit_data import FitData
+from survey.ensemble.learned_ranges import labels_as_learned
 from survey.ensemble.line_key import LineKey, signal_to_noise
 from survey.ensemble.members import Members
 from survey.ensemble.other_kinds import OtherKinds
@@ -73,7 +74,7 @@ def _fit_weights(settings: Build, members: Members, data: FitData) -> Weights:
     """The weight of each member."""
     predicts = bool(members.classes or members.labels)
     if settings.weights == "validation" and data.member_answers and predicts:
-        truth = data.validation.class_N, data.validation.label_NL
+        truth = data.validation.class_N, labels_as_learned(data.validation, members.runs)
         star_N = star_numbers(data.validation.extra["star"])
         return weights.fit_weights(data.member_answers, *truth, settings.metric, settings.combine, star_N)
     if isinstance(settings.weights, tuple):

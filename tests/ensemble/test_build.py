@@ -22,14 +22,17 @@ from survey.ensemble.criterion import criterion_of
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
 from survey.ensemble.members import Members
 from survey.ensemble.settings import Build, trainings
+from survey.ensemble.weights import fit_label_weights
 from survey.folder import SETTINGS
 from survey.labelling import samples
 from survey.labels import CLASSES
+from survey.metrics.star_visits import star_numbers
 from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.batches import Spectra
 from survey.training.settings import Train
 from tests.ensemble import small_runs
+from tests.finished import change_document
 from tests.training import lessons
 
 RUNS = ("both", "sure", "classes")
@@ -342,6 +345,23 @@ def test_labels_of_another_table_are_used_for_validation(folder: Path, tmp_path:
     obsids = set(validation.extra["obsid"].to_pylist())
     table = pq.read_table(Path(built.folder) / "validation.parquet")
     assert set(table["obsid"].to_pylist()) == {obsid for obsid in obsids if obsid < 1200}
+
+
+def test_labels_beyond_the_ranges_that_were_learned_do_not_decide_the_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    ranges = {"FeH": [-1.0, 0.0]}
+    for name in ("both", "sure"):
+        shutil.copytree(folder / name, tmp_path / name)
+        change_document(tmp_path / name / "run.json", lambda run: run["settings"].update(label_ranges=ranges))
+    runs = [str(tmp_path / name) for name in ("both", "sure")]
+    built = build(settings(folder, tmp_path, runs=runs, domain=False, calibrate=False))
+    members, store = open_ensemble(built.folder).members, open_store(str(folder / "store"))
+    validation = holdout.part_samples(members, store, "validation")
+    answers, _ = members.predict_store(store.path, validation.shard_row_N2, "again")
+    stars, label_NL = star_numbers(validation.extra["star"]), validation.label_NL.copy()
+    label_NL[:, 0] = np.clip(label_NL[:, 0], -1, 0)
+    assert np.array_equal(built.document.weights.label_ML, fit_label_weights(answers, label_NL, stars))
 
 
 def test_other_kinds_are_not_learned_from_stars_that_validate_or_test(
