@@ -128,6 +128,16 @@ class EnsembleAnswers:
     def __len__(self) -> int:
         return len(self.answers)
 
+    def at(self, row_N: NDArray[np.int64]) -> "EnsembleAnswers":
+        """The answers about some of the spectra, by row numbers."""
+        return EnsembleAnswers(
+            self.answers.at(row_N),
+            self.uncalibrated.at(row_N),
+            self.member_answers.at(np.arange(self.member_answers.members), row_N),
+            [latent_ND[row_N] for latent_ND in self.latents],
+            None if self.ruled_out_N is None else self.ruled_out_N[row_N],
+        )
+
 
 @dataclass(frozen=True)
 class Ensemble:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from survey import machine
 from survey.answers import Floats
 from survey.ensemble import holdout
-from survey.ensemble.combine import MemberAnswers
+from survey.ensemble.combine import MemberAnswers, combine
 from survey.ensemble.criterion import criterion_of, with_criterion
 from survey.ensemble.domain import choose_spectra
 from survey.ensemble.learned_ranges import label_ranges
 from survey.ensemble.line_key import TEFF, LineKey, LineKeyRecord, fit_line_key
+from survey.ensemble.member_scores import answered_rows
 from survey.ensemble.members import Latents, Members
 from survey.ensemble.other_kinds import (
     KindSpectra,
@@ -24,6 +25,7 @@ from survey.ensemble.other_kinds import (
     with_kind_columns,
 )
 from survey.ensemble.settings import Build
+from survey.ensemble.weights import user_weights
 from survey.labelling.samples import Samples
 from survey.metrics.star_visits import star_numbers
 from survey.settings import SettingsError
@@ -98,6 +100,10 @@ def predict_fit_data(
     )
     if len(validation):
         answers, latents = predict(validation.shard_row_N2, "predict validation part", passes=settings.passes)
+        if members.classes or members.labels:
+            row_N = _answered_rows(settings, members, answers, store.path)
+            validation, answers = validation.at(row_N), answers.at(np.arange(answers.members), row_N)
+            latents = [latent_ND[row_N] for latent_ND in latents]
     others: tuple[OtherKinds | None, OtherKindsRecord] = (None, OtherKindsRecord())
     if len(train) and (settings.domain or settings.other_kinds):
         chosen = train.at(choose_spectra(train.class_N, settings.seed))
@@ -116,6 +122,15 @@ def predict_fit_data(
     return FitData(
         reference, train, validation, ranges, answers, latents, training_latents, class_N, key, others
     )
+
+
+def _answered_rows(
+    settings: Build, members: Members, answers: MemberAnswers, store: str
+) -> NDArray[np.int64]:
+    """The rows of the validation spectra that get answers, from members with a weight above 0."""
+    given = settings.weights if isinstance(settings.weights, tuple) else np.ones(len(members.runs))
+    weights = user_weights(members.placeholder_answers(), given)
+    return answered_rows([combine(answers, weights)], f"ensemble: {store}")
 
 
 def _fit_samples(settings: Build, seen_by: Members, store: Store) -> tuple[Samples, Samples, Samples]:

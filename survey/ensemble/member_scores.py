@@ -4,12 +4,14 @@ The table shows what the ensemble gains over its members, and what calibration c
 Shapes: N spectra, M members, C classes, L labels.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from survey.answers import UNCALIBRATED, Answers, Floats
 from survey.ensemble.combine import MemberAnswers, Weights, combine
@@ -27,6 +29,7 @@ from survey.metrics.score import (
     scoring_errors,
 )
 from survey.metrics.settings import ScoreSettings
+from survey.settings import SettingsError
 
 BEFORE_CALIBRATION = "before calibration"
 """The name of the ensemble before calibration, among the members and the ensemble."""
@@ -37,6 +40,27 @@ WHO = pa.field(
     metadata={"description": f"a member by its name, {ENSEMBLE_NAME}, or the ensemble {BEFORE_CALIBRATION}"},
 )
 WHO_SCHEMA = pa.schema([WHO, *SCHEMA])
+
+
+def answered_rows(several: Sequence[Answers], where: str) -> NDArray[np.int64]:
+    """The rows of the spectra that have a class and every label in all of these answers, as far as any
+    spectrum has one. The log says how many others there are.
+    """
+    kept = [one.without_empty() for one in several]
+    parts = [array for one in kept for array in (one.p_NC, one.value_NL)]
+    finite = [np.isfinite(array).all(1) for array in parts if array is not None]
+    row_N = np.flatnonzero(np.all(finite, 0)) if finite else np.empty(0, np.int64)
+    left_out, count = len(several[0]) - len(row_N), len(several[0])
+    why = "no good pixel inside view.windows, or a network that has diverged"
+    if not len(row_N):
+        raise SettingsError(
+            f"{where}: none of {count:,} spectra has an answer ({why}); give others, or train again"
+        )
+    if left_out:
+        logging.getLogger(__name__).warning(
+            "%s: %s of %s spectra left out, without an answer (%s)", where, f"{left_out:,}", f"{count:,}", why
+        )
+    return row_N
 
 
 def label_answers(answers: Answers, samples: Samples, labels_name: str = "true") -> LabelledAnswers:

@@ -7,6 +7,7 @@ them was trained on or selected by.
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from survey.evaluate.own_criterion import with_own_criterion
 from survey.evaluate.result import AGAINST, MEMBERS, METRICS, PREDICTIONS, Evaluation, EvaluationDocument, Key
 from survey.evaluate.settings import Evaluate
 from survey.labelling.samples import Samples
+from survey.labels import CLASSES
 from survey.machine import ThreadChooser
 from survey.metrics.score import LabelledAnswers
 from survey.settings import SettingsError
@@ -86,44 +88,62 @@ def evaluate_ensemble(settings: Evaluate) -> Evaluation:
             compared, samples, "test" if settings.labels else settings.split
         )
         compare.check_comparison(compared, store, samples, left_out)
-        tables = _tables(settings, ensemble, compared, samples, store.path, passes, threads)
-        document = _document(settings, key, compared or {settings.of: ensemble}, samples, store)
+        ensembles = compared or {settings.of: ensemble}
+        answers = _answers(settings, ensembles, samples, store.path, passes, threads)
+        row_N = member_scores.answered_rows(
+            [one.answers for one in answers.values()], f"evaluate: {settings.of}"
+        )
+        changes: dict[str, Any] = {"no_answer": len(samples) - len(row_N)}
+        samples = samples.at(row_N)
+        tables = _tables(settings, ensembles, {name: one.at(row_N) for name, one in answers.items()}, samples)
+        document = _document(settings, key, ensembles, samples, store)
         if compared:
-            against = compare.describe_comparison(compared, left_out)
-            document = document.model_copy(update={"against": against})
-        result.write_evaluation(folder, tables, document)
+            changes["against"] = compare.describe_comparison(compared, left_out)
+        result.write_evaluation(folder, tables, document.model_copy(update=changes))
     evaluation = result.read_evaluation(folder, settings.labels_name, is_new=is_new)
     if settings.csv:
         result.write_csv(evaluation)
     return evaluation
 
 
-def _tables(
+def _answers(
     settings: Evaluate,
-    ensemble: Ensemble,
-    compared: Mapping[str, Ensemble],
+    ensembles: Mapping[str, Ensemble],
     samples: Samples,
     store: str,
     passes: int,
     threads: ThreadChooser,
+) -> dict[str, EnsembleAnswers]:
+    """The answers of all that are compared by name, the one that is evaluated first."""
+    answers: dict[str, EnsembleAnswers] = {}
+    for name, one in ensembles.items():
+        own_passes = one.document.passes if answers else passes
+        answers[name] = _predict(one, samples, store, settings.precision, own_passes, threads)
+    return answers
+
+
+def _tables(
+    settings: Evaluate,
+    ensembles: Mapping[str, Ensemble],
+    answers: Mapping[str, EnsembleAnswers],
+    samples: Samples,
 ) -> dict[str, pa.Table]:
-    """The tables of an evaluation."""
-    answers = _predict(ensemble, samples, store, settings.precision, passes, threads)
-    labelled = member_scores.label_all(ensemble, answers, samples, settings.labels_name)
+    """The tables of an evaluation, from the answers of all that are compared."""
+    first, *others = ensembles
+    ensemble = ensembles[first]
+    labelled = member_scores.label_all(ensemble, answers[first], samples, settings.labels_name)
     scores = member_scores.scores_table(labelled, settings)
     tables = {
         METRICS: member_scores.metrics_of(scores, ENSEMBLE_NAME),
         MEMBERS: scores,
-        PREDICTIONS: member_scores.answers_table(answers, labelled, samples, ensemble.labels),
+        PREDICTIONS: member_scores.answers_table(answers[first], labelled, samples, ensemble.labels),
     }
-    if compared:
-        first, *others = compared
+    if others:
         labelled_of = {first: labelled[ENSEMBLE_NAME]}
         for name in others:
-            other = compared[name]
-            labelled_of[name] = predict_labelled(
-                other, samples, store, settings.precision, other.document.passes, threads
-            )
+            has_same = (ensembles[name].classes or CLASSES) == (ensemble.classes or CLASSES)
+            known = samples if has_same else holdout.without_classes(samples)
+            labelled_of[name] = member_scores.label_answers(answers[name].answers, known)
         stars = samples.extra["star"].to_pylist()
         tables[AGAINST] = compare.comparison_table(labelled_of, stars, settings)
     return tables

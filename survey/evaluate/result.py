@@ -50,9 +50,9 @@ class Against(BaseModel):
 class EvaluationDocument(Document):
     """The document of an evaluation. `read_before` counts earlier evaluations of the same spectra.
 
-    `no_truth` are predicted labels of which a given table has no value. Evaluated predictions have the four
-    fields before: how the labels were joined, the spectra of stars that
-    members were trained on, the spectra without an answer, and the members whose training stars are
+    `no_truth` are predicted labels of which a given table has no value, `no_answer` the spectra that were
+    left out because they have no answer. Of evaluated predictions it also says how the labels were joined,
+    and counts the spectra of stars that members were trained on, and the members whose training stars are
     unknown.
     """
 

@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from survey.ensemble.build import build
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.settings import Build
+from survey.evaluate.against_labels import evaluate_predictions
 from survey.evaluate.evaluate import evaluate_ensemble, predict_labelled
 from survey.evaluate.result import MEMBERS, PREDICTIONS
 from survey.evaluate.settings import Evaluate
 from survey.labelling import samples
+from survey.predict.predict import predict
+from survey.predict.settings import Predict
 from survey.reports import ensemble as ensemble_report
 from survey.reports import evaluate as report
 from survey.settings import SettingsError
@@ -185,6 +189,30 @@ def test_settings_that_do_not_fit_the_ensemble_are_an_error(
         changes = {"labels": changes["labels"].format(folder=folder)}
     with pytest.raises(SettingsError, match=message):
         evaluate(team, **changes)
+
+
+def test_a_run_of_labels_beside_classes_of_other_names_is_evaluated_and_calibrated(
+    folder: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(folder / "labels.csv")
+    table, names = tmp_path / "kinds.csv", ["M0", "M1", "M2", "M3", "M4"]
+    frame.assign(kind=[names[number % 5] for number in range(len(frame))]).to_csv(table, index=False)
+    how: dict[str, Any] = {"store": str(folder / "store"), "labels": str(table), "epochs": 1}
+    how |= {"targets": ["FeH"], "join": {"classes": "kind", "class_names": names}}
+    labels, classes = (
+        Path(small_runs.train(tmp_path, task, task=task, **how)) for task in ("reg", "cls_reg")
+    )
+    assert evaluate(labels).document.classes == ()
+    given = {"labels": str(table), "join": {"classes": "kind"}}
+    assert "mae" in evaluate(labels, **given).metrics["metric"].to_pylist()
+    compared = evaluate(classes, against=[str(labels)])
+    assert {"mae", "accuracy"} <= set(compared.metrics["metric"].to_pylist())
+    values = {"ensemble": str(tmp_path / "one"), "runs": [str(labels)], "threads": 1}
+    assert build(Build.from_dict("ensemble", values)).document.calibrated
+    predicted = {"ensemble": str(labels), "store": str(folder / "store"), "threads": 1}
+    predict(Predict.from_dict("predict", predicted | {"predictions": str(tmp_path / "predictions")}))
+    of_table = Evaluate.from_dict("evaluate", {"of": str(tmp_path / "predictions"), **given})
+    assert evaluate_predictions(of_table).document.labels == ("FeH",)
 
 
 def test_a_part_without_spectra_is_an_error(folder: Path, tmp_path: Path) -> None:
