@@ -34,6 +34,8 @@ def fit_ensemble(settings: Build, members: Members, data: FitData) -> Ensemble:
     predicts = bool(members.classes or members.labels)
     if settings.calibrate and data.member_answers and predicts:
         label_NL, notes = data.labels_for_errors(settings.errors_from)
+        # a few stars beyond the ranges would make the intervals of all stars wide
+        label_NL = np.where(label_NL == labels_as_learned(samples, members.runs), label_NL, np.nan)
         calibration = fit_calibration(
             combine(data.member_answers, member_weights),
             samples.class_N,

@@ -18,6 +18,8 @@ from survey.claim import CLAIM
 from survey.ensemble import build as building
 from survey.ensemble import fit_data, holdout
 from survey.ensemble.build import BuiltEnsemble, build
+from survey.ensemble.calibration import fit_calibration
+from survey.ensemble.combine import combine
 from survey.ensemble.criterion import criterion_of
 from survey.ensemble.ensemble import ENSEMBLE, open_ensemble
 from survey.ensemble.members import Members
@@ -347,21 +349,27 @@ def test_labels_of_another_table_are_used_for_validation(folder: Path, tmp_path:
     assert set(table["obsid"].to_pylist()) == {obsid for obsid in obsids if obsid < 1200}
 
 
-def test_labels_beyond_the_ranges_that_were_learned_do_not_decide_the_weights(
+def test_labels_beyond_the_ranges_that_were_learned_decide_neither_weights_nor_errors(
     folder: Path, tmp_path: Path
 ) -> None:
-    ranges = {"FeH": [-1.0, 0.0]}
+    ranges = {"FeH": [-2.0, 0.0]}
     for name in ("both", "sure"):
         shutil.copytree(folder / name, tmp_path / name)
         change_document(tmp_path / name / "run.json", lambda run: run["settings"].update(label_ranges=ranges))
     runs = [str(tmp_path / name) for name in ("both", "sure")]
-    built = build(settings(folder, tmp_path, runs=runs, domain=False, calibrate=False))
+    built = build(settings(folder, tmp_path, runs=runs, domain=False))
     members, store = open_ensemble(built.folder).members, open_store(str(folder / "store"))
     validation = holdout.part_samples(members, store, "validation")
     answers, _ = members.predict_store(store.path, validation.shard_row_N2, "again")
-    stars, label_NL = star_numbers(validation.extra["star"]), validation.label_NL.copy()
-    label_NL[:, 0] = np.clip(label_NL[:, 0], -1, 0)
-    assert np.array_equal(built.document.weights.label_ML, fit_label_weights(answers, label_NL, stars))
+    stars, feh_N = star_numbers(validation.extra["star"]), validation.label_NL[:, 0]
+    clipped_NL, inside_NL = validation.label_NL.copy(), validation.label_NL.copy()
+    clipped_NL[:, 0] = np.clip(feh_N, -2, 0)
+    inside_NL[(feh_N < -2) | (feh_N > 0), 0] = np.nan
+    weights = built.document.weights
+    assert np.array_equal(weights.label_ML, fit_label_weights(answers, clipped_NL, stars))
+    truth, snr_N = (validation.class_N, inside_NL), validation.extra["snr"].to_numpy()
+    expected = fit_calibration(combine(answers, weights), *truth, snr_N, star_N=stars)
+    assert built.document.calibration.errors == expected.errors
 
 
 def test_other_kinds_are_not_learned_from_stars_that_validate_or_test(
