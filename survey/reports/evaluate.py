@@ -101,9 +101,10 @@ def summary(evaluation: Evaluation | Drift, pictures: Sequence[str]) -> str:
 
 
 def _labels_used(document: EvaluationDocument, labels_name: str) -> list[str]:
-    """Of evaluated predictions: the labels, the spectra that were left out, and what is unknown."""
+    """The spectra that were left out; of evaluated predictions also the labels, and what is unknown."""
     if document.joined is None:
-        return []
+        text = f"left out   {document.no_answer:,} spectra without an answer"
+        return [text] if document.no_answer else []
     lines = [
         f"truth      {labels_name}, from {document.key['settings']['labels']}",
         f"left out   {document.seen_in_training:,} spectra of stars that a member was trained on or that the "

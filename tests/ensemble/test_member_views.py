@@ -17,6 +17,7 @@ from survey.evaluate.evaluate import evaluate_ensemble
 from survey.evaluate.result import Evaluation
 from survey.evaluate.settings import Evaluate
 from survey.labelling import samples
+from survey.reports import evaluate as report
 from survey.store.schema import array_column
 from survey.store.store import open_store, to_parquet
 from survey.training.batches import read_spectra
@@ -70,6 +71,7 @@ def test_spectra_without_an_answer_are_left_out_of_an_evaluation_and_counted(
     assert (alone.document.spectra, alone.document.no_answer) == (len(test) - CUT, CUT)
     assert alone.answers(["obsid"])["obsid"].to_pylist() == test[CUT:]
     assert f"{CUT} of {len(test)} spectra left out, without an answer" in caplog.text
+    assert f"left out   {CUT} spectra without an answer" in report.summary(alone, [])
     compared = evaluate(place / "both", store, against=[str(place / "window")])
     assert (compared.document.spectra, compared.document.no_answer) == (len(test) - CUT, CUT)
 
