@@ -106,8 +106,8 @@ def predicted(run: str, store: Store, rows: Samples, key: str = "p") -> NDArray[
 
 def share(right_N: NDArray[np.bool_]) -> str:
     """A share with its interval."""
-    _, _, value, low, high, _ = share_measure("", "accuracy", int(right_N.sum()), len(right_N))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    measure = share_measure("", "accuracy", int(right_N.sum()), len(right_N))
+    return f"{measure.value:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
 
 
 def share_of_seeds(right_SN: list[NDArray[np.bool_]]) -> str:
