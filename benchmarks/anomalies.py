@@ -206,8 +206,8 @@ def arrays(store: Store, places: NDArray[np.int64]) -> tuple[Floats, Floats]:
 
 def share(above_N: NDArray[np.bool_]) -> str:
     """A share with its 95 % interval."""
-    _, _, value, low, high, _ = share_measure("", "recall", int(above_N.sum()), len(above_N))
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    measure = share_measure("", "recall", int(above_N.sum()), len(above_N))
+    return f"{measure.value:.2f} [{measure.low:.2f}, {measure.high:.2f}]"
 
 
 def show(*cells: str) -> None:
