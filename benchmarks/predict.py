@@ -249,7 +249,7 @@ def files_to_predictions(work: Path, n: int) -> None:
         shutil.rmtree(work / name, ignore_errors=True)
     make(Mock(out=str(work / "many"), n=n))
     paths = {"input": str(work / "many"), "store": str(work / "listed")}
-    inputs, _ = list_files(Ingest.from_dict("ingest", recipe | paths))
+    inputs, *_ = list_files(Ingest.from_dict("ingest", recipe | paths))
     worker = Worker(prediction_spec(work, "ensemble", inputs), 1, 1, GPU)
     reader, networks = Stopwatch(inputs, "load"), Stopwatch(worker.ensemble, "predict")
     stand_ins: Any = (replace(worker.spec, inputs=reader), networks)  # type: ignore[arg-type]
