@@ -116,7 +116,8 @@ def _compare(first_BD: Tensor, other_BD: Tensor) -> Tensor:
     for values_BD in (first_BD, other_BD):
         spread_D = (values_BD.var(0) + 1e-4).sqrt()
         variance = variance + torch.relu(1 - spread_D).mean() / 2
-        covariance_DD = torch.cov(values_BD.T)
+        apart_BD = values_BD - values_BD.mean(0)
+        covariance_DD = apart_BD.T @ apart_BD / (len(values_BD) - 1)  # torch.cov cannot be compiled
         beside_DD = covariance_DD - torch.diag(torch.diagonal(covariance_DD))
         covariance = covariance + beside_DD.square().sum() / values_BD.shape[1]
     return torch.stack((invariance, variance, covariance))
