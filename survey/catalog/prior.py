@@ -147,9 +147,10 @@ def class_mix(
     `weight_N` says as how many stars each counts: draws of one spectrum count as one star together.
     """
     star_NC, true_N = np.asarray(p_NC, np.float64), np.asarray(class_N).astype(np.int64)
-    known_N = (true_N != MISSING) & np.isfinite(star_NC).all(1)
-    star_NC = np.maximum(star_NC[known_N], TINY)
-    star_NC = probabilities(star_NC / star_NC.sum(1, keepdims=True), len(CLASSES))
+    total_N = star_NC.sum(1)  # less than 1 where the star may be of another kind; 0 says nothing of classes
+    known_N = (true_N != MISSING) & np.isfinite(star_NC).all(1) & (total_N != 0)
+    divisor_N = np.where((total_N > 0) & (total_N < 1), total_N, 1.0)
+    star_NC = probabilities((star_NC / divisor_N[:, None])[known_N], len(CLASSES))
     true_NC = np.eye(len(CLASSES))[class_numbers(true_N[known_N], len(CLASSES), len(star_NC))]
     if weight_N is not None:
         true_NC *= np.asarray(weight_N, np.float64)[known_N, None]

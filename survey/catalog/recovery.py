@@ -17,7 +17,7 @@ from survey.catalog.document import IntervalRecord, RecoveryRecord
 from survey.catalog.prior import ordinary_probabilities
 from survey.catalog.visits import float_column, is_ruled_out
 from survey.ensemble.draws import BASE, INJECTED, injected
-from survey.metrics.intervals import independent_share, wilson
+from survey.metrics.intervals import independent_share, share_measure
 from survey.predict.output import POPULATION, Predictions
 
 BINS = ((-0.2, 0.4), (0.4, 1.0), (1.0, 1.5), (1.5, 2.2))
@@ -49,7 +49,7 @@ def _records(table: pa.Table, passed_N: np.ndarray, listed_N: np.ndarray) -> Ite
         if not n:
             continue
         independent = independent_share(listed_N[inside_N].astype(np.float64), base_N[inside_N])
-        ends = (float(end) for end in wilson(listed * independent, n * independent))
-        share = IntervalRecord(value=listed / n, **dict(zip(("low", "high"), ends, strict=True)))
+        found = share_measure("CEMP list", "recovery", listed, n, independent)
+        share = IntervalRecord(value=found.value, low=found.low, high=found.high)
         passed, stars = int(passed_N[inside_N].sum()), len(np.unique(base_N[inside_N]))
         yield RecoveryRecord(low=low, high=high, stars=stars, n=n, passed=passed, listed=listed, share=share)

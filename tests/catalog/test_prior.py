@@ -86,6 +86,12 @@ def test_a_rare_class_keeps_its_score_beside_a_small_chance_of_another_kind() ->
     assert ordinary_probabilities(pa.table({"other_kind": [0.5]})).shape == (1, 0)
 
 
+@pytest.mark.parametrize("row", [[0.9, 0.9, 0.9], [-0.5, 1.0, 0.5], [-2.0, -1.0, 0.0]])
+def test_numbers_that_are_no_probabilities_are_refused(row: list[float]) -> None:
+    with pytest.raises(ValueError, match="not probabilities"):
+        class_mix([[0.2, 0.3, 0.1], [0.0, 0.0, 0.0], row], [0, 1, 2])
+
+
 def test_unknown_probabilities_stay_unknown_and_certain_ones_stay_defined() -> None:
     adjusted = adjust([[NAN, NAN, NAN], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], BALANCED, (0.0, 0.5, 0.5))
     assert np.isnan(adjusted[0]).all()
