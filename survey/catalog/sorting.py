@@ -6,7 +6,9 @@ file. Then one region at a time is sorted and its visits are combined. A region 
 (`survey.catalog.stars`) and ends where a tile of the catalog ends. Shapes: N rows, S stars, E ends.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -66,15 +68,31 @@ def stars_by_region(
     """
     bounds = _region_bounds(stars, tiles, rows)
     schema = _write_regions(predictions, stars, bounds, scratch, rows)
+    def make(region: int) -> pa.Table:
+        first, last = bounds[region : region + 2].tolist()
+        path = scratch / f"{region}.arrow"
+        table, star_N = _read_region(path)
+        path.unlink()
+        return _set_positions(combine(table, star_N), stars, first, last)
+
     with Progress("catalog: combining visits", len(stars), "stars") as progress:
-        for region, (first, last) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-            path = scratch / f"{region}.arrow"
-            table, star_N = _read_region(path)
-            path.unlink()
-            yield _set_positions(combine(table, star_N), stars, first, last)
-            progress.add(last - first)
+        for table in _one_ahead(make, len(bounds) - 1):
+            yield table
+            progress.add(table.num_rows)
     if len(stars) == 0:
         yield _set_positions(combine(schema.empty_table(), np.empty(0, np.int64)), stars, 0, 0)
+
+
+def _one_ahead(make: Callable[[int], pa.Table], count: int) -> Iterator[pa.Table]:
+    """`make(0)`, `make(1)` and so on: a thread makes each while the caller works on the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque[Future[pa.Table]]()
+        for number in range(count):
+            waiting.append(pool.submit(make, number))
+            if number:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _region_bounds(stars: Stars, tiles: Tiles, rows: int) -> Codes:

@@ -53,7 +53,7 @@ class Listing:
     folder: str = ""
     _in_result: dict[str, bool] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def root(self) -> str:
         """The absolute path of the input."""
         return files.absolute(self.settings.input)
@@ -236,12 +236,14 @@ class Listing:
 
     def _is_in_result(self, folder: str) -> bool:
         """Whether a folder below the input was made by a job, such as another store, or is inside one."""
-        if len(folder) <= len(self.root):
-            return False
-        if folder not in self._in_result:
-            is_result = bool(_kind_in_settings(folder)) or self._is_in_result(folder.rpartition("/")[0])
+        is_result = self._in_result.get(folder)
+        if is_result is None:
+            is_below = len(folder) > len(self.root)
+            is_result = is_below and (
+                bool(_kind_in_settings(folder)) or self._is_in_result(folder.rpartition("/")[0])
+            )
             self._in_result[folder] = is_result
-        return self._in_result[folder]
+        return is_result
 
     def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
         if not files.is_remote(entry.path) and files.stat_of(entry.path) is None:
