@@ -68,6 +68,7 @@ def stars_by_region(
     """
     bounds = _region_bounds(stars, tiles, rows)
     schema = _write_regions(predictions, stars, bounds, scratch, rows)
+
     def make(region: int) -> pa.Table:
         first, last = bounds[region : region + 2].tolist()
         path = scratch / f"{region}.arrow"
