@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from survey.help import nested_settings, setting_names
+from survey.home_folder import expand_home
 from survey.messages import shorten, without_secrets
 from survey.recipes import find_file, merge, merge_recipes, parse, read_recipe, read_section, recipe_names
 from survey.settings import JOBS, Settings, SettingsError, similar
@@ -56,6 +57,7 @@ def load(cls: type[S], job: str, arguments: list[str]) -> S:
     except SettingsError as error:
         raise SettingsError(_with_recipe(str(error), job, found)) from None
     _check_used(settings, job, found)
+    _check_paths(settings, job, found)
     if cls.SAYS_DEFAULTS and found.recipes and job not in read_recipe(found.recipes[0], job)[1]:
         logging.getLogger(__name__).warning(
             "%s: the recipe %s has no section %s: its settings are the defaults",
@@ -74,6 +76,14 @@ def _check_used(settings: Settings, job: str, found: Arguments) -> None:
             raise SettingsError(
                 f"{job}: {both[0]}: is not used beside {name}=; leave out {both[0]}=, or {name}="
             )
+
+
+def _check_paths(settings: Settings, job: str, found: Arguments) -> None:
+    """An error if a text that is needed is empty: as a path, it would mean the current folder."""
+    for name, info in type(settings).model_fields.items():
+        if info.is_required() and getattr(settings, name) == "":
+            message = f"{job}: {name}: is empty (is a shell variable unset?); give {name}=..."
+            raise SettingsError(_with_recipe(f"{message} ({info.description})", job, found))
 
 
 def _with_recipe(message: str, job: str, found: Arguments) -> str:
@@ -165,13 +175,13 @@ def sort(cls: type[Settings], job: str, arguments: list[str]) -> Arguments:
     for number, item in enumerate(arguments):
         key, equals, text = item.partition("=")
         if item.startswith(WITH):
-            found.changes.append(item.removeprefix(WITH))
+            found.changes.append(expand_home(item.removeprefix(WITH)))
         elif equals and key and not key.startswith("-"):
             found.settings.append((key, text))
         elif cls.ARGUMENT and not item.startswith(("-", "=")):
             found.settings.append((cls.ARGUMENT, item))
-        elif not equals and not item.startswith("-") and find_file(item):
-            found.recipes.append(item)
+        elif not equals and not item.startswith("-") and find_file(expand_home(item)):
+            found.recipes.append(expand_home(item))
         else:
             shown = [shorten(argument, MOST_SHOWN) for argument in arguments]
             raise SettingsError(f"{job}: {_what_to_write(cls, shown, number)}")

@@ -16,11 +16,12 @@ import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from survey.help import choices, nested_settings, setting_names, type_name
+from survey.home_folder import expand_home
 from survey.messages import MOST_LINES, find_unusable, join_lines
 
 JOBS = (
@@ -28,8 +29,6 @@ JOBS = (
     *("evaluate", "predict", "catalog", "latent", "explain", "report", "followup", "status"),
 )
 """All jobs, in the order of use. A recipe has one section for each. A new job needs one word here."""
-
-S = TypeVar("S", bound="Settings")
 
 
 def _check_threads(value: Any) -> Any:
@@ -87,7 +86,7 @@ class Settings(BaseModel):
     def _complete_nested_settings(cls, values: Any) -> Any:
         """Nested settings that are given in part keep the other values of this field's own default.
 
-        A list of one value may be given as the value alone.
+        A list of one value may be given as the value alone. ``~/`` is the home folder.
         """
         if not isinstance(values, dict):
             return values
@@ -148,8 +147,8 @@ def _complete(field: Any, value: Any) -> Any:
     """The value of a field as its type wants it."""
     is_list = typing.get_origin(field.annotation) is tuple and Ellipsis in typing.get_args(field.annotation)
     if is_list and value is not None and not isinstance(value, list | tuple):
-        return (value,)
-    return _on_default(field.default, value)
+        value = (value,)
+    return expand_home(_on_default(field.default, value))
 
 
 def _on_default(default: Any, value: Any) -> Any:

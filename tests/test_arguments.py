@@ -9,10 +9,12 @@ from survey.arguments import load
 from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
+from survey.mock.settings import Mock
 from survey.predict.settings import Predict
 from survey.recipes import find_file, recipe_names
 from survey.search.settings import Tune
 from survey.settings import Settings, SettingsError
+from survey.store.settings import Ingest
 from survey.training.settings import Train
 
 PATHS = ["store=s", "labels=l", "run=r"]
@@ -259,3 +261,39 @@ def test_a_long_argument_is_not_repeated_completely(arguments: list[str]) -> Non
     error = error_of(*(argument.replace("{}", "x" * 100_000) for argument in arguments))
     assert len(error) < 2500
     assert "letters" in error
+
+
+@pytest.mark.parametrize(
+    ("cls", "job", "arguments", "name"),
+    [
+        (Predict, "predict", ["store=s", "predictions="], "predictions"),
+        (Train, "train", ["store=", "labels=l", "run=r"], "store"),
+        (Ingest, "ingest", ["store=s", "input="], "input"),
+        (Mock, "mock", ["out="], "out"),
+    ],
+)
+def test_an_empty_path_is_refused(cls: type[Settings], job: str, arguments: list[str], name: str) -> None:
+    found = error_of(*arguments, cls=cls, job=job)
+    assert found.startswith(f"{job}: {name}: is empty (is a shell variable unset?); give {name}=... (")
+
+
+def test_an_empty_path_in_a_recipe_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("mock: {out: ''}")
+    found = error_of(str(tmp_path / "mine.yaml"), cls=Mock, job="mock")
+    assert found.startswith(f"{tmp_path}/mine.yaml: mock: out: is empty")
+
+
+def test_an_optional_setting_may_be_empty() -> None:
+    assert load(Build, "ensemble", ["ensemble=e", "runs=[a]", "store="]).store is None
+    assert load(Predict, "predict", ["store=s", "predictions=p", "ensemble="]).ensemble == ""
+
+
+def test_home_is_known_in_every_setting_and_in_names_of_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("train: {store: ~/st, run: r~/x}")
+    found = load(Train, "train", ["~/mine.yaml", "labels=~/l", "with=~/mine.yaml"])
+    assert (found.store, found.labels, found.run) == (f"{tmp_path}/st", f"{tmp_path}/l", "r~/x")
+    build = load(Build, "ensemble", ["ensemble=~", "runs=[~/a, b~]"])
+    assert (build.ensemble, build.runs) == (str(tmp_path), (f"{tmp_path}/a", "b~"))

@@ -194,7 +194,7 @@ def _ingest_settings(settings: Predict, ensemble: Ensemble) -> Ingest:
 
 def _agree(settings: Predict, plain: dict[str, Any]) -> None:
     """Writes the settings of a new folder. A folder with other settings is an error once it has a shard."""
-    folder = Folder(settings.predictions, PREDICTIONS)
+    folder = Folder(files.absolute(settings.predictions), PREDICTIONS)
     is_started = bool(files.names(folder.file("markers")))
     if not folder.agree(plain, started=is_started, compare=_differences):
         files.remove(folder.file(PLAN))

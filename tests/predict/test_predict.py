@@ -186,6 +186,18 @@ def test_other_settings_or_another_ensemble_are_refused_by_name(place: Path) -> 
         predicted(place, store=None, input=str(place / "files"))
 
 
+def test_a_folder_below_home_keeps_its_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(place))
+    monkeypatch.chdir(place)
+    path = "~/predictions"
+    before = settings(place).model_copy(update={"predictions": path})  # as a program gives it, unchecked
+    assert predict(before).path == str(place / "predictions")
+    assert not (place / "~").exists()
+    with pytest.raises(SettingsError, match="other settings: seed=0 there, 1 now"):
+        predict(before.model_copy(update={"seed": 1}))
+    assert settings(place, predictions=path).predictions == str(place / "predictions")
+
+
 def test_settings_may_change_before_a_shard_is_made(place: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         predict(settings(place), stopped_after(0))
