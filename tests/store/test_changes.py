@@ -157,3 +157,25 @@ def test_reread_keeps_the_spectrum_of_a_file_that_is_gone(tmp_path: Path) -> Non
     files.remove(str(tmp_path / "in" / survey_files.name(5)))
     assert run(tmp_path, source, reread=True).created == 0
     found(tmp_path)
+
+
+@pytest.mark.parametrize("wish", [{"reread": True}, {"forget": "missing"}])
+def test_the_rows_that_a_shorter_table_has_no_more_leave_the_store(
+    tmp_path: Path, wish: dict[str, Any]
+) -> None:
+    source = arrays(tmp_path / "in", [50.0] * 10)
+    run(tmp_path, source)
+    full = np.load(source / "X.npy")
+    np.save(source / "X.npy", full[::-1][:3])
+    arrays(tmp_path / "in", [50.0] * 10)
+    pd.DataFrame({"obsid": range(1, 4), "rv": 50.0}).to_csv(source / "y.csv", index=False)
+    again = run(tmp_path, source, **wish)
+    assert (again.plan.forgotten, again.plan.vanished, again.plan.rows) == (7, 0, 3)
+    assert (again.document.written, again.document.rows_in) == (3, 3)
+    spectra = pq.read_table(tmp_path / "store" / "spectra", columns=["row", "path"])
+    assert spectra["row"].to_pylist() == [0, 1, 2]
+    assert run(tmp_path, source, **wish).created == 0
+    np.save(source / "X.npy", full)
+    arrays(tmp_path / "in", [50.0] * 10)
+    assert run(tmp_path, source, reread=True).document.written == 10
+    found(tmp_path)

@@ -1,14 +1,16 @@
-"""Rows that a manifest should not have: they were listed by mistake, and their files were never found.
+"""Rows that a manifest should not have: their files were never found, or their table became shorter.
 
-After a first attempt with a wrong folder, a manifest has rows whose files do not exist. Their numbers stay,
-so that no other shard changes: the shards of such rows become smaller, possibly empty, and are made again.
+After a first attempt with a wrong folder, a manifest has rows whose files do not exist. The numbers of shards
+stay, so that no other shard changes: those of such rows become smaller, possibly empty, and are made again.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from survey import files
 from survey.fetch import other_name
@@ -35,6 +37,23 @@ def never_found(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
 
 def _exists(path: str) -> bool:
     return bool(files.stat_of(path) or files.stat_of(other_name(path)))
+
+
+def beyond_end(manifest: Manifest, rows: np.ndarray, counts: Mapping[str, int]) -> np.ndarray:
+    """Those of the rows that are beyond the last row of their table; `counts` are the rows of tables."""
+    found = [np.empty(0, np.int64)]
+    if not rows.size or not counts:
+        return found[0]
+    paths, sizes = pa.array(counts.keys(), pa.string()), np.array(list(counts.values()))
+    shards = manifest.shards_of(rows)
+    for part in manifest.parts:
+        inside = rows[(shards >= part.first_shard) & (shards < part.first_shard + part.shards)]
+        if inside.size:
+            offsets = inside - manifest.first_row(part.first_shard)
+            table = manifest.read(part, ["path", "row"]).take(pa.array(offsets))
+            number = pc.fill_null(pc.index_in(table["path"], paths), -1).to_numpy()
+            found.append(inside[(number >= 0) & (table["row"].to_numpy() >= sizes[number])])
+    return np.concatenate(found)
 
 
 def without_rows(manifest: Manifest, rows: np.ndarray) -> Manifest:

@@ -19,15 +19,12 @@ from survey.messages import counted
 from survey.settings import SettingsError
 from survey.sources import reading
 from survey.sources.reading import FITS_ENDINGS, Sources, is_named
-from survey.sources.table_files import label_path
 from survey.spectrum import Refused
 from survey.store.manifest.catalogue import open_catalogue
-from survey.store.manifest.manifest import ITEM, manifest_rows
+from survey.store.manifest.file_rows import BATCH, item_rows, single_file, table_rows
 from survey.store.manifest.table_sizes import check_count, is_array_name, spectra_in_table
 from survey.store.settings import Input
 from survey.tables.read import first_bytes
-
-BATCH = 1 << 16
 
 RESULTS = ("store", "run", "ensemble", "predictions", "catalog", "study")
 """The folders that jobs make: their Parquet files are no tables of spectra."""
@@ -39,7 +36,7 @@ class Listing:
     counted on the way.
 
     `folder` holds the listed files, directly or in folders of its own; `rounded_ids` says which ids of a
-    catalogue are not used.
+    catalogue are not used. `tables` counts the spectra of each listed table.
     """
 
     settings: Input
@@ -51,6 +48,7 @@ class Listing:
     first_link: str = ""
     rounded_ids: str = ""
     folder: str = ""
+    tables: dict[str, int] = field(default_factory=dict, repr=False)
     _in_result: dict[str, bool] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -124,7 +122,7 @@ class Listing:
         if files.is_folder(root):
             yield from self._rows_of_folder(root)
         elif root.lower().endswith(FITS_ENDINGS):
-            yield from _single_file(root)
+            yield from single_file(root)
         else:
             yield from self._rows_of_file(root)
 
@@ -137,18 +135,18 @@ class Listing:
         own_count = self._spectra_in_own_table(path)
         check_count(entry, own_count)
         if own_count is not None:
-            yield from _table_rows(entry, own_count)
+            yield from self._whole_table(entry, own_count)
             return
         if self._is_own_spectrum(path):
-            yield from _single_file(path)
+            yield from single_file(path)
             return
         start = first_bytes(path)
         count = spectra_in_table(path)
         check_count(entry, count)
         if count is not None:
-            yield from _table_rows(entry, count)
+            yield from self._whole_table(entry, count)
         elif start.startswith(b"SIMPLE"):
-            yield from _single_file(path)
+            yield from single_file(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
             if self.settings.files:
                 self.folder = files.absolute(self.settings.files)
@@ -167,6 +165,10 @@ class Listing:
             raise SettingsError(
                 f"ingest: input: {path}: {content}; give a folder, a catalogue or a file of spectra"
             )
+
+    def _whole_table(self, entry: files.Entry, count: int) -> Iterator[pa.Table]:
+        self.tables[entry.path] = count
+        yield from table_rows(entry, count)
 
     def _spectra_in_own_table(self, path: str) -> int | None:
         """The number of spectra in a table of a source other than `arrays`; None if it is no such table."""
@@ -201,15 +203,15 @@ class Listing:
             elif entry.path.lower().endswith(FITS_ENDINGS) or self._is_own_file(entry.path):
                 waiting.append(entry)
             elif self._may_be_table(entry.path):
-                yield from _item_rows(waiting)
+                yield from item_rows(waiting)
                 waiting = []
                 yield from self._rows_of_table(entry)
             else:
                 self._ignore(entry.path)
             if len(waiting) == BATCH:
-                yield from _item_rows(waiting)
+                yield from item_rows(waiting)
                 waiting = []
-        yield from _item_rows(waiting)
+        yield from item_rows(waiting)
 
     def _entries(self, root: str) -> Iterator[files.Entry]:
         """The files below a folder, except hidden ones, which are counted, and those of the store itself."""
@@ -247,7 +249,7 @@ class Listing:
 
     def _rows_of_table(self, entry: files.Entry) -> Iterator[pa.Table]:
         if not files.is_remote(entry.path) and files.stat_of(entry.path) is None:
-            yield from _item_rows([entry])  # a broken link
+            yield from item_rows([entry])  # a broken link
             return
         try:
             count = self._spectra_in_own_table(entry.path)
@@ -255,12 +257,12 @@ class Listing:
                 count = spectra_in_table(entry.path)
             check_count(entry, count)
         except ValueError:
-            yield from _item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
+            yield from item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
             return
         if count is None:
             self._ignore(entry.path)
         else:
-            yield from _table_rows(entry, count)
+            yield from self._whole_table(entry, count)
 
     def _may_be_table(self, path: str) -> bool:
         own = any(is_named(path, patterns) for patterns in self._own_tables.values())
@@ -285,41 +287,3 @@ def _kind_in_settings(root: str) -> str:
         if (kind := kind_of(root)) in RESULTS:
             return kind
     return ""
-
-
-def _table_rows(entry: files.Entry, count: int) -> Iterator[pa.Table]:
-    """The rows of a table of spectra. Each has the size and time of the file, so that a change is found.
-
-    The y.csv beside an X.npy counts with it.
-    """
-    labels = label_path(entry.path)
-    if beside := files.stat_of(labels) if labels else None:
-        entry = files.Entry(entry.path, entry.size + beside.size, max(entry.stamp, beside.stamp))
-    for first in range(0, count, BATCH):
-        last = min(first + BATCH, count)
-        values = {"path": entry.path, "row": range(first, last), "size": entry.size, "stamp": entry.stamp}
-        yield manifest_rows(last - first, values)
-
-
-def _single_file(path: str) -> Iterator[pa.Table]:
-    entry = files.stat_of(path)
-    if entry and entry.size > files.LARGEST:
-        raise SettingsError(
-            f"ingest: input: {path}: {entry.size:,} bytes is no spectrum; "
-            "if it is a catalogue, give it as CSV or Parquet"
-        )
-    yield from _item_rows([entry or files.Entry(path, 0, 0.0)])
-
-
-def _item_rows(entries: list[files.Entry]) -> Iterator[pa.Table]:
-    """Files that are one item each."""
-    if not entries:
-        return
-    paths, sizes, stamps = zip(*entries, strict=True)
-    values = {
-        "path": pa.array(paths, pa.string()),
-        "row": ITEM,
-        "size": pa.array(sizes, pa.int64()),
-        "stamp": pa.array(stamps, pa.float64()),
-    }
-    yield manifest_rows(len(paths), values)

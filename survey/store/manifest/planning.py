@@ -17,7 +17,7 @@ from survey.progress import Progress
 from survey.settings import SettingsError
 from survey.store.manifest.changes import Changes, Checksums
 from survey.store.manifest.copies import Copies, find_copies
-from survey.store.manifest.forget import never_found, without_rows
+from survey.store.manifest.forget import beyond_end, never_found, without_rows
 from survey.store.manifest.listing import Listing
 from survey.store.manifest.manifest import (
     ADVICE,
@@ -108,6 +108,8 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     forgotten = sorter.items_that_are_tables
     if settings.forget == "missing":
         forgotten = np.union1d(forgotten, never_found(old, np.flatnonzero(~listed)))
+    if settings.reread or settings.forget == "missing":
+        forgotten = np.union1d(forgotten, beyond_end(old, np.flatnonzero(~listed), listing.tables))
     updated, listed[forgotten] = without_rows(updated, forgotten), True
     copies = find_copies(old, parts, checksums)
     _check_copies(settings, old, parts, copies)
