@@ -38,7 +38,7 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         )
     if plan.revised:
         lines.append(
-            f"changed    {plan.revised:,} rows have another rv, z, ra or dec in the catalogue; "
+            f"changed    {plan.revised:,} rows have another rv, z, ra, dec, star or obsid in the catalogue; "
             "reread=true reads them again"
         )
     if document.refused.get("missing"):

@@ -89,13 +89,40 @@ def test_corrected_values_of_a_catalogue_are_reported_and_read_again_on_request(
     reported = run(tmp_path, tmp_path / "c.csv")
     assert (reported.plan.revised, reported.plan.changed, reported.created) == (2, 0, 0)
     assert "2 with other values in the catalogue" in str(reported.plan)
-    assert "2 rows have another rv, z, ra or dec" in summary(reported)
+    assert "2 rows have another rv, z, ra, dec, star or obsid" in summary(reported)
     assert run(tmp_path, tmp_path / "c.csv", compare="none").plan.revised == 0
     again = run(tmp_path, tmp_path / "c.csv", reread=True)
     assert (again.created, again.plan.redo) == (2, (0, 2))
     assert found(tmp_path)["velocity"].to_list() == [20.0, -90.0] + [20.0] * 8
     rows = open_manifest(str(tmp_path / "store")).shard(2).to_pylist()
     assert [(row["dec"], row["ra"], row["rv"]) for row in rows] == [(-5.0, 10.1, 20.0), (5.0, 10.1, 20.0)]
+    assert run(tmp_path, tmp_path / "c.csv", reread=True).created == 0
+
+
+def test_corrected_ids_and_values_that_were_missing_are_read_again(tmp_path: Path) -> None:
+    star = "3210991234567890123"
+    run(tmp_path, catalogue(tmp_path))
+    table = pd.read_csv(tmp_path / "c.csv").drop(columns="rv")
+    table["source_id"], table["obsid"] = f"{float(star):.5E}", ""  # as a spreadsheet writes them
+    table.to_csv(tmp_path / "c.csv", index=False)
+    rounded = run(tmp_path, tmp_path / "c.csv")
+    assert "Write this column as text" in str(rounded.plan)
+    assert rounded.plan.revised == 0
+    table["source_id"], table["obsid"] = star, range(1, 11)
+    table.to_csv(tmp_path / "c.csv", index=False)
+    assert run(tmp_path, tmp_path / "c.csv").plan.revised == 10
+    run(tmp_path, tmp_path / "c.csv", reread=True)
+    stored = pq.read_table(tmp_path / "store" / "spectra", columns=["star"])
+    assert stored["star"].to_pylist() == [star] * 10
+    assert open_manifest(str(tmp_path / "store")).shard(2)["obsid"].to_pylist() == [9, 10]
+    table.assign(rv=-7.0, obsid=[*range(1, 10), 99], source_id=[star] * 9 + ["42"]).to_csv(
+        tmp_path / "c.csv", index=False
+    )
+    last = run(tmp_path, tmp_path / "c.csv", reread=True)
+    assert (last.plan.revised, last.created) == (10, 3)
+    stored = pq.read_table(tmp_path / "store" / "spectra", columns=["star", "velocity"])
+    assert (stored["star"][9].as_py(), stored["velocity"].to_pylist()) == ("42", [-7.0] * 10)
+    assert open_manifest(str(tmp_path / "store")).shard(2)["obsid"].to_pylist() == [9, 99]
     assert run(tmp_path, tmp_path / "c.csv", reread=True).created == 0
 
 

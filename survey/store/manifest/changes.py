@@ -1,6 +1,6 @@
 """Files that changed since a manifest listed them: found by size, time or content, and updated on request.
 
-The values of a catalogue that the store uses are compared too, where the manifest has them.
+The values of a catalogue that the store uses are compared too. A value where there was none is a change.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from isal import isal_zlib
@@ -26,7 +27,7 @@ from survey.store.markers import shard_file
 
 MAX_EXAMPLES = 20
 FILE_COLUMNS = ("path", "size", "stamp")
-VALUE_COLUMNS = ("rv", "z", "ra", "dec")
+VALUE_COLUMNS = ("rv", "z", "ra", "dec", "star", "obsid")
 ROUNDING = 2.5e-7
 """Share by which a value may differ: another catalogue may hold it in single precision."""
 MARGIN = 600.0
@@ -77,13 +78,11 @@ class Changes:
         self._note(row[changed], listed.filter(pa.array(changed)))
 
     def _compare_values(self, listed: pa.Table, row: np.ndarray) -> None:
-        """Compare the values of a catalogue with those of these manifest rows, if both are known."""
+        """Compare the values of a catalogue with those of these manifest rows, where the catalogue has one."""
         differs = np.zeros(row.size, bool)
         for name in VALUE_COLUMNS:
-            new = _numbers(listed[name])
-            if np.isfinite(new).any():
-                old = self._values(name)[row]
-                differs |= np.abs(new - old) > ROUNDING * np.abs(old)
+            if listed[name].null_count < row.size:
+                differs |= _differs(_comparable(listed[name]), self._values(name)[row])
         self.revised += int(differs.sum())
         if self._reread and differs.any():
             self._revised.append((row[differs], listed.filter(pa.array(differs)).select(list(VALUE_COLUMNS))))
@@ -91,7 +90,7 @@ class Changes:
     def _read_values(self, name: str) -> np.ndarray:
         """A column of every row of the manifest."""
         return np.concatenate(
-            [_numbers(self._manifest.read(part, [name])[name]) for part in self._manifest.parts]
+            [_comparable(self._manifest.read(part, [name])[name]) for part in self._manifest.parts]
         )
 
     def compare_unknown(self, checksums: Checksums) -> None:
@@ -229,6 +228,23 @@ def _sizes(table: pa.Table) -> np.ndarray:
 
 def _stamps(table: pa.Table) -> np.ndarray:
     return _numbers(table["stamp"])
+
+
+def _comparable(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of values as numbers, NaN where null; whole numbers and hashes of text are 0 where null."""
+    if pa.types.is_floating(column.type):
+        return _numbers(column)
+    if pa.types.is_integer(column.type):
+        return np.asarray(pc.fill_null(column, 0).to_numpy())
+    texts = pc.fill_null(column, "").to_numpy().astype(object, copy=False)
+    return np.where(texts == "", np.uint64(0), pd.util.hash_array(texts, categorize=False))
+
+
+def _differs(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Where there is a new value, and another or none before."""
+    if new.dtype.kind != "f":
+        return (new != 0) & (new != old)
+    return np.isfinite(new) & ~(np.abs(new - old) <= ROUNDING * np.abs(old))
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
