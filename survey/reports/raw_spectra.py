@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 from survey.sources.reading import with_options
 from survey.spectrum import Spectrum
 from survey.store.objects import read_items
-from survey.store.prepare import Preparer
+from survey.store.prepare import SPEED_OF_LIGHT, Preparer
 from survey.store.settings import Ingest
 
 Floats = NDArray[np.float64]
 
 
 def raw_spectrum(row: dict[str, Any], settings: Ingest) -> Spectrum | None:
-    """The spectrum of a row as its file gives it; None if the file has changed or is gone."""
+    """The spectrum of a row as its file gives it; None if the file has changed or is gone.
+
+    Its `z` is the shift of the row, whichever value of the file or a catalogue that was.
+    """
     options = with_options(settings.sources, settings.options)
     place = pa.Table.from_pylist([{"path": row["path"], "row": row["row"]}])
     for item in read_items(place, options):
         if isinstance(item.result, Spectrum) and item.result.visit.get("visit") == row["visit"]:
+            item.result.visit["z"] = None if row["velocity"] is None else row["velocity"] / SPEED_OF_LIGHT
             return item.result
     return None
 
@@ -45,7 +49,7 @@ def prepare_rows(
     if not spectra:
         return [None] * len(rows)
     prepare = Preparer(settings.prepare, curves=curves)
-    prepared = prepare(spectra, [rows[number]["velocity"] for number in found])
+    prepared = prepare(spectra, [None] * len(spectra))
     pixels: list[Pixels | None] = [None] * len(rows)
     for number, row in enumerate(found):
         curve = None if prepared.continuum is None else np.asarray(prepared.continuum[number], np.float64)
