@@ -19,6 +19,13 @@ MOST_LEVELS = 50
 MOST_BITS = 63
 """Bits of a whole number: more do not fit into the integers of arrays and generators."""
 
+SECRET = re.compile(
+    r"((?:password|passwd|pwd|token|secret|signature|credential|access_?key(?:_?id)?|[?&](?:sig|api_?key|key))=)"
+    r"[^&\s'\"]*",
+    re.IGNORECASE,
+)
+"""A password, or what signs an address. A short name counts in an address only: join.key= is a setting."""
+
 KEY_IN_ADDRESS = (
     "the s3:// address holds a key or a password; give s3://BUCKET/..., "
     "and the key in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in ~/.aws"
@@ -29,7 +36,7 @@ def without_secrets(text: str) -> str:
     """A text with stars in place of the passwords and keys that stand in its addresses."""
     text = re.sub(r"(://[^\s'\"@/:]*:)[^\s'\"]*@", r"\1***@", text)
     text = re.sub(r"((?:https?|s3)://)[^\s'\"@/:]+@", r"\1***@", text)  # a name alone may be a token
-    return re.sub(r"((?:password|passwd|pwd|token|secret)=)[^&\s'\"]*", r"\1***", text, flags=re.IGNORECASE)
+    return SECRET.sub(r"\1***", text)
 
 
 def shorten(text: str, most: int = MOST_LETTERS) -> str:

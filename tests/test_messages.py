@@ -19,6 +19,11 @@ from survey.training.settings import Train
         ("s3://AKIA:hush@bucket/x", "s3://AKIA:***@bucket/x"),
         ("postgresql://me@host/db?password=hush&x=1", "postgresql://me@host/db?password=***&x=1"),
         ('no answer from "http://me:hush@host/b?list"', 'no answer from "http://me:***@host/b?list"'),
+        ("https://h/x?X-Amz-Credential=hush%2F1&n=2", "https://h/x?X-Amz-Credential=***&n=2"),
+        ("https://h/x?n=2&X-Amz-Signature=hush'", "https://h/x?n=2&X-Amz-Signature=***'"),
+        ("https://h/x?sig=hush&se=2027", "https://h/x?sig=***&se=2027"),
+        ("https://h/x?a=1&key=hush&api_key=hush", "https://h/x?a=1&key=***&api_key=***"),
+        ("https://h/x?AWSAccessKeyId=hush&Signature=hush", "https://h/x?AWSAccessKeyId=***&Signature=***"),
         ("http://a:hush@h and http://b:hush@h", "http://a:***@h and http://b:***@h"),
     ],
 )
@@ -26,7 +31,9 @@ def test_a_password_in_an_address_is_replaced_by_stars(text: str, shown: str) ->
     assert without_secrets(text) == shown
 
 
-@pytest.mark.parametrize("text", ["s3://bucket/a@b.fits", "/data/a@b", "http://host:5000/x", "x: y@z"])
+@pytest.mark.parametrize(
+    "text", ["s3://bucket/a@b.fits", "/data/a@b", "http://host:5000/x", "x: y@z", "join.key=star"]
+)
 def test_a_text_without_a_password_stays(text: str) -> None:
     assert without_secrets(text) == text
 
