@@ -60,7 +60,7 @@ class Fetcher:
                 break
             self._wait(attempt, failures[-1])
         remove_partial(partial_path(self.folder, target.key))
-        event = _failed(target, failures, requests)
+        event = self._failed(target, failures, requests)
         self.journal.add(event)
         return event
 
@@ -76,7 +76,7 @@ class Fetcher:
         try:
             with partial.open("rb") as file:
                 start = file.read(START)
-            contents.check_page(start, arrived.kind, target.is_catalogue)
+            contents.check_page(start, arrived.kind, target.is_catalogue, self.transfer.access.hide)
             if target.is_catalogue:
                 contents.check_catalogue(partial)
                 data = b""
@@ -108,6 +108,16 @@ class Fetcher:
             self.journal.complete(event, partial)
         return event
 
+    def _failed(self, target: WantedFile, failures: list[FetchError], requests: int) -> Event:
+        """Why a file did not arrive: the last failure; not_there only if no address had another one.
+
+        The detail may quote what arrived, and a server may repeat the token that it was sent.
+        """
+        others = [failure for failure in failures if failure.reason != "not_there"]
+        last = others[-1] if others else failures[-1]
+        detail = self.transfer.access.hide(last.detail)[:300]
+        return Event(target.key, reason=last.reason, detail=detail, requests=requests)
+
     def _wait(self, attempt: int, error: FetchError) -> None:
         """Wait before the next attempt, as long as the archive asks for or longer each time."""
         longest = self.settings.longest_wait
@@ -121,10 +131,3 @@ class Fetcher:
             return
         wait = min(self.settings.first_wait * 2**attempt, longest)
         self.transfer.pace.rest(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-
-
-def _failed(target: WantedFile, failures: list[FetchError], requests: int) -> Event:
-    """Why a file did not arrive: the last failure; not_there only if no address had another one."""
-    others = [failure for failure in failures if failure.reason != "not_there"]
-    last = others[-1] if others else failures[-1]
-    return Event(target.key, reason=last.reason, detail=last.detail[:300], requests=requests)

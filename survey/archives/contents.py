@@ -6,6 +6,7 @@ piece by piece, and its columns are read.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,8 +30,11 @@ ONES = 0xFFFFFFFF
 CHUNK = 8 << 20
 
 
-def check_page(start: bytes, kind: str, is_catalogue: bool) -> None:
-    """An error if the bytes are a page of text: a login, a message of an error, a notice of maintenance."""
+def check_page(start: bytes, kind: str, is_catalogue: bool, hide: Callable[[str], str]) -> None:
+    """An error if the bytes are a page of text: a login, a message of an error, a notice of maintenance.
+
+    The error quotes the page, which may repeat the token of the request: `hide` takes it out.
+    """
     text = start.lstrip(BLANK)[:4096].lower()
     if is_catalogue:
         is_page = text.startswith(PAGES) and (not text.startswith(b"<?xml") or b"<html" in text)
@@ -39,8 +43,9 @@ def check_page(start: bytes, kind: str, is_catalogue: bool) -> None:
         is_page = bool(text) and (is_words or text.startswith(PAGES))
     if not is_page and not (is_catalogue and "html" in kind.lower()):
         return
-    title = re.search(rb"<title[^>]*>([^<]{1,80})", start, re.I)
-    shown = " ".join((title[1] if title else text[:60]).decode("ascii", "replace").split())
+    whole = hide(start.lstrip(BLANK).decode("utf-8", "replace"))
+    title = re.search(r"<title[^>]*>([^<]+)<", whole, re.I)
+    shown = " ".join((title[1][:80] if title else whole[:60]).split())
     if LOGIN.search(start):
         raise FetchError("needs_login", f"a page in place of the file: {shown}")
     raise FetchError("page", f"a page in place of the file: {shown}")
@@ -115,7 +120,7 @@ def check_catalogue(path: Path) -> None:
         if isinstance(error, files.DiskFullError):
             raise
         text = str(error).replace(str(path.parent), "").split("; give ")[0]
-        raise FetchError("damaged", text[:300]) from None
+        raise FetchError("damaged", text) from None
 
 
 def named_by_content(name: str, start: bytes) -> str:

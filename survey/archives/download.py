@@ -17,6 +17,7 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -228,8 +229,19 @@ class _Job:
             )
 
     def _ask(self, address: str) -> str:
-        """The archive's list at an address, as a file."""
+        """The archive's list of what is around the position, as a file."""
         data = self._read(address)
+        with suppress(UnicodeDecodeError):  # it is no text, so it repeats no token
+            data = self.access.hide(data.decode()).encode()
+        lines = [line for line in data[: 1 << 16].splitlines() if line.strip()]
+        if len(lines) < 2 and self.settings.around:  # at most a header, or a sentence
+            ra, dec, radius = self.settings.around
+            shown = data.decode("utf-8", "replace").split()
+            answer = f" (it answers {' '.join(shown)[:100]!r})" if shown else ""
+            raise JobError(
+                f"download: around: {self.access.base} lists no spectra within {radius:g} degrees of "
+                f"{ra:g},{dec:g}{answer}; give a larger radius"
+            )
         path = self.path / PARTIAL / "around.csv"
         files.write(str(path), data)
         return str(path)
@@ -239,12 +251,12 @@ class _Job:
         for attempt in range(self.settings.retries + 1):
             try:
                 data = self.transfer.read(address)
-                contents.check_page(data[: 1 << 12], "", is_catalogue=True)
+                contents.check_page(data[: 1 << 12], "", is_catalogue=True, hide=self.access.hide)
             except FetchError as error:
                 if error.reason in PERMANENT or attempt == self.settings.retries:
-                    place = self.access.hide(address)
+                    place, detail = self.access.hide(address), self.access.hide(error.detail)[:300]
                     advice = self._advice(error.reason)
-                    raise JobError(f"download: {place}: {error.reason}: {error.detail}; {advice}") from None
+                    raise JobError(f"download: {place}: {error.reason}: {detail}; {advice}") from None
                 self.pace.rest(
                     min(error.after or self.settings.first_wait * 2**attempt, self.settings.longest_wait)
                 )

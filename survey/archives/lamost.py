@@ -69,7 +69,11 @@ class Options(Settings):
     @classmethod
     def _check_forms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for form in value:
-            if unknown := unknown_fields(form, FIELDS):
+            try:
+                unknown = unknown_fields(form, FIELDS)
+            except ValueError:
+                raise ValueError(f"{form}: its brackets do not match; give a name in each pair") from None
+            if unknown:
                 raise ValueError(f"{form}: has no field {unknown[0]!r}; give {', '.join(sorted(FIELDS))}")
             if "{obsid}" not in form or not form.startswith("{base}/"):
                 raise ValueError(f"{form}: give an address that begins with {{base}}/ and names {{obsid}}")

@@ -1,9 +1,10 @@
 """Legacy Survey: cut-outs around positions, as JPEG pictures or as FITS images of the bands."""
 
-from typing import ClassVar, Literal
+import math
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlencode
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from survey.archives.addresses import BaseAddress
 from survey.archives.targets import (
@@ -15,6 +16,7 @@ from survey.archives.targets import (
     position,
     position_of_id,
 )
+from survey.files import LARGEST
 from survey.settings import Settings
 from survey.sources import fits
 from survey.sources.reading import unpack
@@ -26,6 +28,8 @@ NEEDED = {
     "name": ("name", "dr8_id", "iauname", "targetid", "uid"),  # objid is a number within a brick
 }
 OPTIONAL = ("name",)
+HEADER = 20_000
+"""Bytes of a FITS image besides its pixels, at most."""
 
 
 class Options(Settings):
@@ -43,6 +47,18 @@ class Options(Settings):
     pixscale: float = Field(0.262, gt=0, le=100, description="arcseconds per pixel")
     size: int = Field(256, ge=8, le=3000, description="pixels of a side")
     bands: str = Field("grz", pattern=r"^[a-z0-9]{1,8}$", description="bands, such as grz or griz")
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        """A file larger than any that an ingest reads is no use."""
+        size, bands = self.size, len(self.bands)
+        if self.format == "fits" and size**2 * 4 * bands + HEADER > LARGEST:
+            most = math.isqrt((LARGEST - HEADER) // (4 * bands))
+            raise ValueError(
+                f"size: {size} pixels of a side in {bands} bands are {size**2 * 4 * bands:,} bytes, and an "
+                f"ingest reads files up to {LARGEST:,}; give size={most} or less, or fewer bands"
+            )
+        return self
 
 
 def base_of(options: Options) -> str:
@@ -118,4 +134,4 @@ def problem(target: WantedFile, name: str, data: bytes, options: Options) -> str
 def expected_bytes(options: Options) -> int:
     """Bytes of a file."""
     pixels = options.size**2
-    return pixels // 4 + 2_000 if options.format == "jpg" else pixels * 4 * len(options.bands) + 20_000
+    return pixels // 4 + 2_000 if options.format == "jpg" else pixels * 4 * len(options.bands) + HEADER

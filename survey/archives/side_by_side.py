@@ -6,6 +6,7 @@ would hold up Ctrl-C for a minute.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from survey.archives.pace import EndedError, Pace
 from survey.archives.targets import WantedFile
 
 PATIENCE = 2.0
-"""Seconds that the end of a job waits for a thread."""
+"""Seconds that the end of a job waits for its threads, all together."""
 
 T = TypeVar("T")
 
@@ -51,5 +52,6 @@ def by_threads(
             yield result  # type: ignore[misc]
     finally:
         pace.stop.set()
+        end = time.monotonic() + PATIENCE
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(max(end - time.monotonic(), 0))

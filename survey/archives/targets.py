@@ -21,6 +21,7 @@ A row has the values of the needed columns as text; None is missing.
 
 import re
 from dataclasses import dataclass
+from string import Formatter
 from types import ModuleType
 from typing import Any
 
@@ -146,5 +147,12 @@ def fill(template: str, values: dict[str, Any]) -> str:
 
 
 def unknown_fields(template: str, known: set[str]) -> list[str]:
-    """The fields of a template that have no value."""
-    return sorted(set(re.findall(r"{(\w*)[^{}]*}", template)) - known)
+    """The fields of a template that are none of these plain names, without anything behind a name.
+
+    A `ValueError` if its brackets do not match.
+    """
+    fields = set()
+    for _, name, form, conversion in Formatter().parse(template):
+        if name is not None:
+            fields.add(name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else ""))
+    return sorted(fields - known)

@@ -12,7 +12,6 @@ import math
 import re
 import shutil
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from urllib3 import exceptions
 from urllib3.response import BaseHTTPResponse
 
 from survey import __version__, files
+from survey.archives import proxy
 from survey.archives.addresses import Access
 from survey.archives.failures import FetchError
 from survey.archives.pace import Pace
@@ -39,6 +39,7 @@ SLOWEST = 200.0
 """Bytes per second: a connection that is slower on the average stands still."""
 REASONS_OF_STATUS = {401: "needs_login", 403: "forbidden", 404: "not_there", 410: "not_there"}
 BUSY = (408, 425, 429, 503)
+PROXY_REFUSES = 407
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -153,22 +154,29 @@ class Transfer:
 
     def _pool(self, address: str) -> Any:
         """Connections to a host, through the proxy of the environment if there is one for it."""
-        scheme, host = urlsplit(address).scheme, urlsplit(address).hostname or ""
-        proxies = urllib.request.getproxies()
-        proxy = "" if urllib.request.proxy_bypass(host) else proxies.get(scheme, proxies.get("all", ""))
-        if proxy not in self._pools:
+        text = proxy.proxy_text(address)
+        if text not in self._pools:
             given: dict[str, Any] = {
                 "maxsize": self.connections,
                 "block": True,
                 "timeout": urllib3.Timeout(connect=self.timeout, read=self.timeout),
             }
-            manager = urllib3.ProxyManager(proxy, **given) if proxy else urllib3.PoolManager(**given)
-            self._pools.setdefault(proxy, manager)
-        return self._pools[proxy]
+            manager: urllib3.PoolManager = urllib3.PoolManager(**given)
+            if text:
+                found = proxy.parse_proxy(text)
+                manager = urllib3.ProxyManager(found.address, proxy_headers=found.headers, **given)
+            self._pools.setdefault(text, manager)
+        return self._pools[text]
 
     def _next_address(self, address: str, location: str) -> str:
-        following = self.access.follow(address, location)
-        if urlsplit(following).scheme not in ("http", "https") or not urlsplit(following).hostname:
+        """The address of a redirect. An error if no request can be sent there."""
+        try:
+            following = self.access.follow(address, location)
+            parts = urlsplit(following)
+            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # such as http://[::1/x, or a port above 65535
+            following, is_usable = location, False
+        if not is_usable:
             raise FetchError("redirects", f"a redirect to {self.access.hide(following)[:200]}")
         return following
 
@@ -176,6 +184,8 @@ class Transfer:
         status = answer.status
         if status in (200, 206):
             return
+        if status == PROXY_REFUSES:
+            raise proxy.refusal()
         detail = f"HTTP {status} {self.access.hide(answer.reason or '')}".strip()
         if status in BUSY or (answer.headers.get("Retry-After") and status >= 500):
             raise FetchError("busy", detail, retry_after(answer.headers))
@@ -217,8 +227,12 @@ class Transfer:
             raise FetchError("truncated", f"{answer.length_remaining:,} bytes did not arrive")
         answer.release_conn()
 
-    def _failure(self, error: Exception) -> FetchError:
+    def _failure(self, error: Exception) -> Exception:
         """What an error of urllib3 means. Its text may hold an address, so the token is taken out."""
+        if isinstance(error, exceptions.ProxyError) and f" {PROXY_REFUSES} " in str(error):
+            return proxy.refusal()
+        if isinstance(error, exceptions.LocationValueError):
+            return FetchError("redirects", f"no address: {self.access.hide(str(error))[:200]}")
         cause = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], Exception) else error
         if isinstance(cause, exceptions.IncompleteRead):
             return FetchError("truncated", f"{cause.expected:,} bytes did not arrive")

@@ -101,7 +101,9 @@ class Handler(BaseHTTPRequestHandler):
             "short": {"data": data, "name": served.name, "headers": {"Content-Length": str(len(half))}},
             "another file": {"data": self.server.other_file, "name": served.name},
         }
-        if trouble in answers:
+        if trouble.startswith("to "):
+            self.send(b"", 302, headers={"Location": trouble.removeprefix("to ")})
+        elif trouble in answers:
             self.send(**answers[trouble])
         elif trouble in ("chunked", "chunked cut"):
             self.send_chunks(served, half if trouble == "chunked cut" else data, trouble == "chunked")

@@ -12,8 +12,10 @@ from astropy.io import fits
 
 from survey import plugins
 from survey.archives import lamost, legacy, sdss
-from survey.archives.settings import KIND
+from survey.archives.settings import KIND, Download
 from survey.archives.targets import BadRowError, Row, load_archive
+from survey.files import LARGEST
+from survey.settings import SettingsError
 from tests import survey_files
 from tests.archives.archive_server import Served, Server, serve
 from tests.commands import survey
@@ -310,3 +312,31 @@ def test_a_list_of_checksums_that_cannot_be_the_right_one_is_reported(
         assert "checksums: nowhere: no such file" in done.stderr
         assert len(server.asked) == asked
     assert all(list((tmp_path / "o").rglob(one.name)) for one in some)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("{base}/{obsid}/{obsid[0]}", r"has no field 'obsid\[0\]'"),
+        ("{base}/{obsid}/{obsid:09d}", "has no field 'obsid:09d'"),
+        ("{base}/{obsid}/{base.x}", "has no field 'base.x'"),
+        ("{base}/{obsid}/{}", "has no field ''"),
+        ("{base}/{obsid}}{", "its brackets do not match; give a name in each pair"),
+    ],
+)
+def test_an_address_has_plain_names_in_its_brackets(form: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        lamost.Options.from_dict("", {"forms": [form]}, "options.")
+
+
+def test_a_cut_out_that_no_ingest_would_read_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"size: 3000 pixels .* 108,000,000 bytes.* size=2364 or"):
+        legacy.Options.from_dict("", {"format": "fits", "size": 3000}, "options.")
+    fits = legacy.Options(format="fits", size=2364)
+    assert (
+        legacy.expected_bytes(fits) <= LARGEST < legacy.expected_bytes(fits.model_copy(update={"size": 2365}))
+    )
+    assert legacy.Options(size=3000).format == "jpg"
+    options = {"format": "fits", "size": 3000}
+    with pytest.raises(SettingsError, match=r"options\.size: 3000"):  # without the rest of the plugin
+        Download.from_dict("", {"archive": "legacy", "out": "o", "ids": ["1,1"], "options": options})

@@ -10,12 +10,13 @@ import pytest
 from astropy.io import fits
 
 from survey.archives import contents, lamost, legacy, sdss
+from survey.archives.addresses import Access
 from survey.archives.checksums import Checksums
 from survey.archives.failures import FetchError
 from survey.archives.targets import WantedFile
 from survey.sources.reading import unpack
 from tests import survey_files
-from tests.archives.archive_server import LOGIN, PAGE
+from tests.archives.archive_server import LOGIN, PAGE, TOKEN
 
 
 def file(checksum: bool | str, seed: int = 0) -> bytes:
@@ -110,7 +111,7 @@ def test_real_files_of_lamost_and_sdss_are_taken_and_named(shared: Path) -> None
 )
 def test_a_page_in_place_of_a_spectrum_is_recognised(start: bytes, found: str) -> None:
     try:
-        contents.check_page(start, "", is_catalogue=False)
+        contents.check_page(start, "", is_catalogue=False, hide=str)
         seen = ""
     except FetchError as error:
         seen = error.reason
@@ -118,11 +119,11 @@ def test_a_page_in_place_of_a_spectrum_is_recognised(start: bytes, found: str) -
 
 
 def test_a_catalogue_may_be_text_or_xml_but_no_page() -> None:
-    contents.check_page(b"obsid|teff\n1|5000\n", "text/csv", is_catalogue=True)
-    contents.check_page(b"<?xml version='1.0'?><VOTABLE>", "text/xml", is_catalogue=True)
+    contents.check_page(b"obsid|teff\n1|5000\n", "text/csv", is_catalogue=True, hide=str)
+    contents.check_page(b"<?xml version='1.0'?><VOTABLE>", "text/xml", is_catalogue=True, hide=str)
     for start, kind in ((LOGIN, ""), (b'{"error": 1}', ""), (b"sorry", "text/html; charset=utf-8")):
         with pytest.raises(FetchError):
-            contents.check_page(start, kind, is_catalogue=True)
+            contents.check_page(start, kind, is_catalogue=True, hide=str)
 
 
 @pytest.mark.parametrize(
@@ -194,3 +195,13 @@ def test_a_catalogue_is_unpacked_to_its_end(tmp_path: Path) -> None:
 )
 def test_the_name_says_whether_the_content_is_packed(name: str, start: bytes, named: str) -> None:
     assert contents.named_by_content(name, start) == named
+
+
+@pytest.mark.parametrize("page", [b"<html><title>Bad %s here</title>", b"Token %s is not known", b"%s" * 9])
+def test_a_page_that_repeats_the_token_is_quoted_without_it(page: bytes) -> None:
+    access = Access("https://www.lamost.org", TOKEN)
+    with pytest.raises(FetchError) as caught:
+        contents.check_page(page.replace(b"%s", TOKEN.encode()), "", False, access.hide)
+    assert "a page in place of the file: " in caught.value.detail
+    assert "***" in caught.value.detail
+    assert TOKEN[:4].lower() not in caught.value.detail.lower()

@@ -325,6 +325,38 @@ def test_a_log_of_everything_shows_no_token(
     assert not any(token.encode() in text for text in texts)
 
 
+def test_a_page_that_repeats_the_token_is_stored_and_shown_without_it(
+    served: list[Served], token: str, tmp_path: Path
+) -> None:
+    page = f"<html><title>Token {token} has expired</title></html>".encode()
+    some = [Served(one.key, one.name, page) for one in served[:3]]
+    with serve(some, needs_token=True) as server:
+        ids = f"ids=[{','.join(one.key for one in some)}]"
+        done = survey(*arguments(server, tmp_path / "out", ids, "retries=0", "stop_after=3"))
+    assert "needs_login: a page in place of the file: Token *** has expired" in done.stderr
+    texts = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert token.lower() not in f"{done.stdout}{done.stderr}{texts}".lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (b"", ""),
+        (b"obsid,ra,dec\n", " (it answers 'obsid,ra,dec')"),
+        (f"nothing for token={TOKEN}".encode(), " (it answers 'nothing for token=***')"),
+    ],
+)
+def test_an_archive_that_lists_nothing_around_a_position_is_named(
+    text: bytes, shown: str, token: str, tmp_path: Path
+) -> None:
+    del token
+    with serve([Served("10.00000000,20.00000000", "x", text)]) as server:
+        done = survey(*arguments(server, tmp_path / "out", "around=[10,20,0.1]"))
+    said = f"around: {server.base} lists no spectra within 0.1 degrees of 10,20{shown}; give a larger radius"
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
 def test_an_archive_that_asks_for_a_long_pause_ends_the_job(served: list[Served], tmp_path: Path) -> None:
     served[0].troubles = ["429"]
     with serve(served) as server:

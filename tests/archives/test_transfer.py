@@ -94,6 +94,18 @@ def test_circles_of_redirects_end(tmp_path: Path) -> None:
         assert len(server.asked) == 6
 
 
+@pytest.mark.parametrize(
+    "location",
+    ["http://[::1/x", "http://host:99999/x", "http://host:0/x", "http://" + "a" * 70 + "/x", "ftp://host/x"],
+)
+def test_a_redirect_to_no_address_fails_one_file(location: str, tmp_path: Path) -> None:
+    with serve([Served("a", "a", DATA, [f"to {location}"]), Served("b", "b", DATA)]) as server:
+        with pytest.raises(FetchError) as caught:
+            get(server, tmp_path / "partial")
+        assert caught.value.reason == "redirects"
+        assert get(server, tmp_path / "partial", "b") == DATA
+
+
 def test_waits_are_given_as_seconds_or_as_a_date_by_the_clock_of_the_server() -> None:
     wrong_clock = datetime(2011, 10, 24, 12, 0, 0, tzinfo=UTC)
     later = format_datetime(wrong_clock + timedelta(seconds=90), usegmt=True)
