@@ -66,9 +66,19 @@ class AddedColumns:
         return cls._match([_read_rows(table, keys, chosen)], ra_S, dec_S, radius)
 
     @classmethod
-    def of_inputs(cls, paths: Sequence[str], ra_S: Floats, dec_S: Floats, radius: float) -> Self:
-        """The usual columns of those inputs that are catalogues with positions and such columns."""
-        tables = [_read_rows(*found) for found in _catalogues(paths)]
+    def of_inputs(
+        cls, paths: Sequence[str], names: tuple[str, ...], ra_S: Floats, dec_S: Floats, radius: float
+    ) -> Self:
+        """The columns of these names (none = the usual ones) of those inputs that are catalogues with
+        positions and such columns."""
+        found = list(_catalogues(paths, names))
+        if missing := [name for name in names if all(name not in chosen for _, _, chosen in found)]:
+            raise SettingsError(
+                f"catalog: catalogue_columns: {missing[0]}: no input that is a catalogue with positions has "
+                f"such a column (inputs: {', '.join(paths) or 'none is known'}); give its name as it is "
+                "there, or catalogue="
+            )
+        tables = [_read_rows(*one) for one in found]
         return cls._match(tables, ra_S, dec_S, radius) if tables else cls()
 
     @classmethod
@@ -94,13 +104,16 @@ class AddedColumns:
         return stars
 
 
-def catalogues_among(paths: Sequence[str]) -> list[str]:
+def catalogues_among(paths: Sequence[str], names: tuple[str, ...] = ()) -> list[str]:
     """Those of these inputs that `AddedColumns.of_inputs` reads."""
-    return [table.path for table, _, _ in _catalogues(paths)]
+    return [table.path for table, _, _ in _catalogues(paths, names)]
 
 
-def _catalogues(paths: Sequence[str]) -> Iterator[tuple[TableFile, KeyColumns, list[str]]]:
-    """The inputs that are catalogues with positions, a Gaia source_id or magnitudes, and these columns."""
+def _catalogues(
+    paths: Sequence[str], names: tuple[str, ...]
+) -> Iterator[tuple[TableFile, KeyColumns, list[str]]]:
+    """The inputs that are catalogues with positions and columns of these names (none = a Gaia source_id or
+    magnitudes), and these columns."""
     for path in paths:
         if files.is_folder(path) or not files.exists(path):
             continue
@@ -108,7 +121,8 @@ def _catalogues(paths: Sequence[str]) -> Iterator[tuple[TableFile, KeyColumns, l
             table = open_table(path, "catalog: catalogue")
         except ValueError:
             continue  # an input of another kind, such as an array
-        keys, chosen = key_columns(table, {}, "auto"), _usual_columns(table)
+        keys, usual = key_columns(table, {}, "auto"), _usual_columns(table)
+        chosen = [name for name in names if name in table.names] if names else usual
         if keys.ra and keys.dec and chosen:
             yield table, keys, chosen
 

@@ -86,14 +86,15 @@ def make_catalog(settings: CatalogSettings) -> CatalogResult:
     """Make the catalog; a finished catalog of these predictions, tables and settings is left as it is."""
     predictions = open_predictions(files.absolute(settings.predictions))
     inputs.check_subject(predictions)
-    identity = inputs.catalog_id(settings, predictions)
     folder = Folder(files.absolute(settings.catalog), CATALOG)
     with folder.claim(settings.plain()):
         before = folder.sound_document()
         agrees = folder.agree(settings.plain(), started=folder.is_finished())
-        if agrees and before is not None and before.id == identity:
-            return CatalogResult(folder.path, before, created=False)
-        job = _CatalogJob(settings, predictions, folder, identity)
+        if agrees and before is not None:
+            if inputs.is_made_of(before, settings, predictions):
+                return CatalogResult(folder.path, before, created=False)
+            inputs.check_predictions(before, predictions, folder.path)
+        job = _CatalogJob(settings, predictions, folder)
         if not agrees or before is not None:
             folder.withdraw()
             folder.begin(settings.plain())
@@ -119,14 +120,12 @@ class _CatalogJob:
     """The work on a catalog. All input is read first, so that an error in it comes before the work."""
 
     def __init__(
-        self,
-        settings: CatalogSettings,
-        predictions: Predictions,
-        folder: Folder[CatalogDocument],
-        identity: str,
+        self, settings: CatalogSettings, predictions: Predictions, folder: Folder[CatalogDocument]
     ) -> None:
         inputs.check_criterion(settings, predictions)
-        self.settings, self.predictions, self.folder, self.identity = settings, predictions, folder, identity
+        self.settings, self.predictions, self.folder = settings, predictions, folder
+        self.catalogues = inputs.input_catalogues(settings, predictions)
+        self.identity = inputs.catalog_id(settings, predictions, self.catalogues)
         self.origin = origin(predictions)
         ranges, leave_out = predictions.document.ensemble.ranges, flag_bits(settings.leave_out)
         flags = FlagRules(settings.limits, ranges, leave_out, settings.second_key, settings.ask)
@@ -157,7 +156,9 @@ class _CatalogJob:
             self._publish(scratch, written)
         ranked = {name: lists.ranked(name) for name in LIST_NAMES}
         self.rules = replace(self.rules, thresholds=self.ground.judge(self.rules.thresholds, ranked))
-        ranked = {name: self._with_purity(self.vetted.add_to(table), name) for name, table in ranked.items()}
+        ranked = {
+            name: self._with_purity(self.vetted.add_to(table, name), name) for name, table in ranked.items()
+        }
         frequency = cemp_frequency(ranked["MP"], ranked["CEMP"], self.settings.frequency)
         finished = FinishedLists(ranked, self._why_short(ranked), frequency)
         tables, truth_counts = dict(self._tables(lists)), None
@@ -294,6 +295,7 @@ class _CatalogJob:
             counts={name: dict(counted) for name, counted in lists.counts.items()} | self.kind_lists.counts(),
             truth=truth,
             settings=settings,
+            catalogues=self.catalogues,
             why_short=finished.why_short,
             next_best={name: next_best.count for name, next_best in self.next_best.items()},
             frequency=finished.frequency,

@@ -172,7 +172,8 @@ class CatalogDocument(Document):
 
     `why_short` says why a list is empty or very short; `next_best` counts the stars in the list of those that
     come next. `frequency`, `mirror` and `recovery` hold the prior test, the mirror test, and injection and
-    recovery, `vetted` what people say. Paths are as the user gave them.
+    recovery, `vetted` what people say. `catalogues` are the checksums of the catalogues that were the input.
+    Paths are as the user gave them.
     """
 
     created: str
@@ -188,6 +189,7 @@ class CatalogDocument(Document):
     thresholds: Mapping[ListName, ThresholdRecord]
     counts: dict[str, dict[str, int]]
     settings: dict[str, Any]
+    catalogues: dict[str, int] = Field({})
     truth: dict[str, int] | None = None
     why_short: dict[ListName, tuple[str, ...]] = Field({})
     next_best: dict[ListName, int] = Field({})

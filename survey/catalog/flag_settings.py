@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from survey.labels import label
 from survey.settings import Settings
@@ -62,6 +62,10 @@ def flag_bits(names: Sequence[str]) -> int:
     return bits
 
 
+LARGEST_ERRORS = {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0}
+"""The largest errors of labels without a warning, in the units of the labels."""
+
+
 class FlagLimits(Settings):
     """The limits beyond which a star gets a flag."""
 
@@ -80,8 +84,9 @@ class FlagLimits(Settings):
         0.2, gt=0, description="largest disagreement of the members on the class without a warning (nats)"
     )
     error: dict[str, float] = Field(
-        {"Teff": 250.0, "logg": 0.5, "vmic": 0.5, "rv": 20.0},
-        description="largest error of a label without a warning, in the unit of the label",
+        LARGEST_ERRORS,
+        description="largest error of a label without a warning, in the unit of the label; labels that are "
+        "not given keep theirs",
     )
     error_dex: float = Field(
         0.35, gt=0, description="the same for each label in dex that `error` does not name"
@@ -139,6 +144,16 @@ class FlagLimits(Settings):
         lt=0.5,
         description="share of the training range of a label that counts as its edge, at each end",
     )
+
+    @field_validator("error")
+    @classmethod
+    def _complete_errors(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, error in value.items():
+            if label(name).name != name:
+                raise ValueError(f"{name}: give the label as {label(name).name}")
+            if error <= 0:
+                raise ValueError(f"{name}={error:g} is not above 0; give a number above 0")
+        return LARGEST_ERRORS | value
 
     def key_difference(self, error_N: NDArray[np.float64]) -> NDArray[np.float64]:
         """The largest difference of two values of [Fe/H] with this joint error without a warning."""

@@ -1,11 +1,11 @@
 """Settings of a catalog. Everything that needs no data is checked here, and nothing heavy is imported."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from survey import labels
 from survey.catalog.check_settings import CempFrequency, GroundSettings, MirrorSettings
@@ -190,7 +190,7 @@ class CatalogSettings(Settings):
     catalogue_columns: tuple[str, ...] = Field(
         (),
         strict=False,
-        description="the columns of that table to add; not given = the Gaia source_id and all magnitudes",
+        description="the columns of these tables to add; not given = the Gaia source_id and all magnitudes",
     )
     truth: str = Field(
         "",
@@ -226,6 +226,29 @@ class CatalogSettings(Settings):
         description="width of the margin around each tile, whose stars are kept with the tile (arcsec); "
         "0 = no margin",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_levels(cls, values: Any) -> Any:
+        """A level alone would be ignored: the lists go for the best F1 if nothing else is given."""
+        for name in ("mp", "cemp"):
+            given = values.get(name) if isinstance(values, dict) else None
+            default: ListGoal = cls.model_fields[name].default
+            if isinstance(given, dict) and given.get("goal", default.goal) == "f1":
+                level = given.get("level", default.level)
+                if "level" in given and ("goal" not in given or level != default.level):
+                    raise ValueError(
+                        f"{name}.level: {level}: the best F1 has no level; give {name}.goal=purity or "
+                        f"{name}.goal=completeness too"
+                    )
+        return values
+
+    @field_validator("catalogue_columns")
+    @classmethod
+    def _check_catalogue_columns(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value and info.data.get("catalogue") == "none":
+            raise ValueError("catalogue=none adds no columns; give catalogue=TABLE, or not both")
+        return value
 
     @field_validator("leave_out")
     @classmethod

@@ -12,7 +12,7 @@ from astropy.io.votable import parse_single_table
 from astropy.table import Table
 
 from survey.catalog.added_columns import AddedColumns
-from survey.catalog.catalog_inputs import added_columns, catalog_id
+from survey.catalog.catalog_inputs import added_columns, catalog_id, input_catalogues, is_made_of
 from survey.catalog.provenance import input_manifest
 from survey.catalog.stars import find_stars
 from survey.folder import Folder
@@ -113,7 +113,9 @@ def test_cells_keep_their_meaning(tmp_path: Path) -> None:
     }
 
 
-def test_the_catalogue_that_was_the_input_is_used_without_asking(tmp_path: Path) -> None:
+def test_the_catalogue_that_was_the_input_is_used_without_asking(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_survey(tmp_path)
     frame = write_catalogue(tmp_path).reset_index()
     frame["path"] = [f"{tmp_path}/night/{star}.fits" for star in frame["star"]]
@@ -126,17 +128,28 @@ def test_the_catalogue_that_was_the_input_is_used_without_asking(tmp_path: Path)
     stars = all_stars(made)
     assert stars["combined_gaia_source_id"].null_count == 20
     assert not run(tmp_path).created
+    named = settings_in(tmp_path, catalogue_columns=["note"])
+    sky = find_stars(output.open_predictions(predictions.path))
+    manifest = input_manifest(output.open_predictions(predictions.path))
+    assert added_columns(named, sky, manifest).add_to(stars.select(["ra"]), 0).column_names == ["ra", "note"]
+    with pytest.raises(SettingsError, match=r"catalogue_columns: nore: no input .*/catalogue\.csv\); give"):
+        added_columns(settings_in(tmp_path, catalogue_columns=["nore"]), sky, manifest)
     opened = output.open_predictions(predictions.path)
     without = settings_in(tmp_path, catalogue="none")
     found = find_stars(opened)
     assert added_columns(without, found, input_manifest(opened)).add_to(stars.select(["ra"]), 0) == (
         stars.select(["ra"])
     )
-    text = (tmp_path / "catalogue.csv").read_text()
-    ids = [catalog_id(one, opened) for one in (settings_in(tmp_path), without)]
+    text, document, settings = (tmp_path / "catalogue.csv").read_text(), made.document, settings_in(tmp_path)
+    assert document.id == catalog_id(settings, opened, input_catalogues(settings, opened))
+    assert input_catalogues(without, opened) == {}
     (tmp_path / "catalogue.csv").write_text(text.replace("18.5", "17.5"))
-    assert ids[0] == made.document.id != catalog_id(settings_in(tmp_path), opened), "a corrected catalogue"
-    assert catalog_id(without, opened) == ids[1]
+    assert not is_made_of(document, settings, opened), "a corrected catalogue"
+    (tmp_path / "catalogue.csv").unlink()
+    assert not run(tmp_path).created, "a catalogue that is not there any more takes no columns away"
+    assert "catalogue.csv (input 1): is not there any more; the finished catalog keeps" in caplog.text
+    added_columns(settings, found, input_manifest(opened))
+    assert "catalogue.csv: this input is not there any more; if it was a catalogue" in caplog.text
 
 
 def test_an_input_that_is_no_catalogue_adds_nothing(tmp_path: Path) -> None:
@@ -144,7 +157,7 @@ def test_an_input_that_is_no_catalogue_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_text("ra,dec,rv\n0,0,1\n")
     inputs = [str(tmp_path), str(tmp_path / "X.npy"), str(tmp_path / "plain.csv"), str(tmp_path / "gone.csv")]
     stars = pa.table({"ra": [0.0]})
-    assert AddedColumns.of_inputs(inputs, np.zeros(1), np.zeros(1), 3.0).add_to(stars, 0).equals(stars)
+    assert AddedColumns.of_inputs(inputs, (), np.zeros(1), np.zeros(1), 3.0).add_to(stars, 0).equals(stars)
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,24 @@ def test_a_finished_catalog_is_left_as_it_is_and_made_again_if_the_predictions_h
     assert marker.stat().st_mtime_ns != written
 
 
+def test_a_finished_catalog_is_not_replaced_by_one_of_other_predictions(tmp_path: Path) -> None:
+    before = plain_copy(tmp_path).joinpath("catalog", "catalog.json").read_bytes()
+    source = output.InputReference(kind="store", path="other", id="s2")
+    change_document(tmp_path, id="other", source=source)
+    with pytest.raises(
+        SettingsError, match=r"was made from other predictions: .* of store by .* of other by"
+    ):
+        run(tmp_path)
+    ensemble = output.open_predictions(str(tmp_path / "predictions")).document.ensemble
+    source = output.InputReference(kind="store", path="elsewhere", id="s1")
+    change_document(tmp_path, source=source, ensemble=ensemble.model_copy(update={"id": "e2"}))
+    with pytest.raises(SettingsError, match=r"give the same predictions again, or another catalog="):
+        run(tmp_path)
+    assert (tmp_path / "catalog" / "catalog.json").read_bytes() == before
+    change_document(tmp_path, source=source, ensemble=ensemble)
+    assert run(tmp_path).created, "the store was only moved"
+
+
 def test_each_table_says_what_it_was_made_from(result: CatalogResult) -> None:
     tables = sorted(Path(result.folder).glob("*.parquet"))
     assert len(tables) == 14
@@ -341,9 +359,24 @@ def test_a_catalog_of_an_older_version_is_refused(tmp_path: Path) -> None:
     [
         ("leave_out", ["nonsense"], r"leave_out: .*there is no flag 'nonsense'; the flags are spectrum, "),
         ("limits", {"doubt": 1.0}, r"limits\.doubt: unknown setting"),
+        ("limits", {"error": {"teff": 100.0}}, r"limits\.error: .*teff: give the label as Teff"),
+        (
+            "limits",
+            {"error": {"Quux": 1.0}},
+            r"limits\.error: .*there is no label 'Quux'; give one of Teff, ",
+        ),
+        ("limits", {"error": {"rv": 0.0}}, r"limits\.error: .*rv=0 is not above 0; give a number above 0"),
+        ("mp", {"level": 0.95}, r"mp\.level: 0\.95: the best F1 has no level; give mp\.goal=purity or "),
+        ("cemp", {"goal": "f1", "level": 0.5}, r"cemp\.level: 0\.5: the best F1 has no level"),
         ("exports", ["xlsx"], r"exports"),
     ],
 )
 def test_wrong_settings_are_reported_without_the_data(key: str, value: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         CatalogSettings.from_dict("catalog", {"predictions": "x", "catalog": "y", key: value})
+
+
+def test_columns_of_no_catalogue_are_refused() -> None:
+    values = {"predictions": "x", "catalog": "y", "catalogue": "none", "catalogue_columns": ["gmag"]}
+    with pytest.raises(SettingsError, match=r"catalogue_columns: .*catalogue=none adds no columns; give"):
+        CatalogSettings.from_dict("catalog", values)

@@ -198,8 +198,15 @@ def test_a_metal_poor_star_without_an_estimate_from_lines_has_one_key() -> None:
 
 
 def test_the_limits_are_settings() -> None:
-    rules = FlagRules(FlagLimits(snr_warn=4, error={"CFe": 1.0}, error_dex=0.1), RANGES)
+    limits = FlagLimits(snr_warn=4, error={"CFe": 1.0, "Teff": 1000.0}, error_dex=0.1)
+    rules = FlagRules(limits, RANGES)
     assert rules.flags(table(snr=5.0, CFe=0.0, CFe_err=0.9, Teff=5000.0, Teff_err=900.0))[0][0] == 0
     assert rules.flags(table(FeH=0.0, FeH_err=0.2))[0][0] == CatalogFlag.LARGE_ERROR
     with pytest.raises(SettingsError, match=r"catalog: edge: 0\.7"):
         FlagLimits.from_dict("catalog", {"edge": 0.7})
+
+
+def test_a_limit_that_is_given_leaves_those_of_other_labels() -> None:
+    limits = FlagLimits(error={"Teff": 100.0, "CFe": 1.0})
+    names = ("Teff", "logg", "vmic", "rv", "CFe", "FeH")
+    assert [limits.largest_error(name) for name in names] == [100.0, 0.5, 0.5, 20.0, 1.0, 0.35]

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from survey.catalog.vetted import COLUMNS
+from survey.catalog.settings import ListName
+from survey.catalog.vetted import COLUMNS, Vetted
 from survey.metrics.intervals import wilson
 from survey.reports import catalog as report
 from tests.catalog.test_catalog import list_of, plain, plain_copy, run
@@ -67,6 +69,32 @@ def test_without_verdicts_nothing_is_added(judged: tuple[Path, list[str]]) -> No
 
 
 @pytest.mark.parametrize(
+    ("list_name", "mp", "cemp"),
+    [
+        ("cemp", ["accept", None, None], ["accept", "reject", "unsure"]),
+        ("next_mp", ["accept", "reject", "unsure"], [None, "reject", None]),
+        ("carbon_stars", [None, None, None], [None, None, None]),
+        ("", ["accept", "reject", "unsure"], ["accept", "reject", "unsure"]),
+    ],
+)
+def test_a_verdict_counts_for_another_list_only_as_far_as_it_says_something_of_it(
+    list_name: str, mp: list[str | None], cemp: list[str | None]
+) -> None:
+    """A CEMP star is metal-poor; who rejects a star as CEMP has not said that it is not metal-poor."""
+    by_star = {verdict: (verdict, 2, 3.0, "note") for verdict in ("accept", "reject", "unsure")}
+    vetted = Vetted(by_star, dict.fromkeys(by_star, list_name))
+    ranked = pa.table({"star": list(by_star)})
+    wanted: dict[ListName, list[str | None]] = {"MP": mp, "CEMP": cemp}
+    for name, expected in wanted.items():
+        table = vetted.add_to(ranked, name)
+        assert table["verdict"].to_pylist() == expected
+        assert table["verdict_people"].to_pylist() == [word and 2 for word in expected]
+        assert table["verdict_quality"].to_pylist() == [3.0] * 3
+        found = vetted.records({name: table})[name]
+        assert [found.accept, found.reject] == [expected.count("accept"), expected.count("reject")]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("star,verdict,look\na,accept,1\n", "no column people; give the table of survey report merge"),
@@ -77,6 +105,8 @@ def test_without_verdicts_nothing_is_added(judged: tuple[Path, list[str]]) -> No
         ("star,verdict,people\na,accept,\n", "row 2: people is None, quality None; give a whole number"),
         ("star,verdict,people\na,accept,2.5\n", "row 2: people is '2.5', quality None; give a whole"),
         ("star,verdict,people,quality\na,accept,1,good\n", "row 2: people is '1', quality 'good'; give"),
+        ("star,verdict,people\na,accept,99999999999\n", "row 2: people is '99999999999', .* up to 1,000,000"),
+        ("star,verdict,people\n,accept,1\n", "row 2: the star has no name; give its name, or leave"),
         ("star,verdict,people\na,accept,1\na,reject,1\n", "row 3: the star a is there twice; keep one row"),
     ],
 )
