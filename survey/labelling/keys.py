@@ -15,28 +15,12 @@ from numpy.typing import NDArray
 from survey.labelling import star_id
 from survey.labelling.settings import KEY_COLUMNS, Key
 from survey.sources.naming import Naming, namings
-from survey.tables import cells
-from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS, IMAGE_COLUMNS
+from survey.tables import angles, cells
+from survey.tables.columns import CATALOGUE_COLUMNS, FILE_COLUMNS, IMAGE_COLUMNS, STAR_COLUMNS
 from survey.tables.read import TableFile
 
 Floats = NDArray[np.float64]
 
-STAR_COLUMNS = (
-    "gaia_source_id",
-    "source_id",
-    "designation",
-    "desig",
-    "star",
-    "lamost",
-    "uid",
-    "apogee_id",
-    "thing_id",
-    "thingid",
-    "groupid",
-)
-"""The usual names of the column that identifies the star, best first."""
-
-SEXAGESIMAL = r"^(?P<sign>[-+]?)(?P<units>\d+)[ :hd]+(?P<minutes>\d+)[ :m']+(?P<seconds>\d+\.?\d*)[s\"]?$"
 ENDING = r"(?i)(\.fits?|\.jpe?g|\.png)?(\.gz)?$"
 
 
@@ -197,19 +181,6 @@ def to_floats(column: pa.Array) -> Floats:
 
 
 def positions(table: pa.Table, columns: KeyColumns) -> tuple[Floats, Floats]:
-    """Right ascension and declination in degrees, also from 10 13 34.7 (hours) and -2:07:57.9."""
-    return _angle(table[columns.ra].combine_chunks(), 15.0), _angle(table[columns.dec].combine_chunks(), 1.0)
-
-
-def _angle(column: pa.Array, unit: float) -> Floats:
-    """Angles in degrees. A number is in degrees; sexagesimal text is in a `unit` of so many degrees."""
-    degrees_R = to_floats(column)
-    if not _is_text(column) or np.isfinite(degrees_R).all():
-        return degrees_R
-    parts = pc.extract_regex(pc.utf8_trim_whitespace(column), SEXAGESIMAL)
-    names = ("units", "minutes", "seconds")
-    units, minutes, seconds = (to_floats(pc.struct_field(parts, name)) for name in names)
-    is_negative = pc.equal(pc.struct_field(parts, "sign"), "-").fill_null(False)
-    signed_unit = np.where(is_negative.to_numpy(zero_copy_only=False), -unit, unit)
-    sexagesimal_R = signed_unit * (units + minutes / 60 + seconds / 3600)
-    return np.where(np.isfinite(degrees_R), degrees_R, sexagesimal_R)
+    """Right ascension and declination in degrees, also from sexagesimal text."""
+    ra, dec = (table[name].combine_chunks() for name in (columns.ra, columns.dec))
+    return angles.degrees_of_column(ra, angles.HOUR), angles.degrees_of_column(dec, 1.0)

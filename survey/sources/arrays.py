@@ -16,38 +16,16 @@ from pydantic import Field
 
 from survey.settings import Settings
 from survey.sources import table_files, wavelengths
+from survey.sources.column_names import visit_columns
 from survey.sources.noise import without_errors
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import GRIDS, Grid, LogWave, Refused, Spectrum
-from survey.tables.columns import magnitude_note, z_is_magnitude
-from survey.tables.ids import id_texts
+from survey.tables.columns import magnitude_note
+from survey.tables.ids import rounded_ids
 
 NAMED_GRIDS = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
 """The grids that have a name. The last is that of LAMOST's files, and of computed spectra that imitate them.
 """
-
-ALIASES = {
-    "visit": ("visit", "combined_file", "filename", "file", "file_name"),
-    "star": ("star", "designation", "desig", "combined_desig", "source_id", "thing_id"),
-    "obsid": ("obsid", "combined_obsid"),
-    "release": ("release", "data_v"),
-    "ra": ("ra", "combined_ra", "ra_obs"),
-    "dec": ("dec", "combined_dec", "dec_obs"),
-    "lmjd": ("lmjd", "combined_lmjd"),
-    "planid": ("planid", "combined_planid"),
-    "spid": ("spid", "combined_spid"),
-    "fiberid": ("fiberid", "combined_fiberid"),
-    "fiber_mask": ("fiber_mask", "fibermask", "fibermas", "fib_mask"),
-    "class": ("class", "combined_class"),
-    "subclass": ("subclass", "combined_subclass", "sptype", "spectral_type"),
-    "rv": ("rv", "combined_rv", "radial_velocity", "helio_rv", "heliocentric_rv", "rv_helio", "vhelio"),
-    "z": ("redshift", "z", "combined_z"),
-    "z_err": ("z_err", "combined_z_err"),
-    **{f"snr_{band}": (f"snr_{band}", f"snr{band}", f"sn_{band}", f"combined_snr{band}") for band in "ugriz"},
-    **{name: (name,) for name in ("gaia_source_id", "mag_g", "mag_r", "mag_i", "mag_gaia", "mag_system")},
-}
-"""The names, in any case, that a table may use for a column of a visit. The first one in the table counts."""
-
 
 class GridPoints(Settings):
     """A grid by its numbers."""
@@ -89,12 +67,10 @@ def note(path: str, settings: Options) -> tuple[str, str] | None:
 
 
 def _rounded_ids(table: table_files.ArrayFile | table_files.ParquetFile) -> str:
-    """Which ids of stars are floating-point numbers that lost digits, so that they are not used."""
+    """Which ids of stars are numbers that lost digits, so that they are not used."""
     columns = visit_columns(table.names)
-    names = dict.fromkeys(columns[key] for key in ("star", "gaia_source_id") if key in columns)
-    ids = ((name, column) for name in names if (column := table.floats(name)) is not None)
-    messages = (id_texts(column)[1].message(name) for name, column in ids)
-    return "; ".join(filter(None, messages))
+    names = dict.fromkeys(name for key, name in columns if key in ("star", "gaia_source_id"))
+    return rounded_ids((name, ids) for name in names if (ids := table.ids(name)) is not None)
 
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
@@ -115,9 +91,9 @@ def _spectra(
 ) -> Iterator[tuple[int, Spectrum | Refused]]:
     wave = None if table.has_wave else _pixel_wavelengths(_grid(path, table.pixels, settings))
     columns = visit_columns(table.names)
-    for number, row in table.rows(rows, tuple(columns.values())):
-        values = {column: row.visit[name] for column, name in columns.items()}
-        values |= {"survey": "arrays", "layout": table.layout}
+    for number, row in table.rows(rows, tuple(dict.fromkeys(name for _, name in columns))):
+        values = [(column, row.visit[name]) for column, name in columns]
+        values += [("survey", "arrays"), ("layout", table.layout)]
         with np.errstate(all="ignore"):
             spectrum = _spectrum(row, wave, values, f"{Path(path).stem}-{number}")
         yield number, spectrum
@@ -128,7 +104,7 @@ def _pixel_wavelengths(grid: Grid) -> LogWave | np.ndarray:
 
 
 def _spectrum(
-    row: table_files.SpectrumRow, wave: LogWave | np.ndarray | None, values: dict[str, Any], name: str
+    row: table_files.SpectrumRow, wave: LogWave | np.ndarray | None, values: list[tuple[str, Any]], name: str
 ) -> Spectrum | Refused:
     """The spectrum of one row."""
     has_errors = row.ivar is not table_files.NO_COLUMN
@@ -141,7 +117,7 @@ def _spectrum(
         return refused
     if len(flux) != len(wave) or len(ivar) != len(flux):
         return Refused("bad_row", f"{len(flux)} of flux, {len(ivar)} of ivar, {len(wave)} wavelengths")
-    visit = valid_values(values.items())
+    visit = valid_values(values)
     visit["visit"] = visit_name(visit, visit.get("visit", name))
     if not has_errors:
         return without_errors(wave, flux, bad, suspect, visit)
@@ -203,16 +179,3 @@ def _grid(path: str, pixels: int | None, settings: Options) -> Grid:
 def _guess(pixels: int | None) -> str | None:
     """The name of the first named grid with this number of points."""
     return next((name for name, named in NAMED_GRIDS.items() if len(named) == pixels), None)
-
-
-def visit_columns(names: list[str]) -> dict[str, str]:
-    """The column of the table for each column of a visit. A `z` that is a magnitude is left out."""
-    by_lower = {name.lower(): name for name in names}
-    if z_is_magnitude(names):
-        del by_lower["z"]
-    columns = {}
-    for column, aliases in ALIASES.items():
-        matching = [by_lower[alias] for alias in aliases if alias in by_lower]
-        if matching:
-            columns[column] = matching[0]
-    return columns

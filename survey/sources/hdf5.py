@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from survey import files
 from survey.settings import Settings
 from survey.sources import wavelengths
-from survey.sources.arrays import visit_columns
 from survey.sources.ascii import ANGSTROM, NAMES
+from survey.sources.column_names import visit_columns
 from survey.sources.noise import without_errors
 from survey.sources.table_files import in_order
 from survey.sources.visit import valid_values, visit_name
 from survey.spectrum import LogWave, Refused, Spectrum
+from survey.tables.access import is_lost
 from survey.tables.columns import magnitude_note
+from survey.tables.ids import rounded_ids
 
 FILES = ("*.h5", "*.hdf5", "*.hdf")
 """The names of the files."""
@@ -54,8 +57,21 @@ def count(path: str, settings: Options) -> int | None:
 def note(path: str, settings: Options) -> tuple[str, str] | None:
     """What is assumed of a file, in words, without an option that says otherwise; None if nothing is."""
     with _opened(path, settings) as datasets:
-        magnitude = magnitude_note(datasets["flux"].parent) if datasets else ""
-    return (magnitude, "") if magnitude else None
+        if not datasets:
+            return None
+        text = "; ".join(filter(None, (magnitude_note(datasets["flux"].parent), rounded_ids(_ids(datasets)))))
+    return (text, "") if text else None
+
+
+def _ids(datasets: dict[str, Any]) -> Iterator[tuple[str, pa.Array]]:
+    """The ids of stars that may have lost digits, with the names of their datasets."""
+    names = set()
+    for role, dataset in datasets.items():
+        name = dataset.name.rpartition("/")[2]
+        is_id = role.startswith(("column star ", "column gaia_source_id "))
+        if is_id and name not in names and dataset.dtype.kind == "f":
+            names.add(name)
+            yield name, pa.array(dataset[()].astype(dataset.dtype.newbyteorder("=")))
 
 
 def read_rows(path: str, rows: list[int], settings: Options) -> list[Spectrum | Refused]:
@@ -104,6 +120,8 @@ def _opened(path: str, settings: Options) -> Iterator[dict[str, Any]]:
         except Refused:
             raise
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # whatever h5py raises
+            if is_lost(path, error):
+                raise
             text = str(error)
             raise ValueError(
                 text if path in text else f"{path}: no readable HDF5 ({text}); write the file again"
@@ -122,6 +140,7 @@ def _datasets(path: str, file: Any, settings: Options) -> dict[str, Any]:
         if any(name in by_lower for name in names)
     }
     if "flux" not in roles:
+        _check_groups(path, file[settings.group], settings.group)
         return {}
     shape = roles["flux"].shape
     if len(shape) != 2 or shape[1] > MOST_PIXELS or "wave" not in roles:
@@ -136,7 +155,21 @@ def _datasets(path: str, file: Any, settings: Options) -> dict[str, Any]:
         name: item for name, item in found.items() if item.shape == shape[:1] and item.dtype.kind in "biufSO"
     }
     names = visit_columns(list(columns))
-    return roles | {f"column {column}": columns[name] for column, name in names.items()}
+    return roles | {f"column {column} {name}": columns[name] for column, name in names}
+
+
+def _check_groups(path: str, group: Any, name: str) -> None:
+    """An error if the fluxes lie in groups inside this one: it names them."""
+    import h5py
+
+    groups = [key for key in group if isinstance(group.get(key, getlink=True), h5py.HardLink)]
+    groups = [key for key in groups if isinstance(group[key], h5py.Group)]
+    with_flux = [key for key in groups if {inner.lower() for inner in group[key]} & set(LISTS["flux"])]
+    if with_flux:
+        raise ValueError(
+            f"{path}: no dataset flux in group {name}; the groups are {', '.join(groups)[:300]}; "
+            f"give options.hdf5.group={with_flux[0]}"
+        )
 
 
 def _inside(group: Any) -> Iterator[tuple[str, Any]]:
@@ -191,7 +224,7 @@ def _spectrum(values: dict[str, Any], is_log10: bool, name: str, settings: Optio
         angstrom = wavelengths.air_to_vacuum(angstrom)
     vacuum: LogWave | np.ndarray = wavelengths.log_linear_or_list(angstrom[order])
     visit = valid_values(
-        (role.removeprefix("column "), _cell(value))
+        (role.split(" ", 2)[1], _cell(value))
         for role, value in values.items()
         if role.startswith("column ")
     )

@@ -25,6 +25,7 @@ from survey.settings import Settings
 from survey.sources import fits
 from survey.sources.checking import Found, check_keys, checked, damage_refused
 from survey.spectrum import ImageOfObject, Refused, Spectrum
+from survey.tables.access import is_lost
 
 FITS_ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".fts")
 """The endings of FITS files, in lower case."""
@@ -164,7 +165,7 @@ def _damage_of(path: str, source: str) -> Iterator[None]:
     except (ConnectionError, FileNotFoundError, ValueError):
         raise
     except Exception as error:  # any error of a plugin over a damaged table: it becomes one that names both
-        if source == "arrays":
+        if source == "arrays" or is_lost(path, error):
             raise
         raise ValueError(f"{path}: {source} cannot read it ({type(error).__name__}: {error})") from error
 

@@ -10,17 +10,26 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from survey import files
 from survey.sources import row_groups
+from survey.sources.ascii import NAMES
+from survey.sources.column_names import visit_columns
+from survey.tables import cells
+from survey.tables.access import is_lost
 
 T = TypeVar("T")
+
+ERRORS = NAMES["error"]
+"""The names of a column of errors, which is read where there are no inverse variances."""
 
 NO_COLUMN = object()
 """The value of a row if the table lacks the column. None means that the row lacks the value."""
@@ -75,6 +84,8 @@ class ArrayFile:
 
     def __init__(self, file: Any, path: str) -> None:
         self._file, self._path = file, path
+        self.names: list[str] = []
+        """The columns of the CSV."""
         try:
             version = np.lib.format.read_magic(file)
             if version == (1, 0):
@@ -111,14 +122,10 @@ class ArrayFile:
 
     def _read_labels(self) -> pa.Table | None:
         path = label_path(self._path)
-        if not path or not files.exists(path):
+        entry = files.stat_of(path) if path else None
+        if entry is None:
             return None
-        try:
-            labels = pyarrow.csv.read_csv(io.BytesIO(files.read(path)))
-        except pa.ArrowInvalid as error:
-            raise ValueError(
-                f"{path}: no readable CSV ({error}); give a first line of names and one line per spectrum"
-            ) from error
+        self.names, labels = _read_label_csv(*entry)
         if labels.num_rows != self.count:
             raise ValueError(
                 f"{path}: {labels.num_rows} rows, but {self._path} has {self.count} spectra; "
@@ -126,16 +133,10 @@ class ArrayFile:
             )
         return labels
 
-    @property
-    def names(self) -> list[str]:
-        """The columns of the CSV."""
-        return [] if self._labels is None else list(self._labels.column_names)
-
-    def floats(self, name: str) -> pa.Array | None:
-        """A column of the CSV that holds floating-point numbers; None if it holds others."""
+    def ids(self, name: str) -> pa.Array:
+        """A column of the CSV."""
         assert self._labels is not None
-        is_float = pa.types.is_floating(self._labels.schema.field(name).type)
-        return self._labels[name].combine_chunks() if is_float else None
+        return self._labels[name].combine_chunks()
 
     def rows(self, numbers: list[int], columns: tuple[str, ...]) -> Iterator[tuple[int, SpectrumRow]]:
         """These rows with their numbers, and these columns of the CSV."""
@@ -144,6 +145,36 @@ class ArrayFile:
             self._file.seek(self._start + number * size)
             flux = np.frombuffer(self._file.read(size), self._kind)
             yield number, SpectrumRow(flux, NO_COLUMN, NO_COLUMN, NO_COLUMN, NO_COLUMN, visit)
+
+
+@lru_cache(maxsize=1)
+def _read_label_csv(path: str, size: int, stamp: float) -> tuple[list[str], pa.Table]:
+    """The names of all columns of a CSV, and those of a visit as text: numbers would lose zeros of ids.
+
+    The last one is kept as long as its size and time stay the same: each shard needs it.
+    """
+    data = pa.BufferReader(files.read(path))
+    try:
+        names = pyarrow.csv.open_csv(data).schema.names
+        data.seek(0)
+        columns = visit_columns(names)
+        wanted = list(dict.fromkeys(name for _, name in columns)) or names[:1]
+        as_text = pyarrow.csv.ConvertOptions(
+            include_columns=wanted,
+            column_types=dict.fromkeys(wanted, pa.string()),
+            null_values=[*pyarrow.csv.ConvertOptions().null_values, *cells.MISSING],
+            strings_can_be_null=True,
+        )
+        labels = pyarrow.csv.read_csv(data, convert_options=as_text)
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"{path}: no readable CSV ({error}); give a first line of names and one line per spectrum"
+        ) from error
+    for name in dict.fromkeys(name for column, name in columns if column in ("visit", "star", "planid")):
+        # pandas writes whole numbers so, where a column has gaps
+        text = pc.replace_substring_regex(labels[name], r"^(\d{1,16})\.0+$", r"\1")
+        labels = labels.set_column(wanted.index(name), name, text)
+    return names, labels
 
 
 class ParquetFile:
@@ -164,6 +195,8 @@ class ParquetFile:
         try:
             self._parquet = pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
+            if is_lost(path, error):
+                raise
             raise ValueError(f"{path}: no readable Parquet ({error}); give .npy or Parquet files") from error
         schema = self._parquet.schema_arrow
         self.names: list[str] = list(schema.names)
@@ -171,25 +204,31 @@ class ParquetFile:
         self._lists = [
             next((by_lower[name] for name in names if name in by_lower), None) for names in self.LISTS
         ]
-        flux, _, wave, *_ = self._lists
+        flux, ivar, wave, *_ = self._lists
+        self._error = None if ivar else self._list_of_errors(schema, by_lower)
         if flux is None:
             raise ValueError(
                 f"{path}: the columns are {', '.join(self.names[:20])}; "
                 "a Parquet of spectra needs a column of lists named flux"
             )
         kind = schema.field(flux).type
-        fixed = pa.types.is_fixed_size_list(kind)
-        if not (fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        if not _is_list(kind):
             raise ValueError(f"{path}: the column {flux} holds {kind}; give a list of numbers in each row")
-        self.pixels: int | None = kind.list_size if fixed else None
+        self.pixels: int | None = kind.list_size if pa.types.is_fixed_size_list(kind) else None
         self.has_wave = wave is not None
         self.count: int = self._parquet.metadata.num_rows
         self.complete = self.count
 
+    @staticmethod
+    def _list_of_errors(schema: pa.Schema, by_lower: dict[str, str]) -> str | None:
+        """The column of errors. A single number in each row is something else, such as a dispersion."""
+        named = (by_lower[name] for name in ERRORS if name in by_lower)
+        return next((name for name in named if _is_list(schema.field(name).type)), None)
+
     def check_complete(self) -> None:
         """Nothing: a Parquet file that was cut short cannot be opened."""
 
-    def floats(self, name: str) -> pa.Array | None:
+    def ids(self, name: str) -> pa.Array | None:
         """A column that holds a floating-point number in each row; None if it holds others."""
         if not pa.types.is_floating(self._parquet.schema_arrow.field(name).type):
             return None
@@ -209,14 +248,14 @@ class ParquetFile:
     def _rows_of_group(
         self, group: int, numbers: list[int], columns: tuple[str, ...]
     ) -> Iterator[SpectrumRow]:
-        needed = [name for name in (*self._lists, *columns) if name is not None]
+        needed = [name for name in (*self._lists, self._error, *columns) if name is not None]
         try:
             pieces = row_groups.pieces(self._parquet, self._file, self._path, group, needed, numbers)
             for inside, first, table in pieces:
                 yield from self._rows_of_table(table, [number - first for number in inside], columns)
-        except ConnectionError:
-            raise  # a bucket that does not answer: the file may be sound
         except (pa.ArrowException, OSError) as error:
+            if is_lost(self._path, error):
+                raise
             raise ValueError(
                 f"{self._path}: row group {group} is damaged ({error}); copy the file again"
             ) from error
@@ -225,6 +264,7 @@ class ParquetFile:
         self, table: pa.Table, numbers: list[int], columns: tuple[str, ...]
     ) -> Iterator[SpectrumRow]:
         lists = [None if name is None else table.column(name) for name in self._lists]
+        error_column = None if self._error is None else table.column(self._error)
         is_log10 = (self._lists[2] or "").lower() == "loglam"
         for number, visit in zip(numbers, _visits(table, columns, numbers), strict=True):
             flux, ivar, wave, bad, suspect = (
@@ -232,6 +272,8 @@ class ParquetFile:
             )
             if is_log10 and isinstance(wave, np.ndarray):
                 wave = 10.0 ** np.clip(wave.astype(float), 0, 9)
+            if error_column is not None:
+                ivar = _inverse_variances(_cell(error_column[number]))
             yield SpectrumRow(flux, ivar, wave, bad, suspect, visit)
 
 
@@ -241,6 +283,20 @@ def _visits(table: pa.Table | None, columns: tuple[str, ...], numbers: list[int]
         return [{}] * len(numbers)
     rows: list[dict[str, Any]] = table.select(list(columns)).take(numbers).to_pylist()
     return rows
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _inverse_variances(errors: Any) -> Any:
+    """The inverse variances of a list of errors, 0 where there is no error; another value as it is."""
+    if not isinstance(errors, np.ndarray) or errors.dtype.kind not in "fiu":
+        return errors
+    with np.errstate(all="ignore"):
+        return 1 / np.where(errors > 0, errors, np.inf).astype(float) ** 2
 
 
 def _cell(value: pa.Scalar) -> Any:

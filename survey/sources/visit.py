@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from survey.tables.angles import HOUR, degrees_of_text
 from survey.tables.cells import SENTINELS
 from survey.tables.ids import has_all_digits
 
+_NO_ID = {"0", "-1"}
 _NO_VALUE = {"", "-9999", "nan", "n/a", "none", "non", "null"}
 
 
@@ -32,7 +34,7 @@ def text_or_none(value: object) -> str | None:
 def id_or_none(value: object) -> str | None:
     """The name of a star; None for a number that lost digits, such as 3.21099E+18: it is that of several."""
     text = text_or_none(value)
-    return text if text and has_all_digits(text) else None
+    return text if text and text not in _NO_ID and has_all_digits(text) else None
 
 
 def number_or_none(value: object) -> float | int | None:
@@ -87,6 +89,28 @@ def _magnitude(value: object) -> float | None:
     return number if number else None
 
 
+def _right_ascension(value: object) -> float | None:
+    """Degrees from 0 to 360, also of a number from -180 and of text in hours, minutes and seconds."""
+    number = value if type(value) is float else _angle(value, HOUR)
+    if number is not None and -180 <= number < 0:
+        number %= 360
+    return number if number is not None and 0 <= number <= 360 else None
+
+
+def _declination(value: object) -> float | None:
+    """Degrees, also of text in degrees, minutes and seconds."""
+    number = value if type(value) is float else _angle(value, 1.0)
+    return number if number is not None and -90 <= number <= 90 else None
+
+
+def _angle(value: object, unit: float) -> float | None:
+    number = number_or_none(value)
+    if number is not None:
+        return float(number)
+    text = text_or_none(value)
+    return degrees_of_text(text, unit) if text else None
+
+
 def _velocity(value: object) -> float | None:
     """A velocity in km/s that was measured; tables write -9999, 999 and the like if it was not."""
     number = number_between(-_LIGHT, _LIGHT)(value)
@@ -96,8 +120,8 @@ def _velocity(value: object) -> float | None:
 CHECKS: dict[str, Callable[[object], object | None]] = {
     "star": id_or_none,
     "obsid": integer_between(1, _INT64),
-    "ra": number_between(0.0, 360.0),
-    "dec": number_between(-90.0, 90.0),
+    "ra": _right_ascension,
+    "dec": _declination,
     "lmjd": integer_between(1, 999_999),
     "spid": integer_between(0, _INT32),
     "fiberid": integer_between(0, _INT32),

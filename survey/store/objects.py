@@ -23,6 +23,7 @@ from survey.sources.reading import Sources
 from survey.spectrum import ImageOfObject, Refused, Spectrum
 from survey.store.manifest.table_sizes import damage_of_table
 from survey.store.schema import Flag
+from survey.tables.access import is_lost
 
 
 @dataclass
@@ -130,9 +131,9 @@ def _read_table(path: str, rows: list[dict[str, Any]], sources: Sources) -> Iter
             yield SourceItem(row, None, result)
     except FileNotFoundError:
         refused = Refused("missing", "no such file")
-    except ConnectionError:
-        raise  # a bucket that does not answer: the table may be sound
     except OSError as error:
+        if is_lost(path, error):
+            raise
         refused = Refused("missing", error.strerror or str(error))
     except ValueError as error:
         refused = Refused("bad_row", str(error))

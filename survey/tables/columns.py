@@ -33,20 +33,26 @@ FILE_COLUMNS = (
 IMAGE_COLUMNS = ("image", "image_file", "image_path", "cutout", "cutout_file", "jpg")
 """The names of a catalogue's column that holds the file of an image, best first."""
 
+STAR_COLUMNS = (
+    "gaia_source_id",
+    "source_id",
+    "designation",
+    "desig",
+    "star",
+    "lamost",
+    "uid",
+    "apogee_id",
+    "thing_id",
+    "thingid",
+    "groupid",
+    "bestobjid",
+    "objid",
+)
+"""The names of the column that identifies the star in any table, best first."""
+
 CATALOGUE_COLUMNS = {
     "obsid": ("obsid", "obs_id"),
-    "star": (
-        "gaia_source_id",
-        "source_id",
-        "designation",
-        "lamost",
-        "uid",
-        "apogee_id",
-        "thing_id",
-        "thingid",
-        "bestobjid",
-        "objid",
-    ),
+    "star": STAR_COLUMNS,
     "ra": ("ra", "ra_obs", "raj2000", "ra_deg", "ra_lamost", "ra_gaia"),
     "dec": ("dec", "dec_obs", "dej2000", "dec_deg", "dec_lamost", "dec_gaia"),
     "rv": (

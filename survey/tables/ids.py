@@ -5,6 +5,7 @@ Spreadsheets write such numbers, and pandas where a column of whole numbers has 
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,10 @@ from survey.tables import cells
 EXACT = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 """Below this a floating-point number of so many bits holds each whole number; above it neighbours are one."""
 
-SCIENTIFIC = r"^[-+]?\d+(?:\.(?P<decimals>\d*)[eE]\+?|[eE]\+)(?P<power>\d{1,3})$"
+SCIENTIFIC = (
+    r"^[-+]?(?:\d+(?:\.(?P<decimals>\d*)[eE]\+?|[eE]\+)(?P<power>\d{1,3})|(?P<too_long>\d{17,})\.0+)$"
+)
+"""A floating-point number as text; one with a decimal point that is `too_long` was rounded before."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ def id_texts(column: pa.Array) -> tuple[pa.Array, Rounded]:
     return _with_all_digits(cells.text(column))
 
 
+def rounded_ids(columns: Iterable[tuple[str, pa.Array]]) -> str:
+    """What is wrong with the ids in columns of these names; empty if nothing is."""
+    return "; ".join(filter(None, (id_texts(column)[1].message(name) for name, column in columns)))
+
+
 def exact_ids(column: pa.Array, name: str, where: str) -> list[str | None]:
     """Ids as trimmed text, or an error if some of them lost digits: they would be those of other stars."""
     texts, rounded = id_texts(column)
@@ -63,7 +72,9 @@ def exact_ids(column: pa.Array, name: str, where: str) -> list[str | None]:
 def has_all_digits(text: str) -> bool:
     """Whether a text is not a number such as 3.21099E+18, of which digits are lost."""
     found = re.match(SCIENTIFIC, text)
-    return not found or int(found["power"]) <= len(found["decimals"] or "")
+    if not found:
+        return True
+    return not found["too_long"] and int(found["power"]) <= len(found["decimals"] or "")
 
 
 def _exact(column: pa.Array) -> tuple[pa.Array, Rounded]:
@@ -82,7 +93,8 @@ def _with_all_digits(texts: pa.Array) -> tuple[pa.Array, Rounded]:
     if parts.null_count == len(parts):
         return texts, Rounded()
     decimals = pc.utf8_length(pc.struct_field(parts, "decimals"))
-    lost = pc.greater(pc.cast(pc.struct_field(parts, "power"), pa.int32()), decimals)
+    power = pc.replace_substring_regex(pc.struct_field(parts, "power"), "^$", "999")  # too long
+    lost = pc.greater(pc.cast(power, pa.int32()), decimals)
     count = pc.sum(lost).as_py() or 0
     rounded = Rounded(count, texts.filter(lost)[0].as_py()) if count else Rounded()
     return pc.if_else(pc.fill_null(lost, False), None, texts), rounded

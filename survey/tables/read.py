@@ -26,6 +26,7 @@ from isal import igzip, igzip_lib
 
 from survey import files
 from survey.tables import cells
+from survey.tables.access import is_lost
 from survey.tables.columns import column_prefixes
 
 BLOCK = 8 << 20
@@ -122,9 +123,9 @@ def report_damage(path: str, job: str) -> Iterator[None]:
     """Errors of reading a damaged file name the file and say what to do."""
     try:
         yield
-    except ConnectionError:
-        raise  # the bucket does not answer: the file may be sound
     except DAMAGE as error:
+        if is_lost(path, error):
+            raise
         text = str(error).strip()
         text += IN_UTF8 if text.endswith(NO_UTF8) else ""
         if text.endswith(IN_UTF8):
@@ -291,9 +292,10 @@ def _read_fits(table: TableFile, stream: Any, wanted: list[str]) -> pa.Table:
 
 
 def _fits_column(hdu: Any, name: str) -> pa.Array:
+    raw = hdu.data.view(np.ndarray)[name]
+    if raw.dtype.kind == "S":  # astropy decodes only ASCII, and all cells or none
+        return cells.as_read(pa.array([text.strip() for text in raw.tolist()], pa.binary()))
     values, null = np.asarray(hdu.data[name]), hdu.columns[name].null
-    if values.dtype.kind in "US":
-        return pa.array([text.strip() for text in values.astype(str).tolist()], pa.string())
     is_null = values == null if null is not None and values.dtype.kind in "iu" else None
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=is_null)
 

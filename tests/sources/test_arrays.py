@@ -14,8 +14,11 @@ import pytest
 from survey import files
 from survey.settings import SettingsError
 from survey.sources import arrays, reading
+from survey.sources.column_names import ALIASES
 from survey.sources.visit import valid_values
 from survey.spectrum import GRIDS, VISIT_KEYS, LogWave, Refused, Spectrum
+from survey.store.manifest.table_sizes import spectra_in_table
+from survey.tables.columns import CATALOGUE_COLUMNS, STAR_COLUMNS
 
 NULL = arrays.Options()
 CEMP4900 = arrays.Options(grid="cemp4900")
@@ -160,7 +163,8 @@ def test_a_star_id_that_lost_digits_in_a_float_is_no_name_and_a_note_says_so(
         )
     assert [spectrum.visit.get("star") for spectrum in read_spectra(path, [0, 1, 2])] == [None, None, "77"]
     text, _ = arrays.note(path, arrays.Options()) or ("", "")
-    assert text.startswith("column source_id: 1 ids, such as 2134567890123456768, are floating-point numbers")
+    example = "2.1345678901234568e+18" if kind == "csv" else "2134567890123456768"
+    assert text.startswith(f"column source_id: 1 ids, such as {example}, are floating-point numbers")
     assert valid_values([("star", "3.21099E+18"), ("visit", "3.2E+18")]) == {"visit": "3.2E+18"}
     assert valid_values([("star", "J012345.67+012345.6")]) == {"star": "J012345.67+012345.6"}
 
@@ -419,7 +423,7 @@ def test_only_the_requested_part_of_a_file_in_a_bucket_is_read(
     ).read_bytes()
     bucket = Bucket(X__npy=array, y__csv=b"z\n" + b"0.5\n" * 64, t__parquet=lists)
     monkeypatch.setattr(files, "bucket_system", lambda: bucket)
-    monkeypatch.setattr(files, "exists", bucket.objects.__contains__)
+    monkeypatch.setattr(files, "stat_of", lambda path: files.Entry(path, len(bucket.objects[path]), 0.0))
     monkeypatch.setattr(files, "read", bucket.objects.__getitem__)
     for path in ("s3://b/X.npy", "s3://b/t.parquet"):
         assert arrays.count(path, NULL) == 64
@@ -432,3 +436,58 @@ def test_only_the_requested_part_of_a_file_in_a_bucket_is_read(
 
 def test_refused_rows_are_values_not_exceptions(tmp_path: Path) -> None:
     assert read_refusals(save_table(tmp_path, flux=[None, [1.0]]), [0], CEMP4900) == ["bad_row"]
+
+
+def test_a_star_may_be_named_as_in_label_tables_and_the_better_name_counts(tmp_path: Path) -> None:
+    labels = {"star": ["a", "b", "c"], "gaia_source_id": [2147483647000000003, 0, -9999]}
+    path = save_array(tmp_path, np.ones((3, PIXELS), "f4"), labels)
+    stars = [spectrum.visit.get("star") for spectrum in read_spectra(path, [0, 1, 2])]
+    assert stars == ["2147483647000000003", "b", "c"]
+    assert set(STAR_COLUMNS) <= set(ALIASES["star"])
+    assert CATALOGUE_COLUMNS["star"] == STAR_COLUMNS
+
+
+def test_the_csv_beside_an_array_keeps_ids_and_names_as_they_are_written(tmp_path: Path) -> None:
+    flux = np.ones((3, PIXELS), "f4")
+    lines = ["00003,2020-01-01,00:40:00.0,12", "NA,2020-01-02,-10,12.5", "7.0,,10,NA"]
+    (tmp_path / "y.csv").write_text("\n".join(["star,visit,ra,rv", *lines]))
+    visits = [spectrum.visit for spectrum in read_spectra(save_array(tmp_path, flux), [0, 1, 2])]
+    assert [visit.get("star") for visit in visits] == ["00003", None, "7"]
+    assert [visit["visit"] for visit in visits] == ["2020-01-01", "2020-01-02", "X-2"]
+    assert [visit["ra"] for visit in visits] == [10, 350, 10]
+    assert [visit.get("rv") for visit in visits] == [12, 12.5, None]
+
+
+def test_the_csv_beside_an_array_is_read_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, original, reads = save_array(tmp_path, np.ones((2, PIXELS), "f4"), {"rv": [1, 2]}), files.read, []
+
+    def noted(name: str) -> bytes:
+        reads.append(name)
+        return original(name)
+
+    monkeypatch.setattr(files, "read", noted)
+    for _ in range(3):
+        assert read_spectra(path, [1])[0].visit["rv"] == 2
+    assert len(reads) == 1
+    (tmp_path / "y.csv").write_text("rv\n10\n20\n")
+    assert read_spectra(path, [1])[0].visit["rv"] == 20
+
+
+def test_a_parquet_may_have_errors_in_place_of_inverse_variances(tmp_path: Path) -> None:
+    flux, wave = [[1.0, 2.0, 3.0]] * 2, [[4000.0, 4001.0, 4002.0]] * 2
+    path = save_table(tmp_path, flux=flux, wave=wave, Sigma=[[0.5, 0.0, np.nan], None], err=[1.0, 2.0])
+    first, second = arrays.read_rows(path, [0, 1], NULL)
+    assert isinstance(first, Spectrum)
+    assert not first.noise_estimated
+    np.testing.assert_array_equal(first.ivar, [4, 0, 0])
+    assert isinstance(second, Refused)
+    path = save_table(tmp_path, flux=flux, wave=wave, err=[[1.0] * 3] * 2, ivar=[[9.0] * 3] * 2)
+    np.testing.assert_array_equal(read_spectra(path, [1])[0].ivar, 9)
+    path = save_table(tmp_path, flux=flux, wave=wave, sigma=[120.0, 80.0])  # of a galaxy
+    assert read_spectra(path, [1])[0].noise_estimated
+
+
+def test_the_spectra_of_a_parquet_are_counted_whatever_the_case_of_its_names(tmp_path: Path) -> None:
+    assert spectra_in_table(save_table(tmp_path, FLUX=[[1.0, 2.0]] * 2, WAVE=[[4000.0, 4001.0]] * 2)) == 2

@@ -108,8 +108,11 @@ def test_a_file_that_cannot_be_used_is_named_with_what_to_give(
 
 def test_a_group_may_hold_the_datasets(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", **{"blue/flux": FLUX, "blue/wave": WAVE})
-    assert hdf5.count(path, hdf5.Options()) is None
+    message = r"no dataset flux in group /; the groups are blue; give options\.hdf5\.group=blue"
+    with pytest.raises(ValueError, match=message):
+        hdf5.count(path, hdf5.Options())
     assert hdf5.count(path, hdf5.Options(group="blue")) == 6
+    assert hdf5.count(write(tmp_path / "b.h5", **{"notes/text": [1, 2]}), hdf5.Options()) is None
     with pytest.raises(ValueError, match=r"there is no group red; give options\.hdf5\.group="):
         hdf5.count(path, hdf5.Options(group="red"))
 

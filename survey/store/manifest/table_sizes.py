@@ -20,7 +20,7 @@ def spectra_in_table(path: str) -> int | None:
         return array_rows(path)
     if start.startswith(b"PAR1"):
         names, rows = parquet_header(path)
-        return rows if "flux" in names else None
+        return rows if "flux" in map(str.lower, names) else None
     if path.endswith((".npy", ".parquet")):
         raise ValueError(
             f"ingest: {path}: begins with {start[:8]!r}, so it is no {path.rpartition('.')[2]} file; "
