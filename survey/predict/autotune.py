@@ -88,10 +88,13 @@ class Autotuner:
             note = f"shard {shard} has no spectra, so nothing was measured"
             return default.model_copy(update={"notes": (note,)})
         batches: tuple[int, ...] = GPU_BATCHES if self.gpu else CPU_BATCHES
+        rows = max(batches)
         if request.batch:
             batches = (request.batch,)
+            largest_shard = max(map(self.spec.inputs.rows_in, range(self.spec.inputs.shards)))
+            rows = min(request.batch, max(largest_shard, 1))  # no batch of the job is larger
         few = inputs.to_spectra(table, self.spec.inputs.path, self.ensemble.members.extra_inputs)
-        spectra = few[torch.arange(max(batches)) % len(few)]  # repeated where there are too few
+        spectra = few[torch.arange(rows) % len(few)]  # repeated where there are too few
         snr_N = np.resize(signal_to_noise(table), len(spectra))
         precision = self._choose_precision(spectra, snr_N)
         batch, rate = self._choose_batch(spectra, snr_N, batches, precision)

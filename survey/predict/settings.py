@@ -92,7 +92,10 @@ class Predict(Settings):
         "with those of float32 within the tolerance, else float32",
     )
     batch: int | None = Field(
-        None, ge=1, description="spectra in a batch; null = the fastest size, measured on the first shard"
+        None,
+        ge=1,
+        le=65_536,
+        description="spectra in a batch; null = the fastest size, measured on the first shard",
     )
     compile: Literal["auto", "always", "never"] = Field(
         "auto",
@@ -112,7 +115,8 @@ class Predict(Settings):
     )
     seed: int = Field(0, ge=0, description="seed of the dropout passes")
     embeddings: bool = Field(
-        False, description="also write the last features of the networks, as the column latent"
+        False,
+        description="also write the last features of the networks, as the column latent; not with cascade=",
     )
     members: bool = Field(
         False, description="also write the answers of each member, as columns m0_..., m1_..."
@@ -149,6 +153,11 @@ class Predict(Settings):
             found = "neither is given" if self.store is None else "both are given"
             raise ValueError(
                 f"store, input: {found}; give store= with the folder of a store, or input= with survey files"
+            )
+        if self.cascade and self.embeddings:
+            raise ValueError(
+                "cascade, embeddings: both are given, but most spectra have the features of one member only; "
+                "leave out cascade= for the column latent of all spectra, or embeddings="
             )
         self.ingest_settings({})
         return self

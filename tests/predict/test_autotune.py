@@ -19,6 +19,7 @@ from survey.predict.inputs import StoreInput
 from survey.predict.output import Choice
 from survey.predict.predict import predict
 from survey.predict.worker import PredictionSpec
+from survey.settings import SettingsError
 from survey.store.store import open_store
 from survey.training.batches import Spectra, read_spectra
 from tests.ensemble import untrained
@@ -84,6 +85,24 @@ def test_the_smallest_batch_that_is_nearly_the_fastest_is_chosen(
     choice = chosen(place, monkeypatch, cost)
     assert (choice.batch, choice.precision, choice.compiled) == (best, "float32", False)
     assert "spectra/s by batch: 16 " in choice.notes[0]
+
+
+def test_a_trial_of_a_given_batch_has_no_more_spectra_than_a_shard(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    monkeypatch.setattr(Ensemble, "predict", lambda _, spectra, *__, **___: sizes.append(len(spectra)))
+    monkeypatch.setattr(autotune, "compile_networks", lambda _: None)
+    made = spec(place)
+    largest = max(map(made.inputs.rows_in, range(made.inputs.shards)))
+    request = TrialRequest(batch=50_000, precision="float32", compile="always")
+    assert Choice.model_validate(Autotuner(made, request, 1, 1, False)(0)).batch == 50_000
+    assert set(sizes) == {largest}
+
+
+def test_a_batch_that_no_memory_holds_is_refused(place: Path) -> None:
+    with pytest.raises(SettingsError, match="predict: batch: 500000: should be less than or equal to 65536"):
+        settings(place, batch=500_000)
 
 
 def test_a_full_memory_ends_the_search(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

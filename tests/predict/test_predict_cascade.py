@@ -83,14 +83,18 @@ def test_rows_that_go_on_are_those_of_the_ensemble(place: Path, said: Path, plai
     assert kept[0].read_bytes() == kept[1].read_bytes()
 
 
-def test_members_and_features_are_null_where_a_member_has_not_looked(place: Path, tmp_path: Path) -> None:
-    table = predict_sky(place, tmp_path / "said", cascade=True, members=True, embeddings=True)
+def test_members_are_null_where_a_member_has_not_looked(place: Path, tmp_path: Path) -> None:
+    table = predict_sky(place, tmp_path / "said", cascade=True, members=True)
     ruled_out = table["ruled_out"].to_numpy()
     slow, fast = (np.isfinite(numbers(table, name)) for name in ("m0_FeH", "m1_FeH"))
     assert np.array_equal(slow, ~ruled_out)
     assert fast.all()
-    latent = np.array(table["latent"].to_pylist())
-    assert np.array_equal(np.isfinite(latent).all(1), ~ruled_out)
+
+
+def test_features_of_some_members_only_are_refused(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"cascade, embeddings: both are given.*leave out cascade="):
+        predict_sky(place, tmp_path / "said", cascade=True, embeddings=True)
+    assert not (tmp_path / "said").exists()
 
 
 def test_a_stopped_cascade_continues_to_the_same_files(place: Path, said: Path, tmp_path: Path) -> None:
