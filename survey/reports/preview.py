@@ -48,7 +48,7 @@ def _spread(store: Store, count: int) -> Iterator[pa.Table]:
 
 
 def picture(raw: Spectrum, row: dict[str, Any], preparer: Preparer) -> bytes:
-    """The four stages of a spectrum as a PNG; `row` is the spectrum in the store, `raw` has its shift as z."""
+    """The four stages of a spectrum as a PNG. `row` is the one in the store, `raw` has its shift as z."""
     prepared = preparer([raw], [None])
     assert prepared.continuum is not None
     wave, flux, is_good = preparer.grid.wave, prepared.flux[0], prepared.ivar[0] > 0

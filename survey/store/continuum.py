@@ -159,7 +159,7 @@ def segment(grid: Grid, device: torch.device) -> Fit:
 def _segments(size: int) -> list[tuple[slice, np.ndarray]]:
     """Overlapping segments and their weights, which add up to 1 everywhere."""
     bounds = np.linspace(0, size, SEGMENTS + 1).round().astype(int)
-    reach = size // (4 * SEGMENTS)
+    reach = max(1, size // (4 * SEGMENTS))
     x = np.arange(size)
     segments = []
     for number, (start, stop) in enumerate(pairwise(bounds)):

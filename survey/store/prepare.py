@@ -2,8 +2,8 @@
 
 They are shifted to the rest frame, cleaned of spikes, resampled, normalised, and their quality is measured.
 Everything is done by torch in batches of 128 spectra; on a CPU, the slowest steps are compiled loops (loops/)
-instead. The numbers of a spectrum do not depend on its batch. A bad pixel has ivar 0 from the
-first step to the last, and flux 1 (the continuum) in the result.
+instead. There, the numbers of a spectrum do not depend on its batch, but for a spline (5e-6). A bad pixel has
+ivar 0 from the first step to the last, and flux 1 (the continuum) in the result.
 
 Shapes: B spectra, W pixels of a window, P pixels, G grid points.
 """

@@ -76,8 +76,8 @@ class Prepare(Settings):
     floor: float = Field(
         0.05, ge=0, lt=1, description="points are bad where the continuum is below this share of its mean"
     )
-    lowest: float = Field(-1.0, description="a normalised flux below this is set to it and marked bad")
-    highest: float = Field(4.0, description="a normalised flux above this is set to it and marked bad")
+    lowest: float = Field(-1.0, description="points of a lower normalised flux are bad and get flux 1")
+    highest: float = Field(4.0, description="points of a higher normalised flux are bad and get flux 1")
     gates: Gates = Field(Gates(), description="limits of quality")
     image: PrepareImages = Field(PrepareImages(), description="how images are prepared")
 
@@ -302,6 +302,15 @@ class Ingest(Input):
         le=1000,
         description="number of spectra to draw, stage by stage, as PNG in the store's preview/",
     )
+
+    @model_validator(mode="after")
+    def _has_spectra_to_draw(self) -> Self:
+        if self.preview and not self.has_spectra:
+            raise SettingsError(
+                f"preview: {self.preview}, but with prepare.grid=none there are no spectra to draw; "
+                "leave preview out"
+            )
+        return self
 
     @property
     def has_spectra(self) -> bool:

@@ -301,3 +301,10 @@ def test_the_spline_crosses_a_gap_without_oscillating() -> None:
     ivar[:, 1800:2300] = 0  # 500 angstrom
     flux[:, 1800:2300] = 0
     assert np.abs(fitted("spline", grid, flux, ivar) / truth - 1).max() < 0.03
+
+
+@pytest.mark.parametrize("points", [2, 3, 4, 5, 8, 12, 19, 20])
+def test_segments_of_a_short_grid_have_a_continuum(points: int) -> None:
+    grid = Grid(4000.0, 4000.0 + 50.0 * (points - 1), 50.0)
+    flux = np.full((1, len(grid)), 3.0)
+    np.testing.assert_allclose(fitted("segment", grid, flux, np.ones_like(flux)), flux, rtol=1e-5)

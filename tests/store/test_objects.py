@@ -155,3 +155,9 @@ def test_a_store_keeps_something() -> None:
     values = {"input": "x", "store": "y", "prepare": {"grid": "none"}}
     with pytest.raises(SettingsError, match=r"grid: none is a store of images only; give image.size"):
         Ingest.from_dict("ingest", values)
+
+
+def test_without_spectra_there_is_none_to_draw() -> None:
+    values = {"input": "x", "store": "y", "preview": 2, "prepare": {"grid": "none", "image": {"size": 16}}}
+    with pytest.raises(SettingsError, match=r"preview: 2, but with prepare.grid=none there are no spectra"):
+        Ingest.from_dict("ingest", values)
