@@ -433,6 +433,14 @@ def test_a_parquet_catalogue_and_a_manifest_are_inputs_too(tmp_path: Path) -> No
     assert everything(tmp_path / "two") == everything(tmp_path / "one")
 
 
+def test_only_a_manifest_has_rows_sizes_and_times_of_its_files(tmp_path: Path) -> None:
+    root = spectra(tmp_path, "a.fits", "b.fits")
+    source = catalogue(root / "c.csv", "path,row,size,rv\na.fits,1,0.5,3\nb.fits,2,0.6,4\n")
+    planned(tmp_path / "store", source)
+    rows = [(row["row"], row["size"], row["stamp"], row["rv"]) for row in everything(tmp_path / "store")]
+    assert rows == [(-1, None, None, 3.0), (-1, None, None, 4.0)]
+
+
 def test_a_real_catalogue_with_combined_columns(tmp_path: Path, shared: Path) -> None:
     source = shared / "labels" / "dr8_repeat_groups.csv"
     result = planned(tmp_path / "store", source, files="/lamost", shard=100)

@@ -43,7 +43,7 @@ from survey.tables.read import DAMAGE, IN_UTF8, NO_UTF8, Columns, TableFile, ope
 LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
 
 MANIFEST_COLUMNS = ("row", "size", "stamp")
-"""More columns of a catalogue that is itself a manifest (it has a column `path`)."""
+"""More columns of a catalogue that is itself a manifest: it has `path` and all of these."""
 
 TRIED = 200
 """Rows whose files are looked for, to see in which folders they are."""
@@ -202,8 +202,8 @@ def open_catalogue(
         for name, aliases in CATALOGUE_COLUMNS.items()
         if (found := [number for alias in aliases for number in numbers.get(alias, [])])
     }
-    if file.lower() == "path" and not pattern:
-        value_columns |= {name: numbers[name][:1] for name in MANIFEST_COLUMNS if name in numbers}
+    if file.lower() == "path" and not pattern and all(name in numbers for name in MANIFEST_COLUMNS):
+        value_columns |= {name: numbers[name][:1] for name in MANIFEST_COLUMNS}
     return Catalogue(table, root, pieces, path_columns, image_pieces, image_columns, value_columns)
 
 
