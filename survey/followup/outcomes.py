@@ -1,8 +1,8 @@
 """A table of what observed stars are: true members of the list or not.
 
 It has a column `star`, and `true` (or `verdict`): true, false, yes, no, 1 or 0; or the measured labels FeH
-and CFe (or CH), to which the definition of the catalog is applied. Where there is a column `true`, labels are
-not used: they may be those that the networks predicted.
+and CFe (or CH), to which the definition of the catalog is applied. Where there is a column `true`, or a
+`verdict` in any row, labels are not used: they may be those that the networks predicted.
 """
 
 from collections import Counter
@@ -53,8 +53,9 @@ def read_outcomes(
     ids = exact_ids(table.read([star])[star].combine_chunks(), star, f"followup: results: {path}")
     names = [text or "" for text in ids]
     true_R = _answers(table, path)
-    if true_R is None:
-        true_R = _by_labels(table, document, path)
+    if true_R is None or (not _has_answer(true_R) and table.find("true") is None):
+        labelled_R = _by_labels(table, document, path)
+        true_R = true_R if labelled_R is None else labelled_R
     if true_R is None:
         needed = "true (true or false), or FeH" + (" and CFe" if document.search == "CEMP" else "")
         raise SettingsError(f"followup: results: {path}: no column {needed}; {table.similar('true')}")
@@ -85,11 +86,19 @@ def read_outcomes(
     return Outcomes({name: true for name, (true, _) in sorted(found.items())}, dict(counts))
 
 
+def _has_answer(true_R: list[bool | None]) -> bool:
+    return any(true is not None for true in true_R)
+
+
 def _answers(table: TableFile, path: str) -> list[bool | None] | None:
-    """The column `true` or `verdict`; None without such a column."""
-    name = table.find("true", "verdict")
-    if name is None:
-        return None
+    """The column `true`, or `verdict` if only that one is filled; None without such a column."""
+    columns = [name for name in map(table.find, ("true", "verdict")) if name]
+    answers = [_column_answers(table, name, path) for name in columns]
+    return next(filter(_has_answer, answers), answers[0] if answers else None)
+
+
+def _column_answers(table: TableFile, name: str, path: str) -> list[bool | None]:
+    """What a column says of each row."""
     answers = []
     column = table.read([name])[name].combine_chunks()
     texts = column.cast(pa.string()) if pa.types.is_boolean(column.type) else cells.text(column)

@@ -65,6 +65,15 @@ def test_a_fraction_is_no_answer_and_whole_floats_are(tmp_path: Path) -> None:
         read_outcomes(str(path), document(), ["A", "B"], [])
 
 
+def test_an_empty_verdict_leaves_the_decision_to_measured_labels(tmp_path: Path) -> None:
+    assert read(tmp_path, "star,verdict,FeH,CFe\nA,,-2,1\nB,,-2,0\n").true_by_star == {"A": True, "B": False}
+    assert read(tmp_path, "star,verdict,FeH,CFe\nA,yes,-2,0\nB,,-2,1\n").true_by_star == {"A": True}
+    assert read(tmp_path, "star,true,verdict\nA,,yes\nB,,\n").true_by_star == {"A": True}
+    for text in ("star,verdict\nA,\n", "star,true,FeH,CFe\nA,,-2,1\n"):
+        with pytest.raises(SettingsError, match="1 without a result"):
+            read(tmp_path, text)
+
+
 def test_measured_labels_decide_by_the_definition(tmp_path: Path) -> None:
     text = "star,FeH,CFe\nA,-2.0,1.0\nB,-2.0,0.3\nC,-0.5,\nD,-2.5,\n"
     found = read(tmp_path, text)
