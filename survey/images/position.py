@@ -1,12 +1,13 @@
 """Where on the sky a FITS image is: by its cards RA and DEC, or by the middle of its world coordinates.
 
-RA and DEC are degrees, or text in hours and degrees (`10:13:34.7`, `-02 07 57.9`). Cut-out services give
-world coordinates only; the object of a cut-out is in its middle.
+RA and DEC are degrees, also as text, or text in hours and degrees (`10:13:34.7`, `-02 07 57.9`). Cut-out
+services give world coordinates only; the object of a cut-out is in its middle.
 """
 
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 Card = Callable[[str], Any]
@@ -17,17 +18,16 @@ _SEXAGESIMAL = re.compile(r"\s*[-+]?\d{1,3}[ :hd]+\d{1,2}([ :m']+\d{1,2}(\.\d*)?
 
 def position(card: Card, height: int, width: int) -> dict[str, float]:
     """Right ascension and declination in degrees; empty if the header does not say them."""
-    named = [card("RA"), card("DEC")]
-    if None not in named:
-        degrees = [_degrees(value, unit) for value, unit in zip(named, ("hourangle", "deg"), strict=True)]
-        return {} if None in degrees else dict(zip(("ra", "dec"), degrees, strict=True))
-    return _middle(card, height, width)
+    ra, dec = _degrees(card("RA"), "hourangle"), _degrees(card("DEC"), "deg")
+    return _middle(card, height, width) if ra is None or dec is None else {"ra": ra, "dec": dec}
 
 
 def _degrees(value: Any, unit: str) -> Any:
-    """A number as it is, and sexagesimal text in degrees; other text is None."""
+    """A number as it is, decimal text as degrees, sexagesimal text in its unit; anything else is None."""
     if not isinstance(value, str):
         return value
+    with suppress(ValueError):
+        return float(value) if math.isfinite(float(value)) else None
     if not _SEXAGESIMAL.fullmatch(value):
         return None
     from astropy.coordinates import Angle  # takes a moment, and few headers need it

@@ -53,6 +53,20 @@ def test_sexagesimal_cards_are_hours_and_degrees(ra: str, dec: str) -> None:
     assert [found["ra"], found["dec"]] == pytest.approx([expected.ra.deg, expected.dec.deg], abs=1e-9)
 
 
+def test_decimal_text_is_degrees() -> None:
+    assert position({"RA": " 153.5", "DEC": "-2.25 "}.get, *SHAPE) == {"ra": 153.5, "dec": -2.25}
+    assert position({"RA": "153", "DEC": -2.25}.get, *SHAPE) == {"ra": 153.0, "dec": -2.25}
+
+
+@pytest.mark.parametrize("text", ["", "  ", "unknown", "nan", "10 99 00"])
+@pytest.mark.parametrize("card", ["RA", "DEC"])
+def test_cards_that_say_nothing_leave_the_position_to_the_world_coordinates(card: str, text: str) -> None:
+    expected = position((TANGENT | SCALES).get, *SHAPE)
+    cards = {"RA": 10.0, "DEC": 10.0} | TANGENT | SCALES | {card: text}
+    assert expected
+    assert position(cards.get, *SHAPE) == expected
+
+
 @pytest.mark.parametrize(
     "cards",
     [
