@@ -7,6 +7,8 @@ name in the catalogue. Shapes: R rows of the catalogue, S stars.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -15,9 +17,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from survey import files
+from survey.answers import LINE_COLUMNS, answer_columns
+from survey.catalog import crossmatch, kind_lists, ranked_purity, thresholds, vetted
 from survey.catalog.crossmatch import nearest_rows
+from survey.catalog.settings import LIST_NAMES
 from survey.catalog.visits import Floats
 from survey.labelling.keys import KeyColumns, key_columns, positions
+from survey.labels import CLASSES, LABELS
 from survey.settings import SettingsError
 from survey.tables import cells
 from survey.tables.columns import described_field, name_without_prefix
@@ -133,7 +139,8 @@ def _read_rows(table: TableFile, keys: KeyColumns, chosen: list[str]) -> pa.Tabl
     fields, values = [], []
     for name in chosen:
         values.append(_values(name, rows[name].combine_chunks()))
-        fields.append(described_field(name, values[-1].type, *_meaning(name, table.path)))
+        kind = values[-1].type
+        fields.append(described_field(name, kind, *_meaning(name, table.path, pa.types.is_string(kind))))
     for name, degrees_R in zip(POSITION, positions(rows, keys), strict=True):
         values.append(pa.array(degrees_R))
         fields.append(pa.field(name, pa.float64()))
@@ -147,35 +154,58 @@ def _usual_columns(table: TableFile) -> list[str]:
     return [*([gaia] if gaia else []), *magnitudes]
 
 
+@cache
+def _own_names() -> frozenset[str]:
+    """The names that columns of ours have or get later, in lower case: of all answers, and of the lists."""
+    names = [row.name for row in LABELS]
+    later = (
+        ranked_purity.COLUMNS,
+        vetted.COLUMNS,
+        kind_lists.COLUMNS,
+        crossmatch.COLUMNS,
+        thresholds.COLUMNS,
+    )
+    columns = [*answer_columns(names, CLASSES), *LINE_COLUMNS, *chain(*later), "rank", "not_listed"]
+    columns += [*(f"true_{name}" for name in names), *(f"belongs_{name}" for name in LIST_NAMES)]
+    return frozenset(map(str.lower, columns))
+
+
 def _free_name(name: str, taken: Sequence[str]) -> str:
-    """The name; with an ending if a column has it already, in any case of letters."""
-    return f"{name}_catalogue" if name.lower() in map(str.lower, taken) else name
+    """The name; with an ending if a column of ours has it or may get it, in any case of letters."""
+    others = _own_names().union(map(str.lower, taken))
+    while name.lower() in others:
+        name += "_catalogue"
+    return name
 
 
 def _values(name: str, column: pa.Array) -> pa.Array:
-    """The cells: a Gaia source_id as a whole number, magnitudes as floats, the rest as numbers or text."""
+    """The cells: a Gaia source_id as a whole number, magnitudes as floats, the rest as numbers or text.
+
+    What is named like a magnitude but has more words than numbers (`mag_flag`) is text.
+    """
     bare = name_without_prefix(name)
     if bare in GAIA:
         number = cells.integers(column)
         return pc.if_else(pc.greater(number, 0), number, None)
-    if MAGNITUDE.search(bare) and bare != "magtype":
+    text, numbers, integers = cells.text(column), cells.numbers(column), cells.integers(column)
+    has_words = 2 * (len(column) - numbers.null_count) < len(column) - text.null_count
+    if MAGNITUDE.search(bare) and bare != "magtype" and not has_words:
         values = cells.measured(column, BRIGHTEST, FAINTEST)
         return pc.cast(values, pa.float32())
-    text, numbers, integers = cells.text(column), cells.numbers(column), cells.integers(column)
     if numbers.null_count > text.null_count:  # some cell is a word
         return text
     numbers = integers if integers.null_count == numbers.null_count else numbers
     return pc.if_else(pc.is_in(numbers, pa.array(cells.SENTINELS).cast(numbers.type)), None, numbers)
 
 
-def _meaning(name: str, path: str) -> tuple[str, str, str]:
+def _meaning(name: str, path: str, is_text: bool) -> tuple[str, str, str]:
     """Description, unit and UCD of a column of a catalogue."""
     bare, file = name_without_prefix(name), path.rstrip("/").rpartition("/")[2]
     if bare in GAIA:
         return f"number of the source in Gaia, from {file}", "", "meta.id.cross"
     if bare == "magtype":
         return f"bands of mag1, mag2 and so on, from {file}", "", "meta.note;phot"
-    if MAGNITUDE.search(bare):
+    if MAGNITUDE.search(bare) and not is_text:
         ucd = "phot.color" if bare in ("bp_rp", "g_rp", "bp_g") else "phot.mag"
         return f"column {name} of {file}", "mag", ucd
     return f"column {name} of {file}", "", ""

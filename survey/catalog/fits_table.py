@@ -6,7 +6,7 @@ lists have nearly the same columns, so what a card says is made once.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +31,8 @@ FORMATS = {
 }
 """The format of each type in a FITS table, and its form in a row."""
 
+LONGEST_NAME = 68
+"""Letters of the name of a column, which one card must hold."""
 BLOCK = 2880
 """A FITS file consists of blocks of so many bytes."""
 
@@ -39,10 +41,12 @@ def fits_document(table: pa.Table, about: TableInfo, origin: Mapping[str, str]) 
     """The table as a FITS file: an empty image, as FITS wants it, and the table."""
     columns: list[NDArray[Any]] = []
     cards: list[tuple[str, str | int]] = []
-    for number, column in enumerate(read_columns(table.schema), 1):
+    described = read_columns(table.schema)
+    names = _names([column.name for column in described])
+    for number, (name, column) in enumerate(zip(names, described, strict=True), 1):
         form, values, null = _cells(column, table[column.name].combine_chunks())
         columns.append(values)
-        cards += [(f"TTYPE{number}", column.name), (f"TFORM{number}", form)]
+        cards += [(f"TTYPE{number}", name), (f"TFORM{number}", form)]
         cards += [(f"TNULL{number}", null)] if null is not None else []
         cards += _description(number, column)
     rows = np.empty(table.num_rows, [(f"f{number}", values.dtype) for number, values in enumerate(columns)])
@@ -99,6 +103,19 @@ def _description(number: int, column: Column) -> list[tuple[str, str]]:
         unit, text = "", f"{text}, in dex"
     cards = {"TUNIT": unit, "TUCD": column.ucd, "TCOMM": text}
     return [(f"{key}{number}", _ascii(value)) for key, value in cards.items() if value]
+
+
+def _names(names: Sequence[str]) -> list[str]:
+    """The names of columns as one card can hold them: ASCII, not too long, no two alike."""
+    fitting: list[str] = []
+    for name in names:
+        short = start = re.sub(r"[^ -&(-~]", "_", name)[:LONGEST_NAME].strip()
+        number = 1
+        while short in fitting or (short != name and short in names):
+            number += 1
+            short = f"{start[: LONGEST_NAME - 4]}_{number}"
+        fitting.append(short)
+    return fitting
 
 
 def _ascii(text: str) -> str:

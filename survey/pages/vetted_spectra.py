@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from survey.catalog.provenance import predictions_path
 from survey.catalog.stars import find_stars
+from survey.catalog.visits import repeated_visits
 from survey.pages.html import Attachments
 from survey.pages.page_text import cell_text, digits_of, plain_symbol
 from survey.pages.spectra_code import (
@@ -41,6 +42,8 @@ FULL_RESOLUTION = ((3850.0, 4400.0), (4620.0, 4760.0), (5040.0, 5290.0), (8480.0
 """Wavelengths (angstrom) that a page shows pixel by pixel: Ca, CN, the G band, C2, Mg b, Ca triplet."""
 STARS_AT_ONCE = 2000
 """Stars that are compared with all candidates at the same time."""
+VISIT_COLUMNS = ("path", "visit", "row", "lmjd", "snr")
+"""What tells the visits of a star apart, and what is said of each."""
 CONTINUUM_RATIO = 1.015
 """The ratio of two steps of the continuum."""
 
@@ -192,19 +195,18 @@ def _visits(stars: VettedStars, places: Sequence[Place]) -> list[list[tuple[Plac
     rows_N = np.flatnonzero(np.isin(found.star_N, star_K))
     shard_N = np.searchsorted(found.start_K, rows_N, "right") - 1
     number_of = {int(star): number for star, number in zip(star_K, several, strict=True)}
-    names = stars.table.select(["visit", "row"]).to_pylist()
-    best = {(number, (names[number]["visit"], names[number]["row"])) for number in several}
-    seen: set[tuple[int, Any]] = set()
-    for shard in np.unique(shard_N).tolist():
-        in_shard = rows_N[shard_N == shard] - found.start_K[shard]
-        table = predictions.table(shard, ["visit", "row", "lmjd", "snr"]).take(pa.array(in_shard))
-        for row, place in zip(table.to_pylist(), in_shard.tolist(), strict=True):
-            number = number_of[int(found.star_N[found.start_K[shard] + place])]
-            key = number, (row["visit"], row["row"])
-            if key not in seen and key not in best:
-                seen.add(key)
-                text = f"LMJD {row['lmjd']}, S/N {cell_text(row['snr'])}"
-                visits[number].append(((shard, place), text))
+    row_N = rows_N - found.start_K[shard_N]
+    tables = [
+        predictions.table(shard, list(VISIT_COLUMNS)).take(pa.array(row_N[shard_N == shard]))
+        for shard in np.unique(shard_N).tolist()
+    ]
+    table = pa.concat_tables(tables).combine_chunks()
+    number_N = np.array([number_of[int(star)] for star in found.star_N[rows_N]])
+    repeated_N = repeated_visits(table, number_N)
+    for n, row in enumerate(table.to_pylist()):
+        place, number = (int(shard_N[n]), int(row_N[n])), int(number_N[n])
+        if not repeated_N[n] and place != places[number]:
+            visits[number].append((place, f"LMJD {row['lmjd']}, S/N {cell_text(row['snr'])}"))
     return visits
 
 

@@ -203,3 +203,22 @@ def test_a_value_of_the_catalogue_takes_the_place_of_the_files_and_nothing_erase
     assert added["gaia_source_id"].to_pylist() == [1, 5, None]
     assert added["mag_g"].to_pylist() == [10.0, None, 12.0]  # of another type: a column of its own
     assert added["mag_g_catalogue"].to_pylist() == [9.5, 11.0, None]
+
+
+def test_a_column_named_like_one_of_ours_that_comes_later_or_is_not_predicted_gets_an_ending() -> None:
+    names = ["logg", "rv", "TEFF_err", "rank", "purity_to_here", "verdict", "not_listed", "carbon_by", "zeta"]
+    rows = pa.table({name: ["n/d"] for name in [*names, "gmag", "rv_catalogue"]})
+    added = AddedColumns(rows, np.zeros(1, np.int32)).add_to(pa.table({"star": ["a"]}), 0)
+    own = [f"{name}_catalogue" for name in names]
+    assert added.column_names == ["star", *own, "gmag", "rv_catalogue_catalogue"]
+
+
+def test_a_column_of_words_is_no_magnitude_whatever_its_name(tmp_path: Path) -> None:
+    lines = ["ra,dec,phot_mag_flag,gmag", "5,1,good,14.5", "6,1,bad,> 20", "7,1,,15.5"]
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    added = AddedColumns.read(str(tmp_path / "own.csv"), (), np.arange(5.0, 8.0), np.ones(3), 3.0)
+    stars = added.add_to(pa.table({"n": [0, 1, 2]}), 0)
+    assert stars["phot_mag_flag"].to_pylist() == ["good", "bad", None]
+    assert stars["gmag"].to_pylist() == [14.5, None, 15.5]
+    units = [stars.schema.field(name).metadata.get(b"unit", b"") for name in ("phot_mag_flag", "gmag")]
+    assert units == [b"", b"mag"]

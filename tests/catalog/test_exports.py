@@ -299,6 +299,19 @@ def test_letters_that_a_fits_header_cannot_hold_become_question_marks(tmp_path: 
         assert "members: ??" in header["HISTORY"]
 
 
+def test_names_of_columns_become_ascii_short_and_stay_distinct(tmp_path: Path) -> None:
+    long = "n" * 80
+    names = ["größe", "gr_ße", "gr__e", "星等", f"{long}a", f"{long}b", "it's " * 12, "sFe", "SFe"]
+    columns = [column(name, pa.float64(), [float(number)]) for number, name in enumerate(names)]
+    export_table(table_of(columns), str(tmp_path), TableInfo("list"), {}, formats=("fits", "votable"))
+    table = Table.read(tmp_path / "list.fits")
+    assert [table[name][0] for name in table.colnames] == list(range(len(names)))
+    assert table.colnames[:4] == ["gr__e_2", "gr__e_3", "gr__e", "__"]
+    assert table.colnames[-2:] == ["sFe", "SFe"]
+    assert all(len(name) <= 68 and name.isascii() for name in table.colnames)
+    assert "größe" in parse_single_table(tmp_path / "list.vot").to_table().colnames
+
+
 def test_an_empty_list_can_be_opened(tmp_path: Path) -> None:
     export_table(TABLE.slice(0, 0), str(tmp_path), TableInfo("none"), ORIGIN)
     assert len(parse_single_table(tmp_path / "none.vot").to_table()) == 0
