@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel
 
 from survey.help import nested_settings, setting_names
@@ -166,7 +167,16 @@ def _value(annotation: Any, text: str, where: str) -> Any:
         return text
     if _depth(text) > 0:
         raise SettingsError(f"{where}={shorten(text)}: a bracket is not closed; close it")
-    return _split_pairs(parse(text, where), where)
+    value = _split_pairs(parse(text, where), where)
+    return _with_digits(value, text) if annotation == tuple[str, ...] else value
+
+
+def _with_digits(value: Any, text: str) -> Any:
+    """A list of texts, where YAML would read an id of digits as a number: 0007 stays as it is written."""
+    if not isinstance(value, list):
+        return value
+    written = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - it makes texts, lists and dictionaries only
+    return [digits if type(item) is int else item for item, digits in zip(value, written, strict=True)]
 
 
 def sort(cls: type[Settings], job: str, arguments: list[str]) -> Arguments:

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from survey.archives.settings import Download
 from survey.arguments import load
 from survey.catalog.settings import CatalogSettings
 from survey.ensemble.settings import Build
 from survey.evaluate.settings import Evaluate
+from survey.explain.settings import ExplainSettings
+from survey.latent.settings import LatentSettings
 from survey.mock.settings import Mock
 from survey.predict.settings import Predict
 from survey.recipes import find_file, recipe_names
@@ -297,3 +300,18 @@ def test_home_is_known_in_every_setting_and_in_names_of_recipes(
     assert (found.store, found.labels, found.run) == (f"{tmp_path}/st", f"{tmp_path}/l", "r~/x")
     build = load(Build, "ensemble", ["ensemble=~", "runs=[~/a, b~]"])
     assert (build.ensemble, build.runs) == (str(tmp_path), (f"{tmp_path}/a", "b~"))
+
+
+def test_ids_of_digits_stay_as_they_are_written() -> None:
+    latent = load(LatentSettings, "latent", ["predictions=p", "latent=l", "like=[000001, 12, 'a b', x-08]"])
+    assert latent.like == ("000001", "12", "a b", "x-08")
+    assert load(LatentSettings, "latent", ["predictions=p", "latent=l", "like=0123"]).like == ("0123",)
+    ids = load(Download, "download", ["archive=lamost", "out=o", "ids=[0123, 123456789012345678901]"]).ids
+    assert ids == ("0123", "123456789012345678901")
+    assert load(ExplainSettings, "explain", ["of=r", "explain=e", "spectra=[007]"]).spectra == ("007",)
+
+
+@pytest.mark.parametrize("value", ["[1.5]", "[null]", "[[1]]", "[true]"])
+def test_a_list_of_texts_takes_nothing_but_text_and_ids(value: str) -> None:
+    found = error_of("predictions=p", "latent=l", f"like={value}", cls=LatentSettings, job="latent")
+    assert found.startswith("latent: like.0: ")

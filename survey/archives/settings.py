@@ -55,7 +55,7 @@ class Selection(Settings):
     @field_validator("ids", mode="before")
     @classmethod
     def _numbers_as_text(cls, value: Any) -> Any:
-        """An obsid is read as a number from a command line."""
+        """An obsid is a number in the YAML of a recipe."""
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(str(item) if type(item) is int else item for item in items)
 

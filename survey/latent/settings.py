@@ -136,7 +136,10 @@ class LatentSettings(Settings):
         "given classes and votes",
     )
     like: tuple[str, ...] = Field(
-        (), strict=False, description="stars, visits, obsids or files whose nearest neighbours are listed"
+        (),
+        strict=False,
+        description="stars, visits, obsids or files whose nearest neighbours are listed; in a recipe, an id "
+        "that begins with 0 stands in quotation marks",
     )
     neighbours: int = Field(20, ge=1, le=10_000, description="nearest neighbours in each of these lists")
     other: str = Field(
@@ -182,7 +185,7 @@ class LatentSettings(Settings):
     @field_validator("like", mode="before")
     @classmethod
     def _numbers_as_text(cls, value: Any) -> Any:
-        """An obsid is a number in YAML."""
+        """An obsid is a number in the YAML of a recipe."""
         if not isinstance(value, list | tuple):
             return value
         return [str(item) if type(item) is int else item for item in value]
