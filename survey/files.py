@@ -160,14 +160,12 @@ def write_json(path: str, value: Any, durable: bool = False) -> None:
     write(path, (json.dumps(value, indent=1, default=str) + "\n").encode(), durable)
 
 
-def read_json(path: str) -> Any:
-    """The value in a JSON file that this software wrote."""
+def read_json(path: str, advice: str = "put a copy back, or remove it and run the job again") -> Any:
+    """The value in a JSON file that this software wrote. If it is damaged, the error gives the advice."""
     try:
         return json.loads(read(path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: damaged ({error}); put a copy back, or remove it and run the job again"
-        ) from error
+        raise ValueError(f"{path}: damaged ({error}); {advice}") from error
 
 
 def read_table(path: str) -> "pa.Table":

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SETTINGS = "settings.json"
+NEW = "give an empty or a new folder"
+"""What helps if a folder is no folder of the job."""
 
 Differences = Callable[[Any, Any], Iterable[str]]
 """Names the settings that differ between two sets, in words."""
@@ -98,15 +100,12 @@ class Folder(Generic[D]):
         path = self.file(SETTINGS)
         if not files.exists(path):
             return None
-        written = files.read_json(path)
+        written = files.read_json(path, f"put a copy back, or {NEW}")
         if not isinstance(written, dict) or not isinstance(written.get("settings"), dict):
-            raise SettingsError(
-                f"{self._where}: {SETTINGS} is not that of a {self.kind.name}; give an empty or a new folder"
-            )
+            raise SettingsError(f"{self._where}: {SETTINGS} is not that of a {self.kind.name}; {NEW}")
         if written.get("kind", self.kind.name) != self.kind.name:
             raise SettingsError(
-                f"{self._where}: is the folder of another job ({written['kind']}, not {self.kind.name}); "
-                "give an empty or a new folder"
+                f"{self._where}: is the folder of another job ({written['kind']}, not {self.kind.name}); {NEW}"
             )
         self._check_version(written.get("version"))
         settings: dict[str, Any] = written["settings"]
@@ -281,20 +280,20 @@ class Folder(Generic[D]):
     def _is_begun_by_now(self, allowed: set[str]) -> bool:
         """Whether a process that shares the work has just begun the folder; other files are an error."""
         if not files.is_remote(self.path) and Path(self.path).is_file():
-            raise SettingsError(f"{self._where}: is a file; give an empty or a new folder")
+            raise SettingsError(f"{self._where}: is a file; {NEW}")
         others = [name for name in files.names(self.path) if name not in allowed]
         if others and SETTINGS not in others:
-            raise SettingsError(
-                f"{self._where}: holds {', '.join(others[:3])} but is no {self.kind.name}; "
-                "give an empty or a new folder"
-            )
+            found = f"holds {', '.join(others[:3])} but is no {self.kind.name}; {NEW}"
+            if self.kind.file in others:
+                found = f"holds {self.kind.file}, but its {SETTINGS} is missing; put a copy back, or {NEW}"
+            raise SettingsError(f"{self._where}: {found}")
         return SETTINGS in others
 
 
 def settings_of(path: str) -> dict[str, Any]:
     """The content of the settings.json of a folder; empty if it has none of a job."""
     file = files.join(path, SETTINGS)
-    written = files.read_json(file) if files.exists(file) else {}
+    written = files.read_json(file, f"put a copy back, or {NEW}") if files.exists(file) else {}
     return written if isinstance(written, dict) else {}
 
 

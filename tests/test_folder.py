@@ -197,3 +197,20 @@ def test_a_file_of_the_content_that_changed_is_damaged(folder: Folder[BoxDocumen
     ):
         folder.read("parts/b.bin")
     assert folder.read("a.bin") == b"sixteen of bytes"
+
+
+def test_damaged_or_lost_settings_of_a_finished_folder_have_an_advice_that_helps(
+    folder: Folder[BoxDocument],
+) -> None:
+    folder.begin({})
+    folder.finish(DOCUMENT)
+    path = Path(folder.file("settings.json"))
+    path.write_text("{")
+    advice = "put a copy back, or give an empty or a new folder"
+    with pytest.raises(ValueError, match=rf"settings\.json: damaged .*; {advice}$"):
+        folder.agree({})
+    path.unlink()
+    with pytest.raises(
+        SettingsError, match=rf"holds box\.json, but its settings\.json is missing; {advice}$"
+    ):
+        folder.agree({})

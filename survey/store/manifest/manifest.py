@@ -242,7 +242,7 @@ def open_manifest(store: str) -> Manifest:
             f"manifest: {store}: no manifest.json; make the store with survey ingest, or give another path"
         )
     try:
-        written = files.read_json(path)
+        written = files.read_json(path, ADVICE)
         if written["format"] != VERSION:
             raise ValueError(
                 f"manifest: {path}: format {written['format']}, this version reads {VERSION}; "
