@@ -263,6 +263,37 @@ def test_tables_of_spectra_give_one_row_per_spectrum(tmp_path: Path) -> None:
     assert (single.rows, single.shards) == (3, 1)
 
 
+@pytest.mark.parametrize("key", ["files", "pattern", "image_pattern"])
+@pytest.mark.parametrize(("name", "found"), [("", "a folder"), ("a.fits", "one file"), ("X.npy", "a table")])
+def test_a_setting_for_catalogues_is_refused_for_another_input(
+    tmp_path: Path, key: str, name: str, found: str
+) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    np.save(root / "X.npy", np.ones((2, 60)))
+    with pytest.raises(SettingsError, match=rf"ingest: {key}: x, but only a catalogue .* is {found}"):
+        planned(tmp_path / "store", root / name, **{key: "x"})
+
+
+def test_a_table_that_may_not_be_read_is_an_item_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = spectra(tmp_path / "in", "a.fits")
+    np.save(root / "X.npy", np.ones((2, 60)))
+    opened = files.open_file
+
+    def denied(path: str) -> Any:
+        if path.endswith("X.npy"):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path)
+
+    monkeypatch.setattr(files, "open_file", denied)
+    planned(tmp_path / "store", root)
+    assert [(Path(row["path"]).name, row["row"]) for row in everything(tmp_path / "store")] == [
+        ("X.npy", -1),
+        ("a.fits", -1),
+    ]
+
+
 def test_one_survey_file_is_a_store_of_one_row(tmp_path: Path) -> None:
     root = spectra(tmp_path, "one.fits", "other")
     planned(tmp_path / "store", root / "one.fits")

@@ -120,9 +120,10 @@ class Listing:
                 f"give input= with the folder of the survey files{advice}"
             )
         if files.is_folder(root):
+            self._check_no_catalogue("a folder")
             yield from self._rows_of_folder(root)
         elif root.lower().endswith(FITS_ENDINGS):
-            yield from single_file(root)
+            yield from self._single_file(root)
         else:
             yield from self._rows_of_file(root)
 
@@ -138,7 +139,7 @@ class Listing:
             yield from self._whole_table(entry, own_count)
             return
         if self._is_own_spectrum(path):
-            yield from single_file(path)
+            yield from self._single_file(path)
             return
         start = first_bytes(path)
         count = spectra_in_table(path)
@@ -146,7 +147,7 @@ class Listing:
         if count is not None:
             yield from self._whole_table(entry, count)
         elif start.startswith(b"SIMPLE"):
-            yield from single_file(path)
+            yield from self._single_file(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
             if self.settings.files:
                 self.folder = files.absolute(self.settings.files)
@@ -166,7 +167,21 @@ class Listing:
                 f"ingest: input: {path}: {content}; give a folder, a catalogue or a file of spectra"
             )
 
+    def _check_no_catalogue(self, found: str) -> None:
+        """An error if a setting is given that counts for a catalogue only."""
+        for key in ("files", "pattern", "image_pattern"):
+            if value := getattr(self.settings, key):
+                raise SettingsError(
+                    f"ingest: {key}: {value}, but only a catalogue uses it, and {self.root} is {found}; "
+                    f"leave {key} out, or give input= with a catalogue"
+                )
+
+    def _single_file(self, path: str) -> Iterator[pa.Table]:
+        self._check_no_catalogue("one file")
+        yield from single_file(path)
+
     def _whole_table(self, entry: files.Entry, count: int) -> Iterator[pa.Table]:
+        self._check_no_catalogue("a table of spectra")
         self.tables[entry.path] = count
         yield from table_rows(entry, count)
 
@@ -258,6 +273,11 @@ class Listing:
             check_count(entry, count)
         except ValueError:
             yield from item_rows([entry])  # a damaged table is one item, which the ingest refuses and counts
+            return
+        except PermissionError:  # so is one that is not readable, as a file of one spectrum is
+            if files.is_remote(entry.path):
+                raise
+            yield from item_rows([entry])
             return
         if count is None:
             self._ignore(entry.path)
