@@ -63,7 +63,7 @@ from survey.tables.columns import column_table
 
 MAX_REGIONS = 200
 """Regions of the sky that rows are sorted into, about: one file each is open at the same time."""
-FLAGS = "flags.csv"
+FLAGS, DRAWN = "flags.csv", (".png", "pictures.json")
 SELECTION, CURVES, MIRROR = "selection.parquet", "curves.parquet", "mirror.parquet"
 KNOWN, TRUTH, TRUTH_STARS = "known.parquet", "truth.parquet", "truth_stars.parquet"
 
@@ -188,7 +188,8 @@ class _CatalogJob:
     def _withdraw(self) -> None:
         """Remove the files of an earlier run, finished or not, that this run may not write again."""
         self.folder.withdraw()
-        for file in _file_names():
+        drawn = [name for name in files.names(self.folder.path) if name.endswith(DRAWN)]
+        for file in (*_file_names(), *drawn):
             files.remove(self.folder.file(file))
 
     def content(self) -> list[str]:

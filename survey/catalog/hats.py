@@ -248,6 +248,7 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": encoding,
         "use_dictionary": others,
         "write_page_index": True,
+        "write_page_checksum": True,  # for readers of some columns only
     }
 
 

@@ -175,6 +175,7 @@ def _star_positions(star_N: Codes, ra_N: Floats, dec_N: Floats) -> tuple[Floats,
     rows = np.flatnonzero(differ_S[star])
     number_S = np.cumsum(differ_S) - 1
     x, y, z = (np.bincount(number_S[star[rows]], axis) for axis in unit_vectors(ra[rows], dec[rows]).T)
-    ra_S[differ_S] = np.degrees(np.arctan2(y, x)) % 360
+    mean_ra = np.degrees(np.arctan2(y, x)) % 360
+    ra_S[differ_S] = np.where(mean_ra == 360, 0.0, mean_ra)  # of -1e-15 degrees
     dec_S[differ_S] = np.degrees(np.arctan2(z, np.hypot(x, y)))
     return ra_S, dec_S

@@ -3,7 +3,6 @@ certain the lists are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from survey import files
 from survey.catalog.candidates import NOT_SELECTED
@@ -22,39 +21,25 @@ from survey.reports import (
     truth_plots,
 )
 from survey.reports.check_plots import check_lines
-from survey.reports.kept_pictures import PICTURES, of_result
+from survey.reports.kept_pictures import keep_pictures, left_out_of
 from survey.reports.shown_lists import shown_lists
 
 CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "unknown")
 
 
 def pictures(result: CatalogResult) -> list[str]:
-    """Draw the plots that do not exist yet; the paths of all plots."""
-    old, of = _drawn(result.folder), of_result(result.document)
-    if not result.created and old["names"] and old.get("of", of) == of:
-        return [files.join(result.folder, name) for name in old["names"]]
-    for name in old["names"]:
-        files.remove(files.join(result.folder, name))
-    names: list[str] = []
+    """Draw the plots unless all of them are there; their paths."""
     left_out: dict[str, str] = {}
+    return keep_pictures(result.folder, result.document, _drawn(result, left_out), left_out)
+
+
+def _drawn(result: CatalogResult, left_out: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """The plots that can be drawn; `left_out` is filled with the reasons why others cannot be."""
     for name, png, why in _plots(result):
-        if png is None:
-            left_out |= {name: why} if why else {}
-            continue
-        names.append(f"{name}.png")
-        files.write(files.join(result.folder, names[-1]), png)
-    record = {"names": names, "left_out": left_out, "of": of}
-    files.write_json(files.join(result.folder, PICTURES), record)
-    return [files.join(result.folder, name) for name in names]
-
-
-def _drawn(folder: str) -> dict[str, Any]:
-    """The names of the plots that are drawn, and why others are left out."""
-    path = files.join(folder, PICTURES)
-    drawn = files.read_json(path) if files.exists(path) else {}
-    if isinstance(drawn, list):  # as an older version wrote it
-        drawn = {"names": drawn}
-    return {"names": [], "left_out": {}} | drawn
+        if png is not None:
+            yield name, png
+        elif why:
+            left_out[name] = why
 
 
 def _plots(result: CatalogResult) -> Iterator[tuple[str, bytes | None, str]]:
@@ -107,7 +92,7 @@ def summary(result: CatalogResult, pictures: Sequence[str]) -> str:
         _line("", "not_fgk.parquet, unsure.parquet: all stars that may not be in a list, and why"),
         _line("", f"{len(pictures)} plots, selection.parquet, flags.csv and columns.csv (descriptions)"),
     ]
-    for name, why in _drawn(folder)["left_out"].items():
+    for name, why in left_out_of(folder).items():
         lines.append(_line("no plot", f"{name}: {why}"))
     return "\n".join(lines)
 

@@ -87,9 +87,11 @@ def _draw_frequency(axis: Axes, frequency: FrequencyRecord) -> None:
 
 
 def _bin_text(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return f"< {high:g}" if low is None else f"> {low:g}"
-    return f"{low:g} to {high:g}"
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    if low is None:
+        return "all" if high is None else f"< {high:g}"
+    return f"> {low:g}"
 
 
 def _draw_mirror(axis: Axes, mirror: tuple[MirrorRecord, ...]) -> None:

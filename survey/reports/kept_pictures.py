@@ -1,6 +1,6 @@
 """The pictures in the folder of a result: drawn once, and again when the result was made anew."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from survey import files
@@ -11,10 +11,16 @@ PICTURES = "pictures.json"
 """The names of the pictures and the result that they are of; written last."""
 
 
-def keep_pictures(folder: str, document: Document, drawn: Iterable[tuple[str, bytes]]) -> list[str]:
+def keep_pictures(
+    folder: str,
+    document: Document,
+    drawn: Iterable[tuple[str, bytes]],
+    left_out: Mapping[str, str] | None = None,
+) -> list[str]:
     """Write pictures (name without ending, bytes) unless all of this result are there; their paths.
 
-    They are drawn only then, if `drawn` is a generator. Pictures of another result are removed.
+    They are drawn only then, if `drawn` is a generator. Pictures of another result are removed. `left_out`
+    says, when all are drawn, why others are not.
     """
     kept = kept_names(folder, document)
     if kept is not None:
@@ -27,7 +33,8 @@ def keep_pictures(folder: str, document: Document, drawn: Iterable[tuple[str, by
     names.sort()
     for name in before - set(names):
         files.remove(files.join(folder, name))
-    files.write_json(files.join(folder, PICTURES), {"names": names, "of": of_result(document)})
+    record = {"names": names, "of": of_result(document)} | ({"left_out": dict(left_out)} if left_out else {})
+    files.write_json(files.join(folder, PICTURES), record)
     return [files.join(folder, name) for name in names]
 
 
@@ -39,6 +46,13 @@ def kept_names(folder: str, document: Document) -> list[str] | None:
         return None
     names = list(drawn["names"])
     return names if set(names) <= set(files.names(folder)) else None
+
+
+def left_out_of(folder: str) -> dict[str, str]:
+    """Why pictures are not drawn, by their names."""
+    path = files.join(folder, PICTURES)
+    written = files.read_json(path) if files.exists(path) else {}
+    return dict(written.get("left_out", {})) if isinstance(written, dict) else {}
 
 
 def of_result(document: Document) -> list[Any]:

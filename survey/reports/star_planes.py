@@ -159,15 +159,30 @@ def existing(planes: Iterable[Plane], columns: Collection[str]) -> list[Plane]:
 
 
 def read_stars(folder: str, columns: Collection[str]) -> Iterator[pa.Table]:
-    """These columns of all stars of a catalog, tile by tile; columns that do not exist are left out."""
+    """These columns of all stars of a catalog, tile by tile; columns that do not exist are left out.
+
+    A damaged tile is an error that names it.
+    """
     paths = [entry.path for entry in files.walk(files.join(folder, HATS, STARS, "dataset"))]
     paths = [path for path in paths if path.rpartition("/")[2].startswith("Npix=")]
     no_position = files.join(folder, NO_POSITION)
     for path in [*paths, *([no_position] if files.exists(no_position) else [])]:
+        yield _read_tile(path, columns)
+
+
+def _read_tile(path: str, columns: Collection[str]) -> pa.Table:
+    try:
         with files.open_file(path) as stream:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
             names = [name for name in file.schema_arrow.names if name in columns]
-            yield file.read(names, use_threads=False)
+            return file.read(names, use_threads=False)
+    except ConnectionError:
+        raise  # the bucket does not answer: the file may be sound
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"report: {path}: damaged ({str(error).strip()}); run survey catalog with the same settings "
+            "again, which makes the catalog anew, or put a copy back"
+        ) from error
 
 
 def count_stars(tables: Iterable[pa.Table], planes: Iterable[Plane]) -> dict[str, PlaneCounts]:

@@ -98,7 +98,9 @@ def test_nothing_is_left_of_runs_with_other_settings_that_failed_or_were_killed(
             run(tmp_path, truth=truth, known=[truth])
     assert (tmp_path / "catalog" / "truth.parquet").exists()
     assert not (tmp_path / "catalog" / "catalog.json").exists()
+    (tmp_path / "catalog" / "truth.png").write_bytes(b"old")
     result = run(tmp_path)
+    assert not (tmp_path / "catalog" / "truth.png").exists()
     assert result.created
     text = report.summary(result, report.pictures(result))
     assert "truth" not in text

@@ -108,3 +108,9 @@ def test_files_of_one_name_in_two_folders_are_two_stars_with_different_names(tmp
 def test_predictions_without_a_row_have_no_stars(tmp_path: Path) -> None:
     stars = find_stars(skies.write(tmp_path, skies.rows(np.empty(0), np.empty(0), [])))
     assert len(stars) == stars.with_position == 0
+
+
+def test_a_star_at_0_h_is_at_0_not_at_360_degrees(tmp_path: Path) -> None:
+    ra = np.array([359.99999, 0.00001])
+    stars = find_stars(skies.write(tmp_path, skies.rows(ra, np.zeros(2), ["a", "a"])))
+    assert stars.ra_S.tolist() == [0.0]

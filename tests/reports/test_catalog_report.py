@@ -14,14 +14,14 @@ def test_plots_are_drawn_once_for_each_catalog(result: CatalogResult, figures: l
     paths = report.pictures(result)
     drawn = len(figures)
     assert [Path(path).stem for path in paths] == [
+        "asked",
+        "cemp_candidates",
+        "cemp_truth",
+        "checks",
+        "mp_candidates",
+        "mp_truth",
         "purity_completeness",
         "selection",
-        "mp_candidates",
-        "cemp_candidates",
-        "checks",
-        "asked",
-        "mp_truth",
-        "cemp_truth",
     ]
     assert drawn == len(paths)
     unchanged = dataclasses.replace(result, created=False)
@@ -31,6 +31,9 @@ def test_plots_are_drawn_once_for_each_catalog(result: CatalogResult, figures: l
     document = result.document.model_copy(update={"id": "another"})
     assert report.pictures(dataclasses.replace(unchanged, document=document)) == paths
     assert len(figures) == 2 * drawn
+    Path(paths[0]).unlink()
+    assert report.pictures(dataclasses.replace(unchanged, document=document)) == paths
+    assert Path(paths[0]).exists(), "a plot that was removed is drawn again"
 
 
 def test_pictures_of_an_older_version_are_replaced_and_those_that_cannot_be_drawn_are_named(
@@ -41,8 +44,7 @@ def test_pictures_of_an_older_version_are_replaced_and_those_that_cannot_be_draw
     (folder / "pictures.json").write_text(json.dumps(["old.png"]))
     (folder / "old.png").write_bytes(b"old")
     unchanged = dataclasses.replace(result, created=False)
-    assert report.pictures(unchanged) == [str(folder / "old.png")]
-    text = report.summary(result, report.pictures(result))
+    text = report.summary(result, report.pictures(unchanged))
     assert figures
     assert not (folder / "old.png").exists()
     # the predictions of this sky name a store that does not exist

@@ -54,3 +54,13 @@ def test_recovered_shares_are_those_of_the_catalog(mixed: CatalogResult, figures
     assert [text.get_text() for text in axis.get_xticklabels()] == ["-0.2 to 0.4", "1 to 1.5"]
     assert {text.get_text().strip() for text in axis.texts} == {"40 of 50"}
     assert "7 real" in axis.get_title()
+
+
+def test_one_open_bin_is_named_all(mixed: CatalogResult, figures: list[Figure]) -> None:
+    """Settings may leave out all edges."""
+    frequency = mixed.document.frequency
+    assert frequency is not None
+    bins = (frequency.bins[0].model_copy(update={"low": None, "high": None, "mp": 3}),)
+    document = mixed.document.model_copy(update={"frequency": frequency.model_copy(update={"bins": bins})})
+    assert plot_checks(replace(mixed, document=document)) is not None
+    assert [text.get_text() for text in figures[0].axes[0].get_xticklabels()] == ["all"]

@@ -1,9 +1,12 @@
 """The planes of a catalog's stars: counts in bins, and what is drawn of many and of few stars."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
@@ -18,8 +21,10 @@ from survey.reports.star_planes import (
     cropped,
     draw_plane,
     label_planes,
+    read_stars,
 )
 from survey.reports.style import BLUE, MAX_POINTS
+from tests.catalog.test_catalog import plain
 
 PLANE = Plane("a plane", column("a", "a", 0, 10, 0.5), column("b", "b", -1, 1, 0.1, falls=True))
 
@@ -118,3 +123,19 @@ def test_only_planes_with_columns_exist() -> None:
     assert [plane.title for plane in label_planes(["Teff", "logg", "FeH"])] == ["Kiel diagram"]
     assert len(label_planes(["Teff", "logg", "FeH", "CFe"])) == 3
     assert len(label_planes(["FeH", "CH"])) == 1
+
+
+def test_a_damaged_tile_is_named_with_advice(tmp_path: Path) -> None:
+    """Bytes inside a page are found by its checksum; a file that was cut short has no end of Parquet."""
+    shutil.copytree(Path(plain()[1].folder) / "hats", tmp_path / "hats")
+    [tile] = (tmp_path / "hats" / "stars" / "dataset").rglob("Npix=*.parquet")
+    assert sum(table.num_rows for table in read_stars(str(tmp_path), {"ra", "FeH"})) > 0
+    written = bytearray(tile.read_bytes())
+    column = pq.ParquetFile(tile).metadata.row_group(0)
+    names = [column.column(number).path_in_schema for number in range(column.num_columns)]
+    start = column.column(names.index("FeH")).data_page_offset + 200
+    written[start : start + 100] = bytes(100)
+    for damaged in (written, written[:-100]):
+        tile.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"Npix=.*\.parquet: damaged \(.*\); run survey catalog with"):
+            list(read_stars(str(tmp_path), {"ra", "FeH"}))
