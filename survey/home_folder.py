@@ -9,6 +9,7 @@ def expand_home(value: Any) -> Any:
     alone may be a mark in a table.
     """
     if isinstance(value, list | tuple):
-        return type(value)(item if item == "~" else expand_home(item) for item in value)
+        items = [item if item == "~" else expand_home(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
     is_below_home = isinstance(value, str) and (value == "~" or value.startswith("~/"))
     return os.path.expanduser(value) if is_below_home else value  # noqa: PTH111 - ~ alone too, and as text

@@ -20,8 +20,8 @@ MOST_BITS = 63
 """Bits of a whole number: more do not fit into the integers of arrays and generators."""
 
 SECRET = re.compile(
-    r"((?:password|passwd|pwd|token|secret|signature|credential|access_?key(?:_?id)?|[?&](?:sig|api_?key|key))=)"
-    r"[^&\s'\"]*",
+    r"((?:password|passwd|pwd|token|secret|signature|credential|access_?key(?:_?id)?"
+    r"|[?&](?:sig|api_?key|key))=)[^&\s'\"]*",
     re.IGNORECASE,
 )
 """A password, or what signs an address. A short name counts in an address only: join.key= is a setting."""

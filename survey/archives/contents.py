@@ -43,9 +43,9 @@ def check_page(start: bytes, kind: str, is_catalogue: bool, hide: Callable[[str]
         is_page = bool(text) and (is_words or text.startswith(PAGES))
     if not is_page and not (is_catalogue and "html" in kind.lower()):
         return
-    whole = hide(start.lstrip(BLANK).decode("utf-8", "replace"))
-    title = re.search(r"<title[^>]*>([^<]+)<", whole, re.I)
-    shown = " ".join((title[1][:80] if title else whole[:60]).split())
+    quotable = hide(start.lstrip(BLANK).decode("utf-8", "replace"))
+    title = re.search(r"<title[^>]*>([^<]+)<", quotable, re.I)
+    shown = " ".join((title[1][:80] if title else quotable[:60]).split())
     if LOGIN.search(start):
         raise FetchError("needs_login", f"a page in place of the file: {shown}")
     raise FetchError("page", f"a page in place of the file: {shown}")
