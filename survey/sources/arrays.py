@@ -27,6 +27,7 @@ NAMED_GRIDS = {**GRIDS, "lamost3909": Grid(3.5682, 3.9590, 1e-4, "log")}
 """The grids that have a name. The last is that of LAMOST's files, and of computed spectra that imitate them.
 """
 
+
 class GridPoints(Settings):
     """A grid by its numbers."""
 

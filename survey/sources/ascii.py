@@ -1,7 +1,7 @@
 """Spectra as text, one per file: columns of wavelength, flux and, if there, the error of the flux.
 
 Columns are separated by blanks, tabs, commas or semicolons. A line that begins with #, ! or % is a comment.
-If the line before the numbers names the columns (`NAMES`), the names decide; else the columns are wavelength,
+If a line before the numbers names the columns (`NAMES`), the names decide; else the columns are wavelength,
 flux and error. Positions, velocities and names of stars come from a catalogue whose rows name the files.
 """
 
@@ -32,6 +32,12 @@ FEWEST, MOST = 50, 300_000
 ANGSTROM = {"angstrom": 1.0, "nm": 10.0, "micron": 1e4}
 NO_NUMBER = {"", "-", "--", "nan", "null", "none", "n/a"}
 COMMENT = ("#", "!", "%")
+NO_ERROR = re.compile(
+    rf"\b({'|'.join(NAMES['ivar'])}|inverse[ _-]variances?)\b"
+    r"|\b(snr|s/n|signal[ _-]to[ _-]noise)\b(?!.*\d)",  # with a number it is that of the spectrum
+    re.IGNORECASE,
+)
+"""What a third column may hold in place of an error."""
 
 
 class Options(Settings):
@@ -41,8 +47,10 @@ class Options(Settings):
         "angstrom", description="unit of the wavelengths; log10 = log10 of angstrom, as in a column loglam"
     )
     medium: Literal["vacuum", "air"] = Field("vacuum", description="where the wavelengths are measured")
-    third: Literal["error", "ivar", "none"] = Field(
-        "error", description="what a third column without a name holds; none = it is not read"
+    third: Literal["error", "ivar", "none"] | None = Field(
+        None,
+        description="what a third column without a name holds; none = it is not read; "
+        "null = error, unless a line before the numbers speaks of ivar or snr",
     )
 
 
@@ -57,11 +65,12 @@ def read_bytes(data: bytes, name: str, settings: Options) -> list[Spectrum] | No
     if first is None or not any(_begins_with_numbers(line, 2) for _, line in lines[first:]):
         return None
     size = len(_cells(lines[first][1]))
-    header = next((line for _, line in reversed(lines[:first]) if not _begins_with_numbers(line, 0)), None)
-    names = [] if header is None else _names(header, size)
-    columns = _columns(names, size, settings.third)
+    header = [line for _, line in lines[:first] if not _begins_with_numbers(line, 0)]
+    names, columns = _named_columns(header, size)
     if columns is None:
-        return None
+        if names and size > 3:
+            return None
+        columns = _unnamed_columns(header, size, settings.third)
     rows = [(number, line) for number, line in lines[first:] if not line.startswith(COMMENT)]
     if not FEWEST <= len(rows) <= MOST:
         raise Refused("unknown_layout", f"{len(rows)} rows; a spectrum has {FEWEST} to {MOST} pixels")
@@ -95,25 +104,42 @@ def _number(cell: str) -> float:
         return float(cell.upper().replace("D", "E"))
 
 
+def _named_columns(header: list[str], size: int) -> tuple[list[str], dict[str, int] | None]:
+    """The names of the columns, and the number of each known one, by the nearest line that names wavelength
+    and flux. Else None, with the names of the last line."""
+    for line in reversed(header):
+        names = _names(line, size)
+        found = {
+            role: names.index(next(name for name in known if name in names))
+            for role, known in NAMES.items()
+            if any(name in names for name in known)
+        }
+        if {"wave", "flux"} <= found.keys():
+            return names, found
+    return _names(header[-1], size) if header else [], None
+
+
 def _names(line: str, size: int) -> list[str]:
     """The names of the columns in lower case; none if the line does not name so many."""
-    without_units = re.sub(r"\s*[\[(].*?[\])]", "", line.lstrip("#!% "))
-    names = [name.strip("\"' ").lower() for name in _cells(without_units)]
+    text = re.sub(r"^(columns?|names?)\s*[:=]", "", line.lstrip("#!% "), flags=re.IGNORECASE)
+    without_units = re.sub(r"\s*[\[(].*?[\])]", "", text.partition("#")[0])
+    cells = without_units.strip("| ").split("|") if "|" in without_units else _cells(without_units.strip())
+    names = [name.strip("\"' ").lower() for name in cells]
     return names if len(names) == size else []
 
 
-def _columns(names: list[str], size: int, third: str) -> dict[str, int] | None:
-    """The number of each column; None if the names are those of another table."""
-    found = {
-        role: names.index(next(name for name in known if name in names))
-        for role, known in NAMES.items()
-        if any(name in names for name in known)
-    }
-    if {"wave", "flux"} <= found.keys():
-        return found
-    if names and size > 3:
-        return None
-    return {"wave": 0, "flux": 1} | ({third: 2} if size > 2 and third != "none" else {})
+def _unnamed_columns(header: list[str], size: int, third: str | None) -> dict[str, int]:
+    """The number of each column by the order: wavelength, flux, and what the third one holds."""
+    columns = {"wave": 0, "flux": 1}
+    if size < 3 or third == "none":
+        return columns
+    if third is None and (line := next(filter(NO_ERROR.search, header), None)):
+        raise Refused(
+            "unknown_layout",
+            f"the third column may be no error: a line before the numbers is {line[:60]!r}; "
+            "give options.ascii.third=error, ivar or none",
+        )
+    return columns | {third or "error": 2}
 
 
 def _read_columns(rows: list[tuple[int, str]], columns: dict[str, int]) -> dict[str, np.ndarray]:

@@ -224,9 +224,7 @@ def _spectrum(values: dict[str, Any], is_log10: bool, name: str, settings: Optio
         angstrom = wavelengths.air_to_vacuum(angstrom)
     vacuum: LogWave | np.ndarray = wavelengths.log_linear_or_list(angstrom[order])
     visit = valid_values(
-        (role.split(" ", 2)[1], _cell(value))
-        for role, value in values.items()
-        if role.startswith("column ")
+        (role.split(" ", 2)[1], _cell(value)) for role, value in values.items() if role.startswith("column ")
     )
     visit |= {"survey": "hdf5", "layout": "hdf5"}
     visit["visit"] = visit_name(visit, visit.get("visit", name))

@@ -110,10 +110,12 @@ def _image(hdu: Hdu, name: str, is_lamost: bool) -> list[Spectrum] | None:
 
 
 def _mostly_wavelengths(row: np.ndarray) -> bool:
-    """Whether a row holds rising optical wavelengths, except for a few damaged ones."""
+    """Whether a row holds optical wavelengths that rise, except for a few damaged ones, or fall: these are
+    refused later."""
     sample = row[:: max(1, len(row) // 64)].astype(float)
     inside = (sample > 1000) & (sample < 20000)
-    return bool(inside.mean() > 0.5 and (np.diff(sample[inside]) > 0).mean() > 0.5)
+    steps = np.diff(sample[inside])
+    return bool(inside.mean() > 0.5 and ((steps > 0).mean() > 0.5 or (steps < 0).mean() > 0.9))
 
 
 def _table(cards: Cards, table: Hdu, name: str) -> list[Spectrum]:

@@ -286,9 +286,7 @@ def _visits(table: pa.Table | None, columns: tuple[str, ...], numbers: list[int]
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _inverse_variances(errors: Any) -> Any:

@@ -39,6 +39,8 @@ def _read(stream: IO[bytes], members: list[Member], row: int, settings: Options)
     if row >= len(members):
         return Refused("truncated", f"the tar file has {len(members)} images")
     name, start, size = members[row]
+    if size > files.LARGEST:
+        return Refused("too_large", f"{name}: {size} bytes")
     stream.seek(start)
     try:
         pixels = decode.decode(stream.read(size), settings.smallest, settings.largest)
@@ -61,10 +63,14 @@ def _members(path: str, size: int, stamp: float) -> list[Member]:
         with files.open_file(path) as stream, tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as tar:
             for member in tar:
                 is_image = member.isfile() and member.name.lower().endswith(decode.ENDINGS)
-                if is_image and 0 <= member.size <= min(files.LARGEST, size - member.offset_data):
+                if is_image and 0 <= member.size <= size - member.offset_data:
                     members.append((member.name, member.offset_data, member.size))
                 if len(members) > MOST_MEMBERS:
                     raise ValueError(f"{path}: more than {MOST_MEMBERS:,} images; unpack it")
+            stream.seek(tar.offset)
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                # after the first member, tarfile takes any damaged header for the end
+                raise tarfile.ReadError(f"a damaged header, or no end, at byte {tar.offset:,}")
     except tarfile.TarError as error:
         raise ValueError(f"{path}: no tar file that can be read ({error}); copy it again") from error
     return members

@@ -70,6 +70,34 @@ def test_a_third_column_holds_what_the_options_say() -> None:
     check(read(columns, third="none"), has_errors=False)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "# columns: wave flux ivar",
+        "# wave flux ivar\n# Angstrom counts 1/counts2",
+        "# wave flux ivar\n# made from three exposures",
+        "#wave flux ivar\n#--------------------",
+        "|wave|flux|ivar|\n|double|double|double|",
+        "wave flux ivar # as in the survey",
+    ],
+)
+def test_the_nearest_line_that_names_wavelength_and_flux_names_the_columns(header: str) -> None:
+    check(read(f"{header}\n{saved(WAVE, FLUX, 1 / ERROR**2)}"))
+    check(read(f"{header.replace('ivar', 'snr')}\n{saved(WAVE, FLUX, FLUX / ERROR)}"), has_errors=False)
+
+
+@pytest.mark.parametrize(
+    "header", ["# 1 wave\n# 2 flux\n# 3 ivar", "# wave, flux and snr", "# x inverse variance"]
+)
+def test_a_third_column_that_may_be_no_error_is_refused_until_the_options_say_what_it_is(header: str) -> None:
+    text = f"{header}\n{saved(WAVE, FLUX, ERROR)}"
+    with pytest.raises(Refused, match=r"give options\.ascii\.third=error, ivar or none"):
+        read(text)
+    check(read(text, third="error"))
+    check(read(f"# snr of the star = 45\n{saved(WAVE, FLUX, ERROR)}"))
+    check(read(f"{header}\n{saved(WAVE, FLUX)}"), has_errors=False)
+
+
 def test_units_air_and_direction_become_rising_vacuum_angstrom() -> None:
     check(read(saved(WAVE / 10, FLUX, ERROR), wave="nm"))
     check(read(saved(WAVE / 1e4, FLUX, ERROR), wave="micron"))

@@ -43,6 +43,16 @@ def test_a_magnitude_z_is_not_the_redshift(tmp_path: Path) -> None:
     assert hdf5.note(write(tmp_path / "c.h5", flux=FLUX, wave=WAVE), hdf5.Options()) is None
 
 
+def test_ids_that_lost_digits_are_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", flux=FLUX, wave=WAVE, source_id=np.full(6, 2134567890123456789.0))
+    assert "star" not in spectra(path, [0])[0].visit
+    text, option = hdf5.note(path, hdf5.Options()) or ("", "")
+    assert text.startswith("column source_id: 6 ids, such as 2134567890123456768, are floating-point numbers")
+    assert not option
+    whole = np.full(6, 2134567890123456789)
+    assert hdf5.note(write(tmp_path / "b.h5", flux=FLUX, wave=WAVE, source_id=whole), hdf5.Options()) is None
+
+
 def test_rows_have_the_values_of_the_datasets(tmp_path: Path) -> None:
     ivar = np.random.default_rng(6).uniform(1, 2, FLUX.shape).astype(np.float32)
     path = write(

@@ -302,6 +302,12 @@ def test_an_erased_row_of_wavelengths_is_not_taken_for_flux() -> None:
     assert old.visit["layout"] == "lrs_image_subcont"
 
 
+def test_falling_wavelengths_are_refused_and_not_replaced() -> None:
+    rows = rows_of()
+    rows[2] = rows[2, ::-1]
+    assert refusal(low_image(rows)) == "bad_wavelength"
+
+
 def test_wavelengths_without_a_row_come_from_either_pair_of_cards() -> None:
     rows = rows_of()
     rows[2] = 1

@@ -115,6 +115,13 @@ def test_an_integer_that_a_fits_table_defines_as_null_is_null(tmp_path: Path) ->
     assert open_table(str(path)).read(["obsid"])["obsid"].to_pylist() == [5, None]
 
 
+def test_a_cell_of_a_fits_table_that_is_no_text_is_null_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.fits"
+    names = np.array([b"HD 1 ", b"\xb1 2", "Bärenhüter".encode()], "S20")
+    fits.BinTableHDU.from_columns([fits.Column("name", "20A", array=names)]).writeto(path)
+    assert open_table(str(path)).read(["name"])["name"].to_pylist() == ["HD 1", None, "Bärenhüter"]
+
+
 def test_a_votable_has_nulls_and_the_names_of_its_fields(tmp_path: Path) -> None:
     path = tmp_path / "t.vot"
     fields = '<FIELD ID="c1" name="obsid" datatype="long"><VALUES null="-1"/></FIELD>'
