@@ -2,7 +2,7 @@
 for each element. The winners are compared on the same stars with one network for all elements and with the
 mean label.
 
-    python benchmarks/abundances.py [trials=24] [seeds=5] [kinds=prism,xgboost,lightgbm,ridge] [work=FOLDER]
+    python -m benchmarks.abundances [trials=24] [seeds=5] [kinds=prism,xgboost,lightgbm,ridge] [work=FOLDER]
 
 The spectra are computed with exact [C/Fe], [Mg/Fe] and [Ca/Fe]; they are prepared, split and trained on as
 recipes/abundances.yaml says. Results in the work folder are used again, so the program can be stopped and

@@ -1,6 +1,6 @@
 """What finds spectra of a kind that was left out of a training: the autoencoder, the domain, or components.
 
-    python benchmarks/anomalies.py [epochs=40] [work=benchmarks/work/anomalies]
+    python -m benchmarks.anomalies [epochs=40] [work=benchmarks/work/anomalies]
 
 Three scores learn the same spectra: computed stars without CEMP, and real stars of types F, G and K.
 

@@ -1,7 +1,7 @@
 """The cascade of the shipped ensemble beside the ensemble itself: what all members see, what is lost, how
 good the answers are, and what they cost.
 
-    python benchmarks/cascade.py [work=benchmarks/work/realsky] [mock=2000]
+    python -m benchmarks.cascade [work=benchmarks/work/realsky] [mock=2000]
 
 The spectra are those of `shipped.py`, of stars that no member was trained on: computed stars, stars computed
 in another way (`direct`), stars of libraries, and real files of LAMOST. Bounds are fitted to some of them,
@@ -23,9 +23,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import realsky  # the programs in the same folder
-import shipped
 
+from benchmarks import realsky, shipped
 from survey import machine
 from survey.answers import Answers
 from survey.catalog.catalog import make_catalog

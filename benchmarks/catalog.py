@@ -1,7 +1,7 @@
 """How long the catalog of a whole survey takes, how much memory and disk it needs, and whether that grows
 linearly.
 
-    python benchmarks/catalog.py [n=1000000,11214076] [scratch=FOLDER]
+    python -m benchmarks.catalog [n=1000000,11214076] [scratch=FOLDER]
 
 The predictions are made up (a sky of plates as LAMOST's, 1.35 visits per star, 75 columns, shards of 1,000
 rows); jobs/catalog.py is measured. 11.2 million rows take about half an hour in all and 10 GB of scratch
@@ -62,7 +62,7 @@ def make_sky(n: int, seed: int = 0) -> Sky:
     plates = max(int(n / sum(VISIT_SHARES)) // PLATE + 1, 2)
     stars = plates * PLATE
     plate_S = np.repeat(np.arange(plates), PLATE)
-    sin_dec = random.uniform(*np.sin(np.radians([-10, 60])), plates)
+    sin_dec = random.uniform(np.sin(np.radians(-10)), np.sin(np.radians(60)), plates)
     distance, angle = RADIUS * np.sqrt(random.random(stars)), random.uniform(0, 2 * np.pi, stars)
     dec_S = np.degrees(np.arcsin(sin_dec))[plate_S] + distance * np.sin(angle)
     offset_S = distance * np.cos(angle) / np.cos(np.radians(dec_S))

@@ -1,6 +1,6 @@
 """What it costs to believe a folder: checksums when files are read, fsync when they are written, and a claim.
 
-    python benchmarks/checks.py [shards=24] [rounds=7]
+    python -m benchmarks.checks [shards=24] [rounds=7]
 
 Each pair is measured in turns in one run, and the table shows the median ratio: 1.03 means 3 % more time.
 """

@@ -1,7 +1,7 @@
 """The gain of an ensemble on computed spectra with exactly known labels, and whether its errors and
 intervals hold.
 
-python benchmarks/ensemble.py [nets=echelle,prism,bganet] [work=benchmarks/work/science]
+python -m benchmarks.ensemble [nets=echelle,prism,bganet] [work=benchmarks/work/science]
 
 It uses the runs that `science.py` trained, five folds of each network. The runs of each fold become an
 ensemble, with weights and calibration from the validation stars of that fold only, and predict its test
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from science import FOLDS, ROOT, TARGETS, WANTED, head, joined, maes, number, stores, with_interval
 
+from benchmarks.science import FOLDS, ROOT, TARGETS, WANTED, head, joined, maes, number, stores, with_interval
 from survey.answers import Answers
 from survey.ensemble.build import build
 from survey.ensemble.combine import combine

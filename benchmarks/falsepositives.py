@@ -1,6 +1,6 @@
 """How often a star that does not belong in a list is put into it, on a test population like a survey.
 
-    python benchmarks/falsepositives.py [ensemble=weights/cemp] [snr=20] [completeness=0.5]
+    python -m benchmarks.falsepositives [ensemble=weights/cemp] [snr=20] [completeness=0.5]
 
 The population is that of the ensemble (`population.spectra`). A threshold is chosen that finds this share of
 the stars that belong in the list; then those that do not belong are counted, by class. Flags keep stars out

@@ -1,6 +1,6 @@
 """Is the purity from a sample of follow-up right, and what does its yield order gain?
 
-    python benchmarks/followup.py            seconds on one core
+    python -m benchmarks.followup            seconds on one core
 
 A made-up list, whose scores are wrong on purpose: the true share of stars with probability p is p to a
 power. Each sample is drawn by the code of `survey followup`, observed, and gives a purity with its interval.

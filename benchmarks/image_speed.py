@@ -1,6 +1,6 @@
 """How fast images become a store, a network and predictions, beside what one would write by hand.
 
-    python benchmarks/image_speed.py [work=benchmarks/work/image_speed] [copies=4]
+    python -m benchmarks.image_speed [work=benchmarks/work/image_speed] [copies=4]
 
 ingest    EFIGI's 2,993 JPEG files: CPU seconds of decoding alone (Pillow), of the obvious loop (decode, crop,
           resize, array in memory, nothing written), and of survey ingest (also a manifest, checks, shards).

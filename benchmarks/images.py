@@ -1,6 +1,6 @@
 """What networks learn from images: M dwarfs from spectra and pictures, galaxies from pictures, two surveys.
 
-    python benchmarks/images.py [parts=mstars,galaxies,surveys] [work=benchmarks/work/images] [epochs=20]
+    python -m benchmarks.images [parts=mstars,galaxies,surveys] [work=benchmarks/work/images] [epochs=20]
                                 ['only=without;sinkhorn']
 
 Every training is a run in the work folder, and a finished one is not trained again. Each network is compared

@@ -1,6 +1,6 @@
 """Speed and memory of the ingest, compared with gunzip, an obvious loop and a plain process pool.
 
-    python benchmarks/ingest.py [n=100000] [scratch=FOLDER] [parts=cpu,loops,ray,memory,plan]
+    python -m benchmarks.ingest [n=100000] [scratch=FOLDER] [parts=cpu,loops,ray,memory,plan]
 
 `loops` compares the preparation by compiled loops with the same by torch, per spectrum. All parts take about
 20 minutes and 12 GB of scratch space for n=100000 on two cores. Prints a table for benchmarks/RESULTS.md.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -41,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DR8 = 11_214_076
 
 
-def ingest_settings(files: Path | str, store: Path, **changes: object) -> Ingest:
+def ingest_settings(files: Path | str, store: Path, **changes: Any) -> Ingest:
     """The preparation of the recipe cemp, for a new store."""
     shutil.rmtree(store, ignore_errors=True)
     return Ingest(input=str(files), store=str(store), refuse_above=1.0, **changes)

@@ -72,6 +72,7 @@ def answers(
         after[:, NAMES.index("CFe")] = carbon
         said = ensemble.predict(model.change(read, before, after), snr_N[snr_N >= LEAST_SNR]).answers
         assert said.p_NC is not None
+        assert said.value_NL is not None
         label = {name: said.value_NL[:, said.labels.index(name)] for name in ("FeH", "CFe")}
         yield {"carbon": carbon, "cemp": said.p_NC.argmax(1) == CLASSES.index("CEMP"), **label}
 
@@ -89,13 +90,13 @@ def main(net: str = "prism", use: str = "5", variant: str = "more", work: str = 
     )
     print("| --- " * (1 + len(CARBON)) + "|")
     for name in ("real", "computed"):
-        rows = []
+        rows: list[dict[str, Any]] = []
         for fold in range(int(use)):
             runs = of_fold(folder, net, variant, fold)
             names = [runs[0], *(Path(run).name for run in runs[1:])]
             ensemble = open_ensemble(calibrated("+".join(names), 1, gpu=False))
             rows += answers(folder, name, ensemble, model, test_spectra(runs[0]))
-        said = pd.concat([pd.DataFrame(row) for row in rows]).groupby("carbon")
+        said = pd.concat(map(pd.DataFrame, rows)).groupby("carbon")
         print(f"| {name}: spectra | " + " | ".join(f"{count:,}" for count in said.size()) + " |")
         print("| ... called CEMP | " + " | ".join(f"{share:.0%}" for share in said["cemp"].mean()) + " |")
         print(

@@ -1,6 +1,6 @@
 """How long the label table of a large survey takes: a million visits and 200,000 rows of labels.
 
-    python benchmarks/labels.py [visits=1000000] [rows=200000] [scratch=FOLDER]
+    python -m benchmarks.labels [visits=1000000] [rows=200000] [scratch=FOLDER]
 
 Two catalogues of half the rows each, one with ids and one with positions only, are matched to a catalogue of
 the survey (CSV with |), combined, selected and written, with pictures, by `survey labels`. Beside it stands

@@ -1,7 +1,7 @@
 """How long a look at the latent space of a million rows takes, and how much memory; and whether rows outside
 the sample may be placed by their neighbours.
 
-    python benchmarks/latent.py [n=100000,1000000] [scratch=FOLDER]
+    python -m benchmarks.latent [n=100000,1000000] [scratch=FOLDER]
 
 The latents are made up: 40 features, 12 classes that overlap, each a curved sheet of three dimensions. Each
 case is a process of its own. The second part compares the two ways to place rows on a map (`place=`). Prints

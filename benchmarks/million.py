@@ -1,6 +1,6 @@
 """A survey on one machine: files -> predictions -> catalog, one command each, killed on the way.
 
-    python benchmarks/million.py [n=1000000] [names=N] [networks=shipped] [cascade=false] [kills=2]
+    python -m benchmarks.million [n=1000000] [names=N] [networks=shipped] [cascade=false] [kills=2]
                                  [work=benchmarks/work/million] [workers=N]
 
 The files are those of `survey mock`, 4 % of them metal-poor, each gzipped and different from all others

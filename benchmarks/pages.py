@@ -1,7 +1,7 @@
 """How fast and how large pages are: 5,000 candidates to vet, and a catalog of a million stars.
 
-    python benchmarks/pages.py [parts=vetting,catalog] [n=12000] [rows=1350000] [scratch=FOLDER]
-    python benchmarks/pages.py parts=vetting,prospect prospect=CHECKOUT python=PYTHON scratch=FOLDER
+    python -m benchmarks.pages [parts=vetting,catalog] [n=12000] [rows=1350000] [scratch=FOLDER]
+    python -m benchmarks.pages parts=vetting,prospect prospect=CHECKOUT python=PYTHON scratch=FOLDER
 
 vetting   a made-up survey of n files, through the jobs mock, predict (with the shipped ensemble) and catalog
           to the page of its first 5,000 MP candidates: seconds to make it, megabytes; in Chromium the time to
@@ -29,11 +29,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import catalog as made_up
 import numpy as np
 import pyarrow.parquet as pq
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks import catalog as made_up
 from survey.reports.spectra_of_stars import open_spectra_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +76,8 @@ def heap(page: Page) -> float:
     session.send("HeapProfiler.collectGarbage")
     session.send("Performance.enable")
     metrics = session.send("Performance.getMetrics")["metrics"]
-    return next(metric["value"] for metric in metrics if metric["name"] == "JSHeapUsedSize") / 1e6
+    used = next(metric["value"] for metric in metrics if metric["name"] == "JSHeapUsedSize")
+    return float(used) / 1e6
 
 
 def spread(milliseconds: list[float]) -> str:

@@ -1,9 +1,9 @@
 """What one would pick instead, on one core: laspec for files of LAMOST, hats-import for a catalog.
 
     pip install hats-import                       # into an environment of its own
-    python benchmarks/peers.py rows=300000 [scratch=FOLDER]
+    python -m benchmarks.peers rows=300000 [scratch=FOLDER]
     pip install laspec joblib scikit-learn matplotlib lmfit emcee 'numpy<2' 'scipy<1.13' 'astropy<7'
-    python benchmarks/peers.py files=FOLDER [few=300]
+    python -m benchmarks.peers files=FOLDER [few=300]
 
 laspec reads a file and divides its flux by a polynomial (`normalize_spectrum_general`); it writes nothing and
 measures no quality. It reads one of the layouts: files that it cannot read are counted. hats-import makes a

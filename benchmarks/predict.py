@@ -1,6 +1,6 @@
 """The speed of a prediction compared with a plain loop over arrays in memory.
 
-    python benchmarks/predict.py [n=6000] [nets=prism,bganet,echelle] [files=0] [work=benchmarks/work/predict]
+    python -m benchmarks.predict [n=6000] [nets=prism,bganet,echelle] [files=0] [work=benchmarks/work/predict]
 
 Plain loop: the same networks, batch, threads and allocator settings on arrays in memory; nothing is read,
 calibrated or written. Worker: a worker of the job, from the store on disk to finished tables and markers.
@@ -27,8 +27,8 @@ from typing import Any
 
 import psutil
 import torch
-from training import peak  # the program in the same folder
 
+from benchmarks.training import peak
 from survey import machine
 from survey.cluster.work import shard_workers
 from survey.ensemble.build import build
@@ -130,7 +130,7 @@ def worker_rate(spec: PredictionSpec, threads: int = 1) -> float:
     shards = [*range(spec.inputs.shards)] * REPEATS
     started = time.perf_counter()
     results = local_workers(threads, GPU)(lambda *_: worker, shards)
-    rows = sum(marker["rows"] for marker in results)
+    rows = sum(int(marker["rows"]) for marker in results)
     return rows / (time.perf_counter() - started)
 
 
@@ -215,7 +215,7 @@ def actors_rate(spec: PredictionSpec) -> float:
     results = shard_workers(2, 1, False)(partial(Worker, spec), shards)
     moments = [(time.perf_counter(), marker["rows"]) for marker in results]
     steady = moments[2:-1]
-    return sum(rows for _, rows in steady) / (steady[-1][0] - moments[1][0])
+    return float(sum(rows for _, rows in steady) / (steady[-1][0] - moments[1][0]))
 
 
 class Stopwatch:

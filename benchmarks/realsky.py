@@ -1,6 +1,6 @@
 """What real stars in the training are worth, on real stars that were not trained on and on computed ones.
 
-    python benchmarks/realsky.py [net=prism] [use=5] [variants=computed,real,both] [work=FOLDER] [side=2]
+    python -m benchmarks.realsky [net=prism] [use=5] [variants=computed,real,both] [work=FOLDER] [side=2]
 
 The same network is trained on computed stars alone, on real stars alone, and on both (the recipe); other
 variants leave one part of the recipe out. `self` learns besides what `more` says of LAMOST's files that have
@@ -50,13 +50,13 @@ INPUTS = {
 MORE = ("reference", "wide")
 """Tables of computed stars that are learned as one; `wide` has a wider range of labels and 450 CEMP stars."""
 LABELS = ("Teff", "logg", "FeH")
-LEARN_MORE = {"store": "more", "labels": "more.parquet"}
+LEARN_MORE: dict[str, Any] = {"store": "more", "labels": "more.parquet"}
 WRONG = [
     *([3900, 3950], [4330, 4352], [4852, 4872], [5885, 5902], [6555, 6575]),
     *([6770, 6880], [7050, 7300], [8490, 8510], [8534, 8554], [8654, 8674]),
 ]
 """What computed spectra have wrong: the blue end, cores of lines of hydrogen and calcium, Na D, TiO."""
-REAL = {"store": "real", "labels": str(INPUTS["real"])}
+REAL: dict[str, Any] = {"store": "real", "labels": str(INPUTS["real"])}
 VARIANTS: dict[str, dict[str, Any]] = {
     "computed": {},
     "real": REAL | {"task": "reg", "targets": [*LABELS], "synthesis": {"probability": 0.0}},
@@ -163,13 +163,13 @@ def spectra(work: Path, name: str) -> pd.DataFrame:
         .assign(shard=shard, row_in_shard=lambda table: np.arange(len(table)))
         for shard in range(store.shards)
     ]
-    table = pd.concat(tables, ignore_index=True)
+    table: pd.DataFrame = pd.concat(tables, ignore_index=True)
     if name == "lamost":
         truth = pd.read_csv(DATA / "labels" / "lamost_dr1_plan_catalog.csv")
         truth = truth.rename(columns={"teff": "Teff", "feh": "FeH"})
         truth["visit"] = [
-            f"spec-{int(row.lmjd)}-{row.planid}_sp{int(row.spid):02d}-{int(row.fiberid):03d}"
-            for row in truth.itertuples()
+            f"spec-{int(lmjd)}-{planid}_sp{int(spid):02d}-{int(fiberid):03d}"
+            for lmjd, planid, spid, fiberid in truth[["lmjd", "planid", "spid", "fiberid"]].to_numpy(object)
         ]
         truth = truth[(truth.Teff > 0) & (truth.FeH > -9)][["visit", *LABELS]].drop_duplicates("visit")
         visit = table["path"].str.extract(r"(spec-[^/]*?)(?:\.fits)", expand=False)
@@ -212,7 +212,7 @@ class Predicted:
     @property
     def has_classes(self) -> bool:
         """Whether the variant predicts classes."""
-        return self.p_NC.shape[1] > 0
+        return bool(self.p_NC.shape[1])
 
 
 def of_fold(work: Path, net: str, variant: str, fold: int) -> list[str]:
@@ -231,6 +231,10 @@ def fold_answers(work: Path, name: str, places: np.ndarray, runs: list[str]) -> 
     answers = ensemble.conclude(member_answers, latents, snr_N).answers
     columns = [answers.labels.index(label) for label in LABELS]
     p_NC = np.empty((len(places), 0)) if answers.p_NC is None else answers.p_NC
+    assert answers.value_NL is not None
+    assert answers.err_NL is not None
+    assert answers.low_NL is not None
+    assert answers.high_NL is not None
     half_NL = (answers.high_NL - answers.low_NL) / 2
     other_N1 = np.full((len(places), 1), np.nan)
     if answers.other_kind_N is not None:

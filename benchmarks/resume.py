@@ -1,6 +1,6 @@
 """A restart at 99 %: what it costs to find what is done, beside Ray Data's own checkpoints; and scheduling.
 
-    python benchmarks/resume.py [rows=11200000] [scratch=FOLDER] [parts=ours,ray,schedule]
+    python -m benchmarks.resume [rows=11200000] [scratch=FOLDER] [parts=ours,ray,schedule]
 
 ours      11.2 million files in a catalogue, 5,600 shards of 2,000, 5,544 of them finished: `survey ingest`
           with empty work, from its call to the first missing shard and to the end. The manifest and the
@@ -250,8 +250,8 @@ def rows_restart(scratch: Path, rows: int, parts: list[str]) -> Iterator[str]:
         cases.append(("survey ingest, verify=false", partial(prepare_ours, scratch, rows), ("ours", "false")))
     if "ray" in parts:
         for column, name in (("obsid", "whole numbers"), ("file", "paths")):
-            prepare = partial(prepare_ray, scratch, rows, column)
-            cases.append((f"Ray Data, CheckpointConfig, ids are {name}", prepare, ("ray", column)))
+            begin = partial(prepare_ray, scratch, rows, column)
+            cases.append((f"Ray Data, CheckpointConfig, ids are {name}", begin, ("ray", column)))
     for title, prepare, arguments in cases:
         write_input(scratch, rows)
         prepare()

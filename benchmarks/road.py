@@ -1,6 +1,6 @@
 """The whole road of a survey beside its floors, and beside what one would write instead: CPU time per file.
 
-    python benchmarks/road.py [n=3000] [nets=prism,bganet,echelle] [few=300] [others=yes] [work=FOLDER]
+    python -m benchmarks.road [n=3000] [nets=prism,bganet,echelle] [few=300] [others=yes] [work=FOLDER]
 
 Every stage runs on one core. Floors: unpacking (isal), a copy of the arrays in memory, the networks in a loop
 over arrays in memory. Others: the readers of astropy and fitsio, the obvious loop of benchmarks/ingest.py,
@@ -23,17 +23,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import catalog
 import numpy as np
-import predict  # the programs in the same folder
 import psutil
 import torch
 from astropy.io import fits
-from ingest import DR8, cpu_seconds, gunzip, ingest_settings, obvious
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks import catalog, predict
+from benchmarks.ingest import DR8, cpu_seconds, gunzip, ingest_settings, obvious
 from survey import machine
 from survey.answers import Answers
 from survey.catalog.catalog import make_catalog

@@ -1,7 +1,7 @@
 """How accurate the networks are on computed spectra with exactly known labels, compared with a simple
 baseline on the same folds in the same run.
 
-    python benchmarks/science.py [nets=prism,echelle,...] [work=benchmarks/work/science] [side=2]
+    python -m benchmarks.science [nets=prism,echelle,...] [work=benchmarks/work/science] [side=2]
 
 Every fold is a run in the work folder. A finished run is not trained again, so the program can be stopped
 and started. Fast networks are trained on all five folds, so every star is tested once. Slow networks are
@@ -216,6 +216,7 @@ def response(judged: LabelledAnswers) -> dict[str, float]:
     Teff, logg and [Fe/H].
     """
     truth, said = judged.label_NL, judged.value_NL
+    assert said is not None
     place = truth[:, :3] / (100, 0.2, 0.15)
     pairs = cKDTree(place).query_pairs(1.0, output_type="ndarray")
     pairs = pairs[np.abs(truth[pairs[:, 0], 4] - truth[pairs[:, 1], 4]) > 0.5]
@@ -259,7 +260,8 @@ def report(work: Path, nets: list[str]) -> None:
     """The tables, for benchmarks/RESULTS.md."""
     rows: Rows = {}
     far = [(name, others(work, name)) for name in FAR]
-    parts, cpu = [], 0.0
+    parts: list[LabelledAnswers] = []
+    cpu = 0.0
     for fold in range(FOLDS):
         plan(made := settings(work, "prism", fold))
         everything = samples.read(made.run)
@@ -324,6 +326,7 @@ def _print_snr(rows: Rows) -> None:
     for name, (inner, *_rest) in rows.items():
         judged = joined(inner)
         snr = judged.snr()
+        assert snr is not None
         for low, high in ((0, 10), (10, 20), (20, 50), (50, np.inf)):
             some = judged.at((snr >= low) & (snr < high))
             table = metrics_table(some)
@@ -369,6 +372,7 @@ def _print_real(rows: Rows) -> None:
         real = far[2]
         inside = (real.label_NL[:, 0] < 7000) & (real.label_NL[:, 0] > 4000)
         for what, some in (("all", real), ("4,000 to 7,000 K", real.at(inside))):
+            assert some.value_NL is not None
             residual = (some.value_NL - some.label_NL)[:, :3]
             middle = np.nanmedian(residual, 0)
             scatter = 1.4826 * np.nanmedian(np.abs(residual - middle), 0)

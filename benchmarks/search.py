@@ -1,6 +1,6 @@
 """Trainings per minute of `tune`, and of plain Optuna in two processes; the cost of a trial of Ray Tune.
 
-    python benchmarks/search.py [n=40] [turns=3] [epochs=6] [store=STORE] [work=benchmarks/work/search]
+    python -m benchmarks.search [n=40] [turns=3] [epochs=6] [store=STORE] [work=benchmarks/work/search]
 
 Both have two trainings at a time with one thread each: `prism` on the reference set, the same space, sampler
 and number of trials; no training is stopped early, and trials are recorded in a journal. Plain Optuna is two

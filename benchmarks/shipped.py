@@ -1,7 +1,7 @@
 """The ensemble that comes with the program, on stars that no member was trained on: those of its validation
 and its test part.
 
-    python benchmarks/shipped.py [work=benchmarks/work/realsky]
+    python -m benchmarks.shipped [work=benchmarks/work/realsky]
 
 The rows are those of `realsky.py`; weights/README.md has them. Stores that are missing are made.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import realsky
 
+from benchmarks import realsky
 from survey.catalog.prior import adjust
 from survey.ensemble.ensemble import open_ensemble
 from survey.ensemble.line_key import read_columns
@@ -45,8 +45,8 @@ def predicted(work: Path, name: str) -> realsky.Predicted:
     if final.other_kind_N is not None:
         other_N1 = final.other_kind_N[:, None]
     half_NL = (final.high_NL - final.low_NL) / 2
-    labels = (array_NL[:, columns] for array_NL in (final.value_NL, final.err_NL, half_NL))
-    return realsky.Predicted(table, final.p_NC, *labels, other_N1)
+    value_NL, err_NL, half_NL = (array_NL[:, columns] for array_NL in (final.value_NL, final.err_NL, half_NL))
+    return realsky.Predicted(table, final.p_NC, value_NL, err_NL, half_NL, other_N1)
 
 
 def not_trained(run: str) -> set[int]:
@@ -93,7 +93,7 @@ def cemp_scores(predicted: realsky.Predicted, assumed_C: np.ndarray, kinds_apart
 
 def cemp_rows(sets: dict[str, realsky.Predicted]) -> dict[str, str]:
     """Who is above the threshold that finds half of the computed CEMP stars, by both rules."""
-    groups = {}
+    groups: dict[str, realsky.Predicted] = {}
     for name in ("computed", "direct"):
         class_N = class_numbers_of(sets[name])
         groups |= {f"{name} {kind}": sets[name].at(class_N == CLASSES.index(kind)) for kind in CLASSES}

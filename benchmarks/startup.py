@@ -1,6 +1,6 @@
 """How soon a job answers: its help, a misspelt setting, its first result.
 
-    python benchmarks/startup.py [runs=5] [n=2000] [parts=door,shard,training]
+    python -m benchmarks.startup [runs=5] [n=2000] [parts=door,shard,training]
 
 door      CPU seconds (user + system, median of runs) of every job's --help and of a misspelt setting, beside
           `python -c "import pydantic, yaml"` in the same turns: the least that checked settings cost

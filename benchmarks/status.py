@@ -1,6 +1,6 @@
 """How long a look at a folder takes: `survey status` of a store of 5,600 shards, on a disk and in a bucket.
 
-    python benchmarks/status.py [shards=5600] [bucket=5600] [scratch=FOLDER]
+    python -m benchmarks.status [shards=5600] [bucket=5600] [scratch=FOLDER]
 
 The store is empty work with markers as an ingest writes them. The bucket is that of a server on this machine
 (moto), without any latency, so the requests are counted: they decide the time elsewhere. Takes some minutes.
@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from moto.server import ThreadedMotoServer
-from resume import make_empty, path_of
 from s3fs import S3FileSystem
 
+from benchmarks.resume import make_empty, path_of
 from survey import files
 from survey.status.look import look
 from survey.store.ingest import plan_shards

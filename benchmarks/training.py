@@ -1,6 +1,6 @@
 """What the training loop costs compared with a hand-written one, how it scales over Ray workers and threads.
 
-    python benchmarks/training.py [nets=prism,echelle] [parts=loops,workers,threads] [work=FOLDER]
+    python -m benchmarks.training [nets=prism,echelle] [parts=loops,workers,threads] [work=FOLDER]
 
 loops     Our loop against a hand-written one: the same network, batch, threads, allocator settings,
           optimiser and losses on arrays in memory, without augmentation, and nothing is written. Ours does
@@ -102,7 +102,7 @@ def by_hand(work: Path, net: str, epochs: int, threads: int) -> float:
             class_loss = nn.functional.cross_entropy(outputs["logits"], classes[rows])
             loss = class_loss + nn.functional.mse_loss(outputs["mu"], label[rows])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
     return epochs * steps * 64 / (time.perf_counter() - started)
