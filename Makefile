@@ -59,12 +59,12 @@ format: $(READY)
 	$(RUN) -m ruff format .
 
 bench: $(READY)
-	$(RUN) benchmarks/startup.py
-	$(RUN) benchmarks/ingest.py
-	$(RUN) benchmarks/training.py
-	$(RUN) benchmarks/science.py
-	$(RUN) benchmarks/search.py
-	$(RUN) benchmarks/abundances.py
+	$(RUN) -m benchmarks.startup
+	$(RUN) -m benchmarks.ingest
+	$(RUN) -m benchmarks.training
+	$(RUN) -m benchmarks.science
+	$(RUN) -m benchmarks.search
+	$(RUN) -m benchmarks.abundances
 
 # from catalogues of labels, with mistakes planted in them, to a training set and a training
 demo-labels: $(BASIC)
