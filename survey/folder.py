@@ -105,7 +105,8 @@ class Folder(Generic[D]):
             raise SettingsError(f"{self._where}: {SETTINGS} is not that of a {self.kind.name}; {NEW}")
         if written.get("kind", self.kind.name) != self.kind.name:
             raise SettingsError(
-                f"{self._where}: is the folder of another job ({written['kind']}, not {self.kind.name}); {NEW}"
+                f"{self._where}: is the folder of another job ({written['kind']}, not {self.kind.name}); "
+                + NEW
             )
         self._check_version(written.get("version"))
         settings: dict[str, Any] = written["settings"]

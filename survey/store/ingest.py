@@ -32,9 +32,9 @@ from survey.store.markers import (
     IngestMarker,
     complete_markers,
     marker_table,
-    may_be_read_now,
     missing_files,
     read_part,
+    readable_now,
     refused_examples,
 )
 from survey.store.settings import Ingest, Input
@@ -180,14 +180,15 @@ def _finished_shards(spec: ShardSpec, settings: Ingest) -> Markers:
     With `reread`, shards are not finished if some of their refused files may be read by now.
     """
     markers = complete_markers(spec.store, IngestMarker, PARTS, settings.verify)
-    return {
+    finished = {
         shard: marker
         for shard, marker in markers.items()
         if marker.settings == spec.fingerprint
         and marker.version == spec.manifest.versions.get(shard, 0)
         and shard < spec.manifest.shards
-        and not (settings.reread and may_be_read_now(spec.store, marker))
     }
+    again = readable_now(spec.store, finished.values()) if settings.reread else set()
+    return {shard: marker for shard, marker in finished.items() if shard not in again}
 
 
 def _make_missing(

@@ -5,9 +5,10 @@ A marker is written last, so its presence means that the shard is finished.
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from survey import checked, files
 from survey.checked import WrittenFile
 from survey.progress import Progress
 from survey.spectrum import REMEDIES
+from survey.store.side_by_side import side_by_side
 
 READERS = 8
 """Files that are checked at a time."""
@@ -189,15 +191,35 @@ def _example(row: dict[str, Any]) -> str:
     return f"{row['path']}{place}: {row['detail']}"
 
 
-def may_be_read_now(folder: str, marker: Marker) -> bool:
-    """Whether a shard refused files that may be read by now: missing ones that exist, or those over which the
-    code of a source failed.
+def readable_now(folder: str, markers: Iterable[Marker]) -> set[int]:
+    """The shards that refused files which may be read by now: missing ones that exist, or those over which
+    the code of a source failed.
     """
-    if any(marker.refused.get(reason) for reason in BY_CODE):
-        return True
-    if not marker.refused.get("missing"):
-        return False
-    return any(files.stat_of(row["path"]) for row in missing_files(folder, marker.shard))
+    found, missing = set[int](), dict[int, int]()
+    for marker in markers:
+        if any(marker.refused.get(reason) for reason in BY_CODE):
+            found.add(marker.shard)
+        elif count := marker.refused.get("missing"):
+            missing[marker.shard] = count
+
+    def look(place: tuple[int, str]) -> None:
+        shard, path = place
+        if shard not in found and files.stat_of(path):
+            found.add(shard)
+
+    lists = side_by_side(partial(missing_files, folder), missing, lambda _: files.is_remote(folder))
+    places = ((shard, row["path"]) for shard, rows in zip(missing, lists, strict=True) for row in rows)
+    looks = side_by_side(
+        look, places, lambda place: files.is_remote(place[1]), "missing", sum(missing.values())
+    )
+    for _ in looks:
+        pass
+    return found
+
+
+def may_be_read_now(folder: str, marker: Marker) -> bool:
+    """The same for one shard."""
+    return bool(readable_now(folder, [marker]))
 
 
 def _name(folder: str, kind: str, shard: int) -> str:

@@ -5,13 +5,13 @@ The values of a catalogue that the store uses are compared too. A value where th
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,18 @@ from isal import isal_zlib
 
 from survey import files
 from survey.fetch import fetch, other_name
+from survey.progress import Progress
 from survey.spectrum import Refused
 from survey.store.manifest.manifest import ITEM, SCHEMA, Manifest, ManifestPart
 from survey.store.markers import shard_file
+from survey.store.side_by_side import THREADS as ASKED
+from survey.store.side_by_side import side_by_side
+
+R = TypeVar("R")
 
 MAX_EXAMPLES = 20
+THREADS = 8
+"""Shards that are compared at a time."""
 FILE_COLUMNS = ("path", "size", "stamp")
 VALUE_COLUMNS = ("rv", "z", "ra", "dec", "star", "obsid")
 ROUNDING = 2.5e-7
@@ -78,7 +85,7 @@ class Changes:
         self._note(row[changed], listed.filter(pa.array(changed)))
 
     def _compare_values(self, listed: pa.Table, row: np.ndarray) -> None:
-        """Compare the values of a catalogue with those of these manifest rows, where the catalogue has one."""
+        """Compare the values that a catalogue gives with those of these manifest rows."""
         differs = np.zeros(row.size, bool)
         for name in VALUE_COLUMNS:
             if listed[name].null_count < row.size:
@@ -100,8 +107,13 @@ class Changes:
 
     def compare_contents(self, rows: np.ndarray, checksums: Checksums, only_new: bool = False) -> None:
         """Compare the files of these manifest rows by content, or only those newer than their shard."""
+        if not rows.size:
+            return
         shards = self._manifest.shards_of(rows)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with (
+            ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool,
+            Progress("compare", rows.size, "files") as progress,
+        ):
             tasks = [
                 pool.submit(self._changed_contents, shard, rows[shards == shard], checksums, only_new)
                 for shard in np.unique(shards).tolist()
@@ -109,6 +121,7 @@ class Changes:
             for task in tasks:
                 compared, row, listed = task.result()
                 self.compared += compared
+                progress.add(compared)
                 self._note(row, listed)
 
     def _changed_contents(
@@ -123,7 +136,8 @@ class Changes:
         if only_new:
             made = files.stat_of(shard_file(self._manifest.store, "spectra", shard))
             since = made.stamp - MARGIN if made else np.inf
-            offsets = [offset for offset in offsets if _written(paths[offset]) > since]
+            written = _ask(_written, [paths[offset] for offset in offsets])
+            offsets = [offset for offset, when in zip(offsets, written, strict=True) if when > since]
         listed = checksums(shard).to_pylist() if offsets else []
         crc = {row["path"]: row["crc"] for row in listed if row["row"] == ITEM}
         offsets = [offset for offset in offsets if paths[offset] in crc]
@@ -195,6 +209,11 @@ def _replacement(
     return manifest.write(part, table)
 
 
+def _ask(question: Callable[[str], R], paths: list[str]) -> Iterator[R]:
+    """The answers for each path. As many shards are compared at a time, each has its share of the threads."""
+    return side_by_side(question, paths, files.is_remote, threads=ASKED // THREADS)
+
+
 def _written(path: str) -> float:
     """When a file was last written or put in its place, in seconds; -inf if there is none."""
     for name in (path, other_name(path)):
@@ -211,7 +230,7 @@ def _written(path: str) -> float:
 
 def _with_present_sizes(listed: pa.Table) -> pa.Table:
     """The rows with the size and time that their files have now."""
-    entries = [files.stat_of(path) for path in listed["path"].to_pylist()]
+    entries = list(_ask(files.stat_of, listed["path"].to_pylist()))
     values = {
         "size": [entry and entry.size for entry in entries],
         "stamp": [entry and entry.stamp for entry in entries],
@@ -243,8 +262,8 @@ def _comparable(column: pa.ChunkedArray) -> np.ndarray:
 def _differs(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     """Where there is a new value, and another or none before."""
     if new.dtype.kind != "f":
-        return (new != 0) & (new != old)
-    return np.isfinite(new) & ~(np.abs(new - old) <= ROUNDING * np.abs(old))
+        return np.asarray((new != 0) & (new != old))
+    return np.asarray(np.isfinite(new) & ~(np.abs(new - old) <= ROUNDING * np.abs(old)))
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -7,6 +7,7 @@ stay, so that no other shard changes: those of such rows become smaller, possibl
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -16,23 +17,33 @@ from survey import files
 from survey.fetch import other_name
 from survey.store.manifest.manifest import Manifest, ManifestPart
 from survey.store.markers import missing_files
+from survey.store.side_by_side import side_by_side
 
 
 def never_found(manifest: Manifest, rows: np.ndarray) -> np.ndarray:
     """Those of the rows that the store refused as missing, and whose files do not exist now either."""
-    found = [np.empty(0, np.int64)]
     shards = manifest.shards_of(rows)
-    for shard in np.unique(shards).tolist():
-        missing = {(row["path"], row["row"]) for row in missing_files(manifest.store, shard)}
-        if not missing:
-            continue
-        table = manifest.shard(shard)
-        places = list(zip(table["path"].to_pylist(), table["row"].to_pylist(), strict=True))
-        first = manifest.first_row(shard)
-        inside = [row for row in rows[shards == shard].tolist() if places[row - first] in missing]
-        gone = [row for row in inside if not _exists(places[row - first][0])]
-        found.append(np.array(gone, np.int64))
-    return np.concatenate(found)
+
+    def missing(shard: int) -> list[tuple[int, str]]:
+        return _missing_rows(manifest, shard, rows[shards == shard])
+
+    lists = side_by_side(missing, np.unique(shards).tolist(), lambda _: files.is_remote(manifest.store))
+    row_path = list(chain.from_iterable(lists))
+    paths = [path for _, path in row_path]
+    exist = side_by_side(_exists, paths, files.is_remote, "missing", len(paths))
+    gone = [row for (row, _), exists in zip(row_path, exist, strict=True) if not exists]
+    return np.array(gone, np.int64)
+
+
+def _missing_rows(manifest: Manifest, shard: int, rows: np.ndarray) -> list[tuple[int, str]]:
+    """Those of the rows of a shard that it refused as missing, with their paths."""
+    missing = {(row["path"], row["row"]) for row in missing_files(manifest.store, shard)}
+    if not missing:
+        return []
+    table = manifest.shard(shard)
+    places = list(zip(table["path"].to_pylist(), table["row"].to_pylist(), strict=True))
+    first = manifest.first_row(shard)
+    return [(row, places[row - first][0]) for row in rows.tolist() if places[row - first] in missing]
 
 
 def _exists(path: str) -> bool:

@@ -136,7 +136,7 @@ class Listing:
         own_count = self._spectra_in_own_table(path)
         check_count(entry, own_count)
         if own_count is not None:
-            yield from self._whole_table(entry, own_count)
+            yield from self._spectra_of_table(entry, own_count)
             return
         if self._is_own_spectrum(path):
             yield from self._single_file(path)
@@ -145,7 +145,7 @@ class Listing:
         count = spectra_in_table(path)
         check_count(entry, count)
         if count is not None:
-            yield from self._whole_table(entry, count)
+            yield from self._spectra_of_table(entry, count)
         elif start.startswith(b"SIMPLE"):
             yield from self._single_file(path)
         elif start.startswith(b"PAR1") or (start and b"\0" not in start):
@@ -180,7 +180,7 @@ class Listing:
         self._check_no_catalogue("one file")
         yield from single_file(path)
 
-    def _whole_table(self, entry: files.Entry, count: int) -> Iterator[pa.Table]:
+    def _spectra_of_table(self, entry: files.Entry, count: int) -> Iterator[pa.Table]:
         self._check_no_catalogue("a table of spectra")
         self.tables[entry.path] = count
         yield from table_rows(entry, count)
@@ -282,7 +282,7 @@ class Listing:
         if count is None:
             self._ignore(entry.path)
         else:
-            yield from self._whole_table(entry, count)
+            yield from self._spectra_of_table(entry, count)
 
     def _may_be_table(self, path: str) -> bool:
         own = any(is_named(path, patterns) for patterns in self._own_tables.values())
