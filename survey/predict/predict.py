@@ -46,7 +46,7 @@ from survey.store.markers import (
     SHARDS,
     complete_markers,
     marker_table,
-    may_be_read_now,
+    readable_now,
     refused_examples,
     shard_file,
 )
@@ -268,9 +268,8 @@ def _finished_shards(spec: PredictionSpec, settings: Predict) -> dict[int, Predi
         elif marker.settings == spec.fingerprint and marker.version == spec.inputs.version(shard):
             finished[shard] = marker
     if settings.ingest.get("reread"):
-        for shard, marker in list(finished.items()):
-            if may_be_read_now(spec.folder, marker):
-                del finished[shard]
+        for shard in readable_now(spec.folder, finished.values()):
+            del finished[shard]
     return finished
 
 
