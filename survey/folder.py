@@ -12,7 +12,7 @@ of the other files: what was changed since is an error for its readers, and the 
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from survey.arguments import given_command
 from survey.checked import WrittenFile
 from survey.claim import claim
 from survey.settings import SettingsError, differences
+from survey.unfinished import remove_unfinished
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,9 +92,14 @@ class Folder(Generic[D]):
         """The path of a file inside."""
         return files.join(self.path, *names)
 
-    def claim(self, settings: Any) -> AbstractContextManager[None]:
+    @contextmanager
+    def claim(self, settings: Any) -> Iterator[None]:
         """The right to write into the folder; an error while another process works in it."""
-        return claim(self.path, self.kind.job, self.kind.key, settings, self.kind.shared)
+        with claim(self.path, self.kind.job, self.kind.key, settings, self.kind.shared):
+            with suppress(OSError, ValueError):  # settings that cannot be read: the job says so
+                if not files.is_remote(self.path) and kind_of(self.path) == self.kind.name:
+                    remove_unfinished(self.path)
+            yield
 
     def settings(self) -> dict[str, Any] | None:
         """The settings that the folder was begun with, or None. Another kind or version is an error."""
@@ -254,7 +260,8 @@ class Folder(Generic[D]):
         if not entry.endswith("/"):
             return [entry]
         start = self.file("x").removesuffix("x")
-        return [found.path.removeprefix(start) for found in files.walk(self.file(entry.rstrip("/")))]
+        paths = (found.path for found in files.walk(self.file(entry.rstrip("/"))))
+        return [path.removeprefix(start) for path in paths if not path.endswith(".tmp")]
 
     def withdraw(self) -> None:
         """Remove the document: the folder is not finished until `finish`."""
