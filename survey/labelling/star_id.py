@@ -25,6 +25,13 @@ from survey.tables.ids import id_texts
 ARCSEC = 3.0
 """Positions closer to each other than this belong to one star."""
 
+CROWD = 16
+"""With more positions than this in a cell, not all their pairs are looked at."""
+CELLS = 1.8
+"""Cells in a radius: the diagonal of a cell is shorter than the radius by 4 %."""
+MOST_CELLS = 2.0**25
+"""Cells from the middle of the sphere to its surface, at most: their numbers are exact."""
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 """A whole number for each row. Rows with the same number belong together; -1 belongs to nothing."""
@@ -70,10 +77,49 @@ def friends_of_friends(ra: Floats, dec: Floats, arcsec: float = ARCSEC) -> Codes
         return codes
     # complex numbers are sorted many times faster than rows of two numbers
     distinct, distinct_index = np.unique(ra[known] % 360 + 1j * dec[known], return_inverse=True)
-    tree = cKDTree(unit_vectors(distinct.real, distinct.imag), balanced_tree=False)
-    pairs = tree.query_pairs(chord(arcsec), output_type="ndarray")
+    pairs = _near_pairs(unit_vectors(distinct.real, distinct.imag), chord(arcsec))
     codes[known] = components(len(distinct), pairs)[distinct_index]
     return codes
+
+
+def _near_pairs(points: Floats, radius: float) -> NDArray[np.int64]:
+    """Pairs of points [N, 3] within the radius: all of them, or in crowds enough to connect the same points.
+
+    Thousands of visits of one star at slightly different positions would have millions of pairs.
+    """
+    crowds = _crowds(points, radius)
+    if not crowds:
+        return cKDTree(points, balanced_tree=False).query_pairs(radius, output_type="ndarray")
+    inside = np.sort(np.concatenate(crowds))
+    outside = np.delete(np.arange(len(points)), inside)
+    tree = cKDTree(points[outside], balanced_tree=False)
+    edges = tree.sparse_distance_matrix(cKDTree(points[inside]), radius, output_type="ndarray")
+    found = [outside[tree.query_pairs(radius, output_type="ndarray")]]
+    found += [np.stack([outside[edges["i"]], inside[edges["j"]]], axis=1)]
+    found += [np.stack([rows[1:], np.full(len(rows) - 1, rows[0])], axis=1) for rows in crowds]
+    trees = [cKDTree(points[rows]) for rows in crowds]
+    first_points = cKDTree(points[[rows[0] for rows in crowds]])
+    for one, other in first_points.query_pairs(3 * radius):  # two cells and the radius are less
+        distance, nearest = trees[one].query(points[crowds[other]])
+        best = distance.argmin()
+        if distance[best] <= radius:
+            found.append(np.array([[crowds[one][nearest[best]], crowds[other][best]]]))
+    return np.concatenate(found)
+
+
+def _crowds(points: Floats, radius: float) -> list[NDArray[np.int64]]:
+    """The points of each cell of space with more than `CROWD`: all are within the radius of each other."""
+    if CELLS / radius > MOST_CELLS:
+        return []
+    x, y, z = np.floor(points.T * (CELLS / radius))
+    cell_N = x + 1j * (2 * MOST_CELLS * y + z)
+    in_order = np.sort(cell_N)
+    crowded = np.unique(in_order[CROWD:][in_order[CROWD:] == in_order[:-CROWD]])
+    if not crowded.size:
+        return []
+    rows = np.flatnonzero(np.isin(cell_N, crowded))
+    rows = rows[np.argsort(cell_N[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(cell_N[rows])) + 1)
 
 
 def encode(texts: pa.Array) -> tuple[Codes, pa.Array]:

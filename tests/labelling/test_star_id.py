@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from survey.labelling import star_id
 
@@ -62,6 +63,31 @@ def test_friends_of_friends_equal_those_of_a_plain_loop(seed: int, pole: float, 
         group = np.array([group[near[i]].min() for i in range(30)])
     found = star_id.friends_of_friends(ra, dec)
     assert ((found[:, None] == found) == (group[:, None] == group)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    pole=st.sampled_from([-30.0, 0.0, 89.9995]),
+    spread=st.sampled_from([0.3, 1.5, 5.0, 12.0]),
+)
+def test_crowds_of_visits_have_the_friends_of_all_pairs(seed: int, pole: float, spread: float) -> None:
+    """Hundreds of positions within some arcsec, of which not all pairs are looked at."""
+    random = np.random.default_rng(seed)
+    centre = random.normal(0, 4 * spread / 3600, (2, 4))[:, random.integers(0, 4, 400)]
+    x, y = centre + random.normal(0, spread / 3600, (2, 400))
+    ra, dec = (x / np.cos(np.radians(pole))) % 360, np.clip(pole + y, -90, 90)
+    found = star_id.friends_of_friends(ra, dec)
+    points, radius = star_id.unit_vectors(ra, dec), star_id.chord(star_id.ARCSEC)
+    expected = star_id.components(400, cKDTree(points).query_pairs(radius, output_type="ndarray"))
+    pairs = set(zip(found.tolist(), expected.tolist(), strict=True))
+    assert len(pairs) == len(set(found.tolist())) == len(set(expected.tolist()))
+
+
+def test_thousands_of_visits_of_a_star_need_few_pairs() -> None:
+    random = np.random.default_rng(0)
+    points = star_id.unit_vectors(*(random.normal(10, 0.3 / 3600, (2, 3000))))
+    assert len(star_id._near_pairs(points, star_id.chord(star_id.ARCSEC))) < 100 * 3000
 
 
 def test_friends_are_connected_across_zero_hours_and_the_pole() -> None:
