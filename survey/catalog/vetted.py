@@ -86,8 +86,8 @@ class Vetted:
         if not self.by_star:
             return ranked
         rows = [self._judgement(star, name) for star in ranked["star"].to_pylist()]
-        for number, (name, column) in enumerate(COLUMNS.items()):
-            kind = described_field(name, *column)
+        for number, (column_name, column) in enumerate(COLUMNS.items()):
+            kind = described_field(column_name, *column)
             ranked = ranked.append_column(kind, pa.array([row[number] for row in rows], kind.type))
         return ranked
 

@@ -89,7 +89,8 @@ def _near_pairs(points: Floats, radius: float) -> NDArray[np.int64]:
     """
     crowds = _crowds(points, radius)
     if not crowds:
-        return cKDTree(points, balanced_tree=False).query_pairs(radius, output_type="ndarray")
+        tree = cKDTree(points, balanced_tree=False)
+        return np.asarray(tree.query_pairs(radius, output_type="ndarray"), np.int64)
     inside = np.sort(np.concatenate(crowds))
     outside = np.delete(np.arange(len(points)), inside)
     tree = cKDTree(points[outside], balanced_tree=False)

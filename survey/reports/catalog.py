@@ -21,7 +21,7 @@ from survey.reports import (
     truth_plots,
 )
 from survey.reports.check_plots import check_lines
-from survey.reports.kept_pictures import keep_pictures, left_out_of
+from survey.reports.kept_pictures import PICTURES, keep_pictures, left_out_of
 from survey.reports.shown_lists import shown_lists
 
 CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "unknown")
@@ -29,6 +29,8 @@ CLASS_ORDER = ("EMP", "VMP", "MP", "CEMP", "NMP", "no answer", "unknown")
 
 def pictures(result: CatalogResult) -> list[str]:
     """Draw the plots unless all of them are there; their paths."""
+    if result.created:
+        files.remove(files.join(result.folder, PICTURES))
     left_out: dict[str, str] = {}
     return keep_pictures(result.folder, result.document, _drawn(result, left_out), left_out)
 
