@@ -4,7 +4,7 @@ lists.
 `count` reads headers only and reports what is wrong with a complete file. `read_rows` reads some rows in the
 given order and refuses single bad ones. Files are on this machine or in a bucket. Wavelengths are vacuum
 angstrom, in the observed frame or, with `prepare.velocity=rest`, in the rest frame. Without a column of
-inverse variances, the noise is estimated from the flux, in counts as well as in normalised spectra.
+inverse variances or errors, the noise is estimated from the flux, in counts as well as in normalised spectra.
 """
 
 from collections.abc import Iterator

@@ -91,7 +91,9 @@ def _magnitude(value: object) -> float | None:
 
 def _right_ascension(value: object) -> float | None:
     """Degrees from 0 to 360, also of a number from -180 and of text in hours, minutes and seconds."""
-    number = value if type(value) is float else _angle(value, HOUR)
+    if type(value) is float and 0 <= value <= 360:
+        return value
+    number = _angle(value, HOUR)
     if number is not None and -180 <= number < 0:
         number %= 360
     return number if number is not None and 0 <= number <= 360 else None
