@@ -44,7 +44,7 @@ from survey.catalog.names import with_lamost_names
 from survey.catalog.next_best import NextBest
 from survey.catalog.provenance import input_manifest, origin, records, shorten_paths
 from survey.catalog.ranked_purity import with_ranked_purity
-from survey.catalog.recovery import read_draws, recovery_records
+from survey.catalog.recovery import recovery_records
 from survey.catalog.selection import selection_function, threshold_curve
 from survey.catalog.settings import LIST_NAMES, CatalogSettings, ListName
 from survey.catalog.short_lists import ShortLists
@@ -53,7 +53,7 @@ from survey.catalog.sorting import REGION_ROWS, stars_by_region
 from survey.catalog.spill import publish, scratch_folder
 from survey.catalog.stars import find_stars
 from survey.catalog.thresholds import choose_thresholds
-from survey.catalog.validation_stars import read_validation
+from survey.catalog.validation_stars import read_draws, read_validation
 from survey.catalog.vetted import Vetted
 from survey.catalog.visit_scatter import measure_scatter
 from survey.catalog.votable import TableInfo
@@ -132,7 +132,10 @@ class _CatalogJob:
         lists, self.vetted = list(map(read_list, settings.known)), Vetted.read(settings.verdicts)
         self.stars = find_stars(predictions)
         scatter = measure_scatter(predictions, self.stars.star_N)
-        self.validation = read_validation(predictions, settings.visits, flags, settings.criterion, scatter)
+        draws = read_draws(predictions)
+        self.validation = read_validation(
+            predictions, settings.visits, flags, settings.criterion, scatter, draws
+        )
         thresholds = choose_thresholds(predictions, self.validation, settings.goals, flags, self.stars.star_N)
         self.rules = CandidateRules(settings.criterion, settings.visits, flags, thresholds, scatter)
         self.known = crossmatch(lists, self.stars.ra_S, self.stars.dec_S, settings.radius)
@@ -143,7 +146,6 @@ class _CatalogJob:
         self.truth_stars: list[pa.Table] = []
         self.kind_lists = KindLists(settings.limits)
         self.ground = Ground(self.validation, flags, settings.ground)
-        draws = read_draws(predictions)
         self.mirror = Mirror(self.rules, settings.mirror, draws)
         self.recovery = recovery_records(self.rules, draws)
         self.next_best = {name: NextBest(self.rules, name, settings.next_best) for name in LIST_NAMES}

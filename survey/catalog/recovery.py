@@ -11,23 +11,15 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from survey import files
 from survey.catalog.candidates import CandidateRules
 from survey.catalog.document import IntervalRecord, RecoveryRecord
 from survey.catalog.prior import ordinary_probabilities
 from survey.catalog.visits import float_column, is_ruled_out
 from survey.ensemble.draws import BASE, INJECTED, injected
 from survey.metrics.intervals import independent_share, share_measure
-from survey.predict.output import POPULATION, Predictions
 
 BINS = ((-0.2, 0.4), (0.4, 1.0), (1.0, 1.5), (1.5, 2.2))
 """[C/Fe]. Of the first no star belongs in the list, of the second it is not sure, of the others all do."""
-
-
-def read_draws(predictions: Predictions) -> pa.Table | None:
-    """The draws of the test population; None if there is no population."""
-    path = files.join(predictions.path, POPULATION)
-    return files.read_table(path) if files.exists(path) else None
 
 
 def recovery_records(rules: CandidateRules, draws: pa.Table | None) -> tuple[RecoveryRecord, ...]:

@@ -114,21 +114,29 @@ class ValidationStars:
         return np.where(self.allowed_N, score_N, -1.0)
 
 
+def read_draws(predictions: Predictions) -> pa.Table | None:
+    """The draws of the test population; None if there is no population."""
+    path = files.join(predictions.path, POPULATION)
+    return files.read_table(path) if files.exists(path) else None
+
+
 def read_validation(
     predictions: Predictions,
     visits: VisitSettings,
     rules: FlagRules,
     criterion: Criterion = "carbon_0.7",
     scatter: VisitScatter | None = None,
+    draws: pa.Table | None = None,
 ) -> pa.Table | None:
     """The predictions of the ensemble for its test population, or for its validation stars, one row each.
 
-    None if it has neither. Stars of kinds that are not asked are left out: class shares of the survey are
-    those of asked kinds too. `flag_bad` is 1 if flags would keep the star out of the lists.
+    None if it has neither. `draws` are those of the test population, if they are read already. Stars of
+    kinds that are not asked are left out: class shares of the survey are those of asked kinds too.
+    `flag_bad` is 1 if flags would keep the star out of the lists.
     """
-    path = files.join(predictions.path, POPULATION)
-    if files.exists(path):
-        table = deciding(files.read_table(path))
+    draws = read_draws(predictions) if draws is None else draws
+    if draws is not None:
+        table = deciding(draws)
         code_N = np.arange(table.num_rows)
     elif files.exists(path := files.join(predictions.path, VALIDATION)):
         table = files.read_table(path)

@@ -13,7 +13,7 @@ from survey.catalog.flag_settings import flag_bits
 from survey.catalog.flags import FlagRules
 from survey.catalog.settings import ListGoal, VisitSettings
 from survey.catalog.thresholds import choose_threshold, mix_of_stars
-from survey.catalog.validation_stars import ValidationStars, read_validation
+from survey.catalog.validation_stars import ValidationStars, read_draws, read_validation
 from survey.labels import CLASSES
 from survey.metrics.intervals import independent_share
 from survey.predict.output import POPULATION, VALIDATION
@@ -90,7 +90,10 @@ def test_the_test_population_comes_before_the_validation_stars(tmp_path: Path) -
     assert read is not None
     assert read.num_rows == 120, "blanked draws are left out"
     assert ValidationStars.from_table(read).independent_C.max() < 0.5
+    draws = read_draws(place)
     (tmp_path / POPULATION).unlink()
+    again = read_validation(place, VisitSettings(), FlagRules(), draws=draws)
+    assert again == read, "what is read already is not read again"
     read = read_validation(place, VisitSettings(), FlagRules())
     assert read is not None
     assert read.num_rows == 3
