@@ -6,8 +6,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from survey import files
-
 NAME = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 """The temporary names of `survey.files.write`."""
 LEFT_AFTER = 3600.0

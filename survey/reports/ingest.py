@@ -26,7 +26,10 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
         meanings = {str(flag.name).lower(): text for flag, text in FLAG_MEANINGS.items()}
         lines += [f"  {count:>9,}  {name}: {meanings[name]}" for name, count in document.flagged.items()]
     if document.written and document.flagged.get("no_velocity") == document.written:
-        lines.append("velocity   give prepare.velocity=rest if the spectra are in the rest frame already")
+        if {"rv", "z"} & plan.unreadable.keys():
+            lines.append("velocity   correct the column of the catalogue (see input), then give reread=true")
+        else:
+            lines.append("velocity   give prepare.velocity=rest if the spectra are in the rest frame already")
     if result.note:
         lines.append(f"assumed    {result.note}")
     if result.slow:

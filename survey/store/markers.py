@@ -217,11 +217,6 @@ def readable_now(folder: str, markers: Iterable[Marker]) -> set[int]:
     return found
 
 
-def may_be_read_now(folder: str, marker: Marker) -> bool:
-    """The same for one shard."""
-    return bool(readable_now(folder, [marker]))
-
-
 def _name(folder: str, kind: str, shard: int) -> str:
     return shard_file(folder, kind, shard).rpartition("/")[2]
 

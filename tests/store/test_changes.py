@@ -126,6 +126,45 @@ def test_corrected_ids_and_values_that_were_missing_are_read_again(tmp_path: Pat
     assert run(tmp_path, tmp_path / "c.csv", reread=True).created == 0
 
 
+def test_cells_that_are_no_numbers_are_counted_and_read_when_they_are_corrected(tmp_path: Path) -> None:
+    catalogue(tmp_path)
+    table = pd.read_csv(tmp_path / "c.csv")
+    right = table.assign(rv=-250.5, ra=153.3945833, dec=-2.1327500)
+    wrong = {"rv": ["-250,5", "-250.5 km/s", "", "-9999", "..."] + ["-250.5"] * 5}
+    wrong |= {"ra": "10 13 34.7", "dec": "-2:07:57.9", "z": "none yet"}
+    table.assign(**wrong).to_csv(tmp_path / "c.csv", index=False)
+    first = run(tmp_path, tmp_path / "c.csv")
+    assert first.plan.unreadable == {
+        "rv": "column rv: 2 cells, such as '-250,5', are no numbers and are not used. "
+        "Write numbers with a decimal point and without a unit"
+    }
+    assert first.plan.unreadable["rv"] in str(first.plan)
+    row = open_manifest(str(tmp_path / "store")).shard(0).to_pylist()[0]
+    assert (row["rv"], round(row["ra"], 7), round(row["dec"], 5)) == (None, 153.3945833, -2.13275)
+    right.to_csv(tmp_path / "c.csv", index=False)
+    again = run(tmp_path, tmp_path / "c.csv", reread=True)
+    assert (again.plan.revised, again.plan.unreadable) == (10, {})
+    assert found(tmp_path)["velocity"].to_list() == [-250.5] * 10
+
+
+@pytest.mark.parametrize(
+    ("cell", "advice"),
+    [
+        ("-1.5 km/s", "correct the column of the catalogue (see input), then give reread=true"),
+        ("", "give prepare.velocity=rest"),
+    ],
+)
+def test_the_advice_without_velocities_is_to_correct_those_that_cannot_be_read(
+    tmp_path: Path, cell: str, advice: str
+) -> None:
+    wave = np.arange(4000.0, 8600.0, 5.0)
+    flux = 100 + np.random.default_rng(1).normal(0, 1, wave.size)
+    np.savetxt(tmp_path / "a.txt", np.stack([wave, flux, np.ones(wave.size)], 1))
+    (tmp_path / "c.csv").write_text(f"file,rv\na.txt,{cell}\n")
+    made = run(tmp_path, tmp_path / "c.csv", sources=["ascii"])
+    assert f"velocity   {advice}" in summary(made)
+
+
 def test_values_in_single_precision_are_the_same(tmp_path: Path) -> None:
     run(tmp_path, catalogue(tmp_path))
     table = pd.read_csv(tmp_path / "c.csv")

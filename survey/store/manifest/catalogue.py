@@ -27,7 +27,9 @@ from survey.settings import SettingsError
 from survey.sources.naming import namings
 from survey.store.manifest.manifest import ITEM, manifest_rows
 from survey.store.manifest.pattern import PatternPiece, parse_pattern, write_paths
+from survey.store.manifest.unreadable import Unreadable, unreadable_cells
 from survey.tables import cells
+from survey.tables.angles import declinations, right_ascensions
 from survey.tables.columns import (
     CATALOGUE_COLUMNS,
     FILE_COLUMNS,
@@ -40,7 +42,8 @@ from survey.tables.columns import (
 from survey.tables.ids import Rounded, id_texts
 from survey.tables.read import DAMAGE, IN_UTF8, NO_UTF8, Columns, TableFile, open_table
 
-LIMITS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0), "rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
+LIMITS = {"rv": (-299792.458, 299792.458), "z": (-1.0, 20.0)}
+MEASURED = ("ra", "dec", *LIMITS)
 
 MANIFEST_COLUMNS = ("row", "size", "stamp")
 """More columns of a catalogue that is itself a manifest: it has `path` and all of these."""
@@ -52,7 +55,7 @@ TRIED = 200
 @dataclass
 class Catalogue:
     """A catalogue and the meaning of its columns; `nameless` counts the rows that name no file, `rounded` the
-    ids in each column of stars that lack digits.
+    ids in each column of stars that lack digits, `unread` the cells of other columns that are no numbers.
 
     `image_pieces` are the path of an object's image, besides its spectrum or alone.
     `path_columns` are the columns of the pattern, `value_columns` those of the manifest, best first. `flat`
@@ -68,6 +71,7 @@ class Catalogue:
     value_columns: dict[str, list[int]] = field(default_factory=dict)
     nameless: int = 0
     rounded: dict[int, Rounded] = field(default_factory=dict)
+    unread: dict[tuple[str, int], Unreadable] = field(default_factory=dict)
     flat: bool | None = None
 
     def rows(self) -> Iterator[pa.Table]:
@@ -111,7 +115,10 @@ class Catalogue:
 
     def _read_values(self, name: str, column: pa.Array, number: int) -> pa.Array:
         if name != "star":
-            return _read_values(name, column)
+            values = _read_values(name, column)
+            if name in MEASURED and (found := unreadable_cells(column, values)).count:
+                self.unread[name, number] = self.unread.get((name, number), Unreadable()) + found
+            return values
         texts, rounded = id_texts(column)
         self.rounded[number] = self.rounded.get(number, Rounded()) + rounded
         return _star_names(texts)
@@ -121,6 +128,12 @@ class Catalogue:
         """What is wrong with ids of stars that are not used; empty if nothing is."""
         messages = (ids.message(self.table.names[number]) for number, ids in self.rounded.items())
         return ". ".join(filter(None, messages))
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """For each column of the manifest whose cells cannot all be read, what is wrong."""
+        names = self.table.names
+        return {name: found.message(names[number]) for (name, number), found in self.unread.items()}
 
     def _paths(self, columns: Columns) -> pa.Array:
         name = write_paths(
@@ -243,6 +256,8 @@ def _pattern_column(table: TableFile, numbers: dict[str, list[int]], column: str
 
 def _read_values(name: str, column: pa.Array) -> pa.Array:
     """The cells of a column as values of the manifest."""
+    if name in ("ra", "dec"):
+        return (right_ascensions if name == "ra" else declinations)(cells.as_read(column))
     if name in LIMITS:
         return cells.measured(column, *LIMITS[name])
     if name == "stamp":

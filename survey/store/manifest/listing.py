@@ -36,7 +36,8 @@ class Listing:
     counted on the way.
 
     `folder` holds the listed files, directly or in folders of its own; `rounded_ids` says which ids of a
-    catalogue are not used. `tables` counts the spectra of each listed table.
+    catalogue are not used, `unreadable` which of its columns have cells that are no numbers. `tables` counts
+    the spectra of each listed table.
     """
 
     settings: Input
@@ -47,6 +48,7 @@ class Listing:
     links: int = 0
     first_link: str = ""
     rounded_ids: str = ""
+    unreadable: dict[str, str] = field(default_factory=dict)
     folder: str = ""
     tables: dict[str, int] = field(default_factory=dict, repr=False)
     _in_result: dict[str, bool] = field(default_factory=dict, repr=False)
@@ -159,6 +161,7 @@ class Listing:
                 raise SettingsError(f"{error}{self._other_source(path)}") from None
             yield from catalogue.rows()
             self.nameless, self.rounded_ids = catalogue.nameless, catalogue.rounded_ids
+            self.unreadable = catalogue.unreadable
         else:
             content = (
                 f"is no text, FITS, Parquet or .npy (it begins with {start[:8]!r})" if start else "is empty"

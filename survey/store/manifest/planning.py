@@ -5,7 +5,7 @@ gives the same manifest.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,8 @@ class IngestPlan:
     Of `compared` files, `changed` differ from the manifest; `revised` rows have other values in a catalogue.
     `vanished` rows of this input are not listed any more, `forgotten` rows were taken out. `redo` shards hold
     changed files, or had rows that were taken out, and will be read again. `copies` of the new rows are in
-    the manifest under another path as well. `rounded_ids` says which ids of stars are not used, and why.
+    the manifest under another path as well. `rounded_ids` says which ids of stars are not used, and why,
+    `unreadable` the same of cells that are no numbers, by the column of the manifest.
     """
 
     shards: int
@@ -66,6 +67,7 @@ class IngestPlan:
     first_link: str = ""
     copies: int = 0
     rounded_ids: str = ""
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         example = f" (such as {self.first_ignored})" if self.first_ignored else ""
@@ -88,7 +90,8 @@ class IngestPlan:
             texts.append(f"{self.known:,} known files not compared")
         if self.redo:
             texts.append(f"{counted(len(self.redo), 'shard')} to read again")
-        return ", ".join(texts) + (f"; {self.rounded_ids}" if self.rounded_ids else "")
+        notes = filter(None, [self.rounded_ids, *self.unreadable.values()])
+        return "; ".join([", ".join(texts), *notes])
 
 
 def plan(settings: Input, store: str, checksums: Checksums | None = None) -> IngestPlan:
@@ -141,6 +144,7 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         first_link=listing.first_link,
         copies=copies.count,
         rounded_ids=listing.rounded_ids,
+        unreadable=listing.unreadable,
     )
 
 
