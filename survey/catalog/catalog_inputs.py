@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from survey import checked, files
@@ -13,11 +14,11 @@ from survey.catalog.document import CatalogDocument
 from survey.catalog.provenance import input_manifest
 from survey.catalog.settings import LIST_NAMES, CatalogSettings
 from survey.catalog.stars import Stars
+from survey.folder import settings_of
 from survey.labels import CLASSES
 from survey.predict.output import Predictions
 from survey.settings import SettingsError
 from survey.store.manifest import Manifest
-from survey.stored_paths import places
 
 if TYPE_CHECKING:
     from survey.catalog.truth import TrueLists
@@ -67,14 +68,26 @@ def is_made_of(before: CatalogDocument, settings: CatalogSettings, predictions: 
 def check_predictions(before: CatalogDocument, predictions: Predictions, catalog: str) -> None:
     """An error if the predictions are of other spectra or by another ensemble than a finished catalog."""
     old, new = before.predictions.source, predictions.document.source
-    old_places = map(files.absolute, places(old.path, catalog))
-    is_same = old.kind == new.kind and (old.id == new.id or files.absolute(new.path) in old_places)
+    is_there = _is_place(old.path, new.path, catalog)
+    if new.path == old.path and not Path(new.path).is_absolute():  # as it was typed, in a folder of its own
+        is_there = _is_place(before.predictions.path, predictions.path, catalog)
+    is_same = old.kind == new.kind and (old.id == new.id or is_there)
     if not is_same or before.ensemble.id != predictions.document.ensemble.id:
         raise SettingsError(
             f"catalog: catalog: {catalog}: was made from other predictions: {before.predictions.path} of "
             f"{old.path} by {before.ensemble.path} there, {predictions.path} of {new.path} by "
             f"{predictions.document.ensemble.path} now; give the same predictions again, or another catalog="
         )
+
+
+def _is_place(written: str, path: str, catalog: str) -> bool:
+    """Whether a path that a catalog has written down is this one: from the folder in which its command was
+    given, or beside the catalog if both were moved."""
+    beside = files.absolute(catalog).rpartition("/")[0]
+    given_in = str(settings_of(catalog).get("command_folder") or Path.cwd())
+    if files.is_remote(written):
+        return written == path
+    return files.absolute(path) in {files.absolute(str(Path(base, written))) for base in (given_in, beside)}
 
 
 def _inputs(manifest: Manifest | None) -> dict[str, str]:

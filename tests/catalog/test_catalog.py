@@ -259,6 +259,27 @@ def test_a_finished_catalog_is_not_replaced_by_one_of_other_predictions(tmp_path
     assert run(tmp_path).created, "the store was only moved"
 
 
+def test_predictions_of_the_same_relative_path_in_another_folder_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was given in one folder, and is given again in another one with predictions of its own."""
+    for name, identity in (("one", "s1"), ("two", "s2")):
+        plain_copy(tmp_path / name)
+        source = output.InputReference(kind="files", path="files", id=identity)
+        change_document(tmp_path / name, id=f"p{identity}", source=source)
+    place = tmp_path / "common"
+    monkeypatch.chdir(tmp_path / "one")
+    run(tmp_path / "one", predictions="predictions", catalog=str(place))
+    written = json.loads((place / "settings.json").read_text())
+    (place / "settings.json").write_text(json.dumps(written | {"command_folder": str(tmp_path / "one")}))
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(SettingsError, match=r"was made from other predictions: predictions of files by"):
+        run(tmp_path / "two", predictions="predictions", catalog=str(place))
+    grown = output.InputReference(kind="files", path="files", id="s3")
+    change_document(tmp_path / "one", id="grown", source=grown)
+    assert run(tmp_path / "one", catalog=str(place)).created
+
+
 def test_each_table_says_what_it_was_made_from(result: CatalogResult) -> None:
     tables = sorted(Path(result.folder).glob("*.parquet"))
     assert len(tables) == 14
