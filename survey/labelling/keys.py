@@ -21,6 +21,9 @@ from survey.tables.read import TableFile
 
 Floats = NDArray[np.float64]
 
+GROUP = "groupid"
+"""A column that numbers the stars of one table, as a match of a table with itself writes it. Its numbers
+mean nothing in another table, so that no store keeps them."""
 ENDING = r"(?i)(\.fits?|\.jpe?g|\.png)?(\.gz)?$"
 
 
@@ -76,7 +79,7 @@ def key_columns(table: TableFile, user_columns: Mapping[str, str], star: str) ->
             f"labels: {table.path}: there is no column {star!r} of stars; {table.similar(star)}; "
             "give join.star="
         )
-    columns["star"] = table.find(*STAR_COLUMNS) if star == "auto" else star
+    columns["star"] = table.find(*STAR_COLUMNS, GROUP) if star == "auto" else star
     without_parts = KeyColumns(**columns, image=table.find(*IMAGE_COLUMNS))
     for naming in namings():
         parts = tuple(column for part in naming.parts if (column := table.find(part)))

@@ -44,7 +44,6 @@ STAR_COLUMNS = (
     "apogee_id",
     "thing_id",
     "thingid",
-    "groupid",
     "bestobjid",
     "objid",
 )

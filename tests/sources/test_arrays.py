@@ -445,6 +445,7 @@ def test_a_star_may_be_named_as_in_label_tables_and_the_better_name_counts(tmp_p
     assert stars == ["2147483647000000003", "b", "c"]
     assert set(STAR_COLUMNS) <= set(ALIASES["star"])
     assert CATALOGUE_COLUMNS["star"] == STAR_COLUMNS
+    assert {"star", "desig"} < set(STAR_COLUMNS)
 
 
 def test_the_csv_beside_an_array_keeps_ids_and_names_as_they_are_written(tmp_path: Path) -> None:
