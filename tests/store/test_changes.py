@@ -135,7 +135,7 @@ def test_cells_that_are_no_numbers_are_counted_and_read_when_they_are_corrected(
     table.assign(**wrong).to_csv(tmp_path / "c.csv", index=False)
     first = run(tmp_path, tmp_path / "c.csv")
     assert first.plan.unreadable == {
-        "rv": "column rv: 2 cells, such as '-250,5', are no numbers and are not used. "
+        "rv": "column rv: 2 cells not used, such as '-250,5', which is no number. "
         "Write numbers with a decimal point and without a unit"
     }
     assert first.plan.unreadable["rv"] in str(first.plan)

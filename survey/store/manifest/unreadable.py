@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from survey.messages import counted
 from survey.tables import cells
 
 
@@ -21,8 +22,8 @@ class Unreadable:
     def message(self, column: str) -> str:
         """What was found and what to do."""
         return (
-            f"column {column}: {self.count:,} cells, such as {self.example!r}, are no numbers and are not "
-            "used. Write numbers with a decimal point and without a unit"
+            f"column {column}: {counted(self.count, 'cell')} not used, such as {self.example!r}, "
+            "which is no number. Write numbers with a decimal point and without a unit"
         )
 
 
