@@ -90,7 +90,7 @@ def _augmentation(settings: Train, run: Run) -> bytes:
     first = train.at(np.arange(min(len(train), AUGMENTATION_SPECTRA)))
     snr = first.extra["snr"].to_numpy(zero_copy_only=False).astype(float)
     best = int(np.nanargmax(np.nan_to_num(snr)))
-    spectrum = read_spectra(open_store(settings.store), first.shard_row_N2[[best]])
+    spectrum = read_spectra(open_store(run.store_path), first.shard_row_N2[[best]])
     flux, ivar = spectrum.flux[0].numpy(), spectrum.ivar[0].numpy()
     return augmentations.picture(settings.augment, run.grid.wave, flux, ivar, settings.seed)
 
