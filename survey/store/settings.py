@@ -181,7 +181,7 @@ class Input(Settings):
     reread: bool = Field(
         False,
         description="read the shards again that have changed files, files that were missing before, or files "
-        "that a source could not read",
+        "that a source could not read; rows that a shorter table has no more are taken out",
     )
     forget: Literal["none", "missing"] = Field(
         "none",
