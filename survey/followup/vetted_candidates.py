@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from survey import files
 from survey.catalog.document import CATALOG, CatalogDocument
+from survey.catalog.settings import ListName
 from survey.catalog.vetted import COLUMNS as VERDICT_COLUMNS
 from survey.catalog.vetted import Vetted
 from survey.catalog.visits import float_column
@@ -26,7 +27,7 @@ from survey.followup.visibility import Darkness, Visibility, look
 from survey.settings import JobError, SettingsError
 
 Floats = NDArray[np.float64]
-LISTS: dict[FollowupList, tuple[str, str]] = {
+LISTS: dict[FollowupList, tuple[str, ListName]] = {
     "cemp": ("cemp_candidates", "CEMP"),
     "mp": ("mp_candidates", "MP"),
     "next_cemp": ("next_cemp", "CEMP"),
@@ -82,7 +83,7 @@ def _with_verdicts(table: pa.Table, settings: FollowupSettings) -> tuple[pa.Tabl
             f"{settings.list_} of {settings.of}; give the verdicts about this list"
         )
     note = f"verdicts about stars that are not in this list: {elsewhere:,}" if elsewhere else ""
-    return vetted.add_to(table), (note,) if note else ()
+    return vetted.add_to(table, LISTS[settings.list_][1]), (note,) if note else ()
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ PredictionInput = StoreInput | FilesInput
 
 def list_files(settings: Ingest) -> tuple[FilesInput, manifest.IngestPlan, str]:
     """Survey files, listed in the manifest in the folder `store`, what is new in it, and what is assumed."""
-    plan = manifest.plan(settings, settings.store)
+    plan = manifest.plan(settings, settings.store, section="ingest.", output="predictions")
     spec = ShardSpec.from_settings(settings)
     note, _ = check_tables(settings, spec.manifest.shard(0), "ingest.")
     return FilesInput(settings.input, spec), plan, note

@@ -35,19 +35,7 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
     if result.slow:
         lines.append(f"slow       {result.slow}")
     lines += _media(document.settings)
-    if plan.changed:
-        lines.append(
-            f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
-        )
-    if plan.revised:
-        lines.append(
-            f"changed    {plan.revised:,} rows have another rv, z, ra, dec, star or obsid in the catalogue; "
-            "reread=true reads them again"
-        )
-    if document.refused.get("missing"):
-        lines.append(f"missing    such as {' and '.join(result.not_found)}")
-        lines.append("           give reread=true to read them when the files exist, or forget=missing")
-        lines.append("           to take out those that the input does not name any more")
+    lines += _to_read_again(result)
     spectra, refused = (files.join(result.path, kind) for kind in ("spectra", "refused"))
     lines += [
         f"read       {spectra}  with pandas.read_parquet, pyarrow, or duckdb: from '{spectra}/*.parquet'",
@@ -59,6 +47,22 @@ def summary(result: IngestResult, pictures: Sequence[str] = ()) -> str:
     if document.written:
         lines.append(f"next       survey train RECIPE store={result.path} labels=TABLE run=RUN")
     return "\n".join(lines)
+
+
+def _to_read_again(result: IngestResult) -> Iterator[str]:
+    """Files that changed, rows that the catalogue corrects, missing files; and how to read them."""
+    plan = result.plan
+    if plan.changed:
+        yield f"changed    {plan.changed:,} files, such as {plan.examples[0]}; reread=true reads them again"
+    if plan.revised:
+        yield (
+            f"changed    {plan.revised:,} rows have another rv, z, ra, dec, star or obsid in the catalogue; "
+            "reread=true reads them again"
+        )
+    if result.document.refused.get("missing"):
+        yield f"missing    such as {' and '.join(result.not_found)}"
+        yield "           give reread=true to read them when the files exist, or forget=missing"
+        yield "           to take out those that the input does not name any more"
 
 
 def _media(settings: StoreSettings) -> Iterator[str]:

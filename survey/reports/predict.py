@@ -39,7 +39,7 @@ def _lines(result: PredictResult) -> Iterator[tuple[str, str]]:
     if result.plan and result.plan.revised:
         yield (
             "changed",
-            f"{result.plan.revised:,} rows have another rv, z, ra or dec in the catalogue; "
+            f"{result.plan.revised:,} rows have another rv, z, ra, dec, star or obsid in the catalogue; "
             "give ingest.reread=true to read them again",
         )
     yield from _counts(document)

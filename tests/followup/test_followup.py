@@ -243,6 +243,16 @@ def test_results_without_a_sample_and_a_sample_without_a_catalog_are_errors(tmp_
     assert "so no finished followup" in done.stderr
 
 
+def test_a_star_rejected_as_cemp_is_not_rejected_as_metal_poor(
+    draw: Command, vetted: VettedCatalog, tmp_path: Path
+) -> None:
+    table, star = tmp_path / "verdicts.csv", vetted.table["star"][0].as_py()
+    for about, said in (("cemp", False), ("mp", True)):
+        table.write_text(f"star,verdict,people,quality,list\n{star},reject,2,4,{about}\n")
+        text = draw(tmp_path / about, "list=mp", f"verdicts={table}")
+        assert ("1 rejected one" in text) == said, text
+
+
 @pytest.mark.parametrize("given", ["verdicts=new.csv", "list=mp", "odds.accept=4", "magnitudes=m.csv"])
 def test_settings_of_a_sample_are_refused_beside_results_alone(given: str, tmp_path: Path) -> None:
     done = survey("followup", f"followup={tmp_path}", "results=r.csv", given)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from survey.settings import SettingsError
+from survey.store import manifest
 from survey.store.ingest import IngestResult, ingest
 from survey.store.manifest import open_manifest
 from survey.store.settings import Ingest
@@ -50,6 +51,19 @@ def test_a_moved_or_copied_folder_is_refused_and_changes_nothing(
     assert f"{tmp_path}/other/{survey_files.name(0)} is {first}/{survey_files.name(0)}" in str(error.value)
     assert "another store=, or copies_above=1" in str(error.value)
     assert {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()} == before
+
+
+def test_another_job_is_told_its_own_keys(tmp_path: Path, first: Path) -> None:
+    copy(first, tmp_path / "other")
+    store = str(tmp_path / "store")
+    old = open_manifest(store)
+    for shard, advice in (
+        (old.shard_size, r"another predictions=, or ingest\.copies_above=1"),
+        (old.shard_size + 1, rf"give ingest\.shard={old.shard_size} or another predictions="),
+    ):
+        settings = Ingest(input=str(tmp_path / "other"), store=store, shard=shard)
+        with pytest.raises(SettingsError, match=advice):
+            manifest.plan(settings, store, section="ingest.", output="predictions")
 
 
 def test_copies_are_taken_if_a_setting_allows_it_and_counted(tmp_path: Path, first: Path) -> None:

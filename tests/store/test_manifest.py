@@ -923,7 +923,7 @@ def test_a_plan_that_comes_too_late_does_not_change_the_rows_of_the_first(
     first = everything(store)
     spectra(root, "a.fits")
     with monkeypatch.context() as late:  # it looked before the first was saved
-        late.setattr(planning, "_old_manifest", lambda settings, path, checksums: Manifest(path, 1000))
+        late.setattr(planning, "_old_manifest", lambda settings, path, checksums, keys: Manifest(path, 1000))
         with pytest.raises(ValueError, match="another job has changed the manifest meanwhile"):
             planned(store, root)
     assert everything(store) == first

@@ -29,6 +29,7 @@ from survey.store.manifest.manifest import ITEM, manifest_rows
 from survey.store.manifest.pattern import PatternPiece, parse_pattern, write_paths
 from survey.store.manifest.unreadable import Unreadable, unreadable_cells
 from survey.tables import cells
+from survey.tables.access import is_lost
 from survey.tables.angles import declinations, right_ascensions
 from survey.tables.columns import (
     CATALOGUE_COLUMNS,
@@ -84,9 +85,9 @@ class Catalogue:
                 count = len(columns[wanted[0]])
                 yield self._rows(columns, first, count)
                 first += count
-        except ConnectionError:
-            raise
         except DAMAGE as error:
+            if is_lost(self.table.path, error):
+                raise
             text = str(error).strip()
             advice = IN_UTF8 if text.endswith(NO_UTF8) else "; correct or remove the line"
             raise ValueError(

@@ -94,10 +94,15 @@ class IngestPlan:
         return "; ".join([", ".join(texts), *notes])
 
 
-def plan(settings: Input, store: str, checksums: Checksums | None = None) -> IngestPlan:
-    """List the input and make or extend the manifest of the store. Without new rows the manifest stays."""
+def plan(
+    settings: Input, store: str, checksums: Checksums | None = None, section: str = "", output: str = "store"
+) -> IngestPlan:
+    """List the input and make or extend the manifest of the store. Without new rows the manifest stays.
+
+    For another job than the ingest: the section of its settings that these stand in, and its output's key.
+    """
     started = time.monotonic()
-    old = _old_manifest(settings, files.absolute(store), checksums)
+    old = _old_manifest(settings, files.absolute(store), checksums, (section, output))
     listing = Listing(settings, old.store)
     changes = Changes(old, settings.compare, settings.reread)
     sorter = _RowSorter(old, listing, changes)
@@ -115,7 +120,7 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
         forgotten = np.union1d(forgotten, beyond_end(old, np.flatnonzero(~listed), listing.tables))
     updated, listed[forgotten] = without_rows(updated, forgotten), True
     copies = find_copies(old, parts, checksums)
-    _check_copies(settings, old, parts, copies)
+    _check_copies(settings, old, parts, copies, (section, output))
     vanished = _vanished_rows(old, listing.root, listed)
     redo = tuple(sorted({*redo, *old.shards_of(forgotten).tolist()}))
     new_rows = sum(part.rows for part in parts)
@@ -148,21 +153,30 @@ def plan(settings: Input, store: str, checksums: Checksums | None = None) -> Ing
     )
 
 
-def _check_copies(settings: Input, old: Manifest, parts: tuple[ManifestPart, ...], copies: Copies) -> None:
+def _check_copies(
+    settings: Input,
+    old: Manifest,
+    parts: tuple[ManifestPart, ...],
+    copies: Copies,
+    keys: tuple[str, str],
+) -> None:
     """An error if many new rows are copies. Nothing of the plan stays."""
-    new_rows = sum(part.rows for part in parts)
+    (section, output), new_rows = keys, sum(part.rows for part in parts)
     if copies.count > settings.copies_above * new_rows:
         remove_unlisted_parts(old)
         raise SettingsError(
             f"ingest: input: {settings.input}: about {copies.count:,} of {new_rows:,} new rows are copies of "
             f"files that {old.store} has under another path ({copies.path} is {copies.old_path}), so spectra "
-            "would be there twice; give input= with the new files only, or another store=, or "
-            "copies_above=1 to take them a second time"
+            f"would be there twice; give input= with the new files only, or another {output}=, or "
+            f"{section}copies_above=1 to take them a second time"
         )
 
 
-def _old_manifest(settings: Input, store: str, checksums: Checksums | None) -> Manifest:
+def _old_manifest(
+    settings: Input, store: str, checksums: Checksums | None, keys: tuple[str, str]
+) -> Manifest:
     """The manifest to extend: that of the store, or an empty one."""
+    section, output = keys
     if not has_manifest(store):
         if files.names(files.join(store, "markers")):
             raise ValueError(
@@ -172,13 +186,13 @@ def _old_manifest(settings: Input, store: str, checksums: Checksums | None) -> M
     old = open_manifest(store)
     if old.shard_size != settings.shard:
         raise SettingsError(
-            f"ingest: shard: {settings.shard}, but the store {store} has shards of {old.shard_size}; "
-            f"give shard={old.shard_size} or another store="
+            f"ingest: shard: {settings.shard}, but {store} has shards of {old.shard_size}; "
+            f"give {section}shard={old.shard_size} or another {output}="
         )
     if settings.compare == "hash" and checksums is None:
         raise SettingsError(
             f"ingest: compare: hash, but there are no checksums of {store}; "
-            "ingest it first, or give compare=time"
+            f"run the job first, or give {section}compare=time"
         )
     return old
 
