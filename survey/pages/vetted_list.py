@@ -137,10 +137,13 @@ def work_order(stars: Sequence[str], list_id: str, again: float) -> list[tuple[i
     """Candidates in the order of the work: (number of the candidate, first or second look).
 
     Which stars come again, and where, follows from the list and the star. So it is the same for everybody.
+    The last candidates come again only if the others are too few.
     """
     count = len(stars)
+    missing = [max(number + FEWEST_BETWEEN + 1 - count, 0) for number in range(count)]
     chance = [_chance(list_id, star) for star in stars]
-    repeated = sorted(range(count), key=lambda number: chance[number])[: round(again * count)]
+    ordered = sorted(range(count), key=lambda number: (missing[number], chance[number]))
+    repeated = ordered[: round(again * count)]
     places = [(float(number), number, 1) for number in range(count)]
     for number in repeated:
         first = min(number + FEWEST_BETWEEN, count - 1)

@@ -313,10 +313,19 @@ def test_every_candidate_comes_once_and_some_come_again_later() -> None:
     assert len(set(again)) == len(again) == 20
     place = {entry: at for at, entry in enumerate(order)}
     for number in again:
-        between = place[number, 2] - place[number, 1]
-        assert between > min(FEWEST_BETWEEN, 400 - 1 - number)
+        assert place[number, 2] - place[number, 1] > FEWEST_BETWEEN
     assert order == work_order(stars, "a list", 0.05)
     assert order != work_order(stars, "another list", 0.05)
+
+
+def test_a_second_look_never_comes_soon_unless_the_list_is_too_short() -> None:
+    for count, again in ((20, 0.6), (9, 0.1), (400, 0.9)):
+        order = work_order([f"J{number}" for number in range(count)], "a list", again)
+        for number in {number for number, look in order if look == 2}:
+            between = order[order.index((number, 1)) + 1 : order.index((number, 2))]
+            assert sum(look == 1 for _, look in between) >= FEWEST_BETWEEN
+    short = work_order(["a", "b", "c", "d"], "a list", 0.5)
+    assert [number for number, look in short if look == 2] in ([0, 1], [1, 0])
 
 
 def test_comparison_stars_and_visits_are_in_the_page(vetting_page: Path, vetted: CatalogResult) -> None:
