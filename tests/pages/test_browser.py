@@ -281,7 +281,11 @@ def test_verdicts_before_the_name_is_given_join_those_of_the_name(
     name("")
     assert records(page) == {}
     page.evaluate("(star) => vetting.book.change(star, 1, { verdict: 'reject' })", first)
-    page.evaluate("(star) => { vetting.book.get(star, 1).time = '2020-01-01T00:00:00Z'; }", first)
+    page.evaluate(
+        "(star) => { const record = vetting.book.get(star, 1); record.time = '2020-01-01T00:00:00Z';"
+        " localStorage.setItem(vetting.book.key, JSON.stringify({ [`1|${star}`]: record })); }",
+        first,
+    )
     name("ann")
     assert records(page)[f"1|{first}"]["verdict"] == "accept", "an older verdict replaces no newer one"
 

@@ -33,24 +33,26 @@ async function unpackJson(id) {
   return JSON.parse(new TextDecoder().decode(await unpack(id)));
 }
 
-/** What a browser keeps for a page; in memory only where it keeps nothing. */
+/** What a browser keeps for a page; in memory only what it does not keep, which then is the newer value. */
 const memory = {
   values: new Map(),
   works: true,
   get(key) {
+    if (this.values.has(key)) return this.values.get(key);
     try {
-      return localStorage.getItem(key) ?? this.values.get(key) ?? null;
+      return localStorage.getItem(key);
     } catch {
       this.works = false;
-      return this.values.get(key) ?? null;
+      return null;
     }
   },
   set(key, value) {
-    this.values.set(key, value);
     try {
       localStorage.setItem(key, value);
+      this.values.delete(key);
     } catch {
       this.works = false;
+      this.values.set(key, value);
     }
   },
 };

@@ -2,6 +2,13 @@
 
 const ROW = 30;
 
+/** The parts of a filter text: words, and conditions without the blanks around their signs. */
+function filterParts(filter, names) {
+  const joined = filter.replaceAll(/([^\s<>=!]+)(\s*)(<=|>=|!=|<|>|=)(\s*)/g, (all, name, before, sign, after) =>
+    (names.has(name.toLowerCase()) || (before && after) ? name + sign : all));
+  return joined.trim().split(/\s+/).filter(Boolean);
+}
+
 /**
  * The rows that fit a filter text: words that a row contains, and conditions such as FeH<-2 or snr>=30.
  * `columns` gives the values by name, `text` the searched text of a row.
@@ -10,7 +17,7 @@ function readFilter(filter, columns, text) {
   const names = new Map(Object.keys(columns).map((name) => [name.toLowerCase(), name]));
   const tests = [];
   const problems = [];
-  for (const part of filter.trim().split(/\s+/).filter(Boolean)) {
+  for (const part of filterParts(filter, names)) {
     const found = part.match(/^([^<>=!]+)(<=|>=|!=|<|>|=)(.+)$/);
     if (!found) {
       const word = part.toLowerCase();

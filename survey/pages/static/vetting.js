@@ -279,6 +279,7 @@ class Vetting {
     for (const verdict of VERDICTS) byId(`verdict-${verdict}`).setAttribute("aria-pressed", record?.verdict === verdict);
     for (const quality of [1, 2, 3, 4]) byId(`quality-${quality}`).setAttribute("aria-pressed", record?.quality === quality);
     if (document.activeElement !== byId("note")) byId("note").value = record?.note ?? "";
+    if (document.activeElement !== byId("user")) byId("user").value = this.book.user;
     const counts = this.book.counts();
     byId("progress").max = this.entries.length;
     byId("progress").value = counts.seen;
