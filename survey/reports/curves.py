@@ -20,6 +20,9 @@ MARKED_EPOCHS = 30
 LOG_RATIO = 30
 """The loss is drawn on a logarithmic axis if its largest value is more than this many times the smallest."""
 
+STYLES = ("-", "--", ":")
+"""Styles of lines where there are more of them than colours."""
+
 Floats = NDArray[np.float64]
 
 
@@ -68,13 +71,15 @@ def _score_names(columns: Mapping[str, Floats]) -> list[str]:
     """The scores that are drawn, with or without the prefix `validation_`."""
     preferred = [name for score in SCORES for name in (score, f"validation_{score}") if name in columns]
     others = [name for name in columns if _without_prefix(name).startswith(("f1_", "r2_"))]
-    return [name for name in preferred or others if np.isfinite(columns[name]).any()][: len(SERIES)]
+    return [name for name in preferred or others if np.isfinite(columns[name]).any()]
 
 
-def _draw_line(axis: Axes, epoch: Floats, values: Floats, color: str, label: str) -> None:
+def _draw_line(axis: Axes, epoch: Floats, values: Floats, color: str, style: str, label: str) -> None:
     is_known = np.isfinite(values)
     marker = "o" if is_known.sum() < MARKED_EPOCHS else ""
-    axis.plot(epoch[is_known], values[is_known], color=color, lw=1.4, marker=marker, ms=3, label=label)
+    axis.plot(
+        epoch[is_known], values[is_known], color=color, ls=style, lw=1.4, marker=marker, ms=3, label=label
+    )
 
 
 def _draw_losses(axis: Axes, epoch: Floats, columns: Mapping[str, Floats]) -> None:
@@ -96,8 +101,9 @@ def _draw_lines(
     axis: Axes, epoch: Floats, lines: Mapping[str, Floats], title: str, colors: Sequence[str] = SERIES
 ) -> None:
     axis.set_title(title)
-    for (name, values), color in zip(lines.items(), colors, strict=False):
-        _draw_line(axis, epoch, values, color, name)
+    for number, (name, values) in enumerate(lines.items()):
+        color, style = colors[number % len(colors)], STYLES[number // len(colors) % len(STYLES)]
+        _draw_line(axis, epoch, values, color, style, name)
     if not any(np.isfinite(values).any() for values in lines.values()):
         axis.annotate("none recorded", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
         axis.set_yticks([])

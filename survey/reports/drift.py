@@ -17,6 +17,9 @@ from survey.metrics.text import aligned
 from survey.reports.style import BLUE, GREY, INK, RED, SERIES, png, symbol, unit
 
 PICTURE = "drift.png"
+STYLES = ("-", "--", ":")
+"""Styles of lines where there are more of them than colours."""
+LEGEND_COLUMNS = 5
 SHOWN = 20
 """Shards that the text names; the table has all."""
 
@@ -82,7 +85,7 @@ def picture(drift: Drift) -> bytes:
     """
     shares = [f"{SHARE}{name}" for name in drift.classes]
     if np.isfinite(drift.column("outside_training")).any():
-        shares.append("outside_training")
+        shares.insert(0, "outside_training")
     panels = len(drift.labels) + bool(shares) + 1
     columns = 2 if panels > 1 else 1
 
@@ -106,13 +109,14 @@ def picture(drift: Drift) -> bytes:
 
 
 def _lines(axis: Axes, drift: Drift, names: Sequence[str], title: str) -> None:
-    for name, color in zip(names, SERIES, strict=False):
+    for number, name in enumerate(names):
+        color, style = SERIES[number % len(SERIES)], STYLES[number // len(SERIES) % len(STYLES)]
         words = "far off" if name == "outside_training" else name.removeprefix(SHARE)
-        _line(axis, drift, name, color, words)
+        _line(axis, drift, name, color, words, style)
     axis.set_title(title)
     if len(names) > 1:
-        axis.legend(loc="upper left", ncols=len(names), bbox_to_anchor=(0, 1.0))
-        axis.set_ylim(0, axis.get_ylim()[1] * 1.25)
+        axis.legend(loc="upper left", ncols=LEGEND_COLUMNS, bbox_to_anchor=(0, 1.0))
+        axis.set_ylim(0, axis.get_ylim()[1] * (1 + 0.25 * -(-len(names) // LEGEND_COLUMNS)))
 
 
 def _widen(axis: Axes, value: float) -> None:
@@ -130,10 +134,10 @@ def _band(axis: Axes, drift: Drift, name: str) -> None:
     _line(axis, drift, name, BLUE, None)
 
 
-def _line(axis: Axes, drift: Drift, name: str, color: str, words: str | None) -> None:
+def _line(axis: Axes, drift: Drift, name: str, color: str, words: str | None, style: str = "-") -> None:
     shard, values = drift.column("shard"), drift.column(name)
     few = len(shard) <= 60
-    axis.plot(shard, values, "o-" if few else "-", color=color, ms=3, lw=1.1, label=words)
+    axis.plot(shard, values, ls=style, marker="o" if few else "", color=color, ms=3, lw=1.1, label=words)
     marked = np.isin(shard, [number for number, names in drift.departing.items() if name in names])
     if marked.any():
         axis.plot(shard[marked], values[marked], "D", color=RED, ms=5, mec=INK, mew=0.6)

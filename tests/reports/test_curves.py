@@ -73,6 +73,16 @@ def test_scores_of_validation_are_drawn_without_the_preferred_ones() -> None:
     assert np.asarray(errors.lines[0].get_ydata()).tolist() == [1.0]
 
 
+def test_every_label_and_score_has_a_line_however_many_there_are() -> None:
+    names = ("Teff", "logg", "FeH", "CFe", "CH", "MgFe", "CaFe", "TiFe", "SiFe", "NFe")
+    row = {f"mae_{name}": 0.1 for name in names} | {f"f1_M{number}": 0.5 for number in range(8)}
+    _, scores, errors, _ = drawn([{"epoch": 0} | row]).axes
+    lines = errors.lines[: len(names)]
+    assert len({line.get_label() for line in lines}) == len(names)
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(names)
+    assert [line.get_label() for line in scores.lines] == [f"f1 M{number}" for number in range(8)]
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -1,5 +1,7 @@
 """The plot of predictions shard by shard."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -59,3 +61,18 @@ def test_shards_are_whole_numbers_and_tiny_differences_look_tiny(figure: Figure)
 def test_shares_that_are_unknown_are_not_drawn(figure: Figure) -> None:
     (line,) = figure.axes[1].get_lines()
     assert np.asarray(line.get_ydata()).tolist() == [0.3] * SHARDS
+
+
+def test_every_class_has_a_line_and_far_off_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = drift()
+    classes = tuple(f"M{number}" for number in range(9))
+    table = few.table.set_column(
+        few.table.column_names.index("outside_training"), "outside_training", pa.array(np.full(SHARDS, 0.1))
+    )
+    for name in classes:
+        table = table.append_column(f"share_{name}", pa.array(np.full(SHARDS, 0.1)))
+    figures = sketch(monkeypatch)
+    picture(replace(few, table=table, classes=classes))
+    lines = figures[0].axes[1].get_lines()
+    assert [line.get_label() for line in lines] == ["far off", *classes]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 10
