@@ -39,7 +39,7 @@ def pictures(evaluation: Evaluation | Drift, curves: Sequence[Isochrone] = ()) -
     look = {
         "evaluation": [evaluation.document.id, evaluation.document.date],
         "labels_name": evaluation.calibrated.labels_name,
-        "isochrones": [curve.name for curve in curves],
+        "isochrones": [curve.digest for curve in curves],
     }
     drawn = _drawn(evaluation.folder)
     if not evaluation.is_new and drawn.get("look") == look:

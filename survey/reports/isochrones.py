@@ -7,6 +7,7 @@ names, and a row for each point. The age of a block is a column: in years or, as
 logarithm.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -44,6 +45,12 @@ class Isochrone:
         age = f"{self.gyr:.3g} Gyr"
         return f"{age}, [Fe/H] {self.feh:+.2f}" if np.isfinite(self.feh) else age
 
+    @property
+    def digest(self) -> str:
+        """The same for the same curve; files of equal age and [Fe/H] may differ in rotation or alpha."""
+        numbers = np.concatenate([[self.gyr, self.feh], self.teff, self.logg])
+        return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class _Block:
@@ -57,8 +64,7 @@ class _Block:
 def choose(paths: Sequence[str], ages: Sequence[float]) -> tuple[Isochrone, ...]:
     """The isochrones of each file that are nearest to these ages in Gyr, each once."""
     chosen = [isochrone for path in paths for isochrone in nearest(path, read(path), ages)]
-    unique = {(isochrone.gyr, isochrone.feh, len(isochrone.teff)): isochrone for isochrone in chosen}
-    return tuple(unique.values())
+    return tuple({isochrone.digest: isochrone for isochrone in chosen}.values())
 
 
 def nearest(path: str, isochrones: Sequence[Isochrone], ages: Sequence[float]) -> list[Isochrone]:

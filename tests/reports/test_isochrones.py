@@ -6,10 +6,13 @@ numbers.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from survey import files
 from survey.evaluate.settings import Evaluate
 from survey.metrics.score import LabelledAnswers
 from survey.reports import evaluate, kiel_plots
@@ -107,6 +110,32 @@ def test_the_nearest_age_is_chosen_under_its_own_name_and_each_once(tmp_path: Pa
     message = r"a.iso: none of 2 Gyr; its ages are 1, 3.16, 5.01, 10: give ages= of these"
     with pytest.raises(ValueError, match=message):
         choose([path], [2.0])
+
+
+def test_files_of_equal_age_and_composition_are_told_apart_by_their_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may differ in rotation or in the abundance of alpha elements."""
+    at_rest = write(tmp_path / "a.iso", block(1e9))
+    rotating = write(tmp_path / "b.iso", block(1e9, log_Teff=3.7))
+    both = choose([at_rest, rotating, at_rest], [1.0])
+    assert [isochrone.name for isochrone in both] == ["1 Gyr, [Fe/H] -1.35"] * 2
+    document = SimpleNamespace(id="1", date="today")
+    labelled = SimpleNamespace(labels_name="true")
+    evaluation: Any = SimpleNamespace(
+        folder=str(tmp_path), document=document, calibrated=labelled, is_new=False
+    )
+    drawn: list[Any] = []
+
+    def draw(evaluation: Any, curves: Any, look: Any) -> list[str]:
+        drawn.append(curves)
+        files.write_json(str(tmp_path / evaluate.PICTURES), {"names": [], "look": look})
+        return []
+
+    monkeypatch.setattr(evaluate, "_draw", draw)
+    for curves in (both[:1], both[:1], both[1:], both):
+        evaluate.pictures(evaluation, curves)
+    assert drawn == [both[:1], both[1:], both]
 
 
 BAD = {
