@@ -1,6 +1,7 @@
 """Pictures of a label table: how catalogues agree, which ranges their labels cover, where the stars are."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ SHOWN = ("Teff", "logg", "FeH", "CFe")
 CLASS_COLOURS = {"NMP": GREY, "MP": BLUE, "CEMP": RED}
 MANY = 5000
 """From so many stars on the sky, their points become smaller."""
+OTHERS = "other sources"
+"""Those that have no colour of their own."""
 FEW = 3
 """Fewer stars in common than this are not drawn."""
 RANGE = (0.5, 99.5)
@@ -41,8 +44,8 @@ def plots(result: LabelsResult) -> Iterator[tuple[str, bytes]]:
     table = result.table(TABLE)
     assert table is not None
     data = {name: table[name].to_pandas().to_numpy() for name in columns if name in table.column_names}
-    if len(data["class"]):
-        yield "ranges", _ranges(data)
+    if shown := [name for name in SHOWN if np.isfinite(data[name].astype(float)).any()]:
+        yield "ranges", _ranges(data, shown)
     if np.isfinite(data["ra"].astype(float)).any():
         yield "sky", _sky(data)
 
@@ -101,45 +104,61 @@ def _draw_overlap(
     )
 
 
-def _ranges(data: dict[str, NDArray[Any]]) -> bytes:
-    """How many rows have which value, by class and by source."""
-    names = [name for name in SHOWN if np.isfinite(data[name].astype(float)).any()]
+def _ranges(data: dict[str, NDArray[Any]], names: Sequence[str]) -> bytes:
+    """How many rows have which value of these labels, by class and by source."""
     kinds = data["class"].astype(object)
+    source_of = {name: data[f"source_{name}"].astype(object) for name in names}
+    values_of = {name: data[name].astype(float) for name in names}
+    known_of = {name: np.isfinite(values) for name, values in values_of.items()}
+    colours = _source_colours([source_of[name][known_of[name]] for name in names])
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2, len(names), squeeze=False, sharex="col")
         for column, name in enumerate(names):
-            values = data[name].astype(float)
-            known = np.isfinite(values)
+            values, known, source = values_of[name], known_of[name], source_of[name]
             low, high = np.percentile(values[known], RANGE)
             low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-            bins = np.linspace(low, high, 41)
-            clipped = np.clip(values, low, high)
-            by_class = [(kind, known & (kinds == kind), CLASS_COLOURS[kind]) for kind in CLASS_COLOURS]
-            origin = data[f"source_{name}"].astype(object)
-            sources = sorted({word for word in origin[known].tolist() if word})[: len(SERIES)]
+            bins, clipped = np.linspace(low, high, 41), np.clip(values, low, high)
+            is_other = known & ~np.isin(source.astype(str), list(colours))
+            by_class = [(kind, known & (kinds == kind), colour) for kind, colour in CLASS_COLOURS.items()]
             by_source = [
-                (word, known & (origin == word), SERIES[place]) for place, word in enumerate(sources)
+                (word, is_other if word == OTHERS else known & (source == word), colour)
+                for word, colour in colours.items()
             ]
             for row, parts in enumerate((by_class, by_source)):
                 axis = axes[row, column]
-                shown = [part for part in parts if part[1].any()]
-                for word, part, colour in shown:
-                    axis.hist(clipped[part], bins, histtype="step", lw=1.6, color=colour, label=word)
+                for word, part, colour in parts:
+                    if part.any():
+                        axis.hist(clipped[part], bins, histtype="step", lw=1.6, color=colour, label=word)
                 axis.set_yscale("log")
                 axis.set_ylim(bottom=0.7)
             axes[0, column].set_title(f"{symbol(name)}, {count_text(int(known.sum()), 'rows')}")
             axes[1, column].set_xlabel(label_text(name))
         axes[0, 0].set_ylabel("rows, by class")
         axes[1, 0].set_ylabel("rows, by source")
-        for row in (0, 1):
-            found: dict[str, Any] = {}
-            for axis in axes[row]:
-                for handle, word in zip(*axis.get_legend_handles_labels(), strict=True):
-                    found.setdefault(word, handle)
-            axes[row, -1].legend(found.values(), found.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for row, order in enumerate((CLASS_COLOURS, colours)):
+            _legend(axes[row], list(order))
 
     return png(draw, 3.1 * len(names) + 1.6, 5.2)
+
+
+def _source_colours(sources: Sequence[NDArray[Any]]) -> dict[str, str]:
+    """The colour of each source in all panels, that with most values first; the last one is of all others."""
+    counts = Counter(word for words in sources for word in words.tolist() if word)
+    ordered = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    if len(ordered) > len(SERIES):
+        ordered = [*ordered[: len(SERIES) - 1], OTHERS]
+    return dict(zip(ordered, SERIES, strict=False))
+
+
+def _legend(axes: Sequence[Axes], order: Sequence[str]) -> None:
+    """One legend of all panels of a row, in this order."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        found, words = axis.get_legend_handles_labels()
+        handles |= dict(zip(words, found, strict=True))
+    shown = [word for word in order if word in handles]
+    axes[-1].legend([handles[word] for word in shown], shown, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _sky(data: dict[str, NDArray[Any]]) -> bytes:
