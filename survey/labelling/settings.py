@@ -19,6 +19,11 @@ KEY_COLUMNS = ("obsid", "file", "visit", "ra", "dec")
 PARTS = ("train", "validation", "test")
 """The parts of a split. A part is stored as its number here; -1 means that a spectrum is in no part."""
 
+NO_CLASS = frozenset(
+    {"-9999", "-9999.0", "-9999.00", "NULL", "Null", "null", "nan", "NaN", "NAN", "None", "N/A", "--", "*"}
+)
+"""Words that cannot name a class, because in a table they mean that there is no value."""
+
 Range = Annotated[tuple[float, float], Field(strict=False)]
 
 
@@ -87,6 +92,11 @@ class Join(Settings):
     def _different_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len({name.upper() for name in value}) < len(value) or not all(map(str.strip, value)):
             raise ValueError("has a name twice, or an empty one; give different names, such as [M0, M1]")
+        if missing := [name for name in value if name.strip() in NO_CLASS]:
+            raise ValueError(
+                f"has {missing[0]!r}, which in a table means that there is no value; give the class another "
+                "name, in the table too"
+            )
         return value
 
     @field_validator("where")

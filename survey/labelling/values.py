@@ -213,13 +213,18 @@ def _compute_classes(values: LabelValues, path: str, criterion: labels.Criterion
 
 
 def _class_numbers(column: pa.Array, names: Sequence[str]) -> tuple[NDArray[np.int8], list[str]]:
-    """The classes of a column of numbers or words, and the cells that are neither."""
+    """The classes of a column of numbers or words, and the cells that are neither.
+
+    A word is looked for among the names of classes first: one of them may be "unknown" or "none".
+    """
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     text = pc.utf8_upper(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
     text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
     missing = pa.array([*{word.upper() for word in cells.MISSING}, str(labels.MISSING), "UNKNOWN"])
-    text = pc.if_else(pc.is_in(text, missing), None, text)
     by_word = pc.index_in(text, pa.array([name.strip().upper() for name in names]))
     by_number = pc.index_in(text, pa.array([str(number) for number in range(len(names))]))
     class_R = pc.coalesce(by_word, by_number)
-    unknown = pc.unique(text.filter(pc.and_(pc.is_valid(text), pc.is_null(class_R)))).to_pylist()
+    is_unknown = pc.and_(pc.is_null(class_R), pc.invert(pc.is_in(text, missing)))
+    unknown = pc.unique(text.filter(pc.and_(pc.is_valid(text), is_unknown))).to_pylist()
     return pc.fill_null(class_R, labels.MISSING).to_numpy(zero_copy_only=False).astype(np.int8), unknown

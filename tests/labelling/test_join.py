@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from survey import labels
 from survey.labelling.counts import Counts
 from survey.labelling.join import STORE_COLUMNS, Labelled, check_task, join
-from survey.labelling.settings import Join
+from survey.labelling.settings import NO_CLASS, Join
 from survey.settings import SettingsError
+from survey.tables.cells import MISSING as MISSING_CELLS
 from tests.labelling.small_stores import store, visit
 
 VISITS = [visit(number) for number in range(10)]
@@ -302,6 +303,22 @@ def test_classes_are_read_from_numbers_or_words_or_computed(tmp_path: Path) -> N
         r"classes are 0 MP, 1 CEMP, 2 NMP or MP, CEMP, NMP; give join\.classes=",
     ):
         joined(tmp_path, frame, ["FeH"], classes="class")
+
+
+def test_a_class_may_be_called_none_or_unknown(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"obsid": [1000, 1001, 1002, 1003], "kind": ["None", "Unknown", "none", "star"]})
+    how = {"classes": "kind", "class_names": ["star", "unknown", "none"]}
+    assert joined(tmp_path, frame, [], **how).class_N.tolist() == [1, 2, 0]
+    how["class_names"] = ["star", "none"]
+    assert joined(tmp_path, frame, [], **how).class_N.tolist() == [1, 0]
+    numbers = frame.assign(kind=[0.0, 1.0, np.nan, -1.0])
+    assert joined(tmp_path, numbers, [], **how).class_N.tolist() == [0, 1]
+
+
+def test_a_word_that_means_no_value_in_a_table_names_no_class() -> None:
+    assert {*NO_CLASS, ""} == set(MISSING_CELLS)
+    with pytest.raises(SettingsError, match="has 'null', which in a table means that there is no value"):
+        Join.from_dict("join", {"class_names": ["M0", "null"]})
 
 
 def test_the_criterion_by_luminosity_needs_temperature_and_gravity(tmp_path: Path) -> None:
