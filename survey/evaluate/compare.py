@@ -21,6 +21,7 @@ from survey.ensemble import holdout
 from survey.ensemble.ensemble import Ensemble, open_ensemble
 from survey.ensemble.member_names import short_names
 from survey.evaluate.result import Against
+from survey.evaluate.share_intervals import interval
 from survey.labelling.samples import Samples
 from survey.labels import MISSING
 from survey.metrics.classes import averages, rates, searches
@@ -54,7 +55,11 @@ COLUMNS = (
     ("who", pa.string(), "the run or ensemble; the first is the one that the others are compared with"),
     ("n", pa.int64(), "true values that the metric rests on"),
     ("value", pa.float64(), "the metric, in the unit of the label where it has one"),
-    ("low", pa.float64(), "lower end of its 95 % interval (bootstrap over stars)"),
+    (
+        "low",
+        pa.float64(),
+        "lower end of its 95 % interval (bootstrap over stars, or Wilson's without scatter)",
+    ),
     ("high", pa.float64(), "upper end of that interval"),
     (
         "difference",
@@ -197,7 +202,8 @@ def _rows(
     varies = draw_RB.shape[1] > 1
     for subject, values_of in _subjects(labelled):
         sums_of = {name: block_sums(values, block_N) for name, values in values_of.items()}
-        metrics = label_metrics if subject else class_metrics(labelled[first].classes)
+        classes = labelled[first].classes
+        metrics = label_metrics if subject else class_metrics(classes)
         value_of = {name: metrics(sums.sum(0, keepdims=True)) for name, sums in sums_of.items()}
         drawn_of = {name: metrics(draw_RB @ sums) for name, sums in sums_of.items()}
         known_of = {name: (sums[:, :1] if subject else sums).sum(1) for name, sums in sums_of.items()}
@@ -211,7 +217,9 @@ def _rows(
                 value, drawn_R = float(value_of[name][key][0]), drawn_of[name][key]
                 if not np.isfinite(value):
                     continue
-                low, high = percentile_interval(drawn_R, value) if varies else (np.nan, np.nan)
+                low, high = np.nan, np.nan
+                if varies:
+                    low, high = interval(key, value, drawn_R, sums_of[name], classes)
                 row = {
                     "subject": subject or class_subject,
                     "metric": metric,

@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from survey.evaluate import compare
 from survey.evaluate.compare import BETTER, OPEN, WORSE, comparison_table
+from survey.metrics.intervals import wilson
 from survey.metrics.score import LabelledAnswers
 from survey.metrics.settings import ScoreSettings
 from tests.labelled import labelled_answers
@@ -181,6 +182,37 @@ def test_groups_are_those_of_the_first_and_one_star_has_no_interval() -> None:
     }
     alone = rows(found, kind="snr", group=">100", metric="mae", who="two")[0]
     assert (alone["low"], alone["difference_low"], alone["verdict"], alone["few"]) == (None, None, OPEN, True)
+
+
+def test_values_that_are_the_same_in_each_draw_have_no_interval_without_width() -> None:
+    """Of 40 stars with two visits each, 4 are CEMP; the first finds none of them, the second all."""
+    truth = np.repeat(np.where(np.arange(40) < 4, 1, 2), 2)
+    blank = np.zeros((80, 0))
+    labelled = {
+        "none": labelled_answers(truth, blank, p_NC=np.eye(3)[np.full(80, 2)]),
+        "all": labelled_answers(truth, blank, p_NC=np.eye(3)[truth]),
+    }
+    found = comparison_table(labelled, [star for star in stars(40) for _ in range(2)], ALL)
+    low, high = (float(bound) for bound in wilson(0, 4))
+    none = row(found, subject="CEMP", metric="f1", who="none")
+    assert (none["value"], none["low"]) == (0, low)
+    assert none["high"] == pytest.approx(2 * high / (1 + high))
+    search = row(found, subject="CEMP_search", metric="f1", who="none")
+    assert (search["low"], search["high"]) == (none["low"], none["high"])
+    every = row(found, subject="CEMP", metric="f1", who="all")
+    assert every["value"] == every["high"] == 1
+    assert every["low"] == pytest.approx(2 * (1 - high) / (2 - high))
+    accuracy = row(found, subject="all", metric="accuracy", who="all")
+    assert accuracy["low"] == pytest.approx(float(wilson(40, 40)[0]))
+    macro = row(found, subject="all", metric="f1_macro", who="all")
+    assert (macro["value"], macro["low"], macro["high"]) == (1, None, None)
+
+
+def test_a_label_of_a_single_star_has_no_interval() -> None:
+    truth = np.where(np.arange(30) == 7, -1.0, np.nan)
+    labelled = {who: iron_answers(np.zeros(30), truth) for who in ("one", "two")}
+    mae = row(comparison_table(labelled, stars(30), ALL), metric="mae", who="one")
+    assert (mae["value"], mae["low"], mae["high"]) == (1, None, None)
 
 
 def test_with_few_stars_nothing_is_called_better_or_worse() -> None:
