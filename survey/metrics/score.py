@@ -266,13 +266,15 @@ def groups(
 
 
 def _snr_bins(snr: Floats, edges: tuple[float, ...]) -> NDArray[Any]:
-    """The bin of each signal to noise; below the first edge it counts as unknown."""
-    return np.where(np.isnan(snr), -1, np.searchsorted(edges, snr, side="right") - 1)
+    """The bin of each signal to noise; one that is missing or negative counts as unknown."""
+    bin_N = np.searchsorted(edges, snr, side="right") - (edges[0] <= 0)
+    return np.where(np.isnan(snr) | (snr < min(edges[0], 0)), -1, bin_N)
 
 
 def snr_names(edges: tuple[float, ...]) -> list[str]:
-    """The names of the bins of signal to noise."""
-    return [f"{low:g}-{high:g}" for low, high in pairwise(edges)] + [f">{edges[-1]:g}"]
+    """The names of the bins of signal to noise; the first one is below the edges, if they begin above 0."""
+    below = [f"<{edges[0]:g}"] if edges[0] > 0 else []
+    return [*below, *(f"{low:g}-{high:g}" for low, high in pairwise(edges)), f">{edges[-1]:g}"]
 
 
 def measures(labelled: LabelledAnswers, settings: ScoreSettings) -> list[Measure]:

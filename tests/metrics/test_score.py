@@ -74,7 +74,7 @@ def test_the_groups_of_a_kind_contain_every_spectrum_once(labelled: Any, table: 
     assert {"not known"} < set(table["group"].to_pylist())
 
 
-def test_an_edge_belongs_to_the_bin_above_and_values_below_the_first_are_unknown() -> None:
+def test_an_edge_belongs_to_the_bin_above_and_negative_values_are_unknown() -> None:
     snr_g = np.array([10.0, 9.99, 5000.0, -1.0, np.nan])
     labelled = changed(answers(5), extra={"snr_g": snr_g, "snr": np.zeros(5)})
     rows_of = {
@@ -87,6 +87,14 @@ def test_an_edge_belongs_to_the_bin_above_and_values_below_the_first_are_unknown
     without_g = changed(labelled, extra={"snr_g": np.full(5, np.nan), "snr": np.full(5, 12.0)})
     bins = [group for kind, group, _ in groups(without_g, ScoreSettings()) if kind == "snr"]
     assert bins == ["10-20"], "a column snr_g without any number counts as missing"
+
+
+def test_spectra_below_the_first_edge_have_a_bin_of_their_own() -> None:
+    labelled = changed(answers(6), extra={"snr": np.array([0.0, 49.9, 50.0, 500.0, -1.0, np.nan])})
+    for edges, rows in (((50.0, 100.0), {"<50": 2, "50-100": 1, ">100": 1}), ((60.0,), {"<60": 3, ">60": 1})):
+        found = groups(labelled, ScoreSettings(snr=edges))
+        counts = {group: int(mask_N.sum()) for kind, group, mask_N in found if kind == "snr"}
+        assert counts == rows | {"not known": 2}
 
 
 def test_empty_groups_are_left_out_and_small_ones_marked() -> None:
