@@ -181,11 +181,17 @@ def names_below(folder: Path) -> Iterator[str]:
 
 
 def link_names(files: Path, folder: Path, names: int) -> None:
-    """Give the files so many names: each has one in every copy of the folder, until there are enough."""
-    given = 0
+    """Give the files so many names: each has one in every copy of the folder, until there are enough.
+
+    A file beside the folder says how many there are, so that this is done once.
+    """
+    given, done = 0, folder.with_suffix(".count")
+    if done.exists() and done.read_text() == str(names):
+        return
     for copy in range(10**6):
         for below in names_below(files):
             if given == names:
+                done.write_text(str(names))
                 return
             target = folder / f"{copy:02d}" / below
             if not target.exists():
