@@ -307,7 +307,7 @@ def test_classes_are_read_from_numbers_or_words_or_computed(tmp_path: Path) -> N
 
 def test_a_class_may_be_called_none_or_unknown(tmp_path: Path) -> None:
     frame = pd.DataFrame({"obsid": [1000, 1001, 1002, 1003], "kind": ["None", "Unknown", "none", "star"]})
-    how = {"classes": "kind", "class_names": ["star", "unknown", "none"]}
+    how: dict[str, Any] = {"classes": "kind", "class_names": ["star", "unknown", "none"]}
     assert joined(tmp_path, frame, [], **how).class_N.tolist() == [1, 2, 0]
     how["class_names"] = ["star", "none"]
     assert joined(tmp_path, frame, [], **how).class_N.tolist() == [1, 0]

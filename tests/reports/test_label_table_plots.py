@@ -27,6 +27,7 @@ def catalogues(folder: Path, sizes: dict[str, int]) -> dict[str, Any]:
 
 def colours(axis: Axes) -> dict[str, str]:
     """The colour of each line of a panel, by its name."""
+    handles: list[Any]
     handles, words = axis.get_legend_handles_labels()
     return {word: to_hex(handle.get_edgecolor()) for word, handle in zip(words, handles, strict=True)}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from survey.labelling import samples
-from survey.reports import augmentations, train
+from survey.reports import augmentations, curves, train
 from survey.store.store import open_store
 from survey.training import run as runs
 from survey.training.batches import read_spectra
@@ -39,6 +39,6 @@ def test_the_best_spectrum_of_several_sources_is_read_from_their_joined_store(
         return b"drawn"
 
     monkeypatch.setattr(augmentations, "picture", picture)
-    monkeypatch.setattr(train.curves, "picture", lambda _: b"drawn")
+    monkeypatch.setattr(curves, "picture", lambda _: b"drawn")
     train.pictures(settings)
     np.testing.assert_array_equal(fluxes[0], expected)
