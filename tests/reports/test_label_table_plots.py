@@ -27,9 +27,9 @@ def catalogues(folder: Path, sizes: dict[str, int]) -> dict[str, Any]:
 
 def colours(axis: Axes) -> dict[str, str]:
     """The colour of each line of a panel, by its name."""
-    handles: list[Any]
     handles, words = axis.get_legend_handles_labels()
-    return {word: to_hex(handle.get_edgecolor()) for word, handle in zip(words, handles, strict=True)}
+    lines: list[Any] = list(handles)
+    return {word: to_hex(line.get_edgecolor()) for word, line in zip(words, lines, strict=True)}
 
 
 def test_a_source_has_one_colour_in_all_panels_and_the_largest_ones_come_first(
