@@ -130,7 +130,7 @@ def test_cells_that_are_no_numbers_are_counted_and_read_when_they_are_corrected(
     catalogue(tmp_path)
     table = pd.read_csv(tmp_path / "c.csv")
     right = table.assign(rv=-250.5, ra=153.3945833, dec=-2.1327500)
-    wrong = {"rv": ["-250,5", "-250.5 km/s", "", "-9999", "..."] + ["-250.5"] * 5}
+    wrong: dict[str, Any] = {"rv": ["-250,5", "-250.5 km/s", "", "-9999", "..."] + ["-250.5"] * 5}
     wrong |= {"ra": "10 13 34.7", "dec": "-2:07:57.9", "z": "none yet"}
     table.assign(**wrong).to_csv(tmp_path / "c.csv", index=False)
     first = run(tmp_path, tmp_path / "c.csv")

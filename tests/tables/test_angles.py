@@ -15,7 +15,8 @@ DEGREES = ["+20 00 00", "-2:07:57.9", "-00:30:00", "89d59m59.5s"]
 def test_sexagesimal_text_is_read_as_astropy_does_alone_and_in_a_column() -> None:
     for texts, unit, name in ((HOURS, angles.HOUR, "hourangle"), (DEGREES, 1.0, "deg")):
         wanted = [Angle(text, name).degree for text in texts]
-        np.testing.assert_allclose([angles.degrees_of_text(text, unit) for text in texts], wanted)
+        found = [angles.degrees_of_text(text, unit) or np.nan for text in texts]
+        np.testing.assert_allclose(found, wanted)
         column = pa.array([*texts, "12.5", "no angle", None])
         read = angles.degrees_of_column(column, unit)
         np.testing.assert_allclose(read, [*wanted, 12.5, np.nan, np.nan])
