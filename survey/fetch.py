@@ -13,10 +13,10 @@ from contextlib import suppress
 from survey import files
 from survey.spectrum import Refused
 
-AHEAD = 64
-"""Files on a disk that the system is asked to read while those before them are worked on."""
+AHEAD = 96
+"""Files on a disk that are open already while one is read: the system reads them meanwhile."""
 ANNOUNCED = 1 << 20
-"""Bytes of each of them; spectra have fewer."""
+"""Bytes of each of them that the system is asked to read; spectra have fewer."""
 THREADS = 32
 """Objects of a bucket that are read at the same time."""
 MOST_HELD = 4 * THREADS
@@ -32,10 +32,7 @@ def fetch(paths: Iterable[str]) -> Iterator[bytes | Refused]:
     if any(map(files.is_remote, waiting)):
         yield from _fetch_side_by_side(waiting)
     else:
-        _announce(waiting[:AHEAD])
-        for start in range(0, len(waiting), AHEAD):
-            _announce(waiting[start + AHEAD : start + 2 * AHEAD])
-            yield from map(_fetch_file, waiting[start : start + AHEAD])
+        yield from _fetch_files(waiting)
 
 
 def _fetch_side_by_side(paths: list[str]) -> Iterator[bytes | Refused]:
@@ -54,34 +51,49 @@ def _fetch_side_by_side(paths: list[str]) -> Iterator[bytes | Refused]:
                 future.cancel()
 
 
-def _announce(paths: list[str]) -> None:
-    """Let the system read these files from the disk: it reads many at once, and nobody waits."""
-    if not hasattr(os, "posix_fadvise"):  # macOS
-        return
-    for path in paths:
-        with suppress(OSError, ValueError):  # whoever reads the file says why it cannot be read
-            handle = os.open(files.on_disk(path), os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                os.posix_fadvise(handle, 0, ANNOUNCED, os.POSIX_FADV_WILLNEED)
-            finally:
+def _fetch_files(paths: list[str]) -> Iterator[bytes | Refused]:
+    """Files on a disk, in order."""
+    opened: deque[int | Refused] = deque()
+    try:
+        for path in paths:
+            opened.append(_open(path))
+            if len(opened) > AHEAD:
+                yield _read(opened.popleft())
+        while opened:
+            yield _read(opened.popleft())
+    finally:
+        for handle in opened:
+            if isinstance(handle, int):
                 os.close(handle)
 
 
 def _fetch_any(path: str) -> bytes | Refused:
-    return _fetch_object(path) if files.is_remote(path) else _fetch_file(path)
+    return _fetch_object(path) if files.is_remote(path) else _read(_open(path))
 
 
-def _fetch_file(path: str) -> bytes | Refused:
+def _open(path: str) -> int | Refused:
+    """A file that is open for reading. The system is asked to read it from the disk: many files at once, and
+    nobody waits."""
     try:
         # a named pipe must not hang the shard
         handle = os.open(files.on_disk(path), os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         other = other_name(path)
-        return _fetch_file(other) if files.stat_of(other) else Refused("missing", "no such file")
+        return _open(other) if files.stat_of(other) else Refused("missing", "no such file")
     except OSError as error:
         return Refused("missing", error.strerror or str(error))
     except ValueError as error:  # a zero byte in the path
         return Refused("missing", str(error))
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        with suppress(OSError):  # whoever reads it says why it cannot be read
+            os.posix_fadvise(handle, 0, ANNOUNCED, os.POSIX_FADV_WILLNEED)
+    return handle
+
+
+def _read(handle: int | Refused) -> bytes | Refused:
+    """The bytes of an open file, which is closed."""
+    if isinstance(handle, Refused):
+        return handle
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):

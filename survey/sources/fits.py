@@ -124,7 +124,7 @@ def _header(data: Bytes, start: int) -> tuple[bytes, int]:
         if len(data) > limit:
             raise Refused("bad_header", f"no END card in {LONGEST_HEADER} bytes of header")
         raise Refused("truncated", "the header has no END card")
-    return bytes(data[start:stop]), start + -(-(stop + 80 - start) // BLOCK) * BLOCK
+    return bytes(memoryview(data)[start:stop]), start + -(-(stop + 80 - start) // BLOCK) * BLOCK
 
 
 class Hdus:
