@@ -139,6 +139,24 @@ def test_files_are_fetched_in_order_plain_or_gzipped(tmp_path: Path) -> None:
     assert fetch(*(tmp_path / name for name in requested)) == [b"b", b"a", b"a", b"b", b"plain", b"packed"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted on Linux")
+def test_files_are_open_before_they_are_read_and_closed_at_any_end(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.fits") for number in range(300)]
+    for path in paths:
+        Path(path).write_bytes(path.encode())
+
+    def is_open(path: str) -> bool:
+        return path in [str(handle.resolve()) for handle in Path("/proc/self/fd").iterdir()]
+
+    reading = iter(fetch_all(paths))
+    assert next(reading) == paths[0].encode()
+    assert [is_open(path) for path in (paths[0], paths[1], paths[90], paths[200])] == [0, 1, 1, 0]
+    del reading  # as when a shard fails
+    assert not any(map(is_open, paths[:120]))
+    assert list(fetch_all(paths)) == [path.encode() for path in paths]
+    assert not any(map(is_open, paths[-3:]))
+
+
 def test_an_entry_without_bytes_is_refused_for_a_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.fits")
     (tmp_path / "file").write_bytes(b"x")
