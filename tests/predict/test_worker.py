@@ -66,9 +66,10 @@ def test_an_error_in_a_thread_is_raised_where_the_results_are_read() -> None:
         list(local_workers(1, False)(constant(worker), range(5)))
 
 
-def test_networks_compute_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_spec(tmp_path: Path) -> PredictionSpec:
+    """What three small shards are predicted with."""
     untrained.three(tmp_path / "ensemble", untrained.store(tmp_path))
-    spec = PredictionSpec(
+    return PredictionSpec(
         folder=str(tmp_path / "predictions"),
         ensemble=str(tmp_path / "ensemble"),
         ensemble_id="three-members",
@@ -79,6 +80,10 @@ def test_networks_compute_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytes
         members=False,
         embeddings=False,
     )
+
+
+def test_networks_compute_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec(tmp_path)
     inside: list[int] = []
     predict = Ensemble.predict
 
@@ -94,3 +99,28 @@ def test_networks_compute_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytes
     workers = local_workers(1, False)
     markers = list(workers(lambda threads, cpus, gpu: Worker(spec, threads, cpus, gpu), range(3)))
     assert [marker["rows"] for marker in markers] == [4, 4, 2]
+
+
+@pytest.mark.parametrize(("cpus", "most"), [(1, 1), (2, 2)])
+def test_a_worker_with_one_cpu_does_one_shard_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, most: int
+) -> None:
+    spec, load = make_spec(tmp_path), StoreInput.load
+    running: list[int] = []
+    counts: list[int] = []
+    both = threading.Barrier(most, timeout=30)
+
+    def watched(self: StoreInput, shard: int, columns: list[str]) -> Any:
+        running.append(shard)
+        if shard < most:
+            both.wait()
+        counts.append(len(running))
+        tables = load(self, shard, columns)
+        running.remove(shard)
+        return tables
+
+    monkeypatch.setattr(StoreInput, "load", watched)
+    worker = Worker(spec, 1, cpus, False)
+    markers = list(local_workers(1, False)(constant(worker), range(3)))
+    assert [marker["rows"] for marker in markers] == [4, 4, 2]
+    assert max(counts) == most
