@@ -97,13 +97,13 @@ class Worker:
         overlaps = (
             gpu or cpus > 1 or any(map(files.is_remote, (spec.folder, spec.inputs.path, *spec.inputs.paths)))
         )
-        self.whole_shard: AbstractContextManager[Any] = nullcontext() if overlaps else threading.Lock()
+        self.one_at_a_time: AbstractContextManager[Any] = nullcontext() if overlaps else threading.Lock()
         if spec.choice.compiled:
             compile_networks(self.ensemble)
 
     def __call__(self, shard: int) -> dict[str, Any]:
         """Writes the files of a shard and its marker, and returns the content of the marker."""
-        with self.whole_shard:
+        with self.one_at_a_time:
             return self._predict_shard(shard)
 
     def _predict_shard(self, shard: int) -> dict[str, Any]:
