@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from survey.reports.style import BLUE, GREY, INK, RED, SERIES, png, symbol, unit
+from survey.reports.style import BLUE, GREY, INK, RED, SERIES, colour_and_style, png, symbol, unit
 
 SCORES = ("accuracy", "f1_weighted", "f1_MP_search", "f1_CEMP", "f1_macro", "r2_mean")
 """Scores that are drawn, if they are there; 1 is perfect. Without any of them, other f1 and r2 scores are
@@ -20,8 +20,6 @@ MARKED_EPOCHS = 30
 LOG_RATIO = 30
 """The loss is drawn on a logarithmic axis if its largest value is more than this many times the smallest."""
 
-STYLES = ("-", "--", ":")
-"""Styles of lines where there are more of them than colours."""
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +100,7 @@ def _draw_lines(
 ) -> None:
     axis.set_title(title)
     for number, (name, values) in enumerate(lines.items()):
-        color, style = colors[number % len(colors)], STYLES[number // len(colors) % len(STYLES)]
+        color, style = colour_and_style(number, colors)
         _draw_line(axis, epoch, values, color, style, name)
     if not any(np.isfinite(values).any() for values in lines.values()):
         axis.annotate("none recorded", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)

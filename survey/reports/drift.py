@@ -14,11 +14,9 @@ from survey.answers import Floats
 from survey.evaluate.drift import BATCHES, EIGHTY_FOUR, ERROR, SHARE, SIXTEEN, Drift
 from survey.labels import label
 from survey.metrics.text import aligned
-from survey.reports.style import BLUE, GREY, INK, RED, SERIES, png, symbol, unit
+from survey.reports.style import BLUE, GREY, INK, RED, colour_and_style, png, symbol, unit
 
 PICTURE = "drift.png"
-STYLES = ("-", "--", ":")
-"""Styles of lines where there are more of them than colours."""
 LEGEND_COLUMNS = 5
 SHOWN = 20
 """Shards that the text names; the table has all."""
@@ -110,7 +108,7 @@ def picture(drift: Drift) -> bytes:
 
 def _lines(axis: Axes, drift: Drift, names: Sequence[str], title: str) -> None:
     for number, name in enumerate(names):
-        color, style = SERIES[number % len(SERIES)], STYLES[number // len(SERIES) % len(STYLES)]
+        color, style = colour_and_style(number)
         words = "far off" if name == "outside_training" else name.removeprefix(SHARE)
         _line(axis, drift, name, color, words, style)
     axis.set_title(title)

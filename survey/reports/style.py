@@ -1,7 +1,7 @@
 """How the plots of a report look: colours, fonts, names and units, and a figure as the bytes of a PNG."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Literal
 
@@ -18,6 +18,8 @@ from survey.labels import label
 INK, BLUE, RED, GREY = "#1f2933", "#2563ab", "#c2410c", "#9aa5b1"
 SERIES = (BLUE, RED, INK, "#0f8a6d", "#8b5cb8", "#b7880b", GREY)
 """Colours of the curves in one panel, in this order."""
+STYLES = ("-", "--", ":")
+"""Styles of lines where there are more of them than colours."""
 DENSITY = LinearSegmentedColormap.from_list("density", ["#c9dcf0", BLUE, INK])
 CROWD = LinearSegmentedColormap.from_list("crowd", ["#e4e8ec", GREY, "#4b5763"])
 SHARE = LinearSegmentedColormap.from_list("share", ["#ffffff", "#8fb6dd", BLUE])
@@ -47,6 +49,11 @@ LOOK = {
     "axes.axisbelow": True,
 }
 SYMBOLS = {"Teff": r"$T_\mathrm{eff}$", "logg": r"$\log\,g$"}
+
+
+def colour_and_style(number: int, colours: Sequence[str] = SERIES) -> tuple[str, str]:
+    """The look of a line by its number: where there are more lines than colours, styles tell them apart."""
+    return colours[number % len(colours)], STYLES[number // len(colours) % len(STYLES)]
 
 
 def png(draw: Callable[[Figure], None], width: float, height: float, dpi: int = 150) -> bytes:
